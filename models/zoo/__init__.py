@@ -1,0 +1,1 @@
+"""Trained models that ship with neurocompile, each with its data, its card and the script that made it."""

@@ -1,0 +1,45 @@
+"""What an artifact says of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["SCHEMA_VERSION", "Manifest", "Options", "Proof"]
+
+SCHEMA_VERSION = 1
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the user asked for."""
+
+    target: str
+    T: int
+    weight_bits: int
+    seed: int
+    max_cores: int | None = None
+
+
+class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A short run to repeat: ``samples`` pseudo-random inputs of ``seed``, and the SHA-256 of every output."""
+
+    samples: int
+    seed: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The artifact's header. ``rates`` are messages a neuron a step, ``rates_source`` is measured or modelled."""
+
+    schema: int
+    tool: str
+    model: str
+    source_sha256: str
+    exported_T: int
+    options: Options
+    import_agreement: float
+    """Share of equal spikes between onnxruntime and the imported graph on one batch."""
+    rates: dict[str, float]
+    rates_source: str
+    proof: Proof
+    members: dict[str, str] = {}
+    """SHA-256 of every other member but versions.json."""

@@ -1,0 +1,124 @@
+"""Program <-> .nca file.
+
+Members: ``manifest.json`` (with the SHA-256 of the others), ``quantized.txt`` and ``circuit.txt`` (text forms),
+``weights.safetensors`` (the integer tensors of both), ``mapping.json``, ``target.json``, ``calibration.json``, and
+``versions.json``: the only member that differs between two Pythons, so it carries its own hash.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from neurocompile.artifact.archive import read_archive, sha256, write_archive
+from neurocompile.artifact.manifest import SCHEMA_VERSION, Manifest
+from neurocompile.calibration import Calibration
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.rules import check_circuit, check_spiking
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.mapping import Mapping
+from neurocompile.program import Program
+from neurocompile.targets.schema import Target
+
+__all__ = ["MALFORMED", "load_program", "save_program"]
+
+MALFORMED = (ArithmeticError, AttributeError, IndexError, KeyError, MemoryError, RecursionError, TypeError, ValueError)
+"""What values of wrong types and sizes raise where nothing checks them one by one."""
+
+_LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "msgspec", "safetensors")
+_MEMBERS = (
+    "manifest.json", "quantized.txt", "circuit.txt", "weights.safetensors", "mapping.json", "target.json",
+    "calibration.json", "versions.json",
+)  # fmt: skip
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1)
+
+
+def _versions() -> bytes:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return _json({"sha256": sha256(_json(found)), "versions": found})
+
+
+def save_program(program: Program, path: str | Path) -> None:
+    """Write ``program`` to ``path``, whole or not at all (NC5005)."""
+    tensors = {f"quantized:{k}": v for k, v in program.quantized.tensors.items()}
+    tensors |= {f"circuit:{k}": v for k, v in program.circuit.tensors.items()}
+    members = {
+        "quantized.txt": program.quantized.text().encode(),
+        "circuit.txt": program.circuit.text().encode(),
+        "weights.safetensors": save_tensors({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}),
+        "mapping.json": program.mapping.to_json(),
+        "target.json": _json(program.target),
+        "calibration.json": _json(program.calibration),
+    }
+    manifest = msgspec.structs.replace(
+        program.manifest, members={name: sha256(data) for name, data in sorted(members.items())}
+    )
+    write_archive(Path(path), {"manifest.json": _json(manifest), **members, "versions.json": _versions()})
+
+
+def load_program(path: str | Path) -> Program:
+    """Read and check an artifact; NC1001, NC5001 (not an artifact), NC5002 (damaged) or NC5003 (other schema)."""
+    path = Path(path)
+    members = read_archive(path)
+    missing = [name for name in _MEMBERS if name not in members]
+    if missing or len(members) != len(_MEMBERS):
+        raise NeurocompileError("NC5001", f"'{path}' is not a neurocompile artifact: members {missing or 'unknown'}")
+    header = _decode(path, "manifest.json", members, dict)
+    if header.get("schema") != SCHEMA_VERSION:
+        raise NeurocompileError(
+            "NC5003", f"'{path}' has schema {header.get('schema')!r}, this neurocompile reads {SCHEMA_VERSION}; build it again"
+        )
+    manifest = _decode(path, "manifest.json", members, Manifest)
+    hashed = {name: data for name, data in members.items() if name not in ("manifest.json", "versions.json")}
+    for name, data in hashed.items():
+        if manifest.members.get(name) != sha256(data):
+            raise NeurocompileError("NC5002", f"'{path}': member '{name}' is damaged (SHA-256 differs from the manifest)")
+    versions = _decode(path, "versions.json", members, dict)
+    if versions.get("sha256") != sha256(_json(versions.get("versions"))):
+        raise NeurocompileError("NC5002", f"'{path}': member 'versions.json' is damaged (SHA-256 differs)")
+    try:
+        tensors = load_tensors(members["weights.safetensors"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise NeurocompileError("NC5001", f"'{path}': weights are not safetensors: {error}") from error
+    graphs = []
+    try:
+        for kind, graph in (("quantized", SpikingGraph), ("circuit", CircuitGraph)):
+            own = {k.split(":", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{kind}:")}
+            graphs.append(graph.parse(members[f"{kind}.txt"].decode("utf-8", "replace"), own))
+        check_spiking(graphs[0], "load")
+        check_circuit(graphs[1], "load")
+        tuple(graphs[1].topological())  # no cycle
+        if len(graphs[1].inputs) != 1 or len(graphs[1].readouts) != 1 or graphs[1].steps < 1:
+            raise ValueError("a circuit has one input, one readout and at least one step")
+    except MALFORMED as error:  # a field of another type, in a text that a stranger wrote
+        raise NeurocompileError("NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}") from error
+    return Program(
+        quantized=graphs[0], circuit=graphs[1], manifest=manifest,
+        mapping=_decode(path, "mapping.json", members, Mapping),
+        target=_decode(path, "target.json", members, Target),
+        calibration=_decode(path, "calibration.json", members, Calibration),
+    )  # fmt: skip
+
+
+def _decode(path: Path, name: str, members: dict[str, bytes], kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(members[name], type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NeurocompileError("NC5001", f"'{path}': member '{name}' is malformed: {error}") from error

@@ -1,0 +1,26 @@
+"""The host's two ends of a program: real inputs to integers, integer outputs to logits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.backends.base import Trace
+from neurocompile.ir.circuit import CircuitGraph
+
+__all__ = ["decode", "encode"]
+
+
+def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
+    """float32 (samples, *model input) -> int32 (samples, *population shape) for the one HostInput of ``circuit``."""
+    host = circuit.inputs[0]
+    if host.source_axes:
+        x = x.transpose(0, *(axis + 1 for axis in host.source_axes))
+    integers = np.clip(np.rint(x.astype(np.float64) / host.scale), host.low, host.high)
+    return np.ascontiguousarray(integers.reshape(len(x), *host.shape), np.int32)
+
+
+def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
+    """Logits float64 (samples, classes) from the readout population's trace: ``scale * (mean_t a_t + bias)``."""
+    readout = circuit.readouts[0]
+    total = trace[readout.src].reshape(*trace[readout.src].shape[:2], -1).astype(np.float64).mean(axis=1)
+    return readout.scale * (total if readout.bias is None else total + circuit.tensors[readout.bias])

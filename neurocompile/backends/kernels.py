@@ -1,0 +1,127 @@
+"""Integer kernels of the emulator: a projection over a batch of rows, and the LIF recurrence.
+
+Weighted projections are event-driven: the cost is that of the spikes, as on the chip, and every sum is an int32.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numba
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided
+
+__all__ = ["lif", "project"]
+
+
+@numba.njit(cache=True, nogil=True)
+def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
+    """One LIF population over a batch, in place: :class:`neurocompile.ir.circuit.LIF`.
+
+    Args:
+        a: int32 (samples, steps, neurons) input, or (samples, 1, neurons) if it is the same in every step.
+        bias: int32 (neurons,) shifted by its exponent.
+        vth: threshold shifted by 6 bits; dv, du: decays.
+        u, v: int32 (samples, neurons) state, updated.
+        out: uint8 (samples, steps, neurons) spikes, written.
+    """
+    keep_u, keep_v, limit = 4096 - (du + 1), 4096 - dv, 1 << 23
+    for b in range(a.shape[0]):
+        for t in range(out.shape[1]):
+            now = t if a.shape[1] > 1 else 0
+            for i in range(a.shape[2]):
+                current = np.int64(u[b, i]) * keep_u
+                current = (current >> 12) if current >= 0 else -((-current) >> 12)
+                current += np.int64(a[b, now, i]) << 6
+                if current > limit:
+                    current -= 2 * limit
+                elif current <= -limit:
+                    current += 2 * limit
+                voltage = np.int64(v[b, i]) * keep_v
+                voltage = (voltage >> 12) if voltage >= 0 else -((-voltage) >> 12)
+                voltage += current + bias[i]
+                voltage = min(max(voltage, 1 - limit), limit - 1)
+                spike = voltage > vth
+                out[b, t, i] = spike
+                u[b, i] = current
+                v[b, i] = 0 if spike else voltage
+
+
+def project(
+    projection: Projection, weight: np.ndarray | None, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray
+) -> None:
+    """Add the projection of ``x`` to ``a`` (int32 (rows, n_dst)), in place.
+
+    Args:
+        weight: of a Dense or Conv2d projection.
+        x: int32 (rows, n_src), C-contiguous (one dtype: each further one would cost a compilation).
+        src_shape: array shape of the source population.
+    """
+    if isinstance(projection, Strided):
+        _strided(projection, x, a)
+        return
+    assert weight is not None
+    rows = len(x)
+    if isinstance(projection, Dense):
+        kernel = np.ascontiguousarray(weight.T.astype(np.int32) << projection.weight_exp)[:, None, None]
+        _scatter(x.reshape(rows, 1, 1, -1), kernel, (1, 1), (0, 0), (1, 1), len(weight), a.reshape(rows, 1, 1, -1))
+    elif isinstance(projection, Conv2d):
+        p, (height, width, channels), (out, kh, kw, group_in) = projection, src_shape, weight.shape
+        per_group = out // p.groups
+        kernel = (weight.astype(np.int32) << p.weight_exp).reshape(p.groups, per_group, kh, kw, group_in)
+        kernel = np.ascontiguousarray(kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group))
+        rows_out = (height + 2 * p.padding[0] - p.dilation[0] * (kh - 1) - 1) // p.stride[0] + 1
+        image = x.reshape(rows, height, width, channels)
+        _scatter(image, kernel, p.stride, p.padding, p.dilation, per_group, a.reshape(rows, rows_out, -1, out))
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignore[no-untyped-def]
+    """Event-driven convolution: every non-zero input adds its weight rows to the outputs it reaches.
+
+    Args:
+        x: int32 (rows, H, W, C).
+        weight: int32 (C, kH, kW, outputs of the channel's group).
+        a: int32 (rows, H', W', C_out), added to.
+    """
+    _, kh, kw, _ = weight.shape
+    group_in = x.shape[3] // (a.shape[3] // per_group)
+    for row in range(x.shape[0]):
+        for y in range(x.shape[1]):
+            for z in range(x.shape[2]):
+                for c in range(x.shape[3]):
+                    value = x[row, y, z, c]
+                    if value == 0:
+                        continue
+                    first = (c // group_in) * per_group
+                    for i in range(kh):
+                        top = y + padding[0] - i * dilation[0]
+                        if top < 0 or top % stride[0] or top // stride[0] >= a.shape[1]:
+                            continue
+                        for j in range(kw):
+                            left = z + padding[1] - j * dilation[1]
+                            if left < 0 or left % stride[1] or left // stride[1] >= a.shape[2]:
+                                continue
+                            out = a[row, top // stride[0], left // stride[1]]
+                            for k in range(per_group):
+                                out[first + k] += value * weight[c, i, j, k]
+
+
+def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
+    if prod(p.sizes) == 0:
+        return
+    src = as_strided(
+        x[:, p.src_offset :], (len(x), *p.sizes), (x.strides[0], *(s * x.itemsize for s in p.src_strides))
+    )
+    reduced = tuple(k + 1 for k, s in enumerate(p.dst_strides) if s == 0 and p.sizes[k] > 1)
+    kept = [k for k in range(len(p.sizes)) if k + 1 not in reduced]
+    values = src.sum(axis=reduced, dtype=np.int32) if reduced else src
+    dst = as_strided(
+        a[:, p.dst_offset :],
+        (len(a), *(p.sizes[k] for k in kept)),
+        (a.strides[0], *(p.dst_strides[k] * a.itemsize for k in kept)),
+    )
+    weight = np.int32(p.weight << p.weight_exp)
+    dst += values if weight == 1 else np.multiply(values, weight, dtype=np.int32)

@@ -1,0 +1,133 @@
+"""Statistics that quantization and mapping use: the input's range and how often each layer spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.calibration import CALIBRATION_KEY, value_grid
+from neurocompile.ir import spiking as s
+from neurocompile.ir.evaluate import evaluate
+
+__all__ = ["Calibration", "calibrate_on", "calibration_from_metadata", "calibration_from_weights", "mean_values"]
+
+_ASSUMED_RATE = 0.15
+"""Spikes a neuron a step where nothing was measured: the order that published spiking transformers report."""
+_BATCH = 64
+_LARGEST_INPUT = 1e30
+_LEVELS = (1 << 23) - 1
+"""Largest integer that an input may become: what a payload holds."""
+
+
+class InputStatistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Range of the calibration inputs; ``grid`` divides all of them, or is null."""
+
+    min: float
+    max: float
+    grid: float | None = None
+
+
+class LayerStatistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Spikes a neuron a step: the mean, and for each index of the channel axis (empty if there is none)."""
+
+    rate: float
+    channel_rate: tuple[float, ...] = ()
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Statistics over ``samples`` inputs at ``T`` steps. ``source`` is data, file or weights."""
+
+    samples: int
+    T: int
+    input: InputStatistics
+    layers: dict[str, LayerStatistics]
+    source: str = "file"
+
+    def rate(self, layer: str) -> float:
+        """Spikes a neuron of ``layer`` a step (a named assumption where nothing was measured)."""
+        return self.layers[layer].rate if layer in self.layers else _ASSUMED_RATE
+
+
+def calibration_from_metadata(metadata: Mapping[str, str]) -> Calibration | None:
+    """What ``export_onnx`` stored in the file, or None; NC1002 if it is there and malformed."""
+    if CALIBRATION_KEY not in metadata:
+        return None
+    try:
+        found = msgspec.json.decode(metadata[CALIBRATION_KEY], type=Calibration)
+    except msgspec.DecodeError as error:
+        raise NeurocompileError("NC1002", f"metadata '{CALIBRATION_KEY}' is malformed: {error}") from error
+    rates = [r for layer in found.layers.values() for r in (layer.rate, *layer.channel_rate)]
+    grid = 1.0 if found.input.grid is None else found.input.grid
+    numbers = np.asarray([found.input.min, found.input.max, grid, *rates])
+    if not np.isfinite(numbers).all() or found.input.min > found.input.max or grid <= 0 or not 1 <= found.T <= 1 << 16:
+        raise NeurocompileError("NC1002", f"metadata '{CALIBRATION_KEY}' holds numbers that are not finite or not ordered")
+    largest = max(abs(found.input.min), abs(found.input.max))
+    fine = found.input.grid is not None and largest / grid > _LEVELS
+    if any(not 0 <= r <= 1 for r in rates) or largest > _LARGEST_INPUT or fine:
+        raise NeurocompileError(
+            "NC1002", f"metadata '{CALIBRATION_KEY}': rates lie in 0..1, inputs within {_LARGEST_INPUT:.0e} and on at "
+            f"most {_LEVELS:,} levels; rewrite it with neurocompile.export_onnx"
+        )  # fmt: skip
+    return found
+
+
+def calibration_from_weights(T: int) -> Calibration:
+    """No data: inputs are taken to lie within -4..4 at 1/255, rates to be typical. The caller warns."""
+    return Calibration(0, T, InputStatistics(-4.0, 4.0, 1.0 / 255.0), {}, "weights")
+
+
+def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int) -> Calibration:
+    """Measure the float ``graph`` on ``x`` (samples, *input shape) at ``T`` steps."""
+    layers = [n.name for n in graph.spiking_layers]
+    totals: dict[str, np.ndarray] = {}
+    for start in range(0, len(x), _BATCH):
+        trace = evaluate(graph, x[start : start + _BATCH], T, layers)
+        for name in layers:
+            spikes = trace[name]
+            sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
+            totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
+    rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
+    statistics = {
+        name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r)) for name, r in rates.items()
+    }
+    grid = value_grid(np.asarray(x, np.float32))
+    bounds = InputStatistics(float(f"{x.min():.9g}"), float(f"{x.max():.9g}"), grid and float(f"{grid:.9g}"))
+    return Calibration(len(x), T, bounds, statistics, "data")
+
+
+def mean_values(graph: s.SpikingGraph, calibration: Calibration, size: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Expected value of every value of a float graph (full shape), from the layers' channel rates.
+
+    Signals are treated as independent where they are multiplied. Values that depend on weights or on the input are
+    missing.
+    """
+    found: dict[str, np.ndarray] = {}
+    for node in graph.nodes:
+        shape = size[node.name]
+        if isinstance(node, (s.LIF, s.Or)):
+            measured = calibration.layers.get(node.name)
+            if measured is None:
+                continue
+            rates = np.asarray(measured.channel_rate, np.float64)
+            if rates.size and shape and rates.size == shape[0]:
+                found[node.name] = np.broadcast_to(rates.reshape(-1, *[1] * (len(shape) - 1)), shape)
+            else:
+                found[node.name] = np.full(shape, measured.rate)
+            continue
+        if not node.inputs or any(i not in found for i in node.inputs):
+            continue
+        inputs = [found[i] for i in node.inputs]
+        if isinstance(node, s.Add):
+            found[node.name] = inputs[0] + inputs[1]
+        elif isinstance(node, s.Mul):
+            found[node.name] = inputs[0] * inputs[1]
+        elif isinstance(node, s.MatMul):
+            found[node.name] = inputs[0] @ inputs[1]
+        elif isinstance(node, s.Sum):
+            found[node.name] = np.asarray(inputs[0].sum(axis=node.axes, keepdims=node.keepdims))
+        elif isinstance(node, s.Rearrange):
+            found[node.name] = node.apply(inputs[0])
+    return found

@@ -1,0 +1,203 @@
+"""Builds a CircuitGraph: populations, projections between them, and signals that are not populations yet.
+
+A :class:`Signal` is a value of the model on the chip, seen through a layout from the model's axes to memory. Its base is
+a population, or a sum of projections (:class:`Drive`) that becomes the input of whatever population is made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from neurocompile.ir import circuit as c
+from neurocompile.ir.layout import Atom, Layout
+from neurocompile.ir.text import Ref, TensorRef, unique_name
+
+__all__ = ["Builder", "Drive", "Signal", "channels_last", "compact", "loops", "strided"]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Input of a population that does not exist yet: projections with ``dst`` still empty, and its array's shape."""
+
+    shape: tuple[int, ...]
+    projections: tuple[c.Projection, ...]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """``base`` (a population's name, or a Drive) through ``layout``: logical index -> index of the base's array."""
+
+    base: str | Drive
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Logical shape."""
+        return self.layout.shape
+
+
+def channels_last(shape: tuple[int, ...]) -> Layout:
+    """Logical (C, H, W) in an (H, W, C) array."""
+    channels, height, width = shape
+    memory = Layout.contiguous((height, width, channels))
+    return memory.transpose((2, 0, 1))
+
+
+def compact(layout: Layout) -> tuple[tuple[int, ...], Layout]:
+    """The same axes packed without gaps in the same memory order: array shape and layout."""
+    atoms = sorted({a for dim in layout.dims for a in dim}, key=lambda a: -a.stride)
+    packed, stride = {}, 1
+    for atom in reversed(atoms):
+        packed[atom] = Atom(atom.size, stride)
+        stride *= atom.size
+    return tuple(a.size for a in atoms) or (1,), Layout(tuple(tuple(packed[a] for a in dim) for dim in layout.dims))
+
+
+def loops(src: Layout, dst: Layout) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Sizes, source and destination strides of the loops that carry every logical element of ``src`` to ``dst``.
+
+    The logical shapes are equal, or an axis has size 1 on one side: then the source is broadcast, or reduced.
+    """
+    found: list[tuple[int, int, int]] = []
+    for a, b in zip(src.dims, dst.dims):
+        if not a or not b:  # broadcast or reduce
+            found += [(atom.size, atom.stride if a else 0, atom.stride if b else 0) for atom in a or b]
+            continue
+        left, right = list(a), list(b)
+        while left:
+            x, y = left.pop(0), right.pop(0)
+            n = min(x.size, y.size)  # the outer indices that both atoms have in common
+            if x.size % n or y.size % n:
+                raise ValueError(f"layouts of {src.shape} and {dst.shape} do not nest")
+            found.append((n, x.stride * (x.size // n), y.stride * (y.size // n)))
+            if x.size > n:
+                left.insert(0, Atom(x.size // n, x.stride))
+            if y.size > n:
+                right.insert(0, Atom(y.size // n, y.stride))
+    sizes, src_strides, dst_strides = zip(*found) if found else ((), (), ())
+    return tuple(sizes), tuple(src_strides), tuple(dst_strides)
+
+
+class Builder:
+    """Collects populations, projections and tensors; :meth:`finish` makes the graph."""
+
+    def __init__(self) -> None:
+        self.populations: list[c.Population] = []
+        self.projections: list[c.Projection] = []
+        self.readouts: list[c.Readout] = []
+        self.views: list[c.View] = []
+        self.tensors: dict[str, np.ndarray] = {}
+        self._names: set[str] = set()
+
+    def name(self, wanted: str) -> str:
+        """``wanted``, or with a number behind if that is taken."""
+        name = unique_name(wanted, self._names.__contains__)
+        self._names.add(name)
+        return name
+
+    def tensor(self, wanted: str, value: np.ndarray) -> TensorRef:
+        """Add an integer tensor."""
+        name = unique_name(wanted, self.tensors.__contains__)
+        self.tensors[name] = value
+        return TensorRef(name)
+
+    def population(self, kind: type[c.Population], wanted: str, shape: tuple[int, ...], layer: str, **fields: Any) -> str:
+        """Add a population and return its name."""
+        name = self.name(wanted)
+        self.populations.append(kind(name=name, shape=shape, layer=layer, **fields))
+        return name
+
+    def drive(self, dst: str, projections: Iterable[c.Projection]) -> None:
+        """Connect ``projections`` to ``dst``."""
+        for projection in projections:
+            name = self.name(f"{projection.src}>{dst}")
+            self.projections.append(replace(projection, name=name, dst=Ref(dst)))
+
+    def shape(self, population: str) -> tuple[int, ...]:
+        """Array shape of a population."""
+        return next(p.shape for p in reversed(self.populations) if p.name == population)
+
+    def always_on(self, layer: str) -> str:
+        """A neuron that fires in every step: the constant 1."""
+        bias = self.tensor(f"{layer}.one.bias", np.ones(1, np.int16))
+        return self.population(c.LIF, f"{layer}.one", (1,), layer, vth=0, bias=bias)
+
+    def view(self, layer: str, signal: Signal) -> None:
+        """Record where ``layer`` lies."""
+        atoms = [atom for dim in signal.layout.simplified().dims for atom in dim]
+        self.views.append(
+            c.View(
+                name=self.name(f"view.{layer}"), layer=layer, src=Ref(str(signal.base)), shape=signal.shape,
+                sizes=tuple(a.size for a in atoms), strides=tuple(a.stride for a in atoms),
+            )  # fmt: skip
+        )
+
+    def relay(self, signal: Signal, wanted: str, layer: str) -> Signal:
+        """``signal`` as a population: itself if it is one, a graded relay otherwise."""
+        if isinstance(signal.base, str):
+            return signal
+        name = self.population(c.GradedRelay, wanted, signal.base.shape, layer)
+        self.drive(name, signal.base.projections)
+        return Signal(name, signal.layout)
+
+    def carry(self, signal: Signal, target: Layout, weight: int = 1) -> tuple[c.Projection, ...]:
+        """Projections that bring logical element i of ``signal`` to where ``target`` has it, times ``weight``."""
+        if isinstance(signal.base, Drive):
+            if signal.layout != target:
+                raise ValueError("a drive can only be carried to its own layout; relay it first")
+            return tuple(self.weighted(p, weight) for p in signal.base.projections)
+        return (strided(signal.base, *loops(signal.layout, target), weight=weight),)
+
+    @staticmethod
+    def weighted(projection: c.Projection, factor: int) -> c.Projection:
+        """A strided projection with its weight multiplied; others only by 1."""
+        if factor == 1:
+            return projection
+        if not isinstance(projection, c.Strided):
+            raise ValueError("only unweighted connections take a gain")
+        return strided(
+            projection.src, projection.sizes, projection.src_strides, projection.dst_strides,
+            weight=factor * (projection.weight << projection.weight_exp), src_offset=projection.src_offset,
+            dst_offset=projection.dst_offset,
+        )  # fmt: skip
+
+    def finish(self, name: str, steps: int) -> c.CircuitGraph:
+        """The graph, populations in topological order."""
+        graph = c.CircuitGraph(
+            name, steps, tuple(self.populations), tuple(self.projections), tuple(self.readouts), dict(self.tensors),
+            views=tuple(self.views),
+        )  # fmt: skip
+        return graph.replace(populations=tuple(graph.topological()))
+
+
+def strided(
+    src: str, sizes: tuple[int, ...], src_strides: tuple[int, ...], dst_strides: tuple[int, ...], *, weight: int = 1,
+    src_offset: int = 0, dst_offset: int = 0,
+) -> c.Strided:  # fmt: skip
+    """A Strided projection without destination; neighbouring loops joined, weights above 255 given an exponent."""
+    exponent = 0
+    while abs(weight) >> exponent > 255:
+        exponent += 1
+    if weight % (1 << exponent):
+        raise ValueError(f"weight {weight} needs more than 8 bits")
+    merged: list[tuple[int, int, int]] = []
+    for n, s, d in zip(sizes, src_strides, dst_strides):
+        if n == 1:
+            continue
+        if merged and merged[-1][1] == n * s and merged[-1][2] == n * d:
+            merged[-1] = (merged[-1][0] * n, s, d)
+        else:
+            merged.append((n, s, d))
+    if not merged:
+        merged = [(1, 0, 0)]
+    n, s, d = zip(*merged)
+    return c.Strided(
+        name="", src=Ref(src), dst=Ref(""), sizes=n, src_strides=s, dst_strides=d, weight=weight >> exponent,
+        weight_exp=exponent, sign="excitatory" if weight >= 0 else "inhibitory", src_offset=src_offset,
+        dst_offset=dst_offset,
+    )  # fmt: skip
+

@@ -1,0 +1,162 @@
+"""What every command shares: options, output as text or JSON, and errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neurocompile.errors import NeurocompileError
+
+__all__ = ["Artifact", "Input", "Json", "Output", "Samples", "app", "check_output", "clean", "command", "say"]
+
+Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT.nca", help="A compiled program.", show_default=False)]
+Input = Annotated[Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")]
+Samples = Annotated[int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+
+TRACEBACK = "NEUROCOMPILE_TRACEBACK"
+"""Environment variable that shows the traceback of a defect of neurocompile."""
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all is well; 1 parity found a difference, or doctor a problem; 2 an error.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command found."""
+
+    data: Any
+    """For --json: builtins and msgspec structs."""
+    text: Iterable[Any]
+    """Otherwise: strings and rich tables (a generator, so that nothing is laid out for --json)."""
+    code: int = 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"neurocompile {version('neurocompile')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _neurocompile(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Compile trained spiking transformers to neuromorphic hardware, spike for spike."""
+
+
+def command(function: Callable[..., Output]) -> Callable[..., None]:
+    """Register a command of the function's name. Only its :class:`Output` reaches stdout: other prints go to stderr."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **options: Any) -> None:
+        as_json = options.get("json_output", False)
+        try:
+            with _warnings_as_lines(), contextlib.redirect_stdout(sys.stderr):
+                output = function(*args, **options)
+            _emit(output, as_json)
+            code = output.code
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+            code = 141
+        except KeyboardInterrupt:
+            code = 130
+        except Exception as error:  # the last resort of a program: nothing above main may see a traceback
+            code = _fail(error, as_json)
+        raise typer.Exit(code)
+
+    return app.command(function.__name__)(wrapper)
+
+
+def clean(text: object) -> str:
+    """``text`` without control characters: names come from files of strangers, and may hold terminal sequences."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def say(kind: str, text: object) -> None:
+    """One line on stderr: ``kind: text``."""
+    print(f"{kind}: {clean(text)}", file=sys.stderr, flush=True)
+
+
+def check_output(path: Path, *inputs: Path | None) -> Path:
+    """``path`` if a file can be written there that is none of the ``inputs``; NC5005 otherwise, before any work."""
+    if path.is_dir():
+        raise NeurocompileError("NC5005", f"cannot write '{path}': it is a folder; give a file name with -o")
+    if not path.parent.is_dir():
+        raise NeurocompileError("NC5005", f"cannot write '{path}': there is no folder '{path.parent}'; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise NeurocompileError("NC5005", f"cannot write '{path}': no permission to write in '{path.parent}'")
+    if path.exists() and any(given is not None and given.exists() and path.samefile(given) for given in inputs):
+        raise NeurocompileError("NC5005", f"cannot write '{path}': it is the input; give another name with -o")
+    return path
+
+
+def _emit(output: Output, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(output.data, default=_builtins))
+    else:
+        for part in output.text:
+            if isinstance(part, str):
+                print("\n".join(clean(line) for line in part.split("\n")))
+            else:
+                from neurocompile.cli.tables import print_table
+
+                print_table(part)
+    sys.stdout.flush()
+
+
+def _builtins(value: object) -> object:
+    import msgspec
+
+    return str(value) if isinstance(value, Path) else msgspec.to_builtins(value)
+
+
+def _fail(error: Exception, as_json: bool) -> int:
+    """Report ``error``: the line on stderr, with --json an object on stdout too; the exit code."""
+    if not isinstance(error, NeurocompileError):
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
+        text = f"{type(error).__name__}: {error}; please report it ({TRACEBACK}=1 shows where)"
+        error = NeurocompileError("NC9001", text)
+    for line in str(error).split("\n"):
+        say("error", line)
+    if as_json:
+        print(json.dumps({"error": {"code": error.code, "message": error.message}}))
+    return 2
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show the warnings meant for users as ``warning: ...`` lines, each text once."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            say("warning", message)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,60 @@
+"""``neurocompile plot``: pictures of a program."""
+
+from __future__ import annotations
+
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurocompile.cli.common import Artifact, Json, Output, check_output, command
+from neurocompile.errors import NeurocompileError
+
+
+class Kind(str, Enum):
+    """What to draw."""
+
+    raster = "raster"
+    cores = "cores"
+
+
+@command
+def plot(
+    artifact: Artifact,
+    kind: Annotated[Kind, typer.Option(help="Spikes of one sample, or the load of the chip's cores.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png or .svg file.")],
+    samples_file: Annotated[
+        Path | None, typer.Option("--input", metavar="X.npz", help="The samples, for a raster.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, metavar="I", help="Which of them.")] = 0,
+    json_output: Json = False,
+) -> Output:
+    """Draw a spike raster, or the load of cores."""
+    if output.suffix.lower() not in (".png", ".svg"):
+        raise typer.BadParameter(f"'{output}' ends in neither .png nor .svg", param_hint="-o")
+    if kind is Kind.raster and samples_file is None:
+        raise typer.BadParameter("a raster needs --input X.npz", param_hint="--input")
+    if find_spec("matplotlib") is None:
+        raise NeurocompileError("NC4001", "plots need matplotlib: pip install 'neurocompile[plot]'")
+    check_output(output, artifact, samples_file)
+
+    from neurocompile.artifact.store import load_program
+    from neurocompile.report.figure import save_figure
+
+    program = load_program(artifact)
+    if samples_file is None or kind is Kind.cores:
+        from neurocompile.report.core_grid import draw_core_grid
+
+        figure = draw_core_grid(program)
+    else:
+        from neurocompile.data import load_samples
+        from neurocompile.report.raster import draw_raster
+
+        x = load_samples(samples_file, program.input_shape).x
+        if sample >= len(x):
+            raise typer.BadParameter(f"there are {len(x):,} samples, counted from 0", param_hint="--sample")
+        figure = draw_raster(program, x[sample], f"sample {sample}")
+    save_figure(figure, output)
+    return Output({"output": str(output), "kind": kind.value}, [f"wrote {output}"])

@@ -1,0 +1,76 @@
+"""``neurocompile run``: an artifact on samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurocompile.cli.common import Artifact, Input, Json, Output, Samples, command
+
+if TYPE_CHECKING:
+    from neurocompile.program import RunResult
+
+_SHOWN = 40
+"""Predictions shown as text."""
+
+
+@command
+def run(
+    artifact: Artifact,
+    samples_file: Input,
+    backend: Annotated[str, typer.Option(help="emulator, lava, lava-runtime or loihi.")] = "emulator",
+    samples: Samples = None,
+    json_output: Json = False,
+) -> Output:
+    """Run samples: predictions, accuracy, spikes."""
+    from neurocompile.artifact.store import load_program
+    from neurocompile.data import load_samples
+
+    program = load_program(artifact)
+    data = load_samples(samples_file, program.input_shape, samples)
+    start = time.perf_counter()
+    result = program.run(data.x, backend, progress=True)
+    seconds = time.perf_counter() - start
+    found = _data(result, None if data.y is None else result.accuracy(data.y), seconds)
+    return Output(found, _text(found))
+
+
+def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str, Any]:
+    count = len(result.logits)
+    return {
+        "backend": result.backend,
+        "banner": result.banner,
+        "samples": count,
+        "seconds": seconds,
+        "accuracy": accuracy,
+        "predictions": result.predictions.tolist(),
+        "spikes": sum(result.spikes.values()),
+        "layers": [
+            {"layer": k, "spikes": n, "per_inference": n / count, "rate": n / result.neuron_steps[k]}
+            for k, n in result.spikes.items()
+        ],
+    }
+
+
+def _text(found: dict[str, Any]) -> Iterator[Any]:
+    from neurocompile.cli.tables import table
+
+    count, predictions = found["samples"], found["predictions"]
+    yield f"{found['banner']}: {count:,} samples in {found['seconds']:.2f} s\n"
+    shown = " ".join(map(str, predictions[:_SHOWN]))
+    rest = f" ... ({count - _SHOWN:,} more: --json lists all)" if count > _SHOWN else ""
+    yield f"predictions  {shown}{rest}"
+    if found["accuracy"] is None:
+        yield "accuracy     unknown: the file has no 'y'\n"
+    else:
+        yield f"accuracy     {found['accuracy']:.2%}\n"
+    if not found["layers"]:
+        yield "spikes of layers are not read back on this backend"
+        return
+    rows = [(r["layer"], f"{r['spikes']:,}", f"{r['per_inference']:,.1f}", f"{r['rate']:.4f}") for r in found["layers"]]
+    total = ("all", f"{found['spikes']:,}", f"{found['spikes'] / count:,.1f}", "")
+    yield "spikes (rate: per neuron and step)\n"
+    yield table(("layer", ">total", ">per inference", ">rate"), [*rows, total])

@@ -1,0 +1,80 @@
+"""``neurocompile targets``: what programs can be compiled for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurocompile.cli.common import Json, Output, command
+
+if TYPE_CHECKING:
+    from neurocompile.targets import Target
+
+
+@command
+def targets(
+    show: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Every number of a target (name or YAML file), with its source.")
+    ] = None,
+    json_output: Json = False,
+) -> Output:
+    """List the targets, or show one with sources."""
+    import msgspec
+
+    from neurocompile.targets import list_targets, load_target
+
+    if show is not None:
+        target = load_target(show)
+        return Output(msgspec.to_builtins(target), _one(target))
+    found = [load_target(name) for name in list_targets()]
+    return Output({"targets": [_row(target) for target in found]}, _all(found))
+
+
+def _row(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "description": target.description,
+        "chips": target.chips.value,
+        "cores": target.cores,
+        "neurons_per_core": target.core.neurons.value,
+        "synaptic_memory_words_per_core": target.core.synaptic_memory_words.value,
+    }
+
+
+def _all(found: list[Target]) -> Iterator[Any]:
+    from neurocompile.cli.tables import table
+
+    columns = ("name", ">chips", ">usable cores", ">neurons/core", ">memory words/core", "description")
+    rows = []
+    for name, description, *numbers in (_row(target).values() for target in found):
+        rows.append((name, *(f"{n:,}" for n in numbers), description))
+    yield table(columns, rows)
+    yield "\n'targets --show NAME' has every number with its source; --target also takes a YAML file of your own"
+
+
+def _one(target: Target) -> Iterator[Any]:
+    import msgspec
+
+    from neurocompile.cli.tables import table
+
+    yield f"{target.name}: {target.description}\n"
+    yield table(("number", ">value", "status", "source"), _quantities(msgspec.to_builtins(target)))
+
+
+def _quantities(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """(path, value, status, source) of every number below ``fields``; absent ones as unpublished."""
+    for name, value in fields.items():
+        if isinstance(value, dict) and "value" in value:
+            yield path + name, _number(value["value"]), value["status"], value["source"]
+        elif isinstance(value, dict):
+            yield from _quantities(value, f"{path}{name}.")
+        elif value is None:
+            yield path + name, "unknown", "", "not published: left empty rather than invented"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(f"{n:,}" for n in value) if isinstance(value, (list, tuple)) else f"{value:,}"

@@ -1,0 +1,220 @@
+"""Errors that teach: one line with a stable code, and a longer text behind ``neurocompile explain NC####``.
+
+A message says what is wrong, where, how much against which limit, and what to do. The first digit of a code is the
+stage: 1 files and import, 2 canonicalize, quantize and lower, 3 target and mapping, 4 backends, 5 artifact,
+6 command line, 9 a broken invariant of neurocompile itself.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CATALOGUE", "NeurocompileError", "ViolationList", "explain"]
+
+
+class NeurocompileError(Exception):
+    """A user-facing error: ``NC#### message``.
+
+    Args:
+        code: a key of :data:`CATALOGUE`.
+        message: what, where, how much against which limit, and what to do, in one line.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in CATALOGUE:
+            raise KeyError(f"error code {code} is not in the catalogue")
+        self.code = code
+        self.message = message
+        super().__init__(f"{code} {message}")
+
+
+class ViolationList(NeurocompileError):
+    """Several violations of one kind, reported at once, one line each."""
+
+    def __init__(self, code: str, messages: list[str]) -> None:
+        self.messages = tuple(messages)
+        super().__init__(code, f"\n{code} ".join(messages))
+
+
+# code -> (title, explanation). Codes are never reused for another meaning.
+CATALOGUE: dict[str, tuple[str, str]] = {
+    "NC1001": (
+        "the file cannot be read",
+        "The path does not exist, is not a regular file, or the operating system refused it.",
+    ),
+    "NC1002": (
+        "not a valid ONNX file",
+        "The bytes do not parse as an ONNX model, or the ONNX checker rejects the graph. A truncated download is the usual "
+        "cause: compare the size with the source, and export again.",
+    ),
+    "NC1003": (
+        "unsupported operator",
+        "The graph holds an operator that no rule turns into spikes. The message names the node, the operator and the "
+        "closest supported form. docs/architecture.md lists what is understood.",
+    ),
+    "NC1004": (
+        "a weight or constant is not finite",
+        "NaN or infinity in a constant cannot be quantized. SpikingResformer's scale buffers are infinite until they are "
+        "calibrated: run one batch in training mode, then export.",
+    ),
+    "NC1005": (
+        "external data leaves the model's folder",
+        "An ONNX initializer stored outside the file must lie beside or below the .onnx file. Absolute paths, '..' and "
+        "links that lead out are refused, because a model file is input from a stranger.",
+    ),
+    "NC1006": (
+        "wrong shape or dtype",
+        "An array does not have the shape or the dtype that the model declares. The message shows both.",
+    ),
+    "NC1007": (
+        "T is out of range",
+        "T is the number of simulation steps of one sample: an integer, at least 1.",
+    ),
+    "NC1008": (
+        "time axis not found",
+        "Every spiking layer must receive a tensor whose leading axis is time. The importer follows that axis from the "
+        "node that repeats the input T times. Here the leading axis is something else.",
+    ),
+    "NC1009": (
+        "unsupported attribute or form of a supported operator",
+        "The operator is understood, but not with these attributes or operands. The message names the supported form.",
+    ),
+    "NC1010": (
+        "a model without spiking layers",
+        "Neither an ai.neurocompile::LIF node, as neurocompile.export_onnx writes them, nor a comparison that is a neuron's "
+        "was found: the file holds no spiking model.",
+    ),
+    "NC1011": (
+        "the import does not reproduce the model",
+        "After import, one batch is run both through onnxruntime and through the imported graph. Their spikes differ by "
+        "more than float rounding explains, so the import is refused: please report the file.",
+    ),
+    "NC1012": (
+        "input data cannot be used",
+        "An .npz file must hold 'x' (samples first, float32) and may hold 'y' (integer labels). Pickled objects are refused.",
+    ),
+    "NC1013": (
+        "the model cannot be exported",
+        "torch.export could not trace the module, or a neuron in it is of a kind that has no marker.",
+    ),
+    "NC1014": (
+        "a torch model cannot be obtained",
+        "'build package.module:function' calls the function, which returns (module, example input). From Python, give the "
+        "example input as second argument: neurocompile.compile(model, x).",
+    ),
+    "NC1015": (
+        "an option is out of range",
+        "The message names the option, its value and the values it takes.",
+    ),
+    "NC2001": (
+        "no integer form",
+        "The quantizer has no exact integer form for this operation on these values. The message says which values would be "
+        "needed.",
+    ),
+    "NC2002": (
+        "an integer range is exceeded",
+        "Payloads on Loihi 2 carry 24 bits with sign, thresholds 17 bits, weights 8 bits. The range analysis found a value "
+        "that can exceed its field.",
+    ),
+    "NC2003": (
+        "weight bits out of range",
+        "--weight-bits takes 2 to 8.",
+    ),
+    "NC2004": (
+        "a pass broke the rules of its stage",
+        "Every pass is checked after it ran. This is a defect of neurocompile: please report it with the model.",
+    ),
+    "NC2005": (
+        "text form does not parse",
+        "The textual form of a graph has an error at the line that the message names.",
+    ),
+    "NC3001": (
+        "unknown target",
+        "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",
+    ),
+    "NC3002": (
+        "a target file is not valid",
+        "A target is one YAML file with the fields of neurocompile/targets/schema.py, each number with source and status.",
+    ),
+    "NC3101": (
+        "the model does not fit the target",
+        "More cores are needed than the target has. Use fewer weight bits, a larger target, or a smaller model.",
+    ),
+    "NC3102": (
+        "the smallest tile of a layer does not fit one core",
+        "Even a single neuron of this layer needs more of a core's resource than the core has. Reduce the fan-in or use "
+        "fewer weight bits.",
+    ),
+    "NC3103": (
+        "a delay exceeds what the target allows",
+        "The scheduler inserts relays where a delay is longer than the target's; this target allows neither.",
+    ),
+    "NC4001": (
+        "a backend is not installed",
+        "The backend needs an optional package. The message names the extra to install.",
+    ),
+    "NC4002": (
+        "Intel's Loihi extension is not installed",
+        "Running on Loihi 2 needs Intel's INRC-only package lava-loihi (module lava.utils.loihi2_profiler). The program was "
+        "compiled, mapped and checked on the CPU models; join Intel's research community for the extension, or run with "
+        "--backend emulator or lava.",
+    ),
+    "NC4003": (
+        "the Lava runtime did not finish",
+        "Lava's runtime hangs on most failures, so it runs in a process group of its own with a deadline. The group was "
+        "ended. The message holds the last words of its error output.",
+    ),
+    "NC4004": (
+        "not enough file descriptors for Lava's runtime",
+        "Lava's runtime opens about eleven files a process and hangs when it runs out. Raise the limit with ulimit -n, or "
+        "use --backend lava, which runs the same process models in one process.",
+    ),
+    "NC4005": (
+        "unknown backend",
+        "Backends are emulator, lava, lava-runtime and loihi.",
+    ),
+    "NC4006": (
+        "backend and emulator disagree",
+        "The integer program is exact: one different spike is a defect. The message names the layer, the neuron and the step.",
+    ),
+    "NC4007": (
+        "no accelerator",
+        "--device cuda was asked for, and torch finds no CUDA device.",
+    ),
+    "NC5001": (
+        "not a neurocompile artifact",
+        "A .nca file is a zip archive with a manifest. This file is not one, or is cut short.",
+    ),
+    "NC5002": (
+        "the artifact is damaged",
+        "A member's SHA-256 differs from the manifest. Build the artifact again.",
+    ),
+    "NC5003": (
+        "the artifact has another schema version",
+        "It was written by a neurocompile whose format differs. Build it again from the model.",
+    ),
+    "NC5004": (
+        "the artifact does not verify",
+        "The resources counted from the artifact differ from what its mapping records, exceed the target, or its steps do "
+        "not reproduce.",
+    ),
+    "NC5005": (
+        "the output cannot be written",
+        "The folder does not exist or cannot be written. Nothing was left behind.",
+    ),
+    "NC6001": (
+        "unknown error code",
+        "neurocompile explain takes a code such as NC1003; without one it lists all.",
+    ),
+    "NC9001": (
+        "an internal invariant is broken",
+        "This is a defect of neurocompile. Please report it with the model and the command.",
+    ),
+}
+
+
+def explain(code: str) -> str:
+    """The title and explanation of ``code`` as text; unknown codes raise NC6001."""
+    code = code.upper()
+    if code not in CATALOGUE:
+        raise NeurocompileError("NC6001", f"there is no error code '{code}'; 'neurocompile explain' lists all")
+    title, text = CATALOGUE[code]
+    return f"{code}: {title}\n\n{text}"

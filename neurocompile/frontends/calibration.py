@@ -1,0 +1,114 @@
+"""Statistics of a float model on sample inputs, which travel in the ONNX file for the quantizer and the mapper."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["CALIBRATION_KEY", "STEPS_KEY", "calibrate", "value_grid"]
+
+CALIBRATION_KEY = "neurocompile.calibration"
+"""Key of the statistics in ``metadata_props``."""
+STEPS_KEY = "neurocompile.T"
+"""Key of the number of simulation steps in ``metadata_props``, a decimal integer."""
+
+_BATCH = 64
+_GRID_LEVELS = 255
+_GRID_TOLERANCE = 1e-6
+
+
+def calibrate(
+    model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set[str], samples: np.ndarray, steps: int
+) -> str:
+    """Run ``model`` on ``samples`` and describe inputs and spikes, as JSON text with sorted keys.
+
+    ``{"samples": N, "T": T, "input": {"min", "max", "grid"}, "layers": {path: {"rate", "channel_rate"}}}``: ``grid`` is
+    :func:`value_grid` of the samples or null, ``rate`` the mean number of spikes a neuron a step, ``channel_rate``
+    the same for each index of axis 2 of the spikes (T, B, C, ...), empty if they have no such axis. Numbers are rounded
+    to 9 significant digits.
+
+    Args:
+        model: in eval mode; its neurons are reset, and keep the state of the last batch.
+        neurons: as :func:`neurocompile.frontends.torch_neurons.find_neurons` returns them.
+        paths: which of them to describe: those that the forward calls.
+        samples: (N, ...) float32.
+        steps: T.
+    """
+    import torch
+
+    totals: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    has_channels: dict[str, bool] = {}
+
+    def record(path: str, spikes: torch.Tensor) -> None:
+        # (T, B, C, ...) to one sum a channel; a neuron without channel axis counts as one channel.
+        sums = spikes.double().sum([axis for axis in range(spikes.ndim) if axis != 2]).reshape(-1).numpy()
+        totals[path] = totals.get(path, 0.0) + sums
+        counts[path] = counts.get(path, 0) + spikes.numel() // len(sums)
+        has_channels[path] = spikes.ndim > 2
+
+    hooks = [
+        neuron.register_forward_hook(lambda _module, _inputs, spikes, path=path: record(path, spikes))
+        for path, neuron in neurons
+        if path in paths
+    ]
+    with torch.no_grad():
+        for start in range(0, len(samples), _BATCH):
+            for _, neuron in neurons:
+                neuron.reset()
+            model(torch.from_numpy(samples[start : start + _BATCH]))
+    for hook in hooks:
+        hook.remove()
+
+    layers: dict[str, Any] = {}
+    for path, total in totals.items():
+        rates = total / counts[path]
+        layers[path] = {
+            "rate": _round(rates.mean()),
+            "channel_rate": [_round(rate) for rate in rates] if has_channels[path] else [],
+        }
+    grid = value_grid(samples)
+    statistics = {
+        "samples": len(samples),
+        "T": steps,
+        "input": {
+            "min": _round(samples.min()),
+            "max": _round(samples.max()),
+            "grid": None if grid is None else _round(grid),
+        },
+        "layers": layers,
+    }
+    return json.dumps(statistics, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def value_grid(values: np.ndarray) -> float | None:
+    """The largest g, at least (max - min) / 255, of which every value is a multiple within 1e-6; None without one.
+
+    Images scaled from n-bit pixels lie on such a grid, and then the input's integers are exact.
+    """
+    points = np.unique(values.astype(np.float64))
+    distinct = points[np.diff(points, prepend=-np.inf) > 2 * _GRID_TOLERANCE]
+    if len(distinct) > _GRID_LEVELS + 1:
+        return None
+    # g divides every value and every difference of two, so it is a whole fraction of the smallest of these.
+    candidates = np.concatenate([np.abs(distinct), np.diff(distinct)])
+    candidates = candidates[candidates > 2 * _GRID_TOLERANCE]
+    if not len(candidates):
+        return None
+    smallest, lowest = candidates.min(), (points[-1] - points[0]) / _GRID_LEVELS
+    for divisor in range(1, _GRID_LEVELS + 1):
+        grid = smallest / divisor
+        if grid < lowest - _GRID_TOLERANCE:
+            return None
+        if np.abs(points - np.round(points / grid) * grid).max() <= _GRID_TOLERANCE:
+            return float(grid)
+    return None
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.9g}")

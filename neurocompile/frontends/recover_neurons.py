@@ -1,0 +1,213 @@
+"""Chain the steps of every neuron over time and read its parameters: tau, decay_input, v_threshold, v_reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.onnx_lif import IF_TAU
+from neurocompile.frontends.recover_graph import Graph, attributes_of, label_of
+from neurocompile.frontends.recover_names import neuron_names
+from neurocompile.frontends.recover_steps import COMPARISONS, Affine, Step, StepReader, affine_path, close, threshold_of
+
+__all__ = ["Neuron", "find_neurons", "same_constant"]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One LIF over all its steps."""
+
+    name: str
+    attributes: dict[str, float | int]
+    """Of the node ``ai.neurocompile::LIF``."""
+    currents: tuple[str, ...]
+    """x_t, by t."""
+    spikes: tuple[str, ...]
+    """The outputs of the comparisons, by t."""
+    inverted: bool
+    """The comparisons are true where there is no spike."""
+
+
+def find_neurons(graph: Graph) -> list[Neuron]:
+    """Every neuron of ``graph``, in the order of their first steps.
+
+    Raises:
+        NeurocompileError: NC1003 for comparisons of signals that belong to no neuron, all of them at once; NC1009 for
+            neurons that LIF cannot express.
+    """
+    reader, problems = StepReader(graph), []
+    for node in list(graph.live()):
+        if node.op_type in COMPARISONS and not node.domain and node.output[0] in graph.dynamic:
+            try:
+                reader.read(node)
+            except NeurocompileError as error:
+                problems.append(error)
+    _raise_all(problems)
+    chains = _chains(reader.steps)
+    names = neuron_names([[s.node for s in chain] for chain in chains], graph)
+    neurons = []
+    for chain, name in zip(chains, names):
+        try:
+            neurons.append(_neuron(chain, name, graph))
+        except NeurocompileError as error:
+            problems.append(error)
+    _raise_all(problems)
+    longest = max((len(n.spikes) for n in neurons), default=0)
+    _raise_all([
+        NeurocompileError(
+            "NC1003", f"{label_of(chain[0].node)} starts a chain of {len(chain)} steps; other neurons have {longest}"
+        )
+        for chain in chains if len(chain) != longest
+    ])  # fmt: skip
+    return neurons
+
+
+def _raise_all(problems: list[NeurocompileError]) -> None:
+    """All problems of the first one's kind."""
+    if problems:
+        code = problems[0].code
+        raise ViolationList(code, [p.message for p in problems if p.code == code])
+
+
+def _chains(steps: list[Step]) -> list[list[Step]]:
+    following: dict[int, Step] = {}
+    for step in steps:
+        if step.previous is not None:
+            if id(step.previous) in following:
+                other = following[id(step.previous)].node
+                raise NeurocompileError(
+                    "NC1003", f"{label_of(step.node)} and {label_of(other)} follow the same step of a neuron"
+                )
+            following[id(step.previous)] = step
+    chains = []
+    for step in steps:
+        if step.previous is None:
+            chains.append([step])
+            while id(chains[-1][-1]) in following:
+                chains[-1].append(following[id(chains[-1][-1])])
+    return chains
+
+
+def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
+    first, where = chain[0], f"neuron '{name}' at {label_of(chain[0].node)}"
+    spikes = tuple(step.node.output[0] for step in chain)
+    if any(step.inverted != first.inverted or step.strict != first.strict for step in chain):
+        raise NeurocompileError("NC1003", f"{where}: its steps compare in different ways")
+    if len(chain) == 1:
+        x = affine_path(first.potential, graph)[-1]
+        x = x if x.scale > 0 else Affine(first.potential, 1.0, 0.0)
+        leak = x.scale if x.scale < 1 and not close(x.scale, 1.0) else 0.0
+        attributes = _attributes(1.0 - leak, x.scale, threshold_of(first) - x.offset, 0.0, True)
+        currents = [x.value] if attributes["decay_input"] or close(x.scale, 1.0) else _scaled([x.value], x.scale, graph)
+        return Neuron(name, attributes, tuple(currents), spikes, first.inverted)
+
+    second = chain[1]
+    a, b, hard, reset = second.a, second.b, second.hard, second.reset
+    for t, step in enumerate(chain[1:], 1):
+        same = (
+            step.hard == hard and close(step.a, a) and close(step.b, b) and (close(step.reset, reset) or close(a, 0.0))
+        )
+        if not same:
+            raise NeurocompileError("NC1003", f"{where}: step {t} computes with other coefficients than step 1")
+    if not -1e-6 <= a <= 1 + 1e-6:
+        raise NeurocompileError("NC1009", f"{where}: the membrane is multiplied by {a:.6g}; 0 to 1 is a leak")
+    x = _first_current(first, second.current, b, graph)
+    # The compared value may be h plus a constant d. At t = 0, h = v_reset + b x, a soft reset having 0 for v_reset.
+    d = 0.0 if hard else x.offset
+    rest = reset if hard else 0.0
+    expected = (1.0 - a) * (rest + d)
+    bounds = [threshold_of(first) - d]
+    for t, step in enumerate(chain[1:], 1):
+        if t < len(chain) - 1 and not close(step.c, expected):
+            towards = step.c / (1.0 - a) - d if a < 1 else step.c
+            raise NeurocompileError(
+                "NC1009", f"{where}: the membrane leaks towards {towards:.6g}, not towards v_reset {rest:.6g}"
+            )
+        bounds.append(threshold_of(step) - step.c + expected - d)
+    if not all(close(bound, bounds[0]) for bound in bounds):
+        raise NeurocompileError(
+            "NC1009", f"{where}: thresholds {bounds} differ between steps, or the leak is not towards v_reset"
+        )
+    if hard and not close(x.offset, rest):
+        raise NeurocompileError(
+            "NC1009",
+            f"{where}: the membrane starts at {x.offset:.6g} and is reset to {rest:.6g}; LIF starts at v_reset",
+        )
+    if not hard and not close(reset, bounds[0]):
+        raise NeurocompileError(
+            "NC1009",
+            f"{where}: a spike subtracts {reset:.6g}, the threshold is {bounds[0]:.6g}; LIF subtracts the threshold",
+        )
+    currents = [x.value, *(step.current for step in chain[1:])]
+    leak = 1.0 - a
+    if close(b, 1.0) and leak > 1e-6:
+        bare = [_unscaled(v, leak, graph) for v in currents]
+        if all(v is not None for v in bare):
+            currents, b = [str(v) for v in bare], leak
+    elif not close(b, 1.0) and not close(b, leak):
+        currents = _scaled(currents, b, graph)
+        b = 1.0
+    return Neuron(name, _attributes(a, b, bounds[0], rest, hard), tuple(currents), spikes, first.inverted)
+
+
+def _attributes(a: float, b: float, v_threshold: float, v_reset: float, hard: bool) -> dict[str, float | int]:
+    """``h = a v + b x + ...`` with b either 1 - a or 1."""
+    leak = 1.0 - a
+    return {
+        "tau": 1.0 / leak if leak > 1e-6 else IF_TAU,
+        "v_threshold": v_threshold,
+        "v_reset": v_reset + 0.0,
+        "decay_input": int(leak > 1e-6 and close(b, leak)),
+        "soft_reset": int(not hard),
+    }
+
+
+def _first_current(first: Step, following: str, b: float, graph: Graph) -> Affine:
+    """x at t = 0: the value below the first potential that has weight b, and is made like the x of the next step."""
+    path = [p for p in affine_path(first.potential, graph) if close(p.scale, b)]
+    if not path:
+        raise NeurocompileError("NC1003", f"{label_of(first.node)}: no current of weight {b:.6g}, as later steps have")
+    return next((p for p in path if _alike(p.value, following, graph)), path[-1])
+
+
+def _alike(value: str, other: str, graph: Graph) -> bool:
+    value, other = graph.alias(value), graph.alias(other)
+    here, there = graph.step(value), graph.step(other)
+    if value == other or here is not None and there is not None and here[0] == there[0]:
+        return True
+    node, twin = graph.producer.get(value), graph.producer.get(other)
+    if node is None or twin is None or node.op_type != twin.op_type or len(node.input) != len(twin.input):
+        return False
+    fixed = [(i, j) for i, j in zip(node.input, twin.input) if i not in graph.dynamic or j not in graph.dynamic]
+    return attributes_of(node).keys() == attributes_of(twin).keys() and all(
+        same_constant(i, j, graph) for i, j in fixed
+    )
+
+
+def same_constant(value: str, other: str, graph: Graph) -> bool:
+    """The same constant, or equal ones."""
+    left, right = graph.constants.get(value), graph.constants.get(other)
+    if value == other or left is None or right is None:
+        return value == other
+    return left.dtype == right.dtype and np.array_equal(left, right)
+
+
+def _unscaled(value: str, factor: float, graph: Graph) -> str | None:
+    """x, where ``value`` is ``factor * x``."""
+    path = affine_path(value, graph)
+    return next((p.value for p in path[1:] if close(p.scale, factor) and p.offset == 0), None)
+
+
+def _scaled(values: list[str], factor: float, graph: Graph) -> list[str]:
+    """``factor * x`` for every value, as new nodes."""
+    constant = graph.fresh("current_scale")
+    graph.constants[constant] = np.asarray(factor, np.float32)
+    graph.initializers[constant] = numpy_helper.from_array(graph.constants[constant], constant)
+    scaled = []
+    for value in values:
+        scaled.append(graph.fresh(f"{value}.scaled"))
+        graph.add(helper.make_node("Mul", [value, constant], [scaled[-1]], name=scaled[-1]), like=value)
+    return scaled

@@ -1,0 +1,277 @@
+"""CircuitGraph: what the chip does. Populations of neurons with integer parameters, and projections between them.
+
+Everything a model computes lowers to these few kinds, each of which Loihi 2 and Lava have (docs/architecture.md). A
+graph is compact: a projection is a kernel, a matrix or a strided pattern, never a list of synapses, so that its size is
+that of the weights whatever the number of neurons. Arrays of a population are C-contiguous in its ``shape``; feature
+maps are channels-last ``(H, W, C)``, so a tile is a range of tokens times a range of channels.
+
+Time: a projection takes ``delay`` >= 1 steps. What a population with depth D emits at global step D + k*period + t
+belongs to step t of sample k.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from neurocompile.ir.layout import strided_index
+from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
+
+__all__ = [
+    "LIF", "CircuitGraph", "Conv2d", "Dense", "GradedRelay", "GradedRelu", "HostInput", "Population", "Projection",
+    "Readout", "Strided", "View", "synapse_count",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Neurons of one kind with common scalar parameters."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Axes of the population's array; the last is the channel axis where there is one."""
+    layer: str
+    """Layer of the user's model that this population computes, or helps to compute (then ``name != layer``)."""
+    depth: int = -1
+    """Steps between the host's input and this population; -1 before ``schedule``."""
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+    @property
+    def spiking(self) -> bool:
+        """True if the output is 0 or 1; False if it is graded (a signed payload of up to 24 bits)."""
+        return isinstance(self, LIF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostInput(Population):
+    """Values that the host injects: ``x_int = clip(rint(x / scale), low, high)``, the same in every step of a sample."""
+
+    low: int
+    high: int
+    scale: float = 1.0
+    source_axes: tuple[int, ...] = ()
+    """Transposition from the model's input (without batch) to ``shape``; empty for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LIF(Population):
+    """Leaky integrate and fire, exactly Lava's fixed-point LIF and LIFReset (all integers, ``>>`` of magnitudes)::
+
+        u = wrap24(trunc0(u * (4096 - (du + 1)) / 4096) + a * 2^6)
+        v = clip(trunc0(v * (4096 - dv) / 4096) + u + bias * 2^bias_exp, -(2^23 - 1), 2^23 - 1)
+        s = v > vth * 2^6;   v = 0 where s
+
+    ``wrap24(u)`` is u - 2^24 where u > 2^23 and u + 2^24 where u <= -2^23: the compiler proves that it never happens.
+    ``du = 4095`` makes the current instantaneous. With ``reset``, u and v start each sample at 0.
+    """
+
+    vth: int
+    """Threshold mantissa, 0..131071, in units of the input ``a``."""
+    dv: int = 0
+    """Voltage decay, 0..4095 (4096ths lost a step)."""
+    du: int = 4095
+    """Current decay, 0..4095."""
+    bias: TensorRef | None = None
+    """int16 mantissas in -4096..4095, broadcast against ``shape``; none for 0."""
+    bias_exp: int = 0
+    """0..7."""
+    reset: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradedRelay(Population):
+    """Passes its input on: ``out = a`` (Lava GradedVec with vth 0)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradedRelu(Population):
+    """``out = max(a, 0)`` (Lava GradedReluVec with vth 0)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """Weighted connections from one population to another.
+
+    ``sign`` is Loihi's sign mode. ``mixed`` weights are even numbers in -256..254, because Loihi 2 and Lava drop their
+    lowest bit; ``excitatory`` ones are 0..255, ``inhibitory`` ones -255..0. ``a = (W s) * 2^weight_exp``.
+    """
+
+    name: str
+    src: Ref
+    dst: Ref
+    delay: int = 0
+    """Steps from emission to arrival, >= 1; 0 before ``schedule``."""
+    sign: str = "mixed"
+    """excitatory, inhibitory or mixed."""
+    weight_bits: int = 8
+    """Bits a synapse stores (1..8, sign included in mixed mode); mixed weights are multiples of 2^(9 - weight_bits)."""
+    weight_exp: int = 0
+    """0..7."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Projection):
+    """``a[dst] = sum_src weight[dst, src] * s[src]`` over the flattened arrays; weight int16 (n_dst, n_src)."""
+
+    weight: TensorRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2d(Projection):
+    """Cross-correlation from (H, W, C_in) to (H', W', C_out); weight int16 (C_out, kH, kW, C_in / groups)."""
+
+    weight: TensorRef
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strided(Projection):
+    """One weight along a strided pattern: broadcasts, reductions, permutations, windows, one-to-one::
+
+        for every index i in product(range(n) for n in sizes):
+            a[dst_offset + sum_k i_k * dst_strides[k]] += weight * s[src_offset + sum_k i_k * src_strides[k]]
+
+    Offsets and strides count neurons of the flattened arrays. A 0 among ``src_strides`` broadcasts, a 0 among
+    ``dst_strides`` reduces.
+    """
+
+    sizes: tuple[int, ...]
+    src_strides: tuple[int, ...]
+    dst_strides: tuple[int, ...]
+    weight: int = 1
+    src_offset: int = 0
+    dst_offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias int64, one a neuron."""
+
+    name: str
+    src: Ref
+    scale: float
+    bias: TensorRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Where a layer of the user's model lies in a population: its array, row-major over ``shape``, has the digits
+    ``sizes``, each ``strides`` apart in the population's array."""
+
+    name: str
+    layer: str
+    src: Ref
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def read(self, trace: np.ndarray) -> np.ndarray:
+        """The layer's (samples, steps, *shape) from the population's (samples, steps, ...)."""
+        flat = trace.reshape(*trace.shape[:2], -1)
+        return flat[..., strided_index(self.sizes, self.strides)].reshape(*trace.shape[:2], *self.shape)
+
+
+KINDS = {c.__name__: c for c in (HostInput, LIF, GradedRelay, GradedRelu, Dense, Conv2d, Strided, Readout, View)}
+
+
+@dataclass(frozen=True)
+class CircuitGraph:
+    """Populations, projections and readouts with their integer tensors. Immutable: passes return new graphs."""
+
+    name: str
+    steps: int
+    """T, the steps of one sample."""
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    readouts: tuple[Readout, ...]
+    tensors: Mapping[str, np.ndarray]
+    period: int = 0
+    """Steps between two samples, >= ``steps``; a power of two where the target's reset needs it; 0 before schedule."""
+    views: tuple[View, ...] = ()
+    """Of every spiking layer."""
+
+    @cached_property
+    def population(self) -> dict[str, Population]:
+        """Populations by name."""
+        return {p.name: p for p in self.populations}
+
+    @cached_property
+    def incoming(self) -> dict[str, tuple[Projection, ...]]:
+        """Projections by the name of their destination (every population has an entry)."""
+        found: dict[str, list[Projection]] = {p.name: [] for p in self.populations}
+        for projection in self.projections:
+            found[projection.dst].append(projection)
+        return {name: tuple(projections) for name, projections in found.items()}
+
+    def weight(self, projection: Projection) -> np.ndarray | None:
+        """The integer weight tensor of a Dense or Conv2d projection; None for a Strided one."""
+        return self.tensors[projection.weight] if isinstance(projection, (Dense, Conv2d)) else None
+
+    @property
+    def inputs(self) -> tuple[HostInput, ...]:
+        """Populations that the host drives."""
+        return tuple(p for p in self.populations if isinstance(p, HostInput))
+
+    @property
+    def depth(self) -> int:
+        """The largest depth of any population, in steps."""
+        return max(p.depth for p in self.populations)
+
+    def topological(self) -> Iterator[Population]:
+        """Populations such that sources come before destinations; a cycle raises ValueError."""
+        waiting = {p.name: len(self.incoming[p.name]) for p in self.populations}
+        outgoing: dict[str, list[str]] = {p.name: [] for p in self.populations}
+        for projection in self.projections:
+            outgoing[projection.src].append(projection.dst)
+        ready = [p.name for p in reversed(self.populations) if not waiting[p.name]]
+        count = 0
+        while ready:
+            name = ready.pop()
+            count += 1
+            yield self.population[name]
+            for dst in reversed(outgoing[name]):
+                waiting[dst] -= 1
+                if not waiting[dst]:
+                    ready.append(dst)
+        if count != len(self.populations):
+            raise ValueError(f"circuit '{self.name}' has a cycle")
+
+    def text(self) -> str:
+        """The text form (tensors by dtype and shape only)."""
+        items = (*self.populations, *self.projections, *self.readouts, *self.views)
+        return print_graph("circuit", self, items, ("populations", "projections", "readouts", "views", "tensors"))
+
+    @classmethod
+    def parse(cls, text: str, tensors: Mapping[str, np.ndarray]) -> CircuitGraph:
+        """Inverse of :meth:`text`; NC2005 on any error."""
+        name, fields, items = parse(text, "circuit", KINDS, tensors)
+        groups = {kind: tuple(i for i in items if isinstance(i, kind)) for kind in (Population, Projection, Readout, View)}
+        parts: dict[str, Any] = {"populations": groups[Population], "projections": groups[Projection]}
+        parts |= {"readouts": groups[Readout], "views": groups[View], "tensors": tensors}
+        return build(lambda name, **header: cls(name, **parts, **header), name, **fields)
+
+    def replace(self, **changes: object) -> CircuitGraph:
+        """A copy with fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def synapse_count(graph: CircuitGraph, projection: Projection) -> int:
+    """Number of synapses (unrolled, without the zeros that a convolution's border drops) of a projection."""
+    dst = graph.population[projection.dst]
+    if isinstance(projection, Strided):
+        return prod(projection.sizes)
+    weight = graph.tensors[projection.weight]  # type: ignore[attr-defined]
+    return weight.size if isinstance(projection, Dense) else dst.size * prod(weight.shape[1:])

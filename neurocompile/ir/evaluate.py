@@ -1,0 +1,164 @@
+"""Evaluate a SpikingGraph directly, from the definitions: the quantized model's meaning, in plain numpy.
+
+Float graphs run in float32, quantized ones in int64. This is the reference that the lowered circuit is compared with, so
+it shares no code with the emulator: a maximum is a maximum here, and an attention product a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from neurocompile.ir import spiking as s
+
+__all__ = ["encode_input", "evaluate"]
+
+
+def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
+    """Integers for the host to inject, int32: ``clip(rint(x / unit), low, high)`` in float64."""
+    return np.clip(np.rint(np.asarray(x, np.float64) / node.unit), node.low, node.high).astype(np.int32)
+
+
+def evaluate(
+    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Run all samples for ``steps`` steps.
+
+    Args:
+        graph: any stage.
+        x: (samples, *input shape); float for float graphs, encoded int32 for quantized ones.
+        steps: T >= 1.
+        record: names of the values to return; all if None.
+
+    Returns:
+        name -> (samples, steps, *shape); (samples, *shape) for TimeMean and Output. Values that do not change over the
+        steps are broadcast.
+    """
+    dtype: Any = np.int64 if graph.stage == "quantized" else np.float32
+    values: dict[str, np.ndarray] = {}
+    remaining = {n.name: len(graph.users[n.name]) for n in graph.nodes}
+    found: dict[str, np.ndarray] = {}
+    for node in graph.nodes:
+        inputs = [values[i] for i in node.inputs]
+        if isinstance(node, s.Input):
+            value = np.asarray(x).astype(dtype)[:, None]
+        else:
+            tensors = [graph.tensors[t] for t in node.tensors]
+            value = _EVALUATORS[type(node)](node, inputs, tensors, steps)
+        values[node.name] = value
+        if record is None or node.name in record:
+            timeless = isinstance(node, (s.TimeMean, s.Output))
+            found[node.name] = value[:, 0] if timeless else np.broadcast_to(value, (len(x), steps, *value.shape[2:]))
+        for i in node.inputs:
+            remaining[i] -= 1
+            if not remaining[i]:
+                del values[i]
+    return found
+
+
+def _conv(node: s.Conv2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,), weight = inputs, tensors[0]
+    out_channels, group_in, kh, kw = weight.shape
+    (ph, pw), (sh, sw), (dh, dw) = node.padding, node.stride, node.dilation
+    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    windows = sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), axis=(3, 4))
+    windows = windows[:, :, :, ::sh, ::sw, ::dh, ::dw]
+    per_group = out_channels // node.groups
+    weight = weight.astype(np.float64 if weight.dtype.kind == "i" else weight.dtype)
+    parts = [
+        np.tensordot(
+            windows[:, :, g * group_in : (g + 1) * group_in].astype(weight.dtype),
+            weight[g * per_group : (g + 1) * per_group],
+            axes=([2, 5, 6], [1, 2, 3]),
+        )
+        for g in range(node.groups)
+    ]
+    y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 2).astype(x.dtype) * x.dtype.type(1 << node.exponent)
+    return y if node.bias is None else y + tensors[1].astype(x.dtype)[:, None, None]
+
+
+def _linear(node: s.Linear, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    y = inputs[0] @ tensors[0].T.astype(inputs[0].dtype) * inputs[0].dtype.type(1 << node.exponent)
+    return y if node.bias is None else y + tensors[1].astype(y.dtype)
+
+
+def _batch_norm(node: s.BatchNorm, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,) = inputs
+    shape = [1] * x.ndim
+    shape[node.axis + 2] = -1
+    scale, shift, mean, var = (t.reshape(shape) for t in tensors)
+    return (x - mean) / np.sqrt(var + np.float32(node.eps)) * scale + shift
+
+
+def _lif(node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,) = inputs
+    tau, gain = np.float32(node.tau), np.float32(node.gain)
+    rest = np.float32(0.0 if node.soft_reset else node.v_reset)
+    threshold = np.float32(node.v_threshold)
+    out = np.empty((len(x), steps, *x.shape[2:]), np.float32)
+    v: Any = np.full((len(x), *x.shape[2:]), rest, np.float32)
+    for t in range(steps):
+        current = x[:, min(t, x.shape[1] - 1)]
+        current = current if gain == 1 else gain * current
+        current = current + tensors[0].astype(np.float32) if tensors else current
+        h = v + (current - (v - rest)) / tau if node.decay_input else v - (v - rest) / tau + current
+        spikes = h >= threshold
+        out[:, t] = spikes
+        v = h - threshold * spikes if node.soft_reset else np.where(spikes, rest, h)
+    return out
+
+
+def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,) = inputs
+    bias = tensors[0].astype(np.int64) << node.bias_exp if tensors else np.int64(0)
+    limit = (1 << 23) - 1
+    out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
+    v = np.zeros((len(x), *x.shape[2:]), np.int64)
+    for t in range(steps):
+        decayed = np.sign(v) * ((np.abs(v) * (4096 - node.dv)) >> 12)
+        h = np.clip(decayed + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6) + bias, -limit, limit)
+        out[:, t] = h > node.vth << 6
+        v = np.where(out[:, t] == 1, 0, h)
+    return out
+
+
+def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,) = inputs
+    (ph, pw), (sh, sw) = node.padding, node.stride
+    lowest = np.iinfo(x.dtype).min if x.dtype.kind == "i" else -np.inf
+    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=lowest)
+    return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
+
+
+def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,) = inputs
+    biased = x + tensors[0] if tensors else x
+    return biased if node.unit == 1.0 else biased * node.unit
+
+
+def _aligned(inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Feature axes of size 1 put behind (samples, steps), so that shapes broadcast as those of the features alone."""
+    rank = max(x.ndim for x in inputs)
+    return [x.reshape(*x.shape[:2], *[1] * (rank - x.ndim), *x.shape[2:]) for x in inputs]
+
+
+_EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray], int], np.ndarray]] = {
+    s.Conv2d: _conv,
+    s.Linear: _linear,
+    s.BatchNorm: _batch_norm,
+    s.LIF: _lif,
+    s.IntegerLIF: _integer_lif,
+    s.MaxPool2d: _max_pool,
+    s.Output: _output,
+    s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),
+    s.Or: lambda n, i, t, T: (i[0] >= 1).astype(i[0].dtype),
+    s.Add: lambda n, i, t, T: np.add(*_aligned(i)),
+    s.Mul: lambda n, i, t, T: np.multiply(*_aligned(i)),
+    s.MatMul: lambda n, i, t, T: np.matmul(*_aligned(i)),
+    s.Scale: lambda n, i, t, T: i[0] * np.float32(n.factor),
+    s.Sum: lambda n, i, t, T: i[0].sum(axis=tuple(a + 2 for a in n.axes), keepdims=n.keepdims),
+    s.TimeMean: lambda n, i, t, T: np.broadcast_to(i[0], (len(i[0]), T, *i[0].shape[2:])).mean(axis=1, keepdims=True),
+}

@@ -1,0 +1,130 @@
+"""How the logical axes of a tensor lie in an array: reshapes and transpositions without moving data.
+
+A :class:`Layout` has one tuple of atoms a logical axis; an atom is a run of ``size`` indices, ``stride`` apart, outermost
+first. Merging axes concatenates atoms and splitting cuts them, so every reshape and permutation of attention heads,
+tokens and channels stays exact and free (nested shapes and strides, as in CuTe's layout algebra). ``axis`` names what
+an atom runs over: the importer follows time ("T") and batch ("B") through the user's reshapes; features are "".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+__all__ = ["Atom", "Layout", "LayoutError", "strided_index"]
+
+
+def strided_index(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> np.ndarray:
+    """``offset + sum_k i_k * strides[k]`` for every index i of ``sizes``, row-major, int64 (product of sizes,)."""
+    index = np.array([offset], np.int64)
+    for size, stride in zip(sizes, strides):
+        index = (index[:, None] + np.arange(size, dtype=np.int64) * stride).reshape(-1)
+    return index
+
+
+class LayoutError(ValueError):
+    """A reshape would cut an atom at a place that is no multiple of its inner size, or mix up time and features."""
+
+
+@dataclass(frozen=True)
+class Atom:
+    """``size`` indices, ``stride`` elements apart, over ``axis``."""
+
+    size: int
+    stride: int
+    axis: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Logical axes as tuples of atoms; an axis of size 1 has none."""
+
+    dims: tuple[tuple[Atom, ...], ...]
+
+    @classmethod
+    def contiguous(cls, shape: tuple[int, ...]) -> Layout:
+        """Row-major."""
+        strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
+        return cls(tuple((Atom(n, s),) if n > 1 else () for n, s in zip(shape, strides)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the logical axes."""
+        return tuple(prod(a.size for a in dim) for dim in self.dims)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """True if flattening the logical array walks the memory in order."""
+        return self.simplified() == Layout.contiguous(self.shape)
+
+    def simplified(self) -> Layout:
+        """Neighbouring atoms of one axis joined where they run through memory without a gap."""
+        dims = []
+        for dim in self.dims:
+            joined: list[Atom] = []
+            for atom in dim:
+                last = joined[-1] if joined else None
+                if last and last.axis == atom.axis and last.stride == atom.stride * atom.size:
+                    joined[-1] = Atom(last.size * atom.size, atom.stride, atom.axis)
+                else:
+                    joined.append(atom)
+            dims.append(tuple(joined))
+        return Layout(tuple(dims))
+
+    def transpose(self, permutation: tuple[int, ...]) -> Layout:
+        """``numpy.transpose``; LayoutError for what is no permutation of the axes."""
+        if sorted(permutation) != list(range(len(self.dims))):
+            raise LayoutError(f"{list(permutation)} is no permutation of the axes of {list(self.shape)}")
+        return Layout(tuple(self.dims[i] for i in permutation))
+
+    def reshape(self, shape: tuple[int, ...]) -> Layout:
+        """``numpy.reshape`` (row-major); LayoutError where the axes do not nest."""
+        if prod(shape) != prod(self.shape) or min(shape, default=1) < 1:
+            raise LayoutError(f"cannot reshape {list(self.shape)} to {list(shape)}")
+        atoms = [atom for dim in self.dims for atom in dim]
+        dims = []
+        for size in shape:
+            taken: list[Atom] = []
+            while (missing := size // prod(a.size for a in taken)) > 1:
+                atom = atoms.pop(0)
+                if missing % atom.size == 0:
+                    taken.append(atom)
+                elif atom.size % missing == 0 and not atom.axis:
+                    inner = atom.size // missing
+                    taken.append(Atom(missing, atom.stride * inner, atom.axis))
+                    atoms.insert(0, Atom(inner, atom.stride, atom.axis))
+                else:
+                    raise LayoutError(f"reshaping {list(self.shape)} to {list(shape)} cuts an axis of {atom.size}")
+            dims.append(tuple(taken))
+        return Layout(tuple(dims))
+
+    def rearranged(self, shape: tuple[int, ...], sizes: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
+        """The layout of ``shape`` whose row-major index has the digits ``sizes``, each a stride in this layout's own
+        row-major index (:class:`neurocompile.ir.spiking.Rearrange`)."""
+        cuts = {stride for stride in strides} | {n * stride for n, stride in zip(sizes, strides)}
+        position, placed = prod(self.shape), []  # atoms with the row-major stride that they run over
+        for atom in (atom for dim in self.dims for atom in dim):
+            position //= atom.size
+            inside = sorted(c for c in cuts if position < c < position * atom.size)
+            bounds = [position, *inside, position * atom.size]
+            if any(high % low for low, high in zip(bounds, bounds[1:])):
+                raise LayoutError(f"rearranging {list(self.shape)} to {list(shape)} cuts an axis of {atom.size}")
+            for low, high in reversed(list(zip(bounds, bounds[1:]))):
+                placed.append((low, Atom(high // low, atom.stride * (low // position), atom.axis)))
+        digits = [
+            atom for n, stride in zip(sizes, strides) for low, atom in placed if stride <= low < n * stride
+        ]
+        return Layout((tuple(digits),)).reshape(shape)
+
+    def indices(self) -> np.ndarray:
+        """Memory index of every logical element, int64 of :attr:`shape` (for small arrays and tests)."""
+        total = np.zeros((), np.int64)
+        for dim in self.dims:
+            total = total[..., None] + strided_index(tuple(a.size for a in dim), tuple(a.stride for a in dim))
+        return total
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """The logical array: reads ``array`` (flattened on its last axes; leading axes kept) through this layout."""
+        return array[..., self.indices()]

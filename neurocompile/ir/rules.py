@@ -1,0 +1,234 @@
+"""What is legal at each stage: one table a hardware person can read, checked after every pass.
+
+A rule has a text and a check that yields a complaint for each item that breaks it. NC2004 lists every broken rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import circuit as c
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import shapes
+
+__all__ = ["CIRCUIT_RULES", "Rule", "SPIKING_RULES", "check_circuit", "check_spiking"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``check(graph, item)`` returns what is wrong with ``item`` (of one of ``kinds``), or None."""
+
+    text: str
+    kinds: tuple[type, ...]
+    check: Callable[[Any, Any], str | None]
+    stages: tuple[str, ...] = ()
+    """Stages the rule holds at; all if empty."""
+
+
+def _unless(good: bool, why: str) -> str | None:
+    return None if good else why
+
+
+_FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale)
+_LINEAR = (s.Conv2d, s.Linear)
+
+SPIKING_RULES: tuple[Rule, ...] = (
+    Rule(
+        "tensors are finite",
+        (s.Node,),
+        lambda g, n: _unless(all(np.isfinite(g.tensors[t]).all() for t in n.tensors), "reads a non-finite tensor"),
+    ),
+    Rule("BatchNorm is folded", (s.BatchNorm,), lambda g, n: "a BatchNorm is left", ("canonical", "quantized")),
+    Rule(
+        "LIF is in normal form: input not divided by tau, resting at 0, hard reset",
+        (s.LIF,),
+        lambda g, n: _unless(not n.decay_input and n.v_reset == 0 and not n.soft_reset, "not in normal form"),
+        ("canonical",),
+    ),
+    Rule(
+        "biases live in LIF and Output",
+        _LINEAR,
+        lambda g, n: _unless(n.bias is None, "has a bias of its own"),
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "scale factors are absorbed by weights, LIF gains or the output",
+        (s.Scale,),
+        lambda g, n: "a Scale is left",
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "the output is a mean over time",
+        (s.Output,),
+        lambda g, n: _unless(isinstance(g.node[n.x], s.TimeMean), "its input is not a TimeMean"),
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "no floating-point neuron is left",
+        _FLOAT_ONLY,
+        lambda g, n: f"{type(n).__name__} is not integer",
+        ("quantized",),
+    ),
+    Rule(
+        "weights are integers on the chip's grid, -256..255",
+        _LINEAR,
+        lambda g, n: _unless(
+            g.tensors[n.weight].dtype == np.int16 and g.tensors[n.weight].min(initial=0) >= -256
+            and g.tensors[n.weight].max(initial=0) <= 255,
+            f"weight @{n.weight} is {g.tensors[n.weight].dtype}",
+        ),
+        ("quantized",),
+    ),
+    Rule(
+        "weight exponents are 0..7, and 0 before quantization",
+        _LINEAR,
+        lambda g, n: _unless(0 <= n.exponent <= (7 if g.stage == "quantized" else 0), f"exponent {n.exponent}"),
+    ),
+    Rule(
+        "integer LIF parameters fit their fields",
+        (s.IntegerLIF,),
+        lambda g, n: _unless(0 <= n.vth <= 131071 and 0 <= n.dv <= 4095 and n.gain >= 1 and 0 <= n.bias_exp <= 7,
+                             f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}"),
+        ("quantized",),
+    ),
+)  # fmt: skip
+
+_ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 254)}
+
+
+def _weight_range(g: c.CircuitGraph, p: c.Projection) -> str | None:
+    values = np.asarray([p.weight]) if isinstance(p, c.Strided) else g.weight(p)
+    assert values is not None
+    if p.sign not in _ONE_SIGN or not 1 <= p.weight_bits <= 8:
+        return f"sign mode {p.sign!r} with {p.weight_bits}-bit weights"
+    low, high = _ONE_SIGN[p.sign]
+    if values.min(initial=0) < low or values.max(initial=0) > high:
+        return f"{p.sign} weights {values.min()}..{values.max()} leave {low}..{high}"
+    step = 1 << (8 - p.weight_bits + (p.sign == "mixed"))
+    return _unless(not (values % step).any(), f"{p.sign} {p.weight_bits}-bit weights are not multiples of {step}")
+
+
+def _strided_bounds(g: c.CircuitGraph, p: c.Strided) -> str | None:
+    src, dst = g.population[p.src], g.population[p.dst]
+    for side, offset, strides, size in (
+        ("source", p.src_offset, p.src_strides, src.size),
+        ("destination", p.dst_offset, p.dst_strides, dst.size),
+    ):
+        ends = [(n - 1) * stride for n, stride in zip(p.sizes, strides)]
+        if offset + sum(min(e, 0) for e in ends) < 0 or offset + sum(max(e, 0) for e in ends) >= size:
+            return f"leaves the {side}'s {size} neurons"
+    loops = sorted((abs(d), n) for n, d in zip(p.sizes, p.dst_strides) if d and n > 1)
+    reach = 0
+    for stride, n in loops:
+        if stride <= reach:
+            return "two of its synapses meet in one destination without a 0 stride"
+        reach += stride * (n - 1)
+    return None
+
+
+def _conv_shape(g: c.CircuitGraph, p: c.Conv2d) -> str | None:
+    src, dst, weight = g.population[p.src], g.population[p.dst], g.weight(p)
+    assert weight is not None
+    if len(src.shape) != 3 or len(dst.shape) != 3:
+        return "joins populations that are not (H, W, C)"
+    out = [
+        (n + 2 * pad - d * (k - 1) - 1) // stride + 1
+        for n, pad, d, k, stride in zip(src.shape, p.padding, p.dilation, weight.shape[1:3], p.stride)
+    ]
+    good = (*out, weight.shape[0]) == dst.shape and weight.shape[3] * p.groups == src.shape[2]
+    return _unless(good, f"weight {weight.shape} does not join {src.shape} and {dst.shape}")
+
+
+def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
+    src, dst = g.population[p.src], g.population[p.dst]
+    if p.delay < 1 or src.depth < 0 or dst.depth < 0:
+        return "is not scheduled"
+    constant = not isinstance(src, c.HostInput) and not g.incoming[src.name]
+    return _unless(constant or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
+
+
+CIRCUIT_RULES: tuple[Rule, ...] = (
+    Rule(
+        "thresholds have 17 bits, decays 12, bias mantissas -4096..4095 with exponent 0..7",
+        (c.LIF,),
+        lambda g, p: _unless(
+            0 <= p.vth <= 131071 and 0 <= p.dv <= 4095 and 0 <= p.du <= 4095 and 0 <= p.bias_exp <= 7
+            and (p.bias is None or np.abs(g.tensors[p.bias] + 0.5).max() <= 4095.5),
+            f"vth {p.vth}, dv {p.dv}, du {p.du}, bias_exp {p.bias_exp}",
+        ),
+    ),
+    Rule(
+        "weights lie in their sign mode's range, on the grid that 8 - bits (+ 1 if mixed) dropped low bits leave",
+        (c.Projection,),
+        _weight_range,
+    ),
+    Rule(
+        "weight exponents are 0..7: no shift ever rounds",
+        (c.Projection,),
+        lambda g, p: _unless(0 <= p.weight_exp <= 7, f"weight_exp {p.weight_exp}"),
+    ),
+    Rule("strided patterns stay inside and reach each destination once a step of its loops", (c.Strided,), _strided_bounds),
+    Rule("convolutions join (H, W, C) populations of matching sizes", (c.Conv2d,), _conv_shape),
+    Rule(
+        "a matrix has a row a destination and a column a source",
+        (c.Dense,),
+        lambda g, p: _unless(g.weight(p).shape == (g.population[p.dst].size, g.population[p.src].size),
+                             f"weight {g.weight(p).shape}"),
+    ),
+    Rule("a readout is a graded population", (c.Readout,), lambda g, r: _unless(not g.population[r.src].spiking, "reads spikes")),
+    Rule("paths are balanced: delay = difference of depths", (c.Projection,), _balanced, ("scheduled",)),
+    Rule(
+        "a graded connection has delay 1 (delayed graded messages are untested upstream)",
+        (c.Projection,),
+        lambda g, p: _unless(p.delay == 1 or g.population[p.src].spiking, f"graded with delay {p.delay}"),
+        ("scheduled",),
+    ),
+)  # fmt: skip
+
+
+def _run(rules: tuple[Rule, ...], graph: Any, items: tuple[Any, ...], stage: str) -> Iterator[str]:
+    for rule in rules:
+        if rule.stages and stage not in rule.stages:
+            continue
+        for item in items:
+            if isinstance(item, rule.kinds) and (why := rule.check(graph, item)):
+                yield f"%{item.name}: {why} (rule: {rule.text})"
+
+
+def _raise(complaints: list[str], after: str) -> None:
+    if complaints:
+        more = f" and {len(complaints) - 5} more" if len(complaints) > 5 else ""
+        raise NeurocompileError("NC2004", f"after {after}: " + "; ".join(complaints[:5]) + more)
+
+
+def check_spiking(graph: s.SpikingGraph, after: str) -> None:
+    """NC2004 unless ``graph`` keeps the rules of its stage; ``after`` names the pass that made it."""
+    complaints, known = [], set()
+    for node in graph.nodes:
+        complaints += [f"%{node.name}: reads %{i} before it is defined" for i in node.inputs if i not in known]
+        complaints += [f"%{node.name}: tensor @{t} is missing" for t in node.tensors if t not in graph.tensors]
+        complaints += [f"%{node.name}: is defined twice"] if node.name in known else []
+        known.add(node.name)
+    _raise(complaints, after)
+    try:
+        shapes(graph)
+    except ValueError as error:
+        _raise([str(error)], after)
+    _raise(list(_run(SPIKING_RULES, graph, graph.nodes, graph.stage)), after)
+
+
+def check_circuit(graph: c.CircuitGraph, after: str) -> None:
+    """NC2004 unless ``graph`` keeps the rules; those of scheduled graphs too once it has a period."""
+    names = [p.name for p in graph.populations]
+    complaints = [f"%{n}: is defined twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    for p in (*graph.projections, *graph.readouts, *graph.views):
+        ends = (p.src, p.dst) if isinstance(p, c.Projection) else (p.src,)
+        complaints += [f"%{p.name}: joins %{end}, which is not there" for end in ends if end not in graph.population]
+    _raise(complaints, after)
+    items = (*graph.populations, *graph.projections, *graph.readouts, *graph.views)
+    _raise(list(_run(CIRCUIT_RULES, graph, items, "scheduled" if graph.period else "lowered")), after)

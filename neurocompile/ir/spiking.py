@@ -1,0 +1,285 @@
+"""SpikingGraph: what the model's author wrote, one node a layer, with time and batch implicit.
+
+A value has the shape of one sample at one step, in the author's axis order (C, H, W). Each node names its output. Nodes
+appear in topological order. Three stages share the class:
+
+* ``imported``: as read from the file, floating point;
+* ``canonical``: BatchNorm folded, LIF in one normal form, stateless LIFs recognized as OR, one TimeMean at the end;
+* ``quantized``: integer weights, :class:`IntegerLIF`; everything up to the readout is exact integer arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from neurocompile.ir.layout import strided_index
+from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
+
+__all__ = [
+    "LIF", "Add", "BatchNorm", "Conv2d", "Input", "IntegerLIF", "Linear", "MatMul", "MaxPool2d", "Mul", "Node", "Or",
+    "Output", "Rearrange", "Scale", "SpikingGraph", "Sum", "TimeMean",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A layer; ``name`` is also the name of its output value."""
+
+    name: str
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """Values read."""
+        return tuple(v for v in (getattr(self, f.name) for f in dataclasses.fields(self)) if isinstance(v, Ref))
+
+    @property
+    def tensors(self) -> tuple[TensorRef, ...]:
+        """Tensors read."""
+        return tuple(v for v in (getattr(self, f.name) for f in dataclasses.fields(self)) if isinstance(v, TensorRef))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Node):
+    """The model's input, the same in every step; quantized: ``x_int = clip(rint(x / unit), low, high)``."""
+
+    shape: tuple[int, ...]
+    unit: float = 0.0
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2d(Node):
+    """Cross-correlation of (C, H, W) with ``weight`` (C', C / groups, kH, kW), plus ``bias`` (C',).
+
+    Quantized: times ``2^exponent``.
+    """
+
+    x: Ref
+    weight: TensorRef
+    bias: TensorRef | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    exponent: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Node):
+    """``x @ weight.T + bias`` over the last axis; ``weight`` (out, in). Quantized: times ``2^exponent``."""
+
+    x: Ref
+    weight: TensorRef
+    bias: TensorRef | None = None
+    exponent: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNorm(Node):
+    """``(x - mean) / sqrt(var + eps) * scale + shift`` a channel, along ``axis`` (inference mode)."""
+
+    x: Ref
+    scale: TensorRef
+    shift: TensorRef
+    mean: TensorRef
+    var: TensorRef
+    eps: float
+    axis: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LIF(Node):
+    """Leaky integrate and fire with SpikingJelly's parameters, over the steps of a sample, from ``v = v_reset``::
+
+        h = v + (x' - (v - v_reset)) / tau     decay_input
+        h = v - (v - v_reset) / tau + x'       not decay_input
+        s = h >= v_threshold
+        v = h - v_threshold * s                soft_reset (then v_reset counts as 0)
+        v = v_reset where s else h             hard reset
+
+    with ``x' = gain * x + bias``. Canonical form: ``decay_input`` off and ``v_reset`` 0. ``tau = inf`` is IF.
+    """
+
+    x: Ref
+    tau: float
+    v_threshold: float
+    v_reset: float = 0.0
+    decay_input: bool = True
+    soft_reset: bool = False
+    gain: float = 1.0
+    bias: TensorRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerLIF(Node):
+    """The quantized LIF, in units of 2^-6 of the input::
+
+        h = clip(trunc0(v * (4096 - dv) / 4096) + gain * x * 2^6 + bias * 2^bias_exp, +-(2^23 - 1))
+        s = h > vth * 2^6;   v = 0 where s else h
+    """
+
+    x: Ref
+    vth: int
+    dv: int
+    gain: int = 1
+    bias: TensorRef | None = None
+    bias_exp: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Or(Node):
+    """``s = x >= 1`` on integers >= 0: a LIF that any input makes fire, and that therefore keeps no state."""
+
+    x: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Node):
+    """``a + b``, shapes broadcast."""
+
+    a: Ref
+    b: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mul(Node):
+    """``a * b`` (Hadamard), shapes broadcast."""
+
+    a: Ref
+    b: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatMul(Node):
+    """``a @ b`` over the last two axes."""
+
+    a: Ref
+    b: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Node):
+    """``factor * x``."""
+
+    x: Ref
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Node):
+    """Sum over ``axes`` (removed, unless ``keepdims``)."""
+
+    x: Ref
+    axes: tuple[int, ...]
+    keepdims: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool2d(Node):
+    """Largest value of each window of (C, H, W); the border counts as minus infinity."""
+
+    x: Ref
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rearrange(Node):
+    """Reshape and permute: element i of the result (row-major over ``shape``) is element ``sum_k i_k * strides[k]``
+    of ``x``, where i_k are the digits of i in the mixed radix ``sizes``."""
+
+    x: Ref
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def apply(self, array: np.ndarray, leading: int = 0) -> np.ndarray:
+        """The rearranged array; the first ``leading`` axes are kept."""
+        kept, index = array.shape[:leading], strided_index(self.sizes, self.strides)
+        return array.reshape(*kept, -1)[..., index].reshape(*kept, *self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeMean(Node):
+    """Mean over the steps of a sample."""
+
+    x: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Node):
+    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean."""
+
+    x: Ref
+    unit: float = 1.0
+    bias: TensorRef | None = None
+
+
+KINDS = {
+    c.__name__: c
+    for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, Or, Add, Mul, MatMul, Scale, Sum, MaxPool2d, Rearrange,
+              TimeMean, Output)
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpikingGraph:
+    """Nodes in topological order and their tensors. Immutable: passes return new graphs."""
+
+    name: str
+    stage: str
+    """imported, canonical or quantized."""
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, np.ndarray]
+    exported_T: int = 0
+    """Steps the file was exported with, for information; 0 if unknown."""
+
+    @cached_property
+    def node(self) -> dict[str, Node]:
+        """Nodes by name."""
+        return {n.name: n for n in self.nodes}
+
+    @cached_property
+    def users(self) -> dict[str, tuple[Node, ...]]:
+        """Nodes that read a value, by the value's name."""
+        found: dict[str, list[Node]] = {n.name: [] for n in self.nodes}
+        for n in self.nodes:
+            for x in n.inputs:
+                found[x].append(n)
+        return {name: tuple(users) for name, users in found.items()}
+
+    @property
+    def input(self) -> Input:
+        """The one input."""
+        return next(n for n in self.nodes if isinstance(n, Input))
+
+    @property
+    def output(self) -> Output:
+        """The one output."""
+        return next(n for n in self.nodes if isinstance(n, Output))
+
+    @property
+    def spiking_layers(self) -> tuple[Node, ...]:
+        """The nodes whose output is spikes: the layers that parity compares."""
+        return tuple(n for n in self.nodes if isinstance(n, (LIF, IntegerLIF, Or)))
+
+    def text(self) -> str:
+        """The text form (tensors by dtype and shape only)."""
+        return print_graph("spiking", self, self.nodes, ("nodes", "tensors"))
+
+    @classmethod
+    def parse(cls, text: str, tensors: Mapping[str, np.ndarray]) -> SpikingGraph:
+        """Inverse of :meth:`text`; NC2005 on any error."""
+        name, fields, nodes = parse(text, "spiking", KINDS, tensors)
+        return build(lambda name, **header: cls(name, nodes=tuple(nodes), tensors=tensors, **header), name, **fields)
+
+    def replace(self, **changes: object) -> SpikingGraph:
+        """A copy with fields changed."""
+        return dataclasses.replace(self, **changes)

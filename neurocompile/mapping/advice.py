@@ -1,0 +1,115 @@
+"""Texts of NC3101 and NC3102: what, where, how much against which limit, and ways out.
+
+Fewer weight bits are named only where a recount with them fits (for a packed model: where it probably would)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from neurocompile.ir.circuit import Conv2d, Dense, Projection
+from neurocompile.mapping.resources import LABELS, CostCounter, Usage
+from neurocompile.mapping.tile import Tile, whole
+from neurocompile.targets.schema import RESOURCES
+
+__all__ = ["does_not_fit_core", "exceeds_target", "needs_more_cores"]
+
+FEWER_BITS = 4
+
+
+def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile], Usage]) -> str:
+    """NC3102: the resource that a single neuron exceeds most, and the projection that takes most of it."""
+    target, population = counter.target, counter.circuit.population[tile.population]
+    resource, used, limit = max(usage_of(tile).excess(target), key=lambda item: item[1] / max(item[2], 1))
+    where = f"layer '{population.layer}'"
+    if population.name != population.layer:
+        where += f" (population '{population.name}')"
+    parts = [(sum(counter.synapses(p, tile)), p) for p in counter.circuit.incoming[population.name]]
+    part = ""
+    if parts and resource in ("axon_in", "synaptic_memory_words", "total"):
+        part = f" Largest part: {_describe(counter, max(parts, key=lambda item: item[0])[1], tile)}."
+    ways = ["reduce its fan-in" if part else "give it fewer consumers", "take a target with larger cores (--target)"]
+    fewer = _with_fewer_bits(counter)
+    if fewer is not None and not fewer.usage(tile).excess(target):
+        ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
+    return (
+        f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} "
+        f"{_sentence(ways)}"
+    )
+
+
+def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
+    """NC3101 before anything is cut: a line for each resource of which all cores together have too little."""
+    target, short, lines = counter.target, counter.shortages(), []
+    sizes = {p.name: counter.usage(whole(p)) for p in counter.on_chip}
+    fewer = _with_fewer_bits(counter)
+    narrow = fewer.shortages() if fewer is not None else short
+    for resource, (need, cores) in short.items():
+        if cores > limit:
+            largest = max(counter.on_chip, key=lambda p: getattr(sizes[p.name], resource))
+            lines.append(
+                f"model '{counter.circuit.name}' needs {need:,} {LABELS[resource]}, so at least {cores:,} cores; "
+                f"{_available(counter, limit)} with {target.capacity[resource]:,} each. Largest: layer "
+                f"'{largest.layer}' with {getattr(sizes[largest.name], resource):,}. "
+                f"{_model_ways(counter, limit, narrow[resource][1] <= limit)}"
+            )
+    return lines
+
+
+def needs_more_cores(
+    counter: CostCounter, parts: Mapping[str, list[tuple[Tile, Usage]]], cores: int, limit: int
+) -> str:
+    """NC3101 after packing: how many cores, and the layers that take most of them."""
+    capacity, by_layer = counter.target.capacity, dict[str, float]()
+    for name, tiles in parts.items():
+        layer = counter.circuit.population[name].layer
+        for _, usage in tiles:
+            share = max(getattr(usage, r) / max(capacity[r], 1) for r in (*RESOURCES, "total"))
+            by_layer[layer] = by_layer.get(layer, 0.0) + share
+    largest = sorted(by_layer, key=lambda layer: -by_layer[layer])[:3]
+    fewer = _with_fewer_bits(counter)
+    saved = fewer.shortages()["total"][0] / counter.shortages()["total"][0] if fewer is not None else 1.0
+    listed = ", ".join(f"'{layer}' ({by_layer[layer]:.1f} cores)" for layer in largest)
+    return (
+        f"model '{counter.circuit.name}' needs {cores:,} cores; {_available(counter, limit)}. "
+        f"Largest layers: {listed}. {_model_ways(counter, limit, saved * cores <= limit)}"
+    )
+
+
+def _available(counter: CostCounter, limit: int) -> str:
+    target = counter.target
+    return f"{target.name} has {limit:,}" if limit >= target.cores else f"--max-cores allows {limit:,} of {target.name}"
+
+
+def _model_ways(counter: CostCounter, limit: int, fewer_bits_help: bool) -> str:
+    ways = ["take a larger target (--target)", "use a smaller model (fewer tokens, channels or blocks)"]
+    if fewer_bits_help:
+        ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
+    if limit < counter.target.cores:
+        ways.insert(0, f"raise --max-cores (up to {counter.target.cores:,})")
+    return _sentence(ways)
+
+
+def _with_fewer_bits(counter: CostCounter) -> CostCounter | None:
+    """Costs at 4-bit weights; None if there are no wider weights."""
+    projections = counter.circuit.projections
+    if all(p.weight_bits <= FEWER_BITS for p in projections if isinstance(p, (Dense, Conv2d))):
+        return None
+    narrow = tuple(replace(p, weight_bits=min(p.weight_bits, FEWER_BITS)) for p in projections)
+    return CostCounter(counter.circuit.replace(projections=narrow), counter.target)
+
+
+def _describe(counter: CostCounter, projection: Projection, tile: Tile) -> str:
+    circuit = counter.circuit
+    if isinstance(projection, Dense):
+        inputs = circuit.population[projection.src].size
+        return f"{inputs:,} x {tile.size:,} weights at {projection.weight_bits} bits of '{projection.name}'"
+    if isinstance(projection, Conv2d):
+        _, height, width, channels = circuit.tensors[projection.weight].shape
+        return f"{height} x {width} x {channels:,} kernels at {projection.weight_bits} bits of '{projection.name}'"
+    return f"{counter.synapses(projection, tile)[0]:,} inputs of '{projection.name}'"
+
+
+def _sentence(ways: list[str]) -> str:
+    text = f"{', '.join(ways[:-1])}, or {ways[-1]}."
+    return text[0].upper() + text[1:]

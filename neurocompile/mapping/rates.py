@@ -1,0 +1,54 @@
+"""How often each population sends a message: measured on samples, or modelled from the layers' spike rates."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from neurocompile.backends.base import Trace
+from neurocompile.calibration import Calibration
+from neurocompile.ir import circuit as c
+
+__all__ = ["measured_rates", "modelled_rates"]
+
+
+def measured_rates(trace: Trace) -> dict[str, float]:
+    """Share of neuron-steps with a message (a spike, or a graded value other than 0), rounded to 9 digits."""
+    return {name: float(f"{np.count_nonzero(values) / values.size:.9g}") for name, values in trace.items()}
+
+
+def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[str, float]:
+    """The same without samples: layers from ``calibration``, what helps them by probability.
+
+    Inputs of a population count as independent: an AND fires with the product of its inputs' rates, an OR, a relay or a
+    rectifier sends with the probability that any input does. A sum of weighted inputs is taken to be never 0.
+    """
+    rates: dict[str, float] = {}
+    for p in circuit.topological():
+        incoming = circuit.incoming[p.name]
+        if isinstance(p, c.HostInput) or not incoming:
+            rates[p.name] = 1.0
+        elif isinstance(p, c.LIF) and p.name == p.layer and p.reset:
+            rates[p.name] = calibration.rate(p.layer)
+        elif isinstance(p, c.LIF) and p.vth > 0:  # AND
+            rates[p.name] = prod(rates[q.src] for q in incoming)
+        elif all(isinstance(q, c.Strided) for q in incoming):
+            rates[p.name] = _any(circuit, p, incoming, rates)
+        else:
+            rates[p.name] = 1.0
+        rates[p.name] = float(f"{rates[p.name]:.9g}")
+    return rates
+
+
+def _any(
+    circuit: c.CircuitGraph, p: c.Population, incoming: tuple[c.Projection, ...], rates: dict[str, float]
+) -> float:
+    """Probability that at least one input of a neuron of ``p`` sends."""
+    if any(not circuit.incoming[q.src] and not isinstance(circuit.population[q.src], c.HostInput) for q in incoming):
+        # a gate with a constant: it passes only where both of its signals do
+        return prod(rates[q.src] for q in incoming)
+    silent = 1.0
+    for q in incoming:
+        silent *= (1.0 - rates[q.src]) ** (c.synapse_count(circuit, q) / p.size)
+    return 1.0 - silent

@@ -1,0 +1,200 @@
+"""What a tile takes of a core: the cost model of Intel's Loihi 2 compiler, recovered from published utilization tables.
+
+Sources: key ``lava-utilization-tables`` of ``hw_targets/SOURCES.md``. For a tile, with words of 64 bits:
+
+=====================  ==========================================================================================
+neurons                those of the tile, and 1 more where a convolution drives it
+neuron_groups          1 for each population on the core
+axon_in                Dense and Strided: distinct source neurons that reach the tile, for each projection.
+                       Conv2d: distinct input positions (assumed: published tables show 2 for every tile, as the
+                       channels of a position share an axon; one a position is the cautious reading)
+synaptic_memory_words  Dense: axons * row(neurons of the tile), ``row(n) = floor(n * (bits + 12) / 64) + 1``.
+                       Strided: the sum of row(fan-out into the tile) over its axons (assumed: sparse as dense).
+                       Conv2d: ``C_in / groups * kH * kW * (floor(channels * bits / 64) + 1)`` for each group that
+                       the tile's channels touch (tentative; grouped: assumed)
+axon_map               of the tile's own messages: its neurons where some consumer is Dense, Strided, a readout or
+                       none; its positions where some consumer is Conv2d; the sum where both
+axon_memory            one entry for each (neuron, destination core) of neurons with several destinations, a
+                       position standing for its neurons towards Conv2d (derived: tables show 0 for a single one)
+total                  the sum of all six
+=====================  ==========================================================================================
+
+Everything follows from ranges and strides; no synapse is listed.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from msgspec import Struct
+
+from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Population, Projection, Strided
+from neurocompile.mapping.pattern import Pattern
+from neurocompile.mapping.tile import Tile, whole
+from neurocompile.targets.schema import RESOURCES, Target
+
+__all__ = ["LABELS", "CostCounter", "Usage", "convolution_row", "row"]
+
+LABELS = {
+    "axon_in": "input axons", "neuron_groups": "neuron groups", "neurons": "neurons",
+    "synaptic_memory_words": "words of synaptic memory", "axon_map": "axon-map entries",
+    "axon_memory": "axon-memory entries", "total": "entries of all resources together",
+}  # fmt: skip
+
+
+CACHE_LIMIT = 1 << 28
+"""Bytes of reach masks kept (a bound on them is compared)."""
+
+
+class Usage(Struct, frozen=True, forbid_unknown_fields=True):
+    """Resources taken, in the column order of the published tables."""
+
+    axon_in: int = 0
+    neuron_groups: int = 0
+    neurons: int = 0
+    synaptic_memory_words: int = 0
+    axon_map: int = 0
+    axon_memory: int = 0
+
+    @property
+    def total(self) -> int:
+        """Sum of all; limited by itself."""
+        return sum(self.values())
+
+    def values(self) -> tuple[int, ...]:
+        """In the order of :data:`RESOURCES`."""
+        return tuple(getattr(self, name) for name in RESOURCES)
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def excess(self, target: Target) -> list[tuple[str, int, int]]:
+        """(resource, used, limit) of each limit that a core with this usage breaks."""
+        found = [(name, getattr(self, name), limit) for name, limit in target.capacity.items()]
+        return [item for item in found if item[1] > item[2]]
+
+
+def row(synapses: int, bits: int, target: Target) -> int:
+    """Words of one dense or sparse row: ``floor(synapses * (stored bits + overhead) / word) + 1``."""
+    cost = target.cost
+    stored = cost.stored_weight_bits.value[bits - 1] + cost.synapse_overhead_bits.value
+    return synapses * stored // cost.word_bits.value + 1
+
+
+def convolution_row(channels: int, bits: int, target: Target) -> int:
+    """Words of one kernel row of a convolution with ``channels`` outputs: ``floor(channels * bits / word) + 1``."""
+    return channels * bits // target.cost.word_bits.value + 1
+
+
+class CostCounter:
+    """Counts the resources of tiles of one circuit on one target. Patterns are prepared once, so keep it."""
+
+    def __init__(self, circuit: CircuitGraph, target: Target) -> None:
+        self.circuit, self.target = circuit, target
+        self._patterns: dict[str, Pattern] = {}
+        self._sources: dict[tuple[str, Tile], np.ndarray] = {}
+        self.largest = max((p.size for p in circuit.populations), default=0)
+        """Neurons of the largest population."""
+        self.outgoing: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
+        for projection in circuit.projections:
+            self.outgoing[projection.src].append(projection)
+        self.to_host = {readout.src for readout in circuit.readouts}
+        """Names of the populations that the host reads."""
+        self.positional = {n for n, ps in self.outgoing.items() if any(isinstance(p, Conv2d) for p in ps)}
+        """Names of the populations whose messages some convolution takes, addressed by position."""
+        self.neuronal = {
+            name
+            for name, projections in self.outgoing.items()
+            if not projections or name in self.to_host or not all(isinstance(p, Conv2d) for p in projections)
+        }
+        """Names of the populations whose messages are (also) addressed by neuron."""
+        order = sorted(circuit.topological(), key=lambda population: population.depth)
+        self.on_chip: tuple[Population, ...] = tuple(p for p in order if not isinstance(p, HostInput))
+        """Populations that need cores, in depth order. The host holds the HostInputs: they take none."""
+
+    def pattern(self, projection: Strided) -> Pattern:
+        """The projection prepared for counting."""
+        if projection.name not in self._patterns:
+            src, dst = self.circuit.population[projection.src], self.circuit.population[projection.dst]
+            self._patterns[projection.name] = Pattern(projection, src.shape, dst.shape)
+        return self._patterns[projection.name]
+
+    def usage(self, tile: Tile) -> Usage:
+        """Resources of a tile on its own, without ``axon_memory``, which depends on where its consumers are."""
+        incoming = self.circuit.incoming[tile.population]
+        parts = [self.synapses(p, tile) for p in incoming]
+        extra = self.target.cost.convolution_extra_neurons.value if any(isinstance(p, Conv2d) for p in incoming) else 0
+        axon_map = tile.size if tile.population in self.neuronal else 0
+        if tile.population in self.positional:
+            axon_map += prod(tile.shape[:-1])
+        return Usage(sum(a for a, _ in parts), 1, tile.size + extra, sum(w for _, w in parts), axon_map)
+
+    def shortages(self) -> dict[str, tuple[int, int]]:
+        """Resource -> (need of all populations together, cores needed for that): lower bounds, nothing is cut yet.
+
+        Cutting a population only adds to each resource, so what the uncut populations need together is a lower bound.
+        """
+        need = Usage()
+        for population in self.on_chip:
+            need += self.usage(whole(population))
+        found = {}
+        for name, limit in self.target.capacity.items():
+            used = getattr(need, name)
+            found[name] = (used, -(-used // limit) if limit else used)
+        return found
+
+    def synapses(self, projection: Projection, tile: Tile) -> tuple[int, int]:
+        """Input axons, and words of synaptic memory, that a projection into the tile takes."""
+        bits = projection.weight_bits
+        if isinstance(projection, Dense):
+            axons = self.circuit.population[projection.src].size
+            return axons, axons * row(tile.size, bits, self.target)
+        if isinstance(projection, Strided):
+            fans = self.pattern(projection).fan_out(tile.start, tile.stop)
+            return sum(fans.values()), sum(n * row(fan, bits, self.target) for fan, n in fans.items())
+        if not isinstance(projection, Conv2d):
+            raise TypeError(f"no cost model for projections of kind {type(projection).__name__}")
+        _, height, width, channels = self.circuit.tensors[projection.weight].shape
+        rows, columns = self._field(projection, tile)
+        words = sum(convolution_row(n, bits, self.target) for n in self._group_channels(projection, tile).values())
+        return rows.size * columns.size, channels * height * width * words
+
+    def sources(self, projection: Projection, tile: Tile) -> np.ndarray:
+        """Boolean array of the source's shape: the neurons whose messages reach the tile (read-only)."""
+        key = (projection.name, tile)
+        if len(self._sources) * self.largest > CACHE_LIMIT:
+            self._sources.clear()
+        if key not in self._sources:
+            src = self.circuit.population[projection.src]
+            if isinstance(projection, Strided):
+                mask = self.pattern(projection).sources(tile.start, tile.stop)
+            elif isinstance(projection, Conv2d):
+                rows, columns = self._field(projection, tile)
+                per_group = src.shape[2] // projection.groups
+                channels = np.array([g * per_group for g in self._group_channels(projection, tile)])
+                mask = np.zeros(src.shape, dtype=bool)
+                mask[np.ix_(rows, columns, (channels[:, None] + np.arange(per_group)).ravel())] = True
+            else:
+                mask = np.ones(src.shape, dtype=bool)
+            mask.flags.writeable = False
+            self._sources[key] = mask
+        return self._sources[key]
+
+    def _field(self, projection: Conv2d, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the input that the tile's kernels see, without the padding."""
+        src, kernel = self.circuit.population[projection.src], self.circuit.tensors[projection.weight].shape[1:3]
+        seen = []
+        for a in (0, 1):
+            first = np.arange(tile.start[a], tile.stop[a]) * projection.stride[a] - projection.padding[a]
+            index = np.unique(first[:, None] + np.arange(kernel[a]) * projection.dilation[a])
+            seen.append(index[(index >= 0) & (index < src.shape[a])])
+        return seen[0], seen[1]
+
+    def _group_channels(self, projection: Conv2d, tile: Tile) -> dict[int, int]:
+        """Group -> output channels of it that the tile holds."""
+        size = self.circuit.population[projection.dst].shape[2] // projection.groups
+        start, stop = tile.start[2], tile.stop[2]
+        return {
+            g: min(stop, (g + 1) * size) - max(start, g * size) for g in range(start // size, (stop - 1) // size + 1)
+        }

@@ -1,0 +1,58 @@
+"""The mapper's unit: a box of a population, a range of tokens times a range of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise, product
+from math import prod
+
+from msgspec import Struct
+
+from neurocompile.ir.circuit import Population
+
+__all__ = ["Tile", "cut", "grid", "whole"]
+
+
+class Tile(Struct, frozen=True, forbid_unknown_fields=True):
+    """Neurons of ``population`` with ``start[a] <= index[a] < stop[a]`` on every axis of its shape."""
+
+    population: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent along each axis."""
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Index of this tile in an array of the population's shape."""
+        return tuple(map(slice, self.start, self.stop))
+
+    def __str__(self) -> str:
+        ranges = ", ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
+        return f"{self.population}[{ranges}]"
+
+
+def whole(population: Population) -> Tile:
+    """The tile that is all of a population."""
+    return Tile(population.name, (0,) * len(population.shape), population.shape)
+
+
+def cut(length: int, parts: int, align: int = 1) -> list[tuple[int, int]]:
+    """``parts`` nearly equal ranges of ``range(length)``; on multiples of ``align`` where the parts are that long."""
+    step = align if length // parts >= align else 1
+    bounds = [i * length // parts // step * step for i in range(parts)] + [length]
+    return list(pairwise(bounds))
+
+
+def grid(population: Population, parts: Sequence[int], align: Sequence[int]) -> list[Tile]:
+    """Tiles of a population cut into ``parts[a]`` ranges along each axis, in C order."""
+    ranges = [cut(n, k, g) for n, k, g in zip(population.shape, parts, align, strict=True)]
+    return [Tile(population.name, tuple(a for a, _ in box), tuple(b for _, b in box)) for box in product(*ranges)]

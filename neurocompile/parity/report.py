@@ -1,0 +1,82 @@
+"""Results of a parity check: exact half (integers against backends) and float half (against the reference)."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["BackendParity", "Difference", "FloatParity", "LayerParity", "ParityReport"]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first value that differs: of ``sample`` and ``step``, at ``neuron`` (indices into the layer or population)."""
+
+    layer: str
+    population: str
+    sample: int
+    step: int
+    neuron: tuple[int, ...]
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        where = f"layer '{self.layer}'"
+        if self.population != self.layer:
+            where += f", population '{self.population}'"
+        return (
+            f"{where}, neuron {list(self.neuron)}, sample {self.sample}, step {self.step}: "
+            f"expected {self.expected}, found {self.found}"
+        )
+
+
+class BackendParity(msgspec.Struct, frozen=True):
+    """One backend against ``expected`` (what it was compared with), over ``samples`` samples."""
+
+    backend: str
+    banner: str
+    expected: str
+    samples: int
+    populations: int
+    values: int
+    differences: int
+    first: Difference | None
+    seconds: float
+
+
+class LayerParity(msgspec.Struct, frozen=True):
+    """Share of equal spikes of a layer, and its spike rates."""
+
+    layer: str
+    agreement: float
+    rate_reference: float
+    rate_quantized: float
+
+    @property
+    def rate_error(self) -> float:
+        """Quantized minus reference."""
+        return self.rate_quantized - self.rate_reference
+
+
+class FloatParity(msgspec.Struct, frozen=True):
+    """The float model against the quantized one; ``parts`` is the first layer with a different spike."""
+
+    reference: str
+    samples: int
+    layers: tuple[LayerParity, ...]
+    parts: Difference | None
+    same_predictions: float
+    accuracy_reference: float | None
+    accuracy_quantized: float | None
+
+
+class ParityReport(msgspec.Struct, frozen=True):
+    """Both halves; :attr:`exact` is the verdict."""
+
+    model: str
+    T: int
+    backends: tuple[BackendParity, ...]
+    reference: FloatParity | None
+
+    @property
+    def exact(self) -> bool:
+        """No backend differs anywhere."""
+        return all(b.differences == 0 for b in self.backends)

@@ -1,0 +1,29 @@
+"""The canonicalize stage: the passes from ``imported`` to ``canonical``, in order."""
+
+from __future__ import annotations
+
+from neurocompile.ir.rules import check_spiking
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.passes.base import SpikingPass
+from neurocompile.passes.compose_convolutions import ComposeConvolutions
+from neurocompile.passes.fold_batch_norm import FoldBatchNorm
+from neurocompile.passes.fold_scale import FoldScale
+from neurocompile.passes.move_bias import MoveBias
+from neurocompile.passes.normalize_lif import NormalizeLIF
+from neurocompile.passes.recognize_or import RecognizeOr
+from neurocompile.passes.sink_time_mean import SinkTimeMean
+
+__all__ = ["CANONICALIZE", "canonicalize"]
+
+CANONICALIZE: tuple[SpikingPass, ...] = (
+    SinkTimeMean(), FoldBatchNorm(), ComposeConvolutions(), NormalizeLIF(), FoldScale(), MoveBias(), RecognizeOr(),
+)  # fmt: skip
+
+
+def canonicalize(graph: SpikingGraph) -> SpikingGraph:
+    """``graph`` in canonical form, meaning unchanged up to float rounding."""
+    for one in CANONICALIZE:
+        graph = one(graph)
+    graph = graph.replace(stage="canonical")
+    check_spiking(graph, "canonicalize")
+    return graph

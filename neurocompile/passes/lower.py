@@ -1,0 +1,285 @@
+"""Lower a quantized SpikingGraph to populations and projections: the CircuitGraph, depths and delays still open.
+
+Linear layers, sums, gains and views become projections; only what must be a neuron becomes one. A value that several
+layers read, or that a gate or pool needs, is relayed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from neurocompile.circuits.builder import Builder, Drive, Signal, channels_last, compact, loops, strided
+from neurocompile.circuits.gates import and_gate, graded_gate, or_gate
+from neurocompile.circuits.maximum import max_pool
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import circuit as c
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import Range, ranges
+from neurocompile.ir.layout import Layout
+from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.text import Ref
+
+__all__ = ["lower"]
+
+_LARGEST_GATED = 255 << 7
+
+
+def lower(graph: s.SpikingGraph, steps: int, weight_bits: int = 8) -> c.CircuitGraph:
+    """The circuit of a quantized ``graph`` for ``steps`` steps a sample; exact: the same integers at every layer.
+
+    Raises NC2001 for a product of two graded signals.
+    """
+    lowering = _Lowering(graph, weight_bits)
+    for node in graph.nodes:
+        lowering.lower(node)
+    circuit = lowering.builder.finish(graph.name, steps)
+    check_circuit(circuit, "lower")
+    return circuit
+
+
+class _Lowering:
+    def __init__(self, graph: s.SpikingGraph, weight_bits: int) -> None:
+        self.graph, self.weight_bits = graph, weight_bits
+        self.builder = Builder()
+        self.signals: dict[str, Signal] = {}
+        self.ranges = ranges(graph)
+        self.rules: dict[type[s.Node], Callable[[Any], Signal]] = {
+            s.Input: self.input, s.Conv2d: self.conv, s.Linear: self.linear, s.IntegerLIF: self.lif, s.Or: self.or_,
+            s.Add: self.add, s.Mul: self.mul, s.MatMul: self.matmul, s.Sum: self.sum, s.MaxPool2d: self.max_pool,
+            s.Rearrange: self.rearrange, s.TimeMean: lambda n: self.signals[n.x], s.Output: self.output,
+        }  # fmt: skip
+
+    def lower(self, node: s.Node) -> None:
+        try:
+            signal = self.rules[type(node)](node)
+        except ValueError as error:  # layouts that do not nest
+            raise NeurocompileError("NC2001", f"layer '{node.name}' ({type(node).__name__}): {error}") from error
+        if isinstance(node, s.Add) and len(self.graph.users[node.name]) > 1:
+            signal = self.builder.relay(signal, node.name, self.layer(node))
+        if isinstance(node, (s.IntegerLIF, s.Or)):
+            self.builder.view(node.name, signal)
+        self.signals[node.name] = signal
+
+    # ---- helpers -----------------------------------------------------------------------------------------------
+
+    def layer(self, node: s.Node) -> str:
+        """The spiking layer or output that ``node`` helps to compute: the first one downstream."""
+        while not isinstance(node, (s.IntegerLIF, s.Or, s.Output)):
+            node = self.graph.users[node.name][0]
+        return node.name
+
+    def range(self, name: str) -> Range:
+        found = self.ranges[name]
+        assert found is not None
+        return found
+
+    def population(self, node: s.Node, name: str) -> Signal:
+        """Value ``name``, which ``node`` reads, as a population."""
+        relayed = self.builder.relay(self.signals[name], name, self.layer(self.graph.node[name]))
+        self.signals[name] = relayed
+        return relayed
+
+    def feature_map(self, node: s.Node, name: str) -> str:
+        """Value ``name`` as an (H, W, C) population: relayed into that order where it lies otherwise."""
+        signal = self.population(node, name)
+        assert isinstance(signal.base, str)
+        layout = channels_last(signal.shape)
+        shape = (*signal.shape[1:], signal.shape[0])
+        if signal.layout.simplified() == layout.simplified() and self.builder.shape(signal.base) == shape:
+            return signal.base
+        relay = self.builder.population(c.GradedRelay, f"{name}.hwc", shape, self.layer(node))
+        self.builder.drive(relay, self.builder.carry(signal, layout))
+        return relay
+
+    def neuron_shape(self, drive: Drive, layout: Layout) -> tuple[int, ...]:
+        """(H, W, C) where the drive's array is such a feature map, its own shape otherwise."""
+        shape = layout.shape
+        if any(isinstance(p, c.Conv2d) for p in drive.projections):
+            return drive.shape
+        if len(shape) == 3 and layout.simplified() == channels_last(shape).simplified():
+            return (*shape[1:], shape[0])
+        return drive.shape
+
+    def as_drive(self, signal: Signal) -> Signal:
+        """``signal`` as the input of a neuron of its own."""
+        if isinstance(signal.base, Drive):
+            return signal
+        shape, layout = compact(signal.layout)
+        if signal.layout == layout:
+            shape = self.builder.shape(signal.base)
+        return Signal(Drive(shape, self.builder.carry(signal, layout)), layout)
+
+    # ---- nodes -------------------------------------------------------------------------------------------------
+
+    def input(self, node: s.Input) -> Signal:
+        fields: dict[str, Any] = {"low": node.low, "high": node.high, "scale": node.unit}
+        if len(node.shape) == 3:
+            shape = (*node.shape[1:], node.shape[0])
+            name = self.builder.population(c.HostInput, node.name, shape, node.name, source_axes=(1, 2, 0), **fields)
+            return Signal(name, channels_last(node.shape))
+        name = self.builder.population(c.HostInput, node.name, node.shape, node.name, **fields)
+        return Signal(name, Layout.contiguous(node.shape))
+
+    def conv(self, node: s.Conv2d) -> Signal:
+        source = self.feature_map(node, node.x)
+        kernel = np.ascontiguousarray(self.graph.tensors[node.weight].transpose(0, 2, 3, 1))
+        out, kh, kw, _ = kernel.shape
+        height, width, _ = self.builder.shape(source)
+        rows = (height + 2 * node.padding[0] - node.dilation[0] * (kh - 1) - 1) // node.stride[0] + 1
+        columns = (width + 2 * node.padding[1] - node.dilation[1] * (kw - 1) - 1) // node.stride[1] + 1
+        projection = c.Conv2d(
+            name="", src=Ref(source), dst=Ref(""), weight=self.builder.tensor(node.weight, kernel), stride=node.stride,
+            padding=node.padding, dilation=node.dilation, groups=node.groups, weight_bits=self.weight_bits,
+            weight_exp=node.exponent,
+        )  # fmt: skip
+        return Signal(Drive((rows, columns, out), (projection,)), channels_last((out, rows, columns)))
+
+    def linear(self, node: s.Linear) -> Signal:
+        signal = self.population(node, node.x)
+        weight = self.graph.tensors[node.weight]
+        if len(signal.shape) != 1:
+            raise NeurocompileError(
+                "NC2001", f"layer '{node.name}' is a Linear over {list(signal.shape)}; use a 1x1 Conv for tokens"
+            )
+        assert isinstance(signal.base, str)
+        columns = np.zeros((len(weight), int(np.prod(self.builder.shape(signal.base)))), np.int16)
+        columns[:, signal.layout.indices()] = weight
+        projection = c.Dense(
+            name="", src=Ref(signal.base), dst=Ref(""), weight=self.builder.tensor(node.weight, columns),
+            weight_bits=self.weight_bits, weight_exp=node.exponent,
+        )  # fmt: skip
+        return Signal(Drive((len(weight),), (projection,)), Layout.contiguous((len(weight),)))
+
+    def lif(self, node: s.IntegerLIF) -> Signal:
+        signal = self.as_drive(self.signals[node.x])
+        drive = signal.base
+        assert isinstance(drive, Drive)
+        shape = self.neuron_shape(drive, signal.layout)
+        bias = None
+        if node.bias is not None:
+            bias = self.builder.tensor(node.bias, self.bias(self.graph.tensors[node.bias], signal.layout, shape))
+        name = self.builder.population(
+            c.LIF, node.name, shape, node.name, vth=node.vth, dv=node.dv, bias=bias, bias_exp=node.bias_exp, reset=True
+        )
+        self.builder.drive(name, (self.builder.weighted(p, node.gain) for p in drive.projections))
+        return Signal(name, signal.layout)
+
+    @staticmethod
+    def bias(bias: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:
+        """``bias``, which broadcasts against the logical shape, as an array that broadcasts against ``shape``."""
+        lies = len(layout.shape) == 3 and layout.simplified() == channels_last(layout.shape).simplified()
+        if lies and bias.ndim == 3 and bias.shape[1:] == (1, 1) and shape == (*layout.shape[1:], layout.shape[0]):
+            return np.ascontiguousarray(bias[:, 0, 0])
+        full = np.empty(int(np.prod(shape)), bias.dtype)
+        full[layout.indices()] = np.broadcast_to(bias, layout.shape)
+        return full.reshape(shape)
+
+    def or_(self, node: s.Or) -> Signal:
+        signal = self.as_drive(self.signals[node.x])
+        assert isinstance(signal.base, Drive)
+        gate = or_gate(self.builder, self.neuron_shape(signal.base, signal.layout), signal.layout, node.name, node.name)
+        self.builder.drive(str(gate.base), signal.base.projections)
+        return gate
+
+    def add(self, node: s.Add) -> Signal:
+        first, second = (self.signals[i] for i in node.inputs)
+        if first.shape != second.shape:
+            shapes = f"{first.shape} and {second.shape}"
+            raise NeurocompileError("NC2001", f"layer '{node.name}' adds {shapes}; equal shapes are supported")
+        first = self.as_drive(first)
+        assert isinstance(first.base, Drive)
+        if isinstance(second.base, Drive):
+            convolved = any(isinstance(p, c.Conv2d) for p in second.base.projections)
+            if second.layout != first.layout or (convolved and second.base.shape != first.base.shape):
+                second = self.population(node, node.b)
+        return Signal(Drive(first.base.shape, first.base.projections + self.builder.carry(second, first.layout)), first.layout)
+
+    def mul(self, node: s.Mul) -> Signal:
+        a, b = (self.population(node, i) for i in node.inputs)
+        logical = np.broadcast_shapes(a.shape, b.shape)
+        shape, layout = logical, Layout.contiguous(logical)
+        for full in (b, a):  # the gates lie like the factor that has all axes, if one has
+            if full.shape == logical:
+                shape, layout = compact(full.layout)
+        a, b = (Signal(i.base, Layout(((),) * (len(logical) - len(i.shape)) + i.layout.dims)) for i in (a, b))
+        return self.product(node, node.a, node.b, a, b, shape, layout, node.name)
+
+    def product(
+        self, node: s.Node, a_name: str, b_name: str, a: Signal, b: Signal, shape: tuple[int, ...], layout: Layout,
+        name: str,
+    ) -> Signal:  # fmt: skip
+        """Element-wise product of two signals, broadcast to ``layout``, as a population of gates."""
+        left, right = self.range(a_name), self.range(b_name)
+        if not left.is_spike and right.is_spike:
+            a, b, left, right = b, a, right, left
+        if not left.is_spike or right.low < 0:
+            raise NeurocompileError(
+                "NC2001", f"layer '{node.name}' multiplies {left.low}..{left.high} by {right.low}..{right.high}; one factor "
+                "must be spikes and the other >= 0"
+            )  # fmt: skip
+        layer = self.layer(node)
+        if right.high > _LARGEST_GATED:
+            raise NeurocompileError(
+                "NC2002", f"layer '{node.name}' gates values up to {right.high:,}; a weight holds {_LARGEST_GATED:,}"
+            )
+        if right.is_spike:
+            return and_gate(self.builder, a, b, shape, layout, name, layer)
+        return graded_gate(self.builder, b, right.high, a, shape, layout, name, layer)
+
+    def matmul(self, node: s.MatMul) -> Signal:
+        a, b = (self.population(node, i) for i in node.inputs)
+        *lead, n, k = a.shape
+        m = b.shape[-1]
+        if tuple(lead) != b.shape[:-2]:
+            raise NeurocompileError("NC2001", f"layer '{node.name}' broadcasts {a.shape} @ {b.shape}; equal heads are supported")
+        # gates (..., n, k, m), tokens first in memory; then the sum over k
+        rank = len(lead)
+        gate_shape = (n, *lead, k, m)
+        order = (*range(1, rank + 1), 0, rank + 1, rank + 2)
+        gates = Layout.contiguous(gate_shape).transpose(order)
+        left = Signal(a.base, Layout((*a.layout.dims, ())))
+        right = Signal(b.base, Layout((*b.layout.dims[:-2], (), *b.layout.dims[-2:])))
+        product = self.product(node, node.a, node.b, left, right, gate_shape, gates, f"{node.name}.gate")
+        shape = (n, *lead, m)
+        result = Layout.contiguous(shape).transpose((*range(1, rank + 1), 0, rank + 1))
+        target = Layout((*result.dims[:-1], (), result.dims[-1]))
+        return Signal(Drive(shape, self.builder.carry(product, target)), result)
+
+    def sum(self, node: s.Sum) -> Signal:
+        signal = self.population(node, node.x)
+        dims = signal.layout.dims
+        kept = Layout(tuple(() if i in node.axes else d for i, d in enumerate(dims)))
+        shape, target = compact(kept)
+        assert isinstance(signal.base, str)
+        projection = strided(signal.base, *loops(signal.layout, target))
+        logical = target.dims if node.keepdims else tuple(d for i, d in enumerate(target.dims) if i not in node.axes)
+        return Signal(Drive(shape, (projection,)), Layout(logical))
+
+    def max_pool(self, node: s.MaxPool2d) -> Signal:
+        source = self.feature_map(node, node.x)
+        winners, shape = max_pool(
+            self.builder, source, node.kernel, node.stride, node.padding, node.name, self.layer(node)
+        )
+        height, width, channels = shape
+        projections = tuple(strided(w, (int(np.prod(shape)),), (1,), (1,)) for w in winners)
+        return Signal(Drive(shape, projections), channels_last((channels, height, width)))
+
+    def rearrange(self, node: s.Rearrange) -> Signal:
+        signal = self.signals[node.x]
+        return Signal(signal.base, signal.layout.rearranged(node.shape, node.sizes, node.strides))
+
+    def output(self, node: s.Output) -> Signal:
+        signal = self.as_drive(self.signals[node.x])
+        if not signal.layout.is_contiguous:  # the host reads the array as it lies
+            target = Layout.contiguous(signal.shape)
+            signal = Signal(Drive(signal.shape, self.builder.carry(self.population(node, node.x), target)), target)
+        name = self.builder.population(c.GradedRelay, node.name, signal.base.shape, node.name)  # type: ignore[union-attr]
+        self.builder.drive(name, signal.base.projections)  # type: ignore[union-attr]
+        bias = None
+        if node.bias is not None:
+            bias = self.builder.tensor(node.bias, self.graph.tensors[node.bias])
+        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias))
+        return Signal(name, signal.layout)

@@ -1,0 +1,92 @@
+"""Move biases of linear layers into the LIF or the output that reads them, where the chip and the host add them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import shapes
+from neurocompile.passes.base import Rewriter, SpikingPass
+
+__all__ = ["MoveBias"]
+
+
+@dataclass(frozen=True)
+class MoveBias(SpikingPass):
+    """Requires a float graph without BatchNorm and Scale. Ensures that only LIF and Output have a bias."""
+
+    name: ClassVar[str] = "move-bias"
+
+    def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
+        rewriter, size = Rewriter(graph), shapes(graph)
+        bias: dict[str, np.ndarray] = {}  # old value = new value + bias, which broadcasts against the value's shape
+        for old in graph.nodes:
+            node = rewriter.resolved(old)
+            found = [bias.get(i) for i in old.inputs]
+            if isinstance(node, (s.Conv2d, s.Linear)):
+                carried = _through_linear(rewriter, old, node, found[0], size)
+                node = replace(node, bias=None)
+            elif isinstance(node, s.LIF):
+                if found[0] is not None:
+                    own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
+                    node = replace(node, bias=rewriter.tensor(f"{node.name}.bias", node.gain * found[0] + own))
+                carried = None
+            elif isinstance(node, s.Output):
+                if found[0] is not None:
+                    own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
+                    total = np.broadcast_to(found[0] + own, size[old.name])
+                    node = replace(node, bias=rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64)))
+                carried = None
+            else:
+                carried = _carry(old, node, found, size)
+            if carried is not None:
+                bias[old.name] = carried
+            rewriter.emit(node)
+        return rewriter.finish()
+
+
+def _through_linear(
+    rewriter: Rewriter, old: s.Node, node: s.Conv2d | s.Linear, incoming: np.ndarray | None,
+    size: dict[str, tuple[int, ...]],
+) -> np.ndarray | None:  # fmt: skip
+    own = None if node.bias is None else np.asarray(rewriter.tensors[node.bias], np.float64)
+    if own is not None and isinstance(node, s.Conv2d):
+        own = own[:, None, None]
+    if incoming is None:
+        return own
+    if isinstance(node, s.Conv2d) and any(node.padding):
+        raise NeurocompileError("NC2001", f"layer '{old.name}': a padded Conv reads a value with a bias; put a LIF between")
+    weight = np.asarray(rewriter.tensors[node.weight], np.float64)
+    if isinstance(node, s.Conv2d):
+        if incoming.shape[1:] != (1, 1):
+            raise NeurocompileError("NC2001", f"layer '{old.name}': Conv reads a value with a bias; put a LIF between")
+        kernel = weight.sum(axis=(2, 3)).reshape(node.groups, -1, weight.shape[1])
+        through = (kernel * incoming.reshape(node.groups, 1, -1)).sum(axis=2).reshape(-1, 1, 1)
+    else:
+        through = np.broadcast_to(incoming, size[old.inputs[0]]) @ weight.T
+    return through if own is None else through + own
+
+
+def _carry(
+    old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict[str, tuple[int, ...]]
+) -> np.ndarray | None:
+    if all(b is None for b in found):
+        return None
+    first = found[0]
+    if isinstance(node, s.Add):
+        return sum((b for b in found if b is not None), np.zeros(()))
+    assert first is not None or len(found) > 1
+    if first is not None and isinstance(node, s.TimeMean):
+        return first
+    if first is not None and isinstance(node, s.MaxPool2d) and first.shape[1:] == (1, 1):
+        return first
+    if first is not None and isinstance(node, s.Sum):
+        full = np.broadcast_to(first, size[old.inputs[0]])
+        return np.asarray(full.sum(axis=node.axes, keepdims=node.keepdims))
+    if first is not None and isinstance(node, s.Rearrange):
+        return node.apply(np.broadcast_to(first, size[old.inputs[0]]))
+    raise NeurocompileError("NC2001", f"layer '{old.name}' ({type(old).__name__}) reads a value with a bias; put a LIF between")

@@ -1,0 +1,49 @@
+"""Bring every LIF to one form: ``h = (1 - 1/tau) v + gain x + bias``, resting at 0, hard reset.
+
+``decay_input`` divides gain and bias by tau. A hard reset to ``v_reset`` becomes one to 0 by the substitution
+``v -> v - v_reset``, which lowers the threshold by as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.passes.base import Rewriter, SpikingPass
+
+__all__ = ["NormalizeLIF"]
+
+
+@dataclass(frozen=True)
+class NormalizeLIF(SpikingPass):
+    """Requires any float graph. Ensures the LIF rule of stage canonical; NC2001 for what has no such form."""
+
+    name: ClassVar[str] = "normalize-lif"
+
+    def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
+        rewriter = Rewriter(graph)
+        for node in graph.nodes:
+            node = rewriter.resolved(node)
+            rewriter.emit(_normalize(rewriter, node) if isinstance(node, s.LIF) else node)
+        return rewriter.finish()
+
+
+def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:
+    if node.soft_reset:
+        raise NeurocompileError("NC2001", f"layer '{node.name}' resets softly; hard reset is supported")
+    threshold = node.v_threshold - node.v_reset
+    if threshold <= 0:
+        raise NeurocompileError(
+            "NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {node.v_reset}: it always fires"
+        )
+    divisor = node.tau if node.decay_input else 1.0
+    if np.isinf(divisor):
+        raise NeurocompileError("NC2001", f"layer '{node.name}' divides its input by an infinite tau: it never fires")
+    bias = node.bias
+    if bias is not None and divisor != 1.0:
+        bias = rewriter.tensor(f"{bias}.normal", np.asarray(rewriter.tensors[bias], np.float64) / divisor)
+    return replace(node, v_threshold=threshold, v_reset=0.0, decay_input=False, gain=node.gain / divisor, bias=bias)

@@ -1,0 +1,371 @@
+"""From floating point to the chip's integers. After this pass every backend computes the same numbers.
+
+Weights: one scale a layer, ``W ~ s q`` with ``q`` of ``weight_bits`` bits, stored as ``w = 2^(9 - bits) q`` because signed
+weights lose their low bits on Loihi 2. The scale minimizes the expected error of the layer's input, from the rates of
+its channels, and is then moved by at most half a threshold unit so that ``h >= v_threshold`` of the float model is
+exactly ``v > 64 vth`` of the integer one. The mean of what rounding leaves goes into the bias.
+
+A LIF that reads integers without weights (attention) keeps its float meaning exactly, see :func:`exact_threshold`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import ceil
+from typing import ClassVar
+
+import numpy as np
+
+from neurocompile.calibration import Calibration, mean_values
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import Range, range_of, ranges, shapes
+from neurocompile.passes.base import Rewriter, SpikingPass
+from neurocompile.passes.trunk import Trunk, find_trunks
+
+__all__ = ["Quantize", "exact_threshold"]
+
+_LARGEST_THRESHOLD = 131071
+_LARGEST_CURRENT = 131071  # |a| * 2^6 must stay below 2^23, or the current wraps
+_LARGEST_PAYLOAD = (1 << 23) - 1
+_LARGEST_MANTISSA = 4095
+_LARGEST_WEIGHT = 254  # of an unweighted connection, with the sign mode excitatory
+_INPUT_LEVELS = 255
+_LEAST_LEVELS = 31
+_CLIPS = np.linspace(1.0, 0.55, 46)
+
+
+def exact_threshold(gain: float, threshold: float, tau: float, steps: int, largest: int) -> tuple[int, int] | None:
+    """Integer weight k and threshold vth that reproduce a float LIF on integer input exactly, or None.
+
+    With ``1 - 1/tau = m / 2^p``, membranes over T steps are multiples of ``g = 2^(-p (T-1))``, and ``h >= R`` with
+    ``R = threshold / gain`` is ``h >= ceil(R / g) g``. In units of ``2^-6 / k`` that is an integer comparison: k must be
+    a power of two that makes every membrane an integer, and leave room for a threshold that is a multiple of 2^6.
+
+    Args:
+        largest: bound of the input's absolute value.
+    """
+    leak = Fraction(round(4096 / tau), 4096)
+    near = abs(4096 / tau - 4096 * leak) <= 4096 / tau * np.finfo(np.float32).eps  # 4/3 is not a float32
+    if gain <= 0 or threshold <= 0 or leak >= 1 or not near:
+        return None
+    bits = (1 - leak).denominator.bit_length() - 1
+    grid = Fraction(1, 1 << (bits * (steps - 1)))
+    level = ceil(Fraction(float(np.float32(threshold))) / Fraction(float(np.float32(gain))) / grid) * grid
+    for exponent in range(8):
+        k = 1 << exponent
+        vth = ceil(k * level) - 1
+        if k > _LARGEST_WEIGHT or k * largest > _LARGEST_CURRENT or vth > _LARGEST_THRESHOLD:
+            return None
+        if (64 * k * grid).denominator == 1 and vth >= k * (level - grid):
+            return k, vth
+    return None
+
+
+@dataclass(frozen=True)
+class Quantize(SpikingPass):
+    """Requires stage canonical. Ensures stage quantized.
+
+    Raises NC2001 (no integer form) and NC2002 (a range is exceeded), NC2003 (weight bits).
+    """
+
+    name: ClassVar[str] = "quantize"
+
+    steps: int
+    calibration: Calibration
+    weight_bits: int = 8
+
+    def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
+        if not 2 <= self.weight_bits <= 8:
+            raise NeurocompileError("NC2003", f"--weight-bits {self.weight_bits} is not within 2..8")
+        return _Quantizer(graph, self).run()
+
+
+@dataclass
+class _Quantizer:
+    graph: s.SpikingGraph
+    options: Quantize
+    rewriter: Rewriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rewriter = Rewriter(self.graph)
+        self.size = shapes(self.graph)
+        self.integer = ranges(self.graph)  # values that are integers in the float model already
+        self.mean = mean_values(self.graph, self.options.calibration, self.size)
+        self.unit: dict[str, float] = {}  # float value of the integer 1
+        self.shift: dict[str, np.ndarray] = {}  # float mean that rounding weights took away, broadcasts
+        self.bound: dict[str, Range] = {}
+        self.trunks = find_trunks(self.graph, self.integer, self.size)
+        self.trunk_units: dict[tuple[s.Node, ...], float] = {}
+
+    def run(self) -> s.SpikingGraph:
+        for node in self.graph.nodes:
+            new, unit = self.quantized(node)
+            self.unit[node.name] = unit
+            if node.inputs and not isinstance(node, (s.Conv2d, s.Linear)):
+                self.carry_shift(node)
+            self.rewriter.emit(new)
+            self.track_bound(new)
+        return self.rewriter.finish(stage="quantized")
+
+    def track_bound(self, new: s.Node) -> None:
+        """Bounds of the new integers; NC2002 if a payload does not hold them."""
+        inputs = [self.bound.get(i) for i in new.inputs]
+        found = range_of(new, inputs, self.rewriter.tensors, self.size, quantized=True)
+        if found is not None and not isinstance(new, (s.TimeMean, s.Output)):
+            self.bound[new.name] = found
+            limit = _LARGEST_PAYLOAD
+            if found.magnitude > limit:
+                raise NeurocompileError(
+                    "NC2002", f"layer '{new.name}' can reach {found.magnitude:,}, a payload holds {limit:,}; use fewer weight bits"
+                )
+
+    def carry_shift(self, node: s.Node) -> None:
+        found = [self.shift[i] for i in node.inputs if i in self.shift]
+        if isinstance(node, s.Add) and found:
+            self.shift[node.name] = sum(found, np.zeros(()))
+        elif isinstance(node, s.MaxPool2d) and found and found[0].shape[1:] == (1, 1):
+            self.shift[node.name] = found[0]
+
+    def quantized(self, node: s.Node) -> tuple[s.Node, float]:
+        units = [self.unit[i] for i in node.inputs]
+        if isinstance(node, s.Input):
+            return self.input(node)
+        if isinstance(node, (s.Conv2d, s.Linear)):
+            return self.weighted(node, units[0])
+        if isinstance(node, s.LIF):
+            return self.lif(node, units[0]), 1.0
+        if isinstance(node, s.Or):
+            return node, 1.0
+        if isinstance(node, (s.Mul, s.MatMul)):
+            return node, units[0] * units[1]
+        if isinstance(node, s.Add):
+            if abs(units[0] - units[1]) > 1e-12 * max(units):
+                raise NeurocompileError(
+                    "NC2001", f"layer '{node.name}' adds values of different units ({units[0]:.4g}, {units[1]:.4g}); "
+                    "sums of spikes, and of outputs of linear layers, are supported"
+                )  # fmt: skip
+            return node, units[0]
+        if isinstance(node, s.Output):
+            unit = units[0] * node.unit
+            bias = None
+            if node.bias is not None:
+                rounded = np.rint(self.graph.tensors[node.bias] / units[0]).astype(np.int64)
+                bias = self.rewriter.tensor(f"{node.name}.bias.int", rounded)
+            return replace(node, unit=unit, bias=bias), unit
+        return node, units[0]
+
+    def input(self, node: s.Input) -> tuple[s.Node, float]:
+        found = self.options.calibration.input
+        largest = max(abs(found.min), abs(found.max), 1e-12)
+        levels = min(_INPUT_LEVELS, max(self.input_levels(node, found.min / largest, found.max / largest), _LEAST_LEVELS))
+        unit = largest / levels
+        if found.grid and largest / found.grid <= levels + 1e-6:
+            unit = found.grid  # the inputs are exact
+        low, high = (int(np.rint(v / unit)) for v in (found.min, found.max))
+        return replace(node, unit=unit, low=low, high=high), unit
+
+    def input_levels(self, node: s.Input, low: float, high: float) -> int:
+        """Levels of the input that leave its layers' weights all their bits: sums must stay below 2^17.
+
+        Weights and inputs share these 17 bits, and a weight's rounding repeats in every sample.
+        """
+        step, levels = 1 << (9 - self.options.weight_bits), (1 << (self.options.weight_bits - 1)) - 1
+        fit = [_INPUT_LEVELS]
+        for layer in self.graph.users[node.name]:
+            if isinstance(layer, (s.Conv2d, s.Linear)):
+                weight = np.asarray(self.graph.tensors[layer.weight], np.float64)
+                flat = weight.reshape(len(weight), -1) / max(float(np.abs(weight).max()), 1e-300)
+                positive, negative = np.maximum(flat, 0).sum(axis=1), -np.minimum(flat, 0).sum(axis=1)
+                up, down = max(high, 0.0), max(-low, 0.0)
+                reach = max(float((positive * up + negative * down).max()), float((positive * down + negative * up).max()))
+                fit.append(int(_LARGEST_CURRENT / (step * levels * max(reach, 1e-12))))
+        return min(fit)
+
+    # ---- weights -----------------------------------------------------------------------------------------------
+
+    def consumer(self, name: str) -> s.LIF | None:
+        """The LIF that a linear layer feeds, directly or through a pool or a view."""
+        for user in self.graph.users[name]:
+            if isinstance(user, s.LIF):
+                return user
+            if isinstance(user, (s.MaxPool2d, s.Rearrange)):
+                return self.consumer(user.name)
+        return None
+
+    def weighted(self, node: s.Conv2d | s.Linear, unit: float) -> tuple[s.Node, float]:
+        weight = np.asarray(self.graph.tensors[node.weight], np.float64)
+        mean = self.mean.get(node.x)
+        moments = None if mean is None else self.per_input_channel(node, mean + mean * mean)
+        bits, largest = self.options.weight_bits, float(np.abs(weight).max())
+        if largest == 0:
+            raise NeurocompileError("NC2001", f"layer '{node.name}' has only zero weights")
+        if node.name in self.trunks:
+            return self.weighted_in_trunk(node, unit, self.trunks[node.name])
+        lif = self.consumer(node.name)
+        for narrower in range(bits - 1):  # a very wide layer or a large bias gives up low bits so that all fits
+            step, levels = 1 << (9 - bits), (1 << (bits - 1 - narrower)) - 1
+            scale = _best_scale(weight, largest, levels, moments)
+            q = np.clip(np.rint(weight / scale), -levels, levels)
+            vth = None
+            if lif is not None:
+                vth = round(lif.v_threshold / (lif.gain * unit * scale / step) - 1 / 64)
+                if 1 <= vth <= _LARGEST_THRESHOLD:
+                    scale = lif.v_threshold / (lif.gain * unit * (vth + 1 / 64)) * step
+            limit = _LARGEST_PAYLOAD if lif is None else _LARGEST_CURRENT
+            current = unit * scale / step
+            fits = vth is None or (1 <= vth <= _LARGEST_THRESHOLD and self.bias_fits(lif, lif.gain * current))
+            if fits and self.reach(node, step * q) <= limit:
+                break
+        else:
+            raise NeurocompileError(
+                "NC2002", f"layer '{node.name}': sums, threshold or bias leave their fields at every scale (vth {vth})"
+            )
+        self.note_shift(node, weight - scale * q)
+        stored = self.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
+        return replace(node, weight=stored), unit * scale / step
+
+    def note_shift(self, node: s.Conv2d | s.Linear, lost: np.ndarray) -> None:
+        """Remember the mean of what rounding took from the layer's output: ``lost`` weights times the input's mean."""
+        mean = self.mean.get(node.x)
+        if mean is None:
+            return
+        # a plain sum: a matrix product's rounding may depend on the number of threads
+        channels = self.per_weight(node, self.per_input_channel(node, mean))
+        shift = (lost.reshape(len(lost), -1) * channels).sum(axis=1)
+        self.shift[node.name] = shift[:, None, None] if isinstance(node, s.Conv2d) else shift
+
+    def weighted_in_trunk(self, node: s.Conv2d | s.Linear, unit: float, trunk: Trunk) -> tuple[s.Node, float]:
+        """Quantize in the trunk's unit, with a weight exponent that gives the layer's own scale up to a factor of 2."""
+        if trunk.producers not in self.trunk_units:
+            self.trunk_units[trunk.producers] = self.trunk_unit(trunk)
+        common, step = self.trunk_units[trunk.producers], 1 << (9 - self.options.weight_bits)
+        weight = np.asarray(self.graph.tensors[node.weight], np.float64)
+        levels = (1 << (self.options.weight_bits - 1)) - 1
+        scale = common * step / unit
+        exponent = max(ceil(np.log2(self.ideal_scale(node) / scale) - 1e-9), 0)
+        if exponent > 7:
+            raise NeurocompileError("NC2002", f"layer '{node.name}' needs weight exponent {exponent} > 7 in its residual")
+        scale *= 1 << exponent
+        q = np.clip(np.rint(weight / scale), -levels, levels)
+        self.note_shift(node, weight - scale * q)
+        stored = self.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
+        return replace(node, weight=stored, exponent=exponent), common
+
+    def ideal_scale(self, node: s.Conv2d | s.Linear) -> float:
+        """Weight scale of least expected error for one layer alone."""
+        weight, mean = np.asarray(self.graph.tensors[node.weight], np.float64), self.mean.get(node.x)
+        moments = None if mean is None else self.per_input_channel(node, mean + mean * mean)
+        return _best_scale(weight, float(np.abs(weight).max()), (1 << (self.options.weight_bits - 1)) - 1, moments)
+
+    def trunk_unit(self, trunk: Trunk) -> float:
+        """Fine enough for the finest layer, coarse enough for every field: sums, thresholds, biases, exponents."""
+        if trunk.others:
+            kinds = sorted({f"'{n.name}' ({type(n).__name__})" for n in trunk.others})
+            raise NeurocompileError(
+                "NC2001", f"a residual of real values also takes {', '.join(kinds)}; only linear layers may feed it"
+            )
+        ideals, total = [], 0.0
+        step = 1 << (9 - self.options.weight_bits)
+        for producer in trunk.producers:
+            known = self.bound.get(producer.x) or self.integer[producer.x]
+            if known is None:
+                continue  # a layer behind this trunk: it takes the unit as it finds it
+            unit = self.unit.get(producer.x, 1.0)
+            weight = np.abs(np.asarray(self.graph.tensors[producer.weight], np.float64)).reshape(-1)
+            if not weight.any():
+                continue  # refused by name when its turn comes
+            rows = weight.reshape(len(self.graph.tensors[producer.weight]), -1).sum(axis=1)
+            ideals.append(unit * self.ideal_scale(producer) / step)
+            total += float(rows.max()) * known.magnitude * unit
+        if not ideals:
+            names = ", ".join(f"'{p.name}'" for p in trunk.producers)
+            raise NeurocompileError("NC2001", f"no layer of a residual of real values reads spikes or the input: {names}")
+        floors = [min(ideals), max(ideals) / (1 << 7), 1.02 * total / _LARGEST_PAYLOAD]
+        for lif, summed in trunk.neurons:
+            floors.append(1.02 * total * summed / _LARGEST_CURRENT)
+            largest = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0))
+            floors.append(lif.v_threshold / (lif.gain * _LARGEST_THRESHOLD))
+            floors.append(largest * 64 / (lif.gain * 0.9 * (_LARGEST_MANTISSA << 7)))
+        return max(floors)
+
+    def bias_fits(self, lif: s.LIF, current: float) -> bool:
+        """True if the bias of ``lif`` has a mantissa where one unit of input is ``current``, with room for means."""
+        largest = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0))
+        return largest * 64 / current <= 0.9 * (_LARGEST_MANTISSA << 7)
+
+    def reach(self, node: s.Conv2d | s.Linear, weight: np.ndarray) -> int:
+        """Largest absolute sum that ``weight`` can make."""
+        x = self.bound[node.x]
+        flat = weight.reshape(len(weight), -1)
+        positive, negative = np.maximum(flat, 0).sum(axis=1), -np.minimum(flat, 0).sum(axis=1)
+        high, low = max(x.high, 0), -min(x.low, 0)
+        return int(max((positive * high + negative * low).max(), (positive * low + negative * high).max()))
+
+    @staticmethod
+    def per_input_channel(node: s.Conv2d | s.Linear, values: np.ndarray) -> np.ndarray:
+        """Mean of ``values`` (the input's shape) over everything but the channel axis."""
+        axis = 0 if isinstance(node, s.Conv2d) else values.ndim - 1
+        return values.mean(axis=tuple(i for i in range(values.ndim) if i != axis))
+
+    def per_weight(self, node: s.Conv2d | s.Linear, channels: np.ndarray) -> np.ndarray:
+        """``channels`` spread over one output's weights, flat; groups see the mean of all groups."""
+        if isinstance(node, s.Linear):
+            return channels
+        _, group_in, kh, kw = self.graph.tensors[node.weight].shape
+        return np.repeat(channels.reshape(-1, group_in).mean(axis=0), kh * kw)
+
+    # ---- neurons -----------------------------------------------------------------------------------------------
+
+    def lif(self, node: s.LIF, unit: float) -> s.IntegerLIF:
+        dv = 0 if np.isinf(node.tau) else min(round(4096 / node.tau), 4095)
+        bound = self.bound[node.x]
+        if node.bias is None and self.integer[node.x] is not None:
+            exact = exact_threshold(node.gain, node.v_threshold, node.tau, self.options.steps, bound.magnitude)
+            if exact:
+                return s.IntegerLIF(name=node.name, x=node.x, gain=exact[0], vth=exact[1], dv=dv)
+        k = 1
+        if self.integer[node.x] is not None:  # no weights to scale: take the finest threshold that fits
+            fits = min(_LARGEST_CURRENT // max(bound.magnitude, 1), _LARGEST_WEIGHT,
+                       int(_LARGEST_THRESHOLD * node.gain * unit / node.v_threshold))  # fmt: skip
+            k = 1 << max(fits.bit_length() - 1, 0)
+        current = node.gain * unit / k  # membrane value of one unit of input
+        vth = round(node.v_threshold / current - 1 / 64)
+        if not 0 <= vth <= _LARGEST_THRESHOLD or k * bound.magnitude > _LARGEST_CURRENT:
+            raise NeurocompileError(
+                "NC2002", f"layer '{node.name}': threshold {vth:,} or input {k * bound.magnitude:,} exceeds {_LARGEST_THRESHOLD:,}"
+            )
+        bias, exponent = self.lif_bias(node, current / 64)
+        return s.IntegerLIF(name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent)
+
+    def lif_bias(self, node: s.LIF, resolution: float) -> tuple[s.TensorRef | None, int]:
+        total = np.zeros(()) if node.bias is None else np.asarray(self.graph.tensors[node.bias], np.float64)
+        lost = self.shift.get(node.x)
+        if lost is not None:
+            total = total + node.gain * lost
+        if not total.any():
+            return None, 0
+        units = total / resolution
+        exponent = 0
+        while np.abs(np.rint(units / (1 << exponent))).max() > _LARGEST_MANTISSA:
+            exponent += 1
+        if exponent > 7:
+            raise NeurocompileError("NC2002", f"layer '{node.name}': bias {np.abs(total).max():.4g} needs exponent {exponent} > 7")
+        mantissa = np.rint(units / (1 << exponent)).astype(np.int16)
+        return self.rewriter.tensor(f"{node.name}.bias.int", mantissa), exponent
+
+
+def _best_scale(weight: np.ndarray, largest: float, levels: int, moments: np.ndarray | None) -> float:
+    """The scale of least expected squared error; ``moments`` is E[x^2] of each input channel."""
+    importance = np.ones(1)
+    if moments is not None and weight.ndim == 4 and moments.size == weight.shape[1]:
+        importance = np.maximum(moments, 1e-6).reshape(1, -1, 1, 1)
+    elif moments is not None and weight.ndim == 2:
+        importance = np.maximum(moments, 1e-6).reshape(1, -1)
+    best = (np.inf, largest / levels)
+    for clip in _CLIPS:
+        scale = clip * largest / levels
+        error = weight - scale * np.clip(np.rint(weight / scale), -levels, levels)
+        best = min(best, (float((importance * error * error).sum()), scale))
+    return best[1]

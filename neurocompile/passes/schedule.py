@@ -1,0 +1,89 @@
+"""Give every population a depth and every projection the delay that balances its paths.
+
+Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by
+its synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of
+relays that all its consumers share. A line's first connection takes the longest delay of its source, the others, being
+graded, one step each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import circuit as c
+from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.text import Ref
+
+__all__ = ["period_for", "schedule"]
+
+
+def period_for(steps: int, power_of_two: bool) -> int:
+    """Steps between two samples: T, rounded up to a power of two where the target's periodic reset needs one."""
+    return 1 << (steps - 1).bit_length() if power_of_two else steps
+
+
+def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_period: bool) -> c.CircuitGraph:
+    """The circuit with depths, delays, relays and its period.
+
+    Args:
+        max_spike_delay: longest delay of a spiking connection, in steps from emission to arrival (>= 1); graded
+            connections always take one step.
+        power_of_two_period: the target resets neurons only every 2^k steps.
+    """
+    if max_spike_delay < 1:
+        raise NeurocompileError("NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed")
+    depth: dict[str, int] = {}
+    for p in circuit.topological():
+        depth[p.name] = max((depth[q.src] + 1 for q in circuit.incoming[p.name]), default=0)
+    lines = _Lines(circuit, depth, max_spike_delay)
+    projections = []
+    for q in circuit.projections:
+        src = circuit.population[q.src]
+        steps = depth[q.dst] - depth[q.src]
+        if not isinstance(src, c.HostInput) and not circuit.incoming[src.name]:
+            steps = 1  # a constant is the same in every step
+        name, delay = lines.after(src, steps)
+        projections.append(replace(q, src=Ref(name), delay=delay))
+    populations = tuple(
+        sorted((*(replace(p, depth=depth[p.name]) for p in circuit.populations), *lines.relays), key=lambda p: p.depth)
+    )
+    scheduled = circuit.replace(
+        populations=populations,
+        projections=(*projections, *lines.projections),
+        period=period_for(circuit.steps, power_of_two_period),
+    )
+    check_circuit(scheduled, "schedule")
+    return scheduled
+
+
+class _Lines:
+    """Lines of relays, one a source, as long as its slowest consumer needs."""
+
+    def __init__(self, circuit: c.CircuitGraph, depth: dict[str, int], max_spike_delay: int) -> None:
+        self.depth, self.max_spike_delay = depth, max_spike_delay
+        self.taken = {p.name for p in circuit.populations}
+        self.relays: list[c.Population] = []
+        self.projections: list[c.Projection] = []
+        self._line: dict[str, list[str]] = {}
+
+    def after(self, src: c.Population, steps: int) -> tuple[str, int]:
+        """Where to read ``src`` such that it arrives ``steps`` steps later: a population and the delay from it."""
+        first = self.max_spike_delay if src.spiking else 1
+        if steps <= first:
+            return src.name, steps
+        line = self._line.setdefault(src.name, [src.name])
+        while len(line) <= steps - first:
+            name, delay = f"{src.name}.wait{len(line)}", first if len(line) == 1 else 1
+            if name in self.taken:
+                raise NeurocompileError("NC9001", f"population name '{name}' is taken")
+            depth = self.depth[src.name] + first + len(line) - 1
+            self.relays.append(c.GradedRelay(name=name, shape=src.shape, layer=src.layer, depth=depth))
+            self.projections.append(
+                c.Strided(
+                    name=f"{line[-1]}>{name}", src=Ref(line[-1]), dst=Ref(name), sizes=(src.size,), src_strides=(1,),
+                    dst_strides=(1,), sign="excitatory", delay=delay,
+                )  # fmt: skip
+            )
+            line.append(name)
+        return line[steps - first], 1

@@ -1,0 +1,143 @@
+"""A compiled program: what ``compile`` returns and an artifact holds, with everything one can do with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurocompile.artifact.manifest import Manifest, Proof
+from neurocompile.backends import get_backend
+from neurocompile.backends.base import Trace
+from neurocompile.backends.encoding import decode, encode
+from neurocompile.calibration import Calibration
+from neurocompile.data import check_inputs
+from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.mapping import Mapping
+from neurocompile.progress import chunks
+from neurocompile.targets.schema import Target
+
+if TYPE_CHECKING:
+    from neurocompile.parity.report import ParityReport
+    from neurocompile.summary import Summary
+
+__all__ = ["Program", "RunResult", "make_proof"]
+
+_CHUNK = 60
+"""Samples of one call of a backend: bounds the memory of traces."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """``logits`` float64 (samples, classes); ``spikes``: layer -> spikes of all samples and steps."""
+
+    backend: str
+    banner: str
+    logits: np.ndarray
+    spikes: dict[str, int]
+    neuron_steps: dict[str, int]
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class of the largest logit, int64 (samples,)."""
+        return self.logits.argmax(axis=1)
+
+    def accuracy(self, y: np.ndarray) -> float:
+        """Share of samples whose prediction is ``y``."""
+        return float((self.predictions == y).mean())
+
+
+@dataclass(frozen=True)
+class Program:
+    """Integer model, circuit, mapping and how they came to be. Make one with :func:`neurocompile.compile`."""
+
+    quantized: SpikingGraph
+    circuit: CircuitGraph
+    mapping: Mapping
+    target: Target
+    calibration: Calibration
+    manifest: Manifest
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    """Time of each compilation stage; empty for a loaded program."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input sample."""
+        return self.quantized.input.shape
+
+    def save(self, path: str | Path) -> None:
+        """Write the artifact, whole or not at all."""
+        from neurocompile.artifact.store import save_program
+
+        save_program(self, path)
+
+    def summary(self) -> Summary:
+        """Sizes, resources and expected spikes."""
+        from neurocompile.summary import summarize
+
+        return summarize(self)
+
+    def run(self, x: np.ndarray, backend: str = "emulator", *, progress: bool = False) -> RunResult:
+        """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime or loihi."""
+        x = check_inputs(x, self.input_shape)
+        engine = get_backend(backend)
+        views = {v.src: v.layer for v in self.circuit.views}
+        readout = self.circuit.readouts[0].src
+        recorded = [readout] if backend == "loihi" else [readout, *views]
+        logits, spikes, sizes = [], dict.fromkeys(views.values(), 0), dict.fromkeys(views.values(), 0)
+        with engine.open(self.circuit) as executor:
+            for part in chunks(len(x), _CHUNK, engine.name, progress):
+                trace = executor.run(encode(self.circuit, x[part]), recorded)
+                logits.append(decode(self.circuit, trace))
+                for population, layer in views.items():
+                    if population in trace:
+                        spikes[layer] += int(np.count_nonzero(trace[population]))
+                        sizes[layer] += trace[population].size
+        known = {layer for layer, n in sizes.items() if n}
+        return RunResult(
+            engine.name, engine.banner, np.concatenate(logits), {k: v for k, v in spikes.items() if k in known},
+            {k: v for k, v in sizes.items() if k in known},
+        )  # fmt: skip
+
+    def trace(self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator") -> Trace:
+        """Every population's output (or those of ``record``): name -> (samples, T, *shape)."""
+        x = check_inputs(x, self.input_shape)
+        with get_backend(backend).open(self.circuit) as executor:
+            return executor.run(encode(self.circuit, x), record)
+
+    def parity(
+        self, x: np.ndarray, y: np.ndarray | None = None, *, against: Sequence[str] = ("emulator", "lava"),
+        reference: str | Path | None = None, device: str = "cpu", progress: bool = False,
+    ) -> ParityReport:  # fmt: skip
+        """Compare with backends, spike for spike, and with the float model: :func:`neurocompile.parity.check.parity`."""
+        from neurocompile.parity.check import parity
+
+        return parity(self, x, y, against=against, reference=reference, device=device, progress=progress)
+
+    @property
+    def spiking_neurons(self) -> int:
+        """Neurons that emit spikes (not graded values)."""
+        return sum(p.size for p in self.circuit.populations if isinstance(p, LIF))
+
+    @property
+    def synapses(self) -> int:
+        """Connections, unrolled."""
+        return sum(synapse_count(self.circuit, p) for p in self.circuit.projections)
+
+
+def make_proof(circuit: CircuitGraph, samples: int, seed: int) -> Proof:
+    """Run pseudo-random inputs on the emulator and hash every population's output."""
+    host = circuit.inputs[0]
+    x = np.random.default_rng(seed).integers(host.low, host.high + 1, (samples, *host.shape), dtype=np.int32)
+    with get_backend("emulator").open(circuit) as executor:
+        trace = executor.run(x)
+    digest = hashlib.sha256()
+    for name in sorted(trace):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(trace[name], "<i4").tobytes())
+    return Proof(samples, seed, digest.hexdigest())

@@ -1,0 +1,124 @@
+"""The float model in torch with SpikingJelly's neurons, on the CPU or a GPU, for any number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.reference.base import ReferenceRun
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["run_spikingjelly"]
+
+_BATCH = 64
+
+
+def run_spikingjelly(graph: s.SpikingGraph, x: np.ndarray, steps: int, device: str = "cpu") -> ReferenceRun:
+    """Run an ``imported`` graph layer by layer.
+
+    Args:
+        graph: stage imported.
+        x: float32 (samples, *input shape).
+        steps: T.
+        device: cpu or cuda; NC4007 if there is no GPU. NC4001 without the extra ``torch``.
+    """
+    try:
+        import spikingjelly.activation_based.neuron  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise NeurocompileError(
+            "NC4001", "the SpikingJelly reference needs torch and spikingjelly; pip install 'neurocompile[torch]'"
+        ) from error
+    if device == "cuda" and not torch.cuda.is_available():
+        raise NeurocompileError("NC4007", "--device cuda, but torch finds no CUDA device; use --device cpu")
+    logits, layers = [], {n.name: [] for n in graph.spiking_layers}
+    runner = _Runner(graph, steps, device)
+    # cuDNN rounds float32 convolutions to TF32 unless told otherwise: that alone flips thousands of spikes
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with torch.no_grad(), exact:
+        for start in range(0, len(x), _BATCH):
+            values = runner(torch.from_numpy(x[start : start + _BATCH]).to(device))
+            logits.append(values[graph.output.name].cpu().numpy())
+            for name, parts in layers.items():
+                parts.append(values[name].transpose(0, 1).to(torch.uint8).cpu().numpy())
+    where = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
+    what = f"SpikingJelly {version('spikingjelly')}, torch {torch.__version__} on {where}, float32"
+    return ReferenceRun(what, np.concatenate(logits), {k: np.concatenate(v) for k, v in layers.items()})
+
+
+class _Runner:
+    """Executes nodes on (T, B, ...) tensors."""
+
+    def __init__(self, graph: s.SpikingGraph, steps: int, device: str) -> None:
+        import torch
+
+        self.graph, self.steps = graph, steps
+        self.tensors = {k: torch.from_numpy(np.array(v, np.float32)).to(device) for k, v in graph.tensors.items()}
+        self.rules: dict[type[s.Node], Callable[..., Any]] = {
+            s.Conv2d: self.conv, s.Linear: self.linear, s.BatchNorm: self.batch_norm, s.LIF: self.lif,
+            s.MaxPool2d: self.max_pool, s.Add: lambda n, a, b: a + b, s.Mul: lambda n, a, b: a * b,
+            s.MatMul: lambda n, a, b: a @ b, s.Scale: lambda n, x: x * n.factor,
+            s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims), s.Rearrange: self.rearrange,
+            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Output: lambda n, x: x[0],
+        }  # fmt: skip
+
+    def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Spiking layers' outputs (T, B, ...) and the logits (B, classes)."""
+        values = {self.graph.input.name: x.unsqueeze(0).expand(self.steps, *x.shape)}
+        last = {i: n.name for n in self.graph.nodes for i in n.inputs}
+        kept = {n.name for n in self.graph.spiking_layers} | {self.graph.output.name}
+        for node in self.graph.nodes[1:]:
+            values[node.name] = self.rules[type(node)](node, *(values[i] for i in node.inputs))
+            for i in set(node.inputs):
+                if last[i] == node.name and i not in kept:
+                    del values[i]
+        return {name: values[name] for name in kept}
+
+    def optional(self, name: str | None) -> torch.Tensor | None:
+        return None if name is None else self.tensors[name]
+
+    def conv(self, node: s.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import conv2d
+
+        y = conv2d(x.flatten(0, 1), self.tensors[node.weight], self.optional(node.bias), node.stride, node.padding,
+                   node.dilation, node.groups)  # fmt: skip
+        return y.unflatten(0, x.shape[:2])
+
+    def linear(self, node: s.Linear, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import linear
+
+        return linear(x, self.tensors[node.weight], self.optional(node.bias))
+
+    def batch_norm(self, node: s.BatchNorm, x: torch.Tensor) -> torch.Tensor:
+        shape = [1] * x.ndim
+        shape[node.axis + 2] = -1
+        scale, shift, mean, var = (self.tensors[t].view(shape) for t in node.tensors)
+        return (x - mean) / (var + node.eps).sqrt() * scale + shift
+
+    def lif(self, node: s.LIF, x: torch.Tensor) -> torch.Tensor:
+        from spikingjelly.activation_based import neuron
+
+        reset = None if node.soft_reset else node.v_reset
+        if np.isinf(node.tau):
+            cell = neuron.IFNode(v_threshold=node.v_threshold, v_reset=reset, step_mode="m")
+        else:
+            cell = neuron.LIFNode(tau=node.tau, decay_input=node.decay_input, v_threshold=node.v_threshold,
+                                  v_reset=reset, step_mode="m")  # fmt: skip
+        return cell.eval().to(x.device)(x.contiguous())
+
+    def max_pool(self, node: s.MaxPool2d, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import max_pool2d
+
+        return max_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding).unflatten(0, x.shape[:2])
+
+    def rearrange(self, node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
+        digits = x.reshape(*x.shape[:2], -1).contiguous()
+        lead = (digits.stride(0), digits.stride(1))
+        return digits.as_strided((*x.shape[:2], *node.sizes), (*lead, *node.strides)).reshape(*x.shape[:2], *node.shape)

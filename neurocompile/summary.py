@@ -1,0 +1,58 @@
+"""What a build tells: sizes, cores, the fullest resource, expected spikes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from neurocompile.ir.circuit import LIF, HostInput
+
+if TYPE_CHECKING:
+    from neurocompile.program import Program
+
+__all__ = ["Summary", "summarize"]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """Figures of a program; ``spikes_per_inference`` and ``packets_per_step`` are expected, from ``rates_source``."""
+
+    model: str
+    target: str
+    T: int
+    period: int
+    weight_bits: int
+    layers: int
+    populations: int
+    neurons: int
+    synapses: int
+    depth: int
+    cores: int
+    cores_available: int
+    fullest_resource: str
+    fullest_used: int
+    fullest_limit: int
+    spikes_per_inference: float
+    packets_per_step: float
+    rates_source: str
+    import_agreement: float
+    seconds: dict[str, float]
+
+
+def summarize(program: Program) -> Summary:
+    """Figures of ``program``."""
+    circuit, mapping = program.circuit, program.mapping
+    fullest = mapping.fullest(program.target)
+    rates = program.manifest.rates
+    spikes = sum(rates[p.name] * p.size * circuit.steps for p in circuit.populations if isinstance(p, LIF))
+    return Summary(
+        model=program.manifest.model, target=program.target.name, T=circuit.steps, period=circuit.period,
+        weight_bits=program.manifest.options.weight_bits, layers=len(circuit.views),
+        populations=len(circuit.populations),
+        neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)), synapses=program.synapses,
+        depth=circuit.depth, cores=mapping.cores_used, cores_available=program.target.cores,
+        fullest_resource=fullest.resource if fullest else "", fullest_used=fullest.used if fullest else 0,
+        fullest_limit=fullest.limit if fullest else 0, spikes_per_inference=spikes,
+        packets_per_step=mapping.traffic.packets, rates_source=program.manifest.rates_source,
+        import_agreement=program.manifest.import_agreement, seconds=program.seconds,
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Reads target files: those shipped in ``hw_targets/``, and the user's own. A file may come from a stranger."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.targets.schema import Target
+
+__all__ = ["list_targets", "load_target", "parse_target"]
+
+SIZE_LIMIT = 256 * 1024
+"""Bytes; the shipped files have under 10 KiB."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loading, and neither aliases (which can grow exponentially) nor keys given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {twice[:40]!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
+def list_targets() -> list[str]:
+    """Names of the shipped targets, sorted."""
+    files = resources.files("neurocompile.hw_targets").iterdir()
+    return sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml"))
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """The shipped target of that name, or the one in the YAML file of that path; NC3001 or NC3002 on failure."""
+    name, known = str(name_or_path), list_targets()
+    if name in known:
+        file = resources.files("neurocompile.hw_targets").joinpath(f"{name}.yaml")
+        return parse_target(file.read_bytes(), f"{name}.yaml")
+    try:
+        path = Path(name)
+        if not path.is_file():
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean '{close[0]}'? " if close else ""
+            raise NeurocompileError(
+                "NC3001",
+                f"target {name[:200]!r} is neither a shipped target nor a file. {hint}Shipped: {', '.join(known)}.",
+            )
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise NeurocompileError("NC3001", f"target file {name[:200]!r} cannot be read: {_line(error)}") from error
+    return parse_target(data, path.name)
+
+
+def parse_target(data: bytes, label: str) -> Target:
+    """A target from the bytes of its file; NC3002 with the path of the wrong field, in one line.
+
+    Args:
+        data: UTF-8 YAML.
+        label: how messages call the file.
+    """
+    if len(data) > SIZE_LIMIT:
+        raise _invalid(label, f"is larger than {SIZE_LIMIT:,} bytes, the limit of a target file")
+    try:
+        content = yaml.load(data.decode("utf-8"), _Loader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, dates, endless digits
+        raise _invalid(label, f"is not plain YAML: {_line(error)}") from error
+    try:
+        return msgspec.convert(content, Target, strict=True)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        raise _invalid(label, f"does not follow neurocompile/targets/schema.py: {_line(error)}") from error
+
+
+def _invalid(label: str, why: str) -> NeurocompileError:
+    return NeurocompileError("NC3002", f"target file {label[:200]!r} {why}")
+
+
+def _line(error: BaseException) -> str:
+    """The text of an error in one printable line."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "?" for c in text)[:300] or type(error).__name__

@@ -1,0 +1,254 @@
+"""What a target file says: one chip or board as data. Every number carries its source and how well it is known.
+
+``source`` is a key of ``hw_targets/SOURCES.md``, or a sentence. ``status`` is one of ``published`` (the maker or a
+refereed paper says so), ``secondary`` (somebody else says so), ``derived`` (follows from published numbers) and
+``assumed`` (a stated guess). A constant that nobody published is absent, never invented.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "RESOURCES", "Core", "CostModel", "Count", "Delay", "Energy", "Flag", "Mesh", "Neuron", "Number", "Range", "Reset",
+    "Slot", "Synapse", "Table", "Target",
+]  # fmt: skip
+
+Status = Literal["published", "secondary", "derived", "assumed"]
+Text = Annotated[str, Meta(min_length=1, max_length=2000)]
+Natural = Annotated[int, Meta(ge=0, le=1 << 40)]
+Bounded = Annotated[int, Meta(ge=-(1 << 40), le=1 << 40)]
+Bits = Annotated[int, Meta(ge=1, le=64)]
+
+RESOURCES = ("axon_in", "neuron_groups", "neurons", "synaptic_memory_words", "axon_map", "axon_memory")
+"""The resources of a core, in the column order of lava's "Per core utilization" table; their sum is limited too."""
+
+
+class _Quantity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    source: Text
+    status: Status
+
+
+class Count(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole number, at least 0."""
+
+    value: Natural
+
+
+class Number(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A finite number, at least 0."""
+
+    value: Annotated[float, Meta(ge=0)]
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError("the value is not finite")
+
+
+class Flag(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Yes or no."""
+
+    value: bool
+
+
+class Range(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Smallest and largest value of a field, both included."""
+
+    value: tuple[Bounded, Bounded]
+
+    def __post_init__(self) -> None:
+        if self.value[0] > self.value[1]:
+            raise ValueError(f"the range {self.value[0]}..{self.value[1]} is empty")
+
+    @property
+    def low(self) -> int:
+        """Smallest value."""
+        return self.value[0]
+
+    @property
+    def high(self) -> int:
+        """Largest value."""
+        return self.value[1]
+
+
+class Table(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bits that a weight of 1, 2, ... bits takes in memory."""
+
+    value: Annotated[tuple[Bits, ...], Meta(min_length=1, max_length=64)]
+
+
+class Slot(Struct, frozen=True):
+    """The place of one core: chip, tile (column x, row y) on that chip, core of that tile."""
+
+    chip: int
+    x: int
+    y: int
+    core: int
+
+
+class Mesh(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Tiles of one chip, each with a router and some cores."""
+
+    columns: Count
+    rows: Count
+    cores_per_tile: Count
+    cores_usable: Count
+    """Cores of one chip that networks may use: the first in row order of the tiles."""
+
+    def __post_init__(self) -> None:
+        cores = self.columns.value * self.rows.value * self.cores_per_tile.value
+        if not 1 <= self.cores_usable.value <= cores <= 1 << 16:
+            raise ValueError(f"cores_usable is {self.cores_usable.value}, the mesh has {cores} cores (at most 65,536)")
+
+
+class Core(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities of one core."""
+
+    neurons: Count
+    neuron_groups: Count
+    """Sets of neuron parameters; a population takes one on each core where it has neurons."""
+    synaptic_memory_words: Count
+    axon_in: Count
+    """Entries of the input axon table."""
+    axon_map: Count
+    """Entries that lead from neurons to their output axons."""
+    axon_memory: Count
+    """Entries of output axon lists."""
+    total: Count
+    """Limit of the sum of all of the above."""
+
+
+class Neuron(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields of a neuron."""
+
+    threshold: Range
+    """Mantissa; the threshold is 2^6 times as large."""
+    bias_mantissa: Range
+    bias_exponent: Range
+    voltage_decay: Range
+    """4096ths of the voltage lost a step."""
+    current_decay: Range
+    state_bits: Count
+    """Bits of current and voltage, sign included."""
+
+
+class Synapse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields of a synapse, and of the message that it weighs."""
+
+    weight_bits: Range
+    weight_exponent: Range
+    payload_bits: Count
+    """Bits of a graded message, sign included."""
+
+
+class Delay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Delays on a projection, in steps from emission to arrival."""
+
+    max_spike_delay: Count
+    graded_delay: Flag
+    """Whether graded messages may take more than one step."""
+
+
+class Reset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Periodic reset of neurons."""
+
+    power_of_two: Flag
+    """Whether the interval has to be a power of two."""
+
+
+class CostModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a projection takes of a core (:mod:`neurocompile.mapping.resources` has the formulas)."""
+
+    word_bits: Count
+    """Bits of a word of synaptic memory."""
+    synapse_overhead_bits: Count
+    """Bits beside the weight of each synapse of a dense or sparse row."""
+    stored_weight_bits: Table
+    """Bits that a weight takes in a dense or sparse row."""
+    convolution_extra_neurons: Count
+    """Neurons that a tile driven by a convolution takes beside its own."""
+
+    def __post_init__(self) -> None:
+        if self.word_bits.value < 1:
+            raise ValueError("word_bits is 0")
+
+
+class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Energies in pJ, static power in mW a chip. What nobody published stays empty; the user may supply it."""
+
+    synaptic_operation: Number | None = None
+    neuron_update_active: Number | None = None
+    neuron_update_inactive: Number | None = None
+    message: Number | None = None
+    hop_east_west: Number | None = None
+    hop_north_south: Number | None = None
+    barrier: Number | None = None
+    static_power: Number | None = None
+
+
+class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
+    """A chip, or a board of equal chips."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,40}$")]
+    description: Text
+    chips: Count
+    chip_columns: Count
+    """Chips lie in rows of this many, their meshes joined at the edges."""
+    mesh: Mesh
+    core: Core
+    neuron: Neuron
+    synapse: Synapse
+    delay: Delay
+    reset: Reset
+    cost: CostModel
+    energy: Energy = Energy()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chip_columns.value <= self.chips.value <= 1 << 16:
+            raise ValueError("chips is 1 to 65,536, and chip_columns is 1 to chips")
+        low, high = self.synapse.weight_bits.value
+        if low < 1 or high > len(self.cost.stored_weight_bits.value):
+            raise ValueError("stored_weight_bits has no entry for some of weight_bits")
+
+    @property
+    def cores(self) -> int:
+        """Usable cores of all chips."""
+        return self.chips.value * self.mesh.cores_usable.value
+
+    @cached_property
+    def capacity(self) -> dict[str, int]:
+        """Limit by resource (:data:`RESOURCES`, then ``total``)."""
+        return {name: getattr(self.core, name).value for name in (*RESOURCES, "total")}
+
+    def slot_order(self, limit: int) -> list[Slot]:
+        """The first ``limit`` usable cores along a snake through the tiles of one chip after another.
+
+        Neighbours in this order are on one tile or on neighbouring tiles, so it is a placement to start from.
+        """
+        mesh, found = self.mesh, []
+        width, deep = mesh.columns.value, mesh.cores_per_tile.value
+        for chip in range(self.chips.value):
+            if len(found) >= limit:
+                break
+            for y in range(mesh.rows.value):
+                for x in range(width) if y % 2 == 0 else reversed(range(width)):
+                    free = min(deep, mesh.cores_usable.value - (y * width + x) * deep)
+                    found += [Slot(chip, x, y, core) for core in range(free)]
+        return found[:limit]
+
+    def usable(self, slot: Slot) -> bool:
+        """Whether ``slot`` names a core that networks may use."""
+        mesh = self.mesh
+        width, deep = mesh.columns.value, mesh.cores_per_tile.value
+        inside = 0 <= slot.x < width and 0 <= slot.y < mesh.rows.value and 0 <= slot.core < deep
+        index = (slot.y * width + slot.x) * deep + slot.core
+        return inside and 0 <= slot.chip < self.chips.value and index < mesh.cores_usable.value
+
+    def tile_position(self, slot: Slot) -> tuple[int, int]:
+        """Column and row of the slot's tile on the joined mesh of all chips; hops are Manhattan distances on it."""
+        row, column = divmod(slot.chip, self.chip_columns.value)
+        return column * self.mesh.columns.value + slot.x, row * self.mesh.rows.value + slot.y

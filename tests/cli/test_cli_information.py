@@ -1,0 +1,77 @@
+"""``targets``, ``doctor``, ``explain`` and ``--version``."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import neurocompile.doctor as doctor
+from neurocompile.errors import CATALOGUE
+from neurocompile.targets import list_targets
+
+
+def test_version(cli) -> None:
+    assert cli("--version").out == f"neurocompile {version('neurocompile')}\n"
+
+
+def test_targets(cli) -> None:
+    found = cli("targets")
+    assert found.code == 0 and all(name in found.out for name in list_targets())
+    told = cli("targets", "--json").json
+    assert [t["name"] for t in told["targets"]] == list_targets()
+    assert next(t for t in told["targets"] if t["name"] == "loihi2")["cores"] == 120
+
+
+def test_one_target_has_sources(cli) -> None:
+    found = cli("targets", "--show", "loihi2").out
+    assert "core.synaptic_memory_words" in found and "16,000" in found and "lava-utilization-tables" in found
+    assert "energy.synaptic_operation" in found and "unknown" in found
+    assert cli("targets", "--show", "loihi2", "--json").json["core"]["neurons"]["value"] == 4096
+    assert "NC3001" in cli("targets", "--show", "loihi9").err
+
+
+def test_doctor(cli) -> None:
+    told = cli("doctor", "--json")
+    checks = {check["name"]: check for check in told.json["checks"]}
+    assert told.code == (0 if told.json["ok"] else 1)
+    for name in ("python", "neurocompile", "numpy", "extra torch", "lava imports", "loihi 2", "gpu", "open files"):
+        assert checks[name]["status"] in ("OK", "absent", "problem")
+        assert checks[name]["status"] == "OK" or checks[name]["advice"]
+    assert checks["numpy"]["status"] == checks["python"]["status"] == "OK"
+    text = cli("doctor").out
+    assert all(name in text for name in checks)
+
+
+def test_doctor_finds_problems(monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "_FIRST", (3, 99))
+    monkeypatch.setattr(doctor, "CORE", ("numpy", "a-library-that-is-not-there"))
+    found = {check.name: check for check in doctor.diagnose()}
+    assert found["python"].status == "problem" and "3.10 to 3.12" in found["python"].advice
+    assert found["a-library-that-is-not-there"].status == "problem" and found["numpy"].status == "OK"
+
+
+def test_doctor_and_too_few_files(monkeypatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    check = next(check for check in doctor.diagnose() if check.name == "open files")
+    assert check.status == "problem" and "1,024" in check.found and "--backend lava" in check.advice
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_explain(cli, code: str) -> None:
+    found = cli("explain", code.lower())
+    assert found.code == 0 and found.out.startswith(f"{code}: {CATALOGUE[code][0]}\n")
+    assert max(map(len, found.out.splitlines())) <= 100
+
+
+def test_explain_lists_all(cli) -> None:
+    assert [line[:6] for line in cli("explain").out.splitlines()] == sorted(CATALOGUE)
+    found = cli("explain", "NC0000")
+    assert found.code == 2 and found.err.startswith("error: NC6001 ")
+
+
+def test_usage(cli, tmp_path: Path) -> None:
+    assert cli("--help").code == 0
+    assert cli("build").code == cli("frobnicate").code == cli("build", tmp_path, "--seed", "-1").code == 2

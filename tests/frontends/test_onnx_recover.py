@@ -1,0 +1,178 @@
+"""Neurons in ONNX files of strangers: what is rewritten computes the same in onnxruntime; what is no LIF is named."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import recover_files as files
+from recover_checks import PLAIN, check, imported_layers, lifs, run
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx_recover import recover_lif
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_unrolled(steps: int) -> None:
+    assert lifs(check(files.unrolled(steps), steps, 3, 6)) == [PLAIN]
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_current_that_is_the_same_at_every_step(steps: int, scaled: bool, tmp_path: Path) -> None:
+    recovered = check(files.shared_current(steps, scaled), 3, 6)
+    expected = {**PLAIN, "tau": 2.0 if scaled else float("inf"), "decay_input": float(scaled)}
+    assert lifs(recovered) == [expected]
+    assert imported_layers(recovered, tmp_path) == 1
+
+
+def test_many_steps_take_linear_time() -> None:
+    proto = files.unrolled(256)
+    start = time.perf_counter()
+    recovered = recover_lif(proto)
+    assert time.perf_counter() - start < 2 and len(proto.graph.node) > 2000
+    assert [n.op_type for n in recovered.graph.node] == ["MatMul", "Add", "LIF"]
+
+
+def test_one_loop_a_neuron() -> None:
+    assert lifs(check(files.loop(), 4, 2, 6)) == [PLAIN, PLAIN]
+
+
+def test_scan() -> None:
+    assert lifs(check(files.scan(), 4, 2, 6)) == [PLAIN]
+
+
+def test_loop_around_the_network(tmp_path: Path) -> None:
+    recovered = check(files.network_loop(), 2, 6)
+    assert lifs(recovered) == [PLAIN, PLAIN]
+    assert imported_layers(recovered, tmp_path) == 2
+    assert sum(n.op_type == "MatMul" for n in recovered.graph.node) == 2
+
+
+@pytest.mark.parametrize("T", [1, 2, 5])
+def test_membranes_as_inputs_and_outputs(T: int, tmp_path: Path) -> None:
+    proto = files.stateful()
+    x = np.random.default_rng(1).normal(0.6, 1.0, (3, 6)).astype(np.float32)
+    v, w, spikes = np.zeros((3, 8), np.float32), np.zeros((3, 5), np.float32), []
+    for _ in range(T):
+        s, v, w = run(proto, x=x, v=v, w=w)
+        spikes.append(s)
+    recovered = recover_lif(proto, T)
+    (found,) = run(recovered, x=x)
+    np.testing.assert_allclose(found, np.mean(spikes, axis=0), atol=1e-6)
+    assert len(lifs(recovered)) == 2 and [i.name for i in recovered.graph.input] == ["x"]
+    assert imported_layers(recovered, tmp_path) == 2
+    if T > 1:
+        assert lifs(recovered) == [PLAIN, PLAIN]
+
+
+def test_membranes_need_a_number_of_steps() -> None:
+    with pytest.raises(NeurocompileError, match="NC1007 .*'v' is a membrane"):
+        recover_lif(files.stateful())
+
+
+def test_T_must_agree() -> None:
+    assert len(lifs(recover_lif(files.unrolled(3), T=3))) == 1
+    with pytest.raises(NeurocompileError, match="NC1007 the file holds 3 steps, T is 4"):
+        recover_lif(files.unrolled(3), T=4)
+
+
+FORMS = {
+    # normalized potential, strict comparison, Where instead of arithmetic
+    "normalized": (
+        "n{t}a = Mul (decay, {v}) n{t}h = Add (n{t}a, i{t}) n{t}q = Div (n{t}h, vth) n{t}p = Sub (n{t}q, one) "
+        "n{t}g = GreaterOrEqual (n{t}p, zero) n{t}s = Where (n{t}g, one, zero) n{t}v = Where (n{t}g, zero, n{t}h)",
+        {"tau": 4.0, "v_threshold": 0.5, "v_reset": 0.0, "decay_input": 0.0, "soft_reset": 0.0},
+        {"decay": 0.75, "vth": 0.5},
+    ),
+    # the comparison is of no spike, the reset of both forms at once, x scaled before
+    "inverted": (
+        "n{t}b = Mul (i{t}, quarter) n{t}a = Mul (decay, {v}) n{t}h = Add (n{t}a, n{t}b) n{t}n = Greater (vth, n{t}h) "
+        "n{t}g = Not (n{t}n) n{t}s = Cast <to: int = 1> (n{t}g) n{t}m = Mul (n{t}s, vth) n{t}v = Sub (n{t}h, n{t}m)",
+        {"tau": 4.0, "v_threshold": 0.5, "v_reset": 0.0, "decay_input": 1.0, "soft_reset": 1.0},
+        {"decay": 0.75, "quarter": 0.25, "vth": 0.5},
+    ),
+    "integrate_and_fire": (
+        "n{t}h = Add ({v}, i{t}) n{t}g = GreaterOrEqual (n{t}h, vth) n{t}s = Cast <to: int = 1> (n{t}g) "
+        "n{t}v = Where (n{t}g, zero, n{t}h)",
+        {"tau": float("inf"), "v_threshold": 1.0, "v_reset": 0.0, "decay_input": 0.0, "soft_reset": 0.0},
+        {},
+    ),
+    # v + (x - v) a, as sums in another order: x stands twice in it
+    "parametric": (
+        "n{t}b = Mul (i{t}, rate) n{t}a = Mul ({v}, rate) n{t}d = Sub ({v}, n{t}a) n{t}h = Add (n{t}d, n{t}b) "
+        "n{t}g = LessOrEqual (vth, n{t}h) n{t}s = Cast <to: int = 1> (n{t}g) n{t}v = Where (n{t}g, zero, n{t}h)",
+        {"tau": 2.5, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": 1.0, "soft_reset": 0.0},
+        {"rate": 0.4},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_arithmetic(form: str) -> None:
+    step, expected, scalars = FORMS[form]
+    assert lifs(check(files.unrolled(4, step.replace(") ", ")\n"), **scalars), 4, 3, 6)) == [expected]
+
+
+def test_strict_comparison_spares_a_potential_at_the_threshold() -> None:
+    step = FORMS["integrate_and_fire"][0].replace("GreaterOrEqual", "Greater").replace(") ", ")\n")
+    proto = files.unrolled(2, step, w1=np.eye(6, 8), b1=np.zeros(8))
+    x = np.full((2, 1, 6), 0.5, np.float32)
+    np.testing.assert_array_equal(run(recover_lif(proto), x=x)[0], run(proto, x=x)[0])
+
+
+def test_comparison_with_a_number_per_channel() -> None:
+    with pytest.raises(
+        NeurocompileError, match=r"NC1009 node 'n0g' \(GreaterOrEqual\): threshold per channel \(constant 'vth' \[8\]"
+    ):
+        recover_lif(files.unrolled(3, vth=np.linspace(0.5, 1.0, 8)))
+
+
+def test_tau_per_channel() -> None:
+    with pytest.raises(NeurocompileError, match=r"NC1009 .*per channel \(constant"):
+        recover_lif(files.unrolled(3, tau=np.linspace(2.0, 3.0, 8)))
+
+
+def test_leak_towards_another_rest() -> None:
+    step = (
+        FORMS["normalized"][0].replace("Where (n{t}g, zero, n{t}h)", "Where (n{t}g, rest, n{t}h)").replace(") ", ")\n")
+    )
+    with pytest.raises(NeurocompileError, match="NC1009 neuron .*(leak|starts at)"):
+        recover_lif(files.unrolled(3, step, decay=0.75, vth=0.5, rest=-0.2))
+
+
+def test_soft_reset_by_something_else() -> None:
+    step = FORMS["inverted"][0].replace("Mul (n{t}s, vth)", "Mul (n{t}s, quarter)").replace(") ", ")\n")
+    with pytest.raises(NeurocompileError, match="NC1009 .*a spike subtracts 0.25, the threshold is 0.5"):
+        recover_lif(files.unrolled(3, step, decay=0.75, quarter=0.25, vth=0.5))
+
+
+def test_coefficients_that_change() -> None:
+    step = FORMS["normalized"][0].replace("decay", "decay{t}").replace(") ", ")\n")
+    with pytest.raises(NeurocompileError, match="NC1003 .*step 2 computes with other coefficients than step 1"):
+        recover_lif(files.unrolled(3, step, decay0=0.75, decay1=0.75, decay2=0.7, vth=0.5))
+
+
+def test_spikes_stacked_in_another_order() -> None:
+    proto = files.unrolled(3)
+    stack = proto.graph.node[-1]
+    stack.input[:] = [stack.input[k] for k in (1, 0, 2)]
+    with pytest.raises(NeurocompileError, match="NC1003 .*of time, alone"):
+        recover_lif(proto)
+
+
+def test_comparison_that_is_no_neuron() -> None:
+    proto = files.model(
+        "g (float[B, 6] x) => (float[B, 5] y) { q = MatMul (x, w1)\nb = Neg (q)\n"
+        "g = GreaterOrEqual (q, b)\ns = Cast <to: int = 1> (g)\ny = MatMul (s, w2) }"
+    )
+    proto.graph.node[2].name = "/head/GreaterOrEqual"
+    with pytest.raises(NeurocompileError, match="NC1003 node '/head/GreaterOrEqual' .* compares two signals"):
+        recover_lif(proto)
+
+
+def test_file_without_neurons_comes_back() -> None:
+    proto = files.model("g (float[B, 6] x) => (float[B, 8] y) { y = MatMul (x, w1) }")
+    assert not lifs(recover_lif(proto))

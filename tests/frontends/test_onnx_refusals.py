@@ -1,0 +1,93 @@
+"""What the ONNX import does not support is refused with the node's name and the closest form that works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+from onnx_cases import MLP, imported, ints, lif, mlp, model, op
+
+from neurocompile.errors import NeurocompileError, ViolationList
+
+NO_TIME = {
+    "feature": [op("Transpose", "t", "u", perm=[2, 1, 0]), lif("u", "l")],
+    "B": [op("Transpose", "t", "u", perm=[1, 0, 2]), lif("u", "l")],
+    r"T\+B": [op("Reshape", "t flat", "u"), lif("u", "l")],
+}
+
+
+@pytest.mark.parametrize("axis", NO_TIME)
+def test_a_lif_whose_leading_axis_is_not_time_is_named(axis: str, tmp_path: Path) -> None:
+    """QKFormer's official attention runs a LIF over time and batch at once: samples would leak into each other."""
+    with pytest.raises(NeurocompileError, match=rf"NC1008 node 'l' \(LIF\): .*here it is {axis}$"):
+        imported(mlp(NO_TIME[axis], flat=ints(-1, 4)), tmp_path)
+
+
+def test_a_model_that_never_repeats_its_input_has_no_time(tmp_path: Path) -> None:
+    nodes = [op("MatMul", "x w", "f"), lif("f", "l"), op("MatMul", "l h", "out")]
+    with pytest.raises(NeurocompileError, match=r"NC1008 node 'l' \(LIF\).*here it is B"):
+        imported(model(nodes, MLP, ("batch", 4)), tmp_path)
+
+
+def test_all_unknown_operators_are_named_at_once_with_what_to_use(tmp_path: Path) -> None:
+    nodes = [
+        op("MatMul", "t w", "f"),
+        lif("f", "l0"),
+        op("Softmax", "l0", "s1"),
+        op("LayerNormalization", "s1 b", "s2"),
+        op("Erf", "s2", "s3"),
+        op("GridSample", "s3 s3", "s4"),
+        lif("s4", "l"),
+    ]
+    with pytest.raises(ViolationList) as caught:
+        imported(mlp(nodes), tmp_path)
+    assert caught.value.code == "NC1003"
+    one, two, three, four = caught.value.messages
+    assert one.startswith("node 'n_s1': operator Softmax is not supported") and "softmax-free attention" in one
+    assert two.startswith("node 'n_s2': operator LayerNormalization") and two.endswith("BatchNormalization")
+    assert three.startswith("node 'n_s3': operator Erf") and three.endswith("LIF")
+    assert four.startswith("node 'n_s4': operator GridSample") and "no supported form" in four
+
+
+@pytest.mark.parametrize(("gelu", "last"), [("Gelu", "Gelu"), ("Relu", "Relu"), ("Sigmoid", "Sigmoid")])
+def test_an_activation_has_lif_as_closest_form(gelu: str, last: str, tmp_path: Path) -> None:
+    proto = mlp([op("MatMul", "t w", "f"), op(gelu, "f", "r"), lif("r", "l")])
+    proto.opset_import[0].version = proto.functions[0].opset_import[0].version = 20
+    with pytest.raises(ViolationList, match=f"operator {last} is not supported; closest supported form: LIF"):
+        imported(proto, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "code", "why"),
+    [
+        ([op("MatMul", "t w", "f"), op("Identity", "f", "l")], "NC1010", "spiking neuron"),
+        ([op("MatMul", "w t", "l")], "NC1009", "left of MatMul"),
+        ([op("ReduceMean", "t", "l")], "NC1009", "all axes"),
+        ([op("ReduceMean", "t one", "l")], "NC1008", "mix samples"),
+        ([op("ReduceMean", "t nine", "l")], "NC1009", "axes"),
+        ([op("ReduceSum", "t zero", "l")], "NC1009", "sum over time"),
+        ([op("Div", "t nil", "l")], "NC1004", "division by 0"),
+        ([op("Div", "t t", "l")], "NC1009", "division of two signals"),
+        ([op("Squeeze", "t one", "l")], "NC1009", "removes axes"),
+        ([op("Reshape", "t bad", "l")], "NC1009", "reshape"),
+        ([op("Tile", "t twice", "l")], "NC1009", "repeats axis 2"),
+        ([op("Cast", "t", "l", to=7)], "NC1009", "cast"),
+        ([op("MatMul", "t v", "l")], "NC1006", "does not match"),
+        ([lif("t", "l", tau=0.5)], "NC1009", "tau"),
+        ([lif("t", "l", v_reset=float("nan"))], "NC1009", "v_reset"),
+        ([lif("t", "l", v_threshold=float("inf"))], "NC1009", "v_threshold"),
+        ([helper.make_node("LIF", ["t"], ["l"], name="l", domain="ai.neurocompile", tau=2.0)], "NC1002", "Required attribute"),
+    ],
+)
+def test_what_has_no_meaning_here_is_refused(nodes: list, code: str, why: str, tmp_path: Path) -> None:
+    constants = {
+        "one": ints(1),
+        "nine": ints(9),
+        "nil": np.zeros(1, np.float32),
+        "bad": ints(3, -1, 7),
+        "twice": ints(1, 1, 2),
+    }
+    with pytest.raises(NeurocompileError, match=f"{code} .*{why}"):
+        imported(mlp(nodes, [op("Identity", "l", "out")], **constants), tmp_path)

@@ -1,0 +1,377 @@
+"""Laws of whole mappings: coverage, limits, recount, determinism, traffic; and the errors."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace as changed
+from math import prod
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from neurocompile.errors import ViolationList
+from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelay, HostInput, Readout
+from neurocompile.ir.text import Ref
+from neurocompile.mapping import Mapping, check_mapping, lower_bound_cores, map_circuit
+from neurocompile.mapping.placement import hop_matrix, place
+from neurocompile.mapping.resources import CostCounter
+from neurocompile.targets import load_target
+from neurocompile.targets.schema import RESOURCES, Target
+
+LOIHI2, SMALL = load_target("loihi2"), load_target("sim_small")
+replace = msgspec.structs.replace
+
+
+def with_limits(target: Target, **limits: int) -> Target:
+    """A target with other capacities of a core."""
+    core = replace(target.core, **{k: replace(getattr(target.core, k), value=v) for k, v in limits.items()})
+    return replace(target, core=core)
+
+
+def with_cores(target: Target, columns: int, rows: int) -> Target:
+    """A target with another mesh, all usable."""
+    mesh, cores = target.mesh, columns * rows * target.mesh.cores_per_tile.value
+    value = {"columns": columns, "rows": rows, "cores_usable": cores}
+    return replace(target, mesh=replace(mesh, **{k: replace(getattr(mesh, k), value=v) for k, v in value.items()}))
+
+
+BIG_SMALL = with_cores(SMALL, 12, 10)
+"""sim_small's cores, 480 of them."""
+
+
+def check_all(circuit: CircuitGraph, target: Target, mapping: Mapping) -> None:
+    """The laws, counted here and not with the mapper's code where that is possible."""
+    assert check_mapping(circuit, mapping, target) == []
+    held = {p.name: np.zeros(p.shape, dtype=int) for p in circuit.populations}
+    for core in mapping.cores:
+        for tile in core.tiles:
+            held[tile.population][tile.slices] += 1
+        for resource in RESOURCES:
+            assert getattr(core.used, resource) <= target.capacity[resource]
+        assert core.used.total <= target.capacity["total"]
+    for population in circuit.populations:
+        assert (held[population.name] == (0 if isinstance(population, HostInput) else 1)).all()
+    assert len({core.slot for core in mapping.cores}) == mapping.cores_used <= target.cores
+    assert lower_bound_cores(circuit, target) <= mapping.cores_used
+
+
+@pytest.mark.parametrize("target", [LOIHI2, BIG_SMALL], ids=["loihi2", "small"])
+def test_transformer_maps(transformer, target: Target) -> None:
+    circuit = transformer()
+    mapping = map_circuit(circuit, target, {p.name: 0.1 for p in circuit.populations})
+    check_all(circuit, target, mapping)
+    fullest = mapping.fullest(target)
+    assert fullest is not None
+    assert fullest.used == getattr(mapping.cores[fullest.core].used, fullest.resource)
+    assert 0.5 < fullest.used / fullest.limit <= 1
+
+
+@pytest.mark.timeout(60)
+def test_eighty_populations_take_under_a_second(transformer) -> None:
+    circuit = transformer(side=8, dim=32, blocks=8)
+    assert len(circuit.populations) > 65
+    assert sum(p.size for p in circuit.populations) > 50_000
+    start = time.process_time()
+    map_circuit(circuit, LOIHI2, {p.name: 0.1 for p in circuit.populations})
+    assert time.process_time() - start < 1.0
+
+
+@st.composite
+def random_circuits(draw, builder_type: type) -> CircuitGraph:
+    """Layered circuits with every kind of projection and shapes that must be cut on a small core."""
+    b, depth = builder_type(), 0
+    h, w, c = draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 24))
+    b.populations.append(HostInput(name="p0", shape=(h, w, c), layer="p0", low=0, high=1, depth=0))
+    last = "p0"
+    for i in range(1, draw(st.integers(2, 6))):
+        name, depth = f"p{i}", depth + 1
+        kind = draw(st.sampled_from(["conv", "copy", "pool", "dense", "gate"]))
+        if kind == "conv":
+            out = draw(st.integers(1, 24))
+            b.lif(name, (h, w, out), depth)
+            b.conv(last, name, (out, 3, 3, c), padding=(1, 1), weight_bits=draw(st.sampled_from([2, 4, 8])))
+        elif kind == "pool":
+            b.lif(name, (-(-h // 2), -(-w // 2), c), depth)
+            b.conv(last, name, (c, 1, 1, c), stride=(2, 2))
+        elif kind == "dense":
+            out = draw(st.integers(1, 12))
+            b.lif(name, (1, 1, out), depth)
+            b.dense(last, name, out, h * w * c)
+        else:
+            b.lif(name, (h, w, c), depth)
+            b.strided(last, name, (h * w * c,), (1,), (1,))
+            if kind == "gate":  # and the sum over all tokens, handed to each of them
+                b.strided(last, name, (h * w, h * w, c), (0, c, 1), (c, 0, 1), tag=".sum")
+        h, w, c = b.populations[-1].shape
+        last = name
+    return b.build("random", (Readout(name="r", src=Ref(last), scale=1.0),))
+
+
+@given(st.data(), st.integers(0, 3))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_laws_on_random_circuits(builder_type: type, data: st.DataObject, seed: int) -> None:
+    circuit = data.draw(random_circuits(builder_type))
+    rates = {p.name: 0.25 for p in circuit.populations[::2]}
+    target = with_limits(with_cores(SMALL, 16, 16), axon_in=2500, synaptic_memory_words=2500, total=6000)
+    try:
+        mapping = map_circuit(circuit, target, rates, seed=seed)
+    except ViolationList as error:
+        assert error.code in ("NC3101", "NC3102")
+        return
+    check_all(circuit, target, mapping)
+    again = map_circuit(circuit, target, rates, seed=seed)
+    assert mapping.to_json() == again.to_json()
+    assert Mapping.from_json(mapping.to_json()) == mapping
+
+
+def test_traffic_counts_distinct_destination_cores(builder) -> None:
+    """One source of 8 neurons, consumers on two cores: each of its spikes is two packets, or one and a local one."""
+    builder.populations.append(HostInput(name="x", shape=(8,), layer="x", low=0, high=1, depth=0))
+    builder.lif("a", (8,), 1)
+    builder.strided("x", "a", (8,), (1,), (1,))
+    for name in "bc":
+        builder.lif(name, (150,), 2)
+        builder.dense("a", name, 150, 8)
+    circuit = builder.build("fan", (Readout(name="r", src=Ref("b"), scale=1.0),))
+    mapping = map_circuit(circuit, SMALL, {"x": 0.5, "a": 0.25, "b": 0.1})
+    assert mapping.cores_used == 2  # a and b share a core
+    assert mapping.traffic.packets == 8 * 0.25
+    assert mapping.traffic.local == 8 * 0.25
+    assert mapping.traffic.from_host == 8 * 0.5
+    assert mapping.traffic.to_host == pytest.approx(150 * 0.1)
+    assert mapping.traffic.hops == 0  # both on one tile
+    # a's neurons have two destinations: 16 entries of output axon lists.
+    assert sum(core.used.axon_memory for core in mapping.cores) == 16
+
+
+def test_placement_beats_the_snake_and_counts_hops() -> None:
+    generator = np.random.default_rng(5)
+    order = generator.permutation(40)
+    between = np.zeros((40, 40))
+    between[order[:-1], order[1:]] = 1.0  # a chain in random order
+    slots = place(LOIHI2, between, seed=0)
+    assert slots == place(LOIHI2, between, seed=0)
+    assert len(set(slots)) == 40
+    assert all(map(LOIHI2.usable, slots))
+    cost = float((between * hop_matrix(LOIHI2, slots)).sum())
+    snake = float((between * hop_matrix(LOIHI2, LOIHI2.slot_order(40))).sum())
+    best = 9  # ten tiles of four in a row
+    assert best <= cost < 0.35 * snake
+
+
+def test_swap_costs_are_exact() -> None:
+    """A local optimum has no better swap: each is tried here by recounting."""
+    generator = np.random.default_rng(1)
+    between = np.rint(generator.random((7, 7)) * 100)
+    slots = place(SMALL, between, seed=3)
+
+    def cost(placed: list) -> float:
+        return float((between * hop_matrix(SMALL, placed)).sum())
+
+    free = [slot for slot in SMALL.slot_order(16) if slot not in slots]
+    for i in range(7):
+        for j in range(i):
+            swapped = list(slots)
+            swapped[i], swapped[j] = swapped[j], swapped[i]
+            assert cost(swapped) >= cost(slots)
+        for slot in free:
+            assert cost([*slots[:i], slot, *slots[i + 1 :]]) >= cost(slots)
+
+
+def test_populations_share_cores_within_the_neuron_groups(builder) -> None:
+    builder.populations.append(HostInput(name="x", shape=(4,), layer="x", low=0, high=1))
+    for i in range(10):
+        builder.lif(f"p{i}", (4,), 1)
+        builder.strided("x", f"p{i}", (4,), (1,), (1,))
+    mapping = map_circuit(builder.build("groups"), SMALL, {})
+    assert [core.used.neuron_groups for core in mapping.cores] == [4, 4, 2]
+
+
+def test_tiles_do_not_waste_half_a_core(builder) -> None:
+    """Rows of 2,048 neurons and one more for the convolution: two no longer fit a core, so channels are cut too."""
+    builder.populations.append(HostInput(name="x", shape=(32, 32, 3), layer="x", low=0, high=1))
+    builder.lif("c", (32, 32, 64), 1)
+    builder.conv("x", "c", (64, 3, 3, 3), padding=(1, 1))
+    circuit = builder.build("rows")
+    mapping = map_circuit(circuit, LOIHI2, {})
+    check_all(circuit, LOIHI2, mapping)
+    assert lower_bound_cores(circuit, LOIHI2) == 17
+    assert mapping.cores_used <= 21
+
+
+def test_a_tighter_cut_is_tried_before_giving_up(transformer) -> None:
+    circuit = transformer(side=16, dim=64, blocks=3)
+    loose, tight = map_circuit(circuit, LOIHI2, {}), map_circuit(circuit, LOIHI2, {}, max_cores=100)
+    assert tight.cores_used <= 100 < loose.cores_used
+    assert loose.traffic.packets < tight.traffic.packets
+    check_all(circuit, LOIHI2, tight)
+
+
+def test_a_target_without_some_resource_still_maps_what_does_not_need_it(builder) -> None:
+    builder.populations.append(HostInput(name="x", shape=(4,), layer="x", low=0, high=1))
+    builder.lif("y", (4,), 1)
+    builder.strided("x", "y", (4,), (1,), (1,))
+    assert map_circuit(builder.build("none"), with_limits(SMALL, axon_memory=0), {}).cores_used == 1
+
+
+def test_a_circuit_of_inputs_alone_needs_no_core() -> None:
+    host = HostInput(name="x", shape=(4,), layer="x", low=0, high=1)
+    circuit = CircuitGraph(name="none", steps=1, populations=(host,), projections=(), readouts=(), tensors={})
+    mapping = map_circuit(circuit, LOIHI2, {})
+    assert (mapping.cores_used, mapping.fullest(LOIHI2), check_mapping(circuit, mapping, LOIHI2)) == (0, None, [])
+
+
+def test_populations_without_axes_map(builder) -> None:
+    builder.populations.append(GradedRelay(name="one", shape=(), layer="one"))
+    circuit = builder.build("scalar")
+    check_all(circuit, LOIHI2, map_circuit(circuit, LOIHI2, {}))
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_all_layers_that_do_not_fit_are_named(builder) -> None:
+    """600 inputs a neuron against 512 input axons, twice, with the largest part and two ways out each."""
+    builder.populations.append(HostInput(name="x", shape=(600,), layer="x", low=0, high=1))
+    for name in ("fc1", "fine", "fc2.sum"):
+        builder.lif(name, (30,), 1)
+        if name == "fine":
+            builder.strided("x", name, (30,), (1,), (1,))
+        else:
+            builder.dense("x", name, 30, 600)
+    with pytest.raises(ViolationList) as caught:
+        map_circuit(builder.build("wide"), SMALL, {})
+    assert caught.value.code == "NC3102"
+    assert str(caught.value).count("NC3102") == 2
+    first, second = caught.value.messages
+    assert first == (
+        "layer 'fc1' needs 600 input axons on a core for one neuron, sim_small has 512. Largest part: 600 x 1 weights "
+        "at 8 bits of 'x>fc1'. Reduce its fan-in, or take a target with larger cores (--target)."
+    )
+    assert "layer 'fc2' (population 'fc2.sum')" in second
+
+
+def test_fewer_bits_are_advised_only_where_they_help(builder) -> None:
+    builder.populations.append(HostInput(name="x", shape=(1, 1, 200), layer="x", low=0, high=1))
+    builder.lif("y", (1, 1, 8), 1)
+    builder.conv("x", "y", (8, 3, 3, 200), padding=(1, 1))
+    with pytest.raises(ViolationList, match="1,800 words of synaptic memory") as caught:
+        map_circuit(builder.build("kernel"), SMALL, {})
+    assert "--weight-bits" not in str(caught.value)
+    assert "3 x 3 x 200 kernels" in str(caught.value)
+
+
+def test_a_model_larger_than_the_target_names_every_short_resource(transformer) -> None:
+    start = time.process_time()
+    with pytest.raises(ViolationList) as caught:
+        map_circuit(transformer(side=16, dim=64, blocks=12), LOIHI2, {})
+    assert time.process_time() - start < 1.0
+    assert caught.value.code == "NC3101"
+    assert "needs 1,167,432 neurons, so at least 286 cores" in str(caught.value)
+    for message in caught.value.messages:
+        assert "loihi2 has 120 with" in message
+        assert "Largest: layer 'b" in message
+        assert "Take a larger target (--target), or use a smaller model" in message
+
+
+def test_max_cores_is_a_limit_that_can_be_raised(transformer) -> None:
+    circuit = transformer(dim=64, blocks=2)
+    needed = map_circuit(circuit, LOIHI2, {}).cores_used
+    assert map_circuit(circuit, LOIHI2, {}, max_cores=needed).cores_used == needed
+    text = rf"needs {needed} cores; --max-cores allows {needed - 1} of loihi2"
+    with pytest.raises(ViolationList, match=text) as caught:
+        map_circuit(circuit, LOIHI2, {}, max_cores=needed - 1)
+    assert caught.value.code == "NC3101"
+    assert "Raise --max-cores (up to 120)" in str(caught.value)
+    assert "Largest layers: 'b" in str(caught.value)
+
+
+@pytest.mark.parametrize(("max_cores", "text"), [(15, "so at least 18 cores"), (26, "needs 30 cores")])
+def test_fewer_bits_are_advised_for_a_model_that_then_fits(builder, max_cores: int, text: str) -> None:
+    """Both before anything is cut and after packing; and the advice is right."""
+    builder.populations.append(HostInput(name="x", shape=(200,), layer="x", low=0, high=1))
+    for i in range(30):
+        builder.lif(f"fc{i}", (16,), 1)
+        builder.dense("x", f"fc{i}", 16, 200)
+    circuit = builder.build("bits")
+    target = with_limits(with_cores(SMALL, 4, 4), synaptic_memory_words=2500, total=2500)
+    with pytest.raises(ViolationList, match=text) as caught:
+        map_circuit(circuit, target, {}, max_cores=max_cores)
+    assert caught.value.code == "NC3101"
+    assert "4-bit weights (--weight-bits 4)" in str(caught.value)
+    narrow = circuit.replace(projections=tuple(changed(p, weight_bits=4) for p in circuit.projections))
+    assert map_circuit(narrow, target, {}, max_cores=max_cores).cores_used == 15
+
+
+# --- check_mapping refuses what was changed ---------------------------------------------------------------------------
+
+
+@pytest.fixture(name="small_mapping")
+def small_mapping_fixture(transformer):
+    circuit = transformer(blocks=1)
+    return circuit, map_circuit(circuit, LOIHI2, {})
+
+
+def edit(mapping: Mapping, index: int, **changes: object) -> Mapping:
+    """The mapping with one core changed."""
+    cores = list(mapping.cores)
+    cores[index] = replace(cores[index], **changes)
+    return replace(mapping, cores=tuple(cores))
+
+
+def test_changed_mappings_are_found_out(small_mapping) -> None:
+    circuit, mapping = small_mapping
+    first = mapping.cores[0]
+    tile = first.tiles[0]
+    cases = {
+        "for target": replace(mapping, target="other"),
+        "records": edit(mapping, 0, used=replace(first.used, neurons=first.used.neurons - 1)),
+        "lie on no core": edit(mapping, 0, tiles=first.tiles[1:]),
+        "overlaps": edit(mapping, 1, tiles=(*mapping.cores[1].tiles, tile)),
+        "no population on the chip": edit(mapping, 0, tiles=(replace(tile, population="x"),)),
+        "number of axes": edit(mapping, 0, tiles=(replace(tile, start=(0,)),)),
+        "leaves": edit(mapping, 0, tiles=(replace(tile, stop=tuple(n + 1 for n in tile.stop)),)),
+        "is empty": edit(mapping, 0, tiles=(replace(tile, stop=tile.start),)),
+        "no usable core": edit(mapping, 0, x=8),
+        "same place": edit(mapping, 0, **{k: getattr(mapping.cores[1], k) for k in ("chip", "x", "y", "core")}),
+        "holds no tile": replace(mapping, cores=(*mapping.cores, replace(first, x=5, tiles=()))),
+        "traffic": replace(mapping, traffic=replace(mapping.traffic, hops=float("nan"))),
+    }
+    for expected, bad in cases.items():
+        problems = check_mapping(circuit, bad, LOIHI2)
+        assert any(expected in problem for problem in problems), (expected, problems)
+
+
+def test_limits_are_checked_against_the_target_given(small_mapping) -> None:
+    circuit, mapping = small_mapping
+    problems = check_mapping(circuit, mapping, with_limits(LOIHI2, neurons=1000))
+    assert problems
+    assert all("neurons, loihi2 has 1,000" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"circuit": 3}', b"[" * 5000])
+def test_damaged_json_raises_msgspec_errors(data: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError, RecursionError)):
+        Mapping.from_json(data)
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_recount_depends_on_the_circuit(transformer, data: st.DataObject) -> None:
+    """Another layer size, same mapping: never accepted."""
+    circuit = transformer(blocks=1)
+    mapping = map_circuit(circuit, LOIHI2, {})
+    index = data.draw(st.integers(1, len(circuit.populations) - 1))
+    population = circuit.populations[index]
+    other = changed(population, shape=(*population.shape[:-1], population.shape[-1] + 1))
+    if isinstance(other, LIF) and prod(other.shape):
+        populations = (*circuit.populations[:index], other, *circuit.populations[index + 1 :])
+        assert check_mapping(circuit.replace(populations=populations), mapping, LOIHI2)
+
+
+def test_counter_orders_populations_by_depth(transformer) -> None:
+    depths = [p.depth for p in CostCounter(transformer(), LOIHI2).on_chip]
+    assert depths == sorted(depths)

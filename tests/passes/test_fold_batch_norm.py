@@ -1,0 +1,81 @@
+"""FoldBatchNorm: a BatchNorm becomes new weights and a bias of the layer before it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir.evaluate import evaluate
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.passes.fold_batch_norm import FoldBatchNorm
+
+RNG = np.random.default_rng(0)
+NORM = "scale = @scale, shift = @shift, mean = @mean, var = @var, eps = 0.25"
+TENSORS = {k: RNG.uniform(0.5, 2, 3).astype(np.float32) for k in ("b", "scale", "shift", "mean", "var")}
+TENSORS["k"] = RNG.normal(size=(3, 2, 1, 3)).astype(np.float32)
+TENSORS["w"] = RNG.normal(size=(3, 3)).astype(np.float32)
+
+
+def graph(shape: str, *lines: str) -> SpikingGraph:
+    text = [f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}', *lines, "%out = Output {x = %n}\n"]
+    return SpikingGraph.parse("\n".join(text), TENSORS)
+
+
+def check_same(before: SpikingGraph, after: SpikingGraph) -> None:
+    x = RNG.normal(size=(4, *before.input.shape)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(after, x, 1)["out"], evaluate(before, x, 1)["out"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_norm_of_a_convolution_is_folded() -> None:
+    before = graph(
+        "[2, 4, 4]",
+        "%c = Conv2d {x = %x, weight = @k, bias = @b, padding = [0, 1]}",
+        f"%n = BatchNorm {{x = %c, {NORM}}}",
+    )
+    after = FoldBatchNorm()(before)
+    assert (
+        after.text()
+        == """spiking "g" {stage = "imported"}
+%x = Input {shape = [2, 4, 4]}
+%c.bn = Conv2d {x = %x, weight = @k.bn, bias = @k.bn.bias, padding = [0, 1]}
+%out = Output {x = %c.bn}
+@k.bn : float64[3, 2, 1, 3]
+@k.bn.bias : float64[3]
+"""
+    )
+    check_same(before, after)
+
+
+def test_the_norm_of_a_linear_layer_without_bias_is_folded() -> None:
+    before = graph("[3]", "%c = Linear {x = %x, weight = @w}", f"%n = BatchNorm {{x = %c, {NORM}}}")
+    after = FoldBatchNorm()(before)
+    factor = TENSORS["scale"].astype(np.float64) / np.sqrt(TENSORS["var"].astype(np.float64) + 0.25)
+    np.testing.assert_allclose(after.tensors["w.bn"], TENSORS["w"] * factor[:, None])
+    np.testing.assert_allclose(after.tensors["w.bn.bias"], TENSORS["shift"] - factor * TENSORS["mean"])
+    check_same(before, after)
+
+
+def test_two_norms_in_a_row_and_other_readers_of_the_layer_keep_their_meaning() -> None:
+    before = graph(
+        "[2, 4, 4]", "%c = Conv2d {x = %x, weight = @k, padding = [0, 1]}", f"%n1 = BatchNorm {{x = %c, {NORM}}}",
+        f"%n2 = BatchNorm {{x = %n1, {NORM}}}", "%n = Add {a = %n2, b = %c}",
+    )  # fmt: skip
+    after = FoldBatchNorm()(before)
+    assert [n.name for n in after.nodes] == ["x", "c", "c.bn.bn", "n", "out"]
+    check_same(before, after)
+
+
+def test_a_norm_over_the_tokens_of_a_linear_layer_is_refused() -> None:
+    """Axis 0 of (tokens, channels): as many tokens as channels, so no shape would tell."""
+    before = graph("[3, 3]", "%c = Linear {x = %x, weight = @w}", f"%n = BatchNorm {{x = %c, {NORM}}}")
+    with pytest.raises(NeurocompileError, match="NC2001 layer 'n': BatchNorm over axis 0"):
+        FoldBatchNorm()(before)
+    over_channels = graph("[3, 3]", "%c = Linear {x = %x, weight = @w}", f"%n = BatchNorm {{x = %c, {NORM}, axis = 1}}")
+    check_same(over_channels, FoldBatchNorm()(over_channels))
+
+
+@pytest.mark.parametrize("producer", ["%c = LIF {x = %x, tau = 2.0, v_threshold = 1.0}", "%c = Add {a = %x, b = %x}"])
+def test_a_norm_without_a_linear_layer_before_it_is_refused(producer: str) -> None:
+    with pytest.raises(NeurocompileError, match="NC2001 layer 'n': BatchNorm after (LIF|Add) 'c'"):
+        FoldBatchNorm()(graph("[3]", producer, f"%n = BatchNorm {{x = %c, {NORM}}}"))
