@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from neurocompile.backends.lava import shared_memory
 from neurocompile.backends.lava.compat import require_lava
 from neurocompile.backends.lava.network import build, total_steps
 from neurocompile.backends.lava.runtime import check_file_descriptors, process_count
@@ -26,6 +27,7 @@ from neurocompile.ir.circuit import CircuitGraph, HostInput
 
 def main(folder: str) -> None:
     """Do the job in ``folder``."""
+    shared_memory.name_after(os.getpid())
     threading.Thread(target=_follow_parent, daemon=True).start()
     path = Path(folder)
     threading.Thread(target=_watch_workers, args=(path / "done",), daemon=True).start()
@@ -92,6 +94,7 @@ def _follow_parent() -> None:
     """Wait until the parent's end of standard input closes, then end the group."""
     while os.read(0, 1):
         pass
+    shared_memory.remove(os.getpid())
     os.killpg(0, signal.SIGTERM)
 
 

@@ -4,8 +4,8 @@ Lava's runtime must never run in the user's process: an exception in a model, a 
 descriptors, a missing ``stop`` or Ctrl-C each hang it for ever in at least one common case. So a child interpreter in a
 session of its own runs it (``python -m neurocompile.backends.lava.child``). The circuit travels as text and .npz, never
 as pickle; the traces come back as .npy files that one recorder process writes while it runs. When the child ends,
-fails, or is late, the whole process group is ended: first by SIGTERM, so that Python's resource tracker can remove
-Lava's shared memory, then by SIGKILL. The child ends its own group when it sees that the parent has gone (its standard
+fails, or is late, the whole process group is ended, first by SIGTERM, then by SIGKILL, and the shared memory that it
+left is removed. The child ends its own group when it sees that the parent has gone (its standard
 input closes).
 """
 
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import Trace
+from neurocompile.backends.lava import shared_memory
 from neurocompile.backends.lava.compat import require_lava
 from neurocompile.backends.lava.in_process import check_input, check_record
 from neurocompile.backends.lava.network import total_steps
@@ -126,7 +127,7 @@ def _wait(child: subprocess.Popen[bytes], done: Path, limit: float) -> str:
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End every process of the child's session and wait for the child."""
+    """End every process of the child's session, wait for the child, and remove the shared memory they left."""
     for sign, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
         end = time.monotonic() + patience
         try:
@@ -140,6 +141,7 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
     if child.stdin is not None:
         child.stdin.close()
     child.wait()
+    shared_memory.remove(child.pid)
 
 
 def _last_words(output: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from lava_cases import circuit, mixed_net, one_to_one, relay, source
 
-from neurocompile.backends.lava import LavaInProcess, LavaRuntime, runtime
+from neurocompile.backends.lava import LavaInProcess, LavaRuntime, runtime, shared_memory
 from neurocompile.errors import NeurocompileError
 
 pytestmark = pytest.mark.timeout(240)
@@ -58,11 +58,9 @@ def started(monkeypatch):
         return children[-1]
 
     monkeypatch.setattr(runtime.subprocess, "Popen", start)
-    shm = set(os.listdir("/dev/shm"))
     yield children
     for child in children:
-        assert not session(child.pid)
-    wait_until(lambda: not {f for f in set(os.listdir("/dev/shm")) - shm if f.startswith(("psm_", "sem."))}, 10)
+        assert not session(child.pid) and not shared_memory.leftovers(child.pid)
 
 
 def test_runtime_equals_in_process(started):
@@ -110,11 +108,14 @@ def test_killed_child(started, endless, victim):
     thread.join()
 
 
-def test_interrupt_in_the_parent_ends_the_child(started, endless, monkeypatch):
+@pytest.mark.parametrize("tracker", ["alive", "killed"])
+def test_interrupt_in_the_parent_ends_the_child(started, endless, monkeypatch, tracker):
     graph, x = endless
 
     def interrupted(child, done, limit):
-        wait_until(lambda: len(session(child.pid)) >= 6)
+        wait_until(lambda: len(session(child.pid)) >= 6 and shared_memory.leftovers(child.pid))
+        if tracker == "killed":  # and with it Python's own removal of shared memory
+            os.killpg(child.pid, signal.SIGKILL)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runtime, "_wait", interrupted)
