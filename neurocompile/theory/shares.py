@@ -44,9 +44,11 @@ class LayerShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def layer_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(tokens, channels) of a layer's logical shape: (C, H, W), (heads, tokens, channels) or (channels,)."""
-    if len(shape) == 3:
-        # attention keeps (heads, tokens, channels a head), feature maps (channels, H, W): the product is the same
+    """(tokens, channels) of a layer's logical shape: (channels, H, W), (tokens, channels) or (channels,).
+
+    Only their product counts in any formula here, so a layer that keeps its heads apart needs no case of its own.
+    """
+    if len(shape) >= 3:
         return prod(shape[1:]), shape[0]
     return (prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
     """Read a model or an artifact (``.nca``), with the errors of :func:`import_model` or :func:`load_program`.
 
     Args:
-        x: samples to calibrate a model on that carries no statistics.
+        x: samples (or rows of as many numbers) to calibrate a model on that carries no statistics.
     """
     path = Path(path)
     if path.suffix == ".nca":
@@ -79,8 +80,8 @@ def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
     canonical = canonicalize(imported.graph)
     statistics = calibration_from_metadata(loaded.metadata)
     T = max(imported.graph.exported_T, 1)
-    if statistics is None and x is not None:
-        statistics = calibrate_on(canonical, x, T)
+    if statistics is None and x is not None and x[0].size == prod(canonical.input.shape):
+        statistics = calibrate_on(canonical, x.reshape(-1, *canonical.input.shape), T)
     if statistics is None:
         warnings.warn("no calibration data and no statistics in the file: quantizing from the weights alone", stacklevel=2)
         statistics = calibration_from_weights(T)
