@@ -70,7 +70,8 @@ def ablation(train: bool = True, heads: Sequence[int] = HEADS, epochs: int = EPO
     trained: list[dict[str, Any]] = []
     notes = [
         "The paper trains each configuration (accuracy 90.4 to 94.8 %, best at what it trained with); here nothing is trained "
-        "again, so what shows is how far the trained weights carry: most at their own beta 0.5 and V_th 1.",
+        "again, so what shows is how far the trained weights carry: over every beta at their own threshold, over no other "
+        "threshold.",
     ]
     if train:
         trained = [_trained(h, epochs, progress) for h in heads]
