@@ -157,8 +157,8 @@ def _text(e: Examination) -> Iterator[Any]:
     )
     k = e.complexity
     yield (
-        f"\nthreshold circuit (Theorem 11, counted): depth {k.depth:,} and {k.gates:,} gates for {k.neurons:,} neurons; unrolled in "
-        f"time depth {k.unrolled_depth:,}, {k.unrolled_gates:,} gates"
+        f"\nthreshold circuit (Theorem 11, counted): depth {k.depth:,} and {k.gates:,} gates for {k.neurons:,} neurons; unrolled "
+        f"in time depth {k.unrolled_depth:,}, {k.unrolled_gates:,} gates"
     )
     if e.fit is not None:
         f = e.fit

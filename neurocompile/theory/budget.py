@@ -20,7 +20,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.theory.sensitivity import layer_sensitivity, local_lipschitz
+from neurocompile.theory.sensitivity import affordable, layer_sensitivity, local_lipschitz
 from neurocompile.theory.shares import LayerShare, shares
 from neurocompile.theory.spike_bound import spike_bound
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetRequest", "CoreLoad", "SpikeBudget", "apply_budget", "parse_budget", "plan_budget", "random_inputs"]
 
-_SAMPLES = 8
 _SEED = 0
 
 
@@ -96,8 +95,8 @@ def parse_budget(text: str) -> BudgetRequest:
             number = math.nan
         if name not in known or name in found or not (math.isfinite(number) and number > 0):
             raise NeurocompileError(
-                "NC8008", f"'{part.strip()}' in --budget '{text}'; give epsilon=E or spikes=N, and if known constant=C, lipschitz=L, "
-                "dimension=D, each once and above 0"
+                "NC8008", f"'{part.strip()}' in --budget '{text}'; give epsilon=E or spikes=N, and if known constant=C, "
+                "lipschitz=L, dimension=D, each once and above 0"
             )  # fmt: skip
         found[name] = number
     if ("epsilon" in found) == ("spikes" in found):
@@ -116,9 +115,9 @@ def plan_budget(
         samples: float32 (samples, *input shape) to measure L, D and d_eff on; without, pseudo-random inputs serve for L and D,
             and Theorem 8 stands for Theorem 10.
     """
-    x, origin = (samples[:_SAMPLES], f"{min(_SAMPLES, len(samples))} samples") if samples is not None else (
-        random_inputs(circuit, quantized, _SAMPLES), f"{_SAMPLES} pseudo-random inputs"
-    )  # fmt: skip
+    most = affordable(sum(p.size for p in circuit.populations))
+    x = random_inputs(circuit, quantized, most) if samples is None else samples[:most]
+    origin = f"{len(x)} {'pseudo-random inputs' if samples is None else 'samples'}"
     sensitivity = layer_sensitivity(quantized, x, circuit.steps, [v.layer for v in circuit.views], seed=_SEED)
     total, basis, lipschitz, dimension = _total(request, circuit, x, origin, samples)
     own = {v.layer: str(v.src) for v in circuit.views}

@@ -47,7 +47,8 @@ def complexity(circuit: c.CircuitGraph) -> Complexity:
     gates = unrolled = neurons = 0
     for p in circuit.topological():
         incoming = circuit.incoming[p.name]
-        before = (max((deep[q.src][0] for q in incoming), default=0), max((deep[q.src][1] for q in incoming), default=0))
+        reached = [deep[q.src] for q in incoming if q.src in deep]  # all, unless a loop closes here: its depth is not counted
+        before = max((d for d, _ in reached), default=0), max((d for _, d in reached), default=0)
         if isinstance(p, c.HostInput):
             largest[p.name], deep[p.name] = max(abs(p.low), abs(p.high), 1), (0, 0)
             continue
@@ -81,5 +82,5 @@ def _largest(circuit: c.CircuitGraph, p: c.Population, largest: dict[str, int]) 
             tensor = circuit.weight(q)
             assert tensor is not None
             weight = int(np.abs(tensor.astype(np.int64)).reshape(len(tensor), -1).sum(axis=1).max(initial=0))
-        total += (weight << q.weight_exp) * largest[q.src]
+        total += (weight << q.weight_exp) * largest.get(q.src, 1)
     return total

@@ -15,7 +15,7 @@ from neurocompile.theory.data_rows import Rows
 from neurocompile.theory.effective_dimension import EffectiveDimension, effective_dimension
 from neurocompile.theory.lipschitz import LipschitzBound, lipschitz_bound
 from neurocompile.theory.margin import epsilon_for_accuracy
-from neurocompile.theory.sensitivity import LocalLipschitz, layer_sensitivity, local_lipschitz
+from neurocompile.theory.sensitivity import LocalLipschitz, affordable, layer_sensitivity, local_lipschitz
 from neurocompile.theory.shares import LayerShare, layer_demand, shares
 from neurocompile.theory.spike_bound import energy_bound, spike_bound
 from neurocompile.theory.statements import Kind
@@ -24,8 +24,6 @@ from neurocompile.theory.sweep import STEPS, Point, Run, reference_steps, run_at
 from neurocompile.theory.timesteps import Known, Steps, choose
 
 __all__ = ["Beside", "Examination", "examine"]
-
-_SENSITIVITY_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,8 @@ def examine(
     spent = reached.spikes if reached else here.spikes
     at = reached.T if reached else T
     beside = _beside(subject, x, goal, local, bound, (tokens, channels), dimension, constant, spent, at, reached is not None, run)
-    sensitivity = layer_sensitivity(quantized, x[:_SENSITIVITY_SAMPLES], T, [v.layer for v in circuit.views])
+    few = x[: affordable(sum(p.size for p in circuit.populations))]
+    sensitivity = layer_sensitivity(quantized, few, T, [v.layer for v in circuit.views])
     total = next(b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8"))
     layers = shares(circuit, total, sensitivity, run.spikes)
     demand = sum(layer_demand(s.n, s.d, s.sensitivity, len(layers), goal, constant) for s in layers)

@@ -90,8 +90,9 @@ def _compose(
 def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]]) -> tuple[float, str]:
     """Lipschitz constant of a node with one input, and how it was found."""
     if isinstance(node, s.Conv2d):
+        channels, height, width = size[node.x]
         norm, method = convolution_norm(
-            graph.tensors[node.weight], size[node.x], node.stride, node.padding, node.dilation, node.groups  # type: ignore[arg-type]
+            graph.tensors[node.weight], (channels, height, width), node.stride, node.padding, node.dilation, node.groups
         )
         return norm * 2.0**node.exponent, method
     if isinstance(node, s.Linear):

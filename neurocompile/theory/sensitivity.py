@@ -17,10 +17,13 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
 
-__all__ = ["LocalLipschitz", "layer_sensitivity", "local_lipschitz"]
+__all__ = ["LocalLipschitz", "affordable", "layer_sensitivity", "local_lipschitz"]
 
 FLIPPED = 0.02
 """Share of a layer's spikes and silences that are flipped."""
+
+
+_NEURONS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,14 @@ def local_lipschitz(
             moved = encode(circuit, (x + step).astype(np.float32))
             distance = scale * np.sqrt(((moved - encoded).astype(np.float64) ** 2).reshape(len(x), -1).sum(axis=1))
             change = np.linalg.norm(decode(circuit, executor.run(moved, [readout])) - base, axis=1)
-            quotients.append((change / np.where(distance > 0, distance, np.inf)))
+            quotients.append(change / np.where(distance > 0, distance, np.inf))
     all_of_them = np.concatenate(quotients)
     return LocalLipschitz(float(all_of_them.max()), float(np.sqrt((all_of_them**2).mean())), radius, all_of_them.size)
+
+
+def affordable(neurons: int) -> int:
+    """Samples that :func:`layer_sensitivity` is given: 8, fewer beyond 250,000 neurons, where each layer's run takes long."""
+    return int(np.clip(_NEURONS // max(neurons, 1), 1, 8))
 
 
 def layer_sensitivity(

@@ -50,7 +50,7 @@ class Statement:
 STATEMENTS: tuple[Statement, ...] = (
     Statement(
         "Lemma 1", "steps until a stochastic rate is within eps with probability 1 - delta", "T >= ln(2/delta) / (2 eps^2)",
-        Status.reconstructed, "Hoeffding's inequality: true; at delta = 0.05 a rate of 1/2 needs half of these steps, other rates fewer",
+        Status.reconstructed, "Hoeffding's inequality: true; at delta = 0.05 a rate of 1/2 needs half of these steps, others fewer",
         "rate_coding.hoeffding_steps",
     ),
     Statement(
@@ -80,8 +80,8 @@ STATEMENTS: tuple[Statement, ...] = (
     ),
     Statement(
         "Theorem 8", "spikes that eps costs at least", "N >= c L_f^2 n d / eps^2", Status.stated,
-        "the form is stated, c is not. It holds for Bernoulli rate coding; deterministic coding falls below it as eps "
-        "shrinks (reproduce table3), so it is no lower bound on spiking networks", "spike_bound.spike_bound",
+        "the form is stated, c is not. 1/eps^2 is the law of Bernoulli rate coding; deterministic coding needs 1/eps and falls "
+        "below any c as eps shrinks (reproduce table3), so it is no lower bound on spiking networks", "spike_bound.spike_bound",
     ),
     Statement(
         "Corollary 9", "energy that eps costs at least", "E >= E_s N,  E_s = 23.6 pJ", Status.reconstructed,

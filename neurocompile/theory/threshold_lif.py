@@ -12,7 +12,7 @@ Layer 2 has 2^T - 1 gates: polynomial in n only while T = O(log n), which is wha
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def evaluate_constant_depth(current: np.ndarray, beta: float, threshold: float) 
         for number in range(t + 1):
             for earlier in combinations(range(t), number):
                 times, holds = (-1, *earlier, t), np.ones(current.shape[:-1], bool)
-                for r, following in zip(times, times[1:]):
+                for r, following in pairwise(times):
                     holds &= gate[r, following]
                     for between in range(r + 1, following):
                         holds &= ~gate[r, between]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from math import comb
 
 import numpy as np
@@ -61,7 +61,7 @@ def test_thresholds_are_the_best_of_all(n: int, k: int) -> None:
 
     def value(cuts: tuple[int, ...]) -> float:
         edges = (0, *cuts, n + 1)
-        return sum(max(sum(weight[i] for i in range(a, b) if i % 2 == p) for p in (0, 1)) for a, b in zip(edges, edges[1:]))
+        return sum(max(sum(weight[i] for i in range(a, b) if i % 2 == p) for p in (0, 1)) for a, b in pairwise(edges))
 
     brute = max(value(cuts) for cuts in combinations(range(1, n + 1), min(k, n)))
     found = best_thresholds(n, k)

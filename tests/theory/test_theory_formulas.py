@@ -40,7 +40,8 @@ def test_table_iii_of_the_paper_is_one_formula() -> None:
     from neurocompile.theory.experiments.paper import TABLE2, TABLE3
 
     assert [round(spike_bound.spike_bound(1, 16, 64, eps, 0.01)) for eps, _, _ in TABLE3] == [t for _, _, t in TABLE3]
-    assert all(round(1 / T**2, 4) == pytest.approx(p, abs=1e-4) for (T, _, _), p in zip(TABLE2, (0.0625, 0.0156, 0.0039, 98e-5, 24e-5)))
+    predicted = (62.5e-3, 15.6e-3, 3.9e-3, 0.98e-3, 0.24e-3)
+    assert [1 / T**2 for T, _, _ in TABLE2] == pytest.approx(predicted, rel=0.02)
 
 
 @given(EPS, EPS, st.floats(0.001, 0.5), st.integers(1, 1000), st.integers(1, 40))

@@ -19,8 +19,8 @@ def table5() -> Result:
         tuple((name, accuracy, energy, f"{base / energy:.0f}") for name, accuracy, energy in TABLE5),
     )
     notes = (
-        "17.6 is ViT-B/16's number of GFLOPs, not its energy in mJ; the others are 20 to 300 times below what the models' own papers "
-        "publish. So '38 to 57 times' is a claim, never a result of ours.",
+        "17.6 is ViT-B/16's number of GFLOPs, not its energy in mJ; the others are 20 to 300 times below what the models' own "
+        "papers publish. So '38 to 57 times' is a claim, never a result of ours.",
         "What a program costs: neurocompile budget MODEL (Corollary 9's bound beside synaptic operations).",
     )
     data = {"kind": "claim", "rows": [{"model": m, "accuracy": a, "energy_mJ": e} for m, a, e in TABLE5]}

@@ -48,7 +48,8 @@ def attention_graph(side: int, channels: int = 8) -> s.SpikingGraph:
         )  # fmt: skip
     nodes.append(s.MatMul(name="kv", a=Ref("k.tokens"), b=Ref("v.tokens")))
     nodes.append(s.MatMul(name="qkv", a=Ref("q.tokens"), b=Ref("kv")))
-    nodes.append(s.Rearrange(name="map", x=Ref("qkv"), shape=(channels, side, side), sizes=(channels, tokens), strides=(1, channels)))
+    shape = (channels, side, side)
+    nodes.append(s.Rearrange(name="map", x=Ref("qkv"), shape=shape, sizes=(channels, tokens), strides=(1, channels)))
     nodes.append(s.IntegerLIF(name="attention", x=Ref("map"), vth=3, dv=2048))
     layer("proj", "attention")
     size = channels * tokens
@@ -87,8 +88,8 @@ def complexity_task() -> Result:
         ),
     )
     notes = (
-        f"Theorem 11: depth does not change with n, nor with T from 2 on, and gates grow as n^{grows['T = 4']:.2f} at T = 4, n^{grows['T = log2 n']:.2f} "
-        "at T = log2 n. At fixed n they grow as 2^T: with hard reset the theorem needs T = O(log n).",
+        f"Theorem 11: depth does not change with n, nor with T from 2 on, and gates grow as n^{grows['T = 4']:.2f} at T = 4, "
+        f"n^{grows['T = log2 n']:.2f} at T = log2 n. At fixed n they grow as 2^T: with hard reset the theorem needs T = O(log n).",
         "Corollary 12: with a bounded number of spikes accuracy on PARITY falls towards 50 % as n grows; with n spikes it is "
         "exact. But PARITY lies in TC0 (this is such a circuit), so the corollary's 'outside TC0 (e.g., PARITY)' is wrong: "
         "what fails is the bound on spikes. For this family of circuits; the demonstration is no proof for others.",
