@@ -2,7 +2,7 @@
 
 A message says what is wrong, where, how much against which limit, and what to do. The first digit of a code is the
 stage: 1 files and import, 2 canonicalize, quantize and lower, 3 target and mapping, 4 backends, 5 artifact,
-6 command line, 9 a broken invariant of neurocompile itself.
+6 command line, 8 theory, 9 a broken invariant of neurocompile itself.
 """
 
 from __future__ import annotations
@@ -203,6 +203,51 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC6001": (
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",
+    ),
+    "NC8001": (
+        "data cannot be analysed",
+        "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "
+        "samples first, at least two of them, all finite. Pickled objects are refused.",
+    ),
+    "NC8002": (
+        "the data do not vary",
+        "All samples are the same, so there is no variance whose share a component could hold.",
+    ),
+    "NC8003": (
+        "a parameter of the theory is out of range",
+        "The message names the parameter, its value and the values it takes.",
+    ),
+    "NC8004": (
+        "the sketch does not reach the quantile",
+        "Beyond 4,096 numbers a sample only the leading components are computed, and they hold less of the variance than was "
+        "asked for. Lower --quantile, or reduce the data (smaller images, a projection) first.",
+    ),
+    "NC8005": (
+        "no Lipschitz bound",
+        "The product of two values has a Lipschitz constant only where both are bounded. The message names the layer whose "
+        "factors are not. Use the measured local value instead: it is printed beside the bound.",
+    ),
+    "NC8006": (
+        "an accuracy cannot be turned into an error",
+        "--accuracy A asks for the largest output error that still leaves a share A of the samples right: half the margin "
+        "between the right class and the next one. That needs --data with labels 'y', and a model that reaches A on them.",
+    ),
+    "NC8007": (
+        "too few points to fit",
+        "A constant is fitted on at least three (epsilon, spikes) points that differ. Give more samples, or more values of T.",
+    ),
+    "NC8008": (
+        "--budget cannot be read",
+        "A budget is epsilon=E or spikes=N, and after commas constant=C, lipschitz=L, dimension=D where you know better than "
+        "what is measured.",
+    ),
+    "NC8009": (
+        "the mapper cannot keep a spike budget",
+        "This build's mapper has no capacity for spikes per core and step.",
+    ),
+    "NC8010": (
+        "an experiment lacks a package",
+        "The message names the package. What an experiment trains needs neurocompile[torch] and scikit-learn.",
     ),
     "NC9001": (
         "an internal invariant is broken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from neurocompile.progress import Stages
 from neurocompile.reference.onnx import run_onnx, run_original
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import Target
+from neurocompile.theory.budget import apply_budget, parse_budget, plan_budget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +69,7 @@ def import_model(path: str | Path, T: int | None = None) -> tuple[LoadedModel, I
 def compile_model(
     model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
     calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, seed: int = 0, max_cores: int | None = None,
-    progress: bool = False,
+    budget: str | None = None, progress: bool = False,
 ) -> Program:  # fmt: skip
     """Compile a model for a target.
 
@@ -81,6 +83,7 @@ def compile_model(
         weight_bits: 2..8, sign included.
         seed: of placement and of the proof inputs.
         max_cores: use at most so many cores.
+        budget: of spikes, ``epsilon=E`` or ``spikes=N`` (:mod:`neurocompile.theory.budget`): one more capacity of a core.
         progress: show stages on stderr, if it is a terminal.
 
     Raises:
@@ -90,13 +93,14 @@ def compile_model(
     weight_bits = _whole("NC2003", "weight_bits", weight_bits, 2, 8)
     seed = _whole("NC1015", "seed", seed, 0, (1 << 32) - 1)
     max_cores = None if max_cores is None else _whole("NC1015", "max_cores", max_cores, 1, 1 << 32)
+    request = None if budget is None else parse_budget(budget)
     if not isinstance(model, (str, Path)):
         from neurocompile.frontends.torch_module import exported
 
         samples = calibration if isinstance(calibration, np.ndarray) else None
         with exported(model, example_input, samples) as path:
             return compile_model(path, target=target, T=T, calibration=calibration, weight_bits=weight_bits, seed=seed,
-                                 max_cores=max_cores, progress=progress)  # fmt: skip
+                                 max_cores=max_cores, budget=budget, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
     with stages("import"):
@@ -121,12 +125,18 @@ def compile_model(
             rates, source = measured_rates(Emulator().open(circuit).run(few)), f"measured on {len(few)} samples"
     with stages("map"):
         mapping = map_circuit(circuit, chip, rates, seed=seed, max_cores=max_cores)
+    planned = None
+    if request is not None:
+        with stages("budget"):
+            planned = plan_budget(request, quantized, circuit, rates, samples, mapping.cores_used)
+            again = partial(map_circuit, circuit, chip, rates, seed=seed, max_cores=max_cores)
+            planned, mapping = apply_budget(planned, circuit, rates, mapping, again)
     with stages("prove"):
         proof = make_proof(circuit, _PROOF_SAMPLES, seed)
     manifest = Manifest(
         schema=SCHEMA_VERSION, tool=version("neurocompile"), model=imported.graph.name, source_sha256=loaded.sha256,
-        exported_T=imported.graph.exported_T, options=Options(chip.name, T, weight_bits, seed, max_cores),
-        import_agreement=agreement, rates=rates, rates_source=source, proof=proof,
+        exported_T=imported.graph.exported_T, options=Options(chip.name, T, weight_bits, seed, max_cores, request and request.text),
+        import_agreement=agreement, rates=rates, rates_source=source, proof=proof, budget=planned,
     )  # fmt: skip
     return Program(quantized, circuit, mapping, chip, statistics, manifest, dict(stages.seconds))
 

@@ -23,8 +23,9 @@ def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
+    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None,
+    alter: Callable[[s.Node, list[np.ndarray], np.ndarray], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Run all samples for ``steps`` steps.
 
     Args:
@@ -32,6 +33,7 @@ def evaluate(
         x: (samples, *input shape); float for float graphs, encoded int32 for quantized ones.
         steps: T >= 1.
         record: names of the values to return; all if None.
+        alter: (node, its inputs, its value) -> what takes the value's place, for experiments that disturb a layer.
 
     Returns:
         name -> (samples, steps, *shape); (samples, *shape) for TimeMean and Output. Values that do not change over the
@@ -48,6 +50,7 @@ def evaluate(
         else:
             tensors = [graph.tensors[t] for t in node.tensors]
             value = _EVALUATORS[type(node)](node, inputs, tensors, steps)
+        value = value if alter is None else alter(node, inputs, value)
         values[node.name] = value
         if record is None or node.name in record:
             timeless = isinstance(node, (s.TimeMean, s.Output))
