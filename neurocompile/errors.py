@@ -221,6 +221,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "a file of measured step times is not valid",
         "--timings takes a JSON list of objects with core_operations, core_updates, link_packets and step_ns.",
     ),
+    "NC7005": (
+        "a parity result cannot be read",
+        "--parity takes the file that 'neurocompile parity --json' wrote.",
+    ),
     "NC9001": (
         "an internal invariant is broken",
         "This is a defect of neurocompile. Please report it with the model and the command.",

@@ -66,6 +66,8 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     description: Text
     hardware: Text
     """What the constants were measured on or derived for."""
+    targets: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
+    """Names of the targets whose constants these are; on all others a report says that they are foreign."""
     energy: EnergyConstants
     time: TimeConstants = TimeConstants()
     static_power: Number | None = None

@@ -133,7 +133,7 @@ def _price(program: Program, counts: Counts, profile: Profile) -> EnergyOf:
         static = profile.static_power.value * chips * late.step_ns * program.circuit.period  # mW ns = pJ
     return EnergyOf(
         profile=profile.name, description=profile.description, hardware=profile.hardware,
-        foreign=not program.target.name.startswith(profile.hardware.lower().replace(" ", "") + ("1" * (profile.hardware == "Loihi"))),
+        foreign=program.target.name not in profile.targets,
         items=dict(zip(ITEMS, items.tolist(), strict=True)), dynamic_pj=dynamic,
         layers={layer: float(price(profile, row).sum()) for layer, row in counts.layers.items()}, barriers_pj=barriers,
         static_pj=static, bound_pj=bound, bound_energy_per_spike_pj=min(prices) if prices else None,

@@ -62,7 +62,6 @@ def test_power(tmp_path: Path) -> None:
 
 def test_fit_recovers_its_own_model(tmp_path: Path) -> None:
     truth, rng = MaxAffine(500.0, 3.5, 6.0, 20.0, 0, 0.0), np.random.default_rng(3)
-    rows = [(float(a), float(b), float(c)) for a, b, c in rng.uniform(1, 1, (1, 3))]
     rows = [tuple(float(v) for v in r) for r in rng.uniform(0, [5000, 3000, 900], (40, 3))]
     timings = [Timing(*row, truth.step_ns(*row)) for row in rows]
     found = fit_max_affine(timings)
