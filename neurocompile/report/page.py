@@ -49,7 +49,7 @@ def render_page(
 
     report = energy_report(program, counts, profiles)
     folder = resources.files("neurocompile.report")
-    script = folder.joinpath("page.js.j2").read_text("utf-8")
+    script = folder.joinpath("page.js").read_text("utf-8")
     data = json.dumps(page_data(program, counts, profiles[0] if profiles else None), separators=(",", ":"), allow_nan=False)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"joule": _joule, "count": _count}

@@ -30,7 +30,7 @@ function colour(share) {
 }
 function number(v) { return v >= 1000 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3)); }
 function compact(v) { return Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 3}).format(v); }
-function top(metric, values) { return metric.limit || Math.max(1e-30, ...values); }
+function scaleOf(metric, values) { return metric.limit || Math.max(1e-30, ...values); }
 
 function press(shape, action) {
   shape.setAttribute("tabindex", "0");
@@ -117,7 +117,7 @@ function describeChip(chip, i) {
 function draw() {
   const metric = data.metrics[select.value || 0];
   holder.replaceChildren();
-  const board = many && openChip === null, shown = board ? metric.chips : metric.values, most = top(metric, shown);
+  const board = many && openChip === null, shown = board ? metric.chips : metric.values, most = scaleOf(metric, shown);
   back.hidden = !(many && openChip !== null);
   document.getElementById("low").textContent = "0";
   document.getElementById("high").textContent = number(most) + (metric.unit ? " " + metric.unit : "") + (metric.limit ? " (limit)" : "");
