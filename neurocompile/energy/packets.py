@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Projection, Strided
 from neurocompile.mapping import Mapping
 from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.tile import Tile
 from neurocompile.mapping.traffic import home_cores
 from neurocompile.targets.schema import Target
 
@@ -52,19 +53,25 @@ def count_packets(circuit: CircuitGraph, mapping: Mapping, target: Target, messa
         grid = label.reshape(population.shape)
         for i, (_, tile) in enumerate(() if on_host else homes[population.name]):
             grid[tile.slices] = i
-        reach: dict[int, dict[int, np.ndarray]] = {}
+        owner, sent = np.asarray(owners, np.int64), messages[population.name]
+        whole = np.bincount(label, weights=sent, minlength=len(owners))
+        reach: dict[int, list[np.ndarray | None]] = {}
         for projection in counter.outgoing[population.name]:
             for core, tile in homes.get(projection.dst, ()):
-                mask = counter.sources(projection, tile)
-                reach.setdefault(core, {})[id(mask)] = mask
-        owner = np.asarray(owners, np.int64)
-        for core, masks in sorted(reach.items()):
-            union = np.logical_or.reduce(list(masks.values())).reshape(-1)
-            sums = np.bincount(label[union], weights=messages[population.name][union], minlength=len(owners))
-            used = np.flatnonzero(sums)
+                reach.setdefault(core, []).append(_sources(counter, projection, tile))
+        seen = np.zeros(population.size, bool)
+        for core, parts in sorted(reach.items(), key=lambda item: item[0]):
+            if any(part is None for part in parts):
+                used = np.flatnonzero(whole)
+                sums = whole[used]
+            else:
+                chosen = _union([part for part in parts if part is not None], seen)
+                used, inverse = np.unique(label[chosen], return_inverse=True)
+                sums = np.bincount(inverse, weights=sent[chosen], minlength=len(used))
+                used, sums = used[sums > 0], sums[sums > 0]
             if used.size:
                 same = np.full(used.size, 1, np.int64)
-                found.append((index * same, owner[used], core * same, sums[used]))
+                found.append((index * same, owner[used], core * same, sums))
     columns = [np.concatenate(c) for c in zip(*found)] if found else [np.zeros(0, np.int64)] * 3 + [np.zeros(0)]
     place = np.asarray([target.tile_position(core.slot) for core in mapping.cores], np.int64).reshape(-1, 2)
     src, dst = columns[1], columns[2]
@@ -72,6 +79,47 @@ def count_packets(circuit: CircuitGraph, mapping: Mapping, target: Target, messa
     board = place // np.asarray([target.mesh.columns.value, target.mesh.rows.value])
     chips = np.where(src < 0, 0, np.abs(board[src] - board[dst]).sum(axis=1)) if src.size else np.zeros(0, np.int64)
     return Packets(*columns, far[:, 0], far[:, 1], chips)
+
+
+def _union(parts: list[np.ndarray], seen: np.ndarray) -> np.ndarray:
+    """Distinct neurons of index arrays that hold each neuron once; ``seen`` is all False before and after."""
+    if len(parts) == 1:
+        return parts[0]
+    kept = []
+    for part in parts:
+        kept.append(part[~seen[part]])
+        seen[part] = True
+    chosen = np.concatenate(kept)
+    seen[chosen] = False
+    return chosen
+
+
+def _sources(counter: CostCounter, projection: Projection, tile: Tile) -> np.ndarray | None:
+    """Flat indices of the source neurons that reach a tile, each once; None for all of them."""
+    src = counter.circuit.population[projection.src]
+    if isinstance(projection, Dense):
+        return None
+    if isinstance(projection, Conv2d):
+        axes, kernel = [], counter.circuit.tensors[projection.weight].shape[1:3]
+        for a in (0, 1):
+            first = np.arange(tile.start[a], tile.stop[a]) * projection.stride[a] - projection.padding[a]
+            index = np.unique(first[:, None] + np.arange(kernel[a]) * projection.dilation[a])
+            axes.append(index[(index >= 0) & (index < src.shape[a])])
+        size = counter.circuit.population[projection.dst].shape[2] // projection.groups
+        per_group = src.shape[2] // projection.groups
+        groups = np.arange(tile.start[2] // size, (tile.stop[2] - 1) // size + 1)
+        channels = (groups[:, None] * per_group + np.arange(per_group)).reshape(-1)
+        places = (axes[0][:, None] * src.shape[1] + axes[1]).reshape(-1)
+        return (places[:, None] * src.shape[2] + channels).reshape(-1)
+    assert isinstance(projection, Strided)
+    pattern = counter.pattern(projection)
+    index = np.zeros(0, np.int64)
+    selections = pattern.select(tile.start, tile.stop)
+    if selections is not None:
+        index = np.array([pattern.src_offset])
+        for selection in selections:
+            index = (index[:, None] + selection.sources).reshape(-1)
+    return np.unique(index) if len(selections or ()) > 1 else index
 
 
 def link_loads(packets: Packets, mapping: Mapping, target: Target) -> dict[str, np.ndarray]:
