@@ -69,7 +69,7 @@ function drawChip(chip, metric, most, label) {
       if (y < 0 || x < 0 || y >= rows || x >= columns) continue;
       const dx = [1, -1, 0, 0][direction], dy = [0, 0, 1, -1][direction], cx = (x + .5) * side, cy = (y + .5) * deep;
       const shift = .12 * (direction % 2 ? -1 : 1), sx = dy ? shift : 0, sy = dx ? shift : 0;
-      const line = element(svg, "line", {class: "link", x1: cx + dx * side * .32 + sx, y1: cy + dy * deep * .32 + sy, x2: cx + dx * side * .68 + sx, y2: cy + dy * deep * .68 + sy});
+      const line = element(svg, "line", {class: "link", x1: cx + dx * side * .4 + sx, y1: cy + dy * deep * .4 + sy, x2: cx + dx * side * .6 + sx, y2: cy + dy * deep * .6 + sy});
       line.setAttribute("stroke-width", .03 + .19 * Math.sqrt(load / busiest));
       element(line, "title", {}).textContent = number(load) + " packets";
     }
