@@ -92,9 +92,9 @@ def _text(r: EnergyReport) -> Iterator[Any]:
                  f">{found.profile}"), rows)  # fmt: skip
     yield "\nenergy of one inference\n"
     power = r.measured
-    rows = [(f"dynamic: {name}", joule(pj), "modelled", "") for name, pj in found.items.items()]
+    rows = [(f"dynamic: {name}", "not priced" if pj is None else joule(pj), "modelled", "") for name, pj in found.items.items()]
     rows += [
-        ("dynamic: barriers", joule(found.barriers_pj), "modelled", ""),
+        ("dynamic: barriers", "not priced" if found.barriers_pj is None else joule(found.barriers_pj), "modelled", ""),
         ("dynamic", joule(found.dynamic_pj), "modelled", joule(power.dynamic_pj) if power else ""),
         ("static", joule(found.static_pj), "modelled", joule(power.static_pj) if power else ""),
         ("Corollary 9: E_s x spikes", joule(found.bound_pj), "bound", ""),

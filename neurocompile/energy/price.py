@@ -7,7 +7,7 @@ import numpy as np
 from neurocompile.energy.counts import COLUMNS
 from neurocompile.energy.profile import Profile
 
-__all__ = ["ITEMS", "missing", "price"]
+__all__ = ["ITEMS", "missing", "price", "priced"]
 
 ITEMS = ("synapses", "neurons", "spikes", "packets", "hops")
 """What energies are grouped into."""
@@ -55,6 +55,11 @@ def price(profile: Profile, table: np.ndarray) -> np.ndarray:
     for item, name, value in _terms(profile):
         out[..., ITEMS.index(item)] += value * column[name]
     return out
+
+
+def priced(profile: Profile) -> set[str]:
+    """Items of :data:`ITEMS` for which the profile has some constant."""
+    return {item for item, _, _ in _terms(profile)}
 
 
 def missing(profile: Profile) -> list[str]:

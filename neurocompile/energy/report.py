@@ -14,7 +14,7 @@ from neurocompile.energy.counts import COLUMNS, Counts, count
 from neurocompile.energy.latency import Latency, estimate_latency, times
 from neurocompile.energy.max_affine import MaxAffine
 from neurocompile.energy.power import MeasuredPower
-from neurocompile.energy.price import ITEMS, missing, price
+from neurocompile.energy.price import ITEMS, missing, price, priced
 from neurocompile.energy.profile import Profile
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class EnergyOf(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str
     foreign: bool
     """The constants are not those of the target: what its work would cost on ``hardware``."""
-    items: dict[str, float]
+    items: dict[str, float | None]
+    """Null where the profile prices nothing of the kind."""
     dynamic_pj: float
     layers: dict[str, float]
     barriers_pj: float | None
@@ -134,7 +135,7 @@ def _price(program: Program, counts: Counts, profile: Profile) -> EnergyOf:
     return EnergyOf(
         profile=profile.name, description=profile.description, hardware=profile.hardware,
         foreign=program.target.name not in profile.targets,
-        items=dict(zip(ITEMS, items.tolist(), strict=True)), dynamic_pj=dynamic,
+        items={n: v if n in priced(profile) else None for n, v in zip(ITEMS, items.tolist(), strict=True)}, dynamic_pj=dynamic,
         layers={layer: float(price(profile, row).sum()) for layer, row in counts.layers.items()}, barriers_pj=barriers,
         static_pj=static, bound_pj=bound, bound_energy_per_spike_pj=min(prices) if prices else None,
         ratio_to_bound=dynamic / bound if bound else None, not_priced=missing(profile), latency=late,

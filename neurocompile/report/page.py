@@ -125,7 +125,7 @@ def _bars(report: EnergyReport) -> list[dict[str, Any]]:
     return [
         {
             "e": e,
-            "parts": [(i, name, e.items[name], f"{100 * e.items[name] / most:.3f}") for i, name in enumerate(ITEMS)],
+            "parts": [(i, name, e.items[name], f"{100 * (e.items[name] or 0.0) / most:.3f}") for i, name in enumerate(ITEMS)],
             "static": f"{100 * (e.static_pj or 0.0) / most:.3f}",
             "bound": None if e.bound_pj is None else f"{100 * e.bound_pj / most:.3f}",
         }

@@ -65,7 +65,8 @@ def test_energy_is_constant_times_count(measured, digits_program) -> None:
     report = energy_report(digits_program, measured, [load_profile(n) for n in list_profiles()])
     for found in report.energies:
         assert found.foreign, "loihi2's constants are in no shipped profile"
-        assert found.dynamic_pj == pytest.approx(sum(found.items.values()))
+        assert found.dynamic_pj == pytest.approx(sum(v or 0.0 for v in found.items.values()))
+        assert found.items["synapses"] and (found.items["hops"] is None) == (found.profile in ("horowitz45", "keras-spiking"))
         assert found.dynamic_pj == pytest.approx(sum(found.layers.values()))
         assert found.bound_pj is not None and found.dynamic_pj > found.bound_pj > 0
     late = next(e for e in report.energies if e.profile == "davies2018").latency
