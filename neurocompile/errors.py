@@ -2,7 +2,7 @@
 
 A message says what is wrong, where, how much against which limit, and what to do. The first digit of a code is the
 stage: 1 files and import, 2 canonicalize, quantize and lower, 3 target and mapping, 4 backends, 5 artifact,
-6 command line, 8 theory, 9 a broken invariant of neurocompile itself.
+6 command line, 7 energy, 8 theory, 9 a broken invariant of neurocompile itself.
 """
 
 from __future__ import annotations
@@ -203,6 +203,27 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC6001": (
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",
+    ),
+    "NC7001": (
+        "unknown energy profile",
+        "The profile is neither the name of a shipped one (davies2018, horowitz45, keras-spiking, sanafe-loihi) nor a file.",
+    ),
+    "NC7002": (
+        "an energy profile is not valid",
+        "A profile is one YAML file with the fields of neurocompile/energy/profile.py, each number with source and status, "
+        "under a name of its own. docs/energy.md has an example.",
+    ),
+    "NC7003": (
+        "a file of measured power is not valid",
+        "--measured takes one JSON object with schema, device, source, static_w, dynamic_w and seconds_per_inference.",
+    ),
+    "NC7004": (
+        "a file of measured step times is not valid",
+        "--timings takes a JSON list of objects with core_operations, core_updates, link_packets and step_ns.",
+    ),
+    "NC7005": (
+        "a parity result cannot be read",
+        "--parity takes the file that 'neurocompile parity --json' wrote.",
     ),
     "NC8001": (
         "data cannot be analysed",
