@@ -34,6 +34,10 @@ def build(
     weight_bits: Annotated[int, typer.Option(metavar="N", help="2 to 8, sign included.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of placement and of the recorded proof.")] = 0,
     max_cores: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use at most so many cores.")] = None,
+    per_sample_lif: Annotated[
+        bool, typer.Option("--per-sample-lif", help="Run a LIF over time and batch for each sample alone.")
+    ] = False,
+    head: Annotated[str | None, typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0.")] = None,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
@@ -52,7 +56,7 @@ def build(
 
     program = compile_model(
         source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, seed=seed, max_cores=max_cores,
-        progress=True,
+        per_sample_lif=per_sample_lif, head=int(head) if head is not None and head.isdecimal() else head, progress=True,
     )  # fmt: skip
     program.save(output)
     summary = program.summary()

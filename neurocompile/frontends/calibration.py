@@ -18,6 +18,8 @@ STEPS_KEY = "neurocompile.T"
 """Key of the number of simulation steps in ``metadata_props``, a decimal integer."""
 
 _BATCH = 64
+_INSIDE = ".neuron"
+"""A neuron in a module that takes samples apart."""
 _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 
@@ -41,11 +43,15 @@ def calibrate(
     """
     import torch
 
+    from neurocompile.frontends.torch_neurons import is_single_step
+
     totals: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     has_channels: dict[str, bool] = {}
 
-    def record(path: str, spikes: torch.Tensor) -> None:
+    def record(path: str, neuron: nn.Module, spikes: torch.Tensor) -> None:
+        if is_single_step(neuron):
+            spikes = spikes.unsqueeze(0)
         # (T, B, C, ...) to one sum a channel; a neuron without channel axis counts as one channel.
         sums = spikes.double().sum([axis for axis in range(spikes.ndim) if axis != 2]).reshape(-1).numpy()
         totals[path] = totals.get(path, 0.0) + sums
@@ -53,8 +59,8 @@ def calibrate(
         has_channels[path] = spikes.ndim > 2
 
     hooks = [
-        neuron.register_forward_hook(lambda _module, _inputs, spikes, path=path: record(path, spikes))
-        for path, neuron in neurons
+        neuron.register_forward_hook(lambda module, _inputs, spikes, path=path: record(path, module, spikes))
+        for path, neuron in ((path.removesuffix(_INSIDE), neuron) for path, neuron in neurons)
         if path in paths
     ]
     with torch.no_grad():

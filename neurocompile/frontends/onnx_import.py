@@ -78,7 +78,7 @@ def _run(im: Importer) -> None:
     inputs = [i for i in im.graph.input if i.name not in im.constants]
     if len(inputs) != 1 or len(im.graph.output) != 1:
         names = ", ".join(f"'{o.name}'" for o in im.graph.output)
-        choose = f": choose one of {names} (output=, --output-value)" if len(im.graph.output) > 1 and len(inputs) == 1 else ""
+        choose = f": choose one of {names} (head=, --head)" if len(im.graph.output) > 1 and len(inputs) == 1 else ""
         raise NeurocompileError(
             "NC1009",
             f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one of each is supported{choose}",

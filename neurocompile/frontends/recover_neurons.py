@@ -29,6 +29,8 @@ class Neuron:
     """The outputs of the comparisons, by t."""
     inverted: bool
     """The comparisons are true where there is no spike."""
+    floating: bool = False
+    """``spikes`` are 0 and 1 in float32, not the truth of comparisons."""
 
 
 def find_neurons(graph: Graph) -> list[Neuron]:

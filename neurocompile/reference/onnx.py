@@ -9,7 +9,7 @@ import onnx
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_import import ImportedModel
-from neurocompile.frontends.onnx_load import LoadedModel
+from neurocompile.frontends.onnx_load import LoadedModel, with_head
 from neurocompile.frontends.onnx_values import samples_first
 from neurocompile.ir.analysis import shapes
 from neurocompile.reference.base import ReferenceRun
@@ -42,11 +42,12 @@ def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> Refe
 
 def run_original(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> np.ndarray | None:
     """Logits of a file as it was before its neurons were recovered; None if it was not, or is no map of x to logits."""
-    if model.original is None or len(model.original.graph.output) != 1 or len(model.original.graph.input) != 1:
+    if model.original is None or len(model.original.graph.input) != 1:
         return None
+    original = with_head(model.original, model.proto.graph.output[0].name)
     name = imported.graph.output.name
     place = imported.layouts[name], shapes(imported.graph)[name]
-    parts = _run(model.original, model, x, single=bool(imported.leaking))
+    parts = _run(original, model, x, single=bool(imported.leaking))
     return np.concatenate([samples_first(p, *place)[:k] for p, k in zip(parts.values[0], parts.counts)]).mean(axis=1)
 
 
