@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from neurocompile.cli import build, doctor, explain, parity, plot, run, targets, verify
+from neurocompile.cli import build, check, doctor, explain, parity, plot, run, targets, verify
 from neurocompile.cli.common import app
 
-__all__ = ["app", "build", "doctor", "explain", "main", "parity", "plot", "run", "targets", "verify"]
+__all__ = ["app", "build", "check", "doctor", "explain", "main", "parity", "plot", "run", "targets", "verify"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
