@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CALIBRATION_KEY", "STEPS_KEY", "calibrate", "value_grid"]
+__all__ = ["CALIBRATION_KEY", "STEPS_KEY", "calibrate", "spikes_of", "value_grid"]
 
 CALIBRATION_KEY = "neurocompile.calibration"
 """Key of the statistics in ``metadata_props``."""
@@ -90,6 +90,29 @@ def calibrate(
         "layers": layers,
     }
     return json.dumps(statistics, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def spikes_of(model: nn.Module, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Output of ``model`` on ``x``, from reset neurons, and every called neuron's spikes, (T, ...), by path."""
+    import torch
+
+    from neurocompile.frontends.torch_neurons import find_neurons, is_single_step
+
+    calls: dict[str, list[np.ndarray]] = {}
+    single, hooks = set(), []
+    for path, neuron in find_neurons(model):
+        path = path.removesuffix(_INSIDE)
+        if is_single_step(neuron):
+            single.add(path)
+        hooks.append(neuron.register_forward_hook(
+            lambda _module, _inputs, spikes, path=path: calls.setdefault(path, []).append(spikes.numpy())
+        ))  # fmt: skip
+        neuron.reset()
+    with torch.no_grad():
+        output = model(torch.from_numpy(x)).numpy()
+    for hook in hooks:
+        hook.remove()
+    return output, {path: np.stack(found) if path in single else found[0] for path, found in calls.items()}
 
 
 def value_grid(values: np.ndarray) -> float | None:

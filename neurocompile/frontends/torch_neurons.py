@@ -161,19 +161,30 @@ class LIFMarker(nn.Module):
             tau, decay_input = IF_TAU, False
         v_reset = 0.0 if neuron.v_reset is None else float(neuron.v_reset)
         v_threshold = neuron.v_threshold
-        self.factor = None
+        factor = None
         if isinstance(v_threshold, torch.Tensor) and v_threshold.numel() > 1:
-            self.register_buffer("factor", 1.0 / (v_threshold.detach().float().cpu() - v_reset))
-            if not bool((self.factor > 0).all()):
+            factor = 1.0 / (v_threshold.detach().float().cpu() - v_reset)
+            if not bool((factor > 0).all()):
                 raise NeurocompileError("NC1009", f"neuron '{path}' has thresholds that are not above v_reset {v_reset}")
             v_threshold, v_reset = 1.0, 0.0
+        self.register_buffer("factor", factor)
+        self.called = self.over = False
         self.single, self.rows = is_single_step(neuron), rows
         self.arguments = (path, tau, float(v_threshold), v_reset, decay_input, neuron.v_reset is None)
         finite = (float(v_threshold), v_reset) if family in NOT_LEAKY else (tau, float(v_threshold), v_reset)
         if not all(math.isfinite(value) for value in finite):
             raise NeurocompileError("NC1004", f"neuron '{path}' has tau {tau}, v_threshold {v_threshold}, v_reset {v_reset}")
 
+    def reset(self) -> None:
+        """A reset before the first call is what every sample begins with; one after it ends the forward."""
+        self.over = self.called
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.over:
+            raise NeurocompileError(
+                "NC1013", f"neuron '{self.arguments[0]}' is reset in the midst of a forward, and called again: reset it before"
+            )
+        self.called = True
         x = x if self.factor is None else x * self.factor
         if self.rows:
             return torch.ops.neurocompile.lif(x.unflatten(0, (self.rows, -1)), *self.arguments).flatten(0, 1)

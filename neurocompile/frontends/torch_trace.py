@@ -7,6 +7,9 @@ neuron treats them alike, and a neuron takes them apart.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +94,7 @@ def prepared(model: nn.Module, plan: Plan, head: int | None) -> nn.Module:
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         outputs = [_chosen(inner(x), head) for _ in range(max(steps, 1))]
-        return torch.stack(outputs) if steps else outputs[0]
+        return torch.stack(outputs) if steps > 1 else outputs[0]
 
     model.forward = forward  # type: ignore[method-assign]
     return model
@@ -120,11 +123,11 @@ def _program(model: nn.Module, example: np.ndarray, head: int | None, repeats: i
         if not repeats:
             return _chosen(inner(x), head)
         y = _chosen(inner(x.unsqueeze(0).repeat(repeats, *[1] * x.ndim).flatten(0, 1)), head)
-        return y.unflatten(0, (repeats, -1))
+        return y.unflatten(0, (repeats, -1)) if repeats > 1 else y
 
     model.forward = forward  # type: ignore[method-assign]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _without_warnings():
             return torch.export.export(model, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
     except NeurocompileError:
         raise
@@ -135,6 +138,18 @@ def _program(model: nn.Module, example: np.ndarray, head: int | None, repeats: i
             f"torch.export could not trace {type(model).__name__} on {tuple(batch.shape)}: {reason}. The leading axis of the "
             "input must be the batch, of any length",
         ) from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """SpikingJelly's ``reset_net`` warns of every marker that it resets."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _chosen(value: Any, head: int | None) -> torch.Tensor:

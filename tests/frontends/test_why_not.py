@@ -139,6 +139,7 @@ def good():
 """
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_json(tmp_path) -> None:
     (tmp_path / "mine.py").write_text(FACTORY)
 
