@@ -96,7 +96,8 @@ def _chains(steps: list[Step]) -> list[list[Step]]:
 def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
     """The neuron of a chain; where channels have thresholds of their own, currents are divided by them."""
     scale = chain[0].scale
-    if any((step.scale is None) != (scale is None) or scale is not None and not np.array_equal(step.scale, scale) for step in chain):
+    scales = [step.scale for step in chain]
+    if any((s is None) != (scale is None) or scale is not None and not np.array_equal(s, scale) for s in scales):
         raise NeurocompileError("NC1009", f"neuron '{name}' at {label_of(chain[0].node)}: thresholds per channel that change")
     neuron = _one_threshold(chain, name, graph)
     if scale is None:

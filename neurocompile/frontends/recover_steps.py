@@ -107,7 +107,8 @@ class StepReader:
         left, right, kind = node.input[0], node.input[1], node.op_type
         if left in self.graph.uniform:
             left, right, kind = right, left, _MIRRORED[kind]
-        scale = self._unit(right) if right not in self.graph.dynamic else self._unit(left) if left not in self.graph.dynamic else None
+        fixed = [i for i in (right, left) if i not in self.graph.dynamic]
+        scale = self._unit(fixed[0]) if fixed else None
         if scale is not None and left in self.graph.uniform:
             left, right, kind = right, left, _MIRRORED[kind]
         scale = scale if scale is not None else self._divided(left)

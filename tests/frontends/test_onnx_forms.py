@@ -14,9 +14,13 @@ from neurocompile.ir.evaluate import evaluate
 from neurocompile.reference.onnx import run_onnx
 
 
-def net(nodes: list, weight: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...], folder: Path, **constants) -> s.SpikingGraph:
+Sizes = tuple[int, ...]
+
+
+def net(nodes: list, weight: Sizes, shape: Sizes, out: Sizes, folder: Path, **constants) -> s.SpikingGraph:
     """x repeated over 4 steps as rows 'r', ``nodes`` from 'r' to 'c', a LIF and a mean; compared with onnxruntime."""
-    body = [op("Reshape", "t rows", "r"), *nodes, op("Reshape", "c cut", "c5"), lif("c5", "l"), op("ReduceMean", "l zero", "out", keepdims=0)]
+    body = [op("Reshape", "t rows", "r"), *nodes, op("Reshape", "c cut", "c5"), lif("c5", "l")]
+    body.append(op("ReduceMean", "l zero", "out", keepdims=0))
     found, fixed = timed(shape, body)
     shapes = {"rows": ints(-1, *shape), "cut": ints(4, -1, *out), "k": normal(*weight), "b": normal(weight[0], seed=1)}
     loaded, got = imported(model(found, {**fixed, **shapes, **constants}, ("batch", *shape)), folder)

@@ -72,3 +72,20 @@ def test_a_whole_model(name: str, exporter: str, opset: int, tmp_path) -> None:
         assert (program.run(X.numpy()).logits.shape) == tuple(expected.shape)
         assert (program.run(X.numpy()).step_logits is None) == (name not in ("spiking_resformer", "loop_with_logits_of_every_step"))
     assert np.isfinite(program.run(X.numpy()).logits).all()
+
+
+def test_a_file_with_neurons_over_time_and_batch_compiles_per_sample(tmp_path) -> None:
+    """A file of ours, in which one LIF reads (T B, ...): refused, or run for each sample alone, parity included."""
+    from onnx_cases import ints, lif, mlp, op
+
+    nodes = [op("MatMul", "t w", "f"), lif("f", "l0"), op("Reshape", "l0 flat", "u"), op("MatMul", "u v", "g"), lif("g", "l1"),
+             op("Reshape", "l1 back", "l")]  # fmt: skip
+    path = tmp_path / "leaking.onnx"
+    path.write_bytes(mlp(nodes, flat=ints(-1, 5), back=ints(4, -1, 5)).SerializeToString())
+    x = np.random.default_rng(0).uniform(0, 2, (5, 4)).astype(np.float32)
+    with pytest.raises(neurocompile.NeurocompileError, match=r"NC1008 node 'l1' \(LIF\).*T\+B.*--per-sample-lif"):
+        neurocompile.compile(path, calibration=x)
+    program = neurocompile.compile(path, calibration=x, per_sample_lif=True)
+    report = program.parity(x, against=("emulator",), reference=path)
+    assert report.exact and program.manifest.import_agreement == 1.0
+    assert report.reference is not None and len(report.reference.layers) == 2

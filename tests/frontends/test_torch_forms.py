@@ -211,7 +211,8 @@ def test_nothing_of_the_module_changes() -> None:
             module.v = torch.rand(4, 6, 8, 4, 4, requires_grad=True) * 2
     before = {
         path: (module.training, getattr(module, "v", None), list(module._forward_hooks), list(module._forward_pre_hooks),
-               getattr(module, "backend", None), id(module), {k: (id(t), t.clone()) for k, t in module._parameters.items() if t is not None})
+               getattr(module, "backend", None), id(module),
+               {k: (id(t), t.clone()) for k, t in module._parameters.items() if t is not None})
         for path, module in model.named_modules(remove_duplicate=False)
     }  # fmt: skip
     state = {k: v.clone() for k, v in model.state_dict().items()}

@@ -56,7 +56,8 @@ class TimeMix(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ln, self.receptance, self.key, self.lif = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8), neuron.LIFNode(step_mode="m")
+        self.ln, self.receptance, self.key = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.lif = neuron.LIFNode(step_mode="m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.ln(x)
