@@ -172,8 +172,8 @@ def _compare(content: bytes, model: nn.Module, found: Trace, x: np.ndarray) -> N
     if theirs.shape != ours.shape or equal < _LEAST_AGREEMENT * total:
         raise NeurocompileError(
             "NC1011", f"{type(model).__name__} gives {list(ours.shape)}; its exported file {list(theirs.shape)}, "
-            f"and {equal / total:.2%} of the spikes agree ({_LEAST_AGREEMENT:.0%} needed). A forward that depends on values or on the batch size, or "
-            "resets neurons halfway, is traced wrongly"
+            f"and {equal / total:.2%} of the spikes agree ({_LEAST_AGREEMENT:.0%} needed). A forward that depends on "
+            "values or on the batch size is traced wrongly"
         )  # fmt: skip
 
 
