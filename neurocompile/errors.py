@@ -18,6 +18,9 @@ class NeurocompileError(Exception):
         message: what, where, how much against which limit, and what to do, in one line.
     """
 
+    details: list[dict[str, object]] | None = None
+    """The same for programs, where an error is a list; printed with ``--json``."""
+
     def __init__(self, code: str, message: str) -> None:
         if code not in CATALOGUE:
             raise KeyError(f"error code {code} is not in the catalogue")

@@ -18,7 +18,7 @@ from neurocompile.data import check_inputs, load_samples
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_import import ImportedModel, import_onnx
 from neurocompile.frontends.onnx_lif import DOMAIN
-from neurocompile.frontends.onnx_load import LoadedModel, load_onnx
+from neurocompile.frontends.onnx_load import LoadedModel, load_onnx, with_head
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking import SpikingGraph
@@ -47,29 +47,36 @@ _RATE_SAMPLES = 32
 _PROOF_SAMPLES = 2
 
 
-def import_model(path: str | Path, T: int | None = None) -> tuple[LoadedModel, ImportedModel]:
+def import_model(
+    path: str | Path, T: int | None = None, *, per_sample_lif: bool = False, head: int | str | None = None
+) -> tuple[LoadedModel, ImportedModel]:
     """Read, check and import an ONNX file; its neurons are recovered if it has none of ours.
 
     Args:
         T: steps to write out where the file holds one step, with the membranes as inputs and outputs.
+        per_sample_lif: a LIF over time and batch runs for each sample alone.
+        head: the output to import, by name or number, if there are several.
     """
     loaded = load_onnx(path)
-    if not any(node.domain == DOMAIN for node in loaded.proto.graph.node):
+    ours = any(node.domain == DOMAIN for node in loaded.proto.graph.node)
+    if ours:
+        loaded = loaded.rewritten(with_head(loaded.proto, head), recovered=False)
+    else:
         from neurocompile.frontends.onnx_recover import recover_lif
 
         try:
-            loaded = loaded.rewritten(recover_lif(loaded.proto))
+            loaded = loaded.rewritten(recover_lif(loaded.proto, head=head))
         except NeurocompileError as error:
             if error.code != "NC1007" or T is None:  # NC1007: a file of one step
                 raise
-            loaded = loaded.rewritten(recover_lif(loaded.proto, T))
-    return loaded, import_onnx(loaded, Path(path).stem)
+            loaded = loaded.rewritten(recover_lif(loaded.proto, T, head=head))
+    return loaded, import_onnx(loaded, Path(path).stem, per_sample_lif=per_sample_lif)
 
 
 def compile_model(
     model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
     calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, seed: int = 0, max_cores: int | None = None,
-    budget: str | None = None, progress: bool = False,
+    budget: str | None = None, per_sample_lif: bool = False, head: int | str | None = None, progress: bool = False,
 ) -> Program:  # fmt: skip
     """Compile a model for a target.
 
@@ -84,6 +91,8 @@ def compile_model(
         seed: of placement and of the proof inputs.
         max_cores: use at most so many cores.
         budget: of spikes, ``epsilon=E`` or ``spikes=N`` (:mod:`neurocompile.theory.budget`): one more capacity of a core.
+        per_sample_lif: a LIF whose leading axis is time and batch runs for each sample alone; otherwise it is refused.
+        head: which output, if there are several: the name in a file, the number of the tensor a module returns.
         progress: show stages on stderr, if it is a terminal.
 
     Raises:
@@ -98,13 +107,13 @@ def compile_model(
         from neurocompile.frontends.torch_module import exported
 
         samples = calibration if isinstance(calibration, np.ndarray) else None
-        with exported(model, example_input, samples) as path:
+        with exported(model, example_input, samples, T=T, per_sample_lif=per_sample_lif, head=head) as path:
             return compile_model(path, target=target, T=T, calibration=calibration, weight_bits=weight_bits, seed=seed,
                                  max_cores=max_cores, budget=budget, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
     with stages("import"):
-        loaded, imported = import_model(model, T)
+        loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
         samples = _samples(calibration, imported.graph.input.shape)
         stored = calibration_from_metadata(loaded.metadata)
     with stages("check import"):
@@ -187,14 +196,14 @@ def _check_import(
     x = samples[:_CHECK_SAMPLES]
     reference = run_onnx(loaded, imported, x)
     ours = evaluate(graph, x, max(graph.exported_T, 1), list(reference.layers))
-    original = run_original(loaded, x)
+    original = run_original(loaded, imported, x)
     if original is not None and not np.allclose(original, reference.logits, rtol=1e-3, atol=1e-4):
         worst = float(np.abs(original - reference.logits).max())
         raise NeurocompileError(
             "NC1011", f"'{loaded.path}': its outputs change by up to {worst:.3g} once its neurons are recovered; please "
             "report the file"
         )  # fmt: skip
-    equal = sum(int((ours[k].reshape(v.shape) == v).sum()) for k, v in reference.layers.items())
+    equal = sum(int((ours[k] == v).sum()) for k, v in reference.layers.items())
     agreement = equal / max(sum(v.size for v in reference.layers.values()), 1)
     if agreement < _LEAST_AGREEMENT:
         raise NeurocompileError(

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 
 from neurocompile.cli import (
-    budget, build, deff, doctor, energy, explain, parity, plot, report,
-    reproduce, run, targets, verify,
+    budget, build, check, deff, doctor, energy, explain, parity, plot,
+    report, reproduce, run, targets, verify,
 )  # fmt: skip
 from neurocompile.cli.common import app
 
 __all__ = [
-    "app", "budget", "build", "deff", "doctor", "energy", "explain", "main", "parity",
-    "plot", "report", "reproduce", "run", "targets", "verify",
+    "app", "budget", "build", "check", "deff", "doctor", "energy", "explain", "main",
+    "parity", "plot", "report", "reproduce", "run", "targets", "verify",
 ]  # fmt: skip
 
 

@@ -38,6 +38,10 @@ def build(
         str | None,
         typer.Option(metavar="epsilon=E|spikes=N", help="Spikes that the theory grants: one more capacity of a core."),
     ] = None,
+    per_sample_lif: Annotated[
+        bool, typer.Option("--per-sample-lif", help="Run a LIF over time and batch for each sample alone.")
+    ] = False,
+    head: Annotated[str | None, typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0.")] = None,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
@@ -56,7 +60,8 @@ def build(
 
     program = compile_model(
         source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, seed=seed, max_cores=max_cores,
-        budget=budget, progress=True,
+        budget=budget, per_sample_lif=per_sample_lif, head=int(head) if head is not None and head.isdecimal() else head,
+        progress=True,
     )  # fmt: skip
     program.save(output)
     summary = program.summary()

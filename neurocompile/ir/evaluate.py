@@ -137,7 +137,7 @@ def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndar
 
 
 def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
-    (x,) = inputs
+    x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
     return biased if node.unit == 1.0 else biased * node.unit
 

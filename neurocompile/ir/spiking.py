@@ -215,11 +215,15 @@ class TimeMean(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Node):
-    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean."""
+    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean.
+
+    ``per_step``: the model gives one set of logits a step. Their mean over time is the value of this node all the same.
+    """
 
     x: Ref
     unit: float = 1.0
     bias: TensorRef | None = None
+    per_step: bool = False
 
 
 KINDS = {

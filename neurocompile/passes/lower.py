@@ -281,5 +281,6 @@ class _Lowering:
         bias = None
         if node.bias is not None:
             bias = self.builder.tensor(node.bias, self.graph.tensors[node.bias])
-        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias))
+        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias,
+                                               per_step=node.per_step))  # fmt: skip
         return Signal(name, signal.layout)
