@@ -126,6 +126,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "text form does not parse",
         "The textual form of a graph has an error at the line that the message names.",
     ),
+    "NC2010": (
+        "a recurrent loop does not fit its fields",
+        "Between two samples a loop is silenced by inhibition as strong as its largest input, in the same 17 bits (membranes) "
+        "or 18 bits (graded values) as the input itself. Use smaller weights or inputs; a circuit built by hand may state a "
+        "tighter bound than interval arithmetic finds (Population.largest).",
+    ),
     "NC3001": (
         "unknown target",
         "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",

@@ -148,16 +148,17 @@ def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
     src, dst = g.population[p.src], g.population[p.dst]
     if p.delay < 1 or src.depth < 0 or dst.depth < 0:
         return "is not scheduled"
-    constant = not isinstance(src, c.HostInput) and not g.incoming[src.name]
-    return _unless(constant or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
+    if p.recurrent:
+        return _unless(p.delay == 1 and dst.depth == src.depth, f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}")
+    return _unless(c.is_constant(g, src) or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
 
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
     Rule(
-        "thresholds have 17 bits, decays 12, bias mantissas -4096..4095 with exponent 0..7",
+        "thresholds have 17 bits, decays 12 (or all of the voltage), bias mantissas -4096..4095 with exponent 0..7",
         (c.LIF,),
         lambda g, p: _unless(
-            0 <= p.vth <= 131071 and 0 <= p.dv <= 4095 and 0 <= p.du <= 4095 and 0 <= p.bias_exp <= 7
+            0 <= p.vth <= 131071 and 0 <= p.dv <= 4096 and 0 <= p.du <= 4095 and 0 <= p.bias_exp <= 7
             and (p.bias is None or np.abs(g.tensors[p.bias] + 0.5).max() <= 4095.5),
             f"vth {p.vth}, dv {p.dv}, du {p.du}, bias_exp {p.bias_exp}",
         ),
@@ -181,7 +182,15 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
                              f"weight {g.weight(p).shape}"),
     ),
     Rule("a readout is a graded population", (c.Readout,), lambda g, r: _unless(not g.population[r.src].spiking, "reads spikes")),
-    Rule("paths are balanced: delay = difference of depths", (c.Projection,), _balanced, ("scheduled",)),
+    Rule(
+        "recurrent projections join neurons, not the host or constants",
+        (c.Projection,),
+        lambda g, p: _unless(
+            not p.recurrent or not (isinstance(g.population[p.src], c.HostInput) or c.is_constant(g, g.population[p.src])),
+            f"recurrent from %{p.src}",
+        ),
+    ),
+    Rule("paths are balanced: delay = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
     Rule(
         "a graded connection has delay 1 (delayed graded messages are untested upstream)",
         (c.Projection,),
