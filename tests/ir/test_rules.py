@@ -125,7 +125,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
     "thresholds have 17 bits": [
         *(
             (item("l", **{k: v}), "l")
-            for k, v in [("vth", -1), ("vth", 131072), ("dv", 4096), ("du", -1), ("bias_exp", 8)]
+            for k, v in [("vth", -1), ("vth", 131072), ("dv", 4097), ("du", -1), ("bias_exp", 8)]
         ),
         (tensor("bias", np.full((2, 2, 1), 4096, np.int16)), "l"),
         (tensor("bias", np.full((2, 2, 1), -4097, np.int16)), "l"),
@@ -163,6 +163,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
         (tensor("w", np.zeros((4, 2), np.int16)), "d"),
         (tensor("w", np.zeros(8, np.int16)), "d"),
     ],
+    "recurrent projections join neurons": [(item("c", recurrent=True), "c")],
     "a readout is a graded population": [(item("o", src=Ref("l")), "o")],
     "paths are balanced": [
         (item("d", True, delay=2), "d"),
