@@ -123,7 +123,7 @@ class Projection:
     weight_bits: int = 8
     """Bits a synapse stores (1..8, sign included in mixed mode); mixed weights are multiples of 2^(9 - weight_bits)."""
     weight_exp: int = 0
-    """0..7."""
+    """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's input, one to one."""
     recurrent: bool = False
     """Source and destination have one depth; what the source emitted in the step before arrives, 0 in step 0."""
 
@@ -301,10 +301,12 @@ class CircuitGraph:
 
 
 def is_constant(graph: CircuitGraph, population: Population) -> bool:
-    """True if the population emits the same in every step and sample: without input, and without a membrane that counts."""
-    if isinstance(population, HostInput) or graph.incoming[population.name]:
-        return False
-    return not (isinstance(population, LIF) and population.reset)
+    """True if the population emits the same in every step and sample: without a membrane that counts, and without input or
+    a relay of such populations."""
+    if isinstance(population, (GradedRelay, GradedRelu)):
+        sources = [graph.population[q.src] for q in graph.incoming[population.name]]
+        return all(isinstance(p, LIF) and is_constant(graph, p) for p in sources)
+    return isinstance(population, LIF) and not population.reset and not graph.incoming[population.name]
 
 
 def synapse_count(graph: CircuitGraph, projection: Projection) -> int:

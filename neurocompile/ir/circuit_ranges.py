@@ -81,8 +81,9 @@ def _sum(
             (negative, positive), (least, most) = gains[q.name], out[q.src]
             if isinstance(q, c.Conv2d):
                 least, most = min(least, 0), max(most, 0)  # the border reads zeros
-            low += positive * least + negative * most
-            high += positive * most + negative * least
+            rounded = max(-q.weight_exp, 0)
+            low += (positive * least + negative * most) >> rounded
+            high += (positive * most + negative * least) >> rounded
     return low, high
 
 
@@ -90,7 +91,7 @@ def _gain(circuit: c.CircuitGraph, q: c.Projection) -> tuple[int, int]:
     """Least sum of negative and largest sum of positive weights of one destination."""
     if isinstance(q, c.Strided):
         fan = prod(n for n, stride in zip(q.sizes, q.dst_strides) if stride == 0)
-        total = fan * q.weight << q.weight_exp
+        total = fan * q.weight << max(q.weight_exp, 0)
         return min(total, 0), max(total, 0)
     weight = circuit.weight(q)
     assert weight is not None

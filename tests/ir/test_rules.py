@@ -52,7 +52,6 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     "LIF is in normal form": [
         (canonical(l=replace(LIF, decay_input=True)), "l"),
         (canonical(l=replace(LIF, v_reset=0.1)), "l"),
-        (canonical(l=replace(LIF, soft_reset=True)), "l"),
     ],
     "biases live in LIF and Output": [
         (canonical(w=replace(LINEAR, bias=TensorRef("b"))), "w"),
@@ -72,6 +71,10 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (canonical(w=replace(LINEAR, exponent=1)), "w"),
         (canonical("quantized", w=replace(LINEAR, exponent=8)), "w"),
         (canonical("quantized", w=replace(LINEAR, exponent=-1)), "w"),
+    ],
+    "integer soft-reset LIF parameters fit": [
+        (canonical("quantized", l=s.SoftIntegerLIF(name="l", x=Ref("w"), **{"threshold": 4, "reset": 2, "decay": 2048, **bad})), "l")
+        for bad in ({"threshold": 0, "reset": 0}, {"threshold": 131072}, {"decay": 4096}, {"gain": 0}, {"reset": 5})
     ],
     "integer LIF parameters fit": [
         (canonical("quantized", l=replace(INTEGER, **{field: value})), "l")
