@@ -179,9 +179,11 @@ class _Lowering:
         if node.bias is not None:
             bias = self.bias(self.graph.tensors[node.bias], signal.layout, shape)
         found = self.range(node.x)
-        current = self.builder.population(c.GradedRelay, f"{node.name}.in", shape, node.name)
+        # tighter than interval arithmetic on the circuit, which knows neither rows of weights nor tournaments
+        bound = node.gain * found.magnitude + (0 if bias is None else int(np.abs(bias).max(initial=0)))
+        current = self.builder.population(c.GradedRelay, f"{node.name}.in", shape, node.name, largest=bound)
         self.builder.drive(current, (self.builder.weighted(p, node.gain) for p in drive.projections))
-        largest = (node.gain * found.magnitude + (0 if bias is None else int(np.abs(bias).max(initial=0))) >> node.shift) + 1
+        largest = (bound >> node.shift) + 1
         return Signal(soft_reset(self.builder, current, bias, node, largest * self.steps), signal.layout)
 
     @staticmethod
