@@ -132,6 +132,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "or 18 bits (graded values) as the input itself. Use smaller weights or inputs; a circuit built by hand may state a "
         "tighter bound than interval arithmetic finds (Population.largest).",
     ),
+    "NC2011": (
+        "a circuit's parameters do not fit its fields",
+        "A ready-made circuit (neurocompile.circuits) was asked for sizes whose sums leave the 17 bits of a current or the 8 bits "
+        "and exponent of a weight. The message names the limit.",
+    ),
     "NC3001": (
         "unknown target",
         "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",

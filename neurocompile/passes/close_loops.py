@@ -15,6 +15,8 @@ as two rectified ones, its positive and its negative part. ``open`` fires in ste
 
 All three are one neuron each, whatever the size of the circuit. ``open`` has depth 1 and its spikes wait in synapses as any
 others do, so before the first sample arrives at a population no ``+M`` has arrived either: the loop starts closed, too.
+In the very first step not even ``-M`` has arrived; a copy whose bias alone makes it fire gets that part of its bias from
+``open`` instead.
 
 The alternative, an idle step between samples in which the originals themselves are silenced, saves the copies but costs
 a step of T, and a factor of 2 in throughput where periods are powers of two; copies cost the neurons of loops only.
@@ -80,11 +82,11 @@ class _Closing:
                 for q in circuit.incoming[p.name]:
                     self.projections += self.rewired(q, p.name, 1, copies)
         for p in sources:
-            for copy, sign, inhibition in copies[p.name]:
+            for copy, sign, inhibition, moved in copies[p.name]:
                 for q in circuit.incoming[p.name]:
                     self.projections += self.rewired(q, copy.name, sign, copies)
-                for weight in terms(inhibition):
-                    for src, factor in ((self.always, -1), (self.open, 1)):
+                for src, total, factor in ((self.always, inhibition, -1), (self.open, inhibition + moved, 1)):
+                    for weight in terms(total):
                         self.connect(src, copy, factor * weight)
                 self.populations.append(copy)
         return circuit.replace(
@@ -92,33 +94,52 @@ class _Closing:
         )
 
     def rewired(
-        self, q: c.Projection, dst: str, sign: int, copies: dict[str, list[tuple[c.Population, int, int]]]
+        self, q: c.Projection, dst: str, sign: int, copies: dict[str, list[tuple[c.Population, int, int, int]]]
     ) -> Iterator[c.Projection]:
         """``q`` to ``dst``, times ``sign``; a recurrent one from each copy of its source."""
-        ends = [(copy.name, s) for copy, s, _ in copies[q.src]] if q.recurrent else [(q.src, 1)]
+        ends = [(copy.name, s) for copy, s, _, _ in copies[q.src]] if q.recurrent else [(q.src, 1)]
         for src, part in ends:
             moved = q if part * sign == 1 else self.negated(q)
             name = q.name if (src, dst) == (q.src, q.dst) else self.name(f"{src}>{dst}")
             yield replace(moved, name=name, src=Ref(src), dst=Ref(dst))
 
-    def copies(self, p: c.Population) -> list[tuple[c.Population, int, int]]:
-        """(copy, sign, inhibition that silences it)."""
+    def copies(self, p: c.Population) -> list[tuple[c.Population, int, int, int]]:
+        """(copy, sign, inhibition that silences it, part of its bias that comes with ``open``)."""
         reach = self.reach[p.name]
         if isinstance(p, c.LIF):
-            excess = max(-(-reach.membrane >> 6) - p.vth, reach.forward - p.vth, 1)
-            self.check_current(p, reach, excess)
-            return [(replace(p, name=self.name(f"{p.name}.loop")), 1, excess)]
-        found = [(replace(p, name=self.name(f"{p.name}.loop")), 1, max(reach.high, reach.forward, 1))]
+            bias = 0 if p.bias is None else int(self.tensors[p.bias].max()) << p.bias_exp
+            excess = max(-(-reach.membrane >> 6), reach.forward - (-bias >> 6)) - p.vth
+            self.check_current(p, reach, max(excess, 1))
+            copy, moved = self.quiet(replace(p, name=self.name(f"{p.name}.loop")), bias)
+            return [(copy, 1, max(excess, 1), moved)]
+        found = [(replace(p, name=self.name(f"{p.name}.loop")), 1, max(reach.high, reach.forward, 1), 0)]
         if isinstance(p, c.GradedRelay):
             fields = {"shape": p.shape, "layer": p.layer, "largest": p.largest}
             plus, minus = (c.GradedRelu(name=self.name(f"{p.name}.loop.{part}"), **fields) for part in ("plus", "minus"))
-            found = [(plus, 1, found[0][2]), (minus, -1, max(-reach.low, 1))]
-        for _, _, inhibition in found:
+            found = [(plus, 1, found[0][2], 0), (minus, -1, max(-reach.low, 1), 0)]
+        for _, _, inhibition, _ in found:
             if inhibition > _LARGEST_INHIBITION:
                 raise NeurocompileError(
                     "NC2010", f"'{p.name}' feeds a loop with values up to {inhibition:,}; inhibition reaches {_LARGEST_INHIBITION:,}"
                 )
         return found
+
+    def quiet(self, p: c.LIF, bias: int) -> tuple[c.LIF, int]:
+        """``p`` with so much less bias that it does not fire on its own, and what is missing, in input units."""
+        missing = max(-((p.vth << 6) - bias >> 6), 0)
+        missing += missing % 2 if p.bias_exp == 7 else 0
+        if not missing or p.bias is None:
+            return p, 0
+        if p.du != 4095:
+            if p.largest:  # intervals cover what it does in the first step, a bound by hand may not
+                raise NeurocompileError("NC2010", f"'{p.name}' feeds a loop, keeps its current and fires by its bias alone")
+            return p, 0
+        mantissa = self.tensors[p.bias].astype(np.int64) - ((missing << 6) >> p.bias_exp)
+        if mantissa.min() < -4096:
+            raise NeurocompileError("NC2010", f"'{p.name}' feeds a loop with biases from {mantissa.min():,} to {bias:,}")
+        name = TensorRef(f"{p.name}.bias")
+        self.tensors[name] = mantissa.astype(np.int16)
+        return replace(p, bias=name), missing
 
     def check_current(self, p: c.LIF, reach: Reach, inhibition: int) -> None:
         """The closed copy's current may not wrap, even if it stays closed for a period."""
