@@ -129,6 +129,17 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "text form does not parse",
         "The textual form of a graph has an error at the line that the message names.",
     ),
+    "NC2010": (
+        "a recurrent loop does not fit its fields",
+        "Between two samples a loop is silenced by inhibition as strong as its largest input, in the same 17 bits (membranes) "
+        "or 18 bits (graded values) as the input itself. Use smaller weights or inputs; a circuit built by hand may state a "
+        "tighter bound than interval arithmetic finds (Population.largest).",
+    ),
+    "NC2011": (
+        "a circuit's parameters do not fit its fields",
+        "A ready-made circuit (neurocompile.circuits) was asked for sizes whose sums leave the 17 bits of a current or the 8 bits "
+        "and exponent of a weight. The message names the limit.",
+    ),
     "NC3001": (
         "unknown target",
         "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",

@@ -128,6 +128,23 @@ def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.
     return out
 
 
+def _soft_integer_lif(
+    node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    (x,) = inputs
+    bias = tensors[0].astype(np.int64) if tensors else np.int64(0)
+    out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
+    h = np.zeros((len(x), *x.shape[2:]), np.int64)
+    spikes = np.zeros_like(h)
+    for t in range(steps):
+        decayed = np.sign(h) * ((np.abs(h) * (4096 - node.decay)) >> 12)
+        current = (node.gain * x[:, min(t, x.shape[1] - 1)] + bias) >> node.shift
+        h = decayed + ((current - node.reset * spikes) << 6)
+        spikes = (h >= node.threshold << 6).astype(np.int64)
+        out[:, t] = spikes
+    return out
+
+
 def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
     (x,) = inputs
     (ph, pw), (sh, sw) = node.padding, node.stride
@@ -154,6 +171,7 @@ _EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray
     s.BatchNorm: _batch_norm,
     s.LIF: _lif,
     s.IntegerLIF: _integer_lif,
+    s.SoftIntegerLIF: _soft_integer_lif,
     s.MaxPool2d: _max_pool,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),

@@ -64,10 +64,12 @@ class _Cutter:
     def __init__(self, counter: CostCounter, population: Population, lists: AxonLists, tight: bool) -> None:
         self.counter, self.population, self.lists, self.tight = counter, population, lists, tight
         self.align = _alignment(counter, population)
+        # consumers in a loop are cut later than their source, or with it: one tile a neuron if they are one to one
+        self.loops = sum(q.recurrent for q in counter.outgoing[population.name])
 
     def usage(self, tile: Tile) -> Usage:
         """Resources of a tile, output axon lists included."""
-        return msgspec.structs.replace(self.counter.usage(tile), axon_memory=self.lists.entries(tile))
+        return msgspec.structs.replace(self.counter.usage(tile), axon_memory=self.lists.entries(tile) + self.loops * tile.size)
 
     def best(self) -> list[tuple[Tile, Usage]] | None:
         """The cut that fills the fewest cores, then with the least total; None if single neurons do not fit."""
