@@ -34,15 +34,14 @@ _CLOSEST = {
     "Exp": f"no exponential exists in spikes: {_LIF}", "Log": f"no logarithm exists in spikes: {_LIF}",
     "Pow": f"a product of a signal with itself: {_LIF}", "Sqrt": f"no root exists in spikes: {_LIF}",
     "Reciprocal": "division by a constant", "Abs": _LIF, "Sign": _LIF, "Floor": _LIF, "Round": _LIF, "Ceil": _LIF,
-    "AveragePool": "MaxPool, or a strided Conv", "ConvTranspose": "Conv", "GlobalMaxPool": "MaxPool",
+    "ConvTranspose": "Conv", "GlobalMaxPool": "MaxPool",
     "Gather": f"token ids are looked up by {_HOST}", "OneHot": f"token ids are looked up by {_HOST}",
     "Loop": _OURS, "Scan": _OURS, "Greater": _OURS, "GreaterOrEqual": _OURS, "Less": _OURS, "LessOrEqual": _OURS,
     "LSTM": f"no gated recurrence: {_LIF}", "GRU": f"no gated recurrence: {_LIF}", "RNN": f"no recurrence: {_LIF}",
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
     "Max": "MaxPool", "Min": "MaxPool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool", "ReduceL2": "BatchNormalization",
     "ArgMax": "the host: predictions are the largest logit", "TopK": "no choice of the largest: a threshold (LIF)",
-    "Einsum": "MatMul", "Resize": "a strided Conv", "Slice": "layers of their own in place of parts of one",
-    "Split": "layers of their own in place of parts of one", "Concat": "a sum of layers, or one layer for each part",
+    "Einsum": "MatMul", "Resize": "a strided Conv", "Concat": "a sum of layers, or one layer for each part",
     "Where": "a product with spikes (Mul)", "Equal": _LIF, "Neg": "weights of the other sign",
 }  # fmt: skip
 

@@ -11,6 +11,8 @@ import onnx
 from neurocompile.frontends.onnx_affine import AFFINE_RULES
 from neurocompile.frontends.onnx_context import Importer, Rule, Traced
 from neurocompile.frontends.onnx_convolutions import CONVOLUTION_RULES, linear
+from neurocompile.frontends.onnx_pools import POOL_RULES
+from neurocompile.frontends.onnx_slices import SLICE_RULES
 from neurocompile.ir import spiking as s
 
 __all__ = ["LAYER_RULES"]
@@ -52,29 +54,6 @@ def _check_leading(im: Importer, x: Traced, name: str) -> None:
     else:
         advice = ""
     raise im.error("NC1008", f"the leading axis of a LIF must be time; here it is {named}{advice}")
-
-
-def _max_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    x = im.traced[node.input[0]]
-    pads = tuple(attributes.get("pads", (0, 0, 0, 0)))
-    kernel = tuple(attributes["kernel_shape"])
-    stride = tuple(attributes.get("strides", (1,) * len(kernel)))
-    plain = tuple(attributes.get("dilations", (1, 1))) == (1, 1) and not attributes.get("ceil_mode", 0)
-    plain = plain and attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
-    equal = len(pads) == 4 and pads[:2] == pads[2:] and all(0 <= p < k for p, k in zip(pads, kernel))
-    if len(kernel) != 2 or not equal or not plain or len(node.output) > 1 and node.output[1]:
-        raise im.error("NC1009", "MaxPool is supported over (H, W), with equal pads, no dilation, ceil_mode, auto_pad")
-    im.window(kernel, stride)
-    ref = im.features(x)
-    if len(im.shapes[ref]) != 3:
-        raise im.error("NC1008", f"batch and time must be the first axis of {list(x.layout.shape)}")
-    channels, *size = im.shapes[ref]
-    out = [(n + 2 * p - k) // st + 1 for n, p, k, st in zip(size, pads[:2], kernel, stride)]
-    y = im.emit(
-        s.MaxPool2d, node.name or node.output[0], (channels, *out), x=ref, kernel=kernel, stride=stride,
-        padding=pads[:2],
-    )  # fmt: skip
-    im.keep(node, im.fresh(y, im.pattern(x)))
 
 
 def _gemm(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -152,6 +131,6 @@ def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any])
 
 
 LAYER_RULES: dict[str, Rule] = {
-    "LIF": _lif, "MaxPool": _max_pool, "Gemm": _gemm, "MatMul": _matmul, "ReduceSum": _reduce, "ReduceMean": _reduce,
-    "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES,
+    "LIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "ReduceSum": _reduce, "ReduceMean": _reduce,
+    "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **POOL_RULES, **SLICE_RULES,
 }  # fmt: skip

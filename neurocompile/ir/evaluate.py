@@ -153,6 +153,13 @@ def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndar
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
 
 
+def _sum_pool(node: s.SumPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    (x,) = inputs
+    (ph, pw), (sh, sw) = node.padding, node.stride
+    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
+
+
 def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
     x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
@@ -173,6 +180,9 @@ _EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray
     s.IntegerLIF: _integer_lif,
     s.SoftIntegerLIF: _soft_integer_lif,
     s.MaxPool2d: _max_pool,
+    s.SumPool2d: _sum_pool,
+    s.Offset: lambda n, i, t, T: i[0] + t[0].astype(i[0].dtype),
+    s.Shift: lambda n, i, t, T: i[0] >> n.bits,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),
     s.Or: lambda n, i, t, T: (i[0] >= 1).astype(i[0].dtype),
