@@ -17,9 +17,11 @@ COMPILED = [
     "qkformer-tiny",
     "spike-driven-transformer-tiny",
     "meta-spikeformer-tiny",
+    "spiking-resformer-tiny",
     pytest.param("spikformer-tiny-imagenet", marks=pytest.mark.slow),
     pytest.param("qkformer-tiny-hst", marks=pytest.mark.slow),
     pytest.param("spike-driven-transformer-tiny-imagenet", marks=pytest.mark.slow),
+    pytest.param("spiking-resformer-tiny-imagenet", marks=pytest.mark.slow),
 ]
 
 
