@@ -10,6 +10,7 @@ from neurocompile.passes.fold_batch_norm import FoldBatchNorm
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.move_bias import MoveBias
 from neurocompile.passes.normalize_lif import NormalizeLIF
+from neurocompile.passes.reassociate import Reassociate
 from neurocompile.passes.recognize_or import RecognizeOr
 from neurocompile.passes.settle_batch_norm import SettleBatchNorm
 from neurocompile.passes.sink_time_mean import SinkTimeMean
@@ -18,7 +19,8 @@ from neurocompile.passes.slice_layers import SliceLayers
 __all__ = ["CANONICALIZE", "canonicalize"]
 
 CANONICALIZE: tuple[SpikingPass, ...] = (
-    SinkTimeMean(), FoldBatchNorm(), SliceLayers(), SettleBatchNorm(), ComposeConvolutions(), NormalizeLIF(), FoldScale(), MoveBias(), RecognizeOr(),
+    SinkTimeMean(), FoldBatchNorm(), SliceLayers(), SettleBatchNorm(), ComposeConvolutions(), NormalizeLIF(), FoldScale(),
+    Reassociate(), MoveBias(), RecognizeOr(),
 )  # fmt: skip
 
 
