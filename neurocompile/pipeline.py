@@ -25,6 +25,7 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import map_circuit
 from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.passes.compose_convolutions import ComposeConvolutions
 from neurocompile.passes.lower import lower
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
@@ -76,7 +77,8 @@ def import_model(
 def compile_model(
     model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
     calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, seed: int = 0, max_cores: int | None = None,
-    budget: str | None = None, per_sample_lif: bool = False, head: int | str | None = None, progress: bool = False,
+    budget: str | None = None, per_sample_lif: bool = False, head: int | str | None = None, convolutions: str = "auto",
+    progress: bool = False,
 ) -> Program:  # fmt: skip
     """Compile a model for a target.
 
@@ -93,6 +95,8 @@ def compile_model(
         budget: of spikes, ``epsilon=E`` or ``spikes=N`` (:mod:`neurocompile.theory.budget`): one more capacity of a core.
         per_sample_lif: a LIF whose leading axis is time and batch runs for each sample alone; otherwise it is refused.
         head: which output, if there are several: the name in a file, the number of the tensor a module returns.
+        convolutions: of convolutions without a neuron between them (RepConv): ``merge`` to one, keep each ``factor``, or
+            ``auto``, what takes fewer cores.
         progress: show stages on stderr, if it is a terminal.
 
     Raises:
@@ -109,7 +113,7 @@ def compile_model(
         samples = calibration if isinstance(calibration, np.ndarray) else None
         with exported(model, example_input, samples, T=T, per_sample_lif=per_sample_lif, head=head) as path:
             return compile_model(path, target=target, T=T, calibration=calibration, weight_bits=weight_bits, seed=seed,
-                                 max_cores=max_cores, budget=budget, progress=progress)  # fmt: skip
+                                 max_cores=max_cores, budget=budget, convolutions=convolutions, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
     with stages("import"):
@@ -119,7 +123,10 @@ def compile_model(
     with stages("check import"):
         agreement = _check_import(loaded, imported, stored, samples)
     with stages("canonicalize"):
-        canonical = canonicalize(imported.graph)
+        core = chip.capacity
+        canonical = canonicalize(
+            imported.graph, ComposeConvolutions(convolutions, core["neurons"], core["synaptic_memory_words"])
+        )
     with stages("calibrate"):
         statistics = _statistics(canonical, stored, samples, T)
     with stages("quantize"):
@@ -144,7 +151,9 @@ def compile_model(
         proof = make_proof(circuit, _PROOF_SAMPLES, seed)
     manifest = Manifest(
         schema=SCHEMA_VERSION, tool=version("neurocompile"), model=imported.graph.name, source_sha256=loaded.sha256,
-        exported_T=imported.graph.exported_T, options=Options(chip.name, T, weight_bits, seed, max_cores, request and request.text),
+        exported_T=imported.graph.exported_T, options=Options(
+            chip.name, T, weight_bits, seed, max_cores, request and request.text, per_sample_lif, head, convolutions,
+        ),
         import_agreement=agreement, rates=rates, rates_source=source, proof=proof, budget=planned,
     )  # fmt: skip
     return Program(quantized, circuit, mapping, chip, statistics, manifest, dict(stages.seconds))

@@ -21,6 +21,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_cores: int | None = None
     budget: str | None = None
     """Of spikes, as given to ``build --budget``."""
+    per_sample_lif: bool = False
+    head: int | str | None = None
+    convolutions: str = "auto"
+    """Of convolutions without a neuron between them: auto, merge or factor."""
 
 
 class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -41,6 +41,9 @@ def build(
     per_sample_lif: Annotated[
         bool, typer.Option("--per-sample-lif", help="Run a LIF over time and batch for each sample alone.")
     ] = False,
+    convolutions: Annotated[
+        str, typer.Option(metavar="auto|merge|factor", help="Of convolutions without a neuron between them (RepConv).")
+    ] = "auto",
     head: Annotated[str | None, typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0.")] = None,
     json_output: Json = False,
 ) -> Output:
@@ -61,7 +64,7 @@ def build(
     program = compile_model(
         source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, seed=seed, max_cores=max_cores,
         budget=budget, per_sample_lif=per_sample_lif, head=int(head) if head is not None and head.isdecimal() else head,
-        progress=True,
+        convolutions=convolutions, progress=True,
     )  # fmt: skip
     program.save(output)
     summary = program.summary()

@@ -27,6 +27,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, range_of, ranges, shapes
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
+from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.trunk import Trunk, find_trunks
 
 __all__ = ["Quantize", "exact_threshold"]
@@ -126,6 +127,7 @@ class _Quantizer:
         self.unit: dict[str, float] = {}  # float value of the integer 1
         self.shift: dict[str, np.ndarray] = {}  # float mean that rounding weights took away, broadcasts
         self.bound: dict[str, Range] = {}
+        self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunks = find_trunks(self.graph, self.integer, self.size)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
@@ -347,8 +349,13 @@ class _Quantizer:
         common, step = self.trunk_units[trunk.producers], 1 << (9 - self.options.weight_bits)
         weight = np.asarray(self.graph.tensors[node.weight], np.float64)
         levels = (1 << (self.options.weight_bits - 1)) - 1
-        scale = common * step / unit
-        exponent = max(ceil(np.log2(self.ideal_scale(node) / scale) - 1e-9), 0)
+        scale, ideal = common * step / unit, self.ideal_scale(node)
+        if self.integer[node.x] is None and scale > ideal and not isinstance(self.graph.node[node.x], s.Input):
+            bits = int(np.log2(scale / ideal))  # a real input gives up bits that the weights would lose
+            node = replace(node, x=self.coarser(node.x, max(self.bound[node.x].magnitude >> bits, _LEAST_LEVELS)))
+            unit = self.unit[node.x]
+            scale = common * step / unit
+        exponent = max(ceil(np.log2(ideal / scale) - 1e-9), 0)
         if exponent > 7:
             raise NeurocompileError("NC2002", f"layer '{node.name}' needs weight exponent {exponent} > 7 in its residual")
         scale *= 1 << exponent
@@ -374,13 +381,14 @@ class _Quantizer:
         step = 1 << (9 - self.options.weight_bits)
         for producer in trunk.producers:
             known = self.bound.get(producer.x) or self.integer[producer.x]
-            if known is None:
-                continue  # a layer behind this trunk: it takes the unit as it finds it
-            unit = self.unit.get(producer.x, 1.0)
             weight = np.abs(np.asarray(self.graph.tensors[producer.weight], np.float64)).reshape(-1)
             if not weight.any():
                 continue  # refused by name when its turn comes
             rows = weight.reshape(len(self.graph.tensors[producer.weight]), -1).sum(axis=1)
+            if known is None:  # a real value that is not quantized yet: it will take a unit that suits the trunk's
+                total += float(rows.max()) * self.magnitude[producer.x]
+                continue
+            unit = self.unit.get(producer.x, 1.0)
             ideals.append(unit * self.ideal_scale(producer) / step)
             total += float(rows.max()) * known.magnitude * unit
         if not ideals:

@@ -42,6 +42,18 @@ def calibrated(name: str, images: torch.Tensor) -> torch.nn.Module:
     return model.eval()
 
 
+@pytest.mark.parametrize("convolutions", ["merge", "factor"])
+def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path):
+    pytest.importorskip("lava")
+    images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(1)) / 255
+    path = tmp_path / "model.onnx"
+    neurocompile.export_onnx(calibrated("meta-spikeformer-tiny", images), images, path, calibration=images.numpy())
+    program = neurocompile.compile(path, calibration=images.numpy(), convolutions=convolutions)
+    report = program.parity(images[:2].numpy(), against=("emulator", "lava"), reference=path)
+    assert report.exact and report.reference is not None
+    assert np.mean([layer.agreement for layer in report.reference.layers]) > 0.75
+
+
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_family_compiles_and_is_exact_on_lava(name, tmp_path):
     pytest.importorskip("lava")
