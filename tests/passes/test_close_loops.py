@@ -163,7 +163,7 @@ def test_a_loop_that_fires_on_its_own_before_the_first_sample_is_closed_when_it_
 """
     circuit = c.CircuitGraph.parse(text, {"bias": np.array([21], np.int16)})
     ready = scheduled(circuit, 1, False)
-    x = np.array([[-3], [4], [0]], np.int32)
+    x = np.array([[4], [-3], [0]], np.int32)
     expected, found = Emulator().open(ready).run(x), emulate_cycles(ready, x)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
