@@ -10,7 +10,6 @@ from dataclasses import replace
 from neurocompile.ir.circuit import Conv2d, Dense, Projection
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
 from neurocompile.mapping.tile import Tile, whole
-from neurocompile.targets.schema import RESOURCES
 
 __all__ = ["does_not_fit_core", "exceeds_target", "needs_more_cores"]
 
@@ -64,11 +63,12 @@ def needs_more_cores(
     for name, tiles in parts.items():
         layer = counter.circuit.population[name].layer
         for _, usage in tiles:
-            share = max(getattr(usage, r) / max(capacity[r], 1) for r in (*RESOURCES, "total"))
+            share = max(getattr(usage, r) / max(capacity[r], 1) for r in capacity)
             by_layer[layer] = by_layer.get(layer, 0.0) + share
     largest = sorted(by_layer, key=lambda layer: -by_layer[layer])[:3]
     fewer = _with_fewer_bits(counter)
-    saved = fewer.shortages()["total"][0] / counter.shortages()["total"][0] if fewer is not None else 1.0
+    resource = "total" if "total" in capacity else "synaptic_memory_words"
+    saved = fewer.shortages()[resource][0] / counter.shortages()[resource][0] if fewer is not None else 1.0
     listed = ", ".join(f"'{layer}' ({by_layer[layer]:.1f} cores)" for layer in largest)
     return (
         f"model '{counter.circuit.name}' needs {cores:,} cores; {_available(counter, limit)}. "

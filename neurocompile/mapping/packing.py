@@ -14,7 +14,6 @@ import numpy as np
 from neurocompile.mapping.partition import Partition
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile
-from neurocompile.targets.schema import RESOURCES
 
 __all__ = ["pack"]
 
@@ -43,7 +42,6 @@ def pack(counter: CostCounter, parts: Partition, rates: Mapping[str, float]) -> 
         rates: population -> mean probability that a neuron sends in a step; 1 where absent.
     """
     target, cores = counter.target, list[_Open]()
-    capacity = [target.capacity[name] for name in RESOURCES]
     for name, tiles in parts.items():
         incoming = counter.circuit.incoming[name]
         for tile, usage in tiles:
@@ -51,9 +49,7 @@ def pack(counter: CostCounter, parts: Partition, rates: Mapping[str, float]) -> 
             best, best_shared = None, -1.0
             for core in cores:
                 after = core.with_tile(tile, usage)
-                if after.total > target.capacity["total"]:
-                    continue
-                if any(used > most for used, most in zip(after.values(), capacity, strict=True)):
+                if after.excess(target):
                     continue
                 shared = sum(
                     rate * int(np.count_nonzero(mask & core.known[src]))

@@ -6,7 +6,8 @@ import pytest
 
 from neurocompile.ir.circuit import LIF, HostInput
 from neurocompile.mapping.mapping import map_circuit
-from neurocompile.mapping.resources import CostCounter, Usage, convolution_row
+from neurocompile.mapping.cost import convolution_row
+from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, whole
 from neurocompile.mapping.traffic import axon_lists, home_cores
 from neurocompile.targets import load_target
@@ -76,7 +77,7 @@ def test_totals(layer: str, usage: Usage, percent: float) -> None:
 
 @pytest.mark.parametrize(("rows", "channels", "words", "bits"), CONVOLUTION)
 def test_convolution_rows(rows: int, channels: int, words: int, bits: list[int]) -> None:
-    assert [b for b in range(1, 9) if convolution_row(channels, b, LOIHI2) == words] == bits
+    assert [b for b in range(1, 9) if convolution_row(channels, b, LOIHI2.cost) == words] == bits
 
 
 def test_mnist_network_reproduces_its_three_rows(builder) -> None:
