@@ -25,6 +25,8 @@ LIST_LIMIT = 1 << 24
 
 Loop = tuple[int, int, int]
 """Size, source stride, destination stride; strides in neurons of the flattened arrays."""
+Axes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Source axes and destination axes that a component moves."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class _Component:
     sources: np.ndarray
     axes: tuple[int, ...]
     coordinates: np.ndarray
+    src_axes: tuple[int, ...] = ()
+    """Source axes that it moves; no other component moves them."""
     cache: dict[tuple[int, ...], Selection] = field(default_factory=dict)
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> Selection:
@@ -81,13 +85,13 @@ class Pattern:
         """(source axis, step along it) of each loop that moves the source; None if loops do not follow the axes."""
         self.fixed = None if self.empty else np.unravel_index(projection.dst_offset, dst_shape) if dst_shape else ()
         if src_axes is None or dst_axes is None:
-            groups, moved = [loops], [tuple(range(len(dst_shape)))]
+            groups, moved = [loops], [(tuple(range(len(src_shape))), tuple(range(len(dst_shape))))]
         else:
             groups, moved = _group(loops, src_axes, dst_axes)
         self.components = [
             _list(projection, group, axes, dst_shape, self.fixed) for group, axes in zip(groups, moved, strict=True)
         ]
-        self.still = sorted(set(range(len(dst_shape))) - {a for axes in moved for a in axes})
+        self.still = sorted(set(range(len(dst_shape))) - {a for _, axes in moved for a in axes})
         """Destination axes that no loop moves: a tile either holds ``fixed`` there or gets nothing."""
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> list[Selection] | None:
@@ -96,6 +100,25 @@ class Pattern:
             return None
         chosen = [component.select(start, stop) for component in self.components]
         return chosen if all(selection.sources.size for selection in chosen) else None
+
+    def reach(self, start: Sequence[int], stop: Sequence[int]) -> dict[tuple[int, ...], np.ndarray] | None:
+        """The sources of the box as a product: source axes -> flat indices over these axes (absent: every index).
+
+        None if nothing reaches the box.
+        """
+        chosen = self.select(start, stop)
+        if chosen is None:
+            return None
+        origin = np.unravel_index(self.src_offset, self.src_shape) if self.src_shape else ()
+        found = {(a,): np.array([origin[a]]) for a in range(len(self.src_shape))}
+        for component, selection in zip(self.components, chosen, strict=True):
+            if component.src_axes:
+                for a in component.src_axes:
+                    del found[a,]
+                place = np.unravel_index(self.src_offset + selection.sources, self.src_shape)
+                sizes = [self.src_shape[a] for a in component.src_axes]
+                found[component.src_axes] = np.unique(np.ravel_multi_index([place[a] for a in component.src_axes], sizes))
+        return found
 
     def fan_out(self, start: Sequence[int], stop: Sequence[int]) -> dict[int, int]:
         """Synapses of a source into the box -> number of sources with that many."""
@@ -164,8 +187,8 @@ def _axes(loops: list[Loop], side: int, shape: tuple[int, ...], offset: int) -> 
 
 def _group(
     loops: list[Loop], src_axes: list[tuple[int, int] | None], dst_axes: list[tuple[int, int] | None]
-) -> tuple[list[list[Loop]], list[tuple[int, ...]]]:
-    """Loops grouped by shared axes, and the destination axes that each group moves."""
+) -> tuple[list[list[Loop]], list[Axes]]:
+    """Loops grouped by shared axes, and the axes that each group moves."""
     groups: list[tuple[list[Loop], set[tuple[str, int]]]] = []
     for loop, src, dst in zip(loops, src_axes, dst_axes, strict=True):
         members = [loop]
@@ -174,13 +197,14 @@ def _group(
             groups.remove(other)
             members, axes = other[0] + members, axes | other[1]
         groups.append((members, axes))
-    return [g[0] for g in groups], [tuple(sorted(a for side, a in g[1] if side == "dst")) for g in groups]
+    sides = [[tuple(sorted(a for side, a in g[1] if side == which)) for which in ("src", "dst")] for g in groups]
+    return [g[0] for g in groups], [(src, dst) for src, dst in sides]
 
 
 def _list(
     projection: Strided,
     loops: list[Loop],
-    axes: tuple[int, ...],
+    moved: Axes,
     dst_shape: tuple[int, ...],
     fixed: Sequence[int] | None,
 ) -> _Component:
@@ -195,7 +219,8 @@ def _list(
         index = np.arange(size, dtype=np.int64)
         src = (src[:, None] + index * src_stride).ravel()
         dst = (dst[:, None] + index * dst_stride).ravel()
+    src_axes, axes = moved
     if not axes:
-        return _Component(src, (), np.zeros((0, src.size), dtype=np.int64))
+        return _Component(src, (), np.zeros((0, src.size), dtype=np.int64), src_axes)
     origin = sum(int(fixed[a]) * prod(dst_shape[a + 1 :]) for a in axes)
-    return _Component(src, axes, np.stack([np.unravel_index(origin + dst, dst_shape)[a] for a in axes]))
+    return _Component(src, axes, np.stack([np.unravel_index(origin + dst, dst_shape)[a] for a in axes]), src_axes)

@@ -142,6 +142,25 @@ class CostCounter:
         outputs = tuple(self._group_channels(projection, tile).values())
         return self.cost.convolution(Field(rows, columns, height * width, channels, outputs), bits)
 
+    def reach(self, projection: Projection, tile: Tile) -> dict[tuple[int, ...], np.ndarray] | None:
+        """The neurons whose messages reach the tile, as a product: source axes -> flat indices over them, sorted.
+
+        Axes that are absent are read whole; None if nothing reaches the tile.
+        """
+        if isinstance(projection, Strided):
+            return self.pattern(projection).reach(tile.start, tile.stop)
+        if not isinstance(projection, Conv2d):
+            return {}
+        (rows, _), (columns, _) = self._field(projection, tile)
+        if not rows.size or not columns.size:
+            return None
+        found = {(0,): rows, (1,): columns}
+        if projection.groups > 1:
+            per_group = self.circuit.population[projection.src].shape[2] // projection.groups
+            first = np.array([g * per_group for g in self._group_channels(projection, tile)])
+            found[2,] = (first[:, None] + np.arange(per_group)).ravel()
+        return found
+
     def sources(self, projection: Projection, tile: Tile) -> np.ndarray:
         """Boolean array of the source's shape: the neurons whose messages reach the tile (read-only)."""
         key = (projection.name, tile)
