@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from neurocompile.ir.circuit import Conv2d, Dense, Projection
+from neurocompile.ir.circuit import Conv2d, Dense, HostInput, Population, Projection
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
-from neurocompile.mapping.tile import Tile, whole
+from neurocompile.mapping.tile import Tile
 
-__all__ = ["does_not_fit_core", "exceeds_target", "needs_more_cores"]
+__all__ = ["does_not_fit_core", "exceeds_target", "lacks_graded", "needs_more_cores", "sends_too_much"]
 
 FEWER_BITS = 4
 
@@ -37,10 +37,43 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
     )
 
 
+def lacks_graded(counter: CostCounter) -> list[str]:
+    """NC3110: populations whose graded values other cores would need, on a target without graded messages.
+
+    Values that the host alone reads are a neuron's state, no message; a constant is a spike in every step.
+    """
+    target, circuit, lines = counter.target, counter.circuit, []
+    if target.graded:
+        return lines
+    for population in circuit.populations:
+        if population.spiking or not counter.outgoing[population.name]:
+            continue
+        if isinstance(population, HostInput):
+            graded = not 0 <= population.low <= population.high <= 1
+            what = f"is injected as values {population.low}..{population.high}"
+        else:
+            graded, what = bool(circuit.incoming[population.name]), "sends graded values"
+        if graded:
+            lines.append(
+                f"layer '{population.layer}' (population '{population.name}') {what} of up to 24 bits; {target.name} sends "
+                f"{target.synapse.payload_bits.value} bit a message. Take a target with graded messages (--target loihi2), or "
+                "use a model whose layers exchange spikes alone."
+            )
+    return lines
+
+
+def sends_too_much(counter: CostCounter, population: Population, rate: float, spikes: float) -> str:
+    """NC3111: a neuron's rate against the budget of a core."""
+    return (
+        f"layer '{population.layer}' (population '{population.name}') sends {rate:.4g} expected messages a step from one neuron, "
+        f"a core of {counter.target.name} may send {spikes:.4g}. Allow more spikes a core (--budget), or train for a lower rate."
+    )
+
+
 def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
     """NC3101 before anything is cut: a line for each resource of which all cores together have too little."""
     target, short, lines = counter.target, counter.shortages(), []
-    sizes = {p.name: counter.usage(whole(p)) for p in counter.on_chip}
+    sizes = counter.uncut
     fewer = _with_fewer_bits(counter)
     narrow = fewer.shortages() if fewer is not None else short
     for resource, (need, cores) in short.items():

@@ -19,16 +19,16 @@ from neurocompile.mapping.seeds import mtkahypar_blocks, repair
 from neurocompile.mapping.tile_graph import HOST, TileGraph
 from neurocompile.targets.schema import RESOURCES
 
-__all__ = ["Packed", "hypergraph", "improve", "pack"]
+__all__ = ["Packed", "hypergraph", "improve", "in_order", "pack"]
 
 _ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
 _OPEN = 512
 """Cores opened last that a tile without shared messages may join."""
 _KNOWN = 64
 """Cores of a net that are looked at."""
-STEPS = 200
+STEPS = 1_000
 """Moves tried for each tile, within the limits below."""
-MOST_STEPS, FEWEST_STEPS = 6_000_000, 200_000
+MOST_STEPS = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def pack(graph: Hypergraph) -> np.ndarray:
 def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
     """The best of the refined seed and of the refined partitioner's assignment."""
     cores = int(start.max(initial=-1)) + 1
-    steps = min(MOST_STEPS, max(FEWEST_STEPS, STEPS * graph.vertices))
+    steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
     refined = refine(graph, start, cores, steps=steps, hot=2.0, cold=0.02, seed=seed)
     found.append(Packed(refined, cores, "packed, annealed", km1(graph, refined)))
@@ -131,4 +131,14 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
     if repaired is not None:
         refined = refine(graph, repaired, cores, steps=steps, hot=0.6, cold=0.02, seed=seed)
         found.append(Packed(refined, cores, "mt-KaHyPar, repaired, annealed", km1(graph, refined)))
-    return min(found, key=lambda p: p.cost)
+    best = min(found, key=lambda p: p.cost)
+    core_of = in_order(best.core_of)
+    return Packed(core_of, int(core_of.max(initial=-1)) + 1, best.method, best.cost)
+
+
+def in_order(core_of: np.ndarray) -> np.ndarray:
+    """The same cores, numbered by their first vertex; numbers of cores that were emptied are not used."""
+    used, first, inverse = np.unique(core_of, return_index=True, return_inverse=True)
+    number = np.empty(len(used), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(used))
+    return number[inverse.ravel()]

@@ -12,12 +12,10 @@ the same input gives the same bytes on any machine and any number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-__all__ = ["Hypergraph", "km1", "refine"]
+__all__ = ["Hypergraph", "exponential_table", "km1", "refine"]
 
 SCALE = 1 << 20
 """Net weights are whole numbers up to this."""
@@ -94,20 +92,14 @@ def refine(
     order = np.argsort(pins, kind="stable")
     vertex_offsets = np.searchsorted(pins[order], np.arange(graph.vertices + 1))
     scale = float(weight.mean())
-    return _kernels()["anneal"](
+    from neurocompile.mapping.refine_kernels import anneal  # numba takes a second to import
+
+    return anneal(
         offsets, pins, weight, vertex_offsets, net[order], block, blocks, graph.takes, graph.limit,
-        graph.group.astype(np.int64), graph.groups, steps, hot * scale, cold * scale, np.uint64(seed), _exponential(),
+        graph.group.astype(np.int64), graph.groups, steps, hot * scale, cold * scale, np.uint64(seed), exponential_table(),
     )  # fmt: skip
 
 
-def _exponential() -> np.ndarray:
+def exponential_table() -> np.ndarray:
     """Quantiles of -log(u), u uniform: 4,096 values, rounded so that they are the same on every machine."""
     return np.round(-np.log((np.arange(4096) + 0.5) / 4096), 6)
-
-
-@lru_cache(maxsize=1)
-def _kernels() -> dict[str, Any]:
-    """Compiled on first use: numba takes a second to import."""
-    from neurocompile.mapping.refine_kernels import anneal
-
-    return {"anneal": anneal}

@@ -17,6 +17,7 @@ Everything follows from ranges and strides; no synapse is listed.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -114,14 +115,19 @@ class CostCounter:
             axon_map += prod(tile.shape[:-1]) if tile.population in self.positional else 0
         return Usage(sum(a for a, _ in parts), 1, tile.size + extra, sum(w for _, w in parts), axon_map)
 
+    @cached_property
+    def uncut(self) -> dict[str, Usage]:
+        """What each population on the chip takes as one tile, without ``axon_memory``."""
+        return {population.name: self.usage(whole(population)) for population in self.on_chip}
+
     def shortages(self) -> dict[str, tuple[int, int]]:
         """Resource -> (need of all populations together, cores needed for that): lower bounds, nothing is cut yet.
 
         Cutting a population only adds to each resource, so what the uncut populations need together is a lower bound.
         """
         need = Usage()
-        for population in self.on_chip:
-            need += self.usage(whole(population))
+        for usage in self.uncut.values():
+            need += usage
         found = {}
         for name, limit in self.target.capacity.items():
             used = getattr(need, name)
