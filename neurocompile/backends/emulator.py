@@ -1,7 +1,8 @@
 """The emulator: neurocompile's own bit-exact integer execution of a circuit on the CPU.
 
 Two executions of one semantics. :class:`Emulator` is depth-free: population after population in topological order, all
-samples and steps of a chunk at once, delays ignored, because ``schedule`` balances them. :func:`emulate_cycles` is
+samples and steps of a chunk at once, delays ignored, because ``schedule`` balances them; only populations that recurrent
+projections tie together go step by step, all samples at once. :func:`emulate_cycles` is
 cycle-accurate: global steps, real delays, samples streaming every ``period`` steps. That both agree is a law the tests
 check.
 """
@@ -46,12 +47,13 @@ class EmulatorExecutor:
 
     def __init__(self, circuit: CircuitGraph) -> None:
         self.circuit = circuit
-        self._order = list(circuit.topological())
+        self._groups = circuit.groups
+        self._order = [p for group in self._groups for p in group]
         self._bias = {p.name: lif_bias(circuit, p) for p in self._order if isinstance(p, LIF)}
         self._last_use: dict[str, int] = {}
-        for i, p in enumerate(self._order):
-            for projection in circuit.incoming[p.name]:
-                self._last_use[projection.src] = i
+        for i, group in enumerate(self._groups):
+            for p in group:
+                self._last_use.update((q.src, i) for q in circuit.incoming[p.name])
 
     def __enter__(self) -> EmulatorExecutor:
         return self
@@ -80,21 +82,34 @@ class EmulatorExecutor:
         samples, steps = len(x), self.circuit.steps
         alive: dict[str, np.ndarray] = {}  # (samples, steps or 1, neurons): 1 where constant in time
         found: Trace = {}
-        for i, p in enumerate(self._order):
-            values = self._population(p, x, alive, samples)
-            if p.name in wanted:
-                full = np.broadcast_to(values, (samples, steps, p.size))
-                found[p.name] = full.reshape(samples, steps, *p.shape)
-            alive[p.name] = values
+        for i, group in enumerate(self._groups):
+            loops = any(q.recurrent for q in self.circuit.incoming[group[0].name]) or len(group) > 1
+            made = self._loop(group, alive, samples) if loops else [self._population(group[0], x, alive, samples)]
+            for p, values in zip(group, made):
+                if p.name in wanted:
+                    full = np.broadcast_to(values, (samples, steps, p.size))
+                    found[p.name] = full.reshape(samples, steps, *p.shape)
+                alive[p.name] = values
             for name in [n for n in alive if self._last_use.get(n, -1) <= i]:
                 del alive[name]
         return found
 
     def _population(self, p: Population, x: np.ndarray, alive: dict[str, np.ndarray], samples: int) -> np.ndarray:
         if isinstance(p, HostInput):
-            return np.ascontiguousarray(x, np.int32).reshape(samples, 1, p.size)
+            return np.ascontiguousarray(x, np.int32).reshape(samples, self.circuit.steps if p.stepwise else 1, p.size)
         steps = self.circuit.steps
-        incoming = self.circuit.incoming[p.name]
+        a = self._forward(p, alive, samples)
+        if isinstance(p, LIF):
+            out = np.empty((samples, steps, p.size), np.uint8)
+            u, v = np.zeros((samples, p.size), np.int32), np.zeros((samples, p.size), np.int32)
+            lif(a, self._bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
+            return out
+        return np.maximum(a, 0, out=a) if isinstance(p, GradedRelu) else a
+
+    def _forward(self, p: Population, alive: dict[str, np.ndarray], samples: int) -> np.ndarray:
+        """What all but recurrent projections deliver: int32 (samples, steps or 1, neurons), 1 where constant in time."""
+        steps = self.circuit.steps
+        incoming = [q for q in self.circuit.incoming[p.name] if not q.recurrent]
         constant = all(alive[q.src].shape[1] == 1 for q in incoming)
         a = np.zeros((samples, 1 if constant else steps, p.size), np.int32)
         for q in incoming:
@@ -107,12 +122,26 @@ class EmulatorExecutor:
                 part = np.zeros((samples, p.size), np.int32)
                 project(q, weight, source.reshape(samples, -1), shape, part)
                 a += part[:, None]
-        if isinstance(p, LIF):
-            out = np.empty((samples, steps, p.size), np.uint8)
-            u, v = np.zeros((samples, p.size), np.int32), np.zeros((samples, p.size), np.int32)
-            lif(a, self._bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
-            return out
-        return np.maximum(a, 0, out=a) if isinstance(p, GradedRelu) else a
+        return a
+
+    def _loop(self, group: tuple[Population, ...], alive: dict[str, np.ndarray], samples: int) -> list[np.ndarray]:
+        """Populations that recurrent projections tie together: step by step, all of them and all samples at once."""
+        steps, circuit = self.circuit.steps, self.circuit
+        forward = [self._forward(p, alive, samples) for p in group]
+        out = [np.empty((samples, steps, p.size), np.uint8 if p.spiking else np.int32) for p in group]
+        last = {p.name: np.zeros((samples, p.size), np.int32) for p in group}
+        state = {p.name: np.zeros((2, samples, p.size), np.int32) for p in group if isinstance(p, LIF)}
+        loops = [[(q, circuit.weight(q)) for q in circuit.incoming[p.name] if q.recurrent] for p in group]
+        for t in range(steps):
+            now = {}
+            for p, a, projections, trace in zip(group, forward, loops, out):
+                total = a[:, min(t, a.shape[1] - 1)].copy()
+                for q, weight in projections:
+                    project(q, weight, last[q.src], circuit.population[q.src].shape, total)
+                now[p.name] = _step(p, total, state, self._bias, first=False)
+                trace[:, t] = now[p.name]
+            last = now
+        return out
 
 
 def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
@@ -120,7 +149,7 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
 
     Args:
         circuit: scheduled (depths, delays >= 1, period).
-        x: int32 (samples, *input shape).
+        x: int32 (samples, *input shape), or (samples, steps, *input shape) for a stepwise input.
 
     Returns every population's output aligned by depth, as :class:`Emulator` does.
     """
@@ -137,13 +166,14 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
             sample, step = divmod(now - p.depth, period)
             if isinstance(p, HostInput):
                 active = 0 <= sample < len(x) and step < steps
-                out = x[sample].reshape(-1).astype(np.int32) if active else np.zeros(p.size, np.int32)
+                value = (x[sample, step] if p.stepwise else x[sample]) if active else np.zeros(p.size)
+                out = value.reshape(-1).astype(np.int32)
             else:
                 a = np.zeros((1, p.size), np.int32)
                 for q in circuit.incoming[p.name]:
                     source = history[q.src][(now - q.delay) % reach][None]
                     project(q, circuit.weight(q), source, circuit.population[q.src].shape, a)
-                out = _step(p, a, state, bias, step == 0)
+                out = _step(p, a, state, bias, step == 0)[0]
             history[p.name][now % reach] = out
             if 0 <= sample < len(x) and step < steps:
                 trace[p.name][sample, step] = out
@@ -153,12 +183,13 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
 def _step(
     p: Population, a: np.ndarray, state: dict[str, np.ndarray], bias: dict[str, np.ndarray], first: bool
 ) -> np.ndarray:
-    """One global step of one population from its summed input (1, neurons); ``first`` step of a sample."""
+    """One step of one population, int32 (rows, neurons), from its summed input; before the ``first`` step of a sample
+    the state is reset."""
     if not isinstance(p, LIF):
-        return (np.maximum(a, 0) if isinstance(p, GradedRelu) else a)[0]
+        return np.maximum(a, 0) if isinstance(p, GradedRelu) else a
     u, v = state[p.name]
     if p.reset and first:
         u[:], v[:] = 0, 0
-    out = np.empty((1, 1, p.size), np.uint8)
+    out = np.empty((len(a), 1, p.size), np.uint8)
     lif(a[:, None], bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
-    return out[0, 0]
+    return out[:, 0].astype(np.int32)

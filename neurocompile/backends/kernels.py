@@ -123,5 +123,8 @@ def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
         (len(a), *(p.sizes[k] for k in kept)),
         (a.strides[0], *(p.dst_strides[k] * a.itemsize for k in kept)),
     )
+    if p.weight_exp < 0:
+        dst += np.multiply(values, np.int32(p.weight), dtype=np.int32) >> -p.weight_exp
+        return
     weight = np.int32(p.weight << p.weight_exp)
     dst += values if weight == 1 else np.multiply(values, weight, dtype=np.int32)

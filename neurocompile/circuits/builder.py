@@ -16,7 +16,7 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir.layout import Atom, Layout
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
-__all__ = ["Builder", "Drive", "Signal", "channels_last", "compact", "loops", "strided"]
+__all__ = ["Builder", "Drive", "Signal", "channels_last", "compact", "loops", "strided", "terms"]
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,16 @@ class Builder:
             views=tuple(self.views),
         )  # fmt: skip
         return graph.replace(populations=tuple(graph.topological()))
+
+
+def terms(value: int) -> list[int]:
+    """Weights that one synapse each can hold (8 bits and an exponent of up to 7) and whose sum is ``value`` >= 0."""
+    found = []
+    while value:
+        exponent = min(max(value.bit_length() - 8, 0), 7)
+        found.append(min(value >> exponent, 255) << exponent)
+        value -= found[-1]
+    return found
 
 
 def strided(

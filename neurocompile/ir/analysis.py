@@ -111,7 +111,7 @@ def range_of(
     size: Mapping[str, tuple[int, ...]], quantized: bool,
 ) -> Range | None:  # fmt: skip
     """Bounds of one value from those of its inputs; ``size`` has the inputs' shapes. See :func:`ranges`."""
-    if isinstance(node, (s.LIF, s.IntegerLIF, s.Or)):
+    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)):
         return Range(0, 1)
     if isinstance(node, s.Input):
         return Range(node.low, node.high) if quantized else None

@@ -6,7 +6,8 @@ that of the weights whatever the number of neurons. Arrays of a population are C
 maps are channels-last ``(H, W, C)``, so a tile is a range of tokens times a range of channels.
 
 Time: a projection takes ``delay`` >= 1 steps. What a population with depth D emits at global step D + k*period + t
-belongs to step t of sample k.
+belongs to step t of sample k. A *recurrent* projection joins populations of one depth: what its source emits in step t - 1
+of a sample arrives in step t, and nothing arrives in step 0 (``schedule`` sees to that on the chip).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
 __all__ = [
     "LIF", "CircuitGraph", "Conv2d", "Dense", "GradedRelay", "GradedRelu", "HostInput", "Population", "Projection",
-    "Readout", "Strided", "View", "synapse_count",
+    "Readout", "Strided", "View", "is_constant", "synapse_count",
 ]  # fmt: skip
 
 
@@ -40,6 +41,9 @@ class Population:
     """Layer of the user's model that this population computes, or helps to compute (then ``name != layer``)."""
     depth: int = -1
     """Steps between the host's input and this population; -1 before ``schedule``."""
+    largest: int = 0
+    """Largest sum of inputs (of a LIF: largest membrane, in units of the input) in any step of a sample, where whoever
+    built the circuit knows better than interval arithmetic; 0 for unknown. Only loops need it."""
 
     @property
     def size(self) -> int:
@@ -54,13 +58,15 @@ class Population:
 
 @dataclass(frozen=True, kw_only=True)
 class HostInput(Population):
-    """Values that the host injects: ``x_int = clip(rint(x / scale), low, high)``, the same in every step of a sample."""
+    """Values that the host injects: ``x_int = clip(rint(x / scale), low, high)``, the same in every step of a sample;
+    with ``stepwise``, those of each step: samples are then arrays (steps, *shape)."""
 
     low: int
     high: int
     scale: float = 1.0
     source_axes: tuple[int, ...] = ()
     """Transposition from the model's input (without batch) to ``shape``; empty for none."""
+    stepwise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +78,14 @@ class LIF(Population):
         s = v > vth * 2^6;   v = 0 where s
 
     ``wrap24(u)`` is u - 2^24 where u > 2^23 and u + 2^24 where u <= -2^23: the compiler proves that it never happens.
-    ``du = 4095`` makes the current instantaneous. With ``reset``, u and v start each sample at 0.
+    ``du = 4095`` makes the current instantaneous, ``dv = 4096`` the voltage (Lava's documentation ends at 4095; its models
+    and public code for the chip take 4096). With ``reset``, u and v start each sample at 0.
     """
 
     vth: int
     """Threshold mantissa, 0..131071, in units of the input ``a``."""
     dv: int = 0
-    """Voltage decay, 0..4095 (4096ths lost a step)."""
+    """Voltage decay, 0..4096 (4096ths lost a step)."""
     du: int = 4095
     """Current decay, 0..4095."""
     bias: TensorRef | None = None
@@ -116,7 +123,9 @@ class Projection:
     weight_bits: int = 8
     """Bits a synapse stores (1..8, sign included in mixed mode); mixed weights are multiples of 2^(9 - weight_bits)."""
     weight_exp: int = 0
-    """0..7."""
+    """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's input, one to one."""
+    recurrent: bool = False
+    """Source and destination have one depth; what the source emitted in the step before arrives, 0 in step 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +167,16 @@ class Strided(Projection):
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias int64, one a neuron."""
+    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias int64, one a neuron.
+
+    ``per_step``: the model gives ``scale * (a_t + bias)`` at every step, and the mean is taken for predictions only.
+    """
 
     name: str
     src: Ref
     scale: float
     bias: TensorRef | None = None
+    per_step: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,24 +243,47 @@ class CircuitGraph:
         """The largest depth of any population, in steps."""
         return max(p.depth for p in self.populations)
 
-    def topological(self) -> Iterator[Population]:
-        """Populations such that sources come before destinations; a cycle raises ValueError."""
-        waiting = {p.name: len(self.incoming[p.name]) for p in self.populations}
-        outgoing: dict[str, list[str]] = {p.name: [] for p in self.populations}
+    @cached_property
+    def groups(self) -> tuple[tuple[Population, ...], ...]:
+        """Populations that recurrent projections tie together, in topological order of all other projections.
+
+        A population without recurrent projections is a group of its own. A cycle of other projections raises ValueError.
+        """
+        root = {p.name: p.name for p in self.populations}
+
+        def find(name: str) -> str:
+            while root[name] != name:
+                root[name] = root[root[name]]
+                name = root[name]
+            return name
+
         for projection in self.projections:
-            outgoing[projection.src].append(projection.dst)
-        ready = [p.name for p in reversed(self.populations) if not waiting[p.name]]
-        count = 0
+            if projection.recurrent:
+                root[find(projection.src)] = find(projection.dst)
+        members: dict[str, list[Population]] = {}
+        for p in self.populations:
+            members.setdefault(find(p.name), []).append(p)
+        waiting = dict.fromkeys(members, 0)
+        outgoing: dict[str, list[str]] = {name: [] for name in members}
+        for projection in self.projections:
+            if not projection.recurrent:
+                waiting[find(projection.dst)] += 1
+                outgoing[find(projection.src)].append(find(projection.dst))
+        ready = [name for name in reversed(members) if not waiting[name]]
+        order = []
         while ready:
-            name = ready.pop()
-            count += 1
-            yield self.population[name]
-            for dst in reversed(outgoing[name]):
+            order.append(ready.pop())
+            for dst in reversed(outgoing[order[-1]]):
                 waiting[dst] -= 1
                 if not waiting[dst]:
                     ready.append(dst)
-        if count != len(self.populations):
+        if len(order) != len(members):
             raise ValueError(f"circuit '{self.name}' has a cycle")
+        return tuple(tuple(members[name]) for name in order)
+
+    def topological(self) -> Iterator[Population]:
+        """Populations such that sources come before destinations, recurrent projections aside; a cycle raises ValueError."""
+        return (p for group in self.groups for p in group)
 
     def text(self) -> str:
         """The text form (tensors by dtype and shape only)."""
@@ -266,6 +302,15 @@ class CircuitGraph:
     def replace(self, **changes: object) -> CircuitGraph:
         """A copy with fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def is_constant(graph: CircuitGraph, population: Population) -> bool:
+    """True if the population emits the same in every step and sample: without a membrane that counts, and without input or
+    a relay of such populations."""
+    if isinstance(population, (GradedRelay, GradedRelu)):
+        sources = [graph.population[q.src] for q in graph.incoming[population.name]]
+        return all(isinstance(p, LIF) and is_constant(graph, p) for p in sources)
+    return isinstance(population, LIF) and not population.reset and not graph.incoming[population.name]
 
 
 def synapse_count(graph: CircuitGraph, projection: Projection) -> int:

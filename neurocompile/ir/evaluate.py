@@ -23,8 +23,9 @@ def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
+    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None,
+    alter: Callable[[s.Node, list[np.ndarray], np.ndarray], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Run all samples for ``steps`` steps.
 
     Args:
@@ -32,6 +33,7 @@ def evaluate(
         x: (samples, *input shape); float for float graphs, encoded int32 for quantized ones.
         steps: T >= 1.
         record: names of the values to return; all if None.
+        alter: (node, its inputs, its value) -> what takes the value's place, for experiments that disturb a layer.
 
     Returns:
         name -> (samples, steps, *shape); (samples, *shape) for TimeMean and Output. Values that do not change over the
@@ -48,6 +50,7 @@ def evaluate(
         else:
             tensors = [graph.tensors[t] for t in node.tensors]
             value = _EVALUATORS[type(node)](node, inputs, tensors, steps)
+        value = value if alter is None else alter(node, inputs, value)
         values[node.name] = value
         if record is None or node.name in record:
             timeless = isinstance(node, (s.TimeMean, s.Output))
@@ -125,6 +128,23 @@ def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.
     return out
 
 
+def _soft_integer_lif(
+    node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    (x,) = inputs
+    bias = tensors[0].astype(np.int64) if tensors else np.int64(0)
+    out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
+    h = np.zeros((len(x), *x.shape[2:]), np.int64)
+    spikes = np.zeros_like(h)
+    for t in range(steps):
+        decayed = np.sign(h) * ((np.abs(h) * (4096 - node.decay)) >> 12)
+        current = (node.gain * x[:, min(t, x.shape[1] - 1)] + bias) >> node.shift
+        h = decayed + ((current - node.reset * spikes) << 6)
+        spikes = (h >= node.threshold << 6).astype(np.int64)
+        out[:, t] = spikes
+    return out
+
+
 def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
     (x,) = inputs
     (ph, pw), (sh, sw) = node.padding, node.stride
@@ -134,7 +154,7 @@ def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndar
 
 
 def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
-    (x,) = inputs
+    x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
     return biased if node.unit == 1.0 else biased * node.unit
 
@@ -151,6 +171,7 @@ _EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray
     s.BatchNorm: _batch_norm,
     s.LIF: _lif,
     s.IntegerLIF: _integer_lif,
+    s.SoftIntegerLIF: _soft_integer_lif,
     s.MaxPool2d: _max_pool,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),

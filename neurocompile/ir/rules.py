@@ -45,9 +45,9 @@ SPIKING_RULES: tuple[Rule, ...] = (
     ),
     Rule("BatchNorm is folded", (s.BatchNorm,), lambda g, n: "a BatchNorm is left", ("canonical", "quantized")),
     Rule(
-        "LIF is in normal form: input not divided by tau, resting at 0, hard reset",
+        "LIF is in normal form: input not divided by tau, resting at 0",
         (s.LIF,),
-        lambda g, n: _unless(not n.decay_input and n.v_reset == 0 and not n.soft_reset, "not in normal form"),
+        lambda g, n: _unless(not n.decay_input and n.v_reset == 0, "not in normal form"),
         ("canonical",),
     ),
     Rule(
@@ -96,6 +96,15 @@ SPIKING_RULES: tuple[Rule, ...] = (
                              f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}"),
         ("quantized",),
     ),
+    Rule(
+        "integer soft-reset LIF parameters fit their fields",
+        (s.SoftIntegerLIF,),
+        lambda g, n: _unless(
+            1 <= n.threshold <= 131071 and 0 <= n.decay <= 4095 and n.gain >= 1 and 0 <= n.reset <= n.threshold and 0 <= n.shift <= 7
+            and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),
+            f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}"),
+        ("quantized",),
+    ),
 )  # fmt: skip
 
 _ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 254)}
@@ -111,6 +120,11 @@ def _weight_range(g: c.CircuitGraph, p: c.Projection) -> str | None:
         return f"{p.sign} weights {values.min()}..{values.max()} leave {low}..{high}"
     step = 1 << (8 - p.weight_bits + (p.sign == "mixed"))
     return _unless(not (values % step).any(), f"{p.sign} {p.weight_bits}-bit weights are not multiples of {step}")
+
+
+def _single_product(g: c.CircuitGraph, p: c.Projection) -> bool:
+    alone = g.incoming[p.dst] == (p,) and not p.recurrent
+    return alone and isinstance(p, c.Strided) and all(stride for n, stride in zip(p.sizes, p.dst_strides) if n > 1)
 
 
 def _strided_bounds(g: c.CircuitGraph, p: c.Strided) -> str | None:
@@ -148,16 +162,17 @@ def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
     src, dst = g.population[p.src], g.population[p.dst]
     if p.delay < 1 or src.depth < 0 or dst.depth < 0:
         return "is not scheduled"
-    constant = not isinstance(src, c.HostInput) and not g.incoming[src.name]
-    return _unless(constant or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
+    if p.recurrent:
+        return _unless(p.delay == 1 and dst.depth == src.depth, f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}")
+    return _unless(c.is_constant(g, src) or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
 
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
     Rule(
-        "thresholds have 17 bits, decays 12, bias mantissas -4096..4095 with exponent 0..7",
+        "thresholds have 17 bits, decays 12 (or all of the voltage), bias mantissas -4096..4095 with exponent 0..7",
         (c.LIF,),
         lambda g, p: _unless(
-            0 <= p.vth <= 131071 and 0 <= p.dv <= 4095 and 0 <= p.du <= 4095 and 0 <= p.bias_exp <= 7
+            0 <= p.vth <= 131071 and 0 <= p.dv <= 4096 and 0 <= p.du <= 4095 and 0 <= p.bias_exp <= 7
             and (p.bias is None or np.abs(g.tensors[p.bias] + 0.5).max() <= 4095.5),
             f"vth {p.vth}, dv {p.dv}, du {p.du}, bias_exp {p.bias_exp}",
         ),
@@ -168,9 +183,10 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         _weight_range,
     ),
     Rule(
-        "weight exponents are 0..7: no shift ever rounds",
+        "weight exponents are 0..7: no shift rounds, except that of a single product (-7.., one to one, nothing else arrives)",
         (c.Projection,),
-        lambda g, p: _unless(0 <= p.weight_exp <= 7, f"weight_exp {p.weight_exp}"),
+        lambda g, p: _unless(0 <= p.weight_exp <= 7 or (-7 <= p.weight_exp < 0 and _single_product(g, p)),
+                             f"weight_exp {p.weight_exp}"),
     ),
     Rule("strided patterns stay inside and reach each destination once a step of its loops", (c.Strided,), _strided_bounds),
     Rule("convolutions join (H, W, C) populations of matching sizes", (c.Conv2d,), _conv_shape),
@@ -181,7 +197,15 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
                              f"weight {g.weight(p).shape}"),
     ),
     Rule("a readout is a graded population", (c.Readout,), lambda g, r: _unless(not g.population[r.src].spiking, "reads spikes")),
-    Rule("paths are balanced: delay = difference of depths", (c.Projection,), _balanced, ("scheduled",)),
+    Rule(
+        "recurrent projections join neurons, not the host or constants",
+        (c.Projection,),
+        lambda g, p: _unless(
+            not p.recurrent or not (isinstance(g.population[p.src], c.HostInput) or c.is_constant(g, g.population[p.src])),
+            f"recurrent from %{p.src}",
+        ),
+    ),
+    Rule("paths are balanced: delay = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
     Rule(
         "a graded connection has delay 1 (delayed graded messages are untested upstream)",
         (c.Projection,),

@@ -22,7 +22,7 @@ from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
 __all__ = [
     "LIF", "Add", "BatchNorm", "Conv2d", "Input", "IntegerLIF", "Linear", "MatMul", "MaxPool2d", "Mul", "Node", "Or",
-    "Output", "Rearrange", "Scale", "SpikingGraph", "Sum", "TimeMean",
+    "Output", "Rearrange", "Scale", "SoftIntegerLIF", "SpikingGraph", "Sum", "TimeMean",
 ]  # fmt: skip
 
 
@@ -133,6 +133,28 @@ class IntegerLIF(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoftIntegerLIF(Node):
+    """The quantized LIF with soft reset, in units of 2^-6 of the input; ``reset`` is (1 - decay/4096) threshold, rounded::
+
+        h = trunc0(h * (4096 - decay) / 4096) + 2^6 (floor((gain * x + bias) / 2^shift) - reset * s)
+        s = h >= threshold * 2^6
+
+    with h and s of the step before on the right.
+    """
+
+    x: Ref
+    threshold: int
+    reset: int
+    decay: int
+    """0..4095; 0 for integrate and fire."""
+    gain: int = 1
+    bias: TensorRef | None = None
+    """int32, in units of ``gain * x``."""
+    shift: int = 0
+    """0..7."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Or(Node):
     """``s = x >= 1`` on integers >= 0: a LIF that any input makes fire, and that therefore keeps no state."""
 
@@ -215,16 +237,20 @@ class TimeMean(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Node):
-    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean."""
+    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean.
+
+    ``per_step``: the model gives one set of logits a step. Their mean over time is the value of this node all the same.
+    """
 
     x: Ref
     unit: float = 1.0
     bias: TensorRef | None = None
+    per_step: bool = False
 
 
 KINDS = {
     c.__name__: c
-    for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, Or, Add, Mul, MatMul, Scale, Sum, MaxPool2d, Rearrange,
+    for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, SoftIntegerLIF, Or, Add, Mul, MatMul, Scale, Sum, MaxPool2d, Rearrange,
               TimeMean, Output)
 }  # fmt: skip
 
@@ -268,7 +294,7 @@ class SpikingGraph:
     @property
     def spiking_layers(self) -> tuple[Node, ...]:
         """The nodes whose output is spikes: the layers that parity compares."""
-        return tuple(n for n in self.nodes if isinstance(n, (LIF, IntegerLIF, Or)))
+        return tuple(n for n in self.nodes if isinstance(n, (LIF, IntegerLIF, SoftIntegerLIF, Or)))
 
     def text(self) -> str:
         """The text form (tensors by dtype and shape only)."""

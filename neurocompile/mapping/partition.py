@@ -103,6 +103,8 @@ class _Cutter:
     ) -> None:  # fmt: skip
         self.counter, self.population, self.rates, self.style, self.homes = counter, population, rates, style, homes
         self.align = _alignment(counter, population)
+        # consumers in a loop are cut later than their source, or with it: one tile a neuron if they are one to one
+        self.loops = sum(q.recurrent for q in counter.outgoing[population.name])
         self.fineness = style.fineness
         self._judged: dict[tuple[int, ...], _Cut | None] = {}
 
@@ -114,7 +116,7 @@ class _Cutter:
         for which, used in (("neuron", self.counter.neuronal), ("position", self.counter.positional)):
             if name in used and (self.counter.outgoing[name] or name in self.counter.to_host):
                 atoms = atoms_of(self.counter, name, self.homes, which)
-                fan = atoms.fan + (which == "neuron" and name in self.counter.to_host)
+                fan = atoms.fan + (self.loops + (name in self.counter.to_host) if which == "neuron" else 0)
                 found.append((np.where(fan >= least, fan, 0), atoms, which == "position"))
         return found
 

@@ -14,6 +14,7 @@ import numpy as np
 from neurocompile.circuits.builder import Builder, Drive, Signal, channels_last, compact, loops, strided
 from neurocompile.circuits.gates import and_gate, graded_gate, or_gate
 from neurocompile.circuits.maximum import max_pool
+from neurocompile.circuits.soft_reset import soft_reset
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
@@ -25,6 +26,7 @@ from neurocompile.ir.text import Ref
 __all__ = ["lower"]
 
 _LARGEST_GATED = 255 << 7
+_SPIKING = (s.IntegerLIF, s.SoftIntegerLIF, s.Or)
 
 
 def lower(graph: s.SpikingGraph, steps: int, weight_bits: int = 8) -> c.CircuitGraph:
@@ -32,7 +34,7 @@ def lower(graph: s.SpikingGraph, steps: int, weight_bits: int = 8) -> c.CircuitG
 
     Raises NC2001 for a product of two graded signals.
     """
-    lowering = _Lowering(graph, weight_bits)
+    lowering = _Lowering(graph, weight_bits, steps)
     for node in graph.nodes:
         lowering.lower(node)
     circuit = lowering.builder.finish(graph.name, steps)
@@ -41,13 +43,14 @@ def lower(graph: s.SpikingGraph, steps: int, weight_bits: int = 8) -> c.CircuitG
 
 
 class _Lowering:
-    def __init__(self, graph: s.SpikingGraph, weight_bits: int) -> None:
-        self.graph, self.weight_bits = graph, weight_bits
+    def __init__(self, graph: s.SpikingGraph, weight_bits: int, steps: int) -> None:
+        self.graph, self.weight_bits, self.steps = graph, weight_bits, steps
         self.builder = Builder()
         self.signals: dict[str, Signal] = {}
         self.ranges = ranges(graph)
         self.rules: dict[type[s.Node], Callable[[Any], Signal]] = {
             s.Input: self.input, s.Conv2d: self.conv, s.Linear: self.linear, s.IntegerLIF: self.lif, s.Or: self.or_,
+            s.SoftIntegerLIF: self.soft_lif,
             s.Add: self.add, s.Mul: self.mul, s.MatMul: self.matmul, s.Sum: self.sum, s.MaxPool2d: self.max_pool,
             s.Rearrange: self.rearrange, s.TimeMean: lambda n: self.signals[n.x], s.Output: self.output,
         }  # fmt: skip
@@ -59,7 +62,7 @@ class _Lowering:
             raise NeurocompileError("NC2001", f"layer '{node.name}' ({type(node).__name__}): {error}") from error
         if isinstance(node, s.Add) and len(self.graph.users[node.name]) > 1:
             signal = self.builder.relay(signal, node.name, self.layer(node))
-        if isinstance(node, (s.IntegerLIF, s.Or)):
+        if isinstance(node, _SPIKING):
             self.builder.view(node.name, signal)
         self.signals[node.name] = signal
 
@@ -67,7 +70,7 @@ class _Lowering:
 
     def layer(self, node: s.Node) -> str:
         """The spiking layer or output that ``node`` helps to compute: the first one downstream."""
-        while not isinstance(node, (s.IntegerLIF, s.Or, s.Output)):
+        while not isinstance(node, (*_SPIKING, s.Output)):
             node = self.graph.users[node.name][0]
         return node.name
 
@@ -166,6 +169,22 @@ class _Lowering:
         )
         self.builder.drive(name, (self.builder.weighted(p, node.gain) for p in drive.projections))
         return Signal(name, signal.layout)
+
+    def soft_lif(self, node: s.SoftIntegerLIF) -> Signal:
+        signal = self.as_drive(self.signals[node.x])
+        drive = signal.base
+        assert isinstance(drive, Drive)
+        shape = self.neuron_shape(drive, signal.layout)
+        bias = None
+        if node.bias is not None:
+            bias = self.bias(self.graph.tensors[node.bias], signal.layout, shape)
+        found = self.range(node.x)
+        # tighter than interval arithmetic on the circuit, which knows neither rows of weights nor tournaments
+        bound = node.gain * found.magnitude + (0 if bias is None else int(np.abs(bias).max(initial=0)))
+        current = self.builder.population(c.GradedRelay, f"{node.name}.in", shape, node.name, largest=bound)
+        self.builder.drive(current, (self.builder.weighted(p, node.gain) for p in drive.projections))
+        largest = (bound >> node.shift) + 1
+        return Signal(soft_reset(self.builder, current, bias, node, largest * self.steps), signal.layout)
 
     @staticmethod
     def bias(bias: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:
@@ -281,5 +300,6 @@ class _Lowering:
         bias = None
         if node.bias is not None:
             bias = self.builder.tensor(node.bias, self.graph.tensors[node.bias])
-        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias))
+        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias,
+                                               per_step=node.per_step))  # fmt: skip
         return Signal(name, signal.layout)

@@ -1,7 +1,7 @@
-"""Bring every LIF to one form: ``h = (1 - 1/tau) v + gain x + bias``, resting at 0, hard reset.
+"""Bring every LIF to one form: ``h = (1 - 1/tau) v + gain x + bias``, resting at 0.
 
 ``decay_input`` divides gain and bias by tau. A hard reset to ``v_reset`` becomes one to 0 by the substitution
-``v -> v - v_reset``, which lowers the threshold by as much.
+``v -> v - v_reset``, which lowers the threshold by as much. A soft reset (``v = h - v_threshold s``) stays one; it rests at 0 already.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ class NormalizeLIF(SpikingPass):
 
 
 def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:
-    if node.soft_reset:
-        raise NeurocompileError("NC2001", f"layer '{node.name}' resets softly; hard reset is supported")
-    threshold = node.v_threshold - node.v_reset
+    rest = 0.0 if node.soft_reset else node.v_reset
+    threshold = node.v_threshold - rest
     if threshold <= 0:
         raise NeurocompileError(
-            "NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {node.v_reset}: it always fires"
+            "NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires"
         )
     divisor = node.tau if node.decay_input else 1.0
     if np.isinf(divisor):

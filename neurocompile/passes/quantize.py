@@ -5,6 +5,10 @@ weights lose their low bits on Loihi 2. The scale minimizes the expected error o
 its channels, and is then moved by at most half a threshold unit so that ``h >= v_threshold`` of the float model is
 exactly ``v > 64 vth`` of the integer one. The mean of what rounding leaves goes into the bias.
 
+A LIF with soft reset keeps its membrane in integers of 2^-6 input units and loses ``(1 - 1/tau) v_threshold`` in the step
+after a spike. Here the scale is moved so that the threshold is an integer of input units, and so is what is lost, as near
+as a threshold within 1 % of the best one allows; ``h = v_threshold`` of the float model then is exactly the threshold.
+
 A LIF that reads integers without weights (attention) keeps its float meaning exactly, see :func:`exact_threshold`.
 """
 
@@ -30,6 +34,8 @@ _LARGEST_THRESHOLD = 131071
 _LARGEST_CURRENT = 131071  # |a| * 2^6 must stay below 2^23, or the current wraps
 _LARGEST_PAYLOAD = (1 << 23) - 1
 _LARGEST_MANTISSA = 4095
+_LARGEST_SOFT_BIAS = 32767  # two synapses from a constant
+_LARGEST_SHIFT = 7
 _LARGEST_WEIGHT = 254  # of an unweighted connection, with the sign mode excitatory
 _INPUT_LEVELS = 255
 _LEAST_LEVELS = 31
@@ -61,6 +67,28 @@ def exact_threshold(gain: float, threshold: float, tau: float, steps: int, large
         if (64 * k * grid).denominator == 1 and vth >= k * (level - grid):
             return k, vth
     return None
+
+
+def soft_threshold(ideal: float, kept: float) -> int:
+    """The integer threshold within 1 % of ``ideal`` whose part ``kept`` is nearest to an integer, then nearest to ``ideal``."""
+    low, high = max(int(np.ceil(0.99 * ideal)), 1), max(int(1.01 * ideal), round(ideal), 1)
+    near = range(max(low, round(ideal) - 16), min(high, round(ideal) + 16) + 1)
+    return min(near, key=lambda v: (round(abs(kept * v - round(kept * v)) / v, 5), abs(v - ideal)), default=max(round(ideal), 1))
+
+
+def input_limit(lif: s.LIF, steps: int) -> int:
+    """Largest input a step for which every current of the neuron, and of what closes its loop, stays below 2^17.
+
+    Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input (g steps, as far as the leak lets it), and silence takes an
+    inhibition as strong, which a leaky current accumulates g times (``passes/close_loops.py``).
+    """
+    if not lif.soft_reset:
+        return _LARGEST_CURRENT
+    if np.isinf(lif.tau):
+        return _LARGEST_CURRENT // (2 * steps + 3) << _LARGEST_SHIFT
+    kept = 1 - 1 / lif.tau
+    grown = (1 - kept ** (2 * steps)) / (1 - kept)  # a period is shorter than 2 T
+    return int(_LARGEST_CURRENT / (grown * (grown + 2))) << _LARGEST_SHIFT
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,7 @@ class _Quantizer:
         self.bound: dict[str, Range] = {}
         self.trunks = find_trunks(self.graph, self.integer, self.size)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
+        self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
 
     def run(self) -> s.SpikingGraph:
         for node in self.graph.nodes:
@@ -210,10 +239,11 @@ class _Quantizer:
             q = np.clip(np.rint(weight / scale), -levels, levels)
             vth = None
             if lif is not None:
-                vth = round(lif.v_threshold / (lif.gain * unit * scale / step) - 1 / 64)
+                self.shifts[lif.name] = self.soft_shift(lif, self.reach(node, step * q), unit * scale / step)
+                vth, exact = self.threshold(lif, lif.v_threshold / (lif.gain * unit * scale / step))
                 if 1 <= vth <= _LARGEST_THRESHOLD:
-                    scale = lif.v_threshold / (lif.gain * unit * (vth + 1 / 64)) * step
-            limit = _LARGEST_PAYLOAD if lif is None else _LARGEST_CURRENT
+                    scale = lif.v_threshold / (lif.gain * unit * exact) * step
+            limit = _LARGEST_PAYLOAD if lif is None else min(input_limit(lif, self.options.steps), _LARGEST_PAYLOAD)
             current = unit * scale / step
             fits = vth is None or (1 <= vth <= _LARGEST_THRESHOLD and self.bias_fits(lif, lif.gain * current))
             if fits and self.reach(node, step * q) <= limit:
@@ -225,6 +255,25 @@ class _Quantizer:
         self.note_shift(node, weight - scale * q)
         stored = self.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
         return replace(node, weight=stored), unit * scale / step
+
+    def threshold(self, lif: s.LIF, ideal: float) -> tuple[int, float]:
+        """The threshold field nearest to ``ideal`` units, and the units at which the float threshold then lies."""
+        if lif.soft_reset:
+            shift = self.shifts[lif.name]
+            vth = soft_threshold(ideal / (1 << shift), 1 - 1 / lif.tau)
+            limit = input_limit(lif, self.options.steps) >> _LARGEST_SHIFT
+            return vth if vth <= limit else _LARGEST_THRESHOLD + 1, vth << shift
+        vth = round(ideal - 1 / 64)
+        return vth, vth + 1 / 64
+
+    def soft_shift(self, lif: s.LIF, reach: int, current: float) -> int:
+        """Bits to drop from input sums of up to ``reach`` so that a soft-reset membrane holds them; 0 for a hard reset."""
+        if not lif.soft_reset:
+            return 0
+        bias = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0)) / (lif.gain * current)
+        total = max(reach + 1.1 * bias, lif.v_threshold / (lif.gain * current))
+        limit = input_limit(lif, self.options.steps) >> _LARGEST_SHIFT
+        return next((k for k in range(_LARGEST_SHIFT) if total / (1 << k) <= limit), _LARGEST_SHIFT)
 
     def note_shift(self, node: s.Conv2d | s.Linear, lost: np.ndarray) -> None:
         """Remember the mean of what rounding took from the layer's output: ``lost`` weights times the input's mean."""
@@ -284,15 +333,20 @@ class _Quantizer:
             raise NeurocompileError("NC2001", f"no layer of a residual of real values reads spikes or the input: {names}")
         floors = [min(ideals), max(ideals) / (1 << 7), 1.02 * total / _LARGEST_PAYLOAD]
         for lif, summed in trunk.neurons:
-            floors.append(1.02 * total * summed / _LARGEST_CURRENT)
+            limit = input_limit(lif, self.options.steps)
+            floors.append(1.02 * total * summed / limit)
             largest = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0))
-            floors.append(lif.v_threshold / (lif.gain * _LARGEST_THRESHOLD))
+            floors.append(lif.v_threshold / (lif.gain * min(limit, _LARGEST_THRESHOLD)))
             floors.append(largest * 64 / (lif.gain * 0.9 * (_LARGEST_MANTISSA << 7)))
+            if lif.soft_reset:
+                floors.append(largest / (lif.gain * 0.9 * _LARGEST_SOFT_BIAS))
         return max(floors)
 
     def bias_fits(self, lif: s.LIF, current: float) -> bool:
         """True if the bias of ``lif`` has a mantissa where one unit of input is ``current``, with room for means."""
         largest = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0))
+        if lif.soft_reset:
+            return largest / current <= 0.9 * _LARGEST_SOFT_BIAS
         return largest * 64 / current <= 0.9 * (_LARGEST_MANTISSA << 7)
 
     def reach(self, node: s.Conv2d | s.Linear, weight: np.ndarray) -> int:
@@ -318,7 +372,9 @@ class _Quantizer:
 
     # ---- neurons -----------------------------------------------------------------------------------------------
 
-    def lif(self, node: s.LIF, unit: float) -> s.IntegerLIF:
+    def lif(self, node: s.LIF, unit: float) -> s.IntegerLIF | s.SoftIntegerLIF:
+        if node.soft_reset:
+            return self.soft_lif(node, unit)
         dv = 0 if np.isinf(node.tau) else min(round(4096 / node.tau), 4095)
         bound = self.bound[node.x]
         if node.bias is None and self.integer[node.x] is not None:
@@ -339,11 +395,42 @@ class _Quantizer:
         bias, exponent = self.lif_bias(node, current / 64)
         return s.IntegerLIF(name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent)
 
-    def lif_bias(self, node: s.LIF, resolution: float) -> tuple[s.TensorRef | None, int]:
+    def soft_lif(self, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
+        decay = 0 if np.isinf(node.tau) else min(round(4096 / node.tau), 4095)
+        limit, bound = input_limit(node, self.options.steps) >> _LARGEST_SHIFT, self.bound[node.x].magnitude
+        ideal, k = node.v_threshold / (node.gain * unit), 1
+        if self.integer[node.x] is not None:  # no weights to scale: the finest power of two that fits
+            k = 1 << max(min(int(limit / max(bound, ideal)), _LARGEST_WEIGHT).bit_length() - 1, 0)
+        bias, largest, exact = None, k * bound, self.membrane_bias(node)
+        if exact.any():
+            units = np.rint(exact * k / (node.gain * unit)).astype(np.int64)
+            strongest = int(np.abs(units).max())
+            if strongest > _LARGEST_SOFT_BIAS:
+                raise NeurocompileError("NC2002", f"layer '{node.name}': bias {strongest:,} exceeds {_LARGEST_SOFT_BIAS:,}")
+            bias = self.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
+            largest += strongest
+        needed = max(largest, round(k * ideal))
+        shift = self.shifts.get(node.name, 0)
+        while needed >> shift > limit:
+            shift += 1
+        if shift > _LARGEST_SHIFT or largest > _LARGEST_PAYLOAD:
+            raise NeurocompileError(
+                "NC2002", f"layer '{node.name}' resets softly: input or threshold {needed:,} exceeds {limit << _LARGEST_SHIFT:,} "
+                f"at T = {self.options.steps}; use fewer steps or weight bits"
+            )  # fmt: skip
+        threshold = max(round(k * ideal / (1 << shift)), 1)
+        reset = round(threshold * (4096 - decay) / 4096)
+        return s.SoftIntegerLIF(name=node.name, x=node.x, threshold=threshold, reset=reset, decay=decay, gain=k, bias=bias,
+                                shift=shift)  # fmt: skip
+
+    def membrane_bias(self, node: s.LIF) -> np.ndarray:
+        """Float bias of a membrane, with what rounding weights took away."""
         total = np.zeros(()) if node.bias is None else np.asarray(self.graph.tensors[node.bias], np.float64)
         lost = self.shift.get(node.x)
-        if lost is not None:
-            total = total + node.gain * lost
+        return total if lost is None else total + node.gain * lost
+
+    def lif_bias(self, node: s.LIF, resolution: float) -> tuple[s.TensorRef | None, int]:
+        total = self.membrane_bias(node)
         if not total.any():
             return None, 0
         units = total / resolution

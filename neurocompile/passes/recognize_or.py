@@ -28,7 +28,7 @@ class RecognizeOr(SpikingPass):
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, bounds = Rewriter(graph), ranges(graph)
         for node in graph.nodes:
-            if isinstance(node, s.LIF) and node.bias is None:
+            if isinstance(node, s.LIF) and node.bias is None and not node.soft_reset:
                 bound = bounds[node.x]
                 if bound is not None and bound.low >= 0 and np.float32(node.gain) >= np.float32(node.v_threshold):
                     node = s.Or(name=node.name, x=node.x)

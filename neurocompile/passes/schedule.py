@@ -3,7 +3,8 @@
 Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by
 its synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of
 relays that all its consumers share. A line's first connection takes the longest delay of its source, the others, being
-graded, one step each.
+graded, one step each. Populations that recurrent projections tie together share one depth, the largest of theirs; a
+recurrent projection takes one step from any depth to itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.rules import check_circuit
 from neurocompile.ir.text import Ref
+from neurocompile.passes.close_loops import close_loops
 
 __all__ = ["period_for", "schedule"]
 
@@ -33,15 +35,21 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
     """
     if max_spike_delay < 1:
         raise NeurocompileError("NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed")
+    period = period_for(circuit.steps, power_of_two_period)
+    circuit = close_loops(circuit, period)
     depth: dict[str, int] = {}
-    for p in circuit.topological():
-        depth[p.name] = max((depth[q.src] + 1 for q in circuit.incoming[p.name]), default=0)
+    for group in circuit.groups:
+        inputs = (q for p in group for q in circuit.incoming[p.name] if not q.recurrent)
+        depth.update(dict.fromkeys((p.name for p in group), max((depth[q.src] + 1 for q in inputs), default=0)))
     lines = _Lines(circuit, depth, max_spike_delay)
     projections = []
     for q in circuit.projections:
+        if q.recurrent:
+            projections.append(replace(q, delay=1))
+            continue
         src = circuit.population[q.src]
         steps = depth[q.dst] - depth[q.src]
-        if not isinstance(src, c.HostInput) and not circuit.incoming[src.name]:
+        if c.is_constant(circuit, src):
             steps = 1  # a constant is the same in every step
         name, delay = lines.after(src, steps)
         projections.append(replace(q, src=Ref(name), delay=delay))
@@ -51,7 +59,7 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
     scheduled = circuit.replace(
         populations=populations,
         projections=(*projections, *lines.projections),
-        period=period_for(circuit.steps, power_of_two_period),
+        period=period,
     )
     check_circuit(scheduled, "schedule")
     return scheduled

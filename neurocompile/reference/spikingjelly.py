@@ -66,7 +66,7 @@ class _Runner:
             s.MaxPool2d: self.max_pool, s.Add: lambda n, a, b: a + b, s.Mul: lambda n, a, b: a * b,
             s.MatMul: lambda n, a, b: a @ b, s.Scale: lambda n, x: x * n.factor,
             s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims), s.Rearrange: self.rearrange,
-            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Output: lambda n, x: x[0],
+            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
         }  # fmt: skip
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -159,9 +159,18 @@ def test_biases_added_after_other_products_find_their_layer(tmp_path: Path) -> N
         [op("Mul", "t b4", "f"), op("MatMul", "f w", "g"), lif("g", "l")],
     ],
 )
-def test_a_constant_that_is_no_bias_is_refused(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
-    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_.*a constant of shape"):
-        imported(mlp(nodes, col=normal(5, 1), b4=normal(4)), tmp_path)
+def test_a_constant_that_is_no_bias_scales_or_shifts_channels(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+    graph = check(mlp(nodes, col=normal(5, 1), b4=normal(4, seed=5) + 1), tmp_path)
+    assert sum(isinstance(n, s.BatchNorm) for n in graph.nodes) == 1 or graph.node["n_f"].bias
+
+
+def test_a_constant_for_each_position_is_refused(tmp_path: Path) -> None:
+    nodes = [op("Unsqueeze", "t one", "u"), op("Add", "u grid", "f"), op("MatMul", "f w", "g"), lif("g", "l")]
+    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*a constant of shape \[3, 4\]"):
+        imported(mlp(nodes, grid=normal(3, 4), one=ints(2)), tmp_path)
+    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*embedding of positions"):
+        imported(mlp([op("Reshape", "t cut", "u"), op("Add", "u grid", "f"), op("MatMul", "f w2", "g"), lif("g", "l")],
+                     grid=normal(2, 2), cut=ints(4, -1, 2, 2), w2=normal(2, 5)), tmp_path)  # fmt: skip
 
 
 def test_flatten_counts_axes_from_both_ends(tmp_path: Path) -> None:

@@ -52,7 +52,6 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     "LIF is in normal form": [
         (canonical(l=replace(LIF, decay_input=True)), "l"),
         (canonical(l=replace(LIF, v_reset=0.1)), "l"),
-        (canonical(l=replace(LIF, soft_reset=True)), "l"),
     ],
     "biases live in LIF and Output": [
         (canonical(w=replace(LINEAR, bias=TensorRef("b"))), "w"),
@@ -72,6 +71,10 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (canonical(w=replace(LINEAR, exponent=1)), "w"),
         (canonical("quantized", w=replace(LINEAR, exponent=8)), "w"),
         (canonical("quantized", w=replace(LINEAR, exponent=-1)), "w"),
+    ],
+    "integer soft-reset LIF parameters fit": [
+        (canonical("quantized", l=s.SoftIntegerLIF(name="l", x=Ref("w"), **{"threshold": 4, "reset": 2, "decay": 2048, **bad})), "l")
+        for bad in ({"threshold": 0, "reset": 0}, {"threshold": 131072}, {"decay": 4096}, {"gain": 0}, {"reset": 5})
     ],
     "integer LIF parameters fit": [
         (canonical("quantized", l=replace(INTEGER, **{field: value})), "l")
@@ -125,7 +128,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
     "thresholds have 17 bits": [
         *(
             (item("l", **{k: v}), "l")
-            for k, v in [("vth", -1), ("vth", 131072), ("dv", 4096), ("du", -1), ("bias_exp", 8)]
+            for k, v in [("vth", -1), ("vth", 131072), ("dv", 4097), ("du", -1), ("bias_exp", 8)]
         ),
         (tensor("bias", np.full((2, 2, 1), 4096, np.int16)), "l"),
         (tensor("bias", np.full((2, 2, 1), -4097, np.int16)), "l"),
@@ -163,6 +166,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
         (tensor("w", np.zeros((4, 2), np.int16)), "d"),
         (tensor("w", np.zeros(8, np.int16)), "d"),
     ],
+    "recurrent projections join neurons": [(item("c", recurrent=True), "c")],
     "a readout is a graded population": [(item("o", src=Ref("l")), "o")],
     "paths are balanced": [
         (item("d", True, delay=2), "d"),

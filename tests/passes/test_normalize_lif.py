@@ -72,7 +72,6 @@ def test_spikes_are_equal_on_dyadic_numbers(tau, excess, reset, decay, biased, s
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ("tau = 2.0, v_threshold = 1.0, soft_reset = true", "resets softly"),
         ("tau = 2.0, v_threshold = 1.0, v_reset = 1.0", "it always fires"),
         ("tau = 2.0, v_threshold = -1.0", "it always fires"),
         ("tau = inf, v_threshold = 1.0", "it never fires"),

@@ -3,8 +3,9 @@
 Lava's runtime starts one operating-system process for each process of the network and synchronizes all of them in every
 step: 65-75 % of its time goes there, it needs ten file descriptors a process, and most failures hang it. The models
 themselves are plain Python objects: a ``PyProcessBuilder`` makes them, given ports. Here the ports are queues in this
-process. Because a circuit has no cycles, running the models in topological order always finds their input ready, so
-nothing blocks and no scheduler is needed. Results are those of the runtime, element for element (tests compare them).
+process. Running the models in topological order always finds their input ready, so nothing blocks and no scheduler is
+needed. A recurrent connection would have to send before its source has run: Lava's connections send first, in each
+step, what they computed in the step before, so it runs last and hands that over at once, for the next step. Results are those of the runtime, element for element (tests compare them).
 
 Builders are made directly rather than by ``Process.compile``, which executes every module beside a Process class again
 (26-35 ms a process) and fails with RecursionError beyond some 490 layers. The models are those that ``compile`` selects
@@ -56,11 +57,16 @@ class InProcessExecutor:
         models, sends = _instantiate(self.network)
         for source in circuit.inputs:
             model = models[self.network.population[source.name]]
-            model.samples = x.reshape(len(x), *self.network.population[source.name].s_out.shape)
+            steps = (circuit.steps,) if source.stepwise else ()
+            model.samples = x.reshape(len(x), *steps, *self.network.population[source.name].s_out.shape)
         taps = {self.network.population[n]: (circuit.population[n], trace[n]) for n in names}
         plan = [(models[p], sends[p], *taps.get(p, (None, None))) for p in self.network.processes]
         for _, send, population, _ in plan:
             send.keep = population is not None
+        loops = [(models[p], sends[p]) for p in self.network.processes if p in self.network.recurrent]
+        for model, send in loops:
+            send.ahead = True
+            send.hand_over(model.a_buff)
         steps = total_steps(circuit, len(x))
         for step in range(steps):
             for model, send, population, values in plan:
@@ -70,6 +76,8 @@ class InProcessExecutor:
                     k, t = divmod(step - population.depth, circuit.period)
                     if t < circuit.steps and 0 <= k < len(x):
                         values[k, t] = send.last.reshape(population.shape)
+            for model, send in loops:
+                send.hand_over(model.a_buff)
             if progress is not None:
                 progress(step + 1, steps)
         return trace
@@ -80,9 +88,10 @@ def check_input(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
     if len(circuit.inputs) != 1:
         raise NeurocompileError("NC9001", f"circuit '{circuit.name}' has {len(circuit.inputs)} inputs, not one")
     (source,) = circuit.inputs
-    if x.shape[1:] != source.shape or not np.issubdtype(x.dtype, np.integer):
+    shape = (circuit.steps, *source.shape) if source.stepwise else source.shape
+    if x.shape[1:] != shape or not np.issubdtype(x.dtype, np.integer):
         raise NeurocompileError("NC1006", f"input '{source.name}' takes integers of shape (samples, "
-                                f"{', '.join(map(str, source.shape))}), got {x.dtype} {x.shape}")  # fmt: skip
+                                f"{', '.join(map(str, shape))}), got {x.dtype} {x.shape}")  # fmt: skip
     return np.ascontiguousarray(x, np.int32)
 
 
@@ -115,7 +124,8 @@ def fixed_point_models() -> dict[type, type]:
 class _Send:
     """The sending end of a channel, of the interface of Lava's CspSendPort.
 
-    Casts to the channel's type once and hands the same array to all receivers, which never write to it.
+    Casts to the channel's type once and hands the same array to all receivers, which never write to it. With ``ahead``
+    the receivers have had the data since the end of the step before (:meth:`hand_over`).
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], d_type: Any) -> None:
@@ -123,11 +133,17 @@ class _Send:
         self.queues: list[deque[np.ndarray]] = []
         self.keep = False
         self.last: np.ndarray | None = None
+        self.ahead = False
+
+    def hand_over(self, data: np.ndarray) -> None:
+        """Give the receivers what the model will send at the start of the next step."""
+        for queue in self.queues:
+            queue.append(data.astype(self.d_type))
 
     def send(self, data: np.ndarray) -> None:
         if data.shape != self.shape:
             raise ValueError(f"{self.name} sends shape {data.shape}, not {self.shape}")
-        if self.queues or self.keep:
+        if not self.ahead and (self.queues or self.keep):
             self.last = data.astype(self.d_type)
             for queue in self.queues:
                 queue.append(self.last)
@@ -156,7 +172,10 @@ def _instantiate(network: Network) -> tuple[dict[Any, Any], dict[Any, _Send]]:
     model_of = fixed_point_models()
     models: dict[Any, Any] = {}
     sends: dict[Any, _Send] = {}
-    for process in network.processes:  # sources come first
+    for process in network.processes:
+        (out,) = process.out_ports
+        sends[process] = _Send(out.name, out.shape, getattr(model_of[type(process)], out.name).d_type)
+    for process in network.processes:
         model_class = model_of[type(process)]
         builder = PyProcessBuilder(model_class, process.id, process.proc_params)
         builder.set_variables([VarInitializer(v.name, v.shape, v.init, v.id) for v in process.vars])
@@ -171,8 +190,6 @@ def _instantiate(network: Network) -> tuple[dict[Any, Any], dict[Any, _Send]]:
                 recv = _Recv(port.name, port.shape, send.d_type, send.queues[-1])
                 builder.set_csp_ports([recv])
                 builder.add_csp_port_mapping(create_port_id(source.process.id, source.name), recv)
-        (out,) = process.out_ports
-        sends[process] = _Send(out.name, out.shape, types[out.name])
         builder.set_csp_ports([sends[process]])
         model = models[process] = builder.build()
         if hasattr(model, "get_delay_wgts_mat"):

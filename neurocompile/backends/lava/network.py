@@ -44,7 +44,8 @@ _MAX_UNROLLED = 40_000_000  # synapses of an unrolled convolution (8 bytes each)
 
 @dataclass
 class Network:
-    """Lava processes of a circuit, in an order in which each comes after those it receives from."""
+    """Lava processes of a circuit, in an order in which each comes after those it receives from, but for recurrent
+    connections, which come last."""
 
     circuit: CircuitGraph
     processes: list[Any] = field(default_factory=list)
@@ -52,6 +53,8 @@ class Network:
     """Process of each population, by name."""
     out: dict[str, Any] = field(default_factory=dict)
     """Out port of each population, by name."""
+    recurrent: set[Any] = field(default_factory=set)
+    """Recurrent connections."""
 
 
 def total_steps(circuit: CircuitGraph, samples: int) -> int:
@@ -77,8 +80,9 @@ def build(circuit: CircuitGraph, *, samples: np.ndarray | None = None, reset_lat
     convs = {p.name for p in circuit.projections if isinstance(p, Conv2d) and _as_conv(circuit, p, adapt is not None)}
     spatial = {end for p in circuit.projections if p.name in convs for end in (p.src, p.dst)}
     for population in circuit.topological():
-        incoming = [_projection(circuit, p, p.name in convs, fast) for p in circuit.incoming[population.name]]
-        for projection, process in zip(circuit.incoming[population.name], incoming):
+        forward = [p for p in circuit.incoming[population.name] if not p.recurrent]
+        incoming = [_projection(circuit, p, p.name in convs, fast) for p in forward]
+        for projection, process in zip(forward, incoming):
             out = network.out[projection.src]
             if adapt is not None and isinstance(circuit.population[projection.src], HostInput):
                 out = adapt(out, projection.name in convs)
@@ -90,6 +94,13 @@ def build(circuit: CircuitGraph, *, samples: np.ndarray | None = None, reset_lat
         network.processes += [*incoming, process]
         network.population[population.name] = process
         network.out[population.name] = process.s_out
+    for projection in circuit.projections:  # once both ends exist
+        if projection.recurrent:
+            process = _projection(circuit, projection, projection.name in convs, fast)
+            _connect(network.out[projection.src], process.s_in)
+            _connect(process.a_out, network.population[projection.dst].a_in)
+            network.processes.append(process)
+            network.recurrent.add(process)
     return network
 
 
@@ -106,9 +117,10 @@ def _population(circuit: CircuitGraph, population: Population, shape: tuple[int,
     from neurocompile.backends.lava.processes.host import Source
 
     if isinstance(population, HostInput):
-        x = None if samples is None else np.ascontiguousarray(samples, np.int32).reshape(len(samples), *shape)
+        steps = (circuit.steps,) if population.stepwise else ()
+        x = None if samples is None else np.ascontiguousarray(samples, np.int32).reshape(len(samples), *steps, *shape)
         return Source(shape=shape, depth=population.depth, steps=circuit.steps, period=circuit.period, samples=x,
-                      name=population.name)  # fmt: skip
+                      stepwise=population.stepwise, name=population.name)  # fmt: skip
     if isinstance(population, (GradedRelay, GradedRelu)):
         return (GradedVec if isinstance(population, GradedRelay) else GradedReluVec)(shape=shape, vth=0)
     if not isinstance(population, LIF):

@@ -23,13 +23,16 @@ __all__ = ["Recorder", "Source", "make_recorder"]
 
 
 class Source(AbstractProcess):
-    """Sends sample k in the steps ``depth + k*period .. + steps - 1`` and zeros in between (steps count from 0)."""
+    """Sends sample k in the steps ``depth + k*period .. + steps - 1`` and zeros in between (steps count from 0).
 
-    def __init__(self, *, shape: tuple[int, ...], depth: int, steps: int, period: int,
+    ``samples`` is (samples, *shape), the same in every step, or with ``stepwise`` (samples, steps, *shape).
+    """
+
+    def __init__(self, *, shape: tuple[int, ...], depth: int, steps: int, period: int, stepwise: bool = False,
                  samples: np.ndarray | None = None, name: str | None = None) -> None:  # fmt: skip
         empty = np.zeros((0, *shape), np.int32)
         samples = empty if samples is None else samples
-        super().__init__(shape=shape, depth=depth, steps=steps, period=period, samples=samples, name=name)
+        super().__init__(shape=shape, depth=depth, steps=steps, period=period, stepwise=stepwise, samples=samples, name=name)
         self.s_out = OutPort(shape=shape)
 
 
@@ -45,11 +48,15 @@ class PySourceModel(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.samples = proc_params["samples"]
         self.depth, self.steps, self.period = (proc_params[k] for k in ("depth", "steps", "period"))
+        self.stepwise = proc_params["stepwise"]
         self.silence = np.zeros(proc_params["shape"], np.int32)
 
     def run_spk(self) -> None:
         k, t = divmod(self.time_step - 1 - self.depth, self.period)
-        self.s_out.send(self.samples[k] if 0 <= k < len(self.samples) and t < self.steps else self.silence)
+        if not (0 <= k < len(self.samples) and t < self.steps):
+            self.s_out.send(self.silence)
+        else:
+            self.s_out.send(self.samples[k, t] if self.stepwise else self.samples[k])
 
 
 class Recorder(AbstractProcess):

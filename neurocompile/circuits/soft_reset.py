@@ -1,0 +1,75 @@
+"""LIF with soft reset, exactly: ``h = leak (h - v_th s) + x; s = h >= v_th`` from neurons that only know the hard reset.
+
+Leaky: one neuron whose *current* is the membrane. Loihi's LIF keeps its current when it spikes; with an instantaneous
+voltage (dv = 4096) it is a leaky integrator that a threshold reads, and a recurrent inhibition of ``leak v_th`` from the
+neuron to itself is the reset, one step later, when it is due::
+
+    u = trunc0(u (4096 - decay) / 4096) + 2^6 (x - reset s);   s = u + 1 > 2^6 threshold      (bias 1: >= from >)
+
+Integrate and fire (a current always decays): the membrane travels as a graded value in a loop of its own, and a neuron
+without memory reads the same inputs::
+
+    h = h + x - threshold s;   s = 2^6 h + 1 > 2^6 threshold
+
+Both read ``x`` from a relay, so that weights are stored once, and all connections of the loop are one to one. Membranes
+have 17 bits, a payload 23: where a layer's sums need more, ``x`` is shifted right on its way, by one product's exponent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.ir import circuit as c
+from neurocompile.ir import spiking as s
+from neurocompile.ir.text import Ref
+
+__all__ = ["add_constants", "soft_reset"]
+
+
+def soft_reset(builder: Builder, current: str, bias: np.ndarray | None, node: s.SoftIntegerLIF, largest: int) -> str:
+    """Neurons of ``node`` for the graded population ``current``; returns the population of spikes.
+
+    Args:
+        bias: integers that broadcast against the shape of ``current``, added to it here.
+        largest: bound of the membrane of integrate and fire.
+    """
+    shape = builder.shape(current)
+    n = int(np.prod(shape))
+    if bias is not None:
+        add_constants(builder, current, bias, node.name)
+    if node.shift:
+        shifted = builder.population(c.GradedRelay, f"{node.name}.shifted", shape, node.name)
+        builder.drive(shifted, [replace(strided(current, (n,), (1,), (1,)), weight_exp=-node.shift)])
+        current = shifted
+    one = builder.tensor(f"{node.name}.at_least", np.ones(1, np.int16))
+    fields = {"vth": node.threshold, "bias": one, "dv": 4096, "reset": True}
+    if node.decay:
+        spikes = builder.population(c.LIF, node.name, shape, node.name, du=node.decay - 1, **fields)
+        integrators: list[str] = []
+    else:
+        membrane = builder.population(c.GradedRelay, f"{node.name}.membrane", shape, node.name, largest=largest)
+        spikes = builder.population(c.LIF, node.name, shape, node.name, largest=largest, **fields)
+        integrators = [membrane]
+    for name in (*integrators, spikes):
+        builder.drive(name, [strided(current, (n,), (1,), (1,))])
+        loops = [(src, 1) for src in integrators] + [(spikes, -weight) for weight in terms(node.reset)]
+        builder.drive(name, [replace(strided(src, (n,), (1,), (1,), weight=w), recurrent=True) for src, w in loops])
+    return spikes
+
+
+def add_constants(builder: Builder, dst: str, values: np.ndarray, layer: str) -> None:
+    """Add integers -32767..32767 that broadcast against the shape of ``dst`` to its input, through a small relay."""
+    shape, size = builder.shape(dst), values.size
+    relay = builder.population(c.GradedRelay, f"{layer}.bias", values.shape, layer)
+    one = builder.always_on(f"{layer}.bias")
+    for sign, mode in ((1, "excitatory"), (-1, "inhibitory")):
+        part = np.maximum(sign * values.reshape(-1, 1).astype(np.int64), 0)
+        for digit, exponent in ((part % 128, 0), (part >> 7, 7)):
+            if digit.any():
+                weight = builder.tensor(f"{layer}.bias.weight", (sign * digit).astype(np.int16))
+                builder.drive(relay, [c.Dense(name="", src=Ref(one), dst=Ref(""), weight=weight, sign=mode, weight_exp=exponent)])
+    repeat = int(np.prod(shape)) // size
+    builder.drive(dst, [strided(relay, (repeat, size), (0, 1), (size, 1))])
