@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 
 from neurocompile.mapping.tile import Tile
 
-__all__ = ["Atoms", "Reach", "make_atoms"]
+__all__ = ["Atoms", "Reach", "make_atoms", "random_words"]
 
 Reach = dict[tuple[int, ...], np.ndarray]
 """Axes -> flat indices over them; absent axes are whole."""
@@ -89,6 +89,19 @@ class Atoms:
         return int(values)
 
 
+def random_words(count: int) -> np.ndarray:
+    """uint64 (count, 2): always the same ones. Sets are told apart by the sums of their members' words (128 bits)."""
+    words = _words(1 << max(count - 1, 255).bit_length())
+    return words[:count]
+
+
+@lru_cache(maxsize=2)
+def _words(count: int) -> np.ndarray:
+    words = np.random.default_rng(1).integers(0, 1 << 63, (count, 2), dtype=np.uint64)
+    words.flags.writeable = False
+    return words
+
+
 def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> Atoms:
     """Atoms of a population.
 
@@ -140,7 +153,7 @@ def _classify(
             sets.append(_flat(group, sizes, parts))
         number.append(keys[key])
     # An index is known by the sum of random words of the sets that hold it: classes are indices with equal sums.
-    words = np.random.default_rng(len(sets)).integers(0, 1 << 63, (len(sets), 2), dtype=np.uint64)
+    words = random_words(len(sets))
     signature = np.zeros((prod(sizes), 2), dtype=np.uint64)
     for index, word in zip(sets, words, strict=True):
         signature[index] += word

@@ -14,9 +14,10 @@ from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping.advice import needs_more_cores
 from neurocompile.mapping.estimate import refuse
-from neurocompile.mapping.packing import Packed, hypergraph, improve, pack
+from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack
 from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
+from neurocompile.mapping.refine import Hypergraph, km1
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, merge_boxes
 from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
@@ -26,8 +27,8 @@ from neurocompile.targets.schema import Slot, Target
 __all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit"]
 
 
-SMALL = 3_000_000
-"""Neurons up to which several ways to cut are tried."""
+FINEST = ((200_000, 32), (1_000_000, 8), (4_000_000, 4))
+"""(neurons, finest way to cut that is tried) of models up to so many neurons."""
 
 
 class CoreUse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,46 +196,37 @@ def _fit(
     counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
 ) -> tuple[TileGraph, Packed]:
     """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
-    found: list[tuple[float, int, TileGraph, Packed]] = []
-    fewest, parts = 0, None
-    size = sum(p.size for p in counter.on_chip)
-    for style in _styles(counter, size, spikes):
-        if style.slack <= 1.0 and found:
-            break  # the last resort is not needed
+    best: tuple[float, int, TileGraph, Hypergraph, np.ndarray] | None = None
+    fewest, parts, worse = 0, Partition(), 0
+    for style in _styles(counter, spikes):
+        if best is not None and (style.slack <= 1.0 or worse == 2):
+            break  # the last resort is not needed, or finer tiles bring nothing
         parts = partition(counter, rates, style)
-        graph, packed = _packed(counter, parts, rates, limit, seed, spikes)
-        if packed.cores <= limit:
-            found.append((packed.cost, packed.cores, graph, packed))
-        fewest = min(fewest or packed.cores, packed.cores)
-    if not found:
-        raise ViolationList("NC3101", [needs_more_cores(counter, parts or {}, fewest, limit)])
-    _, _, graph, packed = min(found, key=lambda item: item[:2])
-    return graph, packed
-
-
-def _styles(counter: CostCounter, size: int, spikes: float | None) -> list[Style]:
-    """Ways to cut that are worth the time: several for a model of some cores, one and the tight one for a large one."""
-    del counter
-    loose = [Style(slack, fineness, spikes) for slack, fineness in ((1.1, 1), (1.1, 4), (1.1, 8), (1.1, 16), (1.1,32))]
-    return [*(loose if size <= SMALL else loose[:1]), Style(1.0, 1, spikes)]
-
-
-def _packed(
-    counter: CostCounter, parts: Partition, rates: Table[str, float], limit: int, seed: int, spikes: float | None
-) -> tuple[TileGraph, Packed]:
-    """Tiles on cores; neighbouring tiles of a population on one core become one."""
-    tiles = [tile for found in parts.values() for tile, _ in found]
-    graph = make_tile_graph(counter, tiles, rates)
-    instance = hypergraph(graph, [usage for found in parts.values() for _, usage in found], spikes)
-    start = pack(instance)
-    cores = int(start.max(initial=-1)) + 1
-    if cores > limit or not tiles:
-        return graph, Packed(start, cores, "packed", 0.0)
+        graph = make_tile_graph(counter, [tile for found in parts.values() for tile, _ in found], rates)
+        instance = hypergraph(graph, [usage for found in parts.values() for _, usage in found], spikes)
+        start = pack(instance)
+        cores = int(start.max(initial=-1)) + 1
+        fewest = min(fewest or cores, cores)
+        if cores > limit:
+            continue
+        seen = glance(instance, start, seed)
+        worse = 0 if best is None or (seen.cost, cores) < best[:2] else worse + 1
+        if not worse:
+            best = seen.cost, cores, graph, instance, start
+    if best is None:
+        raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
+    _, _, graph, instance, start = best
     packed = improve(instance, start, seed)
-    merged, core_of = merge_boxes(tiles, packed.core_of)
+    merged, core_of = merge_boxes(graph.tiles, packed.core_of)
     order = np.argsort(core_of, kind="stable")
-    graph = make_tile_graph(counter, [merged[i] for i in order], rates)
-    return graph, replace(packed, core_of=core_of[order])
+    return make_tile_graph(counter, [merged[i] for i in order], rates), replace(packed, core_of=core_of[order])
+
+
+def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
+    """Ways to cut that are worth the time, the last one for want of cores: fewer ones for large models."""
+    size = sum(p.size for p in counter.on_chip)
+    finest = next((fineness for most, fineness in FINEST if size <= most), 1)
+    return [*(Style(1.1, fineness, spikes) for fineness in (1, 4, 8, 16, 32) if fineness <= finest), Style(1.0, 1, spikes)]
 
 
 def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:

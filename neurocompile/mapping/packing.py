@@ -19,16 +19,20 @@ from neurocompile.mapping.seeds import mtkahypar_blocks, repair
 from neurocompile.mapping.tile_graph import HOST, TileGraph
 from neurocompile.targets.schema import RESOURCES
 
-__all__ = ["Packed", "hypergraph", "improve", "in_order", "pack"]
+__all__ = ["Packed", "glance", "hypergraph", "improve", "in_order", "pack"]
 
 _ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
 _OPEN = 512
-"""Cores opened last that a tile without shared messages may join."""
-_KNOWN = 64
-"""Cores of a net that are looked at."""
+"""Cores opened last that a tile may join for the room that they have."""
+BUDGET_PARTS = 1 << 40
+"""Whole numbers that stand for a core's budget of spikes."""
+_TIE = 1e-6
+"""Weight of the fit beside the share of messages."""
 STEPS = 1_000
-"""Moves tried for each tile, within the limits below."""
-MOST_STEPS = 6_000_000
+"""Moves tried for each tile, at most the number below."""
+MOST_STEPS = 4_000_000
+FEW_STEPS = 100
+"""Moves tried for each tile to compare ways to cut."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -
     if "total" in target.capacity:  # neuron groups count once a population: the bound of all of them is set aside
         takes.append([u.total - u.neuron_groups for u in usage])
         limit.append(target.capacity["total"] - target.capacity["neuron_groups"])
-    if spikes is not None:  # in millionths, rounded to the cautious side
+    if spikes is not None:  # as parts of the budget, rounded up: the sum of a core keeps it
         index = {p.name: i for i, p in enumerate(graph.counter.circuit.populations)}
         sent = np.array([graph.rate[index[tile.population]] * tile.size for tile in graph.tiles])
-        takes.append([int(n) for n in np.floor(sent * (1e6 / max(spikes, 1e-12)) * (1 - 1e-9))])
-        limit.append(1_000_000)
+        parts = np.ceil(sent * (BUDGET_PARTS / max(spikes, 1e-300)))
+        takes.append(np.where(sent <= spikes, np.minimum(parts, BUDGET_PARTS), parts).astype(np.int64).tolist())
+        limit.append(BUDGET_PARTS)
     populations = {p.name: i for i, p in enumerate(graph.counter.on_chip)}
     group = np.array([populations[tile.population] for tile in graph.tiles], dtype=np.int32)
     offsets, pins = _with_owner(nets.owner, nets.offsets, nets.pins)
@@ -76,51 +81,29 @@ def _with_owner(owner: np.ndarray, offsets: np.ndarray, pins: np.ndarray) -> tup
 
 
 def pack(graph: Hypergraph) -> np.ndarray:
-    """Core of each vertex, int64, vertices in the order given."""
-    count, order = graph.vertices, np.argsort(graph.pins, kind="stable")
-    net_of = np.repeat(np.arange(len(graph.weight)), np.diff(graph.offsets))[order]
-    first = np.searchsorted(graph.pins[order], np.arange(count + 1))
-    weight, limit, group = graph.weight, graph.limit, graph.group.tolist()
-    used, groups = np.zeros((64, len(limit)), dtype=np.int64), list[set[int]]()
-    known: list[list[int]] = [[] for _ in range(len(weight))]
-    core_of, open_ = np.zeros(count, dtype=np.int64), list[int]()
-    for v in range(count):
-        takes = graph.takes[v]
-        nets = net_of[first[v] : first[v + 1]].tolist()
-        shared: dict[int, float] = {}
-        for e in nets:
-            for core in known[e]:
-                shared[core] = shared.get(core, 0.0) + float(weight[e])
-        free = limit - takes
+    """Core of each vertex, int64: vertices in the order given, each where most of its messages are shared.
 
-        def fits(core: int, v: int = v, free: np.ndarray = free) -> bool:
-            held = groups[core]
-            return (group[v] in held or len(held) < graph.groups) and bool((used[core] <= free).all())
+    Of cores that share none, the one whose free room is most like what the vertex takes.
+    """
+    from neurocompile.mapping.packing_kernels import pack as kernel  # numba takes a second to import
 
-        chosen = next((core for core in sorted(shared, key=lambda c: (-shared[c], c)) if shared[core] > 0 and fits(core)), -1)
-        if chosen < 0 and open_:
-            room = np.flatnonzero((used[open_] <= free).all(axis=1))
-            chosen = next((open_[i] for i in room if fits(open_[i])), -1)
-        if chosen < 0:
-            chosen = len(groups)
-            groups.append(set())
-            if chosen == len(used):
-                used = np.concatenate([used, np.zeros_like(used)])
-            open_.append(chosen)
-            del open_[:-_OPEN]
-        used[chosen] += takes
-        groups[chosen].add(group[v])
-        core_of[v] = chosen
-        for e in nets:
-            if chosen not in known[e]:
-                known[e].append(chosen)
-                if len(known[e]) > _KNOWN:
-                    del known[e][0]
-    return core_of
+    vertex_offsets, nets_of = graph.by_vertex
+    return kernel(
+        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, graph.group, graph.groups, _TIE,
+        min(_OPEN, max(graph.vertices, 1)),
+    )  # fmt: skip
+
+
+def glance(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
+    """The seed, refined for a short time: enough to compare ways to cut."""
+    cores = int(start.max(initial=-1)) + 1
+    steps = min(MOST_STEPS // 8, FEW_STEPS * graph.vertices)
+    refined = refine(graph, start, cores, steps=steps, hot=1.0, cold=0.02, seed=seed)
+    return Packed(refined, cores, "packed, annealed", km1(graph, refined))
 
 
 def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
-    """The best of the refined seed and of the refined partitioner's assignment."""
+    """The best of the refined seed and of the refined partitioner's assignment; cores numbered in order."""
     cores = int(start.max(initial=-1)) + 1
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -29,7 +30,7 @@ Axes = tuple[tuple[int, ...], tuple[int, ...]]
 """Source axes and destination axes that a component moves."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Selection:
     """What of one component reaches a tile."""
 
@@ -37,6 +38,8 @@ class Selection:
     """Distinct partial source addresses."""
     fans: tuple[tuple[int, int], ...]
     """(synapses of a source, sources with that many)."""
+    reached: np.ndarray | None = None
+    """Flat indices over the source axes that the component moves, once asked for."""
 
 
 @dataclass
@@ -109,16 +112,26 @@ class Pattern:
         chosen = self.select(start, stop)
         if chosen is None:
             return None
-        origin = np.unravel_index(self.src_offset, self.src_shape) if self.src_shape else ()
-        found = {(a,): np.array([origin[a]]) for a in range(len(self.src_shape))}
+        found = {(a,): self._origin[a] for a in range(len(self.src_shape))}
         for component, selection in zip(self.components, chosen, strict=True):
             if component.src_axes:
                 for a in component.src_axes:
                     del found[a,]
-                place = np.unravel_index(self.src_offset + selection.sources, self.src_shape)
-                sizes = [self.src_shape[a] for a in component.src_axes]
-                found[component.src_axes] = np.unique(np.ravel_multi_index([place[a] for a in component.src_axes], sizes))
+                found[component.src_axes] = self._reached(component, selection)
         return found
+
+    @cached_property
+    def _origin(self) -> list[np.ndarray]:
+        """Index of the first source on each axis, int64 (1) each."""
+        return [np.array([a]) for a in np.unravel_index(self.src_offset, self.src_shape)] if self.src_shape else []
+
+    def _reached(self, component: _Component, selection: Selection) -> np.ndarray:
+        """Flat indices of a selection over the source axes that its component moves, sorted."""
+        if selection.reached is None:
+            place = np.unravel_index(self.src_offset + selection.sources, self.src_shape)
+            sizes = [self.src_shape[a] for a in component.src_axes]
+            selection.reached = np.unique(np.ravel_multi_index([place[a] for a in component.src_axes], sizes))
+        return selection.reached
 
     def fan_out(self, start: Sequence[int], stop: Sequence[int]) -> dict[int, int]:
         """Synapses of a source into the box -> number of sources with that many."""

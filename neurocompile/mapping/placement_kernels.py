@@ -11,6 +11,55 @@ __all__ = ["anneal"]
 
 
 @njit(cache=True)
+def swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py):
+    """Change of the cost if a at ``here`` changed places with b (or nothing, -1) at ``there``."""
+    ax, ay, bx, by = x[here], y[here], x[there], y[there]
+    change = pull[a, there] - pull[a, here]
+    if b >= 0:
+        change += pull[b, here] - pull[b, there]
+    if ax == bx and ay == by:
+        return change
+    for i in range(offsets[a], offsets[a + 1]):
+        k = columns[i]
+        if k != b:
+            change += weight[i] * (abs(bx - px[k]) + abs(by - py[k]) - abs(ax - px[k]) - abs(ay - py[k]))
+    if b >= 0:
+        for i in range(offsets[b], offsets[b + 1]):
+            k = columns[i]
+            if k != a:
+                change += weight[i] * (abs(ax - px[k]) + abs(ay - py[k]) - abs(bx - px[k]) - abs(by - py[k]))
+    return change
+
+
+@njit(cache=True)
+def swap(a, b, here, there, at, who, x, y, px, py):
+    """Book that a and b changed places."""
+    at[a], who[there], who[here] = there, a, b
+    px[a], py[a] = x[there], y[there]
+    if b >= 0:
+        at[b] = here
+        px[b], py[b] = x[here], y[here]
+
+
+@njit(cache=True)
+def descend(at, offsets, columns, weight, pull, x, y, who, px, py):
+    """Swap as long as some swap helps: afterwards none does. Changes ``at``."""
+    who[:] = -1
+    for a in range(at.size):
+        who[at[a]] = a
+        px[a], py[a] = x[at[a]], y[at[a]]
+    better = True
+    while better:
+        better = False
+        for a in range(at.size):
+            for there in range(x.size):
+                here, b = at[a], who[there]
+                if there != here and swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py) < 0:
+                    swap(a, b, here, there, at, who, x, y, px, py)
+                    better = True
+
+
+@njit(cache=True)
 def anneal(offsets, columns, weight, pull, x, y, start, swaps, hot, cold, seed, exponential):
     """Swap things with things or free places; the best placement found. See ``placement.anneal_places``."""
     things, places = start.size, x.size
@@ -34,32 +83,13 @@ def anneal(offsets, columns, weight, pull, x, y, start, swaps, hot, cold, seed, 
         for _ in range(swaps // epochs):
             a = below(state, things)
             there = below(state, places)
-            here = at[a]
-            b = who[there]
-            ax, ay, bx, by = x[here], y[here], x[there], y[there]
-            change = pull[a, there] - pull[a, here]
-            if ax != bx or ay != by:
-                for i in range(offsets[a], offsets[a + 1]):
-                    k = columns[i]
-                    if k != b:
-                        change += weight[i] * (abs(bx - px[k]) + abs(by - py[k]) - abs(ax - px[k]) - abs(ay - py[k]))
-                if b >= 0:
-                    for i in range(offsets[b], offsets[b + 1]):
-                        k = columns[i]
-                        if k != a:
-                            change += weight[i] * (abs(ax - px[k]) + abs(ay - py[k]) - abs(bx - px[k]) - abs(by - py[k]))
-            elif pull[a, there] == pull[a, here]:
+            here, b = at[a], who[there]
+            if x[here] == x[there] and y[here] == y[there] and pull[a, here] == pull[a, there]:
                 continue
-            if b >= 0:
-                change += pull[b, here] - pull[b, there]
+            change = swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py)
             if change > temperature * exponential[np.int64(draw(state) >> np.uint64(52))]:
                 continue
-            at[a], who[there] = there, a
-            px[a], py[a] = bx, by
-            who[here] = b
-            if b >= 0:
-                at[b] = here
-                px[b], py[b] = ax, ay
+            swap(a, b, here, there, at, who, x, y, px, py)
             total += change
             if epoch == epochs - 1 and total < least:
                 least = total
@@ -68,4 +98,5 @@ def anneal(offsets, columns, weight, pull, x, y, start, swaps, hot, cold, seed, 
             least = total
             best[:] = at
         temperature *= factor
+    descend(best, offsets, columns, weight, pull, x, y, who, px, py)
     return best

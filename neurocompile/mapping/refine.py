@@ -12,6 +12,7 @@ the same input gives the same bytes on any machine and any number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,13 @@ class Hypergraph:
     def vertices(self) -> int:
         """Number of vertices."""
         return len(self.takes)
+
+    @cached_property
+    def by_vertex(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each vertex's nets begin, int64 (vertices + 1), and these nets, int64."""
+        order = np.argsort(self.pins, kind="stable")
+        net = np.repeat(np.arange(len(self.weight), dtype=np.int64), np.diff(self.offsets))[order]
+        return np.searchsorted(self.pins[order], np.arange(self.vertices + 1)), net
 
     def whole_weights(self) -> np.ndarray:
         """Weights as whole numbers, int64."""

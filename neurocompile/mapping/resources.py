@@ -77,6 +77,7 @@ class CostCounter:
         self.circuit, self.target, self.cost = circuit, target, connection_cost(target)
         self._patterns: dict[str, Pattern] = {}
         self._sources: dict[tuple[str, Tile], np.ndarray] = {}
+        self._fields: dict[tuple[str, int, int, int], tuple[np.ndarray, np.ndarray]] = {}
         self.largest = max((p.size for p in circuit.populations), default=0)
         """Neurons of the largest population."""
         self.outgoing: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
@@ -192,13 +193,20 @@ class CostCounter:
         self, projection: Conv2d, tile: Tile
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Rows, then columns, of the input that the tile's kernels see, without the padding; how often each is read."""
-        src, kernel = self.circuit.population[projection.src], self.circuit.tensors[projection.weight].shape[1:3]
-        seen = []
-        for a in (0, 1):
-            first = np.arange(tile.start[a], tile.stop[a]) * projection.stride[a] - projection.padding[a]
-            index = first[:, None] + np.arange(kernel[a]) * projection.dilation[a]
-            seen.append(np.unique(index[(index >= 0) & (index < src.shape[a])], return_counts=True))
-        return seen[0], seen[1]
+        return self._axis_field(projection, 0, tile.start[0], tile.stop[0]), self._axis_field(projection, 1, tile.start[1], tile.stop[1])
+
+    def _axis_field(self, projection: Conv2d, a: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of one axis: input indices in the field of a range of outputs, and how often each is read."""
+        key = (projection.name, a, start, stop)
+        if key not in self._fields:
+            size = self.circuit.population[projection.src].shape[a]
+            kernel = self.circuit.tensors[projection.weight].shape[1 + a]
+            first = np.arange(start, stop) * projection.stride[a] - projection.padding[a]
+            index = (first[:, None] + np.arange(kernel) * projection.dilation[a]).ravel()
+            reads = np.bincount(index[(index >= 0) & (index < size)], minlength=size)
+            found = np.flatnonzero(reads)
+            self._fields[key] = found, reads[found]
+        return self._fields[key]
 
     def _group_channels(self, projection: Conv2d, tile: Tile) -> dict[int, int]:
         """Group -> output channels of it that the tile holds."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from neurocompile.mapping.refine import Hypergraph
 
-__all__ = ["mtkahypar_blocks", "repair"]
+__all__ = ["mtkahypar_blocks", "repair", "share"]
 
 SMALLEST, LARGEST = 4, 100_000
 """Vertices a block below which, and vertices above which, no partitioner is asked."""
@@ -76,9 +76,7 @@ def repair(graph: Hypergraph, block: np.ndarray, blocks: int) -> np.ndarray | No
     held: list[dict[int, int]] = [{} for _ in range(blocks)]
     for v, b in enumerate(block.tolist()):
         held[b][int(graph.group[v])] = held[b].get(int(graph.group[v]), 0) + 1
-    order = np.argsort(graph.pins, kind="stable")
-    net_of = np.repeat(np.arange(len(graph.weight)), np.diff(graph.offsets))[order]
-    first = np.searchsorted(graph.pins[order], np.arange(graph.vertices + 1))
+    first, net_of = graph.by_vertex
     size = share(graph)
     for b in range(blocks):
         for v in np.flatnonzero(block == b)[np.argsort(size[block == b], kind="stable")].tolist():

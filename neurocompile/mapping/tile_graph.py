@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from neurocompile.ir.circuit import Conv2d, HostInput
-from neurocompile.mapping.atoms import Atoms, Reach, make_atoms
+from neurocompile.mapping.atoms import Atoms, Reach, make_atoms, random_words
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, whole
 
@@ -194,7 +194,7 @@ class _Collector:
         if not len(atom):
             return
         # Atoms with the same consumers, found by sums of random words of these.
-        words = np.random.default_rng(1).integers(0, 1 << 63, (int(atoms.consumers.max(initial=0)) + 1, 2), dtype=np.uint64)
+        words = random_words(int(atoms.consumers.max(initial=0)) + 1)
         sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
         np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
         signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])

