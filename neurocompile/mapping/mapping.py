@@ -14,7 +14,7 @@ from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping.advice import needs_more_cores
 from neurocompile.mapping.estimate import refuse
-from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack
+from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
 from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
 from neurocompile.mapping.refine import Hypergraph, km1
@@ -204,7 +204,7 @@ def _fit(
         parts = partition(counter, rates, style)
         graph = make_tile_graph(counter, [tile for found in parts.values() for tile, _ in found], rates)
         instance = hypergraph(graph, [usage for found in parts.values() for _, usage in found], spikes)
-        start = pack(instance)
+        start = pack(instance, ready_order(graph))
         cores = int(start.max(initial=-1)) + 1
         fewest = min(fewest or cores, cores)
         if cores > limit:

@@ -19,7 +19,7 @@ from neurocompile.mapping.seeds import mtkahypar_blocks, repair
 from neurocompile.mapping.tile_graph import HOST, TileGraph
 from neurocompile.targets.schema import RESOURCES
 
-__all__ = ["Packed", "glance", "hypergraph", "improve", "in_order", "pack"]
+__all__ = ["Packed", "glance", "hypergraph", "improve", "in_order", "pack", "ready_order"]
 
 _ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
 _OPEN = 512
@@ -80,8 +80,21 @@ def _with_owner(owner: np.ndarray, offsets: np.ndarray, pins: np.ndarray) -> tup
     return np.searchsorted(pairs, np.arange(len(owner) + 1, dtype=np.int64) << 32), (pairs & 0xFFFFFFFF).astype(np.int32)
 
 
-def pack(graph: Hypergraph) -> np.ndarray:
-    """Core of each vertex, int64: vertices in the order given, each where most of its messages are shared.
+def ready_order(graph: TileGraph) -> np.ndarray:
+    """Numbers of the tiles, int64, such that a tile comes right after the last of its sources where that is possible.
+
+    So a sum is packed while the core of its terms is still open. Tiles of equal standing keep their order.
+    """
+    from neurocompile.mapping.packing_kernels import ready_order as kernel
+
+    nets, tiles = graph.nets, len(graph.tiles)
+    owned = np.argsort(nets.owner, kind="stable")
+    first = np.searchsorted(nets.owner[owned], np.arange(tiles + 1))
+    return kernel(nets.owner, nets.offsets, nets.pins, first, owned, tiles)
+
+
+def pack(graph: Hypergraph, order: np.ndarray) -> np.ndarray:
+    """Core of each vertex, int64: vertices are taken in ``order``, each goes where most of its messages are shared.
 
     Of cores that share none, the one whose free room is most like what the vertex takes.
     """
@@ -89,7 +102,7 @@ def pack(graph: Hypergraph) -> np.ndarray:
 
     vertex_offsets, nets_of = graph.by_vertex
     return kernel(
-        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, graph.group, graph.groups, _TIE,
+        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, graph.group, graph.groups, order, _TIE,
         min(_OPEN, max(graph.vertices, 1)),
     )  # fmt: skip
 

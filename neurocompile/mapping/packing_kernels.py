@@ -5,14 +5,50 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["pack"]
+__all__ = ["pack", "ready_order"]
 
 KNOWN = 32
 """Cores of a net that are remembered, the last ones."""
 
 
 @njit(cache=True)
-def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, tie, window):
+def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
+    """Vertices in an order in which one follows its last source at once; int64. See ``packing.ready_order``."""
+    need = np.zeros(vertices, dtype=np.int64)
+    for e in range(owner.size):
+        if owner[e] >= 0:
+            for i in range(offsets[e], offsets[e + 1]):
+                need[pins[i]] += pins[i] != owner[e]
+    stack = np.zeros(vertices, dtype=np.int64)
+    order = np.zeros(vertices, dtype=np.int64)
+    done = np.zeros(vertices, dtype=np.bool_)
+    count = 0
+    for cycles in range(2):  # what lies in or behind a loop never gets ready: it follows as it comes
+        for first in range(vertices):
+            if done[first] or (need[first] > 0 and cycles == 0):
+                continue
+            stack[0], top = first, 1
+            while top:
+                top -= 1
+                v, bottom = stack[top], top
+                done[v] = True
+                order[count] = v
+                count += 1
+                for k in range(owned_offsets[v], owned_offsets[v + 1]):
+                    for i in range(offsets[owned[k]], offsets[owned[k] + 1]):
+                        w = pins[i]
+                        if w != v:
+                            need[w] -= 1
+                            if need[w] == 0 and not done[w]:
+                                done[w] = True
+                                stack[top] = w
+                                top += 1
+                stack[bottom:top] = -np.sort(-stack[bottom:top])  # the first of them comes next
+    return order
+
+
+@njit(cache=True)
+def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, order, tie, window):
     """Core of each vertex, int64; see ``packing.pack``."""
     vertices, resources = takes.shape
     core_of = np.full(vertices, -1, dtype=np.int64)
@@ -26,7 +62,7 @@ def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, tie
     open_ = np.zeros(window + 1, dtype=np.int64)
     opened, cores = 0, 0
     part = np.empty(resources)
-    for v in range(vertices):
+    for v in order:
         count, own = 0, 1e-300
         for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
             e = nets_of[i]
