@@ -1,7 +1,8 @@
 """Puts cores on chips, chips on the board, and cores on the mesh of their chip: packets times hops.
 
 Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to chip (each message goes
-to a chip once for each of its cores there). Chips and cores start along a snake and are annealed by swaps. The distance of
+to a chip once for each of its cores there). Chips and cores start along a snake and are annealed by swaps, three of
+four of them to a place beside a partner, until no swap helps. The distance of
 two cores on different chips is that to the border, that between the chips, and that from the border: a sum, so the mesh of
 each chip is annealed by itself and nothing is approximated.
 """
@@ -16,11 +17,13 @@ from neurocompile.mapping.refine import Hypergraph, exponential_table, refine
 from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["anneal_places", "crossings", "hop_matrix", "hops_of", "place"]
+__all__ = ["anneal_places", "crossings", "hop_matrix", "hops_of", "place", "swaps_for", "symmetric"]
 
-SWEEPS = 80_000
+SWEEPS = 56_000
 """Swaps tried for each core of a chip."""
 MOST_SWAPS = 10_000_000
+NEAR = 8
+"""Places beside a partner that a core is sent to."""
 LARGE = 1_000
 """Cores from which on each is swapped less: the time is that of this many."""
 
@@ -70,14 +73,14 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
     each, mesh = target.mesh.cores_usable.value, target.mesh
     chips = -(-cores // each)
     chip_of = _assign(flows, cores, chips, each, seed) if chips > 1 else np.zeros(cores, dtype=np.int64)
-    between = _matrix(chip_of[flows.source], chip_of[flows.target], flows.packets, chips)
+    between = symmetric(chip_of[flows.source], chip_of[flows.target], flows.packets, chips)
     columns = target.chip_columns.value
     # Of few chips every place on the board, of many the first along the snake: a compact part of it.
     board = np.array(target.chip_order()[: max(chips, min(target.chips.value, 64))], dtype=np.int64)
     extra = target.chip_crossing.value if target.chip_crossing else 0
     steps = np.array([mesh.columns.value + extra, mesh.rows.value + extra])
     places = np.stack([board % columns, board // columns], axis=1) * steps
-    chip_at = board[anneal_places(between, places, chips, None, seed, _swaps(chips, 1))]
+    chip_at = board[anneal_places(between, places, chips, None, seed, swaps_for(chips, 1))]
     local = np.array([(s.x, s.y, s.core) for s in target.slot_order(each)], dtype=np.int64)
     pulls = _pulls(target, flows, chip_of, chip_at, cores)
     slots: list[Slot] = [Slot(0, 0, 0, 0)] * cores
@@ -88,16 +91,16 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
         number = np.full(cores, -1, dtype=np.int64)
         number[members] = np.arange(len(members))
         chosen = inside & (home == chip)
-        matrix = _matrix(number[flows.source[chosen]], number[flows.target[chosen]], flows.packets[chosen], len(members))
+        matrix = symmetric(number[flows.source[chosen]], number[flows.target[chosen]], flows.packets[chosen], len(members))
         pull = None if pulls is None else pulls[members] @ _borders(target, local)
-        found = anneal_places(matrix, local[:, :2], len(members), pull, seed + chip, _swaps(len(members), cores))
+        found = anneal_places(matrix, local[:, :2], len(members), pull, seed + chip, swaps_for(len(members), cores))
         for core, at in zip(members.tolist(), found.tolist(), strict=True):
             x, y, deep = local[at].tolist()
             slots[core] = Slot(int(chip_at[chip]), x, y, deep)
     return slots
 
 
-def _swaps(things: int, cores: int) -> int:
+def swaps_for(things: int, cores: int) -> int:
     """How many swaps to try for a chip of so many cores, of so many in all."""
     share = min(1.0, LARGE / max(cores, 1))
     return min(MOST_SWAPS, int(SWEEPS * things * share))
@@ -119,7 +122,7 @@ def _assign(flows: Flows, cores: int, chips: int, each: int, seed: int) -> np.nd
     return refine(graph, start, chips, steps=steps, hot=1.0, cold=0.02, seed=seed)
 
 
-def _matrix(source: np.ndarray, target: np.ndarray, packets: np.ndarray, size: int) -> Matrix:
+def symmetric(source: np.ndarray, target: np.ndarray, packets: np.ndarray, size: int) -> Matrix:
     """Packets in both directions as whole numbers."""
     apart = source != target
     rows, columns = np.concatenate([source[apart], target[apart]]), np.concatenate([target[apart], source[apart]])
@@ -176,6 +179,17 @@ def anneal_places(
     extra = np.zeros((things, len(places)), dtype=np.int64) if pull is None else np.rint(pull * matrix.unit).astype(np.int64)
     hot = max(1.0, float(matrix.weight.sum()) / things + float(extra.mean()))
     return anneal(
-        matrix.offsets, matrix.columns, matrix.weight, extra, places[:, 0].copy(), places[:, 1].copy(), start, swaps,
-        hot, hot / 300, np.uint64(seed), exponential_table(),
+        matrix.offsets, matrix.columns, matrix.weight, extra, places[:, 0].copy(), places[:, 1].copy(), _nearest(places), start,
+        swaps, hot, hot / 100, np.uint64(seed), exponential_table(),
     )  # fmt: skip
+
+
+def _nearest(places: np.ndarray) -> np.ndarray:
+    """The places around each place, nearest first: int64 (places, at most NEAR)."""
+    count = len(places)
+    found = np.empty((count, min(NEAR, count - 1)), dtype=np.int64)
+    for i in range(count):
+        apart = np.abs(places - places[i]).sum(axis=1)
+        apart[i] = -1
+        found[i] = np.argsort(apart, kind="stable")[1 : 1 + found.shape[1]]
+    return found

@@ -60,7 +60,7 @@ def descend(at, offsets, columns, weight, pull, x, y, who, px, py):
 
 
 @njit(cache=True)
-def anneal(offsets, columns, weight, pull, x, y, start, swaps, hot, cold, seed, exponential):
+def anneal(offsets, columns, weight, pull, x, y, near, start, swaps, hot, cold, seed, exponential):
     """Swap things with things or free places; the best placement found. See ``placement.anneal_places``."""
     things, places = start.size, x.size
     at = start.copy()
@@ -74,7 +74,7 @@ def anneal(offsets, columns, weight, pull, x, y, start, swaps, hot, cold, seed, 
     state[0] = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x7654321)
     for _ in range(8):
         draw(state)
-    total, least = 0, 0
+    total, least, aimed = 0, 0, near.shape[1]
     best = at.copy()
     epochs = max(1, min(1000, swaps // 500))
     factor = (cold / hot) ** (1.0 / epochs)
@@ -82,8 +82,13 @@ def anneal(offsets, columns, weight, pull, x, y, start, swaps, hot, cold, seed, 
     for epoch in range(epochs):
         for _ in range(swaps // epochs):
             a = below(state, things)
-            there = below(state, places)
-            here, b = at[a], who[there]
+            here, there = at[a], 0
+            if aimed > 0 and offsets[a + 1] > offsets[a] and draw(state) >> np.uint64(62) != 0:  # beside one that it talks to
+                k = columns[offsets[a] + below(state, offsets[a + 1] - offsets[a])]
+                there = near[at[k], below(state, aimed)]
+            else:
+                there = below(state, places)
+            b = who[there]
             if x[here] == x[there] and y[here] == y[there] and pull[a, here] == pull[a, there]:
                 continue
             change = swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py)
