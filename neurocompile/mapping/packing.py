@@ -28,11 +28,15 @@ BUDGET_PARTS = 1 << 40
 """Whole numbers that stand for a core's budget of spikes."""
 _TIE = 1e-6
 """Weight of the fit beside the share of messages."""
-STEPS = 1_000
+STEPS = 4_000
 """Moves tried for each tile, at most the number below."""
-MOST_STEPS = 4_000_000
-FEW_STEPS = 100
+MOST_STEPS = 24_000_000
+FEW_STEPS = 200
 """Moves tried for each tile to compare ways to cut."""
+HOT, WARM, COLD = 3.0, 0.6, 0.05
+"""Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at last."""
+RESTARTS = ((1_000, 6), (10_000, 2))
+"""(tiles, attempts) of instances up to so many tiles."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def pack(graph: Hypergraph, order: np.ndarray) -> np.ndarray:
 def glance(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
     """The seed, refined for a short time: enough to compare ways to cut."""
     cores = int(start.max(initial=-1)) + 1
-    steps = min(MOST_STEPS // 8, FEW_STEPS * graph.vertices)
-    refined = refine(graph, start, cores, steps=steps, hot=1.0, cold=0.02, seed=seed)
+    steps = min(MOST_STEPS // 20, FEW_STEPS * graph.vertices)
+    refined = refine(graph, start, cores, steps=steps, hot=HOT, cold=COLD, seed=seed)
     return Packed(refined, cores, "packed, annealed", km1(graph, refined))
 
 
@@ -120,12 +124,14 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
     cores = int(start.max(initial=-1)) + 1
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
-    refined = refine(graph, start, cores, steps=steps, hot=2.0, cold=0.02, seed=seed)
-    found.append(Packed(refined, cores, "packed, annealed", km1(graph, refined)))
+    attempts = next((attempts for most, attempts in RESTARTS if graph.vertices <= most), 1)
+    for attempt in range(attempts):
+        refined = refine(graph, start, cores, steps=steps, hot=HOT, cold=COLD, seed=seed + attempt)
+        found.append(Packed(refined, cores, "packed, annealed", km1(graph, refined)))
     blocks = mtkahypar_blocks(graph, cores, seed)
     repaired = None if blocks is None else repair(graph, blocks, cores)
     if repaired is not None:
-        refined = refine(graph, repaired, cores, steps=steps, hot=0.6, cold=0.02, seed=seed)
+        refined = refine(graph, repaired, cores, steps=steps, hot=WARM, cold=COLD, seed=seed)
         found.append(Packed(refined, cores, "mt-KaHyPar, repaired, annealed", km1(graph, refined)))
     best = min(found, key=lambda p: p.cost)
     core_of = in_order(best.core_of)
