@@ -4,7 +4,7 @@
 
 First the instance of 10,240 groups (655,360 neurons, benchmarks/instances.py) at 128 cores with 3% imbalance: at most 43,400 in
 5 s CPU. Then compiled models under every capacity of a Loihi 2 core: packets an inference, against the best peer. Peers get our
-tiles (the coarse cut and the finest that we tried, whichever is better for them); "a core a layer, halved until it fits" has its
+tiles (whichever of five cuts, coarse to fine, is best for them); "a core a layer, halved until it fits" has its
 own. Cores are as many as each peer needs, ours as many as ours needs; METIS and mt-KaHyPar get as many as ours.
 """
 
@@ -21,7 +21,6 @@ from baselines import creation_order, greedy_growth, kahypar, metis
 from instances import transformer_groups
 
 import neurocompile
-from neurocompile.mapping.mapping import FINEST
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.refine import Hypergraph, km1, refine
@@ -90,12 +89,10 @@ def compare(program: Program) -> bool:
     """A compiled model."""
     counter, rates, T = CostCounter(program.circuit, program.target), program.manifest.rates, program.manifest.options.T
     print(f"\n{program.circuit.name} on {program.target.name}: packets an inference ({T} steps)")
-    size = sum(p.size for p in counter.on_chip)
-    finest = next((f for most, f in FINEST if size <= most), 1)
     own = program.mapping.cores_used
     peers: dict[str, tuple[float, int]] = {}
-    for fineness in (1, 4, finest):
-        parts = partition(counter, rates, Style(1.1, fineness))
+    for fineness, pairs in ((1, False), (4, False), (8, False), (8, True), (16, False)):
+        parts = partition(counter, rates, Style(1.1, fineness, None, pairs))
         graph = make_tile_graph(counter, [tile for found in parts.values() for tile, _ in found], rates)
         problem = hypergraph(graph, [usage for found in parts.values() for _, usage in found], None)
         for name, block in (

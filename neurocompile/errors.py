@@ -175,6 +175,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "The budget (--budget, or spikes_per_core_step) is less than the expected messages of a single neuron in a step, so no "
         "cut keeps it. Allow more spikes, or train for a lower rate.",
     ),
+    "NC3112": (
+        "an estimate knows no budget",
+        "build --estimate-only maps nothing, and what a budget of spikes means for a core follows from a mapping. Leave out "
+        "--budget, or build the model.",
+    ),
     "NC3103": (
         "a delay exceeds what the target allows",
         "The scheduler inserts relays where a delay is longer than the target's; this target allows neither.",

@@ -73,16 +73,15 @@ def sends_too_much(counter: CostCounter, population: Population, rate: float, sp
 def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
     """NC3101 before anything is cut: a line for each resource of which all cores together have too little."""
     target, short, lines = counter.target, counter.shortages(), []
-    sizes = counter.uncut
     fewer = _with_fewer_bits(counter)
     narrow = fewer.shortages() if fewer is not None else short
     for resource, (need, cores) in short.items():
         if cores > limit:
-            largest = max(counter.on_chip, key=lambda p: getattr(sizes[p.name], resource))
+            layer, most = counter.largest_layer(resource)
             lines.append(
                 f"model '{counter.circuit.name}' needs {need:,} {LABELS[resource]}, so at least {cores:,} cores; "
                 f"{_available(counter, limit)} with {target.capacity[resource]:,} each. Largest: layer "
-                f"'{largest.layer}' with {getattr(sizes[largest.name], resource):,}. "
+                f"'{layer}' with {most:,}. "
                 f"{_model_ways(counter, limit, narrow[resource][1] <= limit)}"
             )
     return lines

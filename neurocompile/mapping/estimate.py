@@ -88,13 +88,10 @@ def estimate(
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
     needs = []
     for resource, (needed, cores) in counter.shortages().items():
-        by_layer: dict[str, int] = {}
-        for population in counter.on_chip:
-            by_layer[population.layer] = by_layer.get(population.layer, 0) + getattr(counter.uncut[population.name], resource)
-        largest = max(by_layer, key=lambda layer: by_layer[layer], default="")
+        largest, most = counter.largest_layer(resource)
         needs.append(Need(
             resource=resource, label=LABELS[resource], needed=needed, per_core=target.capacity[resource], cores=cores,
-            largest=largest, largest_needed=by_layer.get(largest, 0),
+            largest=largest, largest_needed=most,
         ))  # fmt: skip
     return Estimate(
         circuit=circuit.name, target=target.name,

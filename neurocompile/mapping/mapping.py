@@ -27,8 +27,18 @@ from neurocompile.targets.schema import Slot, Target
 __all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit"]
 
 
-FINEST = ((200_000, 32), (1_000_000, 8), (4_000_000, 4))
-"""(neurons, finest way to cut that is tried) of models up to so many neurons."""
+WAYS = (
+    (200_000, ((1, False), (4, True), (4, False), (8, True), (8, False), (16, False), (32, True))),
+    (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
+    (20_000_000, ((5, True), (4, False))),
+)
+"""(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
+LARGE_WAYS = ((5, True),)
+"""Of larger ones."""
+FINALISTS = 2
+"""Ways to cut a small model that are refined to the end."""
+FEW = 1.15
+"""A way to cut that takes more cores than this times the lower bound (and one) is taken only if no other is at hand."""
 
 
 class CoreUse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -196,37 +206,40 @@ def _fit(
     counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
 ) -> tuple[TileGraph, Packed]:
     """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
-    best: tuple[float, int, TileGraph, Hypergraph, np.ndarray] | None = None
-    fewest, parts, worse = 0, Partition(), 0
+    found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
+    size = sum(p.size for p in counter.on_chip)
+    finalists = FINALISTS if size <= WAYS[0][0] else 1
+    fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
     for style in _styles(counter, spikes):
-        if best is not None and (style.slack <= 1.0 or worse == 2):
-            break  # the last resort is not needed, or finer tiles bring nothing
+        if found and style.slack <= 1.0:
+            break  # the last resort is not needed
         parts = partition(counter, rates, style)
-        graph = make_tile_graph(counter, [tile for found in parts.values() for tile, _ in found], rates)
-        instance = hypergraph(graph, [usage for found in parts.values() for _, usage in found], spikes)
+        graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
+        instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
         start = pack(instance, ready_order(graph))
         cores = int(start.max(initial=-1)) + 1
         fewest = min(fewest or cores, cores)
         if cores > limit:
             continue
         seen = glance(instance, start, seed)
-        worse = 0 if best is None or (seen.cost, cores) < best[:2] else worse + 1
-        if not worse:
-            best = seen.cost, cores, graph, instance, start
-    if best is None:
+        rank = spikes is None and cores > FEW * bound + 1, seen.cost, cores
+        found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:finalists]
+    if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
-    _, _, graph, instance, start = best
-    packed = improve(instance, start, seed)
+    packed, graph, _ = min(
+        ((improve(instance, start, seed), graph, rank[0]) for rank, graph, instance, start in found),
+        key=lambda item: (item[2], item[0].cost, item[0].cores),
+    )  # fmt: skip
     merged, core_of = merge_boxes(graph.tiles, packed.core_of)
     order = np.argsort(core_of, kind="stable")
     return make_tile_graph(counter, [merged[i] for i in order], rates), replace(packed, core_of=core_of[order])
 
 
 def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
-    """Ways to cut that are worth the time, the last one for want of cores: fewer ones for large models."""
+    """Ways to cut that are worth the time; the last one is for want of cores."""
     size = sum(p.size for p in counter.on_chip)
-    finest = next((fineness for most, fineness in FINEST if size <= most), 1)
-    return [*(Style(1.1, fineness, spikes) for fineness in (1, 4, 8, 16, 32) if fineness <= finest), Style(1.0, 1, spikes)]
+    ways = next((ways for most, ways in WAYS if size <= most), LARGE_WAYS)
+    return [*(Style(1.1, fineness, spikes, pairs) for fineness, pairs in ways), Style(1.0, 1, spikes)]
 
 
 def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurocompile.mapping.refine import Hypergraph, km1, refine
+from neurocompile.mapping.refine import Hypergraph, km1, refine, refine_in_turn
 from neurocompile.mapping.resources import Usage
 from neurocompile.mapping.seeds import mtkahypar_blocks, repair
 from neurocompile.mapping.tile_graph import HOST, TileGraph
@@ -33,9 +33,13 @@ STEPS = 4_000
 MOST_STEPS = 24_000_000
 FEW_STEPS = 200
 """Moves tried for each tile to compare ways to cut."""
+TOGETHER = 240
+"""Cores that are refined at once where there are more: about two chips."""
+TURN_STEPS = 300
+"""Moves tried for each tile in a turn."""
 HOT, WARM, COLD = 3.0, 0.6, 0.05
 """Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at last."""
-RESTARTS = ((1_000, 6), (10_000, 2))
+RESTARTS = ((300, 6), (1_000, 2))
 """(tiles, attempts) of instances up to so many tiles."""
 
 
@@ -120,8 +124,15 @@ def glance(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
 
 
 def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
-    """The best of the refined seed and of the refined partitioner's assignment; cores numbered in order."""
+    """The best of the refined seed and of the refined partitioner's assignment; cores numbered in order.
+
+    Of many cores only neighbours in order trade tiles (about two chips at a time), and no partitioner is asked.
+    """
     cores = int(start.max(initial=-1)) + 1
+    if cores > TOGETHER:
+        start = in_order(start)
+        turned = refine_in_turn(graph, start, cores, together=TOGETHER, steps=TURN_STEPS, hot=HOT, cold=COLD, seed=seed)
+        return _numbered(graph, min(turned, start, key=lambda block: km1(graph, block)), "packed, annealed in turn")
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
     attempts = next((attempts for most, attempts in RESTARTS if graph.vertices <= most), 1)
@@ -134,8 +145,12 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
         refined = refine(graph, repaired, cores, steps=steps, hot=WARM, cold=COLD, seed=seed)
         found.append(Packed(refined, cores, "mt-KaHyPar, repaired, annealed", km1(graph, refined)))
     best = min(found, key=lambda p: p.cost)
-    core_of = in_order(best.core_of)
-    return Packed(core_of, int(core_of.max(initial=-1)) + 1, best.method, best.cost)
+    return _numbered(graph, best.core_of, best.method)
+
+
+def _numbered(graph: Hypergraph, core_of: np.ndarray, method: str) -> Packed:
+    core_of = in_order(core_of)
+    return Packed(core_of, int(core_of.max(initial=-1)) + 1, method, km1(graph, core_of))
 
 
 def in_order(core_of: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 A population is cut along its token axes, its channel axis or both: k channel parts share its weights out, but every input
 message goes k times; token parts repeat the weights and send each message once. Among the cuts that fill few cores the one
-with the fewest packets is taken. Consumers are cut before their sources, so that the output lists of a source have a bound
+with the fewest packets is taken. Terms and their sum (gates and what adds them up, say) may be cut alike: then a core holds the
+sums of its own terms, no term is sent, and terms that need neurons share a core with sums that need axons and words. Consumers are cut before their sources, so that the output lists of a source have a bound
 (as if each tile of its consumers had a core of its own).
 
 While it searches, a cut is judged by its middle and its corner tiles; all tiles of the chosen one are counted. So the time is
@@ -21,10 +22,10 @@ import msgspec
 import numpy as np
 
 from neurocompile.errors import ViolationList
-from neurocompile.ir.circuit import CircuitGraph, Conv2d, Population, Strided
+from neurocompile.ir.circuit import CircuitGraph, Conv2d, HostInput, Population, Strided
 from neurocompile.mapping.advice import does_not_fit_core
 from neurocompile.mapping.resources import CostCounter, Usage
-from neurocompile.mapping.tile import Tile, cut, grid
+from neurocompile.mapping.tile import Tile, cut, grid, whole
 from neurocompile.mapping.tile_graph import atoms_of
 from neurocompile.targets.schema import Target
 
@@ -44,6 +45,8 @@ class Style:
     """Tiles take at most this part of a core, where that repeats few weights: small tiles leave packing a choice."""
     spikes: float | None = None
     """Expected messages a step that a core may send."""
+    pairs: bool = False
+    """Whether terms are cut like their sums, where that saves cores or messages."""
 
 
 def lower_bound_cores(circuit: CircuitGraph, target: Target) -> int:
@@ -62,19 +65,56 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = S
     tiles: dict[str, list[tuple[int, Tile]]] = {}
     found: Partition = {}
     violations = []
+    terms = {q.src: q for q in _pairs(counter)} if style.pairs else {}
+    sums = {q.dst: q for q in terms.values()}
+
+    def keep(name: str, chosen: list[tuple[Tile, Usage]]) -> None:
+        found[name] = chosen
+        # Numbers that no other population has: each tile stands for a core of its own.
+        first = sum(map(len, tiles.values()))
+        tiles[name] = [(first + i, tile) for i, (tile, _) in enumerate(chosen)]
+
     for population in reversed(counter.on_chip):
+        name = population.name
+        if name in found:
+            continue
         cutter = _Cutter(counter, population, rates, style, tiles)
         chosen = cutter.best()
         if chosen is None:
             violations.append(does_not_fit_core(counter, cutter.heaviest(), cutter.usage))
-            chosen = []
-        found[population.name] = chosen
-        # Numbers that no other population has: each tile stands for a core of its own.
-        first = sum(map(len, tiles.values()))
-        tiles[population.name] = [(first + i, tile) for i, (tile, _) in enumerate(chosen)]
+        keep(name, chosen.tiles if chosen else [])
+        if chosen is not None and name in sums:
+            source = counter.circuit.population[sums[name].src]
+            alone = _Cutter(counter, source, rates, style, tiles).best()
+            together = _PairCutter(counter, source, rates, style, tiles, cutter, sums[name]).best()
+            if together is not None and (alone is None or together.better(chosen, alone)):
+                del tiles[name]
+                keep(name, together.sums)
+                keep(source.name, together.tiles)
+            elif alone is not None:
+                keep(source.name, alone.tiles)
     if violations:
         raise ViolationList("NC3102", violations[::-1])
     return {population.name: found[population.name] for population in counter.on_chip}
+
+
+def _pairs(counter: CostCounter) -> list[Strided]:
+    """Projections from terms that nothing else reads to their sum, which takes most of its entries for them."""
+    found: list[Strided] = []
+    for population in counter.on_chip:
+        heaviest: tuple[int, Strided] | None = None
+        for q in counter.circuit.incoming[population.name]:
+            source = counter.circuit.population[q.src]
+            if (
+                isinstance(q, Strided) and not q.recurrent and len(counter.outgoing[q.src]) == 1 and q.src not in counter.to_host
+                and not isinstance(source, HostInput) and source.size >= 2 * population.size
+            ):  # fmt: skip
+                entries = sum(counter.synapses(q, whole(population)))
+                heaviest = max(heaviest or (0, q), (entries, q), key=lambda item: item[0])
+        used = {name for q in found for name in (q.src, q.dst)}
+        if heaviest is not None and 2 * heaviest[0] > counter.uncut[population.name].total and heaviest[1].src not in used:
+            found.append(heaviest[1])
+    return found
 
 
 @dataclass(frozen=True)
@@ -94,6 +134,26 @@ class _Cut:
         return prod(self.parts)
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The best cut with all its tiles."""
+
+    cut: _Cut
+    tiles: list[tuple[Tile, Usage]]
+    sums: list[tuple[Tile, Usage]]
+    """Of a pair: the tiles of the sums, in the same order."""
+
+    @property
+    def total(self) -> int:
+        """Of all tiles."""
+        return sum(usage.total for _, usage in (*self.tiles, *self.sums))
+
+    def better(self, sums: _Chosen, terms: _Chosen) -> bool:
+        """Whether this cut of a pair saves cores, or messages at about the same number of cores."""
+        cores, packets = sums.cut.cores + terms.cut.cores, sums.cut.packets + terms.cut.packets
+        return self.cut.cores <= 0.95 * cores or (self.cut.packets <= packets and self.cut.cores <= 1.1 * cores)
+
+
 class _Cutter:
     """Finds how to cut one population."""
 
@@ -106,6 +166,8 @@ class _Cutter:
         # consumers in a loop are cut later than their source, or with it: one tile a neuron if they are one to one
         self.loops = sum(q.recurrent for q in counter.outgoing[population.name])
         self.fineness = style.fineness
+        self.cuttable = population.shape
+        """Extent along each axis, 1 where it is not to be cut."""
         self._judged: dict[tuple[int, ...], _Cut | None] = {}
 
     @cached_property
@@ -137,45 +199,50 @@ class _Cutter:
             getattr(usage, name) * (1 if name == "neuron_groups" else self.fineness) <= limit for name, limit in capacity.items()
         )
 
-    def best(self) -> list[tuple[Tile, Usage]] | None:
-        """The tiles of the best cut; None if single neurons do not fit."""
-        middle = self._neuron(tuple(n // 2 for n in self.population.shape))
+    def best(self) -> _Chosen | None:
+        """The best cut; None if single neurons do not fit."""
         coarse = fine = None
         for fineness in dict.fromkeys((1, self.style.fineness)):
             self.fineness = fineness
             self._judged.clear()
-            if not self.fits(middle, self.usage(middle)):
+            if not self.possible():
                 break
-            cuts = self._cuts()
-            chosen = self._choose(cuts)
+            chosen = self._choose(self._cuts())
             if fineness == 1:
                 coarse = chosen
-            elif chosen is not None and coarse is not None and chosen[1] <= 1.1 * coarse[1]:
+            elif chosen is not None and coarse is not None and chosen.total <= 1.1 * coarse.total:
                 fine = chosen
-        chosen = fine or coarse
-        return None if chosen is None else chosen[0]
+        return fine or coarse
 
-    def _choose(self, cuts: list[_Cut]) -> tuple[list[tuple[Tile, Usage]], int] | None:
-        """The first of the cuts, best first, of which all tiles fit, and the sum of all that its tiles take."""
+    def possible(self) -> bool:
+        """Whether a single neuron fits."""
+        middle = self._neuron(tuple(n // 2 for n in self.population.shape))
+        return self.fits(middle, self.usage(middle))
+
+    def _choose(self, cuts: list[_Cut]) -> _Chosen | None:
+        """The first of the cuts, best first, of which all tiles fit."""
         if not cuts:
             return None
         least = min(cut.cores for cut in cuts)
         ranked = sorted(cuts, key=lambda c: (c.cores > self.style.slack * least + 1e-9, c.packets, c.cores, c.total, c.parts))
         for cut_ in ranked:
-            found = [(tile, self.usage(tile)) for tile in grid(self.population, cut_.parts, self.align)]
-            if all(self.fits(tile, usage) for tile, usage in found):
-                return found, sum(usage.total for _, usage in found)
-        ones = [(tile, self.usage(tile)) for tile in grid(self.population, self.population.shape, self.align)]
-        if all(self.fits(tile, usage) for tile, usage in ones):
-            return ones, sum(usage.total for _, usage in ones)
-        return None
+            found = self._all(cut_)
+            if found is not None:
+                return found
+        ones = self._judge(self.cuttable)
+        return None if ones is None else self._all(ones)
+
+    def _all(self, cut_: _Cut) -> _Chosen | None:
+        """All tiles of a cut, if they fit."""
+        found = [(tile, self.usage(tile)) for tile in grid(self.population, cut_.parts, self.align)]
+        return _Chosen(cut_, found, []) if all(self.fits(tile, usage) for tile, usage in found) else None
 
     def _cuts(self) -> list[_Cut]:
         """For each order of the token axes and each number of channel parts the cut with the fewest parts that fits."""
-        whole_ = self._judge((1,) * len(self.population.shape))
+        shape = self.cuttable
+        whole_ = self._judge((1,) * len(shape))
         if whole_ is not None:
             return [whole_]
-        shape = self.population.shape
         tokens, found, fewest = prod(shape[:-1]), dict[tuple[int, ...], _Cut](), 0
         for channel_parts in _channel_candidates(shape):
             if fewest and channel_parts > 2 * fewest:
@@ -202,13 +269,13 @@ class _Cutter:
 
     def _fewest_token_parts(self, channel_parts: int, tokens: int, order: tuple[int, ...]) -> _Cut | None:
         """Fewest token parts that fit: double until they do, then bisect."""
-        low, high, found = 0, 1, self._judge(_parts(self.population.shape, 1, channel_parts, order))
+        low, high, found = 0, 1, self._judge(_parts(self.cuttable, 1, channel_parts, order))
         while found is None and high < tokens:
             low, high = high, min(2 * high, tokens)
-            found = self._judge(_parts(self.population.shape, high, channel_parts, order))
+            found = self._judge(_parts(self.cuttable, high, channel_parts, order))
         while found is not None and high - low > 1:
             middle = (low + high) // 2
-            smaller = self._judge(_parts(self.population.shape, middle, channel_parts, order))
+            smaller = self._judge(_parts(self.cuttable, middle, channel_parts, order))
             low, high, found = (middle, high, found) if smaller is None else (low, middle, smaller)
         return found
 
@@ -234,8 +301,14 @@ class _Cutter:
 
     def _arriving(self, tile: Tile) -> float:
         """Messages a step that a tile receives."""
+        return self._received(tile, "")
+
+    def _received(self, tile: Tile, but: str) -> float:
+        """The same without one projection."""
         found = 0.0
         for projection in self.counter.circuit.incoming[tile.population]:
+            if projection.name == but:
+                continue
             reach = self.counter.reach(projection, tile)
             if reach is not None:
                 src = self.counter.circuit.population[projection.src]
@@ -243,6 +316,65 @@ class _Cutter:
                 size = prod(len(index) for index in reach.values()) * prod(n for a, n in enumerate(src.shape) if a not in read)
                 found += self.rates.get(projection.src, 1.0) * size
         return round(found, 6)
+
+
+class _PairCutter(_Cutter):
+    """Finds how to cut terms so that each tile's sums come from that tile alone; a tile stands for its sums too."""
+
+    def __init__(
+        self, counter: CostCounter, population: Population, rates: Mapping[str, float], style: Style,
+        homes: Mapping[str, list[tuple[int, Tile]]], sink: _Cutter, projection: Strided,
+    ) -> None:  # fmt: skip
+        super().__init__(counter, population, rates, style, homes)
+        self.sink, self.projection, self.pattern = sink, projection, counter.pattern(projection)
+        kept = {a for component in self.pattern.components if component.axes for a in component.src_axes}
+        self.cuttable = tuple(n if a in kept else 1 for a, n in enumerate(population.shape))
+
+    def sums_of(self, tile: Tile) -> Tile | None:
+        """The tile of the sums, if no other term goes there."""
+        box = self.pattern.image(tile.start, tile.stop)
+        if box is None or sum(self.pattern.fan_out(*box).values()) != tile.size:
+            return None
+        return Tile(self.sink.population.name, *box)
+
+    def possible(self) -> bool:
+        """Always: whole terms may be no unit of a pair, so parts are tried."""
+        return True
+
+    def own(self, tile: Tile) -> Usage:
+        """Of the terms alone: each has one destination."""
+        listed = tile.size if self.counter.cost.least_listed <= 1 else 0
+        return msgspec.structs.replace(self.counter.usage(tile), axon_memory=listed)
+
+    def usage(self, tile: Tile) -> Usage:
+        """Of terms and sums."""
+        sums = self.sums_of(tile)
+        return self.own(tile) + (self.sink.usage(sums) if sums is not None else Usage())
+
+    def fits(self, tile: Tile, usage: Usage) -> bool:
+        """Whether terms and sums fit together."""
+        sums = self.sums_of(tile)
+        if sums is None or not super().fits(tile, usage):
+            return False
+        rates, spikes = self.rates, self.style.spikes
+        sent = rates.get(tile.population, 1.0) * tile.size + rates.get(sums.population, 1.0) * sums.size
+        return spikes is None or sent * self.fineness <= spikes
+
+    def _all(self, cut_: _Cut) -> _Chosen | None:
+        tiles = grid(self.population, cut_.parts, self.align)
+        sums = [self.sums_of(tile) for tile in tiles]
+        covered = sum(tile.size for tile in sums if tile is not None)
+        if any(tile is None for tile in sums) or covered != self.sink.population.size:
+            return None
+        if not all(self.fits(tile, self.usage(tile)) for tile in tiles):
+            return None
+        pairs = [(tile, self.sink.usage(tile)) for tile in sums if tile is not None]
+        return _Chosen(cut_, [(tile, self.own(tile)) for tile in tiles], pairs)
+
+    def _arriving(self, tile: Tile) -> float:
+        """Messages that terms and sums receive from elsewhere."""
+        sums = self.sums_of(tile)
+        return super()._arriving(tile) + (self._received(sums, self.projection.name) if sums is not None else 0.0)
 
 
 def _channel_candidates(shape: tuple[int, ...]) -> Iterator[int]:

@@ -52,6 +52,8 @@ class _Component:
     src_axes: tuple[int, ...] = ()
     """Source axes that it moves; no other component moves them."""
     cache: dict[tuple[int, ...], Selection] = field(default_factory=dict)
+    images: dict[tuple[int, ...], tuple[tuple[int, int], ...] | None] = field(default_factory=dict)
+    """Ranges on the source axes -> ranges on the destination axes."""
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> Selection:
         key = tuple(v for a in self.axes for v in (start[a], stop[a]))
@@ -132,6 +134,35 @@ class Pattern:
             sizes = [self.src_shape[a] for a in component.src_axes]
             selection.reached = np.unique(np.ravel_multi_index([place[a] for a in component.src_axes], sizes))
         return selection.reached
+
+    def image(self, start: Sequence[int], stop: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The smallest box of the destination that holds all that a box of the source reaches; None if it reaches nothing."""
+        if self.empty:
+            return None
+        low, high = list(self.fixed), [i + 1 for i in self.fixed]
+        for component in self.components:
+            key = tuple(v for a in component.src_axes for v in (start[a], stop[a]))
+            if key not in component.images:
+                component.images[key] = self._image(component, start, stop)
+            found = component.images[key]
+            if found is None:
+                return None
+            for a, (first, last) in zip(component.axes, found, strict=True):
+                low[a], high[a] = first, last
+        origin = np.unravel_index(self.src_offset, self.src_shape) if self.src_shape else ()
+        moved = {a for component in self.components for a in component.src_axes}
+        if any(not start[a] <= origin[a] < stop[a] for a in range(len(self.src_shape)) if a not in moved):
+            return None
+        return tuple(int(i) for i in low), tuple(int(i) for i in high)
+
+    def _image(self, component: _Component, start: Sequence[int], stop: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+        place = np.unravel_index(self.src_offset + component.sources, self.src_shape) if self.src_shape else ()
+        inside = np.ones(component.sources.size, dtype=bool)
+        for a in component.src_axes:
+            inside &= (place[a] >= start[a]) & (place[a] < stop[a])
+        if not inside.any():
+            return None
+        return tuple((int(c[inside].min()), int(c[inside].max()) + 1) for c in component.coordinates)
 
     def fan_out(self, start: Sequence[int], stop: Sequence[int]) -> dict[int, int]:
         """Synapses of a source into the box -> number of sources with that many."""

@@ -16,12 +16,12 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Hypergraph", "exponential_table", "km1", "refine"]
+__all__ = ["Hypergraph", "exponential_table", "km1", "refine", "refine_in_turn"]
 
 SCALE = 1 << 20
 """Net weights are whole numbers up to this."""
-TABLE_LIMIT = 1 << 29
-"""Most entries (nets x blocks) of the table of pin counts: 1 GiB."""
+TABLE_LIMIT = 1 << 27
+"""Most entries (nets x blocks) of the table of pin counts: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,41 @@ def refine(
         offsets, pins, weight, vertex_offsets, net[order], block, blocks, graph.takes, graph.limit,
         graph.group.astype(np.int64), graph.groups, steps, hot * scale, cold * scale, np.uint64(seed), exponential_table(),
     )  # fmt: skip
+
+
+def refine_in_turn(
+    graph: Hypergraph, block: np.ndarray, blocks: int, *, together: int, steps: int, hot: float, cold: float, seed: int
+) -> np.ndarray:
+    """The same for instances of any size: ``together`` consecutive blocks at a time, then once more shifted by half of them.
+
+    Within such a range it is exact: what a net's pins elsewhere cost does not change.
+
+    Args:
+        steps: moves to try for each vertex, in each of the two turns.
+    """
+    block = np.array(block, dtype=np.int64)
+    first, nets = graph.by_vertex
+    for shift in (0, together // 2):
+        for low in range(-shift, blocks, together):
+            order = np.flatnonzero((block >= low) & (block < low + together))
+            if len(order) < 2:
+                continue
+            count = first[order + 1] - first[order]
+            ends = np.cumsum(count)
+            place = np.repeat(first[order] - (ends - count), count) + np.arange(int(count.sum()))
+            net = nets[place]
+            sorting = np.argsort(net, kind="stable")
+            kept, start = np.unique(net[sorting], return_index=True)
+            part = Hypergraph(
+                np.append(start, len(net)), np.repeat(np.arange(len(order)), count)[sorting].astype(np.int32), graph.weight[kept],
+                graph.takes[order], graph.limit, np.unique(graph.group[order], return_inverse=True)[1].ravel(), graph.groups,
+            )  # fmt: skip
+            offset = max(low, 0)
+            size = min(low + together, blocks) - offset
+            moves = steps * len(order)
+            found = refine(part, block[order] - offset, size, steps=moves, hot=hot, cold=cold, seed=seed + max(low, 0))
+            block[order] = found + offset
+    return block
 
 
 def exponential_table() -> np.ndarray:

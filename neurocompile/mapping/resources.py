@@ -135,6 +135,14 @@ class CostCounter:
             found[name] = (used, -(-used // limit) if limit else used)
         return found
 
+    def largest_layer(self, resource: str) -> tuple[str, int]:
+        """The layer that needs most of a resource, with all populations that help it, and how much; ('', 0) without any."""
+        by_layer: dict[str, int] = {}
+        for population in self.on_chip:
+            by_layer[population.layer] = by_layer.get(population.layer, 0) + getattr(self.uncut[population.name], resource)
+        layer = max(by_layer, key=lambda name: by_layer[name], default="")
+        return layer, by_layer.get(layer, 0)
+
     def synapses(self, projection: Projection, tile: Tile) -> tuple[int, int]:
         """Input axons, and words of synaptic memory, that a projection into the tile takes."""
         bits = projection.weight_bits

@@ -14,8 +14,8 @@ from neurocompile.mapping.refine import Hypergraph
 
 __all__ = ["mtkahypar_blocks", "repair", "share"]
 
-SMALLEST, LARGEST = 4, 100_000
-"""Vertices a block below which, and vertices above which, no partitioner is asked."""
+SMALLEST, LARGEST, MOST_BLOCKS = 4, 20_000, 256
+"""Vertices a block below which, and vertices and blocks above which, no partitioner is asked (its time grows with both)."""
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +42,9 @@ def mtkahypar_blocks(graph: Hypergraph, blocks: int, seed: int, imbalance: float
         seed: of its generator.
         imbalance: allowed, as a part of the mean block; by default what the capacities leave.
     """
-    if find_spec("mtkahypar") is None or not 2 <= blocks <= graph.vertices // SMALLEST or graph.vertices > LARGEST:
+    if find_spec("mtkahypar") is None or graph.vertices > LARGEST:
+        return None
+    if not 2 <= blocks <= min(MOST_BLOCKS, graph.vertices // SMALLEST):
         return None
     import mtkahypar
 
