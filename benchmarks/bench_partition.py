@@ -66,13 +66,14 @@ def instance() -> bool:
             print(f"{name:<44} breaks the balance")
             return np.inf, seconds
         size = np.bincount(block, minlength=CORES)
-        print(f"{name:<44} km1 {km1(graph, block):>9,.0f}   fullest {size.max() / size.mean():.3f}   {seconds:5.2f} s CPU", flush=True)
-        return km1(graph, block) if size.max() <= most and len(size) == CORES else np.inf, seconds
+        cost = km1(graph, block)
+        print(f"{name:<44} km1 {cost:>9,.0f}   fullest {size.max() / size.mean():.3f}   {seconds:5.2f} s CPU", flush=True)
+        return cost if size.max() <= most and len(size) == CORES else np.inf, seconds
 
     def ours(steps: int, seed: int) -> np.ndarray:
         return refine(graph, order, CORES, steps=steps, hot=3.0, cold=0.1, seed=seed)
 
-    print(f"{groups.vertices:,} groups, {groups.vertices * 64:,} neurons, {len(nets):,} nets onto {CORES} cores of at most {most} groups")
+    print(f"{groups.vertices:,} groups of 64 neurons, {len(nets):,} nets onto {CORES} cores of at most {most} groups")
     report("random", lambda: np.random.default_rng(0).permutation(order))
     report("creation order", lambda: order)
     report("greedy growth (nengo-loihi)", lambda: greedy_growth(graph))

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_placement.py [--seeds N]
 
 The instance: a spiking transformer of 8 blocks, 8 heads, 16 token tiles and width 512 in groups of 64 neurons (10,240 groups,
-655,360 neurons), cut into 128 parts by mt-KaHyPar's quality preset (km1, seed 42, one thread: then it repeats) and its traffic summed between
-parts. With ``--parts FILE.npz`` (array ``quality``) a stored partition is used.
+655,360 neurons), cut into 128 parts by mt-KaHyPar's quality preset (km1, seed 42, one thread: then it repeats) and its traffic
+summed between parts. With ``--parts FILE.npz`` (array ``quality``) a stored partition is used.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _all(found: list[Target]) -> Iterator[Any]:
     for name, description, *numbers in (_row(target).values() for target in found):
         rows.append((name, *(f"{n:,}" for n in numbers), description))
     yield table(columns, rows)
-    yield "\n'targets --show NAME' has every number with its source; --target also takes a YAML file of your own (docs/new_target.md)"
+    yield "\n'targets --show NAME' has every number with its source; --target also takes your own YAML file (docs/new_target.md)"
 
 
 def _one(target: Target) -> Iterator[Any]:

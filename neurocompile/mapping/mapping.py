@@ -28,7 +28,7 @@ __all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit"]
 
 
 WAYS = (
-    (200_000, ((1, False), (4, True), (4, False), (8, True), (8, False), (16, False), (32, True))),
+    (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
     (20_000_000, ((5, True), (4, False))),
 )
@@ -210,7 +210,8 @@ def _fit(
     size = sum(p.size for p in counter.on_chip)
     finalists = FINALISTS if size <= WAYS[0][0] else 1
     fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
-    for style in _styles(counter, spikes):
+    styles = _styles(counter, spikes)
+    for style in styles:
         if found and style.slack <= 1.0:
             break  # the last resort is not needed
         parts = partition(counter, rates, style)
@@ -221,8 +222,8 @@ def _fit(
         fewest = min(fewest or cores, cores)
         if cores > limit:
             continue
-        seen = glance(instance, start, seed)
-        rank = spikes is None and cores > FEW * bound + 1, seen.cost, cores
+        cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
+        rank = spikes is None and cores > FEW * bound + 1, cost, cores
         found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:finalists]
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])

@@ -84,7 +84,9 @@ def _with_owner(owner: np.ndarray, offsets: np.ndarray, pins: np.ndarray) -> tup
     """Pins with the owner of each net (unless it is the host), each once."""
     net = np.repeat(np.arange(len(owner), dtype=np.int64), np.diff(offsets))
     own = np.flatnonzero(owner != HOST)
-    pairs = np.unique(np.concatenate([(net << 32) | pins, (own << 32) | owner[own]]))
+    pairs = np.concatenate([(net << 32) | pins, (own << 32) | owner[own]])
+    pairs.sort(kind="stable")  # two sorted runs: merged
+    pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])] if len(pairs) else pairs
     return np.searchsorted(pairs, np.arange(len(owner) + 1, dtype=np.int64) << 32), (pairs & 0xFFFFFFFF).astype(np.int32)
 
 

@@ -2,9 +2,10 @@
 
 A population is cut along its token axes, its channel axis or both: k channel parts share its weights out, but every input
 message goes k times; token parts repeat the weights and send each message once. Among the cuts that fill few cores the one
-with the fewest packets is taken. Terms and their sum (gates and what adds them up, say) may be cut alike: then a core holds the
-sums of its own terms, no term is sent, and terms that need neurons share a core with sums that need axons and words. Consumers are cut before their sources, so that the output lists of a source have a bound
-(as if each tile of its consumers had a core of its own).
+with the fewest packets is taken. Terms and their sum (gates and what adds them up, say) may be cut alike: then a core holds
+the sums of its own terms, no term is sent, and terms that need neurons share a core with sums that need axons and words.
+Consumers are cut before their sources, so that the output lists of a source have a bound (as if each tile of its consumers
+had a core of its own).
 
 While it searches, a cut is judged by its middle and its corner tiles; all tiles of the chosen one are counted. So the time is
 that of the tiles, whatever the number of neurons.
@@ -31,6 +32,8 @@ from neurocompile.targets.schema import Target
 
 __all__ = ["Partition", "Style", "lower_bound_cores", "partition"]
 
+SAVES = 0.95
+"""Part of the cores of two cuts at which cutting both alike is worth more messages."""
 Partition = dict[str, list[tuple[Tile, Usage]]]
 """Population -> its tiles with what each takes (``axon_memory``: an upper bound)."""
 
@@ -79,14 +82,20 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = S
         if name in found:
             continue
         cutter = _Cutter(counter, population, rates, style, tiles)
+        together = None
+        if name in sums:
+            source = counter.circuit.population[sums[name].src]
+            together = _PairCutter(counter, source, rates, style, tiles, cutter, sums[name]).best()
+            if together is not None and together.cut.cores <= SAVES * sum(_filled(counter, p) for p in (source, population)):
+                keep(name, together.sums)  # better than any cuts of the two apart
+                keep(source.name, together.tiles)
+                continue
         chosen = cutter.best()
         if chosen is None:
             violations.append(does_not_fit_core(counter, cutter.heaviest(), cutter.usage))
         keep(name, chosen.tiles if chosen else [])
         if chosen is not None and name in sums:
-            source = counter.circuit.population[sums[name].src]
             alone = _Cutter(counter, source, rates, style, tiles).best()
-            together = _PairCutter(counter, source, rates, style, tiles, cutter, sums[name]).best()
             if together is not None and (alone is None or together.better(chosen, alone)):
                 del tiles[name]
                 keep(name, together.sums)
@@ -96,6 +105,12 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = S
     if violations:
         raise ViolationList("NC3102", violations[::-1])
     return {population.name: found[population.name] for population in counter.on_chip}
+
+
+def _filled(counter: CostCounter, population: Population) -> float:
+    """Cores that a population fills at least."""
+    uncut = counter.uncut[population.name]
+    return max(getattr(uncut, r) / limit for r, limit in counter.target.capacity.items() if limit)
 
 
 def _pairs(counter: CostCounter) -> list[Strided]:
@@ -151,7 +166,7 @@ class _Chosen:
     def better(self, sums: _Chosen, terms: _Chosen) -> bool:
         """Whether this cut of a pair saves cores, or messages at about the same number of cores."""
         cores, packets = sums.cut.cores + terms.cut.cores, sums.cut.packets + terms.cut.packets
-        return self.cut.cores <= 0.95 * cores or (self.cut.packets <= packets and self.cut.cores <= 1.1 * cores)
+        return self.cut.cores <= SAVES * cores or (self.cut.packets <= packets and self.cut.cores <= 1.1 * cores)
 
 
 class _Cutter:
@@ -201,18 +216,29 @@ class _Cutter:
 
     def best(self) -> _Chosen | None:
         """The best cut; None if single neurons do not fit."""
-        coarse = fine = None
-        for fineness in dict.fromkeys((1, self.style.fineness)):
-            self.fineness = fineness
-            self._judged.clear()
-            if not self.possible():
-                break
-            chosen = self._choose(self._cuts())
-            if fineness == 1:
-                coarse = chosen
-            elif chosen is not None and coarse is not None and chosen.total <= 1.1 * coarse.total:
-                fine = chosen
-        return fine or coarse
+        fine = self._best(self.style.fineness)
+        if fine is None or self.style.fineness == 1:
+            return fine if fine is not None or self.style.fineness == 1 else self._best(1)
+        if fine.total <= 1.1 * self.uncut.total:  # cutting less saves little
+            return fine
+        coarse = self._best(1)
+        return coarse if coarse is not None and fine.total > 1.1 * coarse.total else fine
+
+    def _best(self, fineness: int) -> _Chosen | None:
+        self.fineness = fineness
+        self._judged.clear()
+        return self._choose(self._cuts()) if self.possible() else None
+
+    @property
+    def uncut(self) -> Usage:
+        """Of the whole population, output lists left out."""
+        return self.counter.uncut[self.population.name]
+
+    def _least(self) -> int:
+        """Parts that are needed at least."""
+        capacity, uncut = self.counter.target.capacity, self.uncut
+        parts = [-(-getattr(uncut, r) * self.fineness // limit) for r, limit in capacity.items() if limit and r != "neuron_groups"]
+        return max(1, *parts)
 
     def possible(self) -> bool:
         """Whether a single neuron fits."""
@@ -268,10 +294,12 @@ class _Cutter:
         return Tile(self.population.name, index, tuple(i + 1 for i in index))
 
     def _fewest_token_parts(self, channel_parts: int, tokens: int, order: tuple[int, ...]) -> _Cut | None:
-        """Fewest token parts that fit: double until they do, then bisect."""
-        low, high, found = 0, 1, self._judge(_parts(self.cuttable, 1, channel_parts, order))
+        """Fewest token parts that fit: more and more until they do, then bisect."""
+        low = min(-(-self._least() // channel_parts), tokens) - 1
+        high, step = low + 1, 1
+        found = self._judge(_parts(self.cuttable, high, channel_parts, order))
         while found is None and high < tokens:
-            low, high = high, min(2 * high, tokens)
+            low, high, step = high, min(high + step, tokens), 2 * step
             found = self._judge(_parts(self.cuttable, high, channel_parts, order))
         while found is not None and high - low > 1:
             middle = (low + high) // 2
@@ -330,6 +358,11 @@ class _PairCutter(_Cutter):
         kept = {a for component in self.pattern.components if component.axes for a in component.src_axes}
         self.cuttable = tuple(n if a in kept else 1 for a, n in enumerate(population.shape))
 
+    @property
+    def uncut(self) -> Usage:
+        """Of terms and sums."""
+        return self.counter.uncut[self.population.name] + self.counter.uncut[self.sink.population.name]
+
     def sums_of(self, tile: Tile) -> Tile | None:
         """The tile of the sums, if no other term goes there."""
         box = self.pattern.image(tile.start, tile.stop)
@@ -366,10 +399,11 @@ class _PairCutter(_Cutter):
         covered = sum(tile.size for tile in sums if tile is not None)
         if any(tile is None for tile in sums) or covered != self.sink.population.size:
             return None
-        if not all(self.fits(tile, self.usage(tile)) for tile in tiles):
+        own, held = [self.own(tile) for tile in tiles], [self.sink.usage(tile) for tile in sums if tile is not None]
+        if not all(self.fits(tile, a + b) for tile, a, b in zip(tiles, own, held, strict=True)):
             return None
-        pairs = [(tile, self.sink.usage(tile)) for tile in sums if tile is not None]
-        return _Chosen(cut_, [(tile, self.own(tile)) for tile in tiles], pairs)
+        pairs = [(tile, usage) for tile, usage in zip(sums, held, strict=True) if tile is not None]
+        return _Chosen(cut_, list(zip(tiles, own, strict=True)), pairs)
 
     def _arriving(self, tile: Tile) -> float:
         """Messages that terms and sums receive from elsewhere."""

@@ -66,9 +66,10 @@ class Hypergraph:
 
 def km1(graph: Hypergraph, block: np.ndarray) -> float:
     """Sum over nets of weight x (distinct blocks - 1)."""
-    net = np.repeat(np.arange(len(graph.weight), dtype=np.int64), np.diff(graph.offsets))
+    from neurocompile.mapping.refine_kernels import distinct_blocks
+
     blocks = int(block.max(initial=0)) + 1
-    distinct = np.bincount(np.unique(net * blocks + block[graph.pins]) // blocks, minlength=len(graph.weight))
+    distinct = distinct_blocks(graph.offsets, graph.pins, np.asarray(block, dtype=np.int64), blocks)
     return float((graph.weight * np.maximum(distinct - 1, 0)).sum())
 
 

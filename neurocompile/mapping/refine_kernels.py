@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["anneal", "draw"]
+__all__ = ["anneal", "below", "distinct_blocks", "draw"]
 
 
 @njit(cache=True, inline="always")
@@ -23,6 +23,20 @@ def draw(state: np.ndarray) -> np.uint64:
 def below(state: np.ndarray, n: int) -> int:
     """A random whole number in 0..n-1, n < 2^31."""
     return np.int64(((draw(state) >> np.uint64(33)) * np.uint64(n)) >> np.uint64(31))
+
+
+@njit(cache=True)
+def distinct_blocks(offsets, pins, block, blocks):
+    """Number of different blocks of each net's pins, int64 (nets)."""
+    seen = np.full(blocks, -1, dtype=np.int64)
+    found = np.zeros(offsets.size - 1, dtype=np.int64)
+    for e in range(found.size):
+        for i in range(offsets[e], offsets[e + 1]):
+            b = block[pins[i]]
+            if seen[b] != e:
+                seen[b] = e
+                found[e] += 1
+    return found
 
 
 @njit(cache=True)

@@ -201,7 +201,8 @@ class CostCounter:
         self, projection: Conv2d, tile: Tile
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Rows, then columns, of the input that the tile's kernels see, without the padding; how often each is read."""
-        return self._axis_field(projection, 0, tile.start[0], tile.stop[0]), self._axis_field(projection, 1, tile.start[1], tile.stop[1])
+        rows, columns = (self._axis_field(projection, a, tile.start[a], tile.stop[a]) for a in (0, 1))
+        return rows, columns
 
     def _axis_field(self, projection: Conv2d, a: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Of one axis: input indices in the field of a range of outputs, and how often each is read."""

@@ -48,7 +48,9 @@ def mtkahypar_blocks(graph: Hypergraph, blocks: int, seed: int, imbalance: float
         return None
     import mtkahypar
 
-    weight = np.maximum(1, np.rint(share(graph) * 10_000)).astype(np.int64) if imbalance is None else np.ones(graph.vertices, np.int64)
+    weight = np.ones(graph.vertices, dtype=np.int64)
+    if imbalance is None:
+        weight = np.maximum(1, np.rint(share(graph) * 10_000)).astype(np.int64)
     if imbalance is None:
         imbalance = max(0.03, 10_000 * blocks / float(weight.sum()) - 1)
     whole = graph.whole_weights()

@@ -29,7 +29,9 @@ def test_a_model_that_fits(cli, tmp_path: Path, monkeypatch) -> None:
     assert "at least 13 of 120 cores" in text.out and "nothing rules it out" in text.out
 
 
-@pytest.mark.parametrize(("arguments", "codes"), [(("--target", "sim_small"), {"NC3101", "NC3102"}), (("--max-cores", 5), {"NC3101"})])
+@pytest.mark.parametrize(
+    ("arguments", "codes"), [(("--target", "sim_small"), {"NC3101", "NC3102"}), (("--max-cores", 5), {"NC3101"})]
+)
 def test_all_that_rules_a_model_out_comes_at_once(cli, tmp_path: Path, monkeypatch, arguments: tuple, codes: set[str]) -> None:
     """With a layer, what it needs, the limit and two ways out on each line; a build says the same."""
     monkeypatch.chdir(tmp_path)

@@ -16,6 +16,7 @@ from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelay, HostInput, Readout
 from neurocompile.ir.text import Ref
 from neurocompile.mapping import Mapping, check_mapping, lower_bound_cores, map_circuit
+from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.placement import hop_matrix, place
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile_graph import Flows
@@ -207,12 +208,34 @@ def test_tiles_do_not_waste_half_a_core(builder) -> None:
     assert mapping.cores_used <= 21
 
 
-def test_a_tighter_cut_is_tried_before_giving_up(transformer) -> None:
-    circuit = transformer(side=16, dim=64, blocks=1)
+def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(transformer) -> None:
+    """The mapping with fewest packets takes more cores than the tightest; a limit between them is kept."""
+    circuit = transformer(side=8, dim=32, blocks=2)
     loose = map_circuit(circuit, LOIHI2, {})
     tight = map_circuit(circuit, LOIHI2, {}, max_cores=loose.cores_used - 1)
-    assert tight.cores_used < loose.cores_used
+    assert loose.lower_bound <= tight.cores_used < loose.cores_used
+    assert loose.traffic.packets < tight.traffic.packets
     check_all(circuit, LOIHI2, tight)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool) -> None:
+    """Whatever the way to cut; with pairs, sums lie beside their terms: their messages need no packet."""
+    circuit = transformer(side=16, dim=64, blocks=1)
+    counter = CostCounter(circuit, LOIHI2)
+    parts = partition(counter, {}, Style(1.1, 4, None, pairs))
+    for population in counter.on_chip:
+        held = np.zeros(population.shape, dtype=int)
+        for tile, usage in parts[population.name]:
+            held[tile.slices] += 1
+            assert not usage.excess(LOIHI2)
+        assert (held == 1).all()
+    terms, sums = parts["b0kv"], parts["b0sum"]
+    if pairs:
+        assert len(terms) == len(sums)
+        for (tile, _), (total, _) in zip(terms, sums, strict=True):
+            reached = counter.sources(next(q for q in circuit.incoming["b0sum"]), total)
+            assert reached[tile.slices].all() and int(reached.sum()) == tile.size
 
 
 def test_a_target_without_some_resource_still_maps_what_does_not_need_it(builder) -> None:
