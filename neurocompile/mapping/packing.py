@@ -36,7 +36,9 @@ FEW_STEPS = 200
 TOGETHER = 240
 """Cores that are refined at once where there are more: about two chips."""
 TURN_STEPS = 300
-"""Moves tried for each tile in a turn."""
+"""Moves tried for each tile in a turn, at most."""
+TURN_WORK = 600_000_000
+"""Pins that all moves of a turn may look at."""
 HOT, WARM, COLD = 3.0, 0.6, 0.05
 """Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at last."""
 RESTARTS = ((300, 6), (1_000, 2))
@@ -133,7 +135,8 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
     cores = int(start.max(initial=-1)) + 1
     if cores > TOGETHER:
         start = in_order(start)
-        turned = refine_in_turn(graph, start, cores, together=TOGETHER, steps=TURN_STEPS, hot=HOT, cold=COLD, seed=seed)
+        steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
+        turned = refine_in_turn(graph, start, cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed)
         return _numbered(graph, min(turned, start, key=lambda block: km1(graph, block)), "packed, annealed in turn")
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]

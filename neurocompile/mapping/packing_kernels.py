@@ -104,7 +104,7 @@ def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, ord
                 free = (limit[r] - used[core, r]) / max(limit[r], 1)
                 dot += part[r] * free
                 left += free * free
-            value = shared[core] / own + tie * dot / np.sqrt(length * left)
+            value = shared[core] / own + tie * dot / (np.sqrt(length) * np.sqrt(left))
             if value > best or (value == best and core < chosen):
                 chosen, best = core, value
         for i in range(near):
