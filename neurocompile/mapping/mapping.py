@@ -33,7 +33,7 @@ WAYS = (
     (20_000_000, ((5, True), (4, False))),
 )
 """(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
-LARGE_WAYS = ((5, True),)
+LARGE_WAYS = ((1, True),)
 """Of larger ones."""
 FINALISTS = 2
 """Ways to cut a small model that are refined to the end."""
