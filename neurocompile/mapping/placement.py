@@ -176,7 +176,10 @@ def anneal_places(
     start = np.arange(things, dtype=np.int64)
     if things < 2 or swaps < 1 or (not matrix.weight.any() and pull is None):
         return start
-    extra = np.zeros((things, len(places)), dtype=np.int64) if pull is None else np.rint(pull * matrix.unit).astype(np.int64)
+    extra = np.zeros((things, len(places)), dtype=np.int64)
+    if pull is not None:  # in the same unit, or without messages in one of its own
+        unit = matrix.unit if matrix.weight.any() else (1 << 24) / max(float(np.abs(pull).max()), 1e-300)
+        extra = np.rint(pull * unit).astype(np.int64)
     hot = max(1.0, float(matrix.weight.sum()) / things + float(extra.mean()))
     return anneal(
         matrix.offsets, matrix.columns, matrix.weight, extra, places[:, 0].copy(), places[:, 1].copy(), _nearest(places), start,
