@@ -38,15 +38,15 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
 
 
 def lacks_graded(counter: CostCounter) -> list[str]:
-    """NC3110: populations whose graded values other cores would need, on a target without graded messages.
+    """NC3110: the first population of each layer whose graded values other cores would need, on a target without such messages.
 
     Values that the host alone reads are a neuron's state, no message; a constant is a spike in every step.
     """
-    target, circuit, lines = counter.target, counter.circuit, []
+    target, circuit, lines, said = counter.target, counter.circuit, [], set()
     if target.graded:
         return lines
     for population in circuit.populations:
-        if population.spiking or not counter.outgoing[population.name]:
+        if population.spiking or not counter.outgoing[population.name] or population.layer in said:
             continue
         if isinstance(population, HostInput):
             graded = not 0 <= population.low <= population.high <= 1
@@ -54,6 +54,7 @@ def lacks_graded(counter: CostCounter) -> list[str]:
         else:
             graded, what = bool(circuit.incoming[population.name]), "sends graded values"
         if graded:
+            said.add(population.layer)
             lines.append(
                 f"layer '{population.layer}' (population '{population.name}') {what} of up to 24 bits; {target.name} sends "
                 f"{target.synapse.payload_bits.value} bit a message. Take a target with graded messages (--target loihi2), or "

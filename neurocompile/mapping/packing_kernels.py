@@ -11,7 +11,20 @@ KNOWN = 32
 """Cores of a net that are remembered, the last ones."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _descending(values, low, high):
+    """Sort ``values[low:high]``, which mostly ascend, downwards: numba takes four seconds to compile ``np.sort``."""
+    for i in range((high - low) // 2):
+        values[low + i], values[high - 1 - i] = values[high - 1 - i], values[low + i]
+    for i in range(low + 1, high):
+        value, j = values[i], i
+        while j > low and values[j - 1] < value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+
+
+@njit(cache=True, error_model="numpy")
 def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
     """Vertices in an order in which one follows its last source at once; int64. See ``packing.ready_order``."""
     need = np.zeros(vertices, dtype=np.int64)
@@ -43,11 +56,11 @@ def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
                                 done[w] = True
                                 stack[top] = w
                                 top += 1
-                stack[bottom:top] = -np.sort(-stack[bottom:top])  # the first of them comes next
+                _descending(stack, bottom, top)  # the first of them comes next
     return order
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, order, tie, window):
     """Core of each vertex, int64; see ``packing.pack``."""
     vertices, resources = takes.shape

@@ -10,7 +10,7 @@ from neurocompile.mapping.refine_kernels import below, draw
 __all__ = ["anneal"]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py):
     """Change of the cost if a at ``here`` changed places with b (or nothing, -1) at ``there``."""
     ax, ay, bx, by = x[here], y[here], x[there], y[there]
@@ -31,7 +31,7 @@ def swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py)
     return change
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def swap(a, b, here, there, at, who, x, y, px, py):
     """Book that a and b changed places."""
     at[a], who[there], who[here] = there, a, b
@@ -41,10 +41,11 @@ def swap(a, b, here, there, at, who, x, y, px, py):
         px[b], py[b] = x[here], y[here]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def descend(at, offsets, columns, weight, pull, x, y, who, px, py):
     """Swap as long as some swap helps: afterwards none does. Changes ``at``."""
-    who[:] = -1
+    for i in range(who.size):
+        who[i] = -1
     for a in range(at.size):
         who[at[a]] = a
         px[a], py[a] = x[at[a]], y[at[a]]
@@ -59,23 +60,26 @@ def descend(at, offsets, columns, weight, pull, x, y, who, px, py):
                     better = True
 
 
-@njit(cache=True)
 def anneal(offsets, columns, weight, pull, x, y, near, start, swaps, hot, cold, seed, exponential):
     """Swap things with things or free places; the best placement found. See ``placement.anneal_places``."""
-    things, places = start.size, x.size
     at = start.copy()
-    who = np.full(places, -1, dtype=np.int64)
-    px = np.empty(things, dtype=np.int64)
-    py = np.empty(things, dtype=np.int64)
-    for i in range(things):
-        who[at[i]] = i
-        px[i], py[i] = x[at[i]], y[at[i]]
+    who = np.full(x.size, -1, dtype=np.int64)
+    who[at] = np.arange(at.size)
+    px, py, best = x[at], y[at], at.copy()
     state = np.empty(1, dtype=np.uint64)
-    state[0] = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x7654321)
+    with np.errstate(over="ignore"):
+        state[0] = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x7654321)
+    _anneal(offsets, columns, weight, pull, x, y, near, at, who, px, py, best, state, swaps, hot, cold, exponential)
+    descend(best, offsets, columns, weight, pull, x, y, who, px, py)
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def _anneal(offsets, columns, weight, pull, x, y, near, at, who, px, py, best, state, swaps, hot, cold, exponential):
+    things, places = at.size, x.size
     for _ in range(8):
         draw(state)
     total, least, aimed = 0, 0, near.shape[1]
-    best = at.copy()
     epochs = max(1, min(1000, swaps // 500))
     factor = (cold / hot) ** (1.0 / epochs)
     temperature = hot
@@ -98,10 +102,10 @@ def anneal(offsets, columns, weight, pull, x, y, near, start, swaps, hot, cold, 
             total += change
             if epoch == epochs - 1 and total < least:
                 least = total
-                best[:] = at
+                for i in range(things):
+                    best[i] = at[i]
         if total < least:
             least = total
-            best[:] = at
+            for i in range(things):
+                best[i] = at[i]
         temperature *= factor
-    descend(best, offsets, columns, weight, pull, x, y, who, px, py)
-    return best

@@ -8,7 +8,7 @@ from numba import njit
 __all__ = ["anneal", "below", "distinct_blocks", "draw"]
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def draw(state: np.ndarray) -> np.uint64:
     """Next 64 random bits (xorshift64*); ``state`` uint64 (1), not 0."""
     x = state[0]
@@ -19,13 +19,13 @@ def draw(state: np.ndarray) -> np.uint64:
     return x * np.uint64(2685821657736338717)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def below(state: np.ndarray, n: int) -> int:
     """A random whole number in 0..n-1, n < 2^31."""
     return np.int64(((draw(state) >> np.uint64(33)) * np.uint64(n)) >> np.uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def distinct_blocks(offsets, pins, block, blocks):
     """Number of different blocks of each net's pins, int64 (nets)."""
     seen = np.full(blocks, -1, dtype=np.int64)
@@ -39,7 +39,7 @@ def distinct_blocks(offsets, pins, block, blocks):
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fits(v, out, b, takes, limit, used, group, groups, members_of_group, groups_used):
     """Whether v fits into b once ``out`` (or none, -1) has left it."""
     for r in range(limit.size):
@@ -54,7 +54,7 @@ def fits(v, out, b, takes, limit, used, group, groups, members_of_group, groups_
     return need <= groups
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used):
     """Book v from a to b."""
     for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
@@ -71,7 +71,7 @@ def move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of
     members_of_group[b, group[v]] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gain(v, a, b, vertex_offsets, nets_of, weight, count):
     """Change of km1 if v moved from a to b."""
     change = 0
@@ -84,42 +84,51 @@ def gain(v, a, b, vertex_offsets, nets_of, weight, count):
     return change
 
 
-@njit(cache=True)
-def anneal(offsets, pins, weight, vertex_offsets, nets_of, block, blocks, takes, limit, group, groups, steps, hot, cold, seed,
-           exponential):  # fmt: skip
-    """See :func:`neurocompile.mapping.refine.refine`; the best assignment found."""
-    vertices = block.size
-    count = np.zeros((weight.size, blocks), dtype=np.int16)
-    for e in range(weight.size):
+@njit(cache=True, error_model="numpy")
+def book(offsets, pins, block, takes, group, count, used, members_of_group, groups_used, size, members, place):
+    """Fill the ledgers of :func:`anneal`, all zero, from ``block``."""
+    for e in range(offsets.size - 1):
         for i in range(offsets[e], offsets[e + 1]):
             count[e, block[pins[i]]] += 1
-    used = np.zeros((blocks, limit.size), dtype=np.int64)
-    members_of_group = np.zeros((blocks, group.max() + 1), dtype=np.int32)
-    groups_used = np.zeros(blocks, dtype=np.int64)
-    size = np.zeros(blocks, dtype=np.int64)
-    for v in range(vertices):
-        size[block[v]] += 1
-    # Members of each block, as linked lists would be slow to draw from: rows that grow.
-    room = max(4, int(size.max()) * 2)
-    members = np.zeros((blocks, room), dtype=np.int32)
-    place = np.zeros(vertices, dtype=np.int32)
-    size[:] = 0
-    for v in range(vertices):
+    for v in range(block.size):
         b = block[v]
         members[b, size[b]] = v
         place[v] = size[b]
         size[b] += 1
-        for r in range(limit.size):
+        for r in range(takes.shape[1]):
             used[b, r] += takes[v, r]
         if members_of_group[b, group[v]] == 0:
             groups_used[b] += 1
         members_of_group[b, group[v]] += 1
+
+
+def anneal(offsets, pins, weight, vertex_offsets, nets_of, block, blocks, takes, limit, group, groups, steps, hot, cold, seed,
+           exponential):  # fmt: skip
+    """See :func:`neurocompile.mapping.refine.refine`; the best assignment found."""
+    block = np.array(block)
+    room = max(4, int(np.bincount(block, minlength=1).max(initial=0)) * 2)  # members of a block: rows that grow
+    count = np.zeros((weight.size, blocks), dtype=np.int16)
+    used = np.zeros((blocks, limit.size), dtype=np.int64)
+    members_of_group = np.zeros((blocks, int(group.max(initial=0)) + 1), dtype=np.int64)
+    groups_used, size = np.zeros(blocks, dtype=np.int64), np.zeros(blocks, dtype=np.int64)
+    members, place = np.zeros((blocks, room), dtype=np.int64), np.zeros(block.size, dtype=np.int64)
+    book(offsets, pins, block, takes, group, count, used, members_of_group, groups_used, size, members, place)
     state = np.empty(1, dtype=np.uint64)
-    state[0] = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
+    with np.errstate(over="ignore"):
+        state[0] = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
+    best = block.copy()
+    _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit, group, groups, steps, hot, cold, exponential, count,
+            used, members_of_group, groups_used, size, members, place, state, best)  # fmt: skip
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit, group, groups, steps, hot, cold, exponential, count,
+            used, members_of_group, groups_used, size, members, place, state, best):  # fmt: skip
+    vertices, room = block.size, members.shape[1]
     for _ in range(8):
         draw(state)
     total, least = 0, 0
-    best = block.copy()
     epochs = max(1, min(1000, steps // 1000))
     factor = (cold / hot) ** (1.0 / epochs)
     temperature = hot
@@ -180,6 +189,6 @@ def anneal(offsets, pins, weight, vertex_offsets, nets_of, block, blocks, takes,
             total += change
         if total < least:
             least = total
-            best[:] = block
+            for i in range(vertices):
+                best[i] = block[i]
         temperature *= factor
-    return best
