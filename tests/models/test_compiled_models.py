@@ -10,7 +10,8 @@ import neurocompile
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
 
-from neurocompile.models.registry import MODELS, build  # noqa: E402
+from neurocompile.models.random_weights import calibrated  # noqa: E402
+from neurocompile.models.registry import MODELS  # noqa: E402
 
 COMPILED = [
     "spikformer-tiny",
@@ -23,23 +24,6 @@ COMPILED = [
     pytest.param("spike-driven-transformer-tiny-imagenet", marks=pytest.mark.slow),
     pytest.param("spiking-resformer-tiny-imagenet", marks=pytest.mark.slow),
 ]
-
-
-def calibrated(name: str, images: torch.Tensor) -> torch.nn.Module:
-    """Random weights, normalizations with the statistics of ``images``, biases that make neurons fire."""
-    from spikingjelly.activation_based import functional
-
-    torch.manual_seed(0)
-    model = build(name)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.bias, 0.2, 1.0)
-            module.momentum = None  # the mean over all batches seen
-    with torch.no_grad():
-        for _ in range(2):
-            model(images)
-            functional.reset_net(model)
-    return model.eval()
 
 
 @pytest.mark.parametrize("convolutions", ["merge", "factor"])

@@ -1,0 +1,33 @@
+"""Reference models without training: random weights whose normalizations fit some images, so that neurons fire."""
+
+from __future__ import annotations
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import nn
+
+from neurocompile.models.registry import build
+
+__all__ = ["calibrated"]
+
+
+def calibrated(name: str, images: torch.Tensor) -> nn.Module:
+    """The model ``name`` in eval mode, the same for the same images.
+
+    Every normalization has the mean and variance that its input takes on ``images`` and a bias within 0.2..1, so layers fire at
+    any depth, as those of a trained network do.
+
+    Args:
+        images: float32 (samples, C, H, W), 0..1.
+    """
+    torch.manual_seed(0)
+    model = build(name)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.bias, 0.2, 1.0)
+            module.momentum = None  # the mean over all batches seen
+    with torch.no_grad():
+        for _ in range(2):
+            model(images)
+            functional.reset_net(model)
+    return model.eval()
