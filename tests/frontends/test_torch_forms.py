@@ -130,7 +130,7 @@ def test_every_reset_is_carried_for_neurons_called_once_a_step(v_reset, decay_in
 
 @pytest.mark.slow
 def test_logits_of_every_step_are_those_of_the_model(tmp_path) -> None:
-    pytest.importorskip("lava")
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     model = made(lambda: forms.SpikeDrivenTransformer(TET=True))
     program = neurocompile.compile(model, X, T=4)
     result = program.run(X.numpy())

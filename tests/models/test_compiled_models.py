@@ -28,7 +28,7 @@ COMPILED = [
 
 @pytest.mark.parametrize("convolutions", ["merge", "factor"])
 def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path):
-    pytest.importorskip("lava")
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(1)) / 255
     path = tmp_path / "model.onnx"
     neurocompile.export_onnx(calibrated("meta-spikeformer-tiny", images), images, path, calibration=images.numpy())
@@ -40,7 +40,7 @@ def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_family_compiles_and_is_exact_on_lava(name, tmp_path):
-    pytest.importorskip("lava")
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     config = MODELS[name].config
     shape = (16, config.in_channels, config.image_size, config.image_size)
     images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1)) / 255

@@ -43,6 +43,7 @@ def test_eight_bits_cost_at_most_half_a_point(name: str, digits_data) -> None:
 
 def test_rep_convolutions_in_factors_cost_no_more(digits_data) -> None:
     """Real values between convolutions have no neuron whose threshold could set their unit."""
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     x, y = images(digits_data, "meta_spikeformer")
     program = neurocompile.compile(ZOO / "meta_spikeformer.onnx", T=4, convolutions="factor")
     facts = json.loads((ZOO / "meta_spikeformer.json").read_text(encoding="utf-8"))
@@ -52,7 +53,7 @@ def test_rep_convolutions_in_factors_cost_no_more(digits_data) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_exact_on_lava(name: str, digits_data) -> None:
-    pytest.importorskip("lava")
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     x, _ = images(digits_data, name)
     report = neurocompile.compile(ZOO / f"{name}.onnx", T=4).parity(x[:2], against=("emulator", "lava"))
     assert report.exact, [b.first for b in report.backends]
