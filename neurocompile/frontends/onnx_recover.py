@@ -72,7 +72,16 @@ def recover_lif(proto: onnx.ModelProto, T: int | None = None, *, head: int | str
 def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
     proto = with_head(unroll_states(unroll_loops(_modern(proto)), T), head)
     graph = Graph(proto)
-    neurons = find_neurons(graph)
+    try:
+        neurons = find_neurons(graph)
+    except NeurocompileError as error:
+        graph = Graph(proto, vectors=True)  # with a number for each channel, where one for all makes no neuron
+        if not graph.vectors:
+            raise
+        try:
+            neurons = find_neurons(graph)
+        except NeurocompileError as second:
+            raise (second if second.code == error.code == "NC1009" else error) from None
     if not neurons:
         return proto
     steps = len(neurons[0].spikes)

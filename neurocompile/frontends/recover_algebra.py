@@ -1,21 +1,24 @@
 """Elementwise arithmetic as polynomials in named atoms: membranes, spikes, currents.
 
 A polynomial is a dict from monomials (tuples of atoms, spikes first, each part sorted) to coefficients;
-``{("s", "h"): -1.0, ("h",): 1.0}`` is ``h - h s``. A spike s is 0 or 1, so ``s s = s``.
+``{("s", "h"): -1.0, ("h",): 1.0}`` is ``h - h s``. A spike s is 0 or 1, so ``s s = s``. A coefficient is a number, or an array
+of one for each channel, which broadcasts as its operands do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+import numpy as np
 import onnx
 
 from neurocompile.frontends.recover_graph import Graph, attributes_of
 
-__all__ = ["CONSTANT", "ELEMENTWISE", "Polynomial", "expand", "spike_atom"]
+__all__ = ["CONSTANT", "ELEMENTWISE", "Number", "Polynomial", "expand", "spike_atom"]
 
 Monomial = tuple[str, ...]
-Polynomial = dict[Monomial, float]
+Number = float | np.ndarray
+Polynomial = dict[Monomial, Number]
 
 CONSTANT: Monomial = ()
 """The monomial of the constant term."""
@@ -57,8 +60,9 @@ def _expand(
         return atoms[value]
     if value in known:
         return known[value]
-    if value in graph.uniform:
-        return _monomial(CONSTANT, graph.uniform[value])
+    number = graph.number(value)
+    if number is not None:
+        return _monomial(CONSTANT, number)
     node = graph.producer.get(value)
     if node is None or node.op_type not in ELEMENTWISE or not descend(value):
         return {(value,): 1.0}
@@ -93,7 +97,7 @@ def _apply(node: onnx.NodeProto, inner: list[Polynomial], graph: Graph) -> Polyn
         return _times(inner[0], inner[1])
     if kind == "Div":
         by = inner[1].get(CONSTANT, 0.0) if set(inner[1]) <= {CONSTANT} else 0.0
-        return _times(inner[0], {CONSTANT: 1.0 / by}) if by else None
+        return _times(inner[0], {CONSTANT: 1.0 / by}) if np.all(by) else None
     if kind == "Where" and (_is_spike(inner[0]) or _is_spike(_plus({CONSTANT: 1.0}, inner[0], -1.0))):
         rest = _plus({CONSTANT: 1.0}, inner[0], -1.0)
         return _plus(_times(inner[0], inner[1]), _times(rest, inner[2]))
@@ -101,15 +105,15 @@ def _apply(node: onnx.NodeProto, inner: list[Polynomial], graph: Graph) -> Polyn
 
 
 def _is_spike(p: Polynomial) -> bool:
-    return len(p) == 1 and next(iter(p.values())) == 1.0 and _only_spikes(next(iter(p)))
+    return len(p) == 1 and bool(np.all(next(iter(p.values())) == 1.0)) and _only_spikes(next(iter(p)))
 
 
 def _only_spikes(monomial: Collection[str]) -> bool:
     return len(monomial) == 1 and all(a.startswith("spike:") for a in monomial)
 
 
-def _monomial(monomial: Monomial, coefficient: float) -> Polynomial:
-    return {monomial: coefficient} if coefficient else {}
+def _monomial(monomial: Monomial, coefficient: Number) -> Polynomial:
+    return {monomial: coefficient} if np.any(coefficient) else {}
 
 
 def _plus(p: Polynomial, q: Polynomial, factor: float = 1.0) -> Polynomial:
@@ -117,7 +121,7 @@ def _plus(p: Polynomial, q: Polynomial, factor: float = 1.0) -> Polynomial:
     for monomial, coefficient in q.items():
         both = total.get(monomial, 0.0) + factor * coefficient
         # What cancels up to rounding is gone, such as the v_reset of a reset and of a leak.
-        if abs(both) <= 1e-9 * max(abs(coefficient), abs(total.get(monomial, 0.0))):
+        if np.all(np.abs(both) <= 1e-9 * np.maximum(np.abs(coefficient), np.abs(total.get(monomial, 0.0)))):
             total.pop(monomial, None)
         else:
             total[monomial] = both

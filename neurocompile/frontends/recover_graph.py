@@ -53,12 +53,15 @@ class Graph:
         constants: initializers and folded values as arrays.
         partial: one-dimensional integers of which some are unknown (None), such as shapes with a dynamic batch.
         uniform: the one number that all elements of a value have, whatever its shape.
+        vectors: constants along one axis, such as one number for each channel, float64; empty unless asked for.
         dynamic: values that depend on the data (not only on the shape) of the input.
         shapes: inferred dimensions of a value, None where unknown.
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, proto: onnx.ModelProto, vectors: bool = False) -> None:
         self.proto = proto
+        self.vectors: dict[str, np.ndarray] = {}
+        self._with_vectors = vectors
         self.nodes = list(proto.graph.node)
         self.outputs = [o.name for o in proto.graph.output]
         self.initializers = {t.name: t for t in proto.graph.initializer}
@@ -119,6 +122,13 @@ class Graph:
             first = array.flat[0]
             if array.size == 1 or bool((array == first).all()):
                 self.uniform[name] = float(first)
+            elif self._with_vectors and array.dtype.kind == "f" and max(array.shape) == array.size and np.isfinite(array).all():
+                self.vectors[name] = array.astype(np.float64)
+
+    def number(self, value: str) -> float | np.ndarray | None:
+        """The number, or the numbers of the channels, that a value is whatever the data; None if it is no such value."""
+        found = self.uniform.get(value)
+        return self.vectors.get(value) if found is None else found
 
     def fresh(self, wanted: str) -> str:
         """A name that no value has yet."""

@@ -9,9 +9,10 @@ from onnx import helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx_lif import IF_TAU
+from neurocompile.frontends.recover_algebra import Number
 from neurocompile.frontends.recover_graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover_names import neuron_names
-from neurocompile.frontends.recover_steps import COMPARISONS, Affine, Step, StepReader, affine_path, close, threshold_of
+from neurocompile.frontends.recover_steps import COMPARISONS, Affine, Step, StepReader, affine_path, close, shown, threshold_of
 
 __all__ = ["Neuron", "find_neurons", "same_constant"]
 
@@ -102,7 +103,7 @@ def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
     if any((s is None) != (scale is None) or scale is not None and not np.array_equal(s, scale) for s in scales):
         raise NeurocompileError("NC1009", f"neuron '{name}' at {label_of(chain[0].node)}: thresholds per channel that change")
     neuron = _one_threshold(chain, name, graph)
-    if scale is None:
+    if scale is None or neuron.tau:
         return neuron
     if neuron.attributes["v_reset"] != 0.0 or not close(neuron.attributes["v_threshold"], 1.0):
         raise NeurocompileError(
@@ -117,9 +118,11 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     spikes = tuple(step.node.output[0] for step in chain)
     if any(step.inverted != first.inverted or step.strict != first.strict for step in chain):
         raise NeurocompileError("NC1003", f"{where}: its steps compare in different ways")
+    if len(chain) == 1 and graph.vectors and np.ndim(first.bound):
+        return _of_channels(name, 0.0, 1.0, threshold_of(first), 0.0, True, [first.potential], spikes, first.inverted, where, graph)
     if len(chain) == 1:
         x = affine_path(first.potential, graph)[-1]
-        x = x if x.scale > 0 else Affine(first.potential, 1.0, 0.0)
+        x = x if np.ndim(x.scale) == np.ndim(x.offset) == 0 and x.scale > 0 else Affine(first.potential, 1.0, 0.0)
         leak = x.scale if x.scale < 1 and not close(x.scale, 1.0) else 0.0
         attributes = _attributes(1.0 - leak, x.scale, threshold_of(first) - x.offset, 0.0, True)
         currents = [x.value] if attributes["decay_input"] or close(x.scale, 1.0) else _scaled([x.value], x.scale, graph)
@@ -133,8 +136,8 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
         )
         if not same:
             raise NeurocompileError("NC1003", f"{where}: step {t} computes with other coefficients than step 1")
-    if not -1e-6 <= a <= 1 + 1e-6:
-        raise NeurocompileError("NC1009", f"{where}: the membrane is multiplied by {a:.6g}; 0 to 1 is a leak")
+    if not np.all((-1e-6 <= a) & (a <= 1 + 1e-6)):
+        raise NeurocompileError("NC1009", f"{where}: the membrane is multiplied by {shown(a)}; 0 to 1 is a leak")
     x = _first_current(first, second.current, b, graph)
     # The compared value may be h plus a constant d. At t = 0, h = v_reset + b x, a soft reset having 0 for v_reset.
     d = 0.0 if hard else x.offset
@@ -143,9 +146,9 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     bounds = [threshold_of(first) - d]
     for t, step in enumerate(chain[1:], 1):
         if t < len(chain) - 1 and not close(step.c, expected):
-            towards = step.c / (1.0 - a) - d if a < 1 else step.c
+            towards = step.c / (1.0 - a) - d if np.all(a < 1) else step.c
             raise NeurocompileError(
-                "NC1009", f"{where}: the membrane leaks towards {towards:.6g}, not towards v_reset {rest:.6g}"
+                "NC1009", f"{where}: the membrane leaks towards {shown(towards)}, not towards v_reset {shown(rest)}"
             )
         bounds.append(threshold_of(step) - step.c + expected - d)
     if not all(close(bound, bounds[0]) for bound in bounds):
@@ -155,23 +158,51 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     if hard and not close(x.offset, rest):
         raise NeurocompileError(
             "NC1009",
-            f"{where}: the membrane starts at {x.offset:.6g} and is reset to {rest:.6g}; LIF starts at v_reset",
+            f"{where}: the membrane starts at {shown(x.offset)} and is reset to {shown(rest)}; LIF starts at v_reset",
         )
     if not hard and not close(reset, bounds[0]):
         raise NeurocompileError(
             "NC1009",
-            f"{where}: a spike subtracts {reset:.6g}, the threshold is {bounds[0]:.6g}; LIF subtracts the threshold",
+            f"{where}: a spike subtracts {shown(reset)}, the threshold is {shown(bounds[0])}; LIF subtracts the threshold",
         )
     currents = [x.value, *(step.current for step in chain[1:])]
     leak = 1.0 - a
-    if close(b, 1.0) and leak > 1e-6:
+    if close(b, 1.0) and np.all(leak > 1e-6):
         bare = [_unscaled(v, leak, graph) for v in currents]
         if all(v is not None for v in bare):
             currents, b = [str(v) for v in bare], leak
-    elif not close(b, 1.0) and not close(b, leak):
+    if graph.vectors and any(np.ndim(v) for v in (a, b, bounds[0], rest)):
+        return _of_channels(name, a, b, bounds[0], rest, hard, currents, spikes, first.inverted, where, graph)
+    if not close(b, 1.0) and not close(b, leak):
         currents = _scaled(currents, b, graph)
         b = 1.0
     return Neuron(name, _attributes(a, b, bounds[0], rest, hard), tuple(currents), spikes, first.inverted)
+
+
+def _of_channels(
+    name: str, a: Number, b: Number, threshold: Number, rest: Number, hard: bool, currents: list[str], spikes: tuple[str, ...],
+    inverted: bool, where: str, graph: Graph,
+) -> Neuron:  # fmt: skip
+    """A neuron some of whose numbers are those of channels. Thresholds and resets become 1 and 0, and ``(v - v_reset) /
+    (v_threshold - v_reset)`` obeys the same equations with a current divided by as much."""
+    leak = 1.0 - np.asarray(a)
+    factor: Number = 1.0 if close(b, 1.0) or close(b, leak) else b
+    b = 1.0 if factor is b else b
+    threshold, rest = (float(np.ravel(v)[0]) if close(v, np.ravel(v)[0]) else v for v in (threshold, rest))
+    if np.ndim(threshold) or np.ndim(rest):
+        span = np.asarray(threshold - rest)
+        if not (span > 0).all():
+            raise NeurocompileError("NC1009", f"{where}: thresholds {shown(threshold)} that are not above v_reset {shown(rest)}")
+        factor, threshold, rest = factor / span, 1.0, 0.0
+    if np.ndim(factor) or factor != 1.0:
+        currents = _scaled(currents, factor, graph)
+    attributes = _attributes(0.0, 1.0, float(threshold), float(rest), hard)
+    attributes["decay_input"] = int(bool(np.all(leak > 1e-6)) and close(b, leak))
+    tau = np.where(leak > 1e-6, 1.0 / np.maximum(leak, 1e-6), IF_TAU)
+    if tau.min() == tau.max():
+        return Neuron(name, {**attributes, "tau": float(tau.flat[0])}, tuple(currents), spikes, inverted)
+    del attributes["tau"]
+    return Neuron(name, attributes, tuple(currents), spikes, inverted, tau=_constant("tau", tau, graph))
 
 
 def _attributes(a: float, b: float, v_threshold: float, v_reset: float, hard: bool) -> dict[str, float | int]:
@@ -186,11 +217,19 @@ def _attributes(a: float, b: float, v_threshold: float, v_reset: float, hard: bo
     }
 
 
-def _first_current(first: Step, following: str, b: float, graph: Graph) -> Affine:
+def _constant(wanted: str, value: Number, graph: Graph) -> str:
+    """A float32 initializer."""
+    constant = graph.fresh(wanted)
+    graph.constants[constant] = np.asarray(value, np.float32)
+    graph.initializers[constant] = numpy_helper.from_array(graph.constants[constant], constant)
+    return constant
+
+
+def _first_current(first: Step, following: str, b: Number, graph: Graph) -> Affine:
     """x at t = 0: the value below the first potential that has weight b, and is made like the x of the next step."""
     path = [p for p in affine_path(first.potential, graph) if close(p.scale, b)]
     if not path:
-        raise NeurocompileError("NC1003", f"{label_of(first.node)}: no current of weight {b:.6g}, as later steps have")
+        raise NeurocompileError("NC1003", f"{label_of(first.node)}: no current of weight {shown(b)}, as later steps have")
     return next((p for p in path if _alike(p.value, following, graph)), path[-1])
 
 
@@ -216,18 +255,15 @@ def same_constant(value: str, other: str, graph: Graph) -> bool:
     return left.dtype == right.dtype and np.array_equal(left, right)
 
 
-def _unscaled(value: str, factor: float, graph: Graph) -> str | None:
+def _unscaled(value: str, factor: Number, graph: Graph) -> str | None:
     """x, where ``value`` is ``factor * x``."""
     path = affine_path(value, graph)
-    return next((p.value for p in path[1:] if close(p.scale, factor) and p.offset == 0), None)
+    return next((p.value for p in path[1:] if close(p.scale, factor) and not np.any(p.offset)), None)
 
 
-def _scaled(values: list[str], factor: float | np.ndarray, graph: Graph) -> list[str]:
+def _scaled(values: list[str], factor: Number, graph: Graph) -> list[str]:
     """``factor * x`` for every value, as new nodes."""
-    constant = graph.fresh("current_scale")
-    graph.constants[constant] = np.asarray(factor, np.float32)
-    graph.initializers[constant] = numpy_helper.from_array(graph.constants[constant], constant)
-    scaled = []
+    constant, scaled = _constant("current_scale", factor, graph), []
     for value in values:
         scaled.append(graph.fresh(f"{value}.scaled"))
         graph.add(helper.make_node("Mul", [value, constant], [scaled[-1]], name=scaled[-1]), like=value)

@@ -15,18 +15,20 @@ import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.recover_algebra import CONSTANT, ELEMENTWISE, Polynomial, expand, spike_atom
+from neurocompile.frontends.recover_algebra import CONSTANT, ELEMENTWISE, Number, Polynomial, expand, spike_atom
 from neurocompile.frontends.recover_graph import Graph, label_of
 
-__all__ = ["COMPARISONS", "Affine", "Step", "StepReader", "affine_path", "close", "threshold_of"]
+__all__ = ["COMPARISONS", "Affine", "Step", "StepReader", "affine_path", "close", "shown", "threshold_of"]
 
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _MIRRORED = {"Greater": "Less", "Less": "Greater", "GreaterOrEqual": "LessOrEqual", "LessOrEqual": "GreaterOrEqual"}
 
 
-def close(a: float, b: float) -> bool:
-    """Equal up to rounding of float32 constants."""
-    return math.isclose(a, b, rel_tol=2e-6, abs_tol=2e-6)
+def close(a: Number, b: Number) -> bool:
+    """Equal up to rounding of float32 constants, in all channels."""
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=2e-6, abs_tol=2e-6)
+    return bool(np.all(np.abs(a - b) <= 2e-6 * np.maximum(1.0, np.maximum(np.abs(a), np.abs(b)))))
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Affine:
     """``scale * value + offset``."""
 
     value: str
-    scale: float
-    offset: float
+    scale: Number
+    offset: Number
 
 
 @dataclass
@@ -46,18 +48,18 @@ class Step:
     """The comparison."""
     potential: str
     """The value h."""
-    bound: float
+    bound: Number
     """A spike is ``h >= bound``, or ``h > bound`` if ``strict``."""
     strict: bool
     inverted: bool
     """The comparison is true where there is no spike."""
     previous: Step | None = None
     """The step before; None at t = 0, where the fields below say nothing."""
-    a: float = 0.0
-    b: float = 0.0
-    c: float = 0.0
+    a: Number = 0.0
+    b: Number = 0.0
+    c: Number = 0.0
     hard: bool = True
-    reset: float = 0.0
+    reset: Number = 0.0
     """v_reset of a hard reset, what a soft reset subtracts."""
     current: str = ""
     """The value x."""
@@ -67,12 +69,12 @@ class Step:
 
 def affine_path(value: str, graph: Graph, scaling: bool = True) -> list[Affine]:
     """``value`` in terms of itself, of the operand of the node that makes it, and so on down, through constants."""
-    path, scale, offset = [Affine(value, 1.0, 0.0)], 1.0, 0.0
+    path, scale, offset = [Affine(value, 1.0, 0.0)], 1.0, 0.0  # type: list[Affine], Number, Number
     while True:
         node = graph.producer.get(value)
         if node is None or node.op_type not in ("Add", "Sub", "Mul", "Div", "Neg", "Identity"):
             return path
-        numbers = [graph.uniform.get(i) for i in node.input]
+        numbers = [graph.number(i) for i in node.input]
         dynamic = [k for k, n in enumerate(numbers) if n is None]
         if len(dynamic) != 1:
             return path
@@ -82,12 +84,12 @@ def affine_path(value: str, graph: Graph, scaling: bool = True) -> list[Affine]:
             offset += scale * number
         elif kind == "Sub" and k == 0:
             offset -= scale * number
-        elif not scaling or kind == "Div" and (k == 1 or not number):
+        elif not scaling or kind == "Div" and (k == 1 or not np.all(number)):
             return path
         elif kind == "Sub":
             offset, scale = offset + scale * number, -scale
         else:
-            scale *= {"Neg": -1.0, "Mul": number}.get(kind) or 1.0 / number
+            scale = scale / number if kind == "Div" else scale * (-1.0 if kind == "Neg" else number)
         value = node.input[k]
         path.append(Affine(value, scale, offset))
 
@@ -108,11 +110,14 @@ class StepReader:
         if left in self.graph.uniform:
             left, right, kind = right, left, _MIRRORED[kind]
         fixed = [i for i in (right, left) if i not in self.graph.dynamic]
-        scale = self._unit(fixed[0]) if fixed else None
+        scale = self._unit(fixed[0]) if fixed and not self.graph.vectors else None
         if scale is not None and left in self.graph.uniform:
             left, right, kind = right, left, _MIRRORED[kind]
-        scale = scale if scale is not None else self._divided(left)
-        if right not in self.graph.uniform:
+        scale = self._divided(left) if scale is None and not self.graph.vectors else scale
+        if self.graph.number(left) is not None:
+            left, right, kind = right, left, _MIRRORED[kind]
+        bound = self.graph.number(right)
+        if bound is None:
             if right in self.graph.dynamic and left in self.graph.dynamic:
                 raise NeurocompileError(
                     "NC1003", f"{label_of(node)} compares two signals; a neuron compares with a constant"
@@ -120,7 +125,7 @@ class StepReader:
             raise self._per_channel(node, right if right not in self.graph.dynamic else left, "threshold")
         marked, previous = self._cone(left)
         seen = self._potential(left, previous is not None)
-        step = Step(node, seen.value, (self.graph.uniform[right] - seen.offset) / seen.scale,
+        step = Step(node, seen.value, (bound - seen.offset) / seen.scale,
                     kind in ("Greater", "LessOrEqual"), kind.startswith("Less"), previous,
                     scale=scale)  # fmt: skip
         if previous is not None:
@@ -158,7 +163,7 @@ class StepReader:
 
     def _potential(self, value: str, has_state: bool) -> Affine:
         """The potential behind the compared ``value``: what else is read or, at the last step, what has no constant."""
-        whole = [p for p in affine_path(value, self.graph) if p.scale > 0]
+        whole = [p for p in affine_path(value, self.graph) if np.all(p.scale > 0)]
         for place in whole:
             if self.graph.readers[place.value] > 1:
                 return place
@@ -192,7 +197,7 @@ class StepReader:
             place = stack.pop()
             visited.append(place)
             node = self.graph.producer.get(place)
-            if place in self.atoms or node is None or node.op_type not in ELEMENTWISE or place in self.graph.uniform:
+            if place in self.atoms or node is None or node.op_type not in ELEMENTWISE or self.graph.number(place) is not None:
                 continue
             operands = [i for i in node.input[: 1 if node.op_type == "Expand" else None] if i not in seen]
             seen.update(operands)
@@ -224,23 +229,25 @@ class StepReader:
             if constants:
                 raise self._per_channel(step.node, constants[0], "tau, threshold or v_reset")
             raise NeurocompileError("NC1003", f"{label_of(step.node)}: its potential is no LIF's: {_text(p)}")
-        if with_both:
+        if np.any(with_both):
+            if not np.all(with_both):
+                raise NeurocompileError("NC1009", f"{label_of(step.node)}: some channels are reset hard, others keep nothing")
             step.hard, step.a = True, -with_both
             step.reset = with_s / step.a
         else:
             step.hard = False
             # A current that is the first potential itself, so that their coefficients add up.
-            shared = bool(with_s) and not others and previous.bound != 0
+            shared = bool(np.any(with_s)) and not others and bool(np.all(previous.bound))
             step.a = -with_s / previous.bound if shared else with_h
-            step.reset = -with_s / step.a if step.a else 0.0
-        if not with_s and not with_both:
+            step.reset = -with_s / step.a if np.all(step.a) else 0.0
+        if not np.any(with_s) and not np.any(with_both):
             raise NeurocompileError("NC1009", f"{label_of(step.node)}: a neuron that is never reset")
         if not close(with_h, step.a):
             others[(h,)] = with_h - step.a
         step.c = p.get(CONSTANT, 0.0)
         step.b, step.current = self._current(step, others, p)
 
-    def _current(self, step: Step, others: Polynomial, p: Polynomial) -> tuple[float, str]:
+    def _current(self, step: Step, others: Polynomial, p: Polynomial) -> tuple[Number, str]:
         """b and x; several currents of the same weight are added up."""
         factors = list(others.values())
         if not factors or not all(close(k, factors[0]) for k in factors):
@@ -258,15 +265,23 @@ class StepReader:
         array = self.graph.constants.get(constant)
         shape = f" {list(array.shape)}" if array is not None else ""
         return NeurocompileError(
-            "NC1009", f"{label_of(node)}: {what} per channel (constant '{constant}'{shape}); ai.neurocompile::LIF has "
-            "one number for a layer. Train with a shared one, or scale each channel's weights by its threshold"
+            "NC1009", f"{label_of(node)}: {what} of constant '{constant}'{shape} makes no LIF; one number for a layer, or one for each "
+            "channel, is supported"
         )  # fmt: skip
 
 
-def threshold_of(step: Step) -> float:
+def shown(number: Number) -> str:
+    """For messages."""
+    return f"{number:.6g}" if np.ndim(number) == 0 else f"{number.min():.6g}..{number.max():.6g} (of shape {list(number.shape)})"
+
+
+def threshold_of(step: Step) -> Number:
     """The least float32 that spikes."""
-    return float(np.nextafter(np.float32(step.bound), np.float32(np.inf))) if step.strict else step.bound
+    if not step.strict:
+        return step.bound
+    least = np.nextafter(np.asarray(step.bound, np.float32), np.float32(np.inf)).astype(np.float64)
+    return least if least.ndim else float(least)
 
 
 def _text(p: Polynomial) -> str:
-    return " + ".join(f"{k:.6g} {' '.join(m)}".strip() for m, k in p.items())[:200]
+    return " + ".join(f"{shown(k)} {' '.join(m)}".strip() for m, k in p.items())[:200]

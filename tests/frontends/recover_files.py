@@ -23,11 +23,11 @@ def model(text: str, opset: int = 17, **scalars: float | np.ndarray) -> onnx.Mod
     return proto
 
 
-def charge(v: str, x: str, name: str, vth: str = "vth") -> str:
+def charge(v: str, x: str, name: str, vth: str = "vth", tau: str = "tau") -> str:
     """h, spike and next potential of a LIF with decay_input, hard reset to 0: ``{name}h, {name}s, {name}v``."""
     return f"""
     {name}e = Sub ({x}, {v})
-    {name}f = Div ({name}e, tau)
+    {name}f = Div ({name}e, {tau})
     {name}h = Add ({v}, {name}f)
     {name}g = GreaterOrEqual ({name}h, {vth})
     {name}s = Cast <to: int = 1> ({name}g)
@@ -52,8 +52,8 @@ def unrolled(steps: int = 3, step: str | None = None, **scalars: float | np.ndar
     )
 
 
-def loop(steps: int = 4) -> onnx.ModelProto:
-    """Two neurons, each a Loop with a scan output."""
+def loop(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:
+    """Two neurons, each a Loop with a scan output; ``qtau`` is the second's tau."""
     parts = []
     for name, current, shape in (("p", "i", 8), ("q", "j", 5)):
         parts.append(f"""
@@ -62,7 +62,7 @@ def loop(steps: int = 4) -> onnx.ModelProto:
         => (bool go2, float[B, {shape}] {name}v, float[B, {shape}] {name}s) {{
         go2 = Identity (go)
         x_t = Gather <axis: int = 0> ({current}, t)
-        {charge("v", "x_t", name)} }}>
+        {charge("v", "x_t", name, tau="tau" if name == "p" else "qtau")} }}>
 """)
     text = f"""x1 = MatMul (x, w1)
     i = Add (x1, b1)
@@ -72,19 +72,19 @@ def loop(steps: int = 4) -> onnx.ModelProto:
     y = ReduceMean <axes: ints = [0], keepdims: int = 0> (qall)"""
     return model(
         f"g (float[{steps}, 2, 6] x) => (float[2, 5] y) {{ {text} }}", count=np.int64(steps), true=np.True_,
-        pshape=np.asarray([2, 8]), qshape=np.asarray([2, 5]),
+        pshape=np.asarray([2, 8]), qshape=np.asarray([2, 5]), qtau=qtau,
     )  # fmt: skip
 
 
-def scan(steps: int = 4) -> onnx.ModelProto:
+def scan(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:
     """One neuron, a Scan."""
     text = f"""x1 = MatMul (x, w1)
     i = Add (x1, b1)
     v0 = Expand (zero, shape)
     last, all = Scan <num_scan_inputs: int = 1, body = body (float[B, 8] v, float[B, 8] x_t)
-        => (float[B, 8] nv, float[B, 8] ns) {{ {charge("v", "x_t", "n")} }}> (v0, i)
+        => (float[B, 8] nv, float[B, 8] ns) {{ {charge("v", "x_t", "n", tau="qtau")} }}> (v0, i)
     y = ReduceMean <axes: ints = [0], keepdims: int = 0> (all)"""
-    return model(f"g (float[{steps}, 2, 6] x) => (float[2, 8] y) {{ {text} }}", shape=np.asarray([2, 8]))
+    return model(f"g (float[{steps}, 2, 6] x) => (float[2, 8] y) {{ {text} }}", shape=np.asarray([2, 8]), qtau=qtau)
 
 
 def network_loop(steps: int = 4) -> onnx.ModelProto:

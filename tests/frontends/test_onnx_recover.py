@@ -137,10 +137,48 @@ def test_a_threshold_per_channel_is_divided_out_of_the_current(form: str, tmp_pa
     assert found["v_threshold"] == 1.0 and any(n.op_type == "Mul" for n in recovered.graph.node)
 
 
-def test_a_threshold_per_channel_with_another_reset_is_refused() -> None:
+def test_a_threshold_and_a_reset_per_channel(tmp_path: Path) -> None:
     step = FORMS["integrate_and_fire"][0].replace("Where (n{t}g, zero,", "Where (n{t}g, rest,").replace(") ", ")\n")
-    with pytest.raises(NeurocompileError, match="NC1009 .*(threshold per channel|starts at)"):
+    for rest in (-0.2, np.linspace(-0.3, 0.2, 8)):
+        proto = files.unrolled(3, step, rest=rest, vth=np.linspace(0.5, 1.0, 8))
+        first = next(n for n in proto.graph.node if n.output[0] == "n0h")
+        first.input[0] = "rest"  # the membrane starts where it is reset to
+        (found,) = lifs(check(proto, 3, 3, 6))
+        assert (found["v_threshold"], found["v_reset"], found["tau"]) == (1.0, 0.0, np.inf)
+
+
+def test_a_start_elsewhere_than_the_reset_is_refused() -> None:
+    step = FORMS["integrate_and_fire"][0].replace("Where (n{t}g, zero,", "Where (n{t}g, rest,").replace(") ", ")\n")
+    with pytest.raises(NeurocompileError, match="NC1009 .*starts at 0 and is reset to -0.2"):
         recover_lif(files.unrolled(3, step, rest=-0.2, vth=np.linspace(0.5, 1.0, 8)))
+
+
+CHANNELS = np.linspace(0.4, 0.9, 8)[[3, 1, 7, 0, 5, 2, 6, 4]]
+
+
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [
+        ("plain", {"tau": 1 / CHANNELS}), ("plain", {"tau": 1 / CHANNELS, "vth": CHANNELS}),
+        ("normalized", {"decay": CHANNELS}), ("normalized", {"decay": CHANNELS, "vth": CHANNELS[::-1].copy()}),
+        ("inverted", {"decay": CHANNELS}), ("inverted", {"decay": CHANNELS, "quarter": 1 - CHANNELS, "vth": CHANNELS}),
+        ("inverted", {"quarter": CHANNELS}), ("parametric", {"rate": CHANNELS}),
+    ],
+)  # fmt: skip
+def test_a_tau_per_channel(form: str, changes: dict[str, np.ndarray], tmp_path: Path) -> None:
+    step, _, scalars = FORMS.get(form, (None, None, {}))
+    step = step and step.replace(") ", ")\n")
+    recovered = check(files.unrolled(3, step, **{**scalars, **changes}), 3, 3, 6)
+    (found,) = lifs(recovered)
+    assert ("tau" in found) == (set(changes) == {"quarter"})
+    if "quarter" in changes and "decay" in changes:
+        assert found["decay_input"] == 1
+
+
+def test_a_tau_per_channel_in_a_loop_and_a_scan() -> None:
+    for proto, count in ((files.loop(qtau=1 / CHANNELS[:5]), 2), (files.scan(qtau=1 / CHANNELS), 1)):
+        found = lifs(check(proto, 4, 2, 6))
+        assert len(found) == count and "tau" not in found[-1] and all("tau" in f for f in found[:-1])
 
 
 def test_one_of_several_outputs(tmp_path: Path) -> None:
@@ -157,9 +195,9 @@ def test_one_of_several_outputs(tmp_path: Path) -> None:
     assert import_model(tmp_path / "two.onnx", head=0)[1].graph.output.name == "y"
 
 
-def test_tau_per_channel() -> None:
-    with pytest.raises(NeurocompileError, match=r"NC1009 .*per channel \(constant"):
-        recover_lif(files.unrolled(3, tau=np.linspace(2.0, 3.0, 8)))
+def test_a_tau_for_each_position_is_refused() -> None:
+    with pytest.raises(NeurocompileError, match=r"NC1009 .*tau of constant 'tau' \[3, 8\] makes no LIF"):
+        recover_lif(files.unrolled(3, tau=np.linspace(2.0, 3.0, 24).reshape(3, 8)))
 
 
 def test_leak_towards_another_rest() -> None:

@@ -189,13 +189,6 @@ def test_a_threshold_for_each_channel_is_divided_out(v_reset) -> None:
     assert (run(x * marker.factor.double(), threshold, rest) == expected).double().mean() > 0.999
 
 
-def test_a_tau_for_each_channel_is_refused() -> None:
-    model = forms.Accumulating()
-    model.n1.tau = torch.linspace(2, 3, 6)
-    with pytest.raises(NeurocompileError, match=r"NC1013 neuron 'n1' .*tau for each channel"):
-        neurocompile.compile(model, X, T=3)
-
-
 def test_nothing_of_the_module_changes() -> None:
     """Parameters, buffers, mode, potentials and hooks, in train mode with an autograd graph left from a forward."""
     model = made(forms.SpikingResformer).train()
