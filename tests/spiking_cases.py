@@ -108,9 +108,16 @@ class Maker:
             broad = (shape[0], 1, 1) if len(shape) == 3 and self.draw(st.booleans()) else shape
             bias = self.tensor(self.rng.integers(-100, 200, broad))
         vth = min(self.integer(0, max(1, reach // 2)), 131071)
-        return self.add(
-            s.IntegerLIF, x=x, vth=vth, dv=self.choose(0, 1, 1024, 2048, 4095), gain=gain, bias=bias, bias_exp=exponent
-        )
+        dv = self.choose(0, 1, 1024, 2048, 4095, "channels")
+        if dv == "channels":
+            dv = self.leaks(shape)
+        return self.add(s.IntegerLIF, x=x, vth=vth, dv=dv, gain=gain, bias=bias, bias_exp=exponent)
+
+    def leaks(self, shape: tuple[int, ...]) -> TensorRef:
+        """A leak for each channel, or for each element of any of the axes."""
+        axes = self.draw(st.sets(st.integers(0, len(shape) - 1)))
+        broad = tuple(n if k in axes or not k else 1 for k, n in enumerate(shape))
+        return self.tensor(self.rng.choice(np.asarray(self.choose((0, 2048), (0, 1, 1024, 2048, 4095))), broad))
 
     def rearrange(self, x: str, split: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, ...]) -> str:
         """``x.reshape(split).transpose(order).reshape(shape)``."""

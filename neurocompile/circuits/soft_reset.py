@@ -29,29 +29,33 @@ from neurocompile.ir.text import Ref
 __all__ = ["add_constants", "soft_reset"]
 
 
-def soft_reset(builder: Builder, current: str, bias: np.ndarray | None, node: s.SoftIntegerLIF, largest: int) -> str:
+def soft_reset(
+    builder: Builder, current: str, bias: np.ndarray | None, node: s.SoftIntegerLIF, largest: int, layer: str = ""
+) -> str:
     """Neurons of ``node`` for the graded population ``current``; returns the population of spikes.
 
     Args:
+        node: with one decay and one reset.
+        layer: of the user's model, where it is not called like ``node``.
         bias: integers that broadcast against the shape of ``current``, added to it here.
         largest: bound of the membrane of integrate and fire.
     """
-    shape = builder.shape(current)
+    shape, layer = builder.shape(current), layer or node.name
     n = int(np.prod(shape))
     if bias is not None:
-        add_constants(builder, current, bias, node.name)
+        add_constants(builder, current, bias, layer)
     if node.shift:
-        shifted = builder.population(c.GradedRelay, f"{node.name}.shifted", shape, node.name)
+        shifted = builder.population(c.GradedRelay, f"{node.name}.shifted", shape, layer)
         builder.drive(shifted, [replace(strided(current, (n,), (1,), (1,)), weight_exp=-node.shift)])
         current = shifted
     one = builder.tensor(f"{node.name}.at_least", np.ones(1, np.int16))
     fields = {"vth": node.threshold, "bias": one, "dv": 4096, "reset": True}
     if node.decay:
-        spikes = builder.population(c.LIF, node.name, shape, node.name, du=node.decay - 1, **fields)
+        spikes = builder.population(c.LIF, node.name, shape, layer, du=node.decay - 1, **fields)
         integrators: list[str] = []
     else:
-        membrane = builder.population(c.GradedRelay, f"{node.name}.membrane", shape, node.name, largest=largest)
-        spikes = builder.population(c.LIF, node.name, shape, node.name, largest=largest, **fields)
+        membrane = builder.population(c.GradedRelay, f"{node.name}.membrane", shape, layer, largest=largest)
+        spikes = builder.population(c.LIF, node.name, shape, layer, largest=largest, **fields)
         integrators = [membrane]
     for name in (*integrators, spikes):
         builder.drive(name, [strided(current, (n,), (1,), (1,))])

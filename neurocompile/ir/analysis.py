@@ -54,6 +54,10 @@ def _shape(graph: s.SpikingGraph, node: s.Node, inputs: list[tuple[int, ...]]) -
         return np.broadcast_shapes(*inputs)
     if isinstance(node, s.Offset) and np.broadcast_shapes(x, graph.tensors[node.offset].shape) != x:
         raise ValueError(f"offset {graph.tensors[node.offset].shape}")
+    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF)):
+        for tensor in node.tensors:
+            if np.broadcast_shapes(x, graph.tensors[tensor].shape) != x:
+                raise ValueError(f"@{tensor} {graph.tensors[tensor].shape}")
     if isinstance(node, s.MatMul):
         (*_, n, k), (*_, k2, m) = inputs
         if k != k2:

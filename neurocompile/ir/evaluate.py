@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.text import TensorRef
 
 __all__ = ["encode_input", "evaluate"]
 
@@ -97,8 +98,9 @@ def _batch_norm(node: s.BatchNorm, inputs: list[np.ndarray], tensors: list[np.nd
 
 
 def _lif(node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
-    (x,) = inputs
-    tau, gain = np.float32(node.tau), np.float32(node.gain)
+    (x,), named = inputs, dict(zip(node.tensors, tensors))
+    tau = named[node.tau].astype(np.float32) if isinstance(node.tau, TensorRef) else np.float32(node.tau)
+    gain = np.float32(node.gain)
     rest = np.float32(0.0 if node.soft_reset else node.v_reset)
     threshold = np.float32(node.v_threshold)
     out = np.empty((len(x), steps, *x.shape[2:]), np.float32)
@@ -106,7 +108,7 @@ def _lif(node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps
     for t in range(steps):
         current = x[:, min(t, x.shape[1] - 1)]
         current = current if gain == 1 else gain * current
-        current = current + tensors[0].astype(np.float32) if tensors else current
+        current = current if node.bias is None else current + named[node.bias].astype(np.float32)
         h = v + (current - (v - rest)) / tau if node.decay_input else v - (v - rest) / tau + current
         spikes = h >= threshold
         out[:, t] = spikes
@@ -115,13 +117,14 @@ def _lif(node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps
 
 
 def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
-    (x,) = inputs
-    bias = tensors[0].astype(np.int64) << node.bias_exp if tensors else np.int64(0)
+    (x,), named = inputs, dict(zip(node.tensors, tensors))
+    bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64) << node.bias_exp
+    dv = named[node.dv].astype(np.int64) if isinstance(node.dv, TensorRef) else node.dv
     limit = (1 << 23) - 1
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     v = np.zeros((len(x), *x.shape[2:]), np.int64)
     for t in range(steps):
-        decayed = np.sign(v) * ((np.abs(v) * (4096 - node.dv)) >> 12)
+        decayed = np.sign(v) * ((np.abs(v) * (4096 - dv)) >> 12)
         h = np.clip(decayed + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6) + bias, -limit, limit)
         out[:, t] = h > node.vth << 6
         v = np.where(out[:, t] == 1, 0, h)
@@ -131,15 +134,16 @@ def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.
 def _soft_integer_lif(
     node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
-    (x,) = inputs
-    bias = tensors[0].astype(np.int64) if tensors else np.int64(0)
+    (x,), named = inputs, dict(zip(node.tensors, tensors))
+    bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64)
+    decay, reset = (named[v].astype(np.int64) if isinstance(v, TensorRef) else v for v in (node.decay, node.reset))
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     h = np.zeros((len(x), *x.shape[2:]), np.int64)
     spikes = np.zeros_like(h)
     for t in range(steps):
-        decayed = np.sign(h) * ((np.abs(h) * (4096 - node.decay)) >> 12)
+        decayed = np.sign(h) * ((np.abs(h) * (4096 - decay)) >> 12)
         current = (node.gain * x[:, min(t, x.shape[1] - 1)] + bias) >> node.shift
-        h = decayed + ((current - node.reset * spikes) << 6)
+        h = decayed + ((current - reset * spikes) << 6)
         spikes = (h >= node.threshold << 6).astype(np.int64)
         out[:, t] = spikes
     return out

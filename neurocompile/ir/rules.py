@@ -15,6 +15,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.text import TensorRef
 
 __all__ = ["CIRCUIT_RULES", "Rule", "SPIKING_RULES", "check_circuit", "check_spiking"]
 
@@ -34,6 +35,14 @@ def _unless(good: bool, why: str) -> str | None:
     return None if good else why
 
 
+def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) -> bool:
+    """One integer, or all of a tensor."""
+    if isinstance(value, TensorRef):
+        array = graph.tensors[value]
+        return array.dtype.kind == "i" and low <= array.min(initial=high) and array.max(initial=low) <= high
+    return low <= value <= high
+
+
 _FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale)
 _LINEAR = (s.Conv2d, s.Linear)
 
@@ -49,6 +58,12 @@ SPIKING_RULES: tuple[Rule, ...] = (
         (s.LIF,),
         lambda g, n: _unless(not n.decay_input and n.v_reset == 0, "not in normal form"),
         ("canonical",),
+    ),
+    Rule(
+        "a tau for each channel is >= 1, and divides no input",
+        (s.LIF,),
+        lambda g, n: _unless(not isinstance(n.tau, TensorRef) or not n.decay_input and (g.tensors[n.tau] >= 1).all(),
+                             f"tau {n.tau}"),
     ),
     Rule(
         "biases live in LIF, Output and Offset",
@@ -103,7 +118,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
     Rule(
         "integer LIF parameters fit their fields",
         (s.IntegerLIF,),
-        lambda g, n: _unless(0 <= n.vth <= 131071 and 0 <= n.dv <= 4095 and n.gain >= 1 and 0 <= n.bias_exp <= 7,
+        lambda g, n: _unless(0 <= n.vth <= 131071 and _within(g, n.dv, 0, 4095) and n.gain >= 1 and 0 <= n.bias_exp <= 7,
                              f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}"),
         ("quantized",),
     ),
@@ -111,7 +126,8 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "integer soft-reset LIF parameters fit their fields",
         (s.SoftIntegerLIF,),
         lambda g, n: _unless(
-            1 <= n.threshold <= 131071 and 0 <= n.decay <= 4095 and n.gain >= 1 and 0 <= n.reset <= n.threshold and 0 <= n.shift <= 7
+            1 <= n.threshold <= 131071 and _within(g, n.decay, 0, 4095) and n.gain >= 1
+            and _within(g, n.reset, 0, n.threshold) and 0 <= n.shift <= 7
             and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),
             f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}"),
         ("quantized",),

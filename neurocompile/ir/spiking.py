@@ -107,7 +107,8 @@ class LIF(Node):
     """
 
     x: Ref
-    tau: float
+    tau: float | TensorRef
+    """Steps; or those of each channel, which broadcast against the shape (then ``decay_input`` is off)."""
     v_threshold: float
     v_reset: float = 0.0
     decay_input: bool = True
@@ -126,7 +127,8 @@ class IntegerLIF(Node):
 
     x: Ref
     vth: int
-    dv: int
+    dv: int | TensorRef
+    """0..4095; or int16 that broadcast against the shape."""
     gain: int = 1
     bias: TensorRef | None = None
     bias_exp: int = 0
@@ -144,9 +146,9 @@ class SoftIntegerLIF(Node):
 
     x: Ref
     threshold: int
-    reset: int
-    decay: int
-    """0..4095; 0 for integrate and fire."""
+    reset: int | TensorRef
+    decay: int | TensorRef
+    """0..4095; 0 for integrate and fire. It and ``reset``: one, or int32 of one shape that broadcast against the node's."""
     gain: int = 1
     bias: TensorRef | None = None
     """int32, in units of ``gain * x``."""

@@ -23,7 +23,8 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.rules import check_circuit
-from neurocompile.ir.text import Ref
+from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes import split_leaks
 
 __all__ = ["lower"]
 
@@ -164,14 +165,33 @@ class _Lowering:
         drive = signal.base
         assert isinstance(drive, Drive)
         shape = self.neuron_shape(drive, signal.layout)
-        bias = None
-        if node.bias is not None:
-            bias = self.builder.tensor(node.bias, self.bias(self.graph.tensors[node.bias], signal.layout, shape))
-        name = self.builder.population(
-            c.LIF, node.name, shape, node.name, vth=node.vth, dv=node.dv, bias=bias, bias_exp=node.bias_exp, reset=True
-        )
+        bias = None if node.bias is None else self.bias(self.graph.tensors[node.bias], signal.layout, shape)
+        if isinstance(node.dv, TensorRef):
+            return self.lif_parts(node, drive, shape, signal.layout, bias)
+        name = self.population_of(node, node.name, shape, node.dv, bias)
         self.builder.drive(name, (self.builder.weighted(p, node.gain) for p in drive.projections))
         return Signal(name, signal.layout)
+
+    def population_of(self, node: s.IntegerLIF, name: str, shape: tuple[int, ...], dv: int, bias: np.ndarray | None) -> str:
+        stored = None if bias is None else self.builder.tensor(f"{node.bias}", bias)
+        return self.builder.population(
+            c.LIF, name, shape, node.name, vth=node.vth, dv=dv, bias=stored, bias_exp=node.bias_exp, reset=True
+        )
+
+    def lif_parts(
+        self, node: s.IntegerLIF, drive: Drive, shape: tuple[int, ...], layout: Layout, bias: np.ndarray | None
+    ) -> Signal:
+        """A leak for each channel."""
+        leaks = self.bias(self.graph.tensors[node.dv], layout, shape)  # type: ignore[index]
+        parts, made = split_leaks.parts(leaks, layout, shape), []
+        read = split_leaks.source(self.builder, drive, shape, parts[0].by_channel, f"{node.name}.in", node.name)
+        for part in parts:
+            own = None if bias is None else part.take(bias, shape)
+            dv = int(np.broadcast_to(leaks, shape).reshape(-1)[part.first])
+            name = self.population_of(node, f"{node.name}.leak{dv}", part.shape, dv, own)
+            self.builder.drive(name, split_leaks.inputs(self.builder, part, read, node.gain))
+            made.append((part, name))
+        return split_leaks.gather(self.builder, made, shape, layout, node.name)
 
     def soft_lif(self, node: s.SoftIntegerLIF) -> Signal:
         signal = self.as_drive(self.signals[node.x])
@@ -184,10 +204,32 @@ class _Lowering:
         found = self.range(node.x)
         # tighter than interval arithmetic on the circuit, which knows neither rows of weights nor tournaments
         bound = node.gain * found.magnitude + (0 if bias is None else int(np.abs(bias).max(initial=0)))
+        largest = ((bound >> node.shift) + 1) * self.steps
+        if isinstance(node.decay, TensorRef):
+            return self.soft_parts(node, drive, shape, signal.layout, bias, bound, largest)
         current = self.builder.population(c.GradedRelay, f"{node.name}.in", shape, node.name, largest=bound)
         self.builder.drive(current, (self.builder.weighted(p, node.gain) for p in drive.projections))
-        largest = (bound >> node.shift) + 1
-        return Signal(soft_reset(self.builder, current, bias, node, largest * self.steps), signal.layout)
+        return Signal(soft_reset(self.builder, current, bias, node, largest), signal.layout)
+
+    def soft_parts(
+        self, node: s.SoftIntegerLIF, drive: Drive, shape: tuple[int, ...], layout: Layout, bias: np.ndarray | None, bound: int,
+        largest: int,
+    ) -> Signal:  # fmt: skip
+        """A leak for each channel."""
+        decays, resets = (
+            np.broadcast_to(self.bias(self.graph.tensors[t], layout, shape), shape)  # type: ignore[index]
+            for t in (node.decay, node.reset)
+        )
+        parts, made = split_leaks.parts(decays, layout, shape), []
+        read = split_leaks.source(self.builder, drive, shape, parts[0].by_channel, f"{node.name}.in", node.name)
+        for part in parts:
+            decay, reset = (int(values.reshape(-1)[part.first]) for values in (decays, resets))
+            own = replace(node, name=f"{node.name}.leak{decay}", decay=decay, reset=reset)
+            current = self.builder.population(c.GradedRelay, f"{own.name}.in", part.shape, node.name, largest=bound)
+            self.builder.drive(current, split_leaks.inputs(self.builder, part, read, node.gain))
+            taken = None if bias is None else part.take(bias, shape)
+            made.append((part, soft_reset(self.builder, current, taken, own, largest, node.name)))
+        return split_leaks.gather(self.builder, made, shape, layout, node.name)
 
     @staticmethod
     def bias(bias: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:

@@ -39,7 +39,7 @@ def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:
         raise NeurocompileError(
             "NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires"
         )
-    divisor = node.tau if node.decay_input else 1.0
+    divisor = float(node.tau) if node.decay_input else 1.0  # a tau for each channel divides no input
     if np.isinf(divisor):
         raise NeurocompileError("NC2001", f"layer '{node.name}' divides its input by an infinite tau: it never fires")
     bias = node.bias

@@ -25,7 +25,7 @@ from neurocompile.calibration import Calibration, mean_values
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, range_of, ranges, shapes
-from neurocompile.ir.text import Ref
+from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter, SpikingPass
 from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.trunk import Trunk, find_trunks
@@ -75,24 +75,29 @@ def exact_threshold(gain: float, threshold: float, tau: float, steps: int, large
     return None
 
 
-def soft_threshold(ideal: float, kept: float) -> int:
-    """The integer threshold within 1 % of ``ideal`` whose part ``kept`` is nearest to an integer, then nearest to ``ideal``."""
+def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
+    """The integer threshold within 1 % of ``ideal`` whose parts ``kept`` are nearest to integers, then nearest to ``ideal``."""
     low, high = max(int(np.ceil(0.99 * ideal)), 1), max(int(1.01 * ideal), round(ideal), 1)
     near = range(max(low, round(ideal) - 16), min(high, round(ideal) + 16) + 1)
-    return min(near, key=lambda v: (round(abs(kept * v - round(kept * v)) / v, 5), abs(v - ideal)), default=max(round(ideal), 1))
+    kept = np.asarray(kept)
+
+    def cost(v: int) -> tuple[float, float]:
+        return round(float(np.abs(kept * v - np.rint(kept * v)).max()) / v, 5), abs(v - ideal)
+
+    return min(near, key=cost, default=max(round(ideal), 1))
 
 
-def input_limit(lif: s.LIF, steps: int) -> int:
-    """Largest input a step for which every current of the neuron, and of what closes its loop, stays below 2^17.
+def input_limit(soft_reset: bool, tau: float, steps: int) -> int:
+    """Largest input a step for which every current of a neuron, and of what closes its loop, stays below 2^17.
 
     Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input (g steps, as far as the leak lets it), and silence takes an
     inhibition as strong, which a leaky current accumulates g times (``passes/close_loops.py``).
     """
-    if not lif.soft_reset:
+    if not soft_reset:
         return _LARGEST_CURRENT
-    if np.isinf(lif.tau):
+    if np.isinf(tau):
         return _LARGEST_CURRENT // (2 * steps + 3) << _LARGEST_SHIFT
-    kept = 1 - 1 / lif.tau
+    kept = 1 - 1 / tau
     grown = (1 - kept ** (2 * steps)) / (1 - kept)  # a period is shorter than 2 T
     return int(_LARGEST_CURRENT / (grown * (grown + 2))) << _LARGEST_SHIFT
 
@@ -248,7 +253,7 @@ class _Quantizer:
         if len(real) == 1:
             other = node.b if node.a == real[0] else node.a
             lif, terms = self.consumer(node.name), self.size[node.a][-1] if isinstance(node, s.MatMul) else 1
-            limit = _LARGEST_PAYLOAD if lif is None else min(input_limit(lif, self.options.steps), _LARGEST_PAYLOAD)
+            limit = _LARGEST_PAYLOAD if lif is None else min(self.input_limit(lif), _LARGEST_PAYLOAD)
             coarse = self.coarser(real[0], min(limit // terms, _LARGEST_FACTOR))
             if coarse in self.shift and other in self.mean:
                 lost = np.broadcast_to(self.shift[coarse], self.size[coarse])
@@ -289,7 +294,7 @@ class _Quantizer:
         lif = self.consumer(node.name)
         if self.integer[node.x] is None and not isinstance(self.graph.node.get(node.x), s.Input):
             # both share the bits of a sum: a graded value, which rarely comes near its bound, gets the larger part
-            limit = _LARGEST_PAYLOAD if lif is None else min(input_limit(lif, self.options.steps), _LARGEST_PAYLOAD)
+            limit = _LARGEST_PAYLOAD if lif is None else min(self.input_limit(lif), _LARGEST_PAYLOAD)
             terms = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / largest * (1 << (9 - bits))
             all_bits = limit / (terms * ((1 << (bits - 1)) - 1))
             levels = max(all_bits, np.sqrt(_REACH_OVER_VALUE * limit / terms), _LEAST_LEVELS)
@@ -305,7 +310,7 @@ class _Quantizer:
                 vth, exact = self.threshold(lif, lif.v_threshold / (lif.gain * unit * scale / step))
                 if 1 <= vth <= _LARGEST_THRESHOLD:
                     scale = lif.v_threshold / (lif.gain * unit * exact) * step
-            limit = _LARGEST_PAYLOAD if lif is None else min(input_limit(lif, self.options.steps), _LARGEST_PAYLOAD)
+            limit = _LARGEST_PAYLOAD if lif is None else min(self.input_limit(lif), _LARGEST_PAYLOAD)
             current = unit * scale / step
             fits = vth is None or (1 <= vth <= _LARGEST_THRESHOLD and self.bias_fits(lif, lif.gain * current))
             if fits and self.reach(node, step * q) <= limit:
@@ -322,8 +327,8 @@ class _Quantizer:
         """The threshold field nearest to ``ideal`` units, and the units at which the float threshold then lies."""
         if lif.soft_reset:
             shift = self.shifts[lif.name]
-            vth = soft_threshold(ideal / (1 << shift), 1 - 1 / lif.tau)
-            limit = input_limit(lif, self.options.steps) >> _LARGEST_SHIFT
+            vth = soft_threshold(ideal / (1 << shift), 1 - 1 / self.taus(lif))
+            limit = self.input_limit(lif) >> _LARGEST_SHIFT
             return vth if vth <= limit else _LARGEST_THRESHOLD + 1, vth << shift
         vth = round(ideal - 1 / 64)
         return vth, vth + 1 / 64
@@ -334,7 +339,7 @@ class _Quantizer:
             return 0
         bias = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0)) / (lif.gain * current)
         total = max(reach + 1.1 * bias, lif.v_threshold / (lif.gain * current))
-        limit = input_limit(lif, self.options.steps) >> _LARGEST_SHIFT
+        limit = self.input_limit(lif) >> _LARGEST_SHIFT
         return next((k for k in range(_LARGEST_SHIFT) if total / (1 << k) <= limit), _LARGEST_SHIFT)
 
     def note_shift(self, node: s.Conv2d | s.Linear, lost: np.ndarray) -> None:
@@ -401,7 +406,7 @@ class _Quantizer:
             raise NeurocompileError("NC2001", f"no layer of a residual of real values reads spikes or the input: {names}")
         floors = [min(ideals), max(ideals) / (1 << 7), 1.02 * total / _LARGEST_PAYLOAD]
         for lif, summed in trunk.neurons:
-            limit = input_limit(lif, self.options.steps)
+            limit = self.input_limit(lif)
             floors.append(1.02 * total * summed / limit)
             largest = 0.0 if lif.bias is None else float(np.abs(self.graph.tensors[lif.bias]).max(initial=0))
             floors.append(lif.v_threshold / (lif.gain * min(limit, _LARGEST_THRESHOLD)))
@@ -440,14 +445,31 @@ class _Quantizer:
 
     # ---- neurons -----------------------------------------------------------------------------------------------
 
+    def taus(self, lif: s.LIF) -> np.ndarray:
+        """tau, or that of each channel, float64."""
+        return np.asarray(self.graph.tensors[lif.tau] if isinstance(lif.tau, TensorRef) else lif.tau, np.float64)
+
+    def input_limit(self, lif: s.LIF) -> int:
+        """:func:`input_limit`, of the channel that leaks least."""
+        return input_limit(lif.soft_reset, float(self.taus(lif).max()), self.options.steps)
+
+    def integers(self, name: str, values: np.ndarray) -> int | TensorRef:
+        """One integer if they are all equal, or a tensor."""
+        if values.min() == values.max():
+            return int(values.flat[0])
+        return self.rewriter.tensor(name, values.astype(np.int32))
+
     def lif(self, node: s.LIF, unit: float) -> s.IntegerLIF | s.SoftIntegerLIF:
         if node.soft_reset:
             return self.soft_lif(node, unit)
-        dv = 0 if np.isinf(node.tau) else min(round(4096 / node.tau), 4095)
-        bound = self.bound[node.x]
+        taus, bound = self.taus(node), self.bound[node.x]
+        dv = self.integers(f"{node.name}.dv", np.minimum(np.rint(4096 / taus), 4095))
         if node.bias is None and self.integer[node.x] is not None:
-            exact = exact_threshold(node.gain, node.v_threshold, node.tau, self.options.steps, bound.magnitude)
-            if exact:
+            found = {
+                exact_threshold(node.gain, node.v_threshold, float(tau), self.options.steps, bound.magnitude)
+                for tau in np.unique(taus)
+            }
+            if len(found) == 1 and (exact := found.pop()):
                 return s.IntegerLIF(name=node.name, x=node.x, gain=exact[0], vth=exact[1], dv=dv)
         k = 1
         if self.integer[node.x] is not None:  # no weights to scale: take the finest threshold that fits
@@ -464,8 +486,8 @@ class _Quantizer:
         return s.IntegerLIF(name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent)
 
     def soft_lif(self, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
-        decay = 0 if np.isinf(node.tau) else min(round(4096 / node.tau), 4095)
-        limit, bound = input_limit(node, self.options.steps) >> _LARGEST_SHIFT, self.bound[node.x].magnitude
+        decay = np.minimum(np.rint(4096 / self.taus(node)), 4095)
+        limit, bound = self.input_limit(node) >> _LARGEST_SHIFT, self.bound[node.x].magnitude
         ideal, k = node.v_threshold / (node.gain * unit), 1
         if self.integer[node.x] is not None:  # no weights to scale: the finest power of two that fits
             k = 1 << max(min(int(limit / max(bound, ideal)), _LARGEST_WEIGHT).bit_length() - 1, 0)
@@ -487,9 +509,13 @@ class _Quantizer:
                 f"at T = {self.options.steps}; use fewer steps or weight bits"
             )  # fmt: skip
         threshold = max(round(k * ideal / (1 << shift)), 1)
-        reset = round(threshold * (4096 - decay) / 4096)
-        return s.SoftIntegerLIF(name=node.name, x=node.x, threshold=threshold, reset=reset, decay=decay, gain=k, bias=bias,
-                                shift=shift)  # fmt: skip
+        reset, several = np.rint(threshold * (4096 - decay) / 4096), decay.min() != decay.max()
+        leak = (
+            {"reset": self.rewriter.tensor(f"{node.name}.reset", reset.astype(np.int32)),
+             "decay": self.rewriter.tensor(f"{node.name}.decay", decay.astype(np.int32))}
+            if several else {"reset": int(reset.flat[0]), "decay": int(decay.flat[0])}
+        )  # fmt: skip
+        return s.SoftIntegerLIF(name=node.name, x=node.x, threshold=threshold, gain=k, bias=bias, shift=shift, **leak)
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:
         """Float bias of a membrane, with what rounding weights took away."""

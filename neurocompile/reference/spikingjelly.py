@@ -10,6 +10,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.text import TensorRef
 from neurocompile.reference.base import ReferenceRun
 
 if TYPE_CHECKING:
@@ -107,12 +108,26 @@ class _Runner:
         from spikingjelly.activation_based import neuron
 
         reset = None if node.soft_reset else node.v_reset
+        if isinstance(node.tau, TensorRef):
+            return self.channel_lif(node, x)
         if np.isinf(node.tau):
             cell = neuron.IFNode(v_threshold=node.v_threshold, v_reset=reset, step_mode="m")
         else:
             cell = neuron.LIFNode(tau=node.tau, decay_input=node.decay_input, v_threshold=node.v_threshold,
                                   v_reset=reset, step_mode="m")  # fmt: skip
         return cell.eval().to(x.device)(x.contiguous())
+
+    def channel_lif(self, node: s.LIF, x: torch.Tensor) -> torch.Tensor:
+        """A tau for each channel, which no neuron of SpikingJelly has: its equations, with a vector."""
+        import torch
+
+        tau, rest = self.tensors[node.tau], 0.0 if node.soft_reset else node.v_reset
+        v, spikes = torch.full_like(x[0], rest), []
+        for current in x:
+            h = v - (v - rest) / tau + current
+            spikes.append((h >= node.v_threshold).to(x.dtype))
+            v = h - node.v_threshold * spikes[-1] if node.soft_reset else torch.where(spikes[-1] > 0, rest, h)
+        return torch.stack(spikes)
 
     def max_pool(self, node: s.MaxPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import max_pool2d

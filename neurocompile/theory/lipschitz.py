@@ -101,7 +101,7 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
         scale, var = graph.tensors[node.scale].astype(np.float64), graph.tensors[node.var].astype(np.float64)
         return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
     if isinstance(node, (s.LIF, s.IntegerLIF, s.Or)):
-        return ramp_of(node).slope, "ramp"
+        return ramp_of(node, graph.tensors).slope, "ramp"
     if isinstance(node, s.Scale):
         return abs(node.factor), ""
     if isinstance(node, s.Output):

@@ -8,9 +8,13 @@ leak (IF) it is the exact rate of an infinite run with soft reset.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.text import TensorRef
 
 __all__ = ["Ramp", "ramp_of", "ramp_values"]
 
@@ -18,26 +22,27 @@ __all__ = ["Ramp", "ramp_of", "ramp_values"]
 class Ramp:
     """``clip(slope * (x - start), 0, 1)`` of the input that the node reads, ``x`` before gain and bias."""
 
-    def __init__(self, silent: float, full: float, gain: float = 1.0) -> None:
+    def __init__(self, silent: float | np.ndarray, full: float, gain: float = 1.0) -> None:
         self.silent, self.full, self.gain = silent, full, gain
         """Input (after the gain) up to which it is silent, and from which it fires in every step."""
 
     @property
     def slope(self) -> float:
         """Steepest slope; infinite for a neuron that keeps nothing from step to step."""
-        width = self.full - self.silent
+        width = float(np.min(self.full - self.silent))
         return abs(self.gain) / width if width > 0 else float("inf")
 
     def __call__(self, x: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
         """Rates in 0..1."""
         x = self.gain * x + bias
-        if self.full <= self.silent:
-            return (x >= self.full).astype(np.float64)
-        return np.clip((x - self.silent) / (self.full - self.silent), 0, 1)
+        width = np.asarray(self.full - self.silent)
+        return np.where(width > 0, np.clip((x - self.silent) / np.where(width > 0, width, 1.0), 0, 1), x >= self.full)
 
 
-def ramp_of(node: s.Node) -> Ramp:
-    """The ramp of a LIF, IntegerLIF or Or node. Resets to another value than 0 count as if to 0."""
+def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({})) -> Ramp:
+    """The ramp of a LIF, IntegerLIF or Or node, or the ramps of its channels. Resets to another value than 0 count as if to 0."""
+    if isinstance(node, s.LIF) and isinstance(node.tau, TensorRef):
+        return Ramp(node.v_threshold / tensors[node.tau], node.v_threshold, node.gain)
     if isinstance(node, s.LIF):
         leak = 0.0 if np.isinf(node.tau) else 1 / node.tau
         if node.decay_input:  # h = v + (x - v) / tau: the input counts 1/tau
@@ -45,7 +50,7 @@ def ramp_of(node: s.Node) -> Ramp:
         return Ramp(leak * node.v_threshold, node.v_threshold, node.gain)
     if isinstance(node, s.IntegerLIF):
         threshold = node.vth + 1 / 64  # the smallest membrane that fires
-        return Ramp(threshold * node.dv / 4096, threshold, node.gain)
+        return Ramp(threshold * (tensors[node.dv] if isinstance(node.dv, TensorRef) else node.dv) / 4096, threshold, node.gain)
     if isinstance(node, s.Or):
         return Ramp(0, 1)
     raise TypeError(f"{type(node).__name__} is no neuron")
@@ -58,4 +63,4 @@ def ramp_values(graph: s.SpikingGraph, node: s.Node, x: np.ndarray) -> np.ndarra
     if tensor is not None:
         bias = graph.tensors[tensor].astype(np.float64)
         bias = bias * 2.0**node.bias_exp / 64 if isinstance(node, s.IntegerLIF) else bias
-    return ramp_of(node)(np.asarray(x, np.float64), bias)
+    return ramp_of(node, graph.tensors)(np.asarray(x, np.float64), bias)

@@ -38,6 +38,10 @@ def soft_networks(draw) -> s.SpikingGraph:
         threshold, decay = m.integer(1, max(1, reach // 2)), m.choose(0, 0, 1, 1024, 2048, 4095)
         reset = round(threshold * (4096 - decay) / 4096)
         shift = m.choose(0, 0, 1, 3)
+        if draw(st.booleans()):  # a leak for each channel
+            decay = m.leaks(shape)
+            decays = m.tensors[decay].astype(int)
+            reset = m.tensor((threshold * (4096 - decays) + 2048) // 4096)
         return m.add(s.SoftIntegerLIF, x=x, shift=shift, threshold=threshold, reset=reset, decay=decay, gain=gain, bias=bias)
 
     spikes = [soft(m.conv(m.x))]

@@ -25,7 +25,7 @@ def canonical(stage: str = "canonical", **changes: s.Node) -> s.SpikingGraph:
         "m": s.TimeMean(name="m", x=Ref("l")),
         "o": s.Output(name="o", x=Ref("m")),
     }
-    tensors = {"w": np.ones((2, 2)), "b": np.ones(2), "nan": np.array([np.nan, 0.0])}
+    tensors = {"w": np.ones((2, 2)), "b": np.ones(2), "half": np.full(2, 0.5), "nan": np.array([np.nan, 0.0])}
     if stage == "quantized":
         nodes["l"] = s.IntegerLIF(name="l", x=Ref("w"), vth=1, dv=0)
         tensors["w"] = np.array([[-256, 254], [0, 2]], np.int16)
@@ -52,6 +52,10 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     "LIF is in normal form": [
         (canonical(l=replace(LIF, decay_input=True)), "l"),
         (canonical(l=replace(LIF, v_reset=0.1)), "l"),
+    ],
+    "a tau for each channel is >= 1, and divides no input": [
+        (canonical(l=replace(LIF, tau=TensorRef("half"))), "l"),
+        (canonical(l=replace(LIF, tau=TensorRef("b"), decay_input=True)), "l"),
     ],
     "biases live in LIF, Output and Offset": [
         (canonical(w=replace(LINEAR, bias=TensorRef("b"))), "w"),
@@ -84,7 +88,7 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     ],
     "integer LIF parameters fit": [
         (canonical("quantized", l=replace(INTEGER, **{field: value})), "l")
-        for field, value in [("vth", -1), ("vth", 131072), ("dv", -1), ("dv", 4096), ("gain", 0), ("bias_exp", 8)]
+        for field, value in [("vth", -1), ("vth", 131072), ("dv", -1), ("dv", 4096), ("dv", TensorRef("b")), ("gain", 0), ("bias_exp", 8)]
     ],
 }
 

@@ -23,7 +23,8 @@ STRINGS = st.text(max_size=8) | st.sampled_from(['say "hi"', "back\\slash", "a\n
 BY_TYPE = {
     int: INTS, float: FLOATS, bool: st.booleans(), str: STRINGS, Ref: NAMES.map(Ref), TensorRef: NAMES.map(TensorRef),
     TensorRef | None: st.none() | NAMES.map(TensorRef), tuple[int, ...]: st.lists(INTS, max_size=4).map(tuple),
-    tuple[int, int]: st.tuples(INTS, INTS),
+    tuple[int, int]: st.tuples(INTS, INTS), int | TensorRef: INTS | NAMES.map(TensorRef),
+    float | TensorRef: FLOATS | NAMES.map(TensorRef),
 }  # fmt: skip
 TENSORS = st.dictionaries(
     NAMES, st.tuples(SHAPES, st.sampled_from(["float32", "int16", "int64"])).map(lambda t: np.zeros(*t)), max_size=3
