@@ -110,7 +110,9 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
         return sqrt(prod(size[node.x][i] for i in node.axes)), "exact"
     if isinstance(node, s.MaxPool2d):  # a value wins in so many windows at most
         return sqrt(prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))), "windows"
-    if isinstance(node, (s.Rearrange, s.TimeMean)):
+    if isinstance(node, s.SumPool2d):  # rows hold a window's ones, columns the windows of a value: sqrt(|A|_1 |A|_inf)
+        return sqrt(prod(node.kernel) * prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))), "windows"
+    if isinstance(node, (s.Rearrange, s.TimeMean, s.Offset)):
         return 1.0, ""
     raise NeurocompileError("NC8005", f"layer '{node.name}' ({type(node).__name__}) has no known Lipschitz constant")
 
