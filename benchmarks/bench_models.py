@@ -224,7 +224,7 @@ def markdown(found: list[dict[str, Any]]) -> str:
         if "tiny" not in one["model"]:
             published = MODELS[one["model"]].published
             lines.append(
-                f"| {one['model']} | {one['parameters'] / 1e6:.2f} ({published}) | {one['lif_neurons'] / 1e6:.2f} | "
+                f"| {one['model']} | {one['parameters'] / 1e6:.2f} ({published:.2f}) | {one['lif_neurons'] / 1e6:.2f} | "
                 f"{one['neurons'] / 1e6:.2f} | {one['populations']} | {one['depth']} | {sum(one['seconds'].values()):.1f} | "
                 f"{one['megabytes'] / 1024:.2f} | {one['least_cores']:,} |"
             )
