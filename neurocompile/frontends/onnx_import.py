@@ -15,7 +15,7 @@ from neurocompile.frontends.diagnosis import NotSupportedError, Problem, closest
 from neurocompile.frontends.onnx_context import Importer, Traced
 from neurocompile.frontends.onnx_fold import fold
 from neurocompile.frontends.onnx_layers import LAYER_RULES
-from neurocompile.frontends.onnx_lif import DOMAIN
+from neurocompile.frontends.onnx_lif import DOMAIN, NEURONS
 from neurocompile.frontends.onnx_load import LoadedModel
 from neurocompile.frontends.onnx_shapes import SHAPE_RULES
 from neurocompile.frontends.onnx_values import has_time
@@ -150,7 +150,7 @@ def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
         if not dynamic.intersection(node.input):
             continue
         known = node.op_type in _RULES and node.domain in ("", "ai.onnx", DOMAIN)
-        if known and (node.op_type == "LIF") == (node.domain == DOMAIN):
+        if known and (node.op_type in NEURONS) == (node.domain == DOMAIN):
             if node.op_type not in _DATA_FREE:
                 dynamic.update(node.output)
             continue

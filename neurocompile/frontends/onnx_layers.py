@@ -14,6 +14,7 @@ from neurocompile.frontends.onnx_convolutions import CONVOLUTION_RULES, linear
 from neurocompile.frontends.onnx_pools import POOL_RULES
 from neurocompile.frontends.onnx_slices import SLICE_RULES
 from neurocompile.ir import spiking as s
+from neurocompile.ir.text import Ref
 
 __all__ = ["LAYER_RULES"]
 
@@ -22,22 +23,54 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
     x = im.traced[node.input[0]]
     wanted = node.name or node.output[0]
     _check_leading(im, x, wanted)
-    values = {k: float(attributes[k]) for k in ("tau", "v_threshold", "v_reset") if k in attributes}
-    missing = {"tau", "v_threshold", "v_reset"} - set(values)
+    taus = im.constant(node, 1) if node.op_type == "ChannelLIF" else None
+    if taus is not None and taus.size and (taus == taus.flat[0]).all():
+        attributes, taus = {**attributes, "tau": float(taus.flat[0])}, None
+    names = ("tau", "v_threshold", "v_reset")[taus is not None :]
+    values = {k: float(attributes[k]) for k in names if k in attributes}
+    missing = set(names) - set(values)
     fixed = [values.get(k, 0.0) for k in ("v_threshold", "v_reset")]
-    if missing or not np.isfinite(fixed).all() or not values["tau"] >= 1:
+    if missing or not np.isfinite(fixed).all() or not values.get("tau", 1.0) >= 1:
         raise im.error("NC1009", f"LIF attributes {values} lack {sorted(missing)} or are out of range (tau >= 1)")
     # A view of a feature map is left as it lies: neurons act on each element alone.
     shape = im.shapes[x.ref]
     lies = len(shape) == 3 and any(im.axis_of(x, k) == 0 for k in range(1, len(x.dims)))
+    axis, decays = 0, bool(attributes.get("decay_input", 1))
+    if taus is not None:
+        dim = _channel_axis(im, x, taus)
+        lies = lies and im.axis_of(x, dim) is not None
+        axis = im.axis_of(x, dim) if lies else sum(p is None for p in im.pattern(x)[:dim])  # type: ignore[assignment]
     x_ref = x.ref if lies else im.features(x)
+    if taus is not None:
+        # an infinite tau is no leak, for which a number that float32 cannot tell from it stands
+        tau = np.minimum(taus.reshape(-1).astype(np.float64), np.finfo(np.float32).max)
+        if decays:
+            x_ref = _divided(im, f"{wanted}.input", x_ref, axis, tau)
+        broad = tau.reshape(-1, *[1] * (len(im.shapes[x_ref]) - 1 - axis))
+        values, decays = {**values, "tau": im.store(f"{wanted}.tau", broad)}, False
     ref = im.emit(
-        s.LIF, wanted, im.shapes[x_ref], x=x_ref, **values,
-        decay_input=bool(attributes.get("decay_input", 1)), soft_reset=bool(attributes.get("soft_reset", 0)),
-    )  # fmt: skip
+        s.LIF, wanted, im.shapes[x_ref], x=x_ref, **values, decay_input=decays, soft_reset=bool(attributes.get("soft_reset", 0))
+    )
     y = im.over(x, ref) if lies else im.fresh(ref, im.pattern(x))
     im.layer_values[ref], im.layouts[ref] = node.output[0], y.layout
     im.keep(node, y)
+
+
+def _channel_axis(im: Importer, x: Traced, taus: np.ndarray) -> int:
+    """The axis of ``x`` whose elements have a tau each."""
+    wide = [len(x.dims) - taus.ndim + k for k, n in enumerate(taus.shape) if n > 1]
+    if len(wide) != 1 or wide[0] < 1 or not im.fits(taus, x) or any(a.axis for a in x.dims[wide[0]]):
+        raise im.error("NC1009", f"a tau of shape {list(taus.shape)} for {list(x.layout.shape)}; one for each channel is supported")
+    if not (taus >= 1).all():
+        raise im.error("NC1009", f"a tau of {taus.min():.6g}; it is at least 1")
+    return wide[0]
+
+
+def _divided(im: Importer, wanted: str, x: Ref, axis: int, by: np.ndarray) -> Ref:
+    """``x`` divided by a number for each element of ``axis``."""
+    arrays = {"scale": 1 / by, "shift": 0 * by, "mean": 0 * by, "var": np.ones_like(by)}
+    fields = {name: im.store(f"{wanted}.{name}", array) for name, array in arrays.items()}
+    return im.emit(s.BatchNorm, wanted, im.shapes[x], x=x, eps=0.0, axis=axis, **fields)
 
 
 def _check_leading(im: Importer, x: Traced, name: str) -> None:
@@ -131,6 +164,6 @@ def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any])
 
 
 LAYER_RULES: dict[str, Rule] = {
-    "LIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "ReduceSum": _reduce, "ReduceMean": _reduce,
+    "LIF": _lif, "ChannelLIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "ReduceSum": _reduce, "ReduceMean": _reduce,
     "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **POOL_RULES, **SLICE_RULES,
 }  # fmt: skip

@@ -17,18 +17,29 @@ as ``v * (1 - 1 / tau) + x``.
 Integrate-and-fire has no leak: it is written ``decay_input = 0, tau = inf`` (:data:`IF_TAU`), for which
 ``(v - v_r) / tau`` is exactly 0, so that ``h = v + x``.
 
-The operator is a model-local function: its body, a ``Loop`` over time, travels in the file, and any runtime runs it.
+``ai.neurocompile::ChannelLIF`` is the same with ``tau`` for a second input, float32, which broadcasts against one step of X:
+a tau for each channel.
+
+The operators are model-local functions: their bodies, a ``Loop`` over time, travel in the file, and any runtime runs them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx
 from onnx import TensorProto, helper
 
-__all__ = ["ATTRIBUTES", "DOMAIN", "IF_TAU", "OP_TYPE", "VERSION", "lif_function", "register_schema", "register_step_schema"]
+__all__ = [
+    "ATTRIBUTES", "CHANNEL_TYPE", "DOMAIN", "IF_TAU", "NEURONS", "OP_TYPE", "STEPS", "VERSION", "lif_function", "lif_functions",
+    "register_schema", "register_step_schema",
+]  # fmt: skip
 
 DOMAIN = "ai.neurocompile"
-OP_TYPE = "LIF"
+OP_TYPE, CHANNEL_TYPE = "LIF", "ChannelLIF"
+NEURONS = frozenset({OP_TYPE, CHANNEL_TYPE})
+STEPS = {"Step": OP_TYPE, "ChannelStep": CHANNEL_TYPE}
+"""What stands for one call of a single-step neuron, in no finished file, and what the neuron becomes."""
 VERSION = 1
 
 IF_TAU = float("inf")
@@ -41,61 +52,59 @@ ATTRIBUTES: dict[str, int] = {
     "decay_input": onnx.AttributeProto.INT,
     "soft_reset": onnx.AttributeProto.INT,
 }
-"""Attributes, all required: name to ``AttributeProto`` type. tau in steps, v_* in the unit of X, the INTs 0 or 1."""
+"""Attributes, all required: name to ``AttributeProto`` type. tau in steps, v_* in the unit of X, the INTs 0 or 1.
+ChannelLIF has no attribute tau."""
 
 
 def register_schema() -> None:
-    """Tell the ``onnx`` package the operator's signature, once a process; exporters look it up there."""
-    if onnx.defs.has(OP_TYPE, DOMAIN):
-        return
-    schema = onnx.defs.OpSchema
-    attribute_type = {onnx.AttributeProto.FLOAT: schema.AttrType.FLOAT, onnx.AttributeProto.INT: schema.AttrType.INT}
-    onnx.defs.register_schema(
-        schema(
-            OP_TYPE,
-            DOMAIN,
-            VERSION,
-            "Multi-step leaky integrate-and-fire over axis 0.",
-            inputs=[schema.FormalParameter("X", "T")],
-            outputs=[schema.FormalParameter("S", "T")],
-            type_constraints=[("T", ["tensor(float)"], "")],
-            attributes=[
-                schema.Attribute(name, attribute_type[kind], "", required=True) for name, kind in ATTRIBUTES.items()
-            ],
-        )
-    )
+    """Tell the ``onnx`` package the operators' signatures, once a process; exporters look them up there."""
+    for kind in (OP_TYPE, CHANNEL_TYPE):
+        _register(kind, "Multi-step leaky integrate-and-fire over axis 0.", {})
 
 
 def register_step_schema() -> None:
-    """The same for ``ai.neurocompile::Step``, one call of a single-step neuron, which no finished file holds."""
-    if onnx.defs.has("Step", DOMAIN):
+    """The same for ``ai.neurocompile::Step`` and ``ChannelStep``."""
+    types = onnx.defs.OpSchema.AttrType
+    for kind in STEPS:
+        _register(kind, "Call 'index' of the single-step neuron 'path'.", {"path": types.STRING, "index": types.INT})
+
+
+def _register(kind: str, doc: str, more: dict[str, onnx.defs.OpSchema.AttrType]) -> None:
+    if onnx.defs.has(kind, DOMAIN):
         return
-    schema = onnx.defs.OpSchema
+    schema, channels = onnx.defs.OpSchema, kind.startswith("Channel")
     types = {onnx.AttributeProto.FLOAT: schema.AttrType.FLOAT, onnx.AttributeProto.INT: schema.AttrType.INT}
-    attributes = [("path", schema.AttrType.STRING), ("index", schema.AttrType.INT)]
-    attributes += [(name, types[kind]) for name, kind in ATTRIBUTES.items()]
+    attributes = {**more, **{name: types[t] for name, t in ATTRIBUTES.items() if not (channels and name == "tau")}}
     onnx.defs.register_schema(
         schema(
-            "Step",
+            kind,
             DOMAIN,
             VERSION,
-            "Call 'index' of the single-step neuron 'path'.",
-            inputs=[schema.FormalParameter("X", "T")],
+            doc,
+            inputs=[schema.FormalParameter(name, "T") for name in ("X", "tau")[: 1 + channels]],
             outputs=[schema.FormalParameter("S", "T")],
             type_constraints=[("T", ["tensor(float)"], "")],
-            attributes=[schema.Attribute(name, kind, "", required=True) for name, kind in attributes],
+            attributes=[schema.Attribute(name, t, "", required=True) for name, t in attributes.items()],
         )
     )
 
 
-def lif_function(opset: int) -> onnx.FunctionProto:
-    """The operator's body, as a function to append to ``ModelProto.functions``.
+def lif_functions(nodes: Iterable[onnx.NodeProto], opset: int) -> list[onnx.FunctionProto]:
+    """The bodies of the operators that ``nodes`` have."""
+    used = {n.op_type for n in nodes if n.domain == DOMAIN}
+    return [lif_function(opset, kind) for kind in sorted(used, reverse=True)]
+
+
+def lif_function(opset: int, kind: str = OP_TYPE) -> onnx.FunctionProto:
+    """The body of an operator, as a function to append to ``ModelProto.functions``.
 
     Args:
         opset: version of the default ONNX domain that the model imports, at least 16.
     """
+    inputs = ["X", "tau"] if kind == CHANNEL_TYPE else ["X"]
+    attributes = {name: t for name, t in ATTRIBUTES.items() if name not in inputs}
     nodes = [
-        *(_attribute_constant(name, kind) for name, kind in ATTRIBUTES.items()),
+        *(_attribute_constant(name, t) for name, t in attributes.items()),
         helper.make_node("Cast", ["decay_input"], ["decays_input"], to=TensorProto.BOOL),
         helper.make_node("Cast", ["soft_reset"], ["resets_soft"], to=TensorProto.BOOL),
         helper.make_node("Constant", [], ["zero"], value=helper.make_tensor("", TensorProto.FLOAT, [], [0.0])),
@@ -110,7 +119,7 @@ def lif_function(opset: int) -> onnx.FunctionProto:
         helper.make_node("Loop", ["steps", "always", "v_first"], ["v_last", "S"], body=_step_graph()),
     ]
     opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(DOMAIN, OP_TYPE, ["X"], ["S"], nodes, opsets, list(ATTRIBUTES))
+    return helper.make_function(DOMAIN, kind, inputs, ["S"], nodes, opsets, list(attributes))
 
 
 def _attribute_constant(name: str, kind: int) -> onnx.NodeProto:

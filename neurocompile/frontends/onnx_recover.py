@@ -140,7 +140,7 @@ def _model(proto: onnx.ModelProto, roller: Roller, opset: int, steps: int) -> on
         graph,
         producer_name=proto.producer_name,
         opset_imports=[*proto.opset_import, helper.make_opsetid(onnx_lif.DOMAIN, onnx_lif.VERSION)],
-        functions=[*proto.functions, onnx_lif.lif_function(opset)],
+        functions=[*proto.functions, *onnx_lif.lif_functions(roller.nodes, opset)],
         ir_version=max(proto.ir_version, 8),
     )
     known = {p.key: p.value for p in proto.metadata_props}

@@ -25,7 +25,7 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph(proto)
     calls: dict[str, dict[int, onnx.NodeProto]] = {}
     for node in graph.nodes:
-        if node.domain == onnx_lif.DOMAIN and node.op_type == "Step":
+        if node.domain == onnx_lif.DOMAIN and node.op_type in onnx_lif.STEPS:
             attributes = attributes_of(node)
             calls.setdefault(attributes["path"].decode(), {})[attributes["index"]] = node
     neurons = []
@@ -36,5 +36,6 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
                 "NC1013", f"neuron '{path}' is called {len(steps)} times, and what it gives at step {steps.index(None)} is not used"
             )
         attributes = {k: v for k, v in attributes_of(steps[0]).items() if k in onnx_lif.ATTRIBUTES}
-        neurons.append(Neuron(path, attributes, tuple(n.input[0] for n in steps), tuple(n.output[0] for n in steps), False, True))
+        neurons.append(Neuron(path, attributes, tuple(n.input[0] for n in steps), tuple(n.output[0] for n in steps), False, True,
+                              tau=steps[0].input[1] if len(steps[0].input) > 1 else ""))  # fmt: skip
     return rolled(proto, graph, neurons)

@@ -31,6 +31,8 @@ class Neuron:
     """The comparisons are true where there is no spike."""
     floating: bool = False
     """``spikes`` are 0 and 1 in float32, not the truth of comparisons."""
+    tau: str = ""
+    """A constant, the tau of each channel; none if ``attributes`` has one for all."""
 
 
 def find_neurons(graph: Graph) -> list[Neuron]:

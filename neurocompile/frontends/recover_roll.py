@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.onnx_lif import DOMAIN, OP_TYPE
+from neurocompile.frontends.onnx_lif import CHANNEL_TYPE, DOMAIN, OP_TYPE
 from neurocompile.frontends.recover_graph import Graph, captured, label_of
 from neurocompile.frontends.recover_join import Joins
 from neurocompile.frontends.recover_neurons import Neuron, same_constant
@@ -145,7 +145,9 @@ class Roller:
     def _lif(self, index: int) -> Rule:
         neuron = self.neurons[index]
         x = yield "steps", neuron.currents
-        return self.emit(OP_TYPE, [x], neuron.name, name=neuron.name, domain=DOMAIN, **neuron.attributes)
+        inputs = [x, (yield "one", neuron.tau)] if neuron.tau else [x]
+        kind = CHANNEL_TYPE if neuron.tau else OP_TYPE
+        return self.emit(kind, inputs, neuron.name, name=neuron.name, domain=DOMAIN, **neuron.attributes)
 
     def _steps(self, lanes: Lanes) -> Rule:
         lanes = tuple(self.graph.alias(v) for v in lanes)

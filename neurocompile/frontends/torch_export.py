@@ -112,7 +112,7 @@ def export_onnx(
     _strip(proto)
     onnx.helper.set_model_props(proto, {CALIBRATION_KEY: statistics, STEPS_KEY: str(found.plan.steps)})
     if not any(f.domain == onnx_lif.DOMAIN for f in proto.functions):
-        proto.functions.append(onnx_lif.lif_function(opset_version))
+        proto.functions.extend(onnx_lif.lif_functions(proto.graph.node, opset_version))
     onnx.checker.check_model(proto, full_check=True)
     content = proto.SerializeToString(deterministic=True)
     _compare(content, runnable, found, samples[:2])
@@ -197,31 +197,18 @@ def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onn
     onnx_lif.register_step_schema()
     opset = onnxscript.values.Opset(onnx_lif.DOMAIN, onnx_lif.VERSION)
 
-    def translate(
-        x: Any, path: str, tau: float, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool
-    ) -> Any:
-        return opset.LIF(
-            x,
-            tau=tau,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            decay_input=int(decay_input),
-            soft_reset=int(soft_reset),
-        )
+    def translator(kind: str) -> Any:
+        def translate(*arguments: Any) -> Any:
+            names = ["tau", "v_threshold", "v_reset", "decay_input", "soft_reset"]
+            inputs, (path, *values) = [arguments[0]], arguments[1:]
+            if kind.startswith("Channel"):
+                inputs, (path, *values), names = [*arguments[:2]], arguments[2:], names[1:]
+            fields = {name: int(v) if name in ("decay_input", "soft_reset") else v for name, v in zip(names, values)}
+            if kind in onnx_lif.STEPS:
+                fields |= {"path": path, "index": values[-1]}
+            return getattr(opset, kind)(*inputs, **fields)
 
-    def translate_step(
-        x: Any, path: str, tau: float, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool, index: int
-    ) -> Any:
-        return opset.Step(
-            x,
-            path=path,
-            index=index,
-            tau=tau,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            decay_input=int(decay_input),
-            soft_reset=int(soft_reset),
-        )
+        return translate
 
     try:
         exported = torch.onnx.export(
@@ -229,8 +216,10 @@ def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onn
             dynamo=True,
             opset_version=opset_version,
             custom_translation_table={
-                torch.ops.neurocompile.lif.default: translate,
-                torch.ops.neurocompile.step.default: translate_step,
+                torch.ops.neurocompile.lif.default: translator("LIF"),
+                torch.ops.neurocompile.step.default: translator("Step"),
+                torch.ops.neurocompile.channel_lif.default: translator("ChannelLIF"),
+                torch.ops.neurocompile.channel_step.default: translator("ChannelStep"),
             },
             optimize=True,
             verbose=False,

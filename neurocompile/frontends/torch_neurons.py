@@ -5,7 +5,7 @@ Neurons are known by class name, so that this module needs no particular version
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx_lif import IF_TAU
 
-__all__ = ["LIFMarker", "PerSample", "find_neurons", "is_single_step"]
+__all__ = ["LIF_MARKERS", "STEP_MARKERS", "LIFMarker", "PerSample", "find_neurons", "is_single_step", "path_of"]
 
 LEAKY = frozenset({"LIFNode", "MultiStepLIFNode"})
 PARAMETRIC = frozenset({"ParametricLIFNode", "MultiStepParametricLIFNode"})
@@ -63,6 +63,45 @@ def _(
     index: int,
 ) -> torch.Tensor:  # fmt: skip
     return torch.empty_like(x)
+
+
+@torch.library.custom_op("neurocompile::channel_lif", mutates_args=())
+def _channel_lif(
+    x: torch.Tensor, tau: torch.Tensor, path: str, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool
+) -> torch.Tensor:
+    raise NotImplementedError("neurocompile::channel_lif stands for a neuron while a model is traced, and has no kernel")
+
+
+@_channel_lif.register_fake
+def _(
+    x: torch.Tensor, tau: torch.Tensor, path: str, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("neurocompile::channel_step", mutates_args=())
+def _channel_step(
+    x: torch.Tensor, tau: torch.Tensor, path: str, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool,
+    index: int,
+) -> torch.Tensor:  # fmt: skip
+    raise NotImplementedError("neurocompile::channel_step stands for a neuron while a model is traced, and has no kernel")
+
+
+@_channel_step.register_fake
+def _(
+    x: torch.Tensor, tau: torch.Tensor, path: str, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool,
+    index: int,
+) -> torch.Tensor:  # fmt: skip
+    return torch.empty_like(x)
+
+
+LIF_MARKERS = frozenset({torch.ops.neurocompile.lif.default, torch.ops.neurocompile.channel_lif.default})
+STEP_MARKERS = frozenset({torch.ops.neurocompile.step.default, torch.ops.neurocompile.channel_step.default})
+
+
+def path_of(arguments: tuple[Any, ...]) -> str:
+    """The module path among the arguments of a marker's call."""
+    return next(a for a in arguments if isinstance(a, str))
 
 
 def find_neurons(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -116,10 +155,6 @@ def _problems(path: str, neuron: nn.Module) -> list[str]:
         return [f"neuron '{path}' is a {kind}, whose dynamics are its own; supported are {', '.join(sorted(SUPPORTED))}"]
     if not getattr(getattr(neuron, "surrogate_function", None), "spiking", True):
         return [f"neuron '{path}' ({kind}) has a surrogate with spiking=False: no spikes"]
-    taus = [v for v in (getattr(neuron, "w", None), getattr(neuron, "tau", None)) if isinstance(v, torch.Tensor)]
-    if any(v.numel() > 1 for v in taus):
-        return [f"neuron '{path}' ({kind}) has a tau for each channel; a population on the chip has one leak: use one "
-                "tau a layer, or a layer for each tau"]  # fmt: skip
     return []
 
 
@@ -141,8 +176,9 @@ class PerSample(nn.Module):
 class LIFMarker(nn.Module):
     """Stands for a neuron in a traced model: one call of ``neurocompile::lif`` (multi-step) or ``neurocompile::step``.
 
-    A threshold for each channel becomes 1, and the current is divided by it: ``(v - v_reset) / (v_threshold - v_reset)``
-    obeys the same equations.
+    Where channels have thresholds or resets of their own, the threshold becomes 1 and the reset 0, and the current is divided
+    by their difference: ``(v - v_reset) / (v_threshold - v_reset)`` obeys the same equations. A tau for each channel is a
+    second operand.
 
     Args:
         neuron: a neuron from :func:`find_neurons`.
@@ -152,28 +188,28 @@ class LIFMarker(nn.Module):
 
     def __init__(self, neuron: nn.Module, path: str, rows: int = 0) -> None:
         super().__init__()
-        family = _base(type(neuron)).__name__
-        if family in LEAKY:
-            tau, decay_input = float(neuron.tau), bool(neuron.decay_input)
-        elif family in PARAMETRIC:
-            tau, decay_input = 1.0 / float(neuron.w.detach().sigmoid()), bool(neuron.decay_input)
+        family, soft = _base(type(neuron)).__name__, neuron.v_reset is None
+        if family in PARAMETRIC:
+            tau = 1.0 / _vector(neuron.w.detach().float().sigmoid())
         else:
-            tau, decay_input = IF_TAU, False
-        v_reset = 0.0 if neuron.v_reset is None else float(neuron.v_reset)
-        v_threshold = neuron.v_threshold
+            tau = _vector(neuron.tau if family in LEAKY else IF_TAU)
+        decay_input = bool(neuron.decay_input) if family not in NOT_LEAKY else False
+        reset, threshold = _vector(0.0 if soft else neuron.v_reset), _vector(neuron.v_threshold)
+        for name, value in (("tau", tau), ("v_threshold", threshold), ("v_reset", reset)):
+            if not bool(value.isfinite().all()) and not (name == "tau" and family in NOT_LEAKY):
+                raise NeurocompileError("NC1004", f"neuron '{path}' has {name} {_shown(value)}")
         factor = None
-        if isinstance(v_threshold, torch.Tensor) and v_threshold.numel() > 1:
-            factor = 1.0 / (v_threshold.detach().float().cpu() - v_reset)
+        if threshold.numel() > 1 or reset.numel() > 1:
+            factor = (1.0 / (threshold - reset)).float()
             if not bool((factor > 0).all()):
-                raise NeurocompileError("NC1009", f"neuron '{path}' has thresholds that are not above v_reset {v_reset}")
-            v_threshold, v_reset = 1.0, 0.0
+                raise NeurocompileError("NC1009", f"neuron '{path}' has thresholds that are not above v_reset {_shown(reset)}")
+            threshold, reset = torch.ones(1), torch.zeros(1)
         self.register_buffer("factor", factor)
+        self.register_buffer("tau", tau.float() if tau.numel() > 1 else None)
         self.called = self.over = False
         self.single, self.rows = is_single_step(neuron), rows
-        self.arguments = (path, tau, float(v_threshold), v_reset, decay_input, neuron.v_reset is None)
-        finite = (float(v_threshold), v_reset) if family in NOT_LEAKY else (tau, float(v_threshold), v_reset)
-        if not all(math.isfinite(value) for value in finite):
-            raise NeurocompileError("NC1004", f"neuron '{path}' has tau {tau}, v_threshold {v_threshold}, v_reset {v_reset}")
+        levels = (float(threshold), float(reset), decay_input, soft)
+        self.arguments = (path, *levels) if tau.numel() > 1 else (path, float(tau), *levels)
 
     def reset(self) -> None:
         """A reset before the first call is what every sample begins with; one after it ends the forward."""
@@ -186,8 +222,19 @@ class LIFMarker(nn.Module):
             )
         self.called = True
         x = x if self.factor is None else x * self.factor
+        ops = torch.ops.neurocompile
+        arguments = self.arguments if self.tau is None else (self.tau, *self.arguments)
+        lif, step = (ops.lif, ops.step) if self.tau is None else (ops.channel_lif, ops.channel_step)
         if self.rows:
-            return torch.ops.neurocompile.lif(x.unflatten(0, (self.rows, -1)), *self.arguments).flatten(0, 1)
-        if self.single:
-            return torch.ops.neurocompile.step(x, *self.arguments, 0)
-        return torch.ops.neurocompile.lif(x, *self.arguments)
+            return lif(x.unflatten(0, (self.rows, -1)), *arguments).flatten(0, 1)
+        return step(x, *arguments, 0) if self.single else lif(x, *arguments)
+
+
+def _vector(value: Any) -> torch.Tensor:
+    """A number, or one for each channel, float64 on the CPU; equal ones are one."""
+    array = torch.as_tensor(value).detach().cpu().double()
+    return array.reshape(-1)[:1] if array.numel() and bool((array == array.reshape(-1)[0]).all()) else array
+
+
+def _shown(value: torch.Tensor) -> str:
+    return f"{float(value.reshape(-1)[0]):.6g}" if value.numel() == 1 else f"of shape {list(value.shape)}, {value.tolist()}"[:80]

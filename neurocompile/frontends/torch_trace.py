@@ -19,7 +19,7 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.torch_copy import tensors_of
-from neurocompile.frontends.torch_neurons import LIFMarker, PerSample, find_neurons
+from neurocompile.frontends.torch_neurons import LIF_MARKERS, STEP_MARKERS, LIFMarker, PerSample, find_neurons, path_of
 
 __all__ = ["Plan", "Trace", "prepared", "trace"]
 
@@ -166,15 +166,15 @@ def _calls(program: torch.export.ExportedProgram) -> tuple[dict[str, Any], dict[
     lifs: dict[str, Any] = {}
     steps: dict[str, list[Any]] = {}
     for node in program.graph.nodes:
-        if node.target is torch.ops.neurocompile.lif.default:
-            path = node.args[1]
+        if node.target in LIF_MARKERS:
+            path = path_of(node.args)
             if path in lifs:
                 raise NeurocompileError(
                     "NC1013", f"neuron '{path}' is called twice in one forward, and would keep its potential between"
                 )
             lifs[path] = node
-        elif node.target is torch.ops.neurocompile.step.default:
-            steps.setdefault(node.args[1], []).append(node)
+        elif node.target in STEP_MARKERS:
+            steps.setdefault(path_of(node.args), []).append(node)
     return lifs, steps
 
 
