@@ -126,6 +126,10 @@ def mean_values(graph: s.SpikingGraph, calibration: Calibration, size: Mapping[s
             found[node.name] = inputs[0] * inputs[1]
         elif isinstance(node, s.MatMul):
             found[node.name] = inputs[0] @ inputs[1]
+        elif isinstance(node, s.SumPool2d):
+            padded = np.pad(inputs[0], ((0, 0), *((p, p) for p in node.padding)))
+            windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(1, 2))
+            found[node.name] = windows[:, :: node.stride[0], :: node.stride[1]].sum(axis=(3, 4))
         elif isinstance(node, s.Sum):
             found[node.name] = np.asarray(inputs[0].sum(axis=node.axes, keepdims=node.keepdims))
         elif isinstance(node, s.Rearrange):

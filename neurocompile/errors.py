@@ -2,7 +2,7 @@
 
 A message says what is wrong, where, how much against which limit, and what to do. The first digit of a code is the
 stage: 1 files and import, 2 canonicalize, quantize and lower, 3 target and mapping, 4 backends, 5 artifact,
-6 command line, 9 a broken invariant of neurocompile itself.
+6 command line, 7 energy, 8 theory, 9 a broken invariant of neurocompile itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ class NeurocompileError(Exception):
         code: a key of :data:`CATALOGUE`.
         message: what, where, how much against which limit, and what to do, in one line.
     """
+
+    details: list[dict[str, object]] | None = None
+    """The same for programs, where an error is a list; printed with ``--json``."""
 
     def __init__(self, code: str, message: str) -> None:
         if code not in CATALOGUE:
@@ -214,6 +217,72 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC6001": (
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",
+    ),
+    "NC7001": (
+        "unknown energy profile",
+        "The profile is neither the name of a shipped one (davies2018, horowitz45, keras-spiking, sanafe-loihi) nor a file.",
+    ),
+    "NC7002": (
+        "an energy profile is not valid",
+        "A profile is one YAML file with the fields of neurocompile/energy/profile.py, each number with source and status, "
+        "under a name of its own. docs/energy.md has an example.",
+    ),
+    "NC7003": (
+        "a file of measured power is not valid",
+        "--measured takes one JSON object with schema, device, source, static_w, dynamic_w and seconds_per_inference.",
+    ),
+    "NC7004": (
+        "a file of measured step times is not valid",
+        "--timings takes a JSON list of objects with core_operations, core_updates, link_packets and step_ns.",
+    ),
+    "NC7005": (
+        "a parity result cannot be read",
+        "--parity takes the file that 'neurocompile parity --json' wrote.",
+    ),
+    "NC8001": (
+        "data cannot be analysed",
+        "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "
+        "samples first, at least two of them, all finite. Pickled objects are refused.",
+    ),
+    "NC8002": (
+        "the data do not vary",
+        "All samples are the same, so there is no variance whose share a component could hold.",
+    ),
+    "NC8003": (
+        "a parameter of the theory is out of range",
+        "The message names the parameter, its value and the values it takes.",
+    ),
+    "NC8004": (
+        "the sketch does not reach the quantile",
+        "Beyond 4,096 numbers a sample only the leading components are computed, and they hold less of the variance than was "
+        "asked for. Lower --quantile, or reduce the data (smaller images, a projection) first.",
+    ),
+    "NC8005": (
+        "no Lipschitz bound",
+        "The product of two values has a Lipschitz constant only where both are bounded. The message names the layer whose "
+        "factors are not. Use the measured local value instead: it is printed beside the bound.",
+    ),
+    "NC8006": (
+        "an accuracy cannot be turned into an error",
+        "--accuracy A asks for the largest output error that still leaves a share A of the samples right: half the margin "
+        "between the right class and the next one. That needs --data with labels 'y', and a model that reaches A on them.",
+    ),
+    "NC8007": (
+        "too few points to fit",
+        "A constant is fitted on at least three (epsilon, spikes) points that differ. Give more samples, or more values of T.",
+    ),
+    "NC8008": (
+        "--budget cannot be read",
+        "A budget is epsilon=E or spikes=N, and after commas constant=C, lipschitz=L, dimension=D where you know better than "
+        "what is measured.",
+    ),
+    "NC8009": (
+        "the mapper cannot keep a spike budget",
+        "This build's mapper has no capacity for spikes per core and step.",
+    ),
+    "NC8010": (
+        "an experiment lacks a package",
+        "The message names the package. What an experiment trains needs neurocompile[torch] and scikit-learn.",
     ),
     "NC9001": (
         "an internal invariant is broken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from neurocompile.data import check_inputs, load_samples
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_import import ImportedModel, import_onnx
 from neurocompile.frontends.onnx_lif import DOMAIN
-from neurocompile.frontends.onnx_load import LoadedModel, load_onnx
+from neurocompile.frontends.onnx_load import LoadedModel, load_onnx, with_head
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import map_circuit
 from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.passes.compose_convolutions import ComposeConvolutions
 from neurocompile.passes.lower import lower
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
@@ -32,6 +34,7 @@ from neurocompile.progress import Stages
 from neurocompile.reference.onnx import run_onnx, run_original
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import Target
+from neurocompile.theory.budget import apply_budget, parse_budget, plan_budget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,28 +48,36 @@ _RATE_SAMPLES = 32
 _PROOF_SAMPLES = 2
 
 
-def import_model(path: str | Path, T: int | None = None) -> tuple[LoadedModel, ImportedModel]:
+def import_model(
+    path: str | Path, T: int | None = None, *, per_sample_lif: bool = False, head: int | str | None = None
+) -> tuple[LoadedModel, ImportedModel]:
     """Read, check and import an ONNX file; its neurons are recovered if it has none of ours.
 
     Args:
         T: steps to write out where the file holds one step, with the membranes as inputs and outputs.
+        per_sample_lif: a LIF over time and batch runs for each sample alone.
+        head: the output to import, by name or number, if there are several.
     """
     loaded = load_onnx(path)
-    if not any(node.domain == DOMAIN for node in loaded.proto.graph.node):
+    ours = any(node.domain == DOMAIN for node in loaded.proto.graph.node)
+    if ours:
+        loaded = loaded.rewritten(with_head(loaded.proto, head), recovered=False)
+    else:
         from neurocompile.frontends.onnx_recover import recover_lif
 
         try:
-            loaded = loaded.rewritten(recover_lif(loaded.proto))
+            loaded = loaded.rewritten(recover_lif(loaded.proto, head=head))
         except NeurocompileError as error:
             if error.code != "NC1007" or T is None:  # NC1007: a file of one step
                 raise
-            loaded = loaded.rewritten(recover_lif(loaded.proto, T))
-    return loaded, import_onnx(loaded, Path(path).stem)
+            loaded = loaded.rewritten(recover_lif(loaded.proto, T, head=head))
+    return loaded, import_onnx(loaded, Path(path).stem, per_sample_lif=per_sample_lif)
 
 
 def compile_model(
     model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
     calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, seed: int = 0, max_cores: int | None = None,
+    budget: str | None = None, per_sample_lif: bool = False, head: int | str | None = None, convolutions: str = "auto",
     progress: bool = False,
 ) -> Program:  # fmt: skip
     """Compile a model for a target.
@@ -81,6 +92,11 @@ def compile_model(
         weight_bits: 2..8, sign included.
         seed: of placement and of the proof inputs.
         max_cores: use at most so many cores.
+        budget: of spikes, ``epsilon=E`` or ``spikes=N`` (:mod:`neurocompile.theory.budget`): one more capacity of a core.
+        per_sample_lif: a LIF whose leading axis is time and batch runs for each sample alone; otherwise it is refused.
+        head: which output, if there are several: the name in a file, the number of the tensor a module returns.
+        convolutions: of convolutions without a neuron between them (RepConv): ``merge`` to one, keep each ``factor``, or
+            ``auto``, what takes fewer cores.
         progress: show stages on stderr, if it is a terminal.
 
     Raises:
@@ -90,23 +106,27 @@ def compile_model(
     weight_bits = _whole("NC2003", "weight_bits", weight_bits, 2, 8)
     seed = _whole("NC1015", "seed", seed, 0, (1 << 32) - 1)
     max_cores = None if max_cores is None else _whole("NC1015", "max_cores", max_cores, 1, 1 << 32)
+    request = None if budget is None else parse_budget(budget)
     if not isinstance(model, (str, Path)):
         from neurocompile.frontends.torch_module import exported
 
         samples = calibration if isinstance(calibration, np.ndarray) else None
-        with exported(model, example_input, samples) as path:
+        with exported(model, example_input, samples, T=T, per_sample_lif=per_sample_lif, head=head) as path:
             return compile_model(path, target=target, T=T, calibration=calibration, weight_bits=weight_bits, seed=seed,
-                                 max_cores=max_cores, progress=progress)  # fmt: skip
+                                 max_cores=max_cores, budget=budget, convolutions=convolutions, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
     with stages("import"):
-        loaded, imported = import_model(model, T)
+        loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
         samples = _samples(calibration, imported.graph.input.shape)
         stored = calibration_from_metadata(loaded.metadata)
     with stages("check import"):
         agreement = _check_import(loaded, imported, stored, samples)
     with stages("canonicalize"):
-        canonical = canonicalize(imported.graph)
+        core = chip.capacity
+        canonical = canonicalize(
+            imported.graph, ComposeConvolutions(convolutions, core["neurons"], core["synaptic_memory_words"])
+        )
     with stages("calibrate"):
         statistics = _statistics(canonical, stored, samples, T)
     with stages("quantize"):
@@ -121,12 +141,20 @@ def compile_model(
             rates, source = measured_rates(Emulator().open(circuit).run(few)), f"measured on {len(few)} samples"
     with stages("map"):
         mapping = map_circuit(circuit, chip, rates, seed=seed, max_cores=max_cores)
+    planned = None
+    if request is not None:
+        with stages("budget"):
+            planned = plan_budget(request, quantized, circuit, rates, samples, mapping.cores_used)
+            again = partial(map_circuit, circuit, chip, rates, seed=seed, max_cores=max_cores)
+            planned, mapping = apply_budget(planned, circuit, rates, mapping, again)
     with stages("prove"):
         proof = make_proof(circuit, _PROOF_SAMPLES, seed)
     manifest = Manifest(
         schema=SCHEMA_VERSION, tool=version("neurocompile"), model=imported.graph.name, source_sha256=loaded.sha256,
-        exported_T=imported.graph.exported_T, options=Options(chip.name, T, weight_bits, seed, max_cores),
-        import_agreement=agreement, rates=rates, rates_source=source, proof=proof,
+        exported_T=imported.graph.exported_T, options=Options(
+            chip.name, T, weight_bits, seed, max_cores, request and request.text, per_sample_lif, head, convolutions,
+        ),
+        import_agreement=agreement, rates=rates, rates_source=source, proof=proof, budget=planned,
     )  # fmt: skip
     return Program(quantized, circuit, mapping, chip, statistics, manifest, dict(stages.seconds))
 
@@ -177,14 +205,14 @@ def _check_import(
     x = samples[:_CHECK_SAMPLES]
     reference = run_onnx(loaded, imported, x)
     ours = evaluate(graph, x, max(graph.exported_T, 1), list(reference.layers))
-    original = run_original(loaded, x)
+    original = run_original(loaded, imported, x)
     if original is not None and not np.allclose(original, reference.logits, rtol=1e-3, atol=1e-4):
         worst = float(np.abs(original - reference.logits).max())
         raise NeurocompileError(
             "NC1011", f"'{loaded.path}': its outputs change by up to {worst:.3g} once its neurons are recovered; please "
             "report the file"
         )  # fmt: skip
-    equal = sum(int((ours[k].reshape(v.shape) == v).sum()) for k, v in reference.layers.items())
+    equal = sum(int((ours[k] == v).sum()) for k, v in reference.layers.items())
     agreement = equal / max(sum(v.size for v in reference.layers.values()), 1)
     if agreement < _LEAST_AGREEMENT:
         raise NeurocompileError(

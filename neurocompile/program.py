@@ -13,7 +13,7 @@ import numpy as np
 from neurocompile.artifact.manifest import Manifest, Proof
 from neurocompile.backends import get_backend
 from neurocompile.backends.base import Trace
-from neurocompile.backends.encoding import decode, encode
+from neurocompile.backends.encoding import decode, decode_steps, encode
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
@@ -41,6 +41,8 @@ class RunResult:
     logits: np.ndarray
     spikes: dict[str, int]
     neuron_steps: dict[str, int]
+    step_logits: np.ndarray | None = None
+    """Of a model with one set of logits a step: float64 (samples, T, classes), whose mean over T is ``logits``."""
 
     @property
     def predictions(self) -> np.ndarray:
@@ -89,11 +91,13 @@ class Program:
         views = {v.src: v.layer for v in self.circuit.views}
         readout = self.circuit.readouts[0].src
         recorded = [readout] if backend == "loihi" else [readout, *views]
-        logits, spikes, sizes = [], dict.fromkeys(views.values(), 0), dict.fromkeys(views.values(), 0)
+        logits, step_logits, spikes, sizes = [], [], dict.fromkeys(views.values(), 0), dict.fromkeys(views.values(), 0)
         with engine.open(self.circuit) as executor:
             for part in chunks(len(x), _CHUNK, engine.name, progress):
                 trace = executor.run(encode(self.circuit, x[part]), recorded)
                 logits.append(decode(self.circuit, trace))
+                if self.circuit.readouts[0].per_step:
+                    step_logits.append(decode_steps(self.circuit, trace))
                 for population, layer in views.items():
                     if population in trace:
                         spikes[layer] += int(np.count_nonzero(trace[population]))
@@ -101,7 +105,7 @@ class Program:
         known = {layer for layer, n in sizes.items() if n}
         return RunResult(
             engine.name, engine.banner, np.concatenate(logits), {k: v for k, v in spikes.items() if k in known},
-            {k: v for k, v in sizes.items() if k in known},
+            {k: v for k, v in sizes.items() if k in known}, np.concatenate(step_logits) if step_logits else None,
         )  # fmt: skip
 
     def trace(self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator") -> Trace:

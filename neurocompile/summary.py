@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from neurocompile.ir.circuit import LIF, HostInput
+from neurocompile.theory.budget import SpikeBudget
 
 if TYPE_CHECKING:
     from neurocompile.program import Program
@@ -37,6 +38,7 @@ class Summary(msgspec.Struct, frozen=True):
     rates_source: str
     import_agreement: float
     seconds: dict[str, float]
+    budget: SpikeBudget | None = None
 
 
 def summarize(program: Program) -> Summary:
@@ -55,4 +57,5 @@ def summarize(program: Program) -> Summary:
         fullest_limit=fullest.limit if fullest else 0, spikes_per_inference=spikes,
         packets_per_step=mapping.traffic.packets, rates_source=program.manifest.rates_source,
         import_agreement=program.manifest.import_agreement, seconds=program.seconds,
+        budget=program.manifest.budget,
     )  # fmt: skip

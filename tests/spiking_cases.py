@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from neurocompile.backends.emulator import Emulator
@@ -80,8 +81,27 @@ class Maker:
             s.MaxPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding
         )
 
+    def sum_pool(self, x: str) -> str:
+        _, *size = self.shape(x)
+        kernel = tuple(self.integer(1, min(3, n)) for n in size)
+        padding = tuple(self.integer(0, k // 2) for k in kernel)
+        return self.add(
+            s.SumPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding
+        )
+
+    def offset(self, x: str) -> str:
+        shape, largest = self.shape(x), self.choose(3, 300, 40_000)
+        broad = (shape[0], 1, 1) if len(shape) == 3 and self.draw(st.booleans()) else shape
+        name = f"t{len(self.tensors)}"
+        self.tensors[name] = self.rng.integers(-largest, largest + 1, broad)
+        return self.add(s.Offset, x=x, offset=TensorRef(name))
+
+    def shift(self, x: str) -> str:
+        return self.add(s.Shift, x=x, bits=self.integer(1, 7))
+
     def lif(self, x: str, gain: int = 1) -> str:
         shape, reach = self.shape(x), self.range(x).magnitude * gain
+        assume(reach <= 131071)  # the quantizer sees to it: a larger current wraps on the chip
         bias, exponent = None, 0
         if self.draw(st.booleans()):
             exponent = self.integer(0, 3)
@@ -141,7 +161,9 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
     for _ in range(draw(st.integers(1, layers))):
         x = m.choose(*spikes)
         alike = [i for i in spikes if m.shape(i) == m.shape(x)]
-        kind = m.choose("conv", "pool", "conv pool", "add", "add conv", "or", "mask", "graded mask", "attention")
+        kind = m.choose(
+            "conv", "pool", "conv pool", "add", "add conv", "or", "mask", "graded mask", "signed mask", "sum pool", "attention"
+        )
         gain = m.choose(1, 3, 64, 254)
         if kind == "conv":
             y = m.lif(m.conv(x))
@@ -161,6 +183,11 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
             axes = m.choose((0,), (1, 2), (2,))
             gate = m.add(s.Or, x=m.add(s.Sum, x=x, axes=axes, keepdims=True))
             y = m.lif(m.add(s.Mul, a=gate, b=m.choose(*alike)), gain)
+        elif kind == "signed mask":
+            real = m.shift(m.offset(m.add(s.Conv2d, x=x, weight=m.weight(m.shape(x)[0], m.shape(x)[0], 1, 1))))
+            y = m.lif(m.add(s.Mul, a=real, b=m.choose(*alike)))
+        elif kind == "sum pool":
+            y = m.lif(m.sum_pool(x), gain)
         elif kind == "graded mask":
             value = m.add(s.Sum, x=x, axes=m.choose((0,), (1, 2)), keepdims=True)
             a, b = m.choose((value, m.choose(*alike)), (m.choose(*alike), value))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from neurocompile.theory.budget import SpikeBudget
+
 __all__ = ["SCHEMA_VERSION", "Manifest", "Options", "Proof"]
 
 SCHEMA_VERSION = 1
@@ -17,6 +19,12 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_bits: int
     seed: int
     max_cores: int | None = None
+    budget: str | None = None
+    """Of spikes, as given to ``build --budget``."""
+    per_sample_lif: bool = False
+    head: int | str | None = None
+    convolutions: str = "auto"
+    """Of convolutions without a neuron between them: auto, merge or factor."""
 
 
 class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,5 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rates: dict[str, float]
     rates_source: str
     proof: Proof
+    budget: SpikeBudget | None = None
+    """Shares, and what the budget did to the mapping."""
     members: dict[str, str] = {}
     """SHA-256 of every other member but versions.json."""

@@ -7,7 +7,7 @@ import numpy as np
 from neurocompile.backends.base import Trace
 from neurocompile.ir.circuit import CircuitGraph
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "decode_steps", "encode"]
 
 
 def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
@@ -24,3 +24,10 @@ def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
     readout = circuit.readouts[0]
     total = trace[readout.src].reshape(*trace[readout.src].shape[:2], -1).astype(np.float64).mean(axis=1)
     return readout.scale * (total if readout.bias is None else total + circuit.tensors[readout.bias])
+
+
+def decode_steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
+    """Logits of every step, float64 (samples, steps, classes): ``scale * (a_t + bias)``."""
+    readout = circuit.readouts[0]
+    steps = trace[readout.src].reshape(*trace[readout.src].shape[:2], -1).astype(np.float64)
+    return readout.scale * (steps if readout.bias is None else steps + circuit.tensors[readout.bias])

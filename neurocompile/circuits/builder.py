@@ -150,13 +150,18 @@ class Builder:
             if signal.layout != target:
                 raise ValueError("a drive can only be carried to its own layout; relay it first")
             return tuple(self.weighted(p, weight) for p in signal.base.projections)
-        return (strided(signal.base, *loops(signal.layout, target), weight=weight),)
+        found = loops(signal.layout, target)
+        sign = 1 if weight >= 0 else -1
+        return tuple(strided(signal.base, *found, weight=sign * term) for term in terms(abs(weight)))
 
-    @staticmethod
-    def weighted(projection: c.Projection, factor: int) -> c.Projection:
-        """A strided projection with its weight multiplied; others only by 1."""
+    def weighted(self, projection: c.Projection, factor: int) -> c.Projection:
+        """A projection with its weights multiplied: a strided one, or a convolution with small positive weights."""
         if factor == 1:
             return projection
+        if isinstance(projection, c.Conv2d) and projection.sign == "excitatory":
+            weight = self.tensors[projection.weight] * factor
+            if 0 <= weight.min() and weight.max() <= 255:
+                return replace(projection, weight=self.tensor(f"{projection.weight}.{factor}", weight))
         if not isinstance(projection, c.Strided):
             raise ValueError("only unweighted connections take a gain")
         return strided(

@@ -2,6 +2,8 @@
 
 * AND of two spikes: a LIF without memory that two inputs of weight 1 reach, threshold 1.
 * Graded value a in 0..M times spike s: ``a s = relu(a + M s - M)``, one graded ReLU with a constant inhibition.
+* The same for a value in -M..M, a membrane potential or a weighted sum: ``relu(a + 2 M s - M) = (a + M) s``, so that one
+  gate and an inhibition of M by the spike itself make ``a s``.
 * OR: a LIF that any input makes fire.
 """
 
@@ -11,7 +13,7 @@ from neurocompile.circuits.builder import Builder, Signal
 from neurocompile.ir import circuit as c
 from neurocompile.ir.layout import Layout
 
-__all__ = ["and_gate", "graded_gate", "or_gate"]
+__all__ = ["and_gate", "graded_gate", "or_gate", "signed_gate"]
 
 _FORGET = 4095
 """Voltage decay that leaves trunc0(v / 4096): nothing of |v| < 4096."""
@@ -39,6 +41,22 @@ def graded_gate(
         gate, (*builder.carry(value, layout), *builder.carry(spike, layout, bias), *builder.carry(one, layout, -bias))
     )
     return Signal(gate, layout)
+
+
+def signed_gate(
+    builder: Builder, value: Signal, largest: int, spike: Signal, shape: tuple[int, ...], layout: Layout, name: str,
+    layer: str,
+) -> tuple[Signal, int]:  # fmt: skip
+    """Gates of a value in -``largest``..``largest`` and a spike, and M: the product is the gate minus M times the spike."""
+    bias = max(largest, 1)
+    exponent = max(bias.bit_length() - 8, 0)
+    bias = -(-bias >> exponent) << exponent  # 8 bits and an exponent: one synapse where that suffices
+    gate = builder.population(c.GradedRelu, name, shape, layer)
+    one = Signal(builder.always_on(name), Layout(((),) * len(layout.dims)))
+    builder.drive(
+        gate, (*builder.carry(value, layout), *builder.carry(spike, layout, 2 * bias), *builder.carry(one, layout, -bias))
+    )
+    return Signal(gate, layout), bias
 
 
 def or_gate(builder: Builder, shape: tuple[int, ...], layout: Layout, name: str, layer: str) -> Signal:

@@ -61,13 +61,17 @@ def soft_reset(builder: Builder, current: str, bias: np.ndarray | None, node: s.
 
 
 def add_constants(builder: Builder, dst: str, values: np.ndarray, layer: str) -> None:
-    """Add integers -32767..32767 that broadcast against the shape of ``dst`` to its input, through a small relay."""
+    """Add integers that broadcast against the shape of ``dst`` to its input, through a small relay."""
     shape, size = builder.shape(dst), values.size
     relay = builder.population(c.GradedRelay, f"{layer}.bias", values.shape, layer)
     one = builder.always_on(f"{layer}.bias")
     for sign, mode in ((1, "excitatory"), (-1, "inhibitory")):
         part = np.maximum(sign * values.reshape(-1, 1).astype(np.int64), 0)
-        for digit, exponent in ((part % 128, 0), (part >> 7, 7)):
+        digits, high = [(part % 128, 0)], part >> 7
+        while high.any():
+            digits.append((np.minimum(high, 255), 7))
+            high = high - digits[-1][0]
+        for digit, exponent in digits:
             if digit.any():
                 weight = builder.tensor(f"{layer}.bias.weight", (sign * digit).astype(np.int16))
                 builder.drive(relay, [c.Dense(name="", src=Ref(one), dst=Ref(""), weight=weight, sign=mode, weight_exp=exponent)])

@@ -9,10 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from neurocompile.cli import build, doctor, explain, parity, plot, run, targets, verify
+from neurocompile.cli import (
+    budget, build, check, deff, doctor, energy, explain, parity, plot,
+    report, reproduce, run, targets, verify,
+)  # fmt: skip
 from neurocompile.cli.common import app
 
-__all__ = ["app", "build", "doctor", "explain", "main", "parity", "plot", "run", "targets", "verify"]
+__all__ = [
+    "app", "budget", "build", "check", "deff", "doctor", "energy", "explain", "main",
+    "parity", "plot", "report", "reproduce", "run", "targets", "verify",
+]  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

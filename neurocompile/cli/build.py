@@ -34,6 +34,17 @@ def build(
     weight_bits: Annotated[int, typer.Option(metavar="N", help="2 to 8, sign included.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of placement and of the recorded proof.")] = 0,
     max_cores: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use at most so many cores.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="epsilon=E|spikes=N", help="Spikes that the theory grants: one more capacity of a core."),
+    ] = None,
+    per_sample_lif: Annotated[
+        bool, typer.Option("--per-sample-lif", help="Run a LIF over time and batch for each sample alone.")
+    ] = False,
+    convolutions: Annotated[
+        str, typer.Option(metavar="auto|merge|factor", help="Of convolutions without a neuron between them (RepConv).")
+    ] = "auto",
+    head: Annotated[str | None, typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0.")] = None,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
@@ -52,7 +63,8 @@ def build(
 
     program = compile_model(
         source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, seed=seed, max_cores=max_cores,
-        progress=True,
+        budget=budget, per_sample_lif=per_sample_lif, head=int(head) if head is not None and head.isdecimal() else head,
+        convolutions=convolutions, progress=True,
     )  # fmt: skip
     program.save(output)
     summary = program.summary()
@@ -84,5 +96,9 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
         ("packets per step", f"{s.packets_per_step:,.0f}", "expected, between cores"),
         ("import agreement", f"{s.import_agreement:.4%}", "equal spikes, against onnxruntime"),
     ])  # fmt: skip
+    if s.budget is not None:
+        from neurocompile.cli.budget_text import budget_text
+
+        yield from budget_text(s.budget, s.T, s.cores)
     yield f"\ntime of each stage ({total:.2f} s)"
     yield facts((f"  {name}", f"{seconds:.2f} s", "") for name, seconds in s.seconds.items())

@@ -141,7 +141,8 @@ def _fail(error: Exception, as_json: bool) -> int:
     for line in str(error).split("\n"):
         say("error", line)
     if as_json:
-        print(json.dumps({"error": {"code": error.code, "message": error.message}}))
+        details = {} if error.details is None else {"details": error.details}
+        print(json.dumps({"error": {"code": error.code, "message": error.message, **details}}))
     return 2
 
 

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CALIBRATION_KEY", "STEPS_KEY", "calibrate", "value_grid"]
+__all__ = ["CALIBRATION_KEY", "STEPS_KEY", "calibrate", "spikes_of", "value_grid"]
 
 CALIBRATION_KEY = "neurocompile.calibration"
 """Key of the statistics in ``metadata_props``."""
@@ -18,6 +18,8 @@ STEPS_KEY = "neurocompile.T"
 """Key of the number of simulation steps in ``metadata_props``, a decimal integer."""
 
 _BATCH = 64
+_INSIDE = ".neuron"
+"""A neuron in a module that takes samples apart."""
 _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 
@@ -41,11 +43,15 @@ def calibrate(
     """
     import torch
 
+    from neurocompile.frontends.torch_neurons import is_single_step
+
     totals: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     has_channels: dict[str, bool] = {}
 
-    def record(path: str, spikes: torch.Tensor) -> None:
+    def record(path: str, neuron: nn.Module, spikes: torch.Tensor) -> None:
+        if is_single_step(neuron):
+            spikes = spikes.unsqueeze(0)
         # (T, B, C, ...) to one sum a channel; a neuron without channel axis counts as one channel.
         sums = spikes.double().sum([axis for axis in range(spikes.ndim) if axis != 2]).reshape(-1).numpy()
         totals[path] = totals.get(path, 0.0) + sums
@@ -53,8 +59,8 @@ def calibrate(
         has_channels[path] = spikes.ndim > 2
 
     hooks = [
-        neuron.register_forward_hook(lambda _module, _inputs, spikes, path=path: record(path, spikes))
-        for path, neuron in neurons
+        neuron.register_forward_hook(lambda module, _inputs, spikes, path=path: record(path, module, spikes))
+        for path, neuron in ((path.removesuffix(_INSIDE), neuron) for path, neuron in neurons)
         if path in paths
     ]
     with torch.no_grad():
@@ -84,6 +90,29 @@ def calibrate(
         "layers": layers,
     }
     return json.dumps(statistics, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def spikes_of(model: nn.Module, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Output of ``model`` on ``x``, from reset neurons, and every called neuron's spikes, (T, ...), by path."""
+    import torch
+
+    from neurocompile.frontends.torch_neurons import find_neurons, is_single_step
+
+    calls: dict[str, list[np.ndarray]] = {}
+    single, hooks = set(), []
+    for path, neuron in find_neurons(model):
+        path = path.removesuffix(_INSIDE)
+        if is_single_step(neuron):
+            single.add(path)
+        hooks.append(neuron.register_forward_hook(
+            lambda _module, _inputs, spikes, path=path: calls.setdefault(path, []).append(spikes.numpy())
+        ))  # fmt: skip
+        neuron.reset()
+    with torch.no_grad():
+        output = model(torch.from_numpy(x)).numpy()
+    for hook in hooks:
+        hook.remove()
+    return output, {path: np.stack(found) if path in single else found[0] for path, found in calls.items()}
 
 
 def value_grid(values: np.ndarray) -> float | None:

@@ -23,7 +23,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
-__all__ = ["Importer", "Pattern", "Rule", "Traced"]
+__all__ = ["Border", "Importer", "Pattern", "Rule", "Traced"]
 
 Pattern = tuple[tuple[Atom, ...] | None, ...]
 """Of a tensor's axes: the time and batch atoms of an axis, None for a feature axis."""
@@ -44,6 +44,15 @@ class Traced:
         return self.layout.dims
 
 
+@dataclass
+class Border:
+    """What a file writes over the border of a padded feature map: by (axis, last side), one number a channel."""
+
+    padding: tuple[int, int]
+    sides: dict[tuple[int, bool], np.ndarray]
+    done: bool = False
+
+
 def _clean(name: str) -> str:
     """``name`` in the characters that the text form knows."""
     return re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
@@ -52,7 +61,7 @@ def _clean(name: str) -> str:
 class Importer:
     """State of one import."""
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, per_sample: bool = False) -> None:
         self.model = model
         self.graph = model.proto.graph
         self.constants = dict(model.constants)
@@ -62,6 +71,10 @@ class Importer:
         self.tensors: dict[str, np.ndarray] = {}
         self.exported_T = 0
         self.layer_values: dict[str, str] = {}
+        self.layouts: dict[str, Layout] = {}
+        self.per_sample = per_sample
+        self.leaking: list[str] = []
+        self.borders: dict[str, Border] = {}
         self.where = "the graph"
         self.readers = Counter(i for n in self.graph.node for i in n.input) + Counter(o.name for o in self.graph.output)
 
@@ -129,6 +142,16 @@ class Importer:
             sizes=tuple(a.size for a in atoms), strides=tuple(a.stride for a in atoms),
         )  # fmt: skip
 
+    def axis_of(self, x: Traced, dim: int) -> int | None:
+        """The axis of the value behind ``x`` that axis ``dim`` of the tensor is, whole and alone; None if there is none."""
+        (atoms,), shape = Layout((x.dims[dim],)).simplified().dims, self.shapes[x.ref]
+        found = (k for k, n in enumerate(shape) if atoms == ((Atom(n, prod(shape[k + 1 :])),) if n > 1 else ()))
+        return next(found, None)
+
+    def over(self, x: Traced, ref: Ref) -> Traced:
+        """A tensor that lies over the value ``ref`` as ``x`` lies over its own, which has the same shape."""
+        return Traced(ref, x.layout)
+
     def fresh(self, ref: Ref, pattern: Pattern) -> Traced:
         """A tensor over a new value: ``pattern`` has the time and batch atoms of an axis, None for a feature axis."""
         features = iter(Layout.contiguous(self.shapes[ref]).dims)
@@ -156,11 +179,11 @@ class Importer:
         """True if a sum with ``value`` has the shape of ``x``."""
         return np.broadcast_shapes(value.shape, x.layout.shape) == x.layout.shape
 
-    def made(self, x: Traced) -> s.Node:
-        """The node that computes the value behind ``x``."""
-        return next(n for n in self.nodes if n.name == x.ref)
+    def made(self, ref: Ref) -> s.Node:
+        """The node that computes the value ``ref``."""
+        return next(n for n in reversed(self.nodes) if n.name == ref)
 
-    def is_private(self, linear: s.Linear) -> bool:
+    def is_private(self, linear: s.Node) -> bool:
         """True if the file's nodes read the value of ``linear`` one after the other, and no other node did."""
         seen = [name for name, t in self.traced.items() if t.ref == linear.name]
         return all(self.readers[name] == 1 for name in seen) and not any(linear.name in n.inputs for n in self.nodes)

@@ -31,11 +31,27 @@ def fold(
         raise NeurocompileError(
             "NC1009", f"{where}: does not depend on the input, and is no plain function of constants"
         )
+    if node.op_type in _VIEWS:
+        return [_VIEWS[node.op_type](node, *(feeds[i] for i in node.input if i))]
+    if any(array.size > LARGEST for array in feeds.values()):
+        raise NeurocompileError("NC1009", f"{where}: reads a constant of more than {LARGEST:,} elements")
     _check_sizes(node, feeds, opsets, where)
     values = [[onnx.ValueInfoProto(name=n) for n in names] for names in (feeds, filter(None, node.output))]
     model = helper.make_model(helper.make_graph([node], "constant", *values), opset_imports=opsets)
     with np.errstate(all="ignore"):  # what is read later is checked to be finite then
         return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, dict(feeds))]
+
+
+def _expand(_: onnx.NodeProto, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(array, np.broadcast_shapes(array.shape, tuple(int(n) for n in shape)))
+
+
+def _transpose(node: onnx.NodeProto, array: np.ndarray) -> np.ndarray:
+    return array.transpose(next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None))
+
+
+_VIEWS = {"Expand": _expand, "Transpose": _transpose}
+"""What takes no memory, of whatever size: a batch that is not known stands as a large number."""
 
 
 def _check_sizes(

@@ -6,17 +6,19 @@ everything else is folded to constants. :mod:`neurocompile.frontends.onnx_contex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.diagnosis import NotSupportedError, Problem, closest_form, module_class, module_path, problem_of
 from neurocompile.frontends.onnx_context import Importer, Traced
 from neurocompile.frontends.onnx_fold import fold
 from neurocompile.frontends.onnx_layers import LAYER_RULES
 from neurocompile.frontends.onnx_lif import DOMAIN
 from neurocompile.frontends.onnx_load import LoadedModel
 from neurocompile.frontends.onnx_shapes import SHAPE_RULES
+from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import Atom, Layout, LayoutError
@@ -27,34 +29,37 @@ _PROBE_BATCH = 8191
 """Stands for a dynamic batch while shapes are folded: a prime that divides no layer's size."""
 
 _RULES = LAYER_RULES | SHAPE_RULES
-
-_CLOSEST = {
-    "Softmax": "softmax-free attention (scale * Q K^T V between LIF layers)",
-    "LayerNormalization": "BatchNormalization",
-    "InstanceNormalization": "BatchNormalization",
-    "Gelu": "LIF", "Erf": "LIF", "Relu": "LIF", "Sigmoid": "LIF", "Tanh": "LIF", "Clip": "LIF",
-    "AveragePool": "MaxPool, or a strided Conv", "ConvTranspose": "Conv",
-    "Loop": "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)",
-    "Scan": "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)",
-    "Greater": "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)",
-    "GreaterOrEqual": "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)",
-    "Max": "MaxPool", "Einsum": "MatMul",
-}  # fmt: skip
+_DATA_FREE = frozenset({"Shape", "Size"})
+"""Operators whose output depends on the shape of their input only."""
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A SpikingGraph of stage ``imported``, and the file's tensor name of each of its spiking layers."""
+    """A SpikingGraph of stage ``imported``, and where its values are in the file."""
 
     graph: s.SpikingGraph
     layer_values: dict[str, str]
+    """The file's tensor name of each spiking layer."""
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    """How that tensor lies over the layer's value; and, by its name, how the output's does."""
+    leaking: tuple[str, ...] = ()
+    """Layers that run over samples in the file, and for each sample alone in the graph."""
 
 
-def import_onnx(model: LoadedModel, name: str) -> ImportedModel:
-    """Import a checked file; NC1003, NC1006, NC1008, NC1009 or NC1010 for what is not supported."""
-    importer = Importer(model)
+def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) -> ImportedModel:
+    """Import a checked file.
+
+    Args:
+        per_sample_lif: a LIF over time and batch runs for each sample alone; otherwise it is refused.
+
+    Raises:
+        NeurocompileError: NC1003, NC1006, NC1008, NC1009 or NC1010 for what is not supported; all reasons at once as
+            :class:`~neurocompile.frontends.diagnosis.NotSupportedError`.
+    """
+    importer = Importer(model, per_sample_lif)
     try:
         _run(importer)
+        _sweep(importer)
         graph = s.SpikingGraph(name, "imported", tuple(importer.nodes), importer.tensors, importer.exported_T)
         importer.where = "the imported graph"
         if shapes(graph) != importer.shapes:
@@ -66,53 +71,112 @@ def import_onnx(model: LoadedModel, name: str) -> ImportedModel:
             "NC1009", f"{importer.where}: attributes or operands that ONNX does not define here "
             f"({type(error).__name__}: {str(error)[:160]})"
         ) from error  # fmt: skip
-    return ImportedModel(graph, importer.layer_values)
+    return ImportedModel(graph, importer.layer_values, importer.layouts, tuple(importer.leaking))
 
 
 def _run(im: Importer) -> None:
     inputs = [i for i in im.graph.input if i.name not in im.constants]
     if len(inputs) != 1 or len(im.graph.output) != 1:
+        names = ", ".join(f"'{o.name}'" for o in im.graph.output)
+        choose = f": choose one of {names} (head=, --head)" if len(im.graph.output) > 1 and len(inputs) == 1 else ""
         raise NeurocompileError(
-            "NC1009", f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one of each is supported"
+            "NC1009",
+            f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one of each is supported{choose}",
         )
-    _refuse_unknown(im, inputs[0].name)
-    _input(im, inputs[0])
-    for node in im.graph.node:
+    nodes = _live(im.graph)
+    problems = _unknown(nodes, inputs[0].name)
+    lost: set[str] = set()  # values that depend on what was refused
+    try:
+        _input(im, inputs[0])
+    except NeurocompileError as error:
+        problems.insert(0, Problem(error.code, "", "", "", "", error.message, ""))
+        lost.add(inputs[0].name)
+    refused = {p.node for p in problems}
+    for node in nodes:
         im.where = f"node '{node.name or node.output[0]}' ({node.op_type})"
         if node.op_type == "Constant":
             continue
-        if all(i in im.constants or not i for i in node.input):
-            _fold(im, node)
+        if lost.intersection(node.input):
+            lost.update(node.output)
             continue
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         try:
-            _RULES[node.op_type](im, node, attributes)
-        except LayoutError as error:
-            raise NeurocompileError("NC1009", f"{im.where}: {error}") from error
+            _one(im, node, refused)
+        except NeurocompileError as error:
+            problems.append(problem_of(error, node, im.where))
+            lost.update(node.output)
+    if problems:
+        raise NotSupportedError(problems)
+    open_borders = [name for name, border in im.borders.items() if not border.done]
+    if open_borders:
+        raise NeurocompileError("NC1009", f"'{open_borders[0]}': only some sides of its border are written")
     if not any(isinstance(n, s.LIF) for n in im.nodes):
         raise NeurocompileError("NC1010", f"'{im.model.path}' holds no spiking neuron")
     im.where = "the output"
     _output(im, im.graph.output[0].name)
 
 
-def _refuse_unknown(im: Importer, source: str) -> None:
-    """Name every unsupported node that depends on the input, at once."""
+def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
+    if all(i in im.constants or not i for i in node.input):
+        _fold(im, node)
+        return
+    if (node.name or node.output[0]) in refused:
+        # Listed already. What follows is looked at as if the operator kept shapes, as most of them do.
+        shown = max((im.traced[i] for i in node.input if i in im.traced), key=lambda t: len(t.dims), default=None)
+        for output in filter(None, node.output):
+            if shown is not None and closest_form(node.op_type) != closest_form("Gather"):
+                im.traced[output] = shown
+        return
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    try:
+        _RULES[node.op_type](im, node, attributes)
+    except LayoutError as error:
+        raise NeurocompileError("NC1009", f"{im.where}: {error}") from error
+
+
+def _live(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that the outputs depend on."""
+    wanted, live = {o.name for o in graph.output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            live.append(node)
+    return live[::-1]
+
+
+def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
+    """Every unsupported node that depends on the input."""
     dynamic, problems = {source}, []
-    for node in im.graph.node:
+    for node in nodes:
         if not dynamic.intersection(node.input):
             continue
         known = node.op_type in _RULES and node.domain in ("", "ai.onnx", DOMAIN)
         if known and (node.op_type == "LIF") == (node.domain == DOMAIN):
-            if node.op_type != "Shape":
+            if node.op_type not in _DATA_FREE:
                 dynamic.update(node.output)
             continue
         dynamic.update(node.output)
         operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        closest = _CLOSEST.get(node.op_type)
+        closest = closest_form(node.op_type)
         advice = f"closest supported form: {closest}" if closest else "no supported form is close to it"
-        problems.append(f"node '{node.name or node.output[0]}': operator {operator} is not supported; {advice}")
-    if problems:
-        raise ViolationList("NC1003", problems)
+        problems.append(Problem(
+            "NC1003", node.name or node.output[0], operator, module_path(node), module_class(node),
+            f"operator {operator} is not supported; {advice}", closest,
+        ))  # fmt: skip
+    return problems
+
+
+def _sweep(im: Importer) -> None:
+    """Remove nodes that nothing reads, and their tensors."""
+    wanted, kept = set(), []
+    for node in reversed(im.nodes):
+        if node.name in wanted or isinstance(node, (s.Input, s.Output, s.LIF)):
+            wanted.update(node.inputs)
+            kept.append(node)
+    im.nodes = kept[::-1]
+    names = {n.name for n in im.nodes}
+    im.shapes = {k: v for k, v in im.shapes.items() if k in names}
+    used = {t for n in im.nodes for t in n.tensors}
+    im.tensors = {k: v for k, v in im.tensors.items() if k in used}
 
 
 def _fold(im: Importer, node: onnx.NodeProto) -> None:
@@ -142,9 +206,6 @@ def _output(im: Importer, name: str) -> None:
     if name not in im.traced:
         raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
     t = im.traced[name]
-    if any(a.axis == "T" for d in t.dims for a in d):
-        raise NeurocompileError(
-            "NC1009", f"output '{name}' still has its time axis; end the model with a mean over time"
-        )
     ref = im.features(t)
-    im.emit(s.Output, "logits" if name in im.shapes else name, im.shapes[ref], x=ref)
+    y = im.emit(s.Output, "logits" if name in im.shapes else name, im.shapes[ref], x=ref, per_step=has_time(t.layout))
+    im.layouts[y] = im.fresh(y, im.pattern(t)).layout

@@ -25,7 +25,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-__all__ = ["ATTRIBUTES", "DOMAIN", "IF_TAU", "OP_TYPE", "VERSION", "lif_function", "register_schema"]
+__all__ = ["ATTRIBUTES", "DOMAIN", "IF_TAU", "OP_TYPE", "VERSION", "lif_function", "register_schema", "register_step_schema"]
 
 DOMAIN = "ai.neurocompile"
 OP_TYPE = "LIF"
@@ -62,6 +62,28 @@ def register_schema() -> None:
             attributes=[
                 schema.Attribute(name, attribute_type[kind], "", required=True) for name, kind in ATTRIBUTES.items()
             ],
+        )
+    )
+
+
+def register_step_schema() -> None:
+    """The same for ``ai.neurocompile::Step``, one call of a single-step neuron, which no finished file holds."""
+    if onnx.defs.has("Step", DOMAIN):
+        return
+    schema = onnx.defs.OpSchema
+    types = {onnx.AttributeProto.FLOAT: schema.AttrType.FLOAT, onnx.AttributeProto.INT: schema.AttrType.INT}
+    attributes = [("path", schema.AttrType.STRING), ("index", schema.AttrType.INT)]
+    attributes += [(name, types[kind]) for name, kind in ATTRIBUTES.items()]
+    onnx.defs.register_schema(
+        schema(
+            "Step",
+            DOMAIN,
+            VERSION,
+            "Call 'index' of the single-step neuron 'path'.",
+            inputs=[schema.FormalParameter("X", "T")],
+            outputs=[schema.FormalParameter("S", "T")],
+            type_constraints=[("T", ["tensor(float)"], "")],
+            attributes=[schema.Attribute(name, kind, "", required=True) for name, kind in attributes],
         )
     )
 

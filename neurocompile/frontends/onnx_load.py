@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_lif import register_schema
 
-__all__ = ["LoadedModel", "load_onnx"]
+__all__ = ["LoadedModel", "load_onnx", "with_head"]
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit for one message
 _MAX_EXTERNAL = 2**34  # bytes of one external tensor: a sparse file must not fill the memory
@@ -36,18 +36,34 @@ class LoadedModel:
         self.proto, self.constants, self.sha256, self.path = proto, constants, sha256, path
         self.original: onnx.ModelProto | None = None
 
-    def rewritten(self, proto: onnx.ModelProto) -> LoadedModel:
-        """The same file, read as ``proto``."""
+    def rewritten(self, proto: onnx.ModelProto, recovered: bool = True) -> LoadedModel:
+        """The same file, read as ``proto``; ``recovered``: in which neurons were found."""
         if proto is self.proto:
             return self
         model = LoadedModel(proto, _constants(proto), self.sha256, self.path)
-        model.original = self.proto
+        model.original = self.proto if recovered else None
         return model
 
     @property
     def metadata(self) -> dict[str, str]:
         """The file's metadata_props."""
         return {p.key: p.value for p in self.proto.metadata_props}
+
+
+def with_head(proto: onnx.ModelProto, head: int | str | None) -> onnx.ModelProto:
+    """``proto`` itself, or a copy of which only the output ``head``, by name or number, is left; NC1009 if it has none."""
+    names = [o.name for o in proto.graph.output]
+    if head is None or len(names) == 1 and head in (names[0], 0, "0"):
+        return proto
+    index = int(head) if isinstance(head, int) or head.isdecimal() and head not in names else None
+    place = names.index(head) if head in names else index
+    if place is None or not 0 <= place < len(names):
+        raise NeurocompileError("NC1009", f"there is no output {head!r}; the file has {', '.join(map(repr, names))}")
+    one = onnx.ModelProto()
+    one.CopyFrom(proto)
+    del one.graph.output[:]
+    one.graph.output.append(proto.graph.output[place])
+    return one
 
 
 def load_onnx(path: str | Path) -> LoadedModel:

@@ -18,13 +18,14 @@ from onnx import helper, version_converter
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends import onnx_lif
+from neurocompile.frontends.onnx_load import with_head
 from neurocompile.frontends.recover_graph import Graph
-from neurocompile.frontends.recover_neurons import find_neurons
+from neurocompile.frontends.recover_neurons import Neuron, find_neurons
 from neurocompile.frontends.recover_roll import Roller
 from neurocompile.frontends.recover_states import unroll_states
 from neurocompile.frontends.recover_unroll import copy_renamed, unroll_loops
 
-__all__ = ["recover_lif"]
+__all__ = ["recover_lif", "rolled"]
 
 _STEPS_KEY = "neurocompile.T"
 _RELABELLED = 13
@@ -34,7 +35,7 @@ _CHANGED = frozenset({"RoiAlign", "GridSample"})
 """... but these."""
 
 
-def recover_lif(proto: onnx.ModelProto, T: int | None = None) -> onnx.ModelProto:
+def recover_lif(proto: onnx.ModelProto, T: int | None = None, *, head: int | str | None = None) -> onnx.ModelProto:
     """A model that computes what ``proto`` computes, every neuron of which is one ``ai.neurocompile::LIF`` node.
 
     Understood are neurons over several steps that an exporter unrolled; neurons that are a ``Loop`` or ``Scan`` each;
@@ -45,6 +46,7 @@ def recover_lif(proto: onnx.ModelProto, T: int | None = None) -> onnx.ModelProto
     Args:
         proto: a model that the ONNX checker accepts, external data loaded.
         T: steps, for a file of one step; for others it must agree with the file, or be None.
+        head: the output to keep, by name or number, if there are several besides membranes.
 
     Raises:
         NeurocompileError: NC1003 a comparison that is no neuron's, or steps that are not alike (named); NC1007 a
@@ -56,7 +58,7 @@ def recover_lif(proto: onnx.ModelProto, T: int | None = None) -> onnx.ModelProto
     if T is not None and T < 1:
         raise NeurocompileError("NC1007", f"T is {T}; it is at least 1")
     try:
-        return _recover(proto, T)
+        return _recover(proto, T, head)
     except NeurocompileError:
         raise
     except Exception as error:  # attributes and operands that the ONNX checker lets pass are of any type and number
@@ -67,8 +69,8 @@ def recover_lif(proto: onnx.ModelProto, T: int | None = None) -> onnx.ModelProto
         ) from error
 
 
-def _recover(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
-    proto = unroll_states(unroll_loops(_modern(proto)), T)
+def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
+    proto = with_head(unroll_states(unroll_loops(_modern(proto)), T), head)
     graph = Graph(proto)
     neurons = find_neurons(graph)
     if not neurons:
@@ -76,6 +78,12 @@ def _recover(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
     steps = len(neurons[0].spikes)
     if T is not None and T != steps:
         raise NeurocompileError("NC1007", f"the file holds {steps} steps, T is {T}")
+    return rolled(proto, graph, neurons)
+
+
+def rolled(proto: onnx.ModelProto, graph: Graph, neurons: list[Neuron]) -> onnx.ModelProto:
+    """A model with one LIF node for each of the ``neurons`` of ``graph``, what is done once a step done for all at once."""
+    steps = len(neurons[0].spikes)
     opset = next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
     roller = Roller(graph, neurons, opset)
     outputs = [roller.resolve(("one", name)) for name in graph.outputs]

@@ -48,6 +48,7 @@ class Joins:
     def __init__(self, graph: Graph, neurons: list[Neuron]) -> None:
         self.graph = graph
         self.count = len(neurons[0].spikes)
+        self._kind = {v: TensorProto.FLOAT if n.floating else TensorProto.BOOL for n in neurons for v in n.spikes}
         self._spike = {v: (k, t, n.inverted) for k, n in enumerate(neurons) for t, v in enumerate(n.spikes)}
         self._labels: dict[str, int | str | None] = {}
         self._mixes: set[str] = set()
@@ -100,7 +101,7 @@ class Joins:
         """(neuron, t, inverted, type) of a value that says whether the neuron fires at t."""
         if value in self._spike:
             neuron, t, inverted = self._spike[value]
-            return neuron, t, inverted, TensorProto.BOOL
+            return neuron, t, inverted, self._kind[value]
         node = self.graph.producer.get(value)
         if node is None:
             return None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 
 import onnx
 
+from neurocompile.frontends.diagnosis import module_path
 from neurocompile.frontends.recover_graph import Graph
 
 __all__ = ["neuron_names"]
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
-"""Metadata of torch's newer exporter: the module paths around a node, from outside to inside."""
 _PART = re.compile(r"\.(surrogate\w*|spike_grad|spike_fn)$")
 """What is a part of a neuron, not a neuron."""
 _DEPTH = 12
@@ -37,20 +35,7 @@ def neuron_names(chains: list[list[onnx.NodeProto]], graph: Graph) -> list[str]:
 
 def _module(node: onnx.NodeProto) -> str:
     """The module path in a node's metadata or name ('/block/0/q_lif/Sub' is 'block.0.q_lif')."""
-    return _PART.sub("", _path(node))
-
-
-def _path(node: onnx.NodeProto) -> str:
-    for entry in node.metadata_props:
-        if entry.key == _SCOPES:
-            try:
-                scopes = ast.literal_eval(entry.value)
-            except (ValueError, SyntaxError):
-                continue
-            if isinstance(scopes, (list, tuple)) and len(scopes) > 1 and scopes[-2]:
-                return str(scopes[-2])
-    path = node.name.strip("/").split("/")[:-1] if "/" in node.name else []
-    return ".".join(part for part in path if part)
+    return _PART.sub("", module_path(node))
 
 
 def _below(node: onnx.NodeProto, graph: Graph) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import helper, numpy_helper
@@ -29,6 +29,8 @@ class Neuron:
     """The outputs of the comparisons, by t."""
     inverted: bool
     """The comparisons are true where there is no spike."""
+    floating: bool = False
+    """``spikes`` are 0 and 1 in float32, not the truth of comparisons."""
 
 
 def find_neurons(graph: Graph) -> list[Neuron]:
@@ -92,6 +94,23 @@ def _chains(steps: list[Step]) -> list[list[Step]]:
 
 
 def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
+    """The neuron of a chain; where channels have thresholds of their own, currents are divided by them."""
+    scale = chain[0].scale
+    scales = [step.scale for step in chain]
+    if any((s is None) != (scale is None) or scale is not None and not np.array_equal(s, scale) for s in scales):
+        raise NeurocompileError("NC1009", f"neuron '{name}' at {label_of(chain[0].node)}: thresholds per channel that change")
+    neuron = _one_threshold(chain, name, graph)
+    if scale is None:
+        return neuron
+    if neuron.attributes["v_reset"] != 0.0 or not close(neuron.attributes["v_threshold"], 1.0):
+        raise NeurocompileError(
+            "NC1009", f"neuron '{name}' at {label_of(chain[0].node)}: a threshold per channel (constant {list(scale.shape)}) with "
+            f"v_reset {neuron.attributes['v_reset']:.6g}; v_reset 0 or a soft reset is supported"
+        )  # fmt: skip
+    return replace(neuron, currents=tuple(_scaled(list(neuron.currents), 1.0 / scale, graph)))
+
+
+def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     first, where = chain[0], f"neuron '{name}' at {label_of(chain[0].node)}"
     spikes = tuple(step.node.output[0] for step in chain)
     if any(step.inverted != first.inverted or step.strict != first.strict for step in chain):
@@ -201,7 +220,7 @@ def _unscaled(value: str, factor: float, graph: Graph) -> str | None:
     return next((p.value for p in path[1:] if close(p.scale, factor) and p.offset == 0), None)
 
 
-def _scaled(values: list[str], factor: float, graph: Graph) -> list[str]:
+def _scaled(values: list[str], factor: float | np.ndarray, graph: Graph) -> list[str]:
     """``factor * x`` for every value, as new nodes."""
     constant = graph.fresh("current_scale")
     graph.constants[constant] = np.asarray(factor, np.float32)

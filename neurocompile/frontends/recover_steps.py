@@ -61,6 +61,8 @@ class Step:
     """v_reset of a hard reset, what a soft reset subtracts."""
     current: str = ""
     """The value x."""
+    scale: np.ndarray | None = None
+    """Thresholds of the channels, in which potentials are counted here; None for one threshold."""
 
 
 def affine_path(value: str, graph: Graph, scaling: bool = True) -> list[Affine]:
@@ -98,12 +100,18 @@ class StepReader:
         self.steps: list[Step] = []
         self.atoms: dict[str, Polynomial] = {}
         self.by_potential: dict[str, Step] = {}
+        self.units: dict[str, np.ndarray] = {}
 
     def read(self, node: onnx.NodeProto) -> Step:
         """The step of one comparison; NC1003 or NC1009 if it is none."""
         left, right, kind = node.input[0], node.input[1], node.op_type
         if left in self.graph.uniform:
             left, right, kind = right, left, _MIRRORED[kind]
+        fixed = [i for i in (right, left) if i not in self.graph.dynamic]
+        scale = self._unit(fixed[0]) if fixed else None
+        if scale is not None and left in self.graph.uniform:
+            left, right, kind = right, left, _MIRRORED[kind]
+        scale = scale if scale is not None else self._divided(left)
         if right not in self.graph.uniform:
             if right in self.graph.dynamic and left in self.graph.dynamic:
                 raise NeurocompileError(
@@ -113,7 +121,8 @@ class StepReader:
         marked, previous = self._cone(left)
         seen = self._potential(left, previous is not None)
         step = Step(node, seen.value, (self.graph.uniform[right] - seen.offset) / seen.scale,
-                    kind in ("Greater", "LessOrEqual"), kind.startswith("Less"), previous)  # fmt: skip
+                    kind in ("Greater", "LessOrEqual"), kind.startswith("Less"), previous,
+                    scale=scale)  # fmt: skip
         if previous is not None:
             p = expand(step.potential, self.graph, self.atoms, marked.__contains__)
             self._refuse_opaque(p, marked - {previous.potential})
@@ -124,6 +133,28 @@ class StepReader:
         self.atoms[step.potential] = {(step.potential,): 1.0}
         self.atoms[node.output[0]] = {CONSTANT: 1.0, spike: -1.0} if step.inverted else {spike: 1.0}
         return step
+
+    def _unit(self, constant: str) -> np.ndarray | None:
+        """A threshold for each channel: potentials are counted in it, so that it is 1, and currents are divided by it."""
+        if constant in self.units:
+            return self.units[constant]
+        array = self.graph.constants.get(constant)
+        if array is None or constant in self.graph.uniform or array.dtype.kind != "f" or not (array > 0).all():
+            return None
+        self.units[constant] = array
+        self.graph.uniform[constant] = 1.0
+        return array
+
+    def _divided(self, value: str) -> np.ndarray | None:
+        """The same, where ``value`` is ``h - threshold`` or ``h / threshold``, and h is read elsewhere too."""
+        path = [self.graph.producer.get(p.value) for p in affine_path(value, self.graph)]
+        for node in path:
+            if node is not None and node.op_type in ("Sub", "Div") and node.input[1] in self.units:
+                return self.units[node.input[1]]
+        end = path[-1]
+        if end is None or end.op_type not in ("Sub", "Div") or end.input[0] not in self.graph.dynamic:
+            return None
+        return self._unit(end.input[1]) if self.graph.readers[end.input[0]] > 1 else None
 
     def _potential(self, value: str, has_state: bool) -> Affine:
         """The potential behind the compared ``value``: what else is read or, at the last step, what has no constant."""

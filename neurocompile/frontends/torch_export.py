@@ -11,6 +11,8 @@ import copy
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ import onnx
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends import onnx_lif
-from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY, calibrate
+from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY, calibrate, spikes_of
+from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path
 
 try:
     import onnxscript
@@ -30,9 +33,14 @@ except ImportError as error:
         "NC4001", f"exporting a model needs the package {error.name}: pip install 'neurocompile[torch]'"
     ) from error
 
-from neurocompile.frontends.torch_neurons import LIFMarker, find_neurons
+from neurocompile.frontends.torch_copy import copied  # noqa: E402
+from neurocompile.frontends.torch_neurons import find_neurons  # noqa: E402
+from neurocompile.frontends.torch_trace import Trace, prepared, trace  # noqa: E402
 
 __all__ = ["CALIBRATION_KEY", "STEPS_KEY", "export_onnx"]
+
+_LEAST_AGREEMENT = 0.98
+"""Share of equal spikes of model and file: rounding flips a spike in thousands, not one in fifty."""
 
 
 def export_onnx(
@@ -42,28 +50,39 @@ def export_onnx(
     *,
     calibration: np.ndarray | None = None,
     opset_version: int = 18,
+    T: int | None = None,
+    per_sample_lif: bool = False,
+    head: int | None = None,
 ) -> None:
     """Write ``model`` to ``path`` as ONNX. The model is not modified; the same call writes the same bytes again.
 
-    Nodes and values of neurons carry the neuron's module path as their name, initializers the parameter's. The leading
-    axis of the input is ``batch``, of any length. BatchNormalization after a convolution is folded into it by torch's
-    exporter. The file holds no path of this machine, and is either written completely or not at all.
+    Nodes and values of neurons carry the neuron's module path as their name, initializers the parameter's; other nodes
+    have their module's path in their metadata. The leading axis of the input is ``batch``, of any length.
+    BatchNormalization after a convolution is folded into it by torch's exporter. The file holds no path of this machine,
+    and is either written completely or not at all.
 
     ``metadata_props`` holds ``neurocompile.T``, the number of steps, and ``neurocompile.calibration``, one JSON object
-    described at :func:`neurocompile.frontends.calibration.calibrate`.
+    described at :func:`neurocompile.frontends.calibration.calibrate`. What onnxruntime makes of the file is compared with
+    the model on two samples.
 
     Args:
-        model: a module that takes (B, ...) float32, and repeats it over time itself; neurons in multi-step mode. It is
-            exported in eval mode, from reset neurons.
+        model: a module that takes (B, ...) float32. Either it repeats its input over time, its neurons in multi-step mode
+            or called once a step; or it takes one step, its neurons in single-step mode, and is called ``T`` times from
+            reset neurons: then the file has the outputs of all steps. It is exported in eval mode, from reset neurons.
         example_input: (B, ...) float32, to trace with; its values matter only when there is no ``calibration``.
         path: the file to write.
         calibration: (N, ...) float32 samples for the statistics; default the example input.
         opset_version: version of the default ONNX domain, at least 18.
+        T: steps, for a model of one step; others know their own.
+        per_sample_lif: a neuron whose leading axis is time and batch runs for each sample alone, as it does in a batch
+            of one; otherwise it is refused.
+        head: which of several tensors that the forward returns.
 
     Raises:
-        NeurocompileError: NC1013 a neuron without a marker (named), or torch cannot trace the model; NC1004 a parameter
-            that is not finite (named); NC1006, NC1012 unusable inputs; NC1008 a neuron whose leading axis is not time;
-            NC1010 no neuron; NC5005 the file cannot be written.
+        NeurocompileError: NC1013 neurons without a marker (all named), or torch cannot trace the model; NC1004 a
+            parameter that is not finite (named); NC1006, NC1012 unusable inputs; NC1007 a model of one step without T;
+            NC1008 a neuron whose leading axis is not time; NC1009 several outputs; NC1010 no neuron; NC1011 the file
+            computes something else; NC5005 it cannot be written.
     """
     example = _as_array(example_input, "example_input")
     samples = example if calibration is None else _as_array(calibration, "calibration")
@@ -71,31 +90,42 @@ def export_onnx(
         raise NeurocompileError(
             "NC1006", f"calibration samples are {samples.shape[1:]}, the example input's {example.shape[1:]}"
         )
-    try:
-        model = copy.deepcopy(model).cpu().eval()
-    except RuntimeError as error:
-        raise NeurocompileError(
-            "NC1013",
-            f"{type(model).__name__} cannot be copied: {_first_line(error)}. After a forward pass in training, call "
-            "spikingjelly.activation_based.functional.reset_net(model) first",
-        ) from error
-
+    if T is not None and (isinstance(T, bool) or not isinstance(T, (int, np.integer)) or not 1 <= T <= 1 << 10):
+        raise NeurocompileError("NC1007", f"T is {T!r}; an integer from 1 to 1,024 is needed")
+    model = copied(model)
+    found = trace(model, example, None if T is None else int(T), per_sample_lif, head)
+    _check_finite(found.program)
     # Calibration runs the neurons themselves, in a copy of its own: it must not leave potentials in the traced one.
-    program = _trace(_with_markers(copy.deepcopy(model)), example)
-    _check_finite(program)
-    steps, names = _marked_nodes(program)
-    statistics = calibrate(model, find_neurons(model), set(names.values()), samples, steps)
-    proto = _translate(program, opset_version)
-    _rename(proto, names)
+    runnable = prepared(copy.deepcopy(model), found.plan, head)
+    try:
+        statistics = calibrate(runnable, find_neurons(runnable), found.paths, samples, found.plan.steps)
+    except Exception as error:  # whatever the user's code or SpikingJelly raises
+        raise NeurocompileError("NC1013", f"{type(model).__name__} cannot run in eval mode: {_first_line(error)}") from error
+    with _quiet():
+        proto = _translate(found.program, opset_version)
+    if found.stepwise:
+        from neurocompile.frontends.recover_marked import roll_marked
+
+        proto = roll_marked(proto)
+    else:
+        _rename(proto, found.names)
     _strip(proto)
-    onnx.helper.set_model_props(proto, {CALIBRATION_KEY: statistics, STEPS_KEY: str(steps)})
-    proto.functions.append(onnx_lif.lif_function(opset_version))
+    onnx.helper.set_model_props(proto, {CALIBRATION_KEY: statistics, STEPS_KEY: str(found.plan.steps)})
+    if not any(f.domain == onnx_lif.DOMAIN for f in proto.functions):
+        proto.functions.append(onnx_lif.lif_function(opset_version))
     onnx.checker.check_model(proto, full_check=True)
-    _write(Path(path), proto.SerializeToString(deterministic=True))
+    content = proto.SerializeToString(deterministic=True)
+    _compare(content, runnable, found, samples[:2])
+    _write(Path(path), content)
 
 
 def _as_array(values: torch.Tensor | np.ndarray, name: str) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if array.dtype.kind in "iu" and array.ndim >= 2 and len(array):
+        raise NeurocompileError(
+            "NC1006", f"{name} is {array.dtype} {array.shape}: token ids? Look their embedding up on the host, and give the "
+            "model what the embedding makes, float32 (samples, ...)"
+        )  # fmt: skip
     if array.dtype != np.float32 or array.ndim < 2 or not len(array):
         raise NeurocompileError("NC1006", f"{name} is {array.dtype} {array.shape}, needed is float32 (samples, ...)")
     if not np.isfinite(array).all():
@@ -103,36 +133,48 @@ def _as_array(values: torch.Tensor | np.ndarray, name: str) -> np.ndarray:
     return array
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
-def _with_markers(model: nn.Module) -> nn.Module:
-    """``model`` itself, with a marker in place of every neuron."""
-    markers: dict[nn.Module, LIFMarker] = {}
-    for path, neuron in find_neurons(model):
-        # A neuron under two names stays one marker, so that a second call of it is seen as such.
-        marker = markers.setdefault(neuron, LIFMarker(neuron, path))
-        model.set_submodule(path, marker)
-    if not markers:
-        raise NeurocompileError("NC1010", f"{type(model).__name__} holds no neuron of SpikingJelly")
-    return model
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log of torch's exporter, which tells of outputs that are None."""
+    import logging
 
-
-def _trace(model: nn.Module, example: np.ndarray) -> torch.export.ExportedProgram:
-    # torch.export takes a batch of one for a constant.
-    batch = torch.from_numpy(np.concatenate([example, example]) if len(example) == 1 else example)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        with torch.no_grad():
-            return torch.export.export(
-                model, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
-            )
-    except Exception as error:  # torch.export lets any exception of the model's forward through
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(content: bytes, model: nn.Module, found: Trace, x: np.ndarray) -> None:
+    """NC1011 unless the file gives the spikes and outputs of ``model``, but for spikes that rounding flips."""
+    import onnxruntime
+
+    proto = onnx.ModelProto.FromString(content)
+    lifs = {node.name: node.output[0] for node in proto.graph.node if node.domain == onnx_lif.DOMAIN}
+    known = {o.name for o in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in lifs.values() if v not in known)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    values = dict(zip([o.name for o in session.get_outputs()], session.run(None, {session.get_inputs()[0].name: x})))
+    theirs, (ours, spikes) = values[proto.graph.output[0].name], spikes_of(model, x)
+    equal = total = 0
+    for name, value in lifs.items():
+        mine, other = spikes[name], values[value]
+        equal += int((mine.reshape(other.shape) == other).sum()) if mine.size == other.size else 0
+        total += other.size
+    if theirs.shape != ours.shape or equal < _LEAST_AGREEMENT * total:
         raise NeurocompileError(
-            "NC1013",
-            f"torch.export could not trace {type(model).__name__} on {tuple(batch.shape)}: {_first_line(error)}. The "
-            "leading axis of the input must be the batch, of any length",
-        ) from error
+            "NC1011", f"{type(model).__name__} gives {list(ours.shape)}; its exported file {list(theirs.shape)}, "
+            f"and {equal / total:.2%} of the spikes agree ({_LEAST_AGREEMENT:.0%} needed). A forward that depends on "
+            "values or on the batch size is traced wrongly"
+        )  # fmt: skip
 
 
 def _check_finite(program: torch.export.ExportedProgram) -> None:
@@ -150,36 +192,9 @@ def _check_finite(program: torch.export.ExportedProgram) -> None:
             )
 
 
-def _marked_nodes(program: torch.export.ExportedProgram) -> tuple[int, dict[str, str]]:
-    """The number of steps, and the module path of every neuron in the program by the name of its value."""
-    names: dict[str, str] = {}
-    steps: dict[str, Any] = {}
-    for node in program.graph.nodes:
-        if node.target is torch.ops.neurocompile.lif.default:
-            path = node.args[1]
-            if path in steps:
-                raise NeurocompileError(
-                    "NC1013", f"neuron '{path}' is called twice in one forward, and would keep its potential between"
-                )
-            names[node.name] = path
-            steps[path] = node.meta["val"].shape[0]
-    if not steps:
-        raise NeurocompileError("NC1010", "no neuron of the model is called in its forward")
-    (first, count), *_ = steps.items()
-    for path, length in steps.items():
-        if not isinstance(length, int):
-            raise NeurocompileError(
-                "NC1008",
-                f"the leading axis of neuron '{path}' depends on the batch, so samples would follow each other in "
-                "time: its input must be (T, B, ...) with a fixed T",
-            )
-        if length != count:
-            raise NeurocompileError("NC1008", f"neuron '{path}' runs for {length} steps, '{first}' for {count}")
-    return count, names
-
-
 def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onnx.ModelProto:
     onnx_lif.register_schema()
+    onnx_lif.register_step_schema()
     opset = onnxscript.values.Opset(onnx_lif.DOMAIN, onnx_lif.VERSION)
 
     def translate(
@@ -194,12 +209,29 @@ def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onn
             soft_reset=int(soft_reset),
         )
 
+    def translate_step(
+        x: Any, path: str, tau: float, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool, index: int
+    ) -> Any:
+        return opset.Step(
+            x,
+            path=path,
+            index=index,
+            tau=tau,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            decay_input=int(decay_input),
+            soft_reset=int(soft_reset),
+        )
+
     try:
         exported = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=opset_version,
-            custom_translation_table={torch.ops.neurocompile.lif.default: translate},
+            custom_translation_table={
+                torch.ops.neurocompile.lif.default: translate,
+                torch.ops.neurocompile.step.default: translate_step,
+            },
             optimize=True,
             verbose=False,
         )
@@ -234,9 +266,13 @@ def _strip(proto: onnx.ModelProto) -> None:
     """
     graph = proto.graph
     proto.producer_name, proto.producer_version, proto.doc_string = "neurocompile", "", ""
+    modules = [(module_path(node), module_class(node)) for node in graph.node]
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
+    for node, (path, kind) in zip(graph.node, modules):
+        if path and path != node.name:
+            node.metadata_props.add(key=MODULE_KEY, value=f"{path}:{kind}")
     constants = {tensor.name for tensor in graph.initializer}
     shapes = [value for value in graph.value_info if value.name not in constants]
     graph.ClearField("value_info")

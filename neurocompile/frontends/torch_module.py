@@ -24,11 +24,12 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @contextmanager
-def exported(module: nn.Module, example_input: Any, calibration: np.ndarray | None) -> Iterator[Path]:
+def exported(module: nn.Module, example_input: Any, calibration: np.ndarray | None, **options: Any) -> Iterator[Path]:
     """Path of an ONNX file of ``module`` that exists for the length of the block.
 
     Args:
         example_input: float32 (samples, ...), to trace with and, without ``calibration``, for the statistics.
+        options: of :func:`neurocompile.frontends.torch_export.export_onnx`.
     """
     from neurocompile.frontends.torch_export import export_onnx
 
@@ -36,7 +37,7 @@ def exported(module: nn.Module, example_input: Any, calibration: np.ndarray | No
         raise NeurocompileError("NC1014", f"to compile a {type(module).__name__}, give an example input: compile(model, x)")
     with tempfile.TemporaryDirectory(prefix="neurocompile-") as folder:
         path = Path(folder) / f"{type(module).__name__.lower()}.onnx"
-        export_onnx(module, example_input, path, calibration=calibration)
+        export_onnx(module, example_input, path, calibration=calibration, **options)
         yield path
 
 

@@ -10,10 +10,10 @@ import math
 import torch
 from torch import nn
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx_lif import IF_TAU
 
-__all__ = ["LIFMarker", "find_neurons"]
+__all__ = ["LIFMarker", "PerSample", "find_neurons", "is_single_step"]
 
 LEAKY = frozenset({"LIFNode", "MultiStepLIFNode"})
 PARAMETRIC = frozenset({"ParametricLIFNode", "MultiStepParametricLIFNode"})
@@ -49,18 +49,44 @@ def _(
     return torch.empty_like(x)
 
 
+@torch.library.custom_op("neurocompile::step", mutates_args=())
+def _step(
+    x: torch.Tensor, path: str, tau: float, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool,
+    index: int,
+) -> torch.Tensor:  # fmt: skip
+    raise NotImplementedError("neurocompile::step stands for a neuron while a model is traced, and has no kernel")
+
+
+@_step.register_fake
+def _(
+    x: torch.Tensor, path: str, tau: float, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool,
+    index: int,
+) -> torch.Tensor:  # fmt: skip
+    return torch.empty_like(x)
+
+
 def find_neurons(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every neuron of ``model`` with its module path; one that is registered under several paths comes with each.
 
     Raises:
         NeurocompileError: NC1013 for a neuron of a kind or in a mode that has no marker.
     """
-    neurons = []
+    neurons, problems = [], []
     for path, module in model.named_modules(remove_duplicate=False):
         if _is_neuron(type(module)):
-            _check(path, module)
+            problems += _problems(path, module)
             neurons.append((path, module))
+    if problems:
+        raise ViolationList("NC1013", problems)
     return neurons
+
+
+def is_single_step(neuron: nn.Module) -> bool:
+    """True for a neuron that one call takes one step on; clock_driven's tell it by their class."""
+    mode = getattr(neuron, "step_mode", None)
+    if mode is not None:
+        return mode == "s"
+    return not any(base.__name__.startswith("MultiStep") for base in type(neuron).__mro__)
 
 
 def _is_neuron(kind: type) -> bool:
@@ -81,33 +107,50 @@ def _base(kind: type) -> type | None:
     return None
 
 
-def _check(path: str, neuron: nn.Module) -> None:
+def _problems(path: str, neuron: nn.Module) -> list[str]:
+    """Why a neuron has no marker."""
     kind = type(neuron).__name__
     if not path:
-        raise NeurocompileError("NC1013", f"the model is a bare {kind}: put it into a module that makes the time axis")
+        return [f"the model is a bare {kind}: put it into a module that makes the time axis"]
     if _base(type(neuron)) is None:
-        raise NeurocompileError(
-            "NC1013", f"neuron '{path}' is a {kind}; supported are {', '.join(sorted(SUPPORTED))}"
-        )
-    if getattr(neuron, "step_mode", "m") != "m":
-        raise NeurocompileError(
-            "NC1013",
-            f"neuron '{path}' ({kind}) is in single-step mode; call "
-            "spikingjelly.activation_based.functional.set_step_mode(model, 'm')",
-        )
+        return [f"neuron '{path}' is a {kind}, whose dynamics are its own; supported are {', '.join(sorted(SUPPORTED))}"]
     if not getattr(getattr(neuron, "surrogate_function", None), "spiking", True):
-        raise NeurocompileError("NC1013", f"neuron '{path}' ({kind}) has a surrogate with spiking=False: no spikes")
+        return [f"neuron '{path}' ({kind}) has a surrogate with spiking=False: no spikes"]
+    taus = [v for v in (getattr(neuron, "w", None), getattr(neuron, "tau", None)) if isinstance(v, torch.Tensor)]
+    if any(v.numel() > 1 for v in taus):
+        return [f"neuron '{path}' ({kind}) has a tau for each channel; a population on the chip has one leak: use one "
+                "tau a layer, or a layer for each tau"]  # fmt: skip
+    return []
+
+
+class PerSample(nn.Module):
+    """A multi-step neuron on (T B, ...) that takes each of the B samples over its own T steps."""
+
+    def __init__(self, neuron: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.neuron, self.steps = neuron, steps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.neuron(x.unflatten(0, (self.steps, -1))).flatten(0, 1)
+
+    def reset(self) -> None:
+        """As SpikingJelly's neurons have it."""
+        self.neuron.reset()
 
 
 class LIFMarker(nn.Module):
-    """Stands for a neuron in a traced model: (T, ...) currents to (T, ...) spikes, one ``neurocompile::lif`` call.
+    """Stands for a neuron in a traced model: one call of ``neurocompile::lif`` (multi-step) or ``neurocompile::step``.
+
+    A threshold for each channel becomes 1, and the current is divided by it: ``(v - v_reset) / (v_threshold - v_reset)``
+    obeys the same equations.
 
     Args:
         neuron: a neuron from :func:`find_neurons`.
         path: its module path, which names the ONNX node.
+        rows: T, if its input's leading axis is T times the batch, for whatever reason; 0 if it is as its mode says.
     """
 
-    def __init__(self, neuron: nn.Module, path: str) -> None:
+    def __init__(self, neuron: nn.Module, path: str, rows: int = 0) -> None:
         super().__init__()
         family = _base(type(neuron)).__name__
         if family in LEAKY:
@@ -117,12 +160,34 @@ class LIFMarker(nn.Module):
         else:
             tau, decay_input = IF_TAU, False
         v_reset = 0.0 if neuron.v_reset is None else float(neuron.v_reset)
-        self.arguments = (path, tau, float(neuron.v_threshold), v_reset, decay_input, neuron.v_reset is None)
-        finite = (neuron.v_threshold, v_reset) if family in NOT_LEAKY else (tau, neuron.v_threshold, v_reset)
+        v_threshold = neuron.v_threshold
+        factor = None
+        if isinstance(v_threshold, torch.Tensor) and v_threshold.numel() > 1:
+            factor = 1.0 / (v_threshold.detach().float().cpu() - v_reset)
+            if not bool((factor > 0).all()):
+                raise NeurocompileError("NC1009", f"neuron '{path}' has thresholds that are not above v_reset {v_reset}")
+            v_threshold, v_reset = 1.0, 0.0
+        self.register_buffer("factor", factor)
+        self.called = self.over = False
+        self.single, self.rows = is_single_step(neuron), rows
+        self.arguments = (path, tau, float(v_threshold), v_reset, decay_input, neuron.v_reset is None)
+        finite = (float(v_threshold), v_reset) if family in NOT_LEAKY else (tau, float(v_threshold), v_reset)
         if not all(math.isfinite(value) for value in finite):
-            raise NeurocompileError(
-                "NC1004", f"neuron '{path}' has tau {tau}, v_threshold {neuron.v_threshold}, v_reset {v_reset}"
-            )
+            raise NeurocompileError("NC1004", f"neuron '{path}' has tau {tau}, v_threshold {v_threshold}, v_reset {v_reset}")
+
+    def reset(self) -> None:
+        """A reset before the first call is what every sample begins with; one after it ends the forward."""
+        self.over = self.called
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.over:
+            raise NeurocompileError(
+                "NC1013", f"neuron '{self.arguments[0]}' is reset in the midst of a forward, and called again: reset it before"
+            )
+        self.called = True
+        x = x if self.factor is None else x * self.factor
+        if self.rows:
+            return torch.ops.neurocompile.lif(x.unflatten(0, (self.rows, -1)), *self.arguments).flatten(0, 1)
+        if self.single:
+            return torch.ops.neurocompile.step(x, *self.arguments, 0)
         return torch.ops.neurocompile.lif(x, *self.arguments)

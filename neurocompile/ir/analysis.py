@@ -46,12 +46,14 @@ def _shape(graph: s.SpikingGraph, node: s.Node, inputs: list[tuple[int, ...]]) -
         if x[-1] != width:
             raise ValueError(f"weight {(out, width)}")
         return (*x[:-1], out)
-    if isinstance(node, s.MaxPool2d):
+    if isinstance(node, (s.MaxPool2d, s.SumPool2d)):
         if len(x) != 3 or any(p >= k for p, k in zip(node.padding, node.kernel)):
             raise ValueError(f"a window of {node.kernel} with padding {node.padding}")
         return (x[0], *map(_window, x[1:], node.kernel, node.stride, node.padding))
     if isinstance(node, (s.Add, s.Mul)):
         return np.broadcast_shapes(*inputs)
+    if isinstance(node, s.Offset) and np.broadcast_shapes(x, graph.tensors[node.offset].shape) != x:
+        raise ValueError(f"offset {graph.tensors[node.offset].shape}")
     if isinstance(node, s.MatMul):
         (*_, n, k), (*_, k2, m) = inputs
         if k != k2:
@@ -63,7 +65,9 @@ def _shape(graph: s.SpikingGraph, node: s.Node, inputs: list[tuple[int, ...]]) -
         kept = [(1 if i in node.axes else n) for i, n in enumerate(x)]
         return tuple(kept) if node.keepdims else tuple(n for i, n in enumerate(x) if i not in node.axes)
     if isinstance(node, s.Rearrange):
-        if prod(node.shape) != prod(x) or prod(node.sizes) != prod(x) or len(node.sizes) != len(node.strides):
+        last = node.offset + sum((n - 1) * stride for n, stride in zip(node.sizes, node.strides))
+        inside = min(node.sizes, default=1) > 0 and min((*node.strides, node.offset)) >= 0 and last < prod(x)
+        if prod(node.shape) != prod(node.sizes) or len(node.sizes) != len(node.strides) or not inside:
             raise ValueError(f"shape {node.shape}")
         return node.shape
     return x
@@ -143,6 +147,15 @@ def _range(
     if isinstance(node, s.Sum):
         n = prod(size[node.x][i] for i in node.axes)
         return Range(n * x.low, n * x.high)
+    if isinstance(node, s.SumPool2d):
+        n = prod(node.kernel)
+        low, high = (min(x.low, 0), max(x.high, 0)) if any(node.padding) else (x.low, x.high)
+        return Range(n * low, n * high)
+    if isinstance(node, s.Offset) and quantized:
+        offset = tensors[node.offset]
+        return Range(x.low + int(offset.min()), x.high + int(offset.max()))
+    if isinstance(node, s.Shift):
+        return Range(x.low >> node.bits, x.high >> node.bits)
     if isinstance(node, (s.MaxPool2d, s.Rearrange)):
         return x
     return None

@@ -167,12 +167,16 @@ class Strided(Projection):
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias int64, one a neuron."""
+    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias int64, one a neuron.
+
+    ``per_step``: the model gives ``scale * (a_t + bias)`` at every step, and the mean is taken for predictions only.
+    """
 
     name: str
     src: Ref
     scale: float
     bias: TensorRef | None = None
+    per_step: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,8 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
         state = {p.name: (0, 0) for p in group}
         bounds = {p.name: Reach(0, 0, forward[p.name][1]) for p in group}
         loops = any(q.recurrent for p in group for q in circuit.incoming[p.name])
-        for _ in range(circuit.steps if loops else 1):
+        # two at least: what a loop emits on its own before the first sample arrives one step later
+        for _ in range(max(circuit.steps, 2) if loops else 1):
             before, made = (dict(now), dict(state)), {}
             for p in group:
                 low, high = (a + b for a, b in zip(forward[p.name], _sum(circuit, p, gains, now, True)))

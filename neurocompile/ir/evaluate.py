@@ -23,8 +23,9 @@ def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
+    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None,
+    alter: Callable[[s.Node, list[np.ndarray], np.ndarray], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Run all samples for ``steps`` steps.
 
     Args:
@@ -32,6 +33,7 @@ def evaluate(
         x: (samples, *input shape); float for float graphs, encoded int32 for quantized ones.
         steps: T >= 1.
         record: names of the values to return; all if None.
+        alter: (node, its inputs, its value) -> what takes the value's place, for experiments that disturb a layer.
 
     Returns:
         name -> (samples, steps, *shape); (samples, *shape) for TimeMean and Output. Values that do not change over the
@@ -48,6 +50,7 @@ def evaluate(
         else:
             tensors = [graph.tensors[t] for t in node.tensors]
             value = _EVALUATORS[type(node)](node, inputs, tensors, steps)
+        value = value if alter is None else alter(node, inputs, value)
         values[node.name] = value
         if record is None or node.name in record:
             timeless = isinstance(node, (s.TimeMean, s.Output))
@@ -150,8 +153,15 @@ def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndar
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
 
 
-def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _sum_pool(node: s.SumPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
     (x,) = inputs
+    (ph, pw), (sh, sw) = node.padding, node.stride
+    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
+
+
+def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
     return biased if node.unit == 1.0 else biased * node.unit
 
@@ -170,6 +180,9 @@ _EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray
     s.IntegerLIF: _integer_lif,
     s.SoftIntegerLIF: _soft_integer_lif,
     s.MaxPool2d: _max_pool,
+    s.SumPool2d: _sum_pool,
+    s.Offset: lambda n, i, t, T: i[0] + t[0].astype(i[0].dtype),
+    s.Shift: lambda n, i, t, T: i[0] >> n.bits,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),
     s.Or: lambda n, i, t, T: (i[0] >= 1).astype(i[0].dtype),

@@ -118,6 +118,14 @@ class Layout:
         ]
         return Layout((tuple(digits),)).reshape(shape)
 
+    def memory(self, index: int) -> int:
+        """Memory index of the logical element ``index``, counted row-major."""
+        found = 0
+        for atom in reversed([atom for dim in self.dims for atom in dim]):
+            index, digit = divmod(index, atom.size)
+            found += digit * atom.stride
+        return found
+
     def indices(self) -> np.ndarray:
         """Memory index of every logical element, int64 of :attr:`shape` (for small arrays and tests)."""
         total = np.zeros((), np.int64)

@@ -51,7 +51,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
         ("canonical",),
     ),
     Rule(
-        "biases live in LIF and Output",
+        "biases live in LIF, Output and Offset",
         _LINEAR,
         lambda g, n: _unless(n.bias is None, "has a bias of its own"),
         ("canonical", "quantized"),
@@ -67,6 +67,17 @@ SPIKING_RULES: tuple[Rule, ...] = (
         (s.Output,),
         lambda g, n: _unless(isinstance(g.node[n.x], s.TimeMean), "its input is not a TimeMean"),
         ("canonical", "quantized"),
+    ),
+    Rule(
+        "shifts drop 1 to 7 bits, of integers",
+        (s.Shift,),
+        lambda g, n: _unless(g.stage == "quantized" and 1 <= n.bits <= 7, f"bits {n.bits}"),
+    ),
+    Rule(
+        "offsets are integers",
+        (s.Offset,),
+        lambda g, n: _unless(g.tensors[n.offset].dtype.kind == "i", f"offset @{n.offset} is {g.tensors[n.offset].dtype}"),
+        ("quantized",),
     ),
     Rule(
         "no floating-point neuron is left",

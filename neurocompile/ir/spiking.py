@@ -21,8 +21,8 @@ from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
 __all__ = [
-    "LIF", "Add", "BatchNorm", "Conv2d", "Input", "IntegerLIF", "Linear", "MatMul", "MaxPool2d", "Mul", "Node", "Or",
-    "Output", "Rearrange", "Scale", "SoftIntegerLIF", "SpikingGraph", "Sum", "TimeMean",
+    "LIF", "Add", "BatchNorm", "Conv2d", "Input", "IntegerLIF", "Linear", "MatMul", "MaxPool2d", "Mul", "Node", "Offset",
+    "Or", "Output", "Rearrange", "Scale", "Shift", "SoftIntegerLIF", "SpikingGraph", "Sum", "SumPool2d", "TimeMean",
 ]  # fmt: skip
 
 
@@ -213,18 +213,45 @@ class MaxPool2d(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumPool2d(Node):
+    """Sum of each window of (C, H, W); the border counts as 0. Average pooling is this and a Scale."""
+
+    x: Ref
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offset(Node):
+    """``x + offset``, which broadcasts against ``x``: a bias in front of what needs it added, such as a product."""
+
+    x: Ref
+    offset: TensorRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift(Node):
+    """``floor(x / 2^bits)``: a graded value in a coarser unit. Quantized graphs only."""
+
+    x: Ref
+    bits: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rearrange(Node):
-    """Reshape and permute: element i of the result (row-major over ``shape``) is element ``sum_k i_k * strides[k]``
-    of ``x``, where i_k are the digits of i in the mixed radix ``sizes``."""
+    """Reshape, permute and slice: element i of the result (row-major over ``shape``) is element
+    ``offset + sum_k i_k * strides[k]`` of ``x``, where i_k are the digits of i in the mixed radix ``sizes``."""
 
     x: Ref
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
+    offset: int = 0
 
     def apply(self, array: np.ndarray, leading: int = 0) -> np.ndarray:
         """The rearranged array; the first ``leading`` axes are kept."""
-        kept, index = array.shape[:leading], strided_index(self.sizes, self.strides)
+        kept, index = array.shape[:leading], strided_index(self.sizes, self.strides, self.offset)
         return array.reshape(*kept, -1)[..., index].reshape(*kept, *self.shape)
 
 
@@ -237,17 +264,21 @@ class TimeMean(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Node):
-    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean."""
+    """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean.
+
+    ``per_step``: the model gives one set of logits a step. Their mean over time is the value of this node all the same.
+    """
 
     x: Ref
     unit: float = 1.0
     bias: TensorRef | None = None
+    per_step: bool = False
 
 
 KINDS = {
     c.__name__: c
-    for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, SoftIntegerLIF, Or, Add, Mul, MatMul, Scale, Sum, MaxPool2d, Rearrange,
-              TimeMean, Output)
+    for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, SoftIntegerLIF, Or, Add, Mul, MatMul, Scale, Offset, Shift,
+              Sum, SumPool2d, MaxPool2d, Rearrange, TimeMean, Output)
 }  # fmt: skip
 
 

@@ -175,7 +175,14 @@ def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str
     """
     from neurocompile.pipeline import import_model
 
-    loaded, imported = import_model(path, program.circuit.steps)
+    # What the program was compiled with: neurons over the batch per sample, and its own output among several.
+    options = {"per_sample_lif": True}
+    try:
+        loaded, imported = import_model(path, program.circuit.steps, **options)
+    except NeurocompileError as error:
+        if "--head" not in error.message:
+            raise
+        loaded, imported = import_model(path, program.circuit.steps, **options, head=str(program.quantized.output.name))
     if loaded.sha256 != program.manifest.source_sha256:
         raise NeurocompileError(
             "NC1006", f"'{path}' is not the model that the program was compiled from (SHA-256 {loaded.sha256[:12]}, expected "

@@ -10,19 +10,26 @@ from neurocompile.passes.fold_batch_norm import FoldBatchNorm
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.move_bias import MoveBias
 from neurocompile.passes.normalize_lif import NormalizeLIF
+from neurocompile.passes.reassociate import Reassociate
 from neurocompile.passes.recognize_or import RecognizeOr
+from neurocompile.passes.settle_batch_norm import SettleBatchNorm
 from neurocompile.passes.sink_time_mean import SinkTimeMean
+from neurocompile.passes.slice_layers import SliceLayers
 
-__all__ = ["CANONICALIZE", "canonicalize"]
-
-CANONICALIZE: tuple[SpikingPass, ...] = (
-    SinkTimeMean(), FoldBatchNorm(), ComposeConvolutions(), NormalizeLIF(), FoldScale(), MoveBias(), RecognizeOr(),
-)  # fmt: skip
+__all__ = ["canonical_passes", "canonicalize"]
 
 
-def canonicalize(graph: SpikingGraph) -> SpikingGraph:
+def canonical_passes(compose: ComposeConvolutions) -> tuple[SpikingPass, ...]:
+    """All of them in order; ``compose`` as chosen for a target."""
+    return (
+        SinkTimeMean(), FoldBatchNorm(), SliceLayers(), SettleBatchNorm(), compose, NormalizeLIF(), FoldScale(), Reassociate(),
+        MoveBias(), RecognizeOr(),
+    )  # fmt: skip
+
+
+def canonicalize(graph: SpikingGraph, compose: ComposeConvolutions | None = None) -> SpikingGraph:
     """``graph`` in canonical form, meaning unchanged up to float rounding."""
-    for one in CANONICALIZE:
+    for one in canonical_passes(compose or ComposeConvolutions()):
         graph = one(graph)
     graph = graph.replace(stage="canonical")
     check_spiking(graph, "canonicalize")

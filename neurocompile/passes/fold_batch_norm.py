@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.passes.base import Rewriter, SpikingPass
@@ -17,7 +16,7 @@ __all__ = ["FoldBatchNorm"]
 
 @dataclass(frozen=True)
 class FoldBatchNorm(SpikingPass):
-    """Requires any float graph. Ensures that no BatchNorm is left; NC2001 for one without a linear layer before it."""
+    """Requires any float graph. Ensures that no BatchNorm over channels directly follows a linear layer."""
 
     name: ClassVar[str] = "fold-batch-norm"
 
@@ -30,22 +29,14 @@ class FoldBatchNorm(SpikingPass):
                 rewriter.emit(made[node.name])
                 continue
             producer = made[rewriter.resolve(node.x)]
-            if not isinstance(producer, (s.Conv2d, s.Linear)):
-                raise NeurocompileError(
-                    "NC2001",
-                    f"layer '{node.name}': BatchNorm after {type(producer).__name__} '{producer.name}'; a Conv or Linear "
-                    "must come before it",
-                )
             channels = 0 if isinstance(producer, s.Conv2d) else len(size[node.x]) - 1
-            if node.axis != channels:
-                raise NeurocompileError(
-                    "NC2001",
-                    f"layer '{node.name}': BatchNorm over axis {node.axis} of {size[node.x]}; the channels of "
-                    f"{type(producer).__name__} '{producer.name}' are axis {channels}",
-                )
-            folded = _fold(rewriter, producer, node)
-            made[folded.name] = folded
-            rewriter.forward(node, rewriter.emit(folded))
+            if isinstance(producer, (s.Conv2d, s.Linear)) and node.axis == channels:
+                folded = _fold(rewriter, producer, node)
+                made[folded.name] = folded
+                rewriter.forward(node, rewriter.emit(folded))
+            else:
+                made[node.name] = rewriter.resolved(node)
+                rewriter.emit(made[node.name])
         return rewriter.finish()
 
 

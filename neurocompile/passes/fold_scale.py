@@ -32,7 +32,7 @@ class FoldScale(SpikingPass):
                 rewriter.forward(old, node.x)
                 factor[old.name] = node.factor * factors[0]
                 continue
-            if isinstance(node, (s.Rearrange, s.Sum, s.TimeMean)):
+            if isinstance(node, (s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean)):
                 factor[old.name] = factors[0]
             elif isinstance(node, (s.Mul, s.MatMul)):
                 factor[old.name] = factors[0] * factors[1]
@@ -44,6 +44,12 @@ class FoldScale(SpikingPass):
                 factor[old.name] = factors[0]
             elif isinstance(node, (s.Conv2d, s.Linear)) and factors[0] != 1.0:
                 node = replace(node, weight=_scaled(rewriter, node.weight, factors[0]))
+            elif isinstance(node, s.Offset):
+                factor[old.name] = factors[0]
+                if factors[0] == 0:
+                    raise NeurocompileError("NC2001", f"layer '{old.name}' adds to a value scaled by 0")
+                if factors[0] != 1.0:
+                    node = replace(node, offset=_scaled(rewriter, node.offset, 1.0 / factors[0]))
             elif isinstance(node, s.LIF):
                 if not node.gain * factors[0] > 0:
                     raise NeurocompileError(

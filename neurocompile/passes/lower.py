@@ -7,14 +7,16 @@ layers read, or that a gate or pool needs, is relayed once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, Drive, Signal, channels_last, compact, loops, strided
-from neurocompile.circuits.gates import and_gate, graded_gate, or_gate
+from neurocompile.circuits.gates import and_gate, graded_gate, or_gate, signed_gate
 from neurocompile.circuits.maximum import max_pool
-from neurocompile.circuits.soft_reset import soft_reset
+from neurocompile.circuits.soft_reset import add_constants, soft_reset
+from neurocompile.circuits.sum_pool import sum_pool
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
@@ -25,7 +27,7 @@ from neurocompile.ir.text import Ref
 
 __all__ = ["lower"]
 
-_LARGEST_GATED = 255 << 7
+_LARGEST_GATED = 255 << 9
 _SPIKING = (s.IntegerLIF, s.SoftIntegerLIF, s.Or)
 
 
@@ -52,6 +54,7 @@ class _Lowering:
             s.Input: self.input, s.Conv2d: self.conv, s.Linear: self.linear, s.IntegerLIF: self.lif, s.Or: self.or_,
             s.SoftIntegerLIF: self.soft_lif,
             s.Add: self.add, s.Mul: self.mul, s.MatMul: self.matmul, s.Sum: self.sum, s.MaxPool2d: self.max_pool,
+            s.SumPool2d: self.sum_pool, s.Offset: self.offset, s.Shift: self.shift,
             s.Rearrange: self.rearrange, s.TimeMean: lambda n: self.signals[n.x], s.Output: self.output,
         }  # fmt: skip
 
@@ -224,29 +227,41 @@ class _Lowering:
             if full.shape == logical:
                 shape, layout = compact(full.layout)
         a, b = (Signal(i.base, Layout(((),) * (len(logical) - len(i.shape)) + i.layout.dims)) for i in (a, b))
-        return self.product(node, node.a, node.b, a, b, shape, layout, node.name)
+        product, inhibition = self.product(node, node.a, node.b, a, b, shape, layout, node.name)
+        if not inhibition:
+            return product
+        return Signal(Drive(shape, self.builder.carry(product, layout) + self.inhibit(inhibition, layout)), layout)
+
+    def inhibit(self, inhibition: tuple[Signal, int], target: Layout) -> tuple[c.Projection, ...]:
+        """What a signed product still needs: minus M times its spikes, broadcast and summed like the gates."""
+        spike, largest = inhibition
+        return self.builder.carry(spike, target, -largest)
 
     def product(
         self, node: s.Node, a_name: str, b_name: str, a: Signal, b: Signal, shape: tuple[int, ...], layout: Layout,
         name: str,
-    ) -> Signal:  # fmt: skip
-        """Element-wise product of two signals, broadcast to ``layout``, as a population of gates."""
+    ) -> tuple[Signal, tuple[Signal, int] | None]:  # fmt: skip
+        """Element-wise product of two signals, broadcast to ``layout``, as a population of gates; and for a factor that
+        may be negative the spikes, and M, that are still to be taken from it."""
         left, right = self.range(a_name), self.range(b_name)
         if not left.is_spike and right.is_spike:
             a, b, left, right = b, a, right, left
-        if not left.is_spike or right.low < 0:
+        if not left.is_spike:
             raise NeurocompileError(
                 "NC2001", f"layer '{node.name}' multiplies {left.low}..{left.high} by {right.low}..{right.high}; one factor "
-                "must be spikes and the other >= 0"
+                "must be spikes"
             )  # fmt: skip
         layer = self.layer(node)
-        if right.high > _LARGEST_GATED:
+        if right.magnitude > _LARGEST_GATED:
             raise NeurocompileError(
-                "NC2002", f"layer '{node.name}' gates values up to {right.high:,}; a weight holds {_LARGEST_GATED:,}"
+                "NC2002", f"layer '{node.name}' gates values up to {right.magnitude:,}; the limit is {_LARGEST_GATED:,}"
             )
         if right.is_spike:
-            return and_gate(self.builder, a, b, shape, layout, name, layer)
-        return graded_gate(self.builder, b, right.high, a, shape, layout, name, layer)
+            return and_gate(self.builder, a, b, shape, layout, name, layer), None
+        if right.low >= 0:
+            return graded_gate(self.builder, b, right.high, a, shape, layout, name, layer), None
+        gate, largest = signed_gate(self.builder, b, right.magnitude, a, shape, layout, name, layer)
+        return gate, (a, largest)
 
     def matmul(self, node: s.MatMul) -> Signal:
         a, b = (self.population(node, i) for i in node.inputs)
@@ -261,11 +276,12 @@ class _Lowering:
         gates = Layout.contiguous(gate_shape).transpose(order)
         left = Signal(a.base, Layout((*a.layout.dims, ())))
         right = Signal(b.base, Layout((*b.layout.dims[:-2], (), *b.layout.dims[-2:])))
-        product = self.product(node, node.a, node.b, left, right, gate_shape, gates, f"{node.name}.gate")
+        product, inhibition = self.product(node, node.a, node.b, left, right, gate_shape, gates, f"{node.name}.gate")
         shape = (n, *lead, m)
         result = Layout.contiguous(shape).transpose((*range(1, rank + 1), 0, rank + 1))
         target = Layout((*result.dims[:-1], (), result.dims[-1]))
-        return Signal(Drive(shape, self.builder.carry(product, target)), result)
+        projections = self.builder.carry(product, target) + (self.inhibit(inhibition, target) if inhibition else ())
+        return Signal(Drive(shape, projections), result)
 
     def sum(self, node: s.Sum) -> Signal:
         signal = self.population(node, node.x)
@@ -286,9 +302,45 @@ class _Lowering:
         projections = tuple(strided(w, (int(np.prod(shape)),), (1,), (1,)) for w in winners)
         return Signal(Drive(shape, projections), channels_last((channels, height, width)))
 
+    def sum_pool(self, node: s.SumPool2d) -> Signal:
+        source = self.feature_map(node, node.x)
+        projection, shape = sum_pool(self.builder, source, node.kernel, node.stride, node.padding, node.name)
+        height, width, channels = shape
+        return Signal(Drive(shape, (projection,)), channels_last((channels, height, width)))
+
+    def offset(self, node: s.Offset) -> Signal:
+        signal = self.as_drive(self.signals[node.x])
+        assert isinstance(signal.base, Drive)
+        shape = self.neuron_shape(signal.base, signal.layout)
+        name = self.builder.population(c.GradedRelay, node.name, shape, self.layer(node))
+        self.builder.drive(name, signal.base.projections)
+        add_constants(self.builder, name, self.bias(self.graph.tensors[node.offset], signal.layout, shape), self.layer(node))
+        return Signal(name, signal.layout)
+
+    def shift(self, node: s.Shift) -> Signal:
+        signal = self.population(node, node.x)
+        assert isinstance(signal.base, str)
+        shape = self.builder.shape(signal.base)
+        name = self.builder.population(c.GradedRelay, node.name, shape, self.layer(node))
+        self.builder.drive(name, [replace(strided(signal.base, (int(np.prod(shape)),), (1,), (1,)), weight_exp=-node.bits)])
+        return Signal(name, signal.layout)
+
     def rearrange(self, node: s.Rearrange) -> Signal:
         signal = self.signals[node.x]
+        if np.prod(node.shape) < np.prod(signal.shape):
+            return self.slice(node)
         return Signal(signal.base, signal.layout.rearranged(node.shape, node.sizes, node.strides))
+
+    def slice(self, node: s.Rearrange) -> Signal:
+        """A piece of a value, relayed."""
+        signal = self.population(node, node.x)
+        assert isinstance(signal.base, str)
+        source = signal.layout.rearranged(node.shape, node.sizes, node.strides)
+        shape, layout = compact(source)
+        name = self.builder.population(c.GradedRelay, node.name, shape, self.layer(node))
+        start = signal.layout.memory(node.offset)
+        self.builder.drive(name, [strided(signal.base, *loops(source, layout), src_offset=start)])
+        return Signal(name, layout)
 
     def output(self, node: s.Output) -> Signal:
         signal = self.as_drive(self.signals[node.x])
@@ -300,5 +352,6 @@ class _Lowering:
         bias = None
         if node.bias is not None:
             bias = self.builder.tensor(node.bias, self.graph.tensors[node.bias])
-        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias))
+        self.builder.readouts.append(c.Readout(name=self.builder.name("readout"), src=Ref(name), scale=node.unit, bias=bias,
+                                               per_step=node.per_step))  # fmt: skip
         return Signal(name, signal.layout)

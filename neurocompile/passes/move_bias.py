@@ -1,4 +1,7 @@
-"""Move biases of linear layers into the LIF or the output that reads them, where the chip and the host add them."""
+"""Move biases of linear layers into the LIF or the output that reads them, where the chip and the host add them.
+
+A product and a padded convolution need their operand with its bias: there an Offset adds it, behind the layer it comes from.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["MoveBias"]
@@ -17,14 +21,18 @@ __all__ = ["MoveBias"]
 
 @dataclass(frozen=True)
 class MoveBias(SpikingPass):
-    """Requires a float graph without BatchNorm and Scale. Ensures that only LIF and Output have a bias."""
+    """Requires a float graph without BatchNorm and Scale. Ensures that only LIF, Output and Offset have a bias."""
 
     name: ClassVar[str] = "move-bias"
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)
         bias: dict[str, np.ndarray] = {}  # old value = new value + bias, which broadcasts against the value's shape
+        needed = _needed(graph)
         for old in graph.nodes:
+            for name in old.inputs:
+                if name in bias and not _carries(old, bias[name]):
+                    _add(rewriter, graph.node[name], bias.pop(name))
             node = rewriter.resolved(old)
             found = [bias.get(i) for i in old.inputs]
             if isinstance(node, (s.Conv2d, s.Linear)):
@@ -41,12 +49,50 @@ class MoveBias(SpikingPass):
                     total = np.broadcast_to(found[0] + own, size[old.name])
                     node = replace(node, bias=rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64)))
                 carried = None
+            elif isinstance(node, s.Offset):
+                own = np.asarray(rewriter.tensors[node.offset], np.float64)
+                bias[old.name] = own if found[0] is None else own + found[0]
+                rewriter.forward(old, node.x)
+                if old.name in needed:
+                    _add(rewriter, old, bias.pop(old.name))
+                continue
             else:
                 carried = _carry(old, node, found, size)
-            if carried is not None:
-                bias[old.name] = carried
             rewriter.emit(node)
+            if carried is not None and old.name in needed and not isinstance(node, s.Rearrange):
+                _add(rewriter, old, carried)
+            elif carried is not None:
+                bias[old.name] = carried
         return rewriter.finish()
+
+
+def _needed(graph: s.SpikingGraph) -> set[str]:
+    """Values that somebody needs with their bias, and what views of these show."""
+    needed: set[str] = set()
+    for node in reversed(graph.nodes):
+        if isinstance(node, (s.Mul, s.MatMul)) or isinstance(node, s.Conv2d) and any(node.padding):
+            needed.update(node.inputs)
+        elif isinstance(node, s.Rearrange) and node.name in needed:
+            needed.add(node.x)
+    return needed
+
+
+def _carries(node: s.Node, bias: np.ndarray) -> bool:
+    """Whether ``node`` can read a value without its bias and pass it on."""
+    if isinstance(node, s.Conv2d):
+        return bias.shape[1:] == (1, 1) and not any(node.padding)
+    if isinstance(node, s.MaxPool2d):
+        return bias.shape[1:] == (1, 1)
+    if isinstance(node, s.SumPool2d):
+        return bias.shape[1:] == (1, 1) and not any(node.padding)
+    return not isinstance(node, (s.Mul, s.MatMul))
+
+
+def _add(rewriter: Rewriter, old: s.Node, bias: np.ndarray) -> None:
+    """An Offset behind the value ``old``, for all that read it from now on."""
+    offset = rewriter.tensor(f"{old.name}.offset", np.array(bias, np.float64))
+    node = s.Offset(name=rewriter.fresh(f"{old.name}.biased"), x=rewriter.resolve(Ref(old.name)), offset=offset)
+    rewriter.forward(old, rewriter.emit(node))
 
 
 def _through_linear(
@@ -58,12 +104,8 @@ def _through_linear(
         own = own[:, None, None]
     if incoming is None:
         return own
-    if isinstance(node, s.Conv2d) and any(node.padding):
-        raise NeurocompileError("NC2001", f"layer '{old.name}': a padded Conv reads a value with a bias; put a LIF between")
     weight = np.asarray(rewriter.tensors[node.weight], np.float64)
     if isinstance(node, s.Conv2d):
-        if incoming.shape[1:] != (1, 1):
-            raise NeurocompileError("NC2001", f"layer '{old.name}': Conv reads a value with a bias; put a LIF between")
         kernel = weight.sum(axis=(2, 3)).reshape(node.groups, -1, weight.shape[1])
         through = (kernel * incoming.reshape(node.groups, 1, -1)).sum(axis=2).reshape(-1, 1, 1)
     else:
@@ -82,8 +124,10 @@ def _carry(
     assert first is not None or len(found) > 1
     if first is not None and isinstance(node, s.TimeMean):
         return first
-    if first is not None and isinstance(node, s.MaxPool2d) and first.shape[1:] == (1, 1):
+    if first is not None and isinstance(node, s.MaxPool2d):
         return first
+    if first is not None and isinstance(node, s.SumPool2d):
+        return first * node.kernel[0] * node.kernel[1]
     if first is not None and isinstance(node, s.Sum):
         full = np.broadcast_to(first, size[old.inputs[0]])
         return np.asarray(full.sum(axis=node.axes, keepdims=node.keepdims))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +25,9 @@ from neurocompile.calibration import Calibration, mean_values
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, range_of, ranges, shapes
+from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
+from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.trunk import Trunk, find_trunks
 
 __all__ = ["Quantize", "exact_threshold"]
@@ -36,6 +38,7 @@ _LARGEST_PAYLOAD = (1 << 23) - 1
 _LARGEST_MANTISSA = 4095
 _LARGEST_SOFT_BIAS = 32767  # two synapses from a constant
 _LARGEST_SHIFT = 7
+_LARGEST_FACTOR = 65535  # of a product with spikes: a gate takes twice as much from five synapses
 _LARGEST_WEIGHT = 254  # of an unweighted connection, with the sign mode excitatory
 _INPUT_LEVELS = 255
 _LEAST_LEVELS = 31
@@ -124,6 +127,7 @@ class _Quantizer:
         self.unit: dict[str, float] = {}  # float value of the integer 1
         self.shift: dict[str, np.ndarray] = {}  # float mean that rounding weights took away, broadcasts
         self.bound: dict[str, Range] = {}
+        self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunks = find_trunks(self.graph, self.integer, self.size)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
@@ -156,6 +160,8 @@ class _Quantizer:
             self.shift[node.name] = sum(found, np.zeros(()))
         elif isinstance(node, s.MaxPool2d) and found and found[0].shape[1:] == (1, 1):
             self.shift[node.name] = found[0]
+        elif isinstance(node, s.Rearrange) and found:
+            self.shift[node.name] = node.apply(np.broadcast_to(found[0], self.size[node.x]))
 
     def quantized(self, node: s.Node) -> tuple[s.Node, float]:
         units = [self.unit[i] for i in node.inputs]
@@ -168,7 +174,15 @@ class _Quantizer:
         if isinstance(node, s.Or):
             return node, 1.0
         if isinstance(node, (s.Mul, s.MatMul)):
-            return node, units[0] * units[1]
+            return self.product(node)
+        if isinstance(node, (s.Sum, s.SumPool2d)) and self.integer[node.x] is None:
+            terms = prod(self.size[node.x][i] for i in node.axes) if isinstance(node, s.Sum) else prod(node.kernel)
+            x = self.coarser(node.x, _LARGEST_PAYLOAD // terms)
+            return replace(node, x=x), self.unit[x]
+        if isinstance(node, s.Offset):
+            lost = self.shift.get(node.x, 0.0)
+            values = np.rint((self.graph.tensors[node.offset] + lost) / units[0]).astype(np.int64)
+            return replace(node, offset=self.rewriter.tensor(f"{node.offset}.int", values)), units[0]
         if isinstance(node, s.Add):
             if abs(units[0] - units[1]) > 1e-12 * max(units):
                 raise NeurocompileError(
@@ -223,6 +237,43 @@ class _Quantizer:
                 return self.consumer(user.name)
         return None
 
+    # ---- products ----------------------------------------------------------------------------------------------
+
+    def product(self, node: s.Mul | s.MatMul) -> tuple[s.Node, float]:
+        """A product; a real factor in a unit coarse enough that the sum of the products fits whoever reads it."""
+        real = [i for i in node.inputs if self.integer[i] is None]
+        if len(real) == 1:
+            other = node.b if node.a == real[0] else node.a
+            lif, terms = self.consumer(node.name), self.size[node.a][-1] if isinstance(node, s.MatMul) else 1
+            limit = _LARGEST_PAYLOAD if lif is None else min(input_limit(lif, self.options.steps), _LARGEST_PAYLOAD)
+            coarse = self.coarser(real[0], min(limit // terms, _LARGEST_FACTOR))
+            if coarse in self.shift and other in self.mean:
+                lost = np.broadcast_to(self.shift[coarse], self.size[coarse])
+                mean = np.broadcast_to(self.mean[other], self.size[other])
+                pair = (lost, mean) if node.a == real[0] else (mean, lost)
+                # a plain sum: a matrix product's rounding may depend on the number of threads
+                self.shift[node.name] = np.einsum("...ik,...kj->...ij", *pair) if isinstance(node, s.MatMul) else lost * mean
+            node = replace(node, a=coarse if node.a == real[0] else node.a, b=coarse if node.b == real[0] else node.b)
+        return node, self.unit[node.a] * self.unit[node.b]
+
+    def coarser(self, name: Ref, limit: int) -> Ref:
+        """``name``, or the value shifted right until its magnitude is at most ``limit``."""
+        grid = 1 << (9 - self.options.weight_bits)
+        while self.bound[name].magnitude > limit:
+            bits = 1
+            while bits < _LARGEST_SHIFT and self.bound[name].magnitude >> bits > limit:
+                bits += 1
+            new = s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=name, bits=bits)
+            self.unit[new.name], self.size[new.name] = self.unit[name] * (1 << bits), self.size[name]
+            self.integer[new.name] = self.integer[name]
+            # what rounding down takes on average
+            lost = 0.5 * max((1 << bits) - grid, 0) * self.unit[name]
+            self.shift[new.name], grid = self.shift.get(name, np.zeros(())) + lost, 1
+            self.rewriter.emit(new)
+            self.track_bound(new)
+            name = Ref(new.name)
+        return name
+
     def weighted(self, node: s.Conv2d | s.Linear, unit: float) -> tuple[s.Node, float]:
         weight = np.asarray(self.graph.tensors[node.weight], np.float64)
         mean = self.mean.get(node.x)
@@ -233,6 +284,12 @@ class _Quantizer:
         if node.name in self.trunks:
             return self.weighted_in_trunk(node, unit, self.trunks[node.name])
         lif = self.consumer(node.name)
+        if self.integer[node.x] is None and not isinstance(self.graph.node.get(node.x), s.Input):
+            # a graded value gives up its own low bits before it costs the weights theirs
+            limit = _LARGEST_PAYLOAD if lif is None else min(input_limit(lif, self.options.steps), _LARGEST_PAYLOAD)
+            rows = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / largest * (256 - (1 << (9 - bits)))
+            node = replace(node, x=self.coarser(node.x, max(int(limit / rows), _LEAST_LEVELS)))
+            unit = self.unit[node.x]
         for narrower in range(bits - 1):  # a very wide layer or a large bias gives up low bits so that all fits
             step, levels = 1 << (9 - bits), (1 << (bits - 1 - narrower)) - 1
             scale = _best_scale(weight, largest, levels, moments)
@@ -292,8 +349,13 @@ class _Quantizer:
         common, step = self.trunk_units[trunk.producers], 1 << (9 - self.options.weight_bits)
         weight = np.asarray(self.graph.tensors[node.weight], np.float64)
         levels = (1 << (self.options.weight_bits - 1)) - 1
-        scale = common * step / unit
-        exponent = max(ceil(np.log2(self.ideal_scale(node) / scale) - 1e-9), 0)
+        scale, ideal = common * step / unit, self.ideal_scale(node)
+        if self.integer[node.x] is None and scale > ideal and not isinstance(self.graph.node[node.x], s.Input):
+            bits = int(np.log2(scale / ideal))  # a real input gives up bits that the weights would lose
+            node = replace(node, x=self.coarser(node.x, max(self.bound[node.x].magnitude >> bits, _LEAST_LEVELS)))
+            unit = self.unit[node.x]
+            scale = common * step / unit
+        exponent = max(ceil(np.log2(ideal / scale) - 1e-9), 0)
         if exponent > 7:
             raise NeurocompileError("NC2002", f"layer '{node.name}' needs weight exponent {exponent} > 7 in its residual")
         scale *= 1 << exponent
@@ -319,13 +381,14 @@ class _Quantizer:
         step = 1 << (9 - self.options.weight_bits)
         for producer in trunk.producers:
             known = self.bound.get(producer.x) or self.integer[producer.x]
-            if known is None:
-                continue  # a layer behind this trunk: it takes the unit as it finds it
-            unit = self.unit.get(producer.x, 1.0)
             weight = np.abs(np.asarray(self.graph.tensors[producer.weight], np.float64)).reshape(-1)
             if not weight.any():
                 continue  # refused by name when its turn comes
             rows = weight.reshape(len(self.graph.tensors[producer.weight]), -1).sum(axis=1)
+            if known is None:  # a real value that is not quantized yet: it will take a unit that suits the trunk's
+                total += float(rows.max()) * self.magnitude[producer.x]
+                continue
+            unit = self.unit.get(producer.x, 1.0)
             ideals.append(unit * self.ideal_scale(producer) / step)
             total += float(rows.max()) * known.magnitude * unit
         if not ideals:

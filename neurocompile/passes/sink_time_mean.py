@@ -32,7 +32,7 @@ class SinkTimeMean(SpikingPass):
                 rewriter.emit(replace(node, x=mean))
                 continue
             if any(pending):
-                linear = isinstance(node, (s.Linear, s.Scale, s.Sum, s.Rearrange, s.BatchNorm, s.Add))
+                linear = isinstance(node, (s.Linear, s.Scale, s.Sum, s.SumPool2d, s.Offset, s.Rearrange, s.BatchNorm, s.Add))
                 if not linear or not all(pending):
                     raise NeurocompileError(
                         "NC2001",

@@ -47,7 +47,7 @@ def find_trunks(
 
     sums = set()
     for node in graph.nodes:
-        if isinstance(node, (s.Add, s.MaxPool2d, s.Rearrange)) and integer[node.name] is None:
+        if isinstance(node, (s.Add, s.MaxPool2d, s.Offset, s.Rearrange)) and integer[node.name] is None:
             for i in node.inputs:
                 parent[root(i)] = root(node.name)
             if isinstance(node, s.Add):
@@ -64,7 +64,7 @@ def find_trunks(
         trunk = Trunk(
             producers,
             tuple(_neurons(graph, names, size)),
-            tuple(n for n in group if not isinstance(n, (s.Conv2d, s.Linear, s.Add, s.MaxPool2d, s.Rearrange))),
+            tuple(n for n in group if not isinstance(n, (s.Conv2d, s.Linear, s.Add, s.MaxPool2d, s.Offset, s.Rearrange))),
         )
         trunks.update({n.name: trunk for n in producers})
     return trunks

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_import import ImportedModel
-from neurocompile.frontends.onnx_load import LoadedModel
+from neurocompile.frontends.onnx_load import LoadedModel, with_head
+from neurocompile.frontends.onnx_values import samples_first
+from neurocompile.ir.analysis import shapes
 from neurocompile.reference.base import ReferenceRun
 
 __all__ = ["run_onnx", "run_original"]
@@ -16,30 +20,47 @@ _BATCH = 64
 
 
 def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> ReferenceRun:
-    """Run ``x`` (samples, *input shape) float32 at the T the file was exported with."""
+    """Run ``x`` (samples, *input shape) float32 at the T the file was exported with; logits are means over time."""
     import onnxruntime
 
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    values = list(imported.layer_values.values())
-    proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in values)
-    logits, *spikes = _run(proto, model, x)
-    layers = {name: np.moveaxis(found, 0, 1) for name, found in zip(imported.layer_values, spikes)}
+    graph = imported.graph
+    shape = shapes(graph)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in imported.layer_values.values())
+    names = [graph.output.name, *imported.layer_values]
+    places = {name: (imported.layouts[name], shape[name]) for name in names}
+    parts = _run(proto, model, x, single=bool(imported.leaking))
+    found = dict(zip(names, ([samples_first(p, *places[n])[:k] for p, k in zip(part, parts.counts)]
+                             for n, part in zip(names, parts.values))))  # fmt: skip
+    joined = {name: np.concatenate(v) for name, v in found.items()}
     return ReferenceRun(
-        f"onnxruntime {onnxruntime.__version__} on the CPU, float32", logits,
-        {name: np.ascontiguousarray(found, np.uint8) for name, found in layers.items()},
+        f"onnxruntime {onnxruntime.__version__} on the CPU, float32", joined.pop(graph.output.name).mean(axis=1),
+        {name: np.ascontiguousarray(v, np.uint8) for name, v in joined.items()},
     )  # fmt: skip
 
 
-def run_original(model: LoadedModel, x: np.ndarray) -> np.ndarray | None:
-    """Output of a file as it was before its neurons were recovered; None if it was not, or is no map of x to logits."""
-    if model.original is None or len(model.original.graph.output) != 1 or len(model.original.graph.input) != 1:
+def run_original(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> np.ndarray | None:
+    """Logits of a file as it was before its neurons were recovered; None if it was not, or is no map of x to logits."""
+    if model.original is None or len(model.original.graph.input) != 1:
         return None
-    return _run(model.original, model, x)[0]
+    original = with_head(model.original, model.proto.graph.output[0].name)
+    name = imported.graph.output.name
+    place = imported.layouts[name], shapes(imported.graph)[name]
+    parts = _run(original, model, x, single=bool(imported.leaking))
+    return np.concatenate([samples_first(p, *place)[:k] for p, k in zip(parts.values[0], parts.counts)]).mean(axis=1)
 
 
-def _run(proto: onnx.ModelProto, model: LoadedModel, x: np.ndarray) -> list[np.ndarray]:
-    """Outputs of ``proto``, the first with samples on axis 0, the others (time, samples, ...)."""
+@dataclass(frozen=True)
+class _Parts:
+    """What several calls gave: for each output one array a call, and the samples of each call that count."""
+
+    values: list[list[np.ndarray]]
+    counts: list[int]
+
+
+def _run(proto: onnx.ModelProto, model: LoadedModel, x: np.ndarray, single: bool) -> _Parts:
+    """Outputs of ``proto``; each sample in a call of its own if ``single``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -48,13 +69,20 @@ def _run(proto: onnx.ModelProto, model: LoadedModel, x: np.ndarray) -> list[np.n
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
         source = session.get_inputs()[0]
         fixed = source.shape[0] if isinstance(source.shape[0], int) else 0
-        batch, parts = fixed or _BATCH, []
+        if single and fixed > 1:
+            raise NeurocompileError(
+                "NC1008", f"'{model.path}' has a fixed batch of {fixed}, and neurons that run over it: what they do to one "
+                "sample alone cannot be compared; export it with a batch of 1, or a dynamic one"
+            )  # fmt: skip
+        batch, found, counts = fixed or (1 if single else _BATCH), [], []
         for start in range(0, len(x), batch):
             part = x[start : start + batch]
             padded = np.concatenate([part, np.zeros((batch - len(part), *x.shape[1:]), x.dtype)]) if fixed else part
-            first, *rest = session.run(None, {source.name: padded})
-            parts.append([first[: len(part)], *(found[:, : len(part)] for found in rest)])
+            found.append(session.run(None, {source.name: padded}))
+            counts.append(len(part))
+    except NeurocompileError:
+        raise
     except Exception as error:  # onnxruntime raises types of its own C++ part
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NeurocompileError("NC1002", f"onnxruntime refuses '{model.path}': {reason[:200]}") from error
-    return [np.concatenate(found, axis=min(i, 1)) for i, found in enumerate(zip(*parts))]
+    return _Parts([list(column) for column in zip(*found)], counts)

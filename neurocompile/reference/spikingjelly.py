@@ -65,8 +65,9 @@ class _Runner:
             s.Conv2d: self.conv, s.Linear: self.linear, s.BatchNorm: self.batch_norm, s.LIF: self.lif,
             s.MaxPool2d: self.max_pool, s.Add: lambda n, a, b: a + b, s.Mul: lambda n, a, b: a * b,
             s.MatMul: lambda n, a, b: a @ b, s.Scale: lambda n, x: x * n.factor,
+            s.Offset: lambda n, x: x + self.tensors[n.offset], s.SumPool2d: self.sum_pool,
             s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims), s.Rearrange: self.rearrange,
-            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Output: lambda n, x: x[0],
+            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
         }  # fmt: skip
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -118,7 +119,13 @@ class _Runner:
 
         return max_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding).unflatten(0, x.shape[:2])
 
+    def sum_pool(self, node: s.SumPool2d, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import avg_pool2d
+
+        y = avg_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding, divisor_override=1)
+        return y.unflatten(0, x.shape[:2])
+
     def rearrange(self, node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
         digits = x.reshape(*x.shape[:2], -1).contiguous()
         lead = (digits.stride(0), digits.stride(1))
-        return digits.as_strided((*x.shape[:2], *node.sizes), (*lead, *node.strides)).reshape(*x.shape[:2], *node.shape)
+        return digits.as_strided((*x.shape[:2], *node.sizes), (*lead, *node.strides), node.offset).reshape(*x.shape[:2], *node.shape)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.circuits.builder import Builder, Signal, strided
-from neurocompile.circuits.gates import and_gate, graded_gate, or_gate
+from neurocompile.circuits.gates import and_gate, graded_gate, or_gate, signed_gate
 from neurocompile.ir import circuit as c
 from neurocompile.ir.layout import Atom, Layout
 from neurocompile.ir.rules import check_circuit
@@ -63,6 +63,19 @@ def graded_circuit(largest: int, columns: int, steps: int = 1) -> c.CircuitGraph
     return finished(builder, steps)
 
 
+def signed_circuit(largest: int, columns: int, steps: int = 1) -> c.CircuitGraph:
+    """The host's rows are value + largest and the spike; 'gate' is their product, a relay of what a signed gate needs."""
+    builder, layout = Builder(), Layout.contiguous((columns,))
+    shifted, spike = (Signal(name, layout) for name in sources(builder, 2, columns, graded=1))
+    value = builder.population(c.GradedRelay, "value", (columns,), "in")
+    one = Signal(builder.always_on("value"), Layout(((),)))
+    builder.drive(value, (*builder.carry(shifted, layout), *builder.carry(one, layout, -largest)))
+    gates, taken = signed_gate(builder, Signal(value, layout), largest, spike, (columns,), layout, "gates", "gate")
+    builder.population(c.GradedRelay, "gate", (columns,), "gate")
+    builder.drive("gate", (*builder.carry(gates, layout), *builder.carry(spike, layout, -taken)))
+    return finished(builder, steps)
+
+
 def all_pairs(largest: int) -> np.ndarray:
     """Every (value, spike) with value in 0..largest (a sample of them if there are many), as two rows."""
     values = np.unique(np.linspace(0, largest, 2001).astype(int))
@@ -88,6 +101,13 @@ def test_a_graded_gate_passes_its_value_exactly_when_the_spike_comes(largest: in
     x = shuffled(all_pairs(largest), 5, seed=largest)
     for found in outputs(graded_circuit(largest, x.shape[2]), x):
         np.testing.assert_array_equal(found, x[:, 0] * x[:, 1])
+
+
+@pytest.mark.parametrize("largest", [*BOUNDS[:-1], 4001, 16320, 16321, 65535])
+def test_a_signed_gate_passes_its_value_exactly_when_the_spike_comes(largest: int):
+    x = shuffled(all_pairs(2 * largest), 5, seed=largest)
+    for found in outputs(signed_circuit(largest, x.shape[2]), x):
+        np.testing.assert_array_equal(found, (x[:, 0] - largest) * x[:, 1])
 
 
 @pytest.mark.parametrize("largest", [3, 300])
@@ -149,6 +169,12 @@ def test_lava_agrees_on_every_combination_of_every_gate():
     for largest in (1, 2, 7, 20, 255, 256, 300, 1000):
         pairs = all_pairs(largest)
         cases.append((graded_circuit(largest, pairs.shape[1]), shuffled(pairs, 4)))
+    for largest in (1, 7, 300, 20_000):
+        pairs = all_pairs(2 * largest)
+        x = shuffled(pairs, 3)
+        with lava.LavaInProcess().open(signed_circuit(largest, pairs.shape[1])) as executor:
+            found = executor.run(x)["gate"][:, 0]
+        np.testing.assert_array_equal(found, (x[:, 0] - largest) * x[:, 1])
     for circuit, x in cases:
         with lava.LavaInProcess().open(circuit) as executor:
             found = executor.run(x)["gate"][:, 0]

@@ -159,9 +159,18 @@ def test_biases_added_after_other_products_find_their_layer(tmp_path: Path) -> N
         [op("Mul", "t b4", "f"), op("MatMul", "f w", "g"), lif("g", "l")],
     ],
 )
-def test_a_constant_that_is_no_bias_is_refused(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
-    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_.*a constant of shape"):
-        imported(mlp(nodes, col=normal(5, 1), b4=normal(4)), tmp_path)
+def test_a_constant_that_is_no_bias_scales_or_shifts_channels(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+    graph = check(mlp(nodes, col=normal(5, 1), b4=normal(4, seed=5) + 1), tmp_path)
+    assert sum(isinstance(n, s.BatchNorm) for n in graph.nodes) == 1 or graph.node["n_f"].bias
+
+
+def test_a_constant_for_each_position_is_refused(tmp_path: Path) -> None:
+    nodes = [op("Unsqueeze", "t one", "u"), op("Add", "u grid", "f"), op("MatMul", "f w", "g"), lif("g", "l")]
+    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*a constant of shape \[3, 4\]"):
+        imported(mlp(nodes, grid=normal(3, 4), one=ints(2)), tmp_path)
+    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*embedding of positions"):
+        imported(mlp([op("Reshape", "t cut", "u"), op("Add", "u grid", "f"), op("MatMul", "f w2", "g"), lif("g", "l")],
+                     grid=normal(2, 2), cut=ints(4, -1, 2, 2), w2=normal(2, 5)), tmp_path)  # fmt: skip
 
 
 def test_flatten_counts_axes_from_both_ends(tmp_path: Path) -> None:
@@ -239,3 +248,40 @@ def test_the_model_of_the_zoo_imports_without_a_different_spike() -> None:
     assert _check_import(loaded, found, calibration_from_metadata(loaded.metadata), None) == 1.0
     samples = np.load(ZOO.with_name("test.npz"))["x"][:4]
     assert _check_import(loaded, found, None, samples) == 1.0
+
+
+def test_pieces_and_means_over_windows_are_imported(tmp_path: Path) -> None:
+    """torch's chunk (Split), a Slice, and AveragePool with a border that counts."""
+    nodes, fixed = timed(
+        (2, 5, 5),
+        [
+            op("Reshape", "t merged", "t2"),
+            op("Conv", "t2 k", "c"),
+            op("AveragePool", "c", "a", kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1),
+            op("AveragePool", "a", "a2", kernel_shape=[2, 1], strides=[1, 1]),
+            op("Reshape", "a2 five", "c5"),
+            onnx.helper.make_node("Split", ["c5"], ["p", "q"], axis=2, num_outputs=2),
+            lif("p", "l1"),
+            lif("q", "l2"),
+            op("Add", "l1 l2", "s"),
+            op("Slice", "s one three channel", "part"),
+            op("ReduceMean", "part space", "m", keepdims=0),
+            op("ReduceMean", "m zero", "out", keepdims=0),
+        ],
+    )
+    constants = {
+        "merged": ints(-1, 2, 5, 5), "k": 2 * normal(6, 2, 1, 1), "five": ints(4, -1, 6, 2, 3), "one": ints(1),
+        "three": ints(3), "channel": ints(2), "space": ints(3, 4),
+    }  # fmt: skip
+    graph = check(model(nodes, {**fixed, **constants}, ("batch", 2, 5, 5)), tmp_path)
+    assert sum(isinstance(n, s.SumPool2d) for n in graph.nodes) == 2
+
+
+@pytest.mark.parametrize("attribute", ["pads", "ceil_mode"])
+def test_a_mean_that_leaves_out_the_border_is_refused(attribute: str, tmp_path: Path) -> None:
+    pool = op("AveragePool", "t2", "c", kernel_shape=[2, 2], **{attribute: {"pads": [1, 1, 1, 1], "ceil_mode": 1}[attribute]})
+    nodes, fixed = timed((2, 5, 5), [op("Reshape", "t merged", "t2"), pool, op("Reshape", "c five", "c5"), lif("c5", "l"),
+                                     op("ReduceMean", "l all", "out", keepdims=0)])  # fmt: skip
+    constants = {"merged": ints(-1, 2, 5, 5), "five": ints(4, -1, 2, 6, 6) if attribute == "pads" else ints(4, -1, 2, 4, 4)}
+    with pytest.raises(NeurocompileError, match="NC1009.*(count_include_pad|ceil_mode)"):
+        imported(model(nodes, {**fixed, **constants, "all": ints(0, 3, 4)}, ("batch", 2, 5, 5)), tmp_path)

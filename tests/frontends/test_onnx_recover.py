@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import recover_files as files
 from recover_checks import PLAIN, check, imported_layers, lifs, run
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_recover import recover_lif
+from neurocompile.pipeline import import_model
 
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
@@ -123,11 +125,36 @@ def test_strict_comparison_spares_a_potential_at_the_threshold() -> None:
     np.testing.assert_array_equal(run(recover_lif(proto), x=x)[0], run(proto, x=x)[0])
 
 
-def test_comparison_with_a_number_per_channel() -> None:
-    with pytest.raises(
-        NeurocompileError, match=r"NC1009 node 'n0g' \(GreaterOrEqual\): threshold per channel \(constant 'vth' \[8\]"
-    ):
-        recover_lif(files.unrolled(3, vth=np.linspace(0.5, 1.0, 8)))
+@pytest.mark.parametrize("form", ["decay_input", "normalized", "inverted", "integrate_and_fire"])
+def test_a_threshold_per_channel_is_divided_out_of_the_current(form: str, tmp_path: Path) -> None:
+    step, scalars = None, {}
+    if form != "decay_input":
+        step, _, scalars = FORMS[form]
+        step = step.replace(") ", ")\n")
+    proto = files.unrolled(3, step, **{**scalars, "vth": np.linspace(0.5, 1.0, 8)})
+    recovered = check(proto, 3, 3, 6)
+    (found,) = lifs(recovered)
+    assert found["v_threshold"] == 1.0 and any(n.op_type == "Mul" for n in recovered.graph.node)
+
+
+def test_a_threshold_per_channel_with_another_reset_is_refused() -> None:
+    step = FORMS["integrate_and_fire"][0].replace("Where (n{t}g, zero,", "Where (n{t}g, rest,").replace(") ", ")\n")
+    with pytest.raises(NeurocompileError, match="NC1009 .*(threshold per channel|starts at)"):
+        recover_lif(files.unrolled(3, step, rest=-0.2, vth=np.linspace(0.5, 1.0, 8)))
+
+
+def test_one_of_several_outputs(tmp_path: Path) -> None:
+    proto = files.stateful()
+    with pytest.raises(NeurocompileError, match="NC1009 there is no output 'nothing'; the file has 'qs'"):
+        recover_lif(proto, 2, head="nothing")
+    assert [o.name for o in recover_lif(proto, 2, head="qs").graph.output] == ["qs"]
+    two = files.network_loop()
+    two.graph.output.append(onnx.helper.make_tensor_value_info("total", onnx.TensorProto.FLOAT, [2, 5]))
+    onnx.save(two, tmp_path / "two.onnx")
+    with pytest.raises(NeurocompileError, match="NC1009 .*1 inputs and 2 outputs.*choose one of 'y', 'total'"):
+        import_model(tmp_path / "two.onnx")
+    assert import_model(tmp_path / "two.onnx", head="y")[1].graph.output.name == "y"
+    assert import_model(tmp_path / "two.onnx", head=0)[1].graph.output.name == "y"
 
 
 def test_tau_per_channel() -> None:

@@ -238,12 +238,21 @@ class Doubled(neuron.LIFNode):
     [
         (lambda: neuron.QIFNode(step_mode="m"), "'block.0' is a QIFNode"),
         (lambda: Doubled(step_mode="m"), "'block.0' is a Doubled"),
-        (lambda: neuron.LIFNode(step_mode="s"), "single-step"),
     ],
 )
 def test_refuses_neurons_without_marker(make, text: str, tmp_path: Path) -> None:
     error = refused(Net(make()), tmp_path)
     assert error.code == "NC1013" and "block.0" in error.message and text in error.message
+
+
+def test_refuses_a_single_step_neuron_that_gets_all_steps(tmp_path: Path) -> None:
+    error = refused(Net(neuron.LIFNode(step_mode="s")), tmp_path, T=5)
+    assert error.code == "NC1008" and "'block.0' is in single-step mode" in error.message and "set_step_mode" in error.message
+
+
+def test_names_all_neurons_without_marker_at_once(tmp_path: Path) -> None:
+    error = refused(Net(nn.Sequential(Doubled(step_mode="m"), neuron.QIFNode(step_mode="m"))), tmp_path)
+    assert len(error.messages) == 2 and "'block.0.0'" in error.messages[0] and "'block.0.1'" in error.messages[1]
 
 
 def test_refuses_a_neuron_that_is_called_twice(tmp_path: Path) -> None:

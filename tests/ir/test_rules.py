@@ -53,12 +53,18 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (canonical(l=replace(LIF, decay_input=True)), "l"),
         (canonical(l=replace(LIF, v_reset=0.1)), "l"),
     ],
-    "biases live in LIF and Output": [
+    "biases live in LIF, Output and Offset": [
         (canonical(w=replace(LINEAR, bias=TensorRef("b"))), "w"),
         (canonical("quantized", w=replace(LINEAR, bias=TensorRef("b"))), "w"),
     ],
     "scale factors are absorbed": [(canonical(c=s.Scale(name="c", x=Ref("l"), factor=2.0)), "c")],
     "the output is a mean over time": [(canonical(o=s.Output(name="o", x=Ref("l"))), "o")],
+    "shifts drop 1 to 7 bits": [
+        (canonical(c=s.Shift(name="c", x=Ref("l"), bits=1)), "c"),
+        (canonical("quantized", c=s.Shift(name="c", x=Ref("l"), bits=0)), "c"),
+        (canonical("quantized", c=s.Shift(name="c", x=Ref("l"), bits=8)), "c"),
+    ],
+    "offsets are integers": [(canonical("quantized", c=s.Offset(name="c", x=Ref("l"), offset=TensorRef("b"))), "c")],
     "no floating-point neuron is left": [(canonical("quantized", l=LIF), "l")],
     "weights are integers on the chip's grid": [
         (with_weight(INT16.astype(np.int32)), "w"),

@@ -17,9 +17,11 @@ COMPILED = [
     "qkformer-tiny",
     "spike-driven-transformer-tiny",
     "meta-spikeformer-tiny",
+    "spiking-resformer-tiny",
     pytest.param("spikformer-tiny-imagenet", marks=pytest.mark.slow),
     pytest.param("qkformer-tiny-hst", marks=pytest.mark.slow),
     pytest.param("spike-driven-transformer-tiny-imagenet", marks=pytest.mark.slow),
+    pytest.param("spiking-resformer-tiny-imagenet", marks=pytest.mark.slow),
 ]
 
 
@@ -38,6 +40,18 @@ def calibrated(name: str, images: torch.Tensor) -> torch.nn.Module:
             model(images)
             functional.reset_net(model)
     return model.eval()
+
+
+@pytest.mark.parametrize("convolutions", ["merge", "factor"])
+def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path):
+    pytest.importorskip("lava")
+    images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(1)) / 255
+    path = tmp_path / "model.onnx"
+    neurocompile.export_onnx(calibrated("meta-spikeformer-tiny", images), images, path, calibration=images.numpy())
+    program = neurocompile.compile(path, calibration=images.numpy(), convolutions=convolutions)
+    report = program.parity(images[:2].numpy(), against=("emulator", "lava"), reference=path)
+    assert report.exact and report.reference is not None
+    assert np.mean([layer.agreement for layer in report.reference.layers]) > 0.75
 
 
 @pytest.mark.parametrize("name", COMPILED)

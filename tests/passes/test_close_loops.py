@@ -148,3 +148,22 @@ def test_terms_are_legal_weights_with_the_right_sum(value):
     for weight in found:
         exponent = max(weight.bit_length() - 8, 0)
         assert exponent <= 7 and weight % (1 << exponent) == 0
+
+
+def test_a_loop_that_fires_on_its_own_before_the_first_sample_is_closed_when_it_comes():
+    """Found by the law above: one step a sample, a current that lasts, and a bias that fires; the loop kept itself going."""
+    text = """circuit "early" {steps = 1}
+%x = HostInput {shape = [1], layer = "x", low = -9, high = 9}
+%a = LIF {shape = [1], layer = "a", vth = 0, reset = true}
+%b = LIF {shape = [1], layer = "b", vth = 0, du = 2047, bias = @bias, reset = true}
+%x>a = Strided {src = %x, dst = %a, sign = "inhibitory", sizes = [1], src_strides = [0], dst_strides = [0], weight = -1}
+%a>b = Strided {src = %a, dst = %b, sign = "inhibitory", sizes = [1], src_strides = [0], dst_strides = [0], weight = -2}
+%b>b = Strided {src = %b, dst = %b, sign = "excitatory", recurrent = true, sizes = [1], src_strides = [0], dst_strides = [0], weight = 2}
+@bias : int16[1]
+"""
+    circuit = c.CircuitGraph.parse(text, {"bias": np.array([21], np.int16)})
+    ready = scheduled(circuit, 1, False)
+    x = np.array([[4], [-3], [0]], np.int32)
+    expected, found = Emulator().open(ready).run(x), emulate_cycles(ready, x)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.text import Ref, TensorRef
@@ -59,6 +60,35 @@ def test_what_would_not_be_exact_stays_apart(first, second):
     tensors = {"wa": np.ones((2, 2, 2, 2), np.float32), "wb": np.ones((2, 2, 2, 2), np.float32)}
     before = graph(first, second, tensors, (2, 7, 7))
     assert ComposeConvolutions()(before).nodes == before.nodes
+
+
+@pytest.mark.parametrize("policy", ["auto", "merge", "factor"])
+def test_sums_over_windows_behind_a_convolution_are_part_of_it(policy):
+    """A 2x2 sum makes 3x3 kernels of 2x2 ones; one population is less than two whatever the kernels."""
+    rng = np.random.default_rng(0)
+    tensors = {"wa": rng.integers(-3, 4, (2, 2, 2, 2)).astype(np.float32), "wb": np.ones((2, 2, 2, 2), np.float32)}
+    before = graph({}, {}, tensors, (2, 6, 6))
+    pool = s.SumPool2d(name="b", x=Ref("a"), kernel=(2, 2), stride=(2, 2))
+    before = before.replace(nodes=tuple(pool if n.name == "b" else n for n in before.nodes))
+    after = ComposeConvolutions(policy)(before)
+    assert len(after.nodes) == len(before.nodes) - (policy != "factor")
+    x = rng.integers(0, 3, (2, 2, 6, 6)).astype(np.float32)
+    np.testing.assert_array_equal(evaluate(after, x, 1)["o"], evaluate(before, x, 1)["o"])
+
+
+@pytest.mark.parametrize(("channels", "side", "merged"), [(32, 16, True), (256, 2, False)])
+def test_auto_merges_large_maps_and_keeps_the_factors_of_many_channels(channels, side, merged):
+    """RepConv: the product has 4.5 times the weights, and every core of a small map holds kernels for few neurons."""
+    rng = np.random.default_rng(0)
+    tensors = {"wa": rng.normal(size=(channels, channels, 1, 1)), "wb": rng.normal(size=(channels, 1, 3, 3))}
+    before = graph({"padding": (1, 1)}, {"groups": channels}, tensors, (channels, side, side))
+    assert (len(ComposeConvolutions()(before).nodes) < len(before.nodes)) == merged
+    assert len(ComposeConvolutions("merge")(before).nodes) < len(before.nodes)
+
+
+def test_another_policy_is_refused():
+    with pytest.raises(NeurocompileError, match="NC1015 convolutions is 'never'; auto, merge, factor"):
+        ComposeConvolutions("never")
 
 
 def test_a_product_with_too_many_weights_stays_apart():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.move_bias import MoveBias
@@ -112,14 +113,48 @@ CONV = "%c = Conv2d {x = %x, weight = @k, bias = @b2}"
     [
         (CONV, "%y = Conv2d {x = %c, weight = @one, padding = [1, 1]}"),
         (CONV, "%y = Mul {a = %c, b = %c}"),
-        (CONV, "%y = Or {x = %c}"),
+        (CONV, "%y = SumPool2d {x = %c, kernel = [2, 2], stride = [1, 1], padding = [1, 0]}"),
         (
             CONV,
             "%v = Rearrange {x = %c, shape = [1, 8, 4], sizes = [32], strides = [1]}",
-            "%y = MaxPool2d {x = %v, kernel = [1, 1], stride = [1, 1]}",
+            "%y = MaxPool2d {x = %v, kernel = [2, 2], stride = [1, 1]}",
+        ),
+        (
+            CONV,
+            "%v = Rearrange {x = %c, shape = [2, 4, 4], sizes = [2, 16], strides = [16, 1]}",
+            "%t = Rearrange {x = %v, shape = [2, 4, 4], sizes = [2, 4, 4], strides = [16, 1, 4]}",
+            "%y = MatMul {a = %v, b = %t}",
         ),
     ],
 )
-def test_a_layer_that_no_bias_passes_is_named(lines: tuple[str, ...]) -> None:
+def test_what_needs_its_operand_with_the_bias_gets_an_offset(lines: tuple[str, ...]) -> None:
+    after = move(graph(*lines))
+    assert any(isinstance(n, s.Offset) for n in after.nodes)
+
+
+def test_a_product_gets_the_offset_behind_the_layer_and_not_behind_its_views() -> None:
+    after = move(
+        graph(
+            CONV,
+            "%v = Rearrange {x = %c, shape = [2, 4, 4], sizes = [2, 16], strides = [16, 1]}",
+            "%y = Mul {a = %v, b = %v}",
+        )
+    )
+    (offset,) = (n for n in after.nodes if isinstance(n, s.Offset))
+    assert offset.x == "c" and after.tensors[offset.offset].shape == (2, 1, 1)
+
+
+def test_offsets_of_the_file_move_into_neurons_and_the_output() -> None:
+    after = move(graph("%o = Offset {x = %x, offset = @b}", "%y = LIF {x = %o, " + LIF + "}", shape="[4]"))
+    assert not any(isinstance(n, s.Offset) for n in after.nodes)
+    np.testing.assert_array_equal(after.tensors["y.bias"], TENSORS["b"])
+
+
+def test_a_sum_over_windows_multiplies_the_bias() -> None:
+    after = move(graph(CONV, "%p = SumPool2d {x = %c, kernel = [2, 2], stride = [2, 2]}", "%y = LIF {x = %p, " + LIF + "}"))
+    assert not any(isinstance(n, s.Offset) for n in after.nodes)
+
+
+def test_a_layer_that_no_bias_passes_is_named() -> None:
     with pytest.raises(NeurocompileError, match="NC2001 layer 'y'.*put a LIF between"):
-        MoveBias()(graph(*lines))
+        MoveBias()(graph(CONV, "%y = Or {x = %c}"))

@@ -1,0 +1,175 @@
+"""``neurocompile budget``: what the theory says of a model, beside what the emulator measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurocompile.cli.common import Json, Output, Samples, command
+
+if TYPE_CHECKING:
+    from neurocompile.theory.examine import Examination
+
+_SAMPLES = 100
+_CALIBRATION = 64
+_RANDOM = 16
+
+
+@command
+def budget(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL|OUT.nca", help="An ONNX file, or a compiled program.", show_default=False)
+    ],
+    epsilon: Annotated[
+        float | None, typer.Option(metavar="E", help="Error of the logits (Euclidean); by default the one measured at T.")
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(metavar="A", help="The error that certainly keeps it; needs labels 'y' in --data.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA.npz", help="Samples to measure on; without, pseudo-random inputs.")
+    ] = None,
+    samples: Samples = None,
+    steps: Annotated[
+        int | None, typer.Option("--T", min=1, max=64, metavar="N", help="Steps; by default the model's own.")
+    ] = None,
+    constant: Annotated[float, typer.Option(metavar="C", help="Theorem 8's c, which the paper does not give.")] = 1.0,
+    radius: Annotated[float, typer.Option(metavar="R", help="Disturbance for the local L, as a share of a sample.")] = 0.1,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit c on the sweep of T, with a bootstrap interval.")
+    ] = False,
+    json_output: Json = False,
+) -> Output:
+    """Spikes, steps and energy by the theory, each beside its measured value.
+
+    Total spike bound (Theorems 8 and 10) and its division over layers, steps by every rule, energy by Corollary 9, and the
+    emulator's numbers with the ratio. docs/theory.md says which statements hold.
+    """
+    import numpy as np
+
+    from neurocompile.theory.examine import examine
+    from neurocompile.theory.subject import open_subject
+
+    rows, y = None, None
+    if data is not None:
+        from neurocompile.data import load_samples
+        from neurocompile.theory.data_rows import open_rows
+
+        rows = open_rows(data)
+        # a model without statistics is calibrated on the first samples; load_samples then checks their shape
+        first = np.asarray(next(rows.blocks())[1][:_CALIBRATION], np.float32)
+        subject = open_subject(model, first)
+        loaded = load_samples(data, subject.input_shape, samples or _SAMPLES)
+        x, y, origin = loaded.x, loaded.y, f"{len(loaded.x)} samples of {data.name}"
+    else:
+        from neurocompile.theory.budget import random_inputs
+
+        subject = open_subject(model)
+        quantized, circuit = subject.at(steps or subject.T)
+        x = random_inputs(circuit, quantized, samples or _RANDOM)
+        origin = f"{len(x)} pseudo-random inputs (give --data X.npz for numbers that mean something)"
+    found = examine(
+        subject, x, y, origin=origin, T=steps, eps=epsilon, accuracy=accuracy, constant=constant,
+        rows=rows, calibrate=calibrate, radius=radius, progress=True,
+    )  # fmt: skip
+    return Output(_data(found), _text(found))
+
+
+def _data(e: Examination) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from neurocompile.theory.statements import STATEMENTS
+
+    status = {s.name: s.status.value for s in STATEMENTS}
+    return {
+        "model": e.model, "T": e.T, "samples": e.samples, "origin": e.origin, "epsilon": e.eps, "epsilon_basis": e.eps_basis,
+        "n": e.tokens, "d": e.channels,
+        "effective_dimension": None if e.dimension is None else {
+            "mean": e.dimension.mean, "std": e.dimension.std, "width": e.dimension.width, "kind": "measured"},
+        "lipschitz": {
+            "bound": None if e.bound is None else e.bound.value, "bound_missing": e.bound_missing,
+            "local_largest": e.local.largest, "local_mean_square": e.local.mean_square, "local_radius": e.local.radius,
+            "local_pairs": e.local.pairs,
+            "layers": [] if e.bound is None else [asdict(k) for k in e.bound.layers]},
+        "beside": [{**asdict(b), "ratio": b.ratio, "status": status[b.statement]} for b in e.beside],
+        "layers": [
+            {"layer": k.layer, "n": k.n, "d": k.d, "sensitivity": k.sensitivity, "share": k.share, "budget": k.spikes,
+             "measured": k.expected, "excess": k.excess} for k in e.layers],
+        "theorem7_demand": e.demand,
+        "timesteps": [asdict(s) for s in e.steps],
+        "sweep": [asdict(p) for p in e.sweep],
+        "complexity": asdict(e.complexity),
+        "fit": None if e.fit is None else asdict(e.fit),
+    }  # fmt: skip
+
+
+def _text(e: Examination) -> Iterator[Any]:
+    from neurocompile.cli.tables import facts, table
+    from neurocompile.theory.statements import statement
+
+    yield f"{e.model}, T = {e.T}, on {e.origin}; the emulator, NOT hardware\n"
+    dimension = "not measured" if e.dimension is None else f"{e.dimension.mean:.1f} +- {e.dimension.std:.1f}"
+    bound = "none" if e.bound is None else f"{e.bound.value:.4g}"
+    steps = f"; the rate of {', '.join(e.bound.unbounded)} is a step" if e.bound is not None and e.bound.unbounded else ""
+    yield facts([
+        ("error epsilon", f"{e.eps:.4g}", e.eps_basis),
+        ("input n x d", f"{e.tokens:,} x {e.channels:,}", "tokens x numbers"),
+        ("effective dimension", dimension, "measured (Definition 3, 95 % of the variance)"),
+        ("L_f, upper bound", bound, (e.bound_missing or "of the ramp network: layers' spectral norms, composed") + steps),
+        ("L_f, local value", f"{e.local.largest:.4g}",
+         f"measured: largest of {e.local.pairs:,} disturbances of {e.local.radius:.0%}; rms {e.local.mean_square:.4g}"),
+    ])  # fmt: skip
+    yield "\nbounds beside the measured (ratio: measured / bound; the paper reports 2.1 to 2.8)\n"
+    yield table(
+        ("statement", "status", ">bound", ">measured", ">ratio", "bound of", "measured is"),
+        [
+            (b.statement, statement(b.statement).status.value, _number(b.theory, b.unit), _number(b.measured, b.unit),
+             f"{b.ratio:.3g}", b.what, f"{b.measured_kind.value}: {b.remark}")
+            for b in e.beside
+        ],
+    )  # fmt: skip
+    yield f"\nthe budget over {len(e.layers)} layers, by D^2 n d; measured at T = {e.T}\n"
+    yield table(
+        ("layer", ">n", ">d", ">D", ">share", ">budget", ">measured", ">measured/budget"),
+        [
+            (k.layer, f"{k.n:,}", f"{k.d:,}", f"{k.sensitivity:.3g}", f"{k.share:.2%}", f"{k.spikes:,.1f}", f"{k.expected:,.1f}",
+             f"{k.expected / k.spikes:.3g}" if k.spikes > 0 else "inf")
+            for k in e.layers
+        ],
+    )  # fmt: skip
+    yield f"Theorem 7's division (eps/{len(e.layers)} a layer) would ask for {e.demand:,.0f} spikes in all: it grows as depth^3"
+    yield "\nsteps, by every rule\n"
+    yield table(
+        ("rule", ">T", "interval", "kind", "status", "basis", "remark"),
+        [
+            (s.rule, "" if s.T is None else f"{s.T:,}", "" if s.interval is None else f"{s.interval[0]}..{s.interval[1]}",
+             s.kind.value, s.status.value, s.basis, s.remark)
+            for s in e.steps
+        ],
+    )  # fmt: skip
+    yield "\nthe sweep (measured; error: of the logits against the largest T, rms over samples)\n"
+    yield table(
+        (">T", ">error", ">spikes", ">accuracy"),
+        [(p.T, f"{p.eps:.4g}", f"{p.spikes:,.0f}", "" if p.accuracy is None else f"{p.accuracy:.2%}") for p in e.sweep],
+    )
+    k = e.complexity
+    yield (
+        f"\nthreshold circuit (Theorem 11, counted): depth {k.depth:,} and {k.gates:,} gates for {k.neurons:,} neurons; unrolled "
+        f"in time depth {k.unrolled_depth:,}, {k.unrolled_gates:,} gates"
+    )
+    if e.fit is not None:
+        f = e.fit
+        yield (
+            f"\nfitted c = {f.constant:.4g}, 95 % interval [{f.low:.4g}, {f.high:.4g}] ({f.resamples:,} bootstrap resamples of "
+            f"{f.points} points)\nPearson r = {f.r:.4f}, R^2 = {f.r_squared:.4f}; spikes go as epsilon^{f.exponent:.2f} "
+            f"[{f.exponent_low:.2f}, {f.exponent_high:.2f}], the theory says epsilon^-2"
+        )
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "J":
+        return f"{value * 1e9:,.4g} nJ"
+    return f"{value:,.0f}" if 100 <= value < 1e12 else f"{value:.4g}"

@@ -1,0 +1,141 @@
+"""``neurocompile energy``: counts, energy and time of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurocompile.cli.common import Artifact, Json, Output, Samples, command, say
+from neurocompile.errors import NeurocompileError
+
+if TYPE_CHECKING:
+    from neurocompile.energy.report import EnergyOf, EnergyReport
+
+
+@command
+def energy(
+    artifact: Artifact,
+    samples_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="X.npz", help="Measure on these samples; otherwise modelled from stored rates."),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="davies2018, sanafe-loihi, keras-spiking, horowitz45, or a YAML file.")
+    ] = "davies2018",
+    measured: Annotated[
+        Path | None, typer.Option(metavar="power.json", help="Power measured on hardware, for a column of its own.")
+    ] = None,
+    timings: Annotated[
+        Path | None, typer.Option(metavar="T.json", help="Measured step times: fit a max-affine model to them.")
+    ] = None,
+    samples: Samples = None,
+    json_output: Json = False,
+) -> Output:
+    """Count spikes, operations, packets and hops; price them."""
+    from neurocompile.artifact.store import load_program
+    from neurocompile.data import load_samples
+    from neurocompile.energy.max_affine import fit_max_affine, load_timings
+    from neurocompile.energy.power import load_power
+    from neurocompile.energy.profile import load_profile
+    from neurocompile.energy.report import count_program, energy_report
+
+    chosen = load_profile(profile)
+    power = None if measured is None else load_power(measured)
+    fitted = None if timings is None else fit_max_affine(load_timings(timings))
+    program = load_program(artifact)
+    x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
+    if x is None and samples is not None:
+        raise NeurocompileError("NC1015", "--samples is given without --input")
+    report = energy_report(program, count_program(program, x, progress=True), [chosen], measured=power, fitted=fitted)
+    if report.energies[0].foreign:
+        say("note", foreign_note(report, report.energies[0]))
+    return Output(report, _text(report))
+
+
+def foreign_note(report: EnergyReport, found: EnergyOf) -> str:
+    """Why the figures are not the target's."""
+    extra = " (nobody has published those of Loihi 2)" if report.target != "loihi1" else ""
+    return (f"{found.profile} has the constants of {found.hardware}, not of {report.target}{extra}: it prices the same "
+            "work as if done there")  # fmt: skip
+
+
+def joule(pj: float | None) -> str:
+    """An energy in readable units."""
+    if pj is None:
+        return "unknown"
+    for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
+        if pj >= size:
+            return f"{pj / size:,.3f} {unit}"
+    return f"{pj:,.1f} pJ"
+
+
+def _text(r: EnergyReport) -> Iterator[Any]:
+    from neurocompile.cli.tables import facts, table
+
+    found = r.energies[0]
+    yield f"{r.model} on {r.target}, T = {r.T}: one inference, {r.banner}"
+    yield f"counts {r.basis}: {r.source}\n"
+    rows = []
+    for row in r.layers:
+        rate = "" if row["rate"] is None else f"{row['rate']:.4f}"
+        hops = row["hops_east_west"] + row["hops_north_south"]
+        rows.append((row["layer"], rate, *(f"{row[k]:,.0f}" for k in ("spikes", "graded_messages", "acs", "macs", "active",
+                     "inactive", "packets")), f"{hops:,.0f}", joule(found.layers[row["layer"]])))  # fmt: skip
+    c = r.counts
+    hops = c["hops_east_west"] + c["hops_north_south"]
+    rows.append(("all", f"{r.firing_rate:.4f}", *(f"{c[k]:,.0f}" for k in ("spikes", "graded_messages", "acs", "macs",
+                "active", "inactive", "packets")), f"{hops:,.0f}", joule(found.dynamic_pj)))  # fmt: skip
+    yield table(("layer", ">rate", ">spikes", ">graded", ">ACs", ">MACs", ">active", ">inactive", ">packets", ">hops",
+                 f">{found.profile}"), rows)  # fmt: skip
+    yield "\nenergy of one inference\n"
+    power = r.measured
+    rows = [(f"dynamic: {name}", "not priced" if pj is None else joule(pj), "modelled", "") for name, pj in found.items.items()]
+    rows += [
+        ("dynamic: barriers", "not priced" if found.barriers_pj is None else joule(found.barriers_pj), "modelled", ""),
+        ("dynamic", joule(found.dynamic_pj), "modelled", joule(power.dynamic_pj) if power else ""),
+        ("static", joule(found.static_pj), "modelled", joule(power.static_pj) if power else ""),
+        ("Corollary 9: E_s x spikes", joule(found.bound_pj), "bound", ""),
+        ("dynamic / bound", f"{found.ratio_to_bound:,.0f}" if found.ratio_to_bound else "unknown", "", ""),
+        ("the same network as an ANN", joule(r.ann_pj), "modelled", ""),
+    ]
+    yield table(("", f">{found.profile}", "basis", ">measured" if power else ">"), rows)
+    if power:
+        yield f"measured on {power.device}: {power.source}"
+    yield f"ANN: {r.ann_macs:,} MACs at 4.6 pJ (horowitz45)"
+    if found.not_priced:
+        yield f"not priced, as the profile has no constant: {', '.join(found.not_priced)}"
+    yield "\ntime (modelled)\n"
+    yield facts(_time(r, found))
+    yield "\nNeuroBench\n"
+    n = r.neurobench
+    yield facts([
+        ("Footprint", f"{n['Footprint']:,} bytes", "weights"),
+        ("ConnectionSparsity", f"{n['ConnectionSparsity']:.4f}", ""),
+        ("ActivationSparsity", f"{n['ActivationSparsity']:.4f}", ""),
+        *((name, f"{v:,.0f}", "an inference") for name, v in n["SynapticOperations"].items()),
+    ])  # fmt: skip
+    for note in r.notes:
+        yield f"note: {note}"
+
+
+def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:
+    late = found.latency
+    yield "first answer", f"{late.steps_first_answer:,} steps", "depth + T"
+    yield "then every", f"{late.period:,} steps", "pipelined"
+    yield "busiest core", f"{late.busiest_core}", f"of {len(r.cores):,}"
+    yield "most operations a step", f"{late.core_operations:,.0f}", "on one core"
+    yield "most packets a step", f"{late.link_packets:,.0f}", "over one link"
+    if late.step_ns is not None:
+        barrier = f"core {late.core_ns:,.0f}, link {late.link_ns:,.0f}, barrier {late.barrier_ns:,.0f} ns"
+        yield "time a step", f"{late.step_ns / 1e3:,.2f} us", barrier
+        yield "first answer after", f"{late.first_answer_us:,.1f} us", ""
+        yield "throughput", f"{late.samples_per_second:,.0f} samples/s", "pipelined"
+    yield "times from", "", late.model
+    if r.fitted is not None and r.fitted_times is not None:
+        fit = f"max-affine, {r.fitted.measurements} measurements, relative rms {r.fitted.relative_rms:.1%}"
+        yield "fitted: time a step", f"{r.fitted_times['step_ns'] / 1e3:,.2f} us", fit
+        yield "fitted: first answer", f"{r.fitted_times['first_answer_us']:,.1f} us", ""
+        yield "fitted: throughput", f"{r.fitted_times['samples_per_second']:,.0f} samples/s", ""

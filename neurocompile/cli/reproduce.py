@@ -1,0 +1,125 @@
+"""``neurocompile reproduce``: the paper's experiments, run again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurocompile.cli.common import Json, Output, command
+from neurocompile.errors import NeurocompileError
+
+if TYPE_CHECKING:
+    from neurocompile.theory.experiments.result import Result
+
+
+class Experiment(str, Enum):
+    """What to run."""
+
+    table2 = "table2"
+    table3 = "table3"
+    table5 = "table5"
+    table6 = "table6"
+    ablation = "ablation"
+    complexity = "complexity"
+    statements = "statements"
+
+
+@command
+def reproduce(
+    experiment: Annotated[Experiment, typer.Argument(show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write EXPERIMENT.json and the figure there.")
+    ] = None,
+    figure_format: Annotated[str, typer.Option("--format", metavar="png|svg", help="Of the figure.")] = "png",
+    train: Annotated[bool, typer.Option("--train/--no-train", help="ablation: train one model a number of heads.")] = True,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="ablation: of each training.")] = 30,
+    seeds: Annotated[int, typer.Option(min=2, metavar="N", help="table2, table3: random inputs.")] = 10,
+    json_output: Json = False,
+) -> Output:
+    """Run an experiment of the paper again, our numbers beside its.
+
+    table2: error and spikes against T. table3: spikes needed for an error. table5: the paper's energies, its claim. table6: T
+    predicted and measured. ablation: neurons and heads. complexity: Theorem 11 and PARITY. statements: all, with status.
+    """
+    from importlib.util import find_spec
+
+    if figure_format not in ("png", "svg"):
+        raise typer.BadParameter("choose png or svg", param_hint="--format")
+    if out is not None and find_spec("matplotlib") is None:
+        raise NeurocompileError("NC4001", "figures need matplotlib: pip install 'neurocompile[plot]'")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NeurocompileError("NC5005", f"cannot make the folder '{out}': {error.strerror}") from error
+    result = _run(experiment, train, epochs, seeds)
+    written = [] if out is None else _write(result, out, figure_format)
+    data = {
+        "experiment": result.name, "setting": result.setting, **result.data, "notes": list(result.notes),
+        "files": [str(path) for path in written],
+    }  # fmt: skip
+    return Output(data, _text(result, written))
+
+
+def _run(experiment: Experiment, train: bool, epochs: int, seeds: int) -> Result:
+    if experiment in (Experiment.table2, Experiment.table3):
+        from neurocompile.theory.experiments import attention_task
+
+        return (attention_task.table2 if experiment is Experiment.table2 else attention_task.table3)(seeds)
+    if experiment is Experiment.table6:
+        from neurocompile.theory.experiments.timestep_task import table6
+
+        return table6(progress=True)
+    if experiment is Experiment.ablation:
+        from neurocompile.theory.experiments.ablation import ablation
+
+        return ablation(train, epochs=epochs, progress=True)
+    if experiment is Experiment.complexity:
+        from neurocompile.theory.experiments.complexity_task import complexity_task
+
+        return complexity_task()
+    from neurocompile.theory.experiments import claims
+
+    return claims.table5() if experiment is Experiment.table5 else claims.statements()
+
+
+def _write(result: Result, out: Path, kind: str) -> list[Path]:
+    """The numbers as JSON, and the figure if there is one."""
+    import os
+
+    from neurocompile.report.figure import save_figure
+
+    path = out / f"{result.name}.json"
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            part.write_text(json.dumps({"setting": result.setting, **result.data}, indent=1) + "\n", encoding="utf-8")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
+    if result.draw is None:
+        return [path]
+    save_figure(result.draw(), out / f"{result.name}.{kind}")
+    return [path, out / f"{result.name}.{kind}"]
+
+
+def _text(result: Result, written: list[Path]) -> Iterator[Any]:
+    from neurocompile.cli.tables import table
+
+    yield f"{result.name}: {result.setting}"
+    for one in result.tables:
+        yield f"\n{one.title}\n"
+        yield table(one.columns, one.rows)
+    if result.notes:
+        yield ""
+    for note in result.notes:
+        yield f"- {note}"
+    for path in written:
+        yield f"wrote {path}"

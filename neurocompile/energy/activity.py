@@ -1,0 +1,101 @@
+"""Messages and active updates of every neuron: measured on the emulator, or modelled from the stored rates.
+
+A neuron update is *active* if the neuron receives a message in that step, has a bias, or holds a voltage that is not 0
+(SANA-FE's meaning of an updated neuron; Davies et al. do not define the word). All others are inactive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurocompile.backends.base import Trace
+from neurocompile.backends.emulator import Emulator, lif_bias
+from neurocompile.backends.encoding import encode
+from neurocompile.backends.kernels import lif, project
+from neurocompile.energy.arrivals import arrivals
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population
+from neurocompile.progress import chunks
+
+__all__ = ["Activity", "measured_activity", "modelled_activity"]
+
+_CHUNK_VALUES = 40_000_000
+"""Values of a trace that are held at once."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """By population: float64 (neurons,) each, summed over ``inferences``."""
+
+    basis: str
+    """``measured`` or ``modelled``."""
+    source: str
+    """What was run, or where the rates come from."""
+    inferences: int
+    """Number of samples that were run; 1 if modelled."""
+    messages: dict[str, np.ndarray]
+    """Spikes, or graded values that are not 0."""
+    active: dict[str, np.ndarray]
+    """Updates that are active; populations on cores only."""
+
+
+def measured_activity(circuit: CircuitGraph, x: np.ndarray, *, progress: bool = False) -> Activity:
+    """Run float32 ``x`` (samples, *input shape) on the emulator and count."""
+    messages = {p.name: np.zeros(p.size) for p in circuit.populations}
+    active = {p.name: np.zeros(p.size) for p in circuit.populations if not isinstance(p, HostInput)}
+    bias = {p.name: lif_bias(circuit, p) for p in circuit.populations if isinstance(p, LIF)}
+    values = circuit.steps * sum(p.size for p in circuit.populations)
+    with Emulator().open(circuit) as executor:
+        for part in chunks(len(x), max(1, _CHUNK_VALUES // values), "counting", progress):
+            trace = executor.run(encode(circuit, x[part]))
+            for p in circuit.populations:
+                messages[p.name] += np.count_nonzero(trace[p.name].reshape(-1, p.size), axis=0)
+                if p.name in active:
+                    active[p.name] += _active(circuit, p, trace, bias)
+    return Activity("measured", f"emulator, {len(x):,} samples", len(x), messages, active)
+
+
+def _active(circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Active updates of each neuron, summed over samples and steps of ``trace``."""
+    samples, steps = trace[p.name].shape[:2]
+    received = np.zeros((samples * steps, p.size), np.float32)
+    for q in circuit.incoming[p.name]:
+        sent = (trace[q.src].reshape(samples * steps, -1) != 0).astype(np.float32)
+        received += arrivals(circuit, q, sent)
+    busy = (received > 0).reshape(samples, steps, p.size)
+    if isinstance(p, LIF):
+        a = np.zeros((samples * steps, p.size), np.int32)
+        for q in circuit.incoming[p.name]:
+            source = np.ascontiguousarray(trace[q.src].reshape(samples * steps, -1), np.int32)
+            project(q, circuit.weight(q), source, circuit.population[q.src].shape, a)
+        a = a.reshape(samples, steps, p.size)
+        u, v = np.zeros((samples, p.size), np.int32), np.zeros((samples, p.size), np.int32)
+        out = np.empty((samples, 1, p.size), np.uint8)
+        busy |= bias[p.name] != 0
+        for t in range(steps):
+            busy[:, t] |= v != 0
+            lif(np.ascontiguousarray(a[:, t : t + 1]), bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
+            if not np.array_equal(out[:, 0], trace[p.name].reshape(samples, steps, -1)[:, t]):
+                raise NeurocompileError("NC9001", f"population '{p.name}': counting does not reproduce the emulator")
+    return np.count_nonzero(busy.reshape(-1, p.size), axis=0).astype(np.float64)
+
+
+def modelled_activity(circuit: CircuitGraph, rates: Mapping[str, float], source: str) -> Activity:
+    """From messages a neuron a step: every neuron of a population alike, messages independent (Poisson)."""
+    steps = circuit.steps
+    messages = {p.name: np.full(p.size, rates.get(p.name, 1.0) * steps) for p in circuit.populations}
+    active = {}
+    for p in circuit.populations:
+        if isinstance(p, HostInput):
+            continue
+        mean = np.zeros((1, p.size))
+        for q in circuit.incoming[p.name]:
+            mean += arrivals(circuit, q, messages[q.src][None] / steps)
+        share = 1.0 - np.exp(-mean[0])
+        if isinstance(p, LIF) and p.bias is not None:
+            share = np.where(lif_bias(circuit, p) != 0, 1.0, share)
+        active[p.name] = share * steps
+    return Activity("modelled", source, 1, messages, active)

@@ -1,0 +1,105 @@
+"""A max-affine model of the time per step, fitted to a user's own measurements.
+
+``t = c0 + max(c1 operations, c2 updates, c3 packets)``, with the counts of the busiest core and link of a step
+(:class:`neurocompile.energy.latency.Latency`) and all constants >= 0. Nobody published such constants for Loihi 2.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from neurocompile.errors import NeurocompileError
+
+__all__ = ["MaxAffine", "Timing", "fit_max_affine", "load_timings"]
+
+Amount = Annotated[float, Meta(ge=0, le=1e15)]
+
+
+class Timing(Struct, frozen=True, forbid_unknown_fields=True):
+    """One measured network: its ``core_operations``, ``core_updates``, ``link_packets`` a step, and ns a step."""
+
+    core_operations: Amount
+    core_updates: Amount
+    link_packets: Amount
+    step_ns: Annotated[float, Meta(gt=0, le=1e15)]
+
+
+class MaxAffine(Struct, frozen=True):
+    """Fitted constants in ns, and how well they fit the ``measurements``."""
+
+    constant: float
+    per_operation: float
+    per_update: float
+    per_packet: float
+    measurements: int
+    relative_rms: float
+
+    def step_ns(self, core_operations: float, core_updates: float, link_packets: float) -> float:
+        """Time of a step in ns."""
+        parts = (self.per_operation * core_operations, self.per_update * core_updates, self.per_packet * link_packets)
+        return self.constant + max(parts)
+
+
+def load_timings(path: Path) -> list[Timing]:
+    """A JSON list of measurements; NC7004 if it is anything else."""
+    try:
+        data = path.read_bytes()
+        found = msgspec.json.decode(data[: 1 << 22], type=list[Timing])
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        raise NeurocompileError(
+            "NC7004", f"'{path}': {error}; a JSON list of objects with core_operations, core_updates, link_packets (a "
+            "step, of the busiest core and link) and step_ns is needed"
+        ) from error  # fmt: skip
+    if len(found) < 3:
+        raise NeurocompileError("NC7004", f"'{path}' holds {len(found)} measurements; at least 3 are needed, with "
+                                "different busiest parts")  # fmt: skip
+    return found
+
+
+def fit_max_affine(timings: list[Timing]) -> MaxAffine:
+    """Least squares of the relative error by alternation: which part is the largest, then the constants; deterministic."""
+    x = np.array([[t.core_operations, t.core_updates, t.link_packets] for t in timings])
+    y = np.array([t.step_ns for t in timings])
+    scale = np.where(x.max(axis=0) > 0, x.max(axis=0), 1.0)
+    z, best, least = x / scale, np.zeros(4), np.inf
+    for start in product((0.0, 0.3, 1.0), repeat=3):
+        constants = np.concatenate([[0.5], start]) * y.mean()
+        for _ in range(60):
+            error = _error(constants, z, y)
+            if error < least - 1e-15:
+                best, least = constants, error
+            part = (z * constants[1:]).argmax(axis=1)
+            design = np.zeros((len(y), 4))
+            design[:, 0], design[np.arange(len(y)), part + 1] = 1.0, z[np.arange(len(y)), part]
+            following = _non_negative(design / y[:, None], np.ones(len(y)), constants)
+            if np.allclose(following, constants, rtol=1e-12, atol=0):
+                break
+            constants = following
+    return MaxAffine(float(best[0]), *(float(v) for v in best[1:] / scale), len(timings), float(np.sqrt(least)))
+
+
+def _error(constants: np.ndarray, z: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean(((constants[0] + (z * constants[1:]).max(axis=1)) / y - 1.0) ** 2))
+
+
+def _non_negative(a: np.ndarray, b: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Least squares with constants >= 0; a constant that no measurement shows stays as it was, if that hides it."""
+    shown = np.flatnonzero(np.abs(a).sum(axis=0) > 0)
+    best, least = np.zeros(len(shown)), np.inf
+    for keep in product((False, True), repeat=len(shown)):
+        kept = np.flatnonzero(keep)
+        found = np.zeros(len(shown))
+        if kept.size:
+            found[kept] = np.linalg.lstsq(a[:, shown[kept]], b, rcond=None)[0]
+        error = float(((a[:, shown] @ found - b) ** 2).sum())
+        if (found >= 0).all() and error < least:
+            best, least = found, error
+    full = np.where(np.isin(np.arange(a.shape[1]), shown), 0.0, before * 0.5)
+    full[shown] = best
+    return full

@@ -1,0 +1,131 @@
+"""Why a model does not compile: every reason at once, each with the place in the user's code and what is supported."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import asdict, dataclass
+
+import onnx
+
+from neurocompile.errors import NeurocompileError, ViolationList
+
+__all__ = [
+    "MODULE_KEY", "NotSupportedError", "Problem", "closest_form", "module_class", "module_path", "problem_of",
+]  # fmt: skip
+
+MODULE_KEY = "neurocompile.module"
+"""Metadata of a node in our files: the module path and class that it comes from, as 'path:Class'."""
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
+
+_LIF = "a LIF, whose spikes carry the signal on"
+_OURS = "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)"
+_HOST = "the host: give the model what this computes as its float32 input"
+_CLOSEST = {
+    "Softmax": "softmax-free attention (scale * Q K^T V between LIF layers)",
+    "LogSoftmax": "the host: logits are enough for the largest class",
+    "LayerNormalization": "BatchNormalization",
+    "SimplifiedLayerNormalization": "BatchNormalization",
+    "RMSNormalization": "BatchNormalization",
+    "InstanceNormalization": "BatchNormalization",
+    "GroupNormalization": "BatchNormalization",
+    "Gelu": "LIF", "Erf": "LIF", "Relu": "LIF", "Sigmoid": "LIF", "Tanh": "LIF", "Clip": "LIF", "Elu": "LIF",
+    "LeakyRelu": "LIF", "PRelu": "LIF", "Selu": "LIF", "HardSwish": "LIF", "HardSigmoid": "LIF", "Softplus": "LIF",
+    "Exp": f"no exponential exists in spikes: {_LIF}", "Log": f"no logarithm exists in spikes: {_LIF}",
+    "Pow": f"a product of a signal with itself: {_LIF}", "Sqrt": f"no root exists in spikes: {_LIF}",
+    "Reciprocal": "division by a constant", "Abs": _LIF, "Sign": _LIF, "Floor": _LIF, "Round": _LIF, "Ceil": _LIF,
+    "ConvTranspose": "Conv", "GlobalMaxPool": "MaxPool",
+    "Gather": f"token ids are looked up by {_HOST}", "OneHot": f"token ids are looked up by {_HOST}",
+    "Loop": _OURS, "Scan": _OURS, "Greater": _OURS, "GreaterOrEqual": _OURS, "Less": _OURS, "LessOrEqual": _OURS,
+    "LSTM": f"no gated recurrence: {_LIF}", "GRU": f"no gated recurrence: {_LIF}", "RNN": f"no recurrence: {_LIF}",
+    "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
+    "Max": "MaxPool", "Min": "MaxPool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool", "ReduceL2": "BatchNormalization",
+    "ArgMax": "the host: predictions are the largest logit", "TopK": "no choice of the largest: a threshold (LIF)",
+    "Einsum": "MatMul", "Resize": "a strided Conv", "Concat": "a sum of layers, or one layer for each part",
+    "Where": "a product with spikes (Mul)", "Equal": _LIF, "Neg": "weights of the other sign",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason."""
+
+    code: str
+    node: str
+    """Of the ONNX graph, or "" for what concerns the whole model."""
+    operator: str
+    module: str
+    """Path in the user's code, such as 'block.0.attn'; "" if the file does not say."""
+    kind: str
+    """Class of that module; "" if the file does not say."""
+    why: str
+    supported: str
+    """The closest form that compiles; "" if ``why`` says it."""
+
+    @property
+    def message(self) -> str:
+        """One line."""
+        where = f"node '{self.node}'" if self.node else ""
+        if where and not self.why.startswith("operator "):  # which names it
+            where += f" ({self.operator})"
+        if self.module and self.module != self.node:
+            kind = f", a {self.kind}" if self.kind else ""
+            where += f"{' in ' if where else ''}module '{self.module}'{kind}"
+        return f"{where}: {self.why}" if where else self.why
+
+
+class NotSupportedError(ViolationList):
+    """Several :class:`Problem` at once, each line with its own code; ``details`` has them as dicts."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems[0].code, [p.message for p in problems])
+        self.problems = tuple(problems)
+        self.details = [asdict(p) for p in problems]
+        first, *rest = problems
+        self.message = "\n".join([first.message, *(f"{p.code} {p.message}" for p in rest)])
+        self.args = (f"{first.code} {self.message}",)
+
+
+def closest_form(operator: str) -> str:
+    """What to use in place of ``operator``; "" if nothing is close."""
+    return _CLOSEST.get(operator, "")
+
+
+def module_path(node: onnx.NodeProto) -> str:
+    """Path of the module in the user's code that ``node`` comes from: from its metadata, or its name as exporters write it."""
+    found = {entry.key: entry.value for entry in node.metadata_props}
+    if MODULE_KEY in found:
+        return found[MODULE_KEY].partition(":")[0]
+    scopes = _listed(found.get(_SCOPES, ""))
+    if len(scopes) > 1 and scopes[-2]:
+        return scopes[-2]
+    # TorchScript: '/block/0/q_lif/Sub'
+    path = node.name.strip("/").split("/")[:-1] if node.name.startswith("/") else []
+    return ".".join(part for part in path if part)
+
+
+def module_class(node: onnx.NodeProto) -> str:
+    """Short class name of that module; "" if the file does not say."""
+    found = {entry.key: entry.value for entry in node.metadata_props}
+    if MODULE_KEY in found:
+        return found[MODULE_KEY].partition(":")[2]
+    classes = _listed(found.get(_CLASSES, ""))
+    return classes[-2].rpartition(".")[2] if len(classes) > 1 else ""
+
+
+def _listed(text: str) -> list[str]:
+    """A list of strings, as torch writes it into metadata; empty for anything else."""
+    if len(text) > 1 << 14:
+        return []
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    return [str(part) for part in value] if isinstance(value, (list, tuple)) else []
+
+
+def problem_of(error: NeurocompileError, node: onnx.NodeProto, where: str) -> Problem:
+    """``error``, raised by the rule of ``node`` with the prefix ``where``, as a problem."""
+    why = error.message.removeprefix(f"{where}: ")
+    name = node.name or next(filter(None, node.output), "")
+    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, "")

@@ -1,0 +1,147 @@
+"""One self-contained HTML page of a program. Deterministic; every name in it may come from a stranger, so all is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from neurocompile.energy.counts import Counts
+from neurocompile.energy.price import ITEMS
+from neurocompile.energy.profile import Profile
+from neurocompile.energy.report import EnergyReport, energy_report
+from neurocompile.errors import NeurocompileError
+from neurocompile.report.page_data import page_data
+
+if TYPE_CHECKING:
+    from neurocompile.parity.report import ParityReport
+    from neurocompile.program import Program
+
+__all__ = ["load_parity", "render_page", "write_page"]
+
+Facts = Sequence[tuple[str, str, str]]
+"""Rows of a small table: name, value, remark."""
+
+
+def render_page(
+    program: Program, counts: Counts, profiles: Sequence[Profile], *, parity: ParityReport | None = None,
+    budget: Facts | None = None,
+) -> str:  # fmt: skip
+    """The page's text.
+
+    Args:
+        counts: of :func:`neurocompile.energy.report.count_program`.
+        profiles: each gets an energy bar; the first also prices cores.
+        parity: shown if given.
+        budget: rows of the spike budget, shown if given.
+    """
+    if find_spec("jinja2") is None:
+        raise NeurocompileError("NC4001", "the report needs jinja2: pip install 'neurocompile[report]'")
+    import jinja2
+
+    report = energy_report(program, counts, profiles)
+    folder = resources.files("neurocompile.report")
+    script = folder.joinpath("page.js").read_text("utf-8")
+    data = json.dumps(page_data(program, counts, profiles[0] if profiles else None), separators=(",", ":"), allow_nan=False)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"joule": _joule, "count": _count}
+    template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return template.render(
+        r=report, layers=_layers(program, report), energies=_bars(report), items=ITEMS, parity=parity, budget=budget,
+        facts=_facts(program, report), late=report.energies[0].latency if report.energies else None, script=script,
+        digest=digest,
+        # "<" ends no script element if it is written as an escape of JSON
+        data=data.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
+    )  # fmt: skip
+
+
+def write_page(text: str, path: Path) -> None:
+    """Whole or not at all; NC5005."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            part.write_bytes(text.encode("utf-8", "replace"))
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def load_parity(path: Path) -> ParityReport:
+    """What ``neurocompile parity --json`` wrote; NC7005 for anything else."""
+    from neurocompile.parity.report import ParityReport
+
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(1 << 24), type=ParityReport)
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        raise NeurocompileError("NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}") from error
+
+
+def _joule(pj: float | None) -> str:
+    from neurocompile.cli.energy import joule
+
+    return joule(pj)
+
+
+def _count(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.0f}"
+
+
+def _layers(program: Program, report: EnergyReport) -> list[dict[str, Any]]:
+    """Layers in depth order, with what they read and where they lie."""
+    circuit = program.circuit
+    reads: dict[str, dict[str, None]] = {}
+    for q in circuit.projections:
+        src, dst = circuit.population[q.src].layer, circuit.population[q.dst].layer
+        if src != dst:
+            reads.setdefault(dst, {})[src] = None
+    shape = {view.layer: view.shape for view in circuit.views}
+    held: dict[str, set[int]] = {}
+    for i, core in enumerate(program.mapping.cores):
+        for tile in core.tiles:
+            held.setdefault(circuit.population[tile.population].layer, set()).add(i)
+    most = max((row["spikes"] for row in report.layers), default=0.0) or 1.0
+    return [
+        {**row, "reads": list(reads.get(row["layer"], ())), "shape": " x ".join(map(str, shape.get(row["layer"], ()))),
+         "cores": len(held.get(row["layer"], ())), "share": f"{100 * row['spikes'] / most:.2f}"}
+        for row in report.layers
+    ]  # fmt: skip
+
+
+def _bars(report: EnergyReport) -> list[dict[str, Any]]:
+    """Width of each part of a profile's bar, in percent of the largest energy on the page."""
+    most = max([e.dynamic_pj + (e.static_pj or 0.0) for e in report.energies] + [report.ann_pj, 1e-30])
+    return [
+        {
+            "e": e,
+            "parts": [(i, name, e.items[name], f"{100 * (e.items[name] or 0.0) / most:.3f}") for i, name in enumerate(ITEMS)],
+            "static": f"{100 * (e.static_pj or 0.0) / most:.3f}",
+            "bound": None if e.bound_pj is None else f"{100 * e.bound_pj / most:.3f}",
+        }
+        for e in report.energies
+    ] + [{"ann": True, "width": f"{100 * report.ann_pj / most:.3f}"}]
+
+
+def _facts(program: Program, report: EnergyReport) -> Facts:
+    summary = program.summary()
+    return [
+        ("neurons", f"{summary.neurons:,}", "on cores"),
+        ("synapses", f"{summary.synapses:,}", "unrolled"),
+        ("cores", f"{summary.cores:,} of {summary.cores_available:,}", "modelled"),
+        ("chips", f"{report.chips:,}", "modelled"),
+        ("spikes", f"{report.counts['spikes']:,.0f}", report.basis),
+        ("synaptic operations", f"{report.counts['acs'] + report.counts['macs']:,.0f}", report.basis),
+        ("packets between cores", f"{report.counts['packets']:,.0f}", report.basis),
+        ("firing rate", f"{report.firing_rate:.4f}", report.basis),
+    ]

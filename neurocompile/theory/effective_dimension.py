@@ -1,0 +1,90 @@
+"""Effective dimension (Definition 3): the number of principal components that hold a share of the variance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.theory.check import count, fraction
+from neurocompile.theory.data_rows import Rows
+from neurocompile.theory.spectrum import EXACT_WIDTH, Spectrum, exact_spectra, sketched_spectrum
+
+__all__ = ["PAPER_DIMENSIONS", "EffectiveDimension", "effective_dimension"]
+
+PAPER_DIMENSIONS: dict[str, float] = {"cifar10": 47, "cifar100": 68, "imagenet": 89, "sst2": 55}
+"""What the paper prints (abstract, section VI); sst2: 50 to 60, its middle. None is used anywhere."""
+
+_FIRST_SKETCH, _LARGEST_SKETCH = 256, 2048
+
+
+@dataclass(frozen=True)
+class EffectiveDimension:
+    """What :func:`effective_dimension` found. ``mean`` and ``std`` are over ``subsamples``, ``full`` is of all samples."""
+
+    quantile: float
+    samples: int
+    width: int
+    full: int
+    subsamples: tuple[int, ...]
+    method: str
+    spectrum: Spectrum
+
+    @property
+    def mean(self) -> float:
+        """Over the subsamples."""
+        return float(np.mean(self.subsamples))
+
+    @property
+    def std(self) -> float:
+        """Over the subsamples (of the sample: divided by one less than their number)."""
+        return float(np.std(self.subsamples, ddof=1)) if len(self.subsamples) > 1 else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """``width / mean``: the paper's compression ratio."""
+        return self.width / self.mean
+
+
+def effective_dimension(
+    rows: Rows, quantile: float = 0.95, *, subsamples: int = 5, share: float = 0.8, seed: int = 0,
+    exact_width: int = EXACT_WIDTH, progress: bool = False,
+) -> EffectiveDimension:  # fmt: skip
+    """Measure Definition 3 on ``rows``: the paper's protocol is five random subsamples of 80 %.
+
+    Args:
+        quantile: share of the variance, in 0..1.
+        share: of the samples that a subsample holds.
+        exact_width: numbers a sample up to which covariances are computed whole; beyond, a randomized sketch finds the
+            leading components, and its number is at least the true one.
+
+    Raises NC8001 (not finite), NC8002 (no variance), NC8003 (a parameter), NC8004 (the sketch does not reach).
+    """
+    fraction("quantile", quantile), fraction("share", share), count("subsamples", subsamples)
+    rng = np.random.default_rng(seed)
+    size = max(2, round(share * rows.samples))
+    kept = [np.zeros(rows.samples, bool) for _ in range(subsamples)]
+    for mask in kept:
+        mask[rng.permutation(rows.samples)[:size]] = True
+    if rows.width <= exact_width:
+        spectra = exact_spectra(rows, [~mask for mask in kept], progress)
+        method = f"exact: eigenvalues of the {rows.width:,} x {rows.width:,} covariance, float64"
+    else:
+        everything = np.ones(rows.samples, bool)
+        wanted = _FIRST_SKETCH
+        while True:
+            first = sketched_spectrum(rows, everything, wanted, seed, progress)
+            if first.components(quantile) is not None or wanted >= min(_LARGEST_SKETCH, rows.width, rows.samples):
+                break
+            wanted *= 2
+        spectra = [first, *(sketched_spectrum(rows, mask, wanted, seed, progress) for mask in kept)]
+        method = f"randomized: a sketch of {wanted:,} components; the number is an upper bound of the exact one"
+    numbers = [spectrum.components(quantile) for spectrum in spectra]
+    if any(n is None for n in numbers):
+        raise NeurocompileError(
+            "NC8004", f"{rows.source}: {len(spectra[0].variances):,} components, the most that are sketched, hold "
+            f"{spectra[0].held(len(spectra[0].variances)):.2%} of the variance, less than {quantile:.2%}; lower --quantile"
+        )  # fmt: skip
+    known = [n for n in numbers if n is not None]
+    return EffectiveDimension(quantile, rows.samples, rows.width, known[0], tuple(known[1:]), method, spectra[0])

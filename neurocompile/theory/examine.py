@@ -1,0 +1,180 @@
+"""What the theory says of a model, and beside it what the emulator measures: the content of ``neurocompile budget``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.theory.calibrate import Fit, fit_constant
+from neurocompile.theory.check import positive
+from neurocompile.theory.complexity import Complexity, complexity
+from neurocompile.theory.data_rows import Rows
+from neurocompile.theory.effective_dimension import EffectiveDimension, effective_dimension
+from neurocompile.theory.lipschitz import LipschitzBound, lipschitz_bound
+from neurocompile.theory.margin import epsilon_for_accuracy
+from neurocompile.theory.sensitivity import LocalLipschitz, affordable, layer_sensitivity, local_lipschitz
+from neurocompile.theory.shares import LayerShare, layer_demand, shares
+from neurocompile.theory.spike_bound import energy_bound, spike_bound
+from neurocompile.theory.statements import Kind
+from neurocompile.theory.subject import Subject
+from neurocompile.theory.sweep import STEPS, Point, Run, reference_steps, run_at, smallest, sweep, synaptic_operations
+from neurocompile.theory.timesteps import Known, Steps, choose
+
+__all__ = ["Beside", "Examination", "examine"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A number of the theory beside the measured one; ``ratio`` is measured / theory."""
+
+    statement: str
+    what: str
+    unit: str
+    theory: float
+    measured: float
+    measured_kind: Kind
+    remark: str
+
+    @property
+    def ratio(self) -> float:
+        """Measured over theory."""
+        return self.measured / self.theory
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What :func:`examine` found."""
+
+    model: str
+    T: int
+    samples: int
+    origin: str
+    eps: float
+    eps_basis: str
+    tokens: int
+    channels: int
+    dimension: EffectiveDimension | None
+    bound: LipschitzBound | None
+    bound_missing: str
+    local: LocalLipschitz
+    reached: Point | None
+    """Smallest T of the sweep with an error of at most eps."""
+    run: Run
+    beside: tuple[Beside, ...]
+    layers: tuple[LayerShare, ...]
+    demand: float
+    """Spikes that Theorem 7's division asks for: the sum over layers."""
+    steps: tuple[Steps, ...]
+    sweep: tuple[Point, ...]
+    complexity: Complexity
+    fit: Fit | None
+
+
+def examine(
+    subject: Subject, x: np.ndarray, y: np.ndarray | None = None, *, origin: str, T: int | None = None,
+    eps: float | None = None, accuracy: float | None = None, constant: float = 1.0, rows: Rows | None = None,
+    calibrate: bool = False, steps: Sequence[int] = STEPS, radius: float = 0.1, progress: bool = False,
+) -> Examination:  # fmt: skip
+    """Examine ``subject`` on float32 ``x`` (samples, *input shape).
+
+    Args:
+        origin: what ``x`` is, in words.
+        T: steps that the layers' measured spikes are of; the subject's by default.
+        eps: target error of the logits (Euclidean); or
+        accuracy: that, through the margins of the model on ``x`` with labels ``y``; with neither, the error measured at T.
+        constant: Theorem 8's c.
+        rows: data to measure d_eff on; None for pseudo-random inputs, which have none.
+
+    Raises NC8003, NC8006, NC8007.
+    """
+    T = subject.T if T is None else T
+    if eps is not None and accuracy is not None:
+        raise NeurocompileError("NC8003", "both an epsilon and an accuracy are given; give one of them")
+    positive("radius", radius)
+    points = sweep(subject, x, y, sorted({*steps, T}), progress)
+    here = next(p for p in points if p.T == T)
+    basis = f"error measured at T = {T}, against T = {reference_steps([p.T for p in points])}"
+    if accuracy is not None:
+        if y is None:
+            raise NeurocompileError("NC8006", "--accuracy needs samples with labels: --data X.npz with 'x' and 'y'")
+        far = run_at(subject, x, reference_steps([p.T for p in points]), progress)
+        eps = epsilon_for_accuracy(far.logits, y, accuracy)
+        basis = f"certainly leaves {accuracy:.2%} of {len(x)} samples right (margins measured)"
+    elif eps is not None:
+        eps, basis = positive("epsilon", eps), "given"
+    goal = here.eps if eps is None else eps
+    if goal <= 0:
+        raise NeurocompileError("NC8003", f"the error measured at T = {T} is 0: the logits do not depend on T; give --epsilon")
+    reached = smallest(points, goal)
+    quantized, circuit = subject.at(T)
+    run = run_at(subject, x, T, progress)
+    bound, missing = None, ""
+    try:
+        bound = lipschitz_bound(subject.canonical or quantized)
+    except NeurocompileError as error:
+        missing = str(error)
+    local = local_lipschitz(circuit, x, radius)
+    dimension = effective_dimension(rows, progress=progress) if rows is not None else None
+    channels = subject.input_shape[0] if len(subject.input_shape) == 3 else subject.input_shape[-1]
+    tokens = int(np.prod(subject.input_shape)) // channels
+    spent = reached.spikes if reached else here.spikes
+    at = reached.T if reached else T
+    beside = _beside(subject, x, goal, local, bound, (tokens, channels), dimension, constant, spent, at, reached is not None, run)
+    few = x[: affordable(sum(p.size for p in circuit.populations))]
+    sensitivity = layer_sensitivity(quantized, few, T, [v.layer for v in circuit.views])
+    total = next(b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8"))
+    layers = shares(circuit, total, sensitivity, run.spikes)
+    demand = sum(layer_demand(s.n, s.d, s.sensitivity, len(layers), goal, constant) for s in layers)
+    fit = None
+    if calibrate:
+        size = dimension.mean if dimension else tokens * channels
+        chosen = [p for p in points if p.eps > 0]
+        scale = local.largest**2 * size
+        fit = fit_constant(np.array([p.eps for p in chosen]), np.array([p.spikes for p in chosen]), scale)
+    return Examination(
+        subject.name, T, len(x), origin, goal, basis, tokens, channels, dimension, bound, missing, local, reached, run,
+        beside, layers, demand, _steps(points, goal, accuracy, dimension), points, complexity(circuit), fit,
+    )  # fmt: skip
+
+
+def _beside(
+    subject: Subject, x: np.ndarray, eps: float, local: LocalLipschitz, bound: LipschitzBound | None, size: tuple[int, int],
+    dimension: EffectiveDimension | None, constant: float, spikes: float, T: int, reached: bool, run: Run,
+) -> tuple[Beside, ...]:  # fmt: skip
+    where = f"spikes of the layers at T = {T}" + ("" if reached else ", the error is not reached in the sweep")
+    found = [
+        Beside("Theorem 8", f"c = {constant:g}, L local (largest), n = {size[0]}, d = {size[1]}", "spikes",
+               spike_bound(local.largest, *size, eps, constant), spikes, Kind.measured, where)
+    ]  # fmt: skip
+    if bound is not None and np.isfinite(bound.value) and bound.value > 0:
+        found.append(
+            Beside("Theorem 8", "the same with L's upper bound: no lower bound on spikes any more", "spikes",
+                   spike_bound(bound.value, *size, eps, constant), spikes, Kind.measured, where)
+        )  # fmt: skip
+    if dimension is not None:
+        found.append(
+            Beside("Theorem 10", f"L local (largest), n = 1, d_eff = {dimension.mean:.1f} of {dimension.width:,}", "spikes",
+                   spike_bound(local.largest, 1, dimension.mean, eps, constant), spikes, Kind.measured, where)
+        )  # fmt: skip
+    best = found[-1] if dimension is not None else found[0]
+    at = run if run.T == T else run_at(subject, x, T)
+    operations = synaptic_operations(subject.at(T)[1], at.messages)
+    found.append(
+        Beside("Corollary 9", f"{best.statement}'s spikes, 23.6 pJ each", "J", energy_bound(best.theory),
+               operations * 23.6e-12, Kind.modelled,
+               f"{operations:,.0f} synaptic operations (spikes measured x mean fan-out) at 23.6 pJ, T = {T}; Loihi 1's price")
+    )  # fmt: skip
+    return tuple(found)
+
+
+def _steps(
+    points: Sequence[Point], eps: float, accuracy: float | None, dimension: EffectiveDimension | None
+) -> tuple[Steps, ...]:
+    point = smallest(points, None, accuracy) if accuracy is not None else smallest(points, eps)
+    wish = f"accuracy >= {accuracy:.2%}" if accuracy is not None else f"error <= {eps:.4g}"
+    goal = f"first of the sweep with {wish}" if point else f"no T up to {max(p.T for p in points)} gives {wish}"
+    known = Known(eps=eps, d_eff=dimension.mean if dimension else None, measured=point.T if point else None, goal=goal)
+    return choose(known)

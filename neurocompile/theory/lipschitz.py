@@ -1,0 +1,130 @@
+"""An upper bound of a model's Lipschitz constant: per-layer spectral norms, composed along the graph.
+
+It bounds the network whose neurons are ramps (:mod:`neurocompile.theory.ramp`), in the Euclidean norm, from the input to the
+logits: residuals add, compositions multiply, a product of bounded values takes the product rule. Being a product over all
+layers it is far above what any data show; :mod:`neurocompile.theory.sensitivity` measures that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, inf, prod, sqrt
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.theory.operator_norm import convolution_norm, matrix_norm
+from neurocompile.theory.ramp import ramp_of
+
+__all__ = ["LayerGain", "LipschitzBound", "lipschitz_bound"]
+
+
+@dataclass(frozen=True)
+class LayerGain:
+    """``gain``: of this node alone; ``to_here``: of everything from the input to it. ``method`` names how."""
+
+    node: str
+    kind: str
+    gain: float
+    to_here: float
+    method: str
+
+
+@dataclass(frozen=True)
+class LipschitzBound:
+    """The bound (infinite where a neuron is a step), and the layers that make it."""
+
+    value: float
+    layers: tuple[LayerGain, ...]
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:
+        """Neurons that keep nothing from step to step, whose rate is a step."""
+        return tuple(layer.node for layer in self.layers if layer.gain == inf)
+
+
+def lipschitz_bound(graph: s.SpikingGraph) -> LipschitzBound:
+    """Bound ``|f(x) - f(y)| <= L |x - y|`` for the ramp network of ``graph`` (any stage; logits of the output's unit).
+
+    Raises NC8005 for a product of values that nothing bounds.
+    """
+    size, bounds = shapes(graph), ranges(graph)
+    total: dict[str, float] = {}
+    layers = []
+    for node in graph.nodes:
+        incoming = [total[i] for i in node.inputs]
+        if isinstance(node, s.Input):
+            total[node.name] = 1 / node.unit if graph.stage == "quantized" else 1.0
+            continue
+        gain, found, method = _compose(graph, node, incoming, size, bounds)
+        total[node.name] = found
+        if method:
+            layers.append(LayerGain(node.name, type(node).__name__, gain, found, method))
+    return LipschitzBound(total[graph.output.name], tuple(layers))
+
+
+def _compose(
+    graph: s.SpikingGraph, node: s.Node, incoming: list[float], size: dict[str, tuple[int, ...]],
+    bounds: dict[str, Range | None],
+) -> tuple[float, float, str]:  # fmt: skip
+    """(gain of the node, bound up to it, method); an empty method for nodes not worth a line."""
+    if isinstance(node, (s.Add, s.Mul)):
+        spread = [sqrt(prod(size[node.name]) / max(prod(size[i]), 1)) for i in node.inputs]
+        if isinstance(node, s.Add):
+            return 1.0, sum(k * x for k, x in zip(spread, incoming, strict=True)), "sum"
+        a, b = (_largest(graph, node, i, bounds) for i in node.inputs)
+        return max(a, b), _times(b * spread[0], incoming[0]) + _times(a * spread[1], incoming[1]), "product rule"
+    if isinstance(node, s.MatMul):
+        a, b = (_largest(graph, node, i, bounds) for i in node.inputs)
+        (*lead_a, n, k), (*lead_b, _, m) = (size[i] for i in node.inputs)
+        lead = np.broadcast_shapes(tuple(lead_a), tuple(lead_b))
+        left = b * sqrt(k * m) * sqrt(prod(lead) / max(prod(lead_a), 1))
+        right = a * sqrt(n * k) * sqrt(prod(lead) / max(prod(lead_b), 1))
+        return max(left, right), _times(left, incoming[0]) + _times(right, incoming[1]), "product rule"
+    gain, method = _gain(graph, node, size)
+    return gain, _times(gain, incoming[0]), method
+
+
+def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]]) -> tuple[float, str]:
+    """Lipschitz constant of a node with one input, and how it was found."""
+    if isinstance(node, s.Conv2d):
+        channels, height, width = size[node.x]
+        norm, method = convolution_norm(
+            graph.tensors[node.weight], (channels, height, width), node.stride, node.padding, node.dilation, node.groups
+        )
+        return norm * 2.0**node.exponent, method
+    if isinstance(node, s.Linear):
+        return matrix_norm(graph.tensors[node.weight]) * 2.0**node.exponent, "exact"
+    if isinstance(node, s.BatchNorm):
+        scale, var = graph.tensors[node.scale].astype(np.float64), graph.tensors[node.var].astype(np.float64)
+        return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
+    if isinstance(node, (s.LIF, s.IntegerLIF, s.Or)):
+        return ramp_of(node).slope, "ramp"
+    if isinstance(node, s.Scale):
+        return abs(node.factor), ""
+    if isinstance(node, s.Output):
+        return abs(node.unit), "exact"
+    if isinstance(node, s.Sum):
+        return sqrt(prod(size[node.x][i] for i in node.axes)), "exact"
+    if isinstance(node, s.MaxPool2d):  # a value wins in so many windows at most
+        return sqrt(prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))), "windows"
+    if isinstance(node, (s.Rearrange, s.TimeMean)):
+        return 1.0, ""
+    raise NeurocompileError("NC8005", f"layer '{node.name}' ({type(node).__name__}) has no known Lipschitz constant")
+
+
+def _largest(graph: s.SpikingGraph, node: s.Node, name: str, bounds: dict[str, Range | None]) -> float:
+    found = bounds[name]
+    if found is None:
+        raise NeurocompileError(
+            "NC8005", f"layer '{node.name}' ({type(node).__name__}) multiplies by '{name}', a real value that nothing bounds: "
+            "no Lipschitz bound exists; use the measured local value"
+        )  # fmt: skip
+    return float(found.magnitude)
+
+
+def _times(a: float, b: float) -> float:
+    """A product in which nothing times infinity is nothing."""
+    return 0.0 if a == 0 or b == 0 else a * b

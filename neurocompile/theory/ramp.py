@@ -1,0 +1,61 @@
+"""The ramp of a spiking neuron: what stands for its rate where a Lipschitz constant is asked for.
+
+A spike is a step, so no spiking network has a Lipschitz constant. Rates have one on average: with a constant input a
+neuron of leak ``1/tau`` is silent below ``V_th / tau`` and fires in every step from ``V_th`` on, and its rate climbs from 0 to
+1 in between. The ramp is the straight line between these two points, of slope ``1 / (V_th (1 - 1/tau))``. Without
+leak (IF) it is the exact rate of an infinite run with soft reset.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.ir import spiking as s
+
+__all__ = ["Ramp", "ramp_of", "ramp_values"]
+
+
+class Ramp:
+    """``clip(slope * (x - start), 0, 1)`` of the input that the node reads, ``x`` before gain and bias."""
+
+    def __init__(self, silent: float, full: float, gain: float = 1.0) -> None:
+        self.silent, self.full, self.gain = silent, full, gain
+        """Input (after the gain) up to which it is silent, and from which it fires in every step."""
+
+    @property
+    def slope(self) -> float:
+        """Steepest slope; infinite for a neuron that keeps nothing from step to step."""
+        width = self.full - self.silent
+        return abs(self.gain) / width if width > 0 else float("inf")
+
+    def __call__(self, x: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
+        """Rates in 0..1."""
+        x = self.gain * x + bias
+        if self.full <= self.silent:
+            return (x >= self.full).astype(np.float64)
+        return np.clip((x - self.silent) / (self.full - self.silent), 0, 1)
+
+
+def ramp_of(node: s.Node) -> Ramp:
+    """The ramp of a LIF, IntegerLIF or Or node. Resets to another value than 0 count as if to 0."""
+    if isinstance(node, s.LIF):
+        leak = 0.0 if np.isinf(node.tau) else 1 / node.tau
+        if node.decay_input:  # h = v + (x - v) / tau: the input counts 1/tau
+            return Ramp(node.v_threshold, node.v_threshold * node.tau, node.gain) if leak else Ramp(0, np.inf, node.gain)
+        return Ramp(leak * node.v_threshold, node.v_threshold, node.gain)
+    if isinstance(node, s.IntegerLIF):
+        threshold = node.vth + 1 / 64  # the smallest membrane that fires
+        return Ramp(threshold * node.dv / 4096, threshold, node.gain)
+    if isinstance(node, s.Or):
+        return Ramp(0, 1)
+    raise TypeError(f"{type(node).__name__} is no neuron")
+
+
+def ramp_values(graph: s.SpikingGraph, node: s.Node, x: np.ndarray) -> np.ndarray:
+    """The ramp's output for the input ``x`` (samples, 1, *shape) of a neuron: for ``evaluate(..., alter=...)``."""
+    bias: np.ndarray | float = 0.0
+    tensor = getattr(node, "bias", None)
+    if tensor is not None:
+        bias = graph.tensors[tensor].astype(np.float64)
+        bias = bias * 2.0**node.bias_exp / 64 if isinstance(node, s.IntegerLIF) else bias
+    return ramp_of(node)(np.asarray(x, np.float64), bias)

@@ -1,0 +1,88 @@
+"""What an analysis is about: a model at any T, from an ONNX file or from an artifact."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from neurocompile.calibration import Calibration, calibrate_on, calibration_from_metadata, calibration_from_weights
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.passes.lower import lower
+from neurocompile.passes.quantize import Quantize
+
+__all__ = ["Subject", "from_graph", "open_subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can be had in integers at every T. ``canonical`` is None for an artifact, which holds integers alone."""
+
+    name: str
+    canonical: SpikingGraph | None
+    calibration: Calibration
+    T: int
+    """The artifact's, or the one that the file was exported with."""
+    weight_bits: int = 8
+    compiled: SpikingGraph | None = None
+    basis: str = ""
+    """How another T comes about."""
+    _cache: dict[int, tuple[SpikingGraph, CircuitGraph]] = field(default_factory=dict, compare=False)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        graph = self.canonical or self.compiled
+        assert graph is not None
+        return graph.input.shape
+
+    def at(self, T: int) -> tuple[SpikingGraph, CircuitGraph]:
+        """Quantized graph and (unscheduled) circuit for ``T`` steps."""
+        if T not in self._cache:
+            if self.canonical is not None:
+                quantized = Quantize(T, self.calibration, self.weight_bits)(self.canonical)
+                self._cache[T] = quantized, lower(quantized, T, self.weight_bits)
+            else:
+                assert self.compiled is not None
+                self._cache[T] = self.compiled, lower(self.compiled, T, self.weight_bits)
+        return self._cache[T]
+
+
+def from_graph(canonical: SpikingGraph, calibration: Calibration, weight_bits: int = 8) -> Subject:
+    """A canonical float graph, quantized anew for each T."""
+    T = max(canonical.exported_T, 1)
+    return Subject(canonical.name, canonical, calibration, T, weight_bits, basis="quantized anew for each T")
+
+
+def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
+    """Read a model or an artifact (``.nca``), with the errors of :func:`import_model` or :func:`load_program`.
+
+    Args:
+        x: samples (or rows of as many numbers) to calibrate a model on that carries no statistics.
+    """
+    path = Path(path)
+    if path.suffix == ".nca":
+        from neurocompile.artifact.store import load_program
+
+        program = load_program(path)
+        return Subject(
+            program.manifest.model, None, program.calibration, program.circuit.steps, program.manifest.options.weight_bits,
+            program.quantized, "the artifact's integers at each T",
+        )  # fmt: skip
+    from neurocompile.pipeline import import_model
+
+    loaded, imported = import_model(path, None)
+    canonical = canonicalize(imported.graph)
+    statistics = calibration_from_metadata(loaded.metadata)
+    T = max(imported.graph.exported_T, 1)
+    if statistics is None and x is not None and x[0].size == prod(canonical.input.shape):
+        statistics = calibrate_on(canonical, x.reshape(-1, *canonical.input.shape), T)
+    if statistics is None:
+        warnings.warn("no calibration data and no statistics in the file: quantizing from the weights alone", stacklevel=2)
+        statistics = calibration_from_weights(T)
+    return from_graph(canonical, statistics)

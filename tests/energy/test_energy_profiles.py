@@ -1,0 +1,76 @@
+"""Profiles: each number has a source; files of strangers are refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurocompile.energy.max_affine import MaxAffine, Timing, fit_max_affine, load_timings
+from neurocompile.energy.power import load_power
+from neurocompile.energy.profile import list_profiles, load_profile
+from neurocompile.errors import NeurocompileError
+
+HOSTILE = [
+    b"", b"[1, 2]", b"name: x", b"\xff\xfe", b"a: &a [*a, *a]", b"name: x\nname: y", b"!!python/object/apply:os.system ['true']",
+    b"name: mine\ndescription: d\nhardware: h\nenergy: {synaptic_operation: {value: .nan, source: s, status: published}}",
+    b"name: mine\ndescription: d\nhardware: h\nenergy: {synaptic_operation: {value: -1, source: s, status: published}}",
+    b"name: mine\ndescription: d\nhardware: h\nenergy: {synaptic_operation: {value: 1, source: s, status: rumour}}",
+    b"name: mine\ndescription: d\nhardware: h\nenergy: {unknown: {value: 1, source: s, status: assumed}}",
+    b"name: davies2018\ndescription: d\nhardware: h\nenergy: {}", b"name: '<script>'\ndescription: d\nhardware: h\nenergy: {}",
+    b"name: mine\ndescription: d\nhardware: h\nenergy: {ac: {value: 1, source: s, status: assumed}, "
+    b"synaptic_operation: {value: 1, source: s, status: assumed}}", b"[" * 5000, b"x" * 100_000,
+]  # fmt: skip
+
+
+def test_shipped_profiles() -> None:
+    assert list_profiles() == ["davies2018", "horowitz45", "keras-spiking", "sanafe-loihi"]
+    for name in list_profiles():
+        assert load_profile(name).name == name
+
+
+@pytest.mark.parametrize("data", HOSTILE)
+def test_hostile_files(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(data)
+    with pytest.raises(NeurocompileError) as caught:
+        load_profile(path)
+    assert caught.value.code == "NC7002" and "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+def test_unknown_profile(tmp_path: Path) -> None:
+    for name in ("daves2018", str(tmp_path), "a\0b"):
+        with pytest.raises(NeurocompileError) as caught:
+            load_profile(name)
+        assert caught.value.code == "NC7001"
+
+
+def test_power(tmp_path: Path) -> None:
+    path, good = tmp_path / "p.json", {
+        "schema": 1, "device": "d", "source": "s", "static_w": 0.2, "dynamic_w": 0.1, "seconds_per_inference": 0.01,
+    }  # fmt: skip
+    path.write_text(json.dumps(good))
+    assert load_power(path).dynamic_pj == pytest.approx(1e9) and load_power(path).static_pj == pytest.approx(2e9)
+    for wrong in ({}, {**good, "schema": 2}, {**good, "static_w": -1}, {**good, "x": 1}, {**good, "seconds_per_inference": 0}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(NeurocompileError) as caught:
+            load_power(path)
+        assert caught.value.code == "NC7003"
+
+
+def test_fit_recovers_its_own_model(tmp_path: Path) -> None:
+    truth, rng = MaxAffine(500.0, 3.5, 6.0, 20.0, 0, 0.0), np.random.default_rng(3)
+    rows = [tuple(float(v) for v in r) for r in rng.uniform(0, [5000, 3000, 900], (40, 3))]
+    timings = [Timing(*row, truth.step_ns(*row)) for row in rows]
+    found = fit_max_affine(timings)
+    assert found.relative_rms < 1e-9
+    for name in ("constant", "per_operation", "per_update", "per_packet"):
+        assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-6)
+    assert fit_max_affine(timings) == found
+    path = tmp_path / "t.json"
+    path.write_text("[]")
+    with pytest.raises(NeurocompileError) as caught:
+        load_timings(path)
+    assert caught.value.code == "NC7004"

@@ -1,0 +1,93 @@
+"""Convolutions, padding and constants in the forms that files of others have, against onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx_cases import imported, ints, lif, model, normal, op, timed
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.evaluate import evaluate
+from neurocompile.reference.onnx import run_onnx
+
+
+Sizes = tuple[int, ...]
+
+
+def net(nodes: list, weight: Sizes, shape: Sizes, out: Sizes, folder: Path, **constants) -> s.SpikingGraph:
+    """x repeated over 4 steps as rows 'r', ``nodes`` from 'r' to 'c', a LIF and a mean; compared with onnxruntime."""
+    body = [op("Reshape", "t rows", "r"), *nodes, op("Reshape", "c cut", "c5"), lif("c5", "l")]
+    body.append(op("ReduceMean", "l zero", "out", keepdims=0))
+    found, fixed = timed(shape, body)
+    shapes = {"rows": ints(-1, *shape), "cut": ints(4, -1, *out), "k": normal(*weight), "b": normal(weight[0], seed=1)}
+    loaded, got = imported(model(found, {**fixed, **shapes, **constants}, ("batch", *shape)), folder)
+    x = np.random.default_rng(0).uniform(0, 2, (3, *shape)).astype(np.float32)
+    reference = run_onnx(loaded, got, x)
+    ours = evaluate(got.graph, x, 4, list(reference.layers))
+    for name, spikes in reference.layers.items():
+        assert 0.02 < spikes.mean() < 0.98
+        np.testing.assert_array_equal(ours[name], spikes)
+    return got.graph
+
+
+CONVOLUTIONS = {
+    "one_axis": ((5, 4, 3), (4, 9), (5, 9), {"pads": [1, 1]}),
+    "one_axis_pointwise": ((5, 4, 1), (4, 9), (5, 9), {}),
+    "one_axis_strided_dilated_grouped": ((6, 2, 3), (4, 11), (6, 4), {"strides": [2], "dilations": [2], "group": 2}),
+    "grouped": ((6, 2, 3, 3), (4, 6, 6), (6, 6, 6), {"pads": [1, 1, 1, 1], "group": 2}),
+    "depthwise": ((4, 1, 3, 3), (4, 6, 6), (4, 6, 6), {"pads": [1, 1, 1, 1], "group": 4}),
+    "strided_dilated": ((5, 4, 3, 3), (4, 9, 9), (5, 3, 3), {"strides": [2, 2], "dilations": [2, 2]}),
+    "unequal_pads": ((5, 4, 3, 3), (4, 6, 6), (5, 3, 3), {"pads": [0, 0, 1, 1], "strides": [2, 2]}),
+    "unequal_pads_the_other_way": ((5, 4, 3, 2), (4, 6, 6), (5, 6, 6), {"pads": [2, 1, 0, 0]}),
+    "same_upper": ((5, 4, 3, 3), (4, 6, 6), (5, 3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "same_lower": ((5, 4, 2, 2), (4, 5, 5), (5, 5, 5), {"auto_pad": "SAME_LOWER"}),
+}
+
+
+@pytest.mark.parametrize("form", CONVOLUTIONS)
+def test_a_convolution(form: str, tmp_path: Path) -> None:
+    weight, shape, out, attributes = CONVOLUTIONS[form]
+    graph = net([op("Conv", "r k b", "c", **attributes)], weight, shape, out, tmp_path)
+    assert [type(n).__name__ for n in graph.nodes].count("Conv2d") == 1
+
+
+def test_zeros_around_a_map_are_padding_of_its_convolution(tmp_path: Path) -> None:
+    nodes = [op("Pad", "r pads", "p"), op("Conv", "p k b", "c")]
+    graph = net(nodes, (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, pads=ints(0, 0, 1, 1, 0, 0, 1, 1))
+    (conv,) = (n for n in graph.nodes if isinstance(n, s.Conv2d))
+    assert conv.padding == (1, 1)
+
+
+def test_zeros_around_spikes_stay(tmp_path: Path) -> None:
+    nodes = [op("Pad", "r pads", "c")]
+    net(nodes, (4, 4, 1, 1), (4, 4, 4), (4, 6, 6), tmp_path, pads=ints(0, 0, 1, 1, 0, 0, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "value"),
+    [("Sub", "f v", normal(5, 1, 1)), ("Sub", "v f", normal(5, 1, 1)), ("Mul", "f v", normal(1, 5, 1, 1)),
+     ("Div", "f v", 1 + abs(normal(5, 1, 1))), ("Add", "f v", np.float32(0.25)), ("Sub", "f v", normal(1))],
+)  # fmt: skip
+def test_constants_for_each_channel(kind: str, inputs: str, value: np.ndarray, tmp_path: Path) -> None:
+    nodes = [op("Conv", "r k b", "f", pads=[1, 1, 1, 1]), op(kind, inputs, "c")]
+    net(nodes, (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, v=np.asarray(value, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (op("Pad", "r odd", "c"), "as many at both ends"),
+        (op("Pad", "r pads", "c", mode="reflect"), "mode reflect"),
+        (op("Conv", "r k b", "c", pads=[1, 1, 1, 10**12]), "larger than the input"),
+        (op("Conv", "r k b", "c", pads=[-1, 0, 0, 0]), "pads"),
+        (op("Conv", "r k b", "c", auto_pad="SOME"), "auto_pad"),
+        (op("ScatterND", "r idx upd", "c"), "writes into a signal"),
+    ],
+)
+def test_other_borders_are_refused(node, why: str, tmp_path: Path) -> None:
+    constants = {"odd": ints(0, 0, 0, 0, 0, 0, 1, 1), "pads": ints(0, 0, 1, 1, 0, 0, 1, 1), "idx": ints(0).reshape(1, 1)}
+    with pytest.raises(NeurocompileError, match=rf"NC1009 node 'n_c'.*{why}|NC1002"):
+        net([node], (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, upd=normal(1, 4, 6, 6), **constants)

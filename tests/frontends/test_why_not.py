@@ -1,0 +1,159 @@
+"""Models that do not compile: every reason at once, with the module path in the user's code and what is supported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("spikingjelly")
+pytest.importorskip("onnxscript")
+
+import neurocompile  # noqa: E402
+from neurocompile.errors import NeurocompileError  # noqa: E402
+from neurocompile.frontends.check import check_model  # noqa: E402
+from neurocompile.frontends.diagnosis import NotSupportedError  # noqa: E402
+from spikingjelly.activation_based import neuron  # noqa: E402
+from torch import nn  # noqa: E402
+
+torch.set_num_threads(1)
+X = torch.rand(2, 5, 8)
+
+
+class BertLayer(nn.Module):
+    """As SpikingBERT: spikes between layers, but softmax, LayerNorm and GELU of the original."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+        self.query_lif, self.key_lif, self.value_lif = (neuron.LIFNode(step_mode="m") for _ in range(3))
+        self.softmax, self.norm = nn.Softmax(-1), nn.LayerNorm(8)
+        self.intermediate, self.gelu, self.out_lif = nn.Linear(8, 8), nn.GELU(approximate="tanh"), neuron.LIFNode(step_mode="m")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.query_lif(self.query(x)), self.key_lif(self.key(x)), self.value_lif(self.value(x))
+        x = self.norm(x + self.softmax(q @ k.transpose(-1, -2)) @ v)
+        return self.out_lif(self.gelu(self.intermediate(x)))
+
+
+class Repeated(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.head = nn.ModuleList(layers), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.unsqueeze(0).repeat(4, 1, 1, 1)
+        for one in self.layer:
+            x = one(x)
+        return self.head(x.mean((0, 2)))
+
+
+class TimeMix(nn.Module):
+    """As SpikeGPT: receptance and exponential weights of RWKV around a neuron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln, self.receptance, self.key = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.lif = neuron.LIFNode(step_mode="m")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.ln(x)
+        return x + self.lif(torch.sigmoid(self.receptance(y)) * torch.exp(self.key(y)).cumsum(2))
+
+
+class TraceNeuron(neuron.BaseNode):
+    """As SpikedAttention: a neuron of its own, one spike a phase."""
+
+    def neuronal_charge(self, x: torch.Tensor) -> None:
+        self.v = 2 * self.v + x
+
+
+class SpikedAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.q_node, self.k_node = nn.Linear(8, 8), TraceNeuron(step_mode="m"), TraceNeuron(step_mode="m")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.q_node(self.q(x))
+        return torch.softmax(q @ self.k_node(q).transpose(-1, -2), -1) @ q
+
+
+def reasons(model: nn.Module) -> list[tuple[str, str, str]]:
+    with pytest.raises(NotSupportedError) as caught:
+        neurocompile.compile(model, X, T=4)
+    assert all(str(caught.value).count(p.message) == 1 for p in caught.value.problems)
+    assert caught.value.details[0].keys() == {"code", "node", "operator", "module", "kind", "why", "supported"}
+    return [(p.module, p.operator, p.supported) for p in caught.value.problems]
+
+
+def test_spikingbert_needs_softmax_layer_norm_and_gelu() -> None:
+    torch.manual_seed(0)
+    found = reasons(Repeated(BertLayer(), BertLayer()))
+    assert [(m, o) for m, o, _ in found if m.startswith("layer.0.") and o in ("Softmax", "LayerNormalization")] == [
+        ("layer.0.softmax", "Softmax"), ("layer.0.norm", "LayerNormalization"),
+    ]  # fmt: skip
+    assert {m for m, _, _ in found} == {f"layer.{k}.{name}" for k in (0, 1) for name in ("softmax", "norm", "gelu")}
+    assert {o: s for _, o, s in found}["LayerNormalization"] == "BatchNormalization"
+    assert "softmax-free attention" in {o: s for _, o, s in found}["Softmax"]
+
+
+def test_spikegpt_needs_exponentials_and_a_recurrence_over_tokens() -> None:
+    found = reasons(Repeated(TimeMix()))
+    assert {o for _, o, _ in found} == {"LayerNormalization", "Sigmoid", "Exp", "CumSum"}
+    assert {m for m, _, _ in found} == {"layer.0.ln", "layer.0"}
+    assert all(s for _, _, s in found)
+
+
+def test_spikedattention_needs_its_neurons() -> None:
+    with pytest.raises(NeurocompileError, match="NC1013") as caught:
+        neurocompile.compile(Repeated(SpikedAttention()), X, T=4)
+    assert [m.split("'")[1] for m in caught.value.messages] == ["layer.0.q_node", "layer.0.k_node"]
+    found = check_model(Repeated(SpikedAttention()), X)
+    assert (found.compiles, found.stage, len(found.reasons)) == (False, "export", 2)
+
+
+def test_token_ids_are_for_the_host() -> None:
+    with pytest.raises(NeurocompileError, match="NC1006 example_input is .*token ids.*on the host"):
+        neurocompile.compile(Repeated(BertLayer()), torch.zeros(2, 5, dtype=torch.int64), T=4)
+
+
+FACTORY = """
+import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.fc, self.act, self.lif = nn.Linear(6, 4), act, neuron.LIFNode(step_mode="m")
+    def forward(self, x):
+        return self.lif(self.act(self.fc(x.unsqueeze(0).repeat(3, 1, 1)))).mean(0)
+
+def bad():
+    return Net(nn.Softmax(-1)), torch.rand(2, 6)
+
+def good():
+    return Net(nn.Identity()), torch.rand(2, 6)
+"""
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_table_and_json(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(FACTORY)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", "neurocompile", *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    bad = run("check", "mine:bad", "--T", "3", "--json")
+    assert bad.returncode == 1, bad.stderr
+    (reason,) = json.loads(bad.stdout)["reasons"]
+    assert (reason["module"], reason["kind"], reason["operator"]) == ("act", "Softmax", "Softmax")
+    text = run("check", "mine:bad")
+    assert text.returncode == 1 and "does not compile: 1 reasons" in text.stdout and "act (Softmax)" in text.stdout
+    good = run("check", "mine:good")
+    assert good.returncode == 0 and good.stdout.startswith("compiles: 1 spiking layers")
+    built = run("build", "mine:bad", "--json")
+    assert built.returncode == 2 and json.loads(built.stdout)["error"]["details"][0]["module"] == "act"
