@@ -1,16 +1,18 @@
 """How fast the circuits converge: errors against T on random inputs, measured on the emulator, with slopes and intervals.
 
-One run of the longest T gives all shorter ones, because a rate after T steps is a mean over the first T.
+One run of the longest T gives all shorter ones, because a rate after T steps is a mean over the first T. Softmax attention
+divides a sample into phases, so it is a circuit of its own for each T.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from neurocompile.backends.emulator import Emulator
+from neurocompile.circuits.attention import attention, softmax_attention
 from neurocompile.circuits.exponential import (
     LEVELS, exponential, exponential_on_chip, random_thresholds, sobol_thresholds,
 )  # fmt: skip
@@ -24,6 +26,7 @@ __all__ = ["CIRCUITS", "STEPS", "Curve", "measure", "prepared"]
 
 STEPS = tuple(1 << i for i in range(2, 13))
 _N, _LARGEST, _K, _BITS, _RELU_UNIT = 16, 63, 6, 10, 15
+_TOKENS, _CHANNELS, _LEVELS, _SCORE = 8, 4, 63, 3.0
 _BATCH = 25
 _BOOTSTRAP = 1000
 
@@ -90,6 +93,15 @@ def _relu(kind: str, samples: int, steps: int, rng: np.random.Generator) -> Case
     return Case(rate_relu(1, _RELU_UNIT, steps), x, np.maximum(x, 0) / _RELU_UNIT)
 
 
+def _attention(samples: int, steps: int, rng: np.random.Generator) -> Case:
+    """Queries, keys and values uniform on -1..1, scores 3 q k / sqrt(d)."""
+    x = rng.integers(-_LEVELS, _LEVELS + 1, (samples, 3, _TOKENS, _CHANNELS)).astype(np.int32)
+    unit = _SCORE / _LEVELS**2 / np.sqrt(_CHANNELS)
+    circuit = attention(_TOKENS, _CHANNELS, _LEVELS, unit, steps)
+    readout = replace(circuit.readouts[0], scale=circuit.readouts[0].scale / _LEVELS)
+    return Case(circuit.replace(readouts=(readout,)), x, softmax_attention(x, unit).reshape(samples, -1) / _LEVELS)
+
+
 CIRCUITS: dict[str, Callable[[int, int, np.random.Generator], Case]] = {
     "normalization, membrane 0": lambda *a: _normalization("zero", *a),
     "normalization, membrane S/2": lambda *a: _normalization("half", *a),
@@ -98,8 +110,10 @@ CIRCUITS: dict[str, Callable[[int, int, np.random.Generator], Case]] = {
     "exp, Bernoulli trains": lambda *a: _exponential("bernoulli", *a),
     "exp, registers on the chip": lambda *a: _exponential("on chip", *a),
     "ReLU by rate": lambda *a: _relu("", *a),
+    "softmax attention": _attention,
 }
 """Name -> a case of so many samples and steps from a generator."""
+_PHASED = ("softmax attention",)
 
 
 def prepared(circuit: CircuitGraph) -> CircuitGraph:
@@ -111,17 +125,25 @@ def measure(name: str, inputs: int = 200, steps: Sequence[int] = STEPS, seed: in
     """Run ``inputs`` random inputs of a circuit of :data:`CIRCUITS` on the emulator for the longest of ``steps``."""
     rng, errors = np.random.default_rng(seed), []
     for start in range(0, inputs, _BATCH):
-        case = CIRCUITS[name](min(_BATCH, inputs - start), max(steps), rng)
-        readout = case.circuit.readouts[0]
-        trace = Emulator().open(prepared(case.circuit)).run(case.x, [readout.src])[readout.src]
-        total = np.cumsum(trace.reshape(*trace.shape[:2], -1), axis=1, dtype=np.int64)
-        bias = 0 if readout.bias is None else case.circuit.tensors[readout.bias]
-        found = [readout.scale * (total[:, t - 1] / t + bias) for t in steps]
-        errors.append(np.stack([np.abs(value - case.expected).max(axis=1) for value in found]))
+        few = min(_BATCH, inputs - start)
+        if name in _PHASED:
+            cases = [CIRCUITS[name](few, t, np.random.default_rng((seed, start))) for t in steps]  # the same inputs for each T
+            errors.append(np.concatenate([_errors(case, (t,)) for case, t in zip(cases, steps)]))
+        else:
+            errors.append(_errors(CIRCUITS[name](few, max(steps), rng), steps))
     table = np.concatenate(errors, axis=1)
     slopes = [_slope(steps, table[:, rng.integers(0, inputs, inputs)]) for _ in range(_BOOTSTRAP)]
     low, high = np.quantile(slopes, (0.025, 0.975))
     return Curve(name, tuple(steps), table, _slope(steps, table), (float(low), float(high)))
+
+
+def _errors(case: Case, steps: Sequence[int]) -> np.ndarray:
+    """Largest error over the outputs after each number of steps, float64 (number of T, samples)."""
+    readout = case.circuit.readouts[0]
+    trace = Emulator().open(prepared(case.circuit)).run(case.x, [readout.src])[readout.src]
+    total = np.cumsum(trace.reshape(*trace.shape[:2], -1), axis=1, dtype=np.int64)
+    bias = 0 if readout.bias is None else case.circuit.tensors[readout.bias]
+    return np.stack([np.abs(readout.scale * (total[:, t - 1] / t + bias) - case.expected).max(axis=1) for t in steps])
 
 
 def _slope(steps: Sequence[int], errors: np.ndarray) -> float:

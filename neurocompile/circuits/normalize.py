@@ -29,9 +29,9 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
 
-__all__ = ["normalization", "recurrent", "stochastic_normalization", "threshold_unit"]
+__all__ = ["LARGEST_SUM", "divide", "normalization", "recurrent", "stochastic_normalization", "threshold_unit"]
 
-_LARGEST_SUM = 8_000
+LARGEST_SUM = 8_000
 """Of all inputs: membranes and inhibition together keep to the 17 bits of a current."""
 
 
@@ -40,28 +40,42 @@ def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c
 
     Its readout is the rate of each neuron; population ``out`` has the spikes as 0 and 1.
     """
-    if n < 1 or not 1 <= largest_sum <= _LARGEST_SUM or steps < 1:
+    if n < 1 or not 1 <= largest_sum <= LARGEST_SUM or steps < 1:
         raise NeurocompileError(
-            "NC2011", f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {_LARGEST_SUM:,}"
+            "NC2011", f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {LARGEST_SUM:,}"
         )
-    builder, unit = Builder(), 2 if half else 1
+    builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)
     total = builder.population(c.GradedRelay, "sum", (1,), "sum", largest=largest_sum)
     builder.drive(total, [strided(x, (n,), (1,), (0,))])
+    return _read(builder, "normalization", n, divide(builder, x, total, 1, n, largest_sum, half), steps)
+
+
+def divide(
+    builder: Builder, x: str, total: str, rows: int, n: int, largest_sum: int, half: bool = True, prefix: str = ""
+) -> tuple[str, str]:
+    """The loops of :func:`normalization` for ``rows`` sums at once; returns two populations, never on together.
+
+    Args:
+        x: graded population of rows * n values >= 0, constant from where they start; until then 0.
+        total: graded population of the rows' sums, 1..``largest_sum``; ``largest_sum`` until x starts.
+    """
+    unit, size = 2 if half else 1, rows * n
+    shape = (n,) if rows == 1 else (rows, n)
     reach, inhibition = 3 * unit * largest_sum, 4 * unit * largest_sum
-    p = builder.population(c.GradedRelay if half else c.GradedRelu, "p", (n,), "membrane", largest=reach)
-    q = builder.population(c.GradedRelu, "q", (n,), "reset", largest=unit * largest_sum)
-    a, b = (threshold_unit(builder, name, n, reach) for name in ("a", "b"))
-    one = builder.always_on("gate")
+    membrane_kind = c.GradedRelay if half else c.GradedRelu
+    p = builder.population(membrane_kind, f"{prefix}p", shape, f"{prefix}membrane", largest=reach)
+    q = builder.population(c.GradedRelu, f"{prefix}q", shape, f"{prefix}reset", largest=unit * largest_sum)
+    a, b = (threshold_unit(builder, f"{prefix}{name}", shape, reach) for name in ("a", "b"))
+    one = builder.always_on(f"{prefix}gate")
+    patterns = {total: ((rows, n), (1, 0), (n, 1)), one: ((size,), (0,), (1,))}
 
     def add(dst: str, forward: list[tuple[str, int]], loops: list[tuple[str, int]]) -> None:
-        for src, weight in forward:
-            source = (0,) if builder.shape(src) == (1,) and n > 1 else (1,)
+        for src, weight in (*forward, *loops):
+            pattern = patterns.get(src, ((size,), (1,), (1,)))
             for term in terms(abs(weight)):
-                builder.drive(dst, [strided(src, (n,), source, (1,), weight=term if weight > 0 else -term)])
-        for src, weight in loops:
-            for term in terms(abs(weight)):
-                builder.drive(dst, [recurrent(strided(src, (n,), (1,), (1,), weight=term if weight > 0 else -term))])
+                projection = strided(src, *pattern, weight=term if weight > 0 else -term)
+                builder.drive(dst, [recurrent(projection) if (src, weight) in loops else projection])
 
     membrane, spike = [(p, 1), (q, -1)], [(a, inhibition), (b, inhibition)]
     low, high = (1, 3) if half else (1, 2)
@@ -69,7 +83,7 @@ def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c
     add(q, [(total, unit), (one, -inhibition)], spike)
     add(a, [(x, unit), (total, -low)], [*membrane, (a, -inhibition), (b, -inhibition)])
     add(b, [(x, unit), (total, -high), (one, -inhibition)], [*membrane, *spike])
-    return _read(builder, "normalization", n, (a, b), steps)
+    return a, b
 
 
 def stochastic_normalization(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
@@ -86,10 +100,10 @@ def recurrent(projection: c.Projection) -> c.Projection:
     return replace(projection, recurrent=True)
 
 
-def threshold_unit(builder: Builder, name: str, n: int, largest: int = 0) -> str:
-    """n neurons without memory that fire where their input is >= 0."""
+def threshold_unit(builder: Builder, name: str, shape: tuple[int, ...], largest: int = 0) -> str:
+    """Neurons without memory that fire where their input is >= 0."""
     one = builder.tensor(f"{name}.at_least", np.ones(1, np.int16))
-    return builder.population(c.LIF, name, (n,), name, vth=0, dv=4096, bias=one, reset=True, largest=largest)
+    return builder.population(c.LIF, name, shape, name, vth=0, dv=4096, bias=one, reset=True, largest=largest)
 
 
 def _read(builder: Builder, name: str, n: int, spikes: tuple[str, ...], steps: int) -> c.CircuitGraph:

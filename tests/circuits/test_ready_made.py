@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import decode
 from neurocompile.backends.lava import LavaInProcess
+from neurocompile.circuits.attention import attention, attention_plan, attention_spikes
 from neurocompile.circuits.convergence import CIRCUITS, measure, prepared
 from neurocompile.circuits.exponential import LEVELS, exponential, exponential_on_chip, random_thresholds, sobol_thresholds
 from neurocompile.circuits.normalize import normalization
@@ -122,7 +123,7 @@ def test_a_rate_is_a_rectifier():
 
 @pytest.mark.parametrize(("name", "low", "high"), [
     ("normalization, membrane S/2", -1.1, -0.9), ("normalization, stochastic", -0.65, -0.35),
-    ("exp, Sobol trains", -1.15, -0.8), ("exp, Bernoulli trains", -0.65, -0.35), ("ReLU by rate", -1.1, -0.9),
+    ("exp, Sobol trains", -1.15, -0.8), ("exp, Bernoulli trains", -0.65, -0.35), ("ReLU by rate", -1.1, -0.9), ("softmax attention", -1.2, -0.85),
 ])  # fmt: skip
 def test_errors_fall_at_the_rate_that_theory_promises(name, low, high):
     curve = measure(name, 50, (16, 32, 64, 128, 256))
@@ -133,7 +134,17 @@ def test_errors_fall_at_the_rate_that_theory_promises(name, low, high):
 @pytest.mark.parametrize("make", [
     lambda: normalization(4, 9_000, 4), lambda: k_winners(4, 5, 9), lambda: subtractive_winners(100, 3, 9, 4),
     lambda: exponential(8, 4), lambda: exponential_on_chip(2, 15, 4), lambda: rate_relu(1, 50_000, 4),
+    lambda: attention(4, 4, 63, 0.1, 3), lambda: attention(4, 4, 9_000, 0.1, 8), lambda: attention(4, 16, 127, 0.1, 4096),
 ])  # fmt: skip
 def test_sizes_beyond_the_fields_are_refused(make):
-    with pytest.raises(NeurocompileError, match="NC2011"):
+    with pytest.raises(NeurocompileError, match="NC201[12]"):
         make()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 3), st.integers(1, 40), st.floats(1e-4, 2.0), st.integers(4, 40), st.integers(0, 99))
+def test_attention_equals_its_definition_in_every_step(n, d, levels, unit, steps, seed):
+    x = np.random.default_rng(seed).integers(-levels, levels + 1, (2, 3, n, d)).astype(np.int32)
+    plan = attention_plan(n, d, levels, unit, steps)
+    out = Emulator().open(prepared(attention(n, d, levels, unit, steps))).run(x, ["out"])["out"]
+    np.testing.assert_array_equal(out, attention_spikes(x, levels, plan))
