@@ -30,11 +30,19 @@ class NeurocompileError(Exception):
 
 
 class ViolationList(NeurocompileError):
-    """Several violations of one kind, reported at once, one line each."""
+    """Several violations, reported at once, one line each.
 
-    def __init__(self, code: str, messages: list[str]) -> None:
+    Args:
+        code: of the first, and of all unless ``codes`` says otherwise.
+        messages: one each.
+        codes: of each message.
+    """
+
+    def __init__(self, code: str, messages: list[str], codes: list[str] | None = None) -> None:
         self.messages = tuple(messages)
-        super().__init__(code, f"\n{code} ".join(messages))
+        self.codes = tuple(codes or [code] * len(messages))
+        rest = [f"\n{c} {m}" for c, m in zip(self.codes[1:], self.messages[1:], strict=True)]
+        super().__init__(code, "".join([*self.messages[:1], *rest]))
 
 
 # code -> (title, explanation). Codes are never reused for another meaning.
@@ -161,6 +169,21 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "the smallest tile of a layer does not fit one core",
         "Even a single neuron of this layer needs more of a core's resource than the core has. Reduce the fan-in or use "
         "fewer weight bits.",
+    ),
+    "NC3110": (
+        "the target has no graded messages",
+        "Loihi 1 sends spikes alone. A population whose values are sums or graded inputs cannot reach other cores there. Take a "
+        "Loihi 2 target, or a model whose layers exchange spikes only (inputs of 0 and 1, no sums between neurons).",
+    ),
+    "NC3111": (
+        "one neuron exceeds the budget of spikes of a core",
+        "The budget (--budget, or spikes_per_core_step) is less than the expected messages of a single neuron in a step, so no "
+        "cut keeps it. Allow more spikes, or train for a lower rate.",
+    ),
+    "NC3112": (
+        "an estimate knows no budget",
+        "build --estimate-only maps nothing, and what a budget of spikes means for a core follows from a mapping. Leave out "
+        "--budget, or build the model.",
     ),
     "NC3103": (
         "a delay exceeds what the target allows",

@@ -23,6 +23,7 @@ from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import map_circuit
+from neurocompile.mapping.estimate import Estimate, estimate
 from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
@@ -39,7 +40,7 @@ from neurocompile.theory.budget import apply_budget, parse_budget, plan_budget
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build_circuit", "compile_model", "import_model"]
+__all__ = ["build_circuit", "compile_model", "estimate_model", "import_model"]
 
 _CHECK_SAMPLES = 4
 _LEAST_AGREEMENT = 0.98
@@ -123,10 +124,7 @@ def compile_model(
     with stages("check import"):
         agreement = _check_import(loaded, imported, stored, samples)
     with stages("canonicalize"):
-        core = chip.capacity
-        canonical = canonicalize(
-            imported.graph, ComposeConvolutions(convolutions, core["neurons"], core["synaptic_memory_words"])
-        )
+        canonical = canonicalize(imported.graph, _compose(convolutions, chip))
     with stages("calibrate"):
         statistics = _statistics(canonical, stored, samples, T)
     with stages("quantize"):
@@ -157,6 +155,43 @@ def compile_model(
         import_agreement=agreement, rates=rates, rates_source=source, proof=proof, budget=planned,
     )  # fmt: skip
     return Program(quantized, circuit, mapping, chip, statistics, manifest, dict(stages.seconds))
+
+
+def estimate_model(
+    model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
+    calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, max_cores: int | None = None,
+    per_sample_lif: bool = False, head: int | str | None = None, convolutions: str = "auto", progress: bool = False,
+) -> Estimate:  # fmt: skip
+    """Least cores that a model needs of a target, and everything that rules it out; nothing is mapped, checked or written.
+
+    Args and errors are those of :func:`compile_model`.
+    """
+    T = _whole("NC1007", "T", T, 1, 1 << 16)
+    weight_bits = _whole("NC2003", "weight_bits", weight_bits, 2, 8)
+    if not isinstance(model, (str, Path)):
+        from neurocompile.frontends.torch_module import exported
+
+        samples = calibration if isinstance(calibration, np.ndarray) else None
+        with exported(model, example_input, samples, T=T, per_sample_lif=per_sample_lif, head=head) as path:
+            return estimate_model(path, target=target, T=T, calibration=calibration, weight_bits=weight_bits, max_cores=max_cores,
+                                  convolutions=convolutions, progress=progress)  # fmt: skip
+    stages = Stages(progress)
+    chip = load_target(target)
+    with stages("import"):
+        loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
+        samples = _samples(calibration, imported.graph.input.shape)
+        canonical = canonicalize(imported.graph, _compose(convolutions, chip))
+    with stages("quantize"):
+        statistics = _statistics(canonical, calibration_from_metadata(loaded.metadata), samples, T)
+        quantized = Quantize(T, statistics, weight_bits)(canonical)
+    with stages("estimate"):
+        return estimate(build_circuit(quantized, T, weight_bits, chip), chip, max_cores=max_cores)
+
+
+def _compose(convolutions: str, target: Target) -> ComposeConvolutions:
+    """The choice between products and factors for the cores of ``target``."""
+    core = target.capacity
+    return ComposeConvolutions(convolutions, core["neurons"], core["synaptic_memory_words"])
 
 
 def build_circuit(quantized: SpikingGraph, T: int, weight_bits: int, target: Target) -> CircuitGraph:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurocompile.cli.common import Json, Output, check_output, command
+from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
     from neurocompile.summary import Summary
@@ -45,12 +46,29 @@ def build(
         str, typer.Option(metavar="auto|merge|factor", help="Of convolutions without a neuron between them (RepConv).")
     ] = "auto",
     head: Annotated[str | None, typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0.")] = None,
+    estimate_only: Annotated[
+        bool, typer.Option("--estimate-only", help="Say what the model needs at least and what rules it out; write nothing.")
+    ] = False,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
     from neurocompile.frontends.torch_module import is_factory, load_factory
 
     source, example = Path(model), None
+    choice = int(head) if head is not None and head.isdecimal() else head
+    if estimate_only:
+        if budget is not None:
+            raise NeurocompileError("NC3112", "--estimate-only knows no --budget, which needs a mapping; leave one of them out")
+        if is_factory(model) and not source.exists():
+            source, example = load_factory(model)
+        from neurocompile.cli.estimate_text import estimate_text
+        from neurocompile.pipeline import estimate_model
+
+        found = estimate_model(
+            source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, max_cores=max_cores,
+            per_sample_lif=per_sample_lif, head=choice, convolutions=convolutions, progress=True,
+        )  # fmt: skip
+        return Output(found, estimate_text(found), 0 if found.fits else 2)
     default = Path(f"{source.stem}.nca")
     if is_factory(model) and not source.exists():
         default = Path(f"{model.partition(':')[2]}.nca")
@@ -63,8 +81,7 @@ def build(
 
     program = compile_model(
         source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, seed=seed, max_cores=max_cores,
-        budget=budget, per_sample_lif=per_sample_lif, head=int(head) if head is not None and head.isdecimal() else head,
-        convolutions=convolutions, progress=True,
+        budget=budget, per_sample_lif=per_sample_lif, head=choice, convolutions=convolutions, progress=True,
     )  # fmt: skip
     program.save(output)
     summary = program.summary()

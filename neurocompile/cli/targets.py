@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +19,17 @@ def targets(
     show: Annotated[
         str | None, typer.Option(metavar="NAME", help="Every number of a target (name or YAML file), with its source.")
     ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of target files, for editors and checks.")] = False,
     json_output: Json = False,
 ) -> Output:
-    """List the targets, or show one with sources."""
+    """List the targets, show one with sources, or print the schema of target files."""
     import msgspec
 
-    from neurocompile.targets import list_targets, load_target
+    from neurocompile.targets import list_targets, load_target, target_schema
 
+    if schema:
+        found = target_schema()
+        return Output(found, [json.dumps(found, indent=2)])
     if show is not None:
         target = load_target(show)
         return Output(msgspec.to_builtins(target), _one(target))
@@ -51,7 +56,7 @@ def _all(found: list[Target]) -> Iterator[Any]:
     for name, description, *numbers in (_row(target).values() for target in found):
         rows.append((name, *(f"{n:,}" for n in numbers), description))
     yield table(columns, rows)
-    yield "\n'targets --show NAME' has every number with its source; --target also takes a YAML file of your own"
+    yield "\n'targets --show NAME' has every number with its source; --target also takes your own YAML file (docs/new_target.md)"
 
 
 def _one(target: Target) -> Iterator[Any]:
@@ -66,12 +71,15 @@ def _one(target: Target) -> Iterator[Any]:
 def _quantities(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str, str, str]]:
     """(path, value, status, source) of every number below ``fields``; absent ones as unpublished."""
     for name, value in fields.items():
-        if isinstance(value, dict) and "value" in value:
+        if isinstance(value, str) and path:
+            yield path + name, value, "", "which formulas count (docs/mapping.md)"
+        elif isinstance(value, dict) and "value" in value:
             yield path + name, _number(value["value"]), value["status"], value["source"]
         elif isinstance(value, dict):
             yield from _quantities(value, f"{path}{name}.")
         elif value is None:
-            yield path + name, "unknown", "", "not published: left empty rather than invented"
+            limit = path == "core." or not path
+            yield path + name, *(("none", "", "no such limit") if limit else ("unknown", "", "not published, so left empty"))
 
 
 def _number(value: Any) -> str:

@@ -84,8 +84,9 @@ def _pads(
         given = [*less, *more] if auto == b"SAME_UPPER" else [*more, *less]
     elif auto not in (b"NOTSET", b"VALID"):
         raise im.error("NC1009", f"auto_pad {auto!r} is not defined by ONNX")
-    if len(given) != 4 or min(given) < 0 or max(given) > max(size):
-        raise im.error("NC1009", f"pads {given} are not two or four numbers >= 0, or larger than the input {list(size)}")
+    reach = max(*size, *(d * (k - 1) for d, k in zip(dilation, weight.shape[2:])))  # more would only add zeros to the output
+    if len(given) != 4 or min(given) < 0 or max(given) > reach:
+        raise im.error("NC1009", f"pads {given} are not two or four numbers from 0 to {reach:,}")
     for axis in (0, 1):
         begin, end = given[axis], given[2 + axis]
         if begin == end:

@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from neurocompile.ir.circuit import Conv2d, Dense, Projection
+from neurocompile.ir.circuit import Conv2d, Dense, HostInput, Population, Projection
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
-from neurocompile.mapping.tile import Tile, whole
-from neurocompile.targets.schema import RESOURCES
+from neurocompile.mapping.tile import Tile
 
-__all__ = ["does_not_fit_core", "exceeds_target", "needs_more_cores"]
+__all__ = ["does_not_fit_core", "exceeds_target", "lacks_graded", "needs_more_cores", "sends_too_much"]
 
 FEWER_BITS = 4
 
@@ -38,19 +37,52 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
     )
 
 
+def lacks_graded(counter: CostCounter) -> list[str]:
+    """NC3110: the first population of each layer whose graded values other cores would need, on a target without such messages.
+
+    Values that the host alone reads are a neuron's state, no message; a constant is a spike in every step.
+    """
+    target, circuit, lines, said = counter.target, counter.circuit, [], set()
+    if target.graded:
+        return lines
+    for population in circuit.populations:
+        if population.spiking or not counter.outgoing[population.name] or population.layer in said:
+            continue
+        if isinstance(population, HostInput):
+            graded = not 0 <= population.low <= population.high <= 1
+            what = f"is injected as values {population.low}..{population.high}"
+        else:
+            graded, what = bool(circuit.incoming[population.name]), "sends graded values"
+        if graded:
+            said.add(population.layer)
+            lines.append(
+                f"layer '{population.layer}' (population '{population.name}') {what} of up to 24 bits; {target.name} sends "
+                f"{target.synapse.payload_bits.value} bit a message. Take a target with graded messages (--target loihi2), or "
+                "use a model whose layers exchange spikes alone."
+            )
+    return lines
+
+
+def sends_too_much(counter: CostCounter, population: Population, rate: float, spikes: float) -> str:
+    """NC3111: a neuron's rate against the budget of a core."""
+    return (
+        f"layer '{population.layer}' (population '{population.name}') sends {rate:.4g} expected messages a step from one neuron, "
+        f"a core of {counter.target.name} may send {spikes:.4g}. Allow more spikes a core (--budget), or train for a lower rate."
+    )
+
+
 def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
     """NC3101 before anything is cut: a line for each resource of which all cores together have too little."""
     target, short, lines = counter.target, counter.shortages(), []
-    sizes = {p.name: counter.usage(whole(p)) for p in counter.on_chip}
     fewer = _with_fewer_bits(counter)
     narrow = fewer.shortages() if fewer is not None else short
     for resource, (need, cores) in short.items():
         if cores > limit:
-            largest = max(counter.on_chip, key=lambda p: getattr(sizes[p.name], resource))
+            layer, most = counter.largest_layer(resource)
             lines.append(
                 f"model '{counter.circuit.name}' needs {need:,} {LABELS[resource]}, so at least {cores:,} cores; "
                 f"{_available(counter, limit)} with {target.capacity[resource]:,} each. Largest: layer "
-                f"'{largest.layer}' with {getattr(sizes[largest.name], resource):,}. "
+                f"'{layer}' with {most:,}. "
                 f"{_model_ways(counter, limit, narrow[resource][1] <= limit)}"
             )
     return lines
@@ -64,11 +96,12 @@ def needs_more_cores(
     for name, tiles in parts.items():
         layer = counter.circuit.population[name].layer
         for _, usage in tiles:
-            share = max(getattr(usage, r) / max(capacity[r], 1) for r in (*RESOURCES, "total"))
+            share = max(getattr(usage, r) / max(capacity[r], 1) for r in capacity)
             by_layer[layer] = by_layer.get(layer, 0.0) + share
     largest = sorted(by_layer, key=lambda layer: -by_layer[layer])[:3]
     fewer = _with_fewer_bits(counter)
-    saved = fewer.shortages()["total"][0] / counter.shortages()["total"][0] if fewer is not None else 1.0
+    resource = "total" if "total" in capacity else "synaptic_memory_words"
+    saved = fewer.shortages()[resource][0] / counter.shortages()[resource][0] if fewer is not None else 1.0
     listed = ", ".join(f"'{layer}' ({by_layer[layer]:.1f} cores)" for layer in largest)
     return (
         f"model '{counter.circuit.name}' needs {cores:,} cores; {_available(counter, limit)}. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -11,16 +12,33 @@ from msgspec import Struct
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
-from neurocompile.mapping.advice import exceeds_target, needs_more_cores
-from neurocompile.mapping.packing import pack
-from neurocompile.mapping.partition import partition
-from neurocompile.mapping.placement import hop_matrix, place
+from neurocompile.mapping.advice import needs_more_cores
+from neurocompile.mapping.estimate import refuse
+from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
+from neurocompile.mapping.partition import Partition, Style, partition
+from neurocompile.mapping.placement import crossings, hops_of, place
+from neurocompile.mapping.refine import Hypergraph, km1
 from neurocompile.mapping.resources import CostCounter, Usage
-from neurocompile.mapping.tile import Tile
-from neurocompile.mapping.traffic import Traffic, axon_lists, flows, home_cores
+from neurocompile.mapping.tile import Tile, merge_boxes
+from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
+from neurocompile.mapping.traffic import Traffic
 from neurocompile.targets.schema import Slot, Target
 
 __all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit"]
+
+
+WAYS = (
+    (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
+    (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
+    (20_000_000, ((5, True), (4, False))),
+)
+"""(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
+LARGE_WAYS = ((1, True),)
+"""Of larger ones."""
+FINALISTS = 2
+"""Ways to cut a small model that are refined to the end."""
+FEW = 1.15
+"""A way to cut that takes more cores than this times the lower bound (and one) is taken only if no other is at hand."""
 
 
 class CoreUse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,6 +79,12 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """In depth order of their first tile."""
     traffic: Traffic
     """Messages of one step."""
+    method: str = ""
+    """How tiles came to their cores."""
+    lower_bound: int = 0
+    """Cores that no mapping can do without: of each resource the sum over all layers, uncut, by the capacity of a core."""
+    spikes_per_core_step: float | None = None
+    """The budget that every core keeps, if one was given."""
 
     @property
     def cores_used(self) -> int:
@@ -93,6 +117,7 @@ def map_circuit(
     *,
     seed: int = 0,
     max_cores: int | None = None,
+    spikes_per_core_step: float | None = None,
 ) -> Mapping:
     """Cut, pack and place a circuit.
 
@@ -100,37 +125,42 @@ def map_circuit(
         circuit: scheduled or not; populations are packed in depth order.
         target: the chip.
         rates: population -> mean probability that a neuron sends a message in a step; absent ones count as 1.
-        seed: of the placement.
+        seed: of packing and placement.
         max_cores: use at most so many cores of the target.
+        spikes_per_core_step: expected messages that a core may send in a step (sum of rate x neurons of its tiles).
 
     Raises:
-        ViolationList: NC3102 for every layer of which one neuron does not fit a core; NC3101 if cores do not suffice.
+        ViolationList: all that does not fit: NC3102 for every layer of which one neuron does not fit a core, NC3110 for every
+            graded signal that the target has no messages for, NC3111 for every population that exceeds the budget of spikes
+            with one neuron, NC3101 if cores do not suffice.
     """
     counter = CostCounter(circuit, target)
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
-    too_much = exceeds_target(counter, limit)
-    if too_much:
-        raise ViolationList("NC3101", too_much)
-    tiles = _fit(counter, rates, limit)
-    between, from_host, to_host = flows(counter, tiles, rates)
-    slots = place(target, between, seed)
-    local = float(np.trace(between))
+    refuse(counter, rates, limit, spikes_per_core_step)
+    graph, packed = _fit(counter, rates, limit, seed, spikes_per_core_step)
+    core_of, cores = packed.core_of, packed.cores
+    flows = graph.flows(core_of, cores)
+    slots = place(target, flows, cores, seed)
+    held: list[list[Tile]] = [[] for _ in range(cores)]
+    for tile, core in zip(graph.tiles, core_of.tolist(), strict=True):
+        held[core].append(tile)
+    to_host = sum(rates.get(name, 1.0) * circuit.population[name].size for name in sorted(counter.to_host))
     traffic = Traffic(
-        packets=float(between.sum()) - local,
-        local=local,
-        from_host=from_host,
-        to_host=to_host,
-        hops=float((between * hop_matrix(target, slots)).sum()),
-    )
+        packets=flows.between, local=flows.local, from_host=flows.from_host, to_host=to_host,
+        hops=hops_of(target, slots, flows), chip_packets=crossings(slots, flows),
+    )  # fmt: skip
     mapping = Mapping(
         circuit=circuit.name,
         target=target.name,
         seed=seed,
         cores=tuple(
-            CoreUse(chip=slot.chip, x=slot.x, y=slot.y, core=slot.core, tiles=held, used=used)
-            for slot, held, used in zip(slots, tiles, _count(counter, tiles), strict=True)
+            CoreUse(chip=slot.chip, x=slot.x, y=slot.y, core=slot.core, tiles=tuple(tiles), used=used)
+            for slot, tiles, used in zip(slots, held, _count(graph, core_of, cores), strict=True)
         ),
         traffic=traffic,
+        method=packed.method,
+        lower_bound=max((need for _, need in counter.shortages().values()), default=0),
+        spikes_per_core_step=spikes_per_core_step,
     )
     problems = check_mapping(circuit, mapping, target)
     if problems:
@@ -147,8 +177,8 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     if mapping.target != target.name:
         return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
     counter = CostCounter(circuit, target)
-    tiles = [core.tiles for core in mapping.cores]
-    problems = _coverage(counter, tiles)
+    held = [core.tiles for core in mapping.cores]
+    problems = _coverage(counter, held)
     slots = [core.slot for core in mapping.cores]
     for i, slot in enumerate(slots):
         if not target.usable(slot):
@@ -159,7 +189,10 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
         problems.append("traffic is negative or not finite")
     if problems:
         return problems
-    for i, (core, counted) in enumerate(zip(mapping.cores, _count(counter, tiles), strict=True)):
+    tiles = [tile for core in held for tile in core]
+    core_of = np.repeat(np.arange(len(held)), [len(core) for core in held])
+    graph = make_tile_graph(counter, tiles, {})
+    for i, (core, counted) in enumerate(zip(mapping.cores, _count(graph, core_of, len(held)), strict=True)):
         for resource in counted.__struct_fields__:
             recorded, found = getattr(core.used, resource), getattr(counted, resource)
             if recorded != found:
@@ -169,16 +202,45 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     return problems
 
 
-def _fit(counter: CostCounter, rates: Table[str, float], limit: int) -> tuple[tuple[Tile, ...], ...]:
-    """Tiles by core, by the cut with few packets, or by the one that fills cores better if that takes too many."""
-    fewest = 0
-    for tight in (False, True):
-        parts = partition(counter, tight)
-        tiles = pack(counter, parts, rates)
-        if len(tiles) <= limit:
-            return tiles
-        fewest = min(fewest or len(tiles), len(tiles))
-    raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
+def _fit(
+    counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
+) -> tuple[TileGraph, Packed]:
+    """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
+    found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
+    size = sum(p.size for p in counter.on_chip)
+    finalists = FINALISTS if size <= WAYS[0][0] else 1
+    fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
+    styles = _styles(counter, spikes)
+    for style in styles:
+        if found and style.slack <= 1.0:
+            break  # the last resort is not needed
+        parts = partition(counter, rates, style)
+        graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
+        instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
+        start = pack(instance, ready_order(graph))
+        cores = int(start.max(initial=-1)) + 1
+        fewest = min(fewest or cores, cores)
+        if cores > limit:
+            continue
+        cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
+        rank = spikes is None and cores > FEW * bound + 1, cost, cores
+        found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:finalists]
+    if not found:
+        raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
+    packed, graph, _ = min(
+        ((improve(instance, start, seed), graph, rank[0]) for rank, graph, instance, start in found),
+        key=lambda item: (item[2], item[0].cost, item[0].cores),
+    )  # fmt: skip
+    merged, core_of = merge_boxes(graph.tiles, packed.core_of)
+    order = np.argsort(core_of, kind="stable")
+    return make_tile_graph(counter, [merged[i] for i in order], rates), replace(packed, core_of=core_of[order])
+
+
+def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
+    """Ways to cut that are worth the time; the last one is for want of cores."""
+    size = sum(p.size for p in counter.on_chip)
+    ways = next((ways for most, ways in WAYS if size <= most), LARGE_WAYS)
+    return [*(Style(1.1, fineness, spikes, pairs) for fineness, pairs in ways), Style(1.0, 1, spikes)]
 
 
 def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:
@@ -207,19 +269,15 @@ def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:
     return problems
 
 
-def _count(counter: CostCounter, cores: list[tuple[Tile, ...]] | tuple[tuple[Tile, ...], ...]) -> list[Usage]:
+def _count(graph: TileGraph, core_of: np.ndarray, cores: int) -> list[Usage]:
     """What each core uses."""
-    homes = home_cores(cores)
-    lists = {name: axon_lists(counter, name, homes) for name in homes}
-    counted = []
-    for tiles in cores:
-        used = Usage()
-        for tile in tiles:
-            used += counter.usage(tile)
-            used += Usage(axon_memory=lists[tile.population].entries(tile))
-        groups = len({tile.population for tile in tiles})
-        counted.append(msgspec.structs.replace(used, neuron_groups=groups))
-    return counted
+    entries = graph.entries(core_of, cores).tolist()
+    used = [Usage()] * cores
+    groups: list[set[str]] = [set() for _ in range(cores)]
+    for tile, core, listed in zip(graph.tiles, core_of.tolist(), entries, strict=True):
+        used[core] += graph.counter.usage(tile) + Usage(axon_memory=listed)
+        groups[core].add(tile.population)
+    return [msgspec.structs.replace(u, neuron_groups=len(g)) for u, g in zip(used, groups, strict=True)]
 
 
 def _place(slot: Slot) -> str:

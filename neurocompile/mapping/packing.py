@@ -1,74 +1,166 @@
-"""Packs tiles into cores.
+"""Packs tiles into cores, then finds fewer packets.
 
-In depth order each tile goes, of the open cores where it fits, to the one whose messages it shares most: sources that
-lie there, or that send there already. A new core opens only where a tile fits none.
+The seed: in depth order each tile goes, of the open cores where it fits, to the one that shares most of its messages
+(their senders, or other receivers); a new core opens only where a tile fits none. Then, if a partitioner is installed
+(``pip install 'neurocompile[mapping]'``), its assignment to as many cores is repaired until every capacity holds. Both are
+refined by moves and swaps under all capacities, and what costs least by our own count is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
-from neurocompile.mapping.partition import Partition
-from neurocompile.mapping.resources import CostCounter, Usage
-from neurocompile.mapping.tile import Tile
+from neurocompile.mapping.refine import Hypergraph, km1, refine, refine_in_turn
+from neurocompile.mapping.resources import Usage
+from neurocompile.mapping.seeds import mtkahypar_blocks, repair
+from neurocompile.mapping.tile_graph import HOST, TileGraph
 from neurocompile.targets.schema import RESOURCES
 
-__all__ = ["pack"]
+__all__ = ["Packed", "glance", "hypergraph", "improve", "in_order", "pack", "ready_order"]
+
+_ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
+_OPEN = 512
+"""Cores opened last that a tile may join for the room that they have."""
+BUDGET_PARTS = 1 << 40
+"""Whole numbers that stand for a core's budget of spikes."""
+_TIE = 1e-6
+"""Weight of the fit beside the share of messages."""
+STEPS = 4_000
+"""Moves tried for each tile, at most the number below."""
+MOST_STEPS = 24_000_000
+FEW_STEPS = 200
+"""Moves tried for each tile to compare ways to cut."""
+TOGETHER = 240
+"""Cores that are refined at once where there are more: about two chips."""
+TURN_STEPS = 300
+"""Moves tried for each tile in a turn, at most."""
+TURN_WORK = 600_000_000
+"""Pins that all moves of a turn may look at."""
+HOT, WARM, COLD = 3.0, 0.6, 0.05
+"""Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at last."""
+RESTARTS = ((300, 6), (1_000, 2))
+"""(tiles, attempts) of instances up to so many tiles."""
 
 
-class _Open:
-    """A core that is being filled."""
+@dataclass(frozen=True)
+class Packed:
+    """An assignment of tiles to cores."""
 
-    def __init__(self) -> None:
-        self.tiles: list[Tile] = []
-        self.used = Usage()
-        self.known: dict[str, np.ndarray] = {}
-        """Population -> its neurons that lie here or send here already."""
-
-    def with_tile(self, tile: Tile, usage: Usage) -> Usage:
-        """Usage once the tile is here too; a population takes one neuron group, whatever its tiles."""
-        shared = any(other.population == tile.population for other in self.tiles)
-        return self.used + (msgspec.structs.replace(usage, neuron_groups=0) if shared else usage)
+    core_of: np.ndarray
+    """int64 (tiles)."""
+    cores: int
+    method: str
+    cost: float
+    """Packets a step, those from the host included."""
 
 
-def pack(counter: CostCounter, parts: Partition, rates: Mapping[str, float]) -> tuple[tuple[Tile, ...], ...]:
-    """Tiles by core, in depth order.
+def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -> Hypergraph:
+    """Tiles as vertices that take of every capacity of a core; nets with their owner as one more pin."""
+    target, nets = graph.counter.target, graph.nets
+    names = [name for name in _ADDITIVE if name in target.capacity]
+    takes = [[getattr(u, name) for u in usage] for name in names]
+    limit = [target.capacity[name] for name in names]
+    if "total" in target.capacity:  # neuron groups count once a population: the bound of all of them is set aside
+        takes.append([u.total - u.neuron_groups for u in usage])
+        limit.append(target.capacity["total"] - target.capacity["neuron_groups"])
+    if spikes is not None:  # as parts of the budget, rounded up: the sum of a core keeps it
+        index = {p.name: i for i, p in enumerate(graph.counter.circuit.populations)}
+        sent = np.array([graph.rate[index[tile.population]] * tile.size for tile in graph.tiles])
+        parts = np.ceil(sent * (BUDGET_PARTS / max(spikes, 1e-300)))
+        takes.append(np.where(sent <= spikes, np.minimum(parts, BUDGET_PARTS), parts).astype(np.int64).tolist())
+        limit.append(BUDGET_PARTS)
+    populations = {p.name: i for i, p in enumerate(graph.counter.on_chip)}
+    group = np.array([populations[tile.population] for tile in graph.tiles], dtype=np.int32)
+    offsets, pins = _with_owner(nets.owner, nets.offsets, nets.pins)
+    matrix = np.array(takes, dtype=np.int64).reshape(len(limit), len(usage)).T
+    return Hypergraph(
+        offsets, pins, graph.weight, np.ascontiguousarray(matrix), np.array(limit, dtype=np.int64), group,
+        target.capacity["neuron_groups"],
+    )  # fmt: skip
 
-    Args:
-        counter: of the circuit and the target.
-        parts: tiles of each population, with an upper bound of what they take.
-        rates: population -> mean probability that a neuron sends in a step; 1 where absent.
+
+def _with_owner(owner: np.ndarray, offsets: np.ndarray, pins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pins with the owner of each net (unless it is the host), each once."""
+    net = np.repeat(np.arange(len(owner), dtype=np.int64), np.diff(offsets))
+    own = np.flatnonzero(owner != HOST)
+    pairs = np.concatenate([(net << 32) | pins, (own << 32) | owner[own]])
+    pairs.sort(kind="stable")  # two sorted runs: merged
+    pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])] if len(pairs) else pairs
+    return np.searchsorted(pairs, np.arange(len(owner) + 1, dtype=np.int64) << 32), (pairs & 0xFFFFFFFF).astype(np.int32)
+
+
+def ready_order(graph: TileGraph) -> np.ndarray:
+    """Numbers of the tiles, int64, such that a tile comes right after the last of its sources where that is possible.
+
+    So a sum is packed while the core of its terms is still open. Tiles of equal standing keep their order.
     """
-    target, cores = counter.target, list[_Open]()
-    capacity = [target.capacity[name] for name in RESOURCES]
-    for name, tiles in parts.items():
-        incoming = counter.circuit.incoming[name]
-        for tile, usage in tiles:
-            masks = [(p.src, rates.get(p.src, 1.0), counter.sources(p, tile)) for p in incoming]
-            best, best_shared = None, -1.0
-            for core in cores:
-                after = core.with_tile(tile, usage)
-                if after.total > target.capacity["total"]:
-                    continue
-                if any(used > most for used, most in zip(after.values(), capacity, strict=True)):
-                    continue
-                shared = sum(
-                    rate * int(np.count_nonzero(mask & core.known[src]))
-                    for src, rate, mask in masks
-                    if src in core.known
-                )
-                if shared > best_shared:
-                    best, best_shared = core, shared
-            if best is None:
-                best = _Open()
-                cores.append(best)
-            best.used = best.with_tile(tile, usage)
-            best.tiles.append(tile)
-            own = np.zeros(counter.circuit.population[name].shape, dtype=bool)
-            own[tile.slices] = True
-            for src, mask in (*((src, mask) for src, _, mask in masks), (name, own)):
-                best.known[src] = best.known[src] | mask if src in best.known else mask
-    return tuple(tuple(core.tiles) for core in cores)
+    from neurocompile.mapping.packing_kernels import ready_order as kernel
+
+    nets, tiles = graph.nets, len(graph.tiles)
+    owned = np.argsort(nets.owner, kind="stable")
+    first = np.searchsorted(nets.owner[owned], np.arange(tiles + 1))
+    return kernel(nets.owner, nets.offsets, nets.pins, first, owned, tiles)
+
+
+def pack(graph: Hypergraph, order: np.ndarray) -> np.ndarray:
+    """Core of each vertex, int64: vertices are taken in ``order``, each goes where most of its messages are shared.
+
+    Of cores that share none, the one whose free room is most like what the vertex takes.
+    """
+    from neurocompile.mapping.packing_kernels import pack as kernel  # numba takes a second to import
+
+    vertex_offsets, nets_of = graph.by_vertex
+    return kernel(
+        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, graph.group, graph.groups, order, _TIE,
+        min(_OPEN, max(graph.vertices, 1)),
+    )  # fmt: skip
+
+
+def glance(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
+    """The seed, refined for a short time: enough to compare ways to cut."""
+    cores = int(start.max(initial=-1)) + 1
+    steps = min(MOST_STEPS // 20, FEW_STEPS * graph.vertices)
+    refined = refine(graph, start, cores, steps=steps, hot=HOT, cold=COLD, seed=seed)
+    return Packed(refined, cores, "packed, annealed", km1(graph, refined))
+
+
+def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
+    """The best of the refined seed and of the refined partitioner's assignment; cores numbered in order.
+
+    Of many cores only neighbours in order trade tiles (about two chips at a time), and no partitioner is asked.
+    """
+    cores = int(start.max(initial=-1)) + 1
+    if cores > TOGETHER:
+        start = in_order(start)
+        steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
+        turned = refine_in_turn(graph, start, cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed)
+        return _numbered(graph, min(turned, start, key=lambda block: km1(graph, block)), "packed, annealed in turn")
+    steps = min(MOST_STEPS, STEPS * graph.vertices)
+    found = [Packed(start, cores, "packed", km1(graph, start))]
+    attempts = next((attempts for most, attempts in RESTARTS if graph.vertices <= most), 1)
+    for attempt in range(attempts):
+        refined = refine(graph, start, cores, steps=steps, hot=HOT, cold=COLD, seed=seed + attempt)
+        found.append(Packed(refined, cores, "packed, annealed", km1(graph, refined)))
+    blocks = mtkahypar_blocks(graph, cores, seed)
+    repaired = None if blocks is None else repair(graph, blocks, cores)
+    if repaired is not None:
+        refined = refine(graph, repaired, cores, steps=steps, hot=WARM, cold=COLD, seed=seed)
+        found.append(Packed(refined, cores, "mt-KaHyPar, repaired, annealed", km1(graph, refined)))
+    best = min(found, key=lambda p: p.cost)
+    return _numbered(graph, best.core_of, best.method)
+
+
+def _numbered(graph: Hypergraph, core_of: np.ndarray, method: str) -> Packed:
+    core_of = in_order(core_of)
+    return Packed(core_of, int(core_of.max(initial=-1)) + 1, method, km1(graph, core_of))
+
+
+def in_order(core_of: np.ndarray) -> np.ndarray:
+    """The same cores, numbered by their first vertex; numbers of cores that were emptied are not used."""
+    used, first, inverse = np.unique(core_of, return_index=True, return_inverse=True)
+    number = np.empty(len(used), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(used))
+    return number[inverse.ravel()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -25,9 +26,11 @@ LIST_LIMIT = 1 << 24
 
 Loop = tuple[int, int, int]
 """Size, source stride, destination stride; strides in neurons of the flattened arrays."""
+Axes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Source axes and destination axes that a component moves."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Selection:
     """What of one component reaches a tile."""
 
@@ -35,6 +38,8 @@ class Selection:
     """Distinct partial source addresses."""
     fans: tuple[tuple[int, int], ...]
     """(synapses of a source, sources with that many)."""
+    reached: np.ndarray | None = None
+    """Flat indices over the source axes that the component moves, once asked for."""
 
 
 @dataclass
@@ -44,7 +49,11 @@ class _Component:
     sources: np.ndarray
     axes: tuple[int, ...]
     coordinates: np.ndarray
+    src_axes: tuple[int, ...] = ()
+    """Source axes that it moves; no other component moves them."""
     cache: dict[tuple[int, ...], Selection] = field(default_factory=dict)
+    images: dict[tuple[int, ...], tuple[tuple[int, int], ...] | None] = field(default_factory=dict)
+    """Ranges on the source axes -> ranges on the destination axes."""
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> Selection:
         key = tuple(v for a in self.axes for v in (start[a], stop[a]))
@@ -81,13 +90,13 @@ class Pattern:
         """(source axis, step along it) of each loop that moves the source; None if loops do not follow the axes."""
         self.fixed = None if self.empty else np.unravel_index(projection.dst_offset, dst_shape) if dst_shape else ()
         if src_axes is None or dst_axes is None:
-            groups, moved = [loops], [tuple(range(len(dst_shape)))]
+            groups, moved = [loops], [(tuple(range(len(src_shape))), tuple(range(len(dst_shape))))]
         else:
             groups, moved = _group(loops, src_axes, dst_axes)
         self.components = [
             _list(projection, group, axes, dst_shape, self.fixed) for group, axes in zip(groups, moved, strict=True)
         ]
-        self.still = sorted(set(range(len(dst_shape))) - {a for axes in moved for a in axes})
+        self.still = sorted(set(range(len(dst_shape))) - {a for _, axes in moved for a in axes})
         """Destination axes that no loop moves: a tile either holds ``fixed`` there or gets nothing."""
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> list[Selection] | None:
@@ -96,6 +105,64 @@ class Pattern:
             return None
         chosen = [component.select(start, stop) for component in self.components]
         return chosen if all(selection.sources.size for selection in chosen) else None
+
+    def reach(self, start: Sequence[int], stop: Sequence[int]) -> dict[tuple[int, ...], np.ndarray] | None:
+        """The sources of the box as a product: source axes -> flat indices over these axes (absent: every index).
+
+        None if nothing reaches the box.
+        """
+        chosen = self.select(start, stop)
+        if chosen is None:
+            return None
+        found = {(a,): self._origin[a] for a in range(len(self.src_shape))}
+        for component, selection in zip(self.components, chosen, strict=True):
+            if component.src_axes:
+                for a in component.src_axes:
+                    del found[a,]
+                found[component.src_axes] = self._reached(component, selection)
+        return found
+
+    @cached_property
+    def _origin(self) -> list[np.ndarray]:
+        """Index of the first source on each axis, int64 (1) each."""
+        return [np.array([a]) for a in np.unravel_index(self.src_offset, self.src_shape)] if self.src_shape else []
+
+    def _reached(self, component: _Component, selection: Selection) -> np.ndarray:
+        """Flat indices of a selection over the source axes that its component moves, sorted."""
+        if selection.reached is None:
+            place = np.unravel_index(self.src_offset + selection.sources, self.src_shape)
+            sizes = [self.src_shape[a] for a in component.src_axes]
+            selection.reached = np.unique(np.ravel_multi_index([place[a] for a in component.src_axes], sizes))
+        return selection.reached
+
+    def image(self, start: Sequence[int], stop: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The smallest box of the destination that holds all that a box of the source reaches; None if it reaches nothing."""
+        if self.empty:
+            return None
+        low, high = list(self.fixed), [i + 1 for i in self.fixed]
+        for component in self.components:
+            key = tuple(v for a in component.src_axes for v in (start[a], stop[a]))
+            if key not in component.images:
+                component.images[key] = self._image(component, start, stop)
+            found = component.images[key]
+            if found is None:
+                return None
+            for a, (first, last) in zip(component.axes, found, strict=True):
+                low[a], high[a] = first, last
+        origin = np.unravel_index(self.src_offset, self.src_shape) if self.src_shape else ()
+        moved = {a for component in self.components for a in component.src_axes}
+        if any(not start[a] <= origin[a] < stop[a] for a in range(len(self.src_shape)) if a not in moved):
+            return None
+        return tuple(int(i) for i in low), tuple(int(i) for i in high)
+
+    def _image(self, component: _Component, start: Sequence[int], stop: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+        place = np.unravel_index(self.src_offset + component.sources, self.src_shape) if self.src_shape else ()
+        inside = np.ones(component.sources.size, dtype=bool)
+        for a in component.src_axes:
+            inside &= (place[a] >= start[a]) & (place[a] < stop[a])
+        if not inside.any():
+            return None
+        return tuple((int(c[inside].min()), int(c[inside].max()) + 1) for c in component.coordinates)
 
     def fan_out(self, start: Sequence[int], stop: Sequence[int]) -> dict[int, int]:
         """Synapses of a source into the box -> number of sources with that many."""
@@ -164,8 +231,8 @@ def _axes(loops: list[Loop], side: int, shape: tuple[int, ...], offset: int) -> 
 
 def _group(
     loops: list[Loop], src_axes: list[tuple[int, int] | None], dst_axes: list[tuple[int, int] | None]
-) -> tuple[list[list[Loop]], list[tuple[int, ...]]]:
-    """Loops grouped by shared axes, and the destination axes that each group moves."""
+) -> tuple[list[list[Loop]], list[Axes]]:
+    """Loops grouped by shared axes, and the axes that each group moves."""
     groups: list[tuple[list[Loop], set[tuple[str, int]]]] = []
     for loop, src, dst in zip(loops, src_axes, dst_axes, strict=True):
         members = [loop]
@@ -174,13 +241,14 @@ def _group(
             groups.remove(other)
             members, axes = other[0] + members, axes | other[1]
         groups.append((members, axes))
-    return [g[0] for g in groups], [tuple(sorted(a for side, a in g[1] if side == "dst")) for g in groups]
+    sides = [[tuple(sorted(a for side, a in g[1] if side == which)) for which in ("src", "dst")] for g in groups]
+    return [g[0] for g in groups], [(src, dst) for src, dst in sides]
 
 
 def _list(
     projection: Strided,
     loops: list[Loop],
-    axes: tuple[int, ...],
+    moved: Axes,
     dst_shape: tuple[int, ...],
     fixed: Sequence[int] | None,
 ) -> _Component:
@@ -195,7 +263,8 @@ def _list(
         index = np.arange(size, dtype=np.int64)
         src = (src[:, None] + index * src_stride).ravel()
         dst = (dst[:, None] + index * dst_stride).ravel()
+    src_axes, axes = moved
     if not axes:
-        return _Component(src, (), np.zeros((0, src.size), dtype=np.int64))
+        return _Component(src, (), np.zeros((0, src.size), dtype=np.int64), src_axes)
     origin = sum(int(fixed[a]) * prod(dst_shape[a + 1 :]) for a in axes)
-    return _Component(src, axes, np.stack([np.unravel_index(origin + dst, dst_shape)[a] for a in axes]))
+    return _Component(src, axes, np.stack([np.unravel_index(origin + dst, dst_shape)[a] for a in axes]), src_axes)

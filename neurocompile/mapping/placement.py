@@ -1,22 +1,43 @@
-"""Puts cores on the mesh: packets times hops, from a snake through the tiles, improved by swaps.
+"""Puts cores on chips, chips on the board, and cores on the mesh of their chip: packets times hops.
 
-Each step takes the best of all swaps of a core with another core or with a free place; the table of all swaps comes
-from one matrix product. At a local optimum a few random swaps kick it out, and the best placement found is kept.
-Weights are whole numbers below 2^53 in sum, so results are the same on every machine.
+Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to chip (each message goes
+to a chip once for each of its cores there). Chips and cores start along a snake and are annealed by swaps, three of four of
+them to a place beside a partner, until no swap helps. The distance of two cores on different chips is that to the border,
+that between the chips, and that from the border: a sum, so the mesh of each chip is annealed by itself and nothing is
+approximated.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from neurocompile.mapping.refine import Hypergraph, exponential_table, refine
+from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["hop_matrix", "place"]
+__all__ = ["anneal_places", "crossings", "hop_matrix", "hops_of", "place", "swaps_for", "symmetric"]
 
-KICKS = 8
-"""Random restarts."""
-SMALL = 256
-"""Cores up to which placements are improved; beyond, the snake stands."""
+SWEEPS = 56_000
+"""Swaps tried for each core of a chip."""
+MOST_SWAPS = 10_000_000
+NEAR = 8
+"""Places beside a partner that a core is sent to."""
+LARGE = 1_000
+"""Cores from which on each is swapped less: the time is that of this many."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Symmetric sparse matrix of messages between n things, rows sorted, no diagonal."""
+
+    offsets: np.ndarray
+    columns: np.ndarray
+    weight: np.ndarray
+    """int64"""
+    unit: float
+    """Weight of one message."""
 
 
 def hop_matrix(target: Target, slots: list[Slot]) -> np.ndarray:
@@ -25,63 +46,153 @@ def hop_matrix(target: Target, slots: list[Slot]) -> np.ndarray:
     return np.abs(position[:, None, :] - position[None, :, :]).sum(axis=2)
 
 
-def place(target: Target, between: np.ndarray, seed: int) -> list[Slot]:
-    """A place for each core.
+def hops_of(target: Target, slots: list[Slot], flows: Flows) -> float:
+    """Packets times the tiles they cross."""
+    position = np.array([target.tile_position(slot) for slot in slots], dtype=np.int64).reshape(-1, 2)
+    apart = np.abs(position[flows.source] - position[flows.target]).sum(axis=1)
+    return float((flows.packets * apart).sum())
+
+
+def crossings(slots: list[Slot], flows: Flows) -> float:
+    """Packets from one chip to another."""
+    chip = np.array([slot.chip for slot in slots], dtype=np.int64)
+    return float(flows.packets[chip[flows.source] != chip[flows.target]].sum())
+
+
+def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
+    """A place for each core, all different and usable.
 
     Args:
         target: its first usable places are taken.
-        between: packets a step from core to core, (cores, cores); the diagonal costs nothing.
-        seed: of the kicks.
+        flows: packets a step from core to core.
+        cores: number of cores, in the order in which they follow each other.
+        seed: of the annealing.
     """
-    count = len(between)
-    if count < 2 or count > SMALL:
-        return target.slot_order(count)
-    slots = target.slot_order(SMALL)
-    hops = hop_matrix(target, slots).astype(np.float64)
-    weight = between + between.T
-    np.fill_diagonal(weight, 0.0)
-    if weight.max() > 0:
-        weight = np.rint(weight * (2.0**24 / weight.max()))
-    generator = np.random.default_rng(seed)
-    best = _descend(weight, hops, np.arange(count))
-    best_cost = _cost(weight, hops, best)
-    for _ in range(KICKS):
-        placed = _descend(weight, hops, _kick(best, len(slots), generator))
-        cost = _cost(weight, hops, placed)
-        if cost < best_cost:
-            best, best_cost = placed, cost
-    return [slots[i] for i in best]
+    if cores < 1:
+        return []
+    each, mesh = target.mesh.cores_usable.value, target.mesh
+    chips = -(-cores // each)
+    chip_of = _assign(flows, cores, chips, each, seed) if chips > 1 else np.zeros(cores, dtype=np.int64)
+    between = symmetric(chip_of[flows.source], chip_of[flows.target], flows.packets, chips)
+    columns = target.chip_columns.value
+    # Of few chips every place on the board, of many the first along the snake: a compact part of it.
+    board = np.array(target.chip_order()[: max(chips, min(target.chips.value, 64))], dtype=np.int64)
+    extra = target.chip_crossing.value if target.chip_crossing else 0
+    steps = np.array([mesh.columns.value + extra, mesh.rows.value + extra])
+    places = np.stack([board % columns, board // columns], axis=1) * steps
+    chip_at = board[anneal_places(between, places, chips, None, seed, swaps_for(chips, 1))]
+    local = np.array([(s.x, s.y, s.core) for s in target.slot_order(each)], dtype=np.int64)
+    pulls = _pulls(target, flows, chip_of, chip_at, cores)
+    slots: list[Slot] = [Slot(0, 0, 0, 0)] * cores
+    inside = chip_of[flows.source] == chip_of[flows.target]
+    home = chip_of[flows.source]
+    for chip in range(chips):
+        members = np.flatnonzero(chip_of == chip)
+        number = np.full(cores, -1, dtype=np.int64)
+        number[members] = np.arange(len(members))
+        chosen = inside & (home == chip)
+        matrix = symmetric(number[flows.source[chosen]], number[flows.target[chosen]], flows.packets[chosen], len(members))
+        pull = None if pulls is None else pulls[members] @ _borders(target, local)
+        found = anneal_places(matrix, local[:, :2], len(members), pull, seed + chip, swaps_for(len(members), cores))
+        for core, at in zip(members.tolist(), found.tolist(), strict=True):
+            x, y, deep = local[at].tolist()
+            slots[core] = Slot(int(chip_at[chip]), x, y, deep)
+    return slots
 
 
-def _cost(weight: np.ndarray, hops: np.ndarray, placed: np.ndarray) -> float:
-    return float((weight * hops[np.ix_(placed, placed)]).sum() / 2)
+def swaps_for(things: int, cores: int) -> int:
+    """How many swaps to try for a chip of so many cores, of so many in all."""
+    share = min(1.0, LARGE / max(cores, 1))
+    return min(MOST_SWAPS, int(SWEEPS * things * share))
 
 
-def _kick(placed: np.ndarray, slots: int, generator: np.random.Generator) -> np.ndarray:
-    """Three random swaps of a core with a place."""
-    placed = placed.copy()
-    for _ in range(3):
-        _move(placed, int(generator.integers(len(placed))), int(generator.integers(slots)))
-    return placed
+def _assign(flows: Flows, cores: int, chips: int, each: int, seed: int) -> np.ndarray:
+    """Chip of each core, int64: in order, then traded for fewer packets between chips."""
+    start = np.arange(cores, dtype=np.int64) // each
+    pair = np.flatnonzero(flows.source != flows.target)
+    pins = np.sort(np.stack([flows.source[pair], flows.target[pair]], axis=1), axis=1)
+    key, inverse = np.unique(pins[:, 0] * cores + pins[:, 1], return_inverse=True)
+    weight = np.bincount(inverse.ravel(), flows.packets[pair], len(key))
+    ends = np.stack([key // cores, key % cores], axis=1).ravel().astype(np.int32)
+    graph = Hypergraph(
+        np.arange(len(key) + 1, dtype=np.int64) * 2, ends, weight, np.ones((cores, 1), dtype=np.int64),
+        np.array([each], dtype=np.int64), np.zeros(cores, dtype=np.int32), 1,
+    )  # fmt: skip
+    steps = min(10_000_000, 1000 * cores)
+    return refine(graph, start, chips, steps=steps, hot=1.0, cold=0.02, seed=seed)
 
 
-def _move(placed: np.ndarray, core: int, slot: int) -> None:
-    """Put ``core`` at ``slot``; who is there takes its place."""
-    placed[placed == slot] = placed[core]
-    placed[core] = slot
+def symmetric(source: np.ndarray, target: np.ndarray, packets: np.ndarray, size: int) -> Matrix:
+    """Packets in both directions as whole numbers."""
+    apart = source != target
+    rows, columns = np.concatenate([source[apart], target[apart]]), np.concatenate([target[apart], source[apart]])
+    key, inverse = np.unique(rows * size + columns, return_inverse=True)
+    weight = np.bincount(inverse.ravel(), np.concatenate([packets[apart]] * 2), len(key))
+    most = float(weight.max(initial=0.0))
+    unit = (1 << 24) / most if most else 1.0
+    whole = np.rint(weight * unit).astype(np.int64)
+    return Matrix(np.searchsorted(key // max(size, 1), np.arange(size + 1)), key % max(size, 1), whole, unit)
 
 
-def _descend(weight: np.ndarray, hops: np.ndarray, placed: np.ndarray) -> np.ndarray:
-    """Best swap after best swap until none lowers the cost."""
-    cores, placed = np.arange(len(placed)), placed.copy()
-    while True:
-        table = weight @ hops[placed]
-        """[core, slot]: cost of the core's packets if it alone moved there."""
-        here = table[cores, placed]
-        change = table - here[:, None]
-        # Where another core is, it moves to this one's place; the two keep their distance.
-        change[:, placed] += table[:, placed].T - here[None, :] + 2 * weight * hops[np.ix_(placed, placed)]
-        core, slot = np.unravel_index(np.argmin(change), change.shape)
-        if change[core, slot] >= 0:
-            return placed
-        _move(placed, int(core), int(slot))
+def _pulls(target: Target, flows: Flows, chip_of: np.ndarray, chip_at: np.ndarray, cores: int) -> np.ndarray | None:
+    """Packets of each core with chips to the west, east, north and south: float64 (cores, 4); None with one chip."""
+    columns = target.chip_columns.value
+    chip = chip_at[chip_of]
+    apart = chip_of[flows.source] != chip_of[flows.target]
+    if not apart.any():
+        return None
+    pulls = np.zeros((cores, 4))
+    for here, there in ((flows.source, flows.target), (flows.target, flows.source)):
+        mine, other, packets = chip[here[apart]], chip[there[apart]], flows.packets[apart]
+        for side, toward in enumerate((
+            other % columns < mine % columns, other % columns > mine % columns,
+            other // columns < mine // columns, other // columns > mine // columns,
+        )):  # fmt: skip
+            np.add.at(pulls[:, side], here[apart][toward], packets[toward])
+    return pulls
+
+
+def _borders(target: Target, local: np.ndarray) -> np.ndarray:
+    """Tiles from each place to the west, east, north and south border: float64 (4, places)."""
+    x, y = local[:, 0], local[:, 1]
+    return np.stack([x, target.mesh.columns.value - 1 - x, y, target.mesh.rows.value - 1 - y]).astype(np.float64)
+
+
+def anneal_places(
+    matrix: Matrix, places: np.ndarray, things: int, pull: np.ndarray | None, seed: int, swaps: int
+) -> np.ndarray:
+    """Place of each thing, int64 (things), that makes messages times Manhattan distance small.
+
+    Args:
+        matrix: messages between things.
+        places: int64 (places, 2): column and row; things start at the first ones, in order.
+        things: at most the number of places.
+        pull: float64 (things, places): further cost of a thing at a place, in messages times hops.
+        seed: of the generator.
+        swaps: to try.
+    """
+    from neurocompile.mapping.placement_kernels import anneal
+
+    start = np.arange(things, dtype=np.int64)
+    if things < 2 or swaps < 1 or (not matrix.weight.any() and pull is None):
+        return start
+    extra = np.zeros((things, len(places)), dtype=np.int64)
+    if pull is not None:  # in the same unit, or without messages in one of its own
+        unit = matrix.unit if matrix.weight.any() else (1 << 24) / max(float(np.abs(pull).max()), 1e-300)
+        extra = np.rint(pull * unit).astype(np.int64)
+    hot = max(1.0, float(matrix.weight.sum()) / things + float(extra.mean()))
+    return anneal(
+        matrix.offsets, matrix.columns, matrix.weight, extra, places[:, 0].copy(), places[:, 1].copy(), _nearest(places), start,
+        swaps, hot, hot / 100, np.uint64(seed), exponential_table(),
+    )  # fmt: skip
+
+
+def _nearest(places: np.ndarray) -> np.ndarray:
+    """The places around each place, nearest first: int64 (places, at most NEAR)."""
+    count = len(places)
+    found = np.empty((count, min(NEAR, count - 1)), dtype=np.int64)
+    for i in range(count):
+        apart = np.abs(places - places[i]).sum(axis=1)
+        apart[i] = -1
+        found[i] = np.argsort(apart, kind="stable")[1 : 1 + found.shape[1]]
+    return found

@@ -1,21 +1,14 @@
-"""What a tile takes of a core: the cost model of Intel's Loihi 2 compiler, recovered from published utilization tables.
-
-Sources: key ``lava-utilization-tables`` of ``hw_targets/SOURCES.md``. For a tile, with words of 64 bits:
+"""What a tile takes of a core. How connections are counted is the target's choice (:mod:`neurocompile.mapping.cost`).
 
 =====================  ==========================================================================================
-neurons                those of the tile, and 1 more where a convolution drives it
+neurons                those of the tile, and on Loihi 2 one more where a convolution drives it
 neuron_groups          1 for each population on the core
-axon_in                Dense and Strided: distinct source neurons that reach the tile, for each projection.
-                       Conv2d: distinct input positions (assumed: published tables show 2 for every tile, as the
-                       channels of a position share an axon; one a position is the cautious reading)
-synaptic_memory_words  Dense: axons * row(neurons of the tile), ``row(n) = floor(n * (bits + 12) / 64) + 1``.
-                       Strided: the sum of row(fan-out into the tile) over its axons (assumed: sparse as dense).
-                       Conv2d: ``C_in / groups * kH * kW * (floor(channels * bits / 64) + 1)`` for each group that
-                       the tile's channels touch (tentative; grouped: assumed)
-axon_map               of the tile's own messages: its neurons where some consumer is Dense, Strided, a readout or
-                       none; its positions where some consumer is Conv2d; the sum where both
-axon_memory            one entry for each (neuron, destination core) of neurons with several destinations, a
-                       position standing for its neurons towards Conv2d (derived: tables show 0 for a single one)
+axon_in                input axons of each projection into the tile
+synaptic_memory_words  words of each projection into the tile
+axon_map               of the tile's own messages: its neurons where some consumer is addressed by neuron (Dense,
+                       Strided, a readout or none); its positions where some consumer is addressed by position
+                       (Conv2d on Loihi 2); the sum where both. 0 where the target has no such table
+axon_memory            entries of the output lists
 total                  the sum of all six
 =====================  ==========================================================================================
 
@@ -24,17 +17,19 @@ Everything follows from ranges and strides; no synapse is listed.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 
 import numpy as np
 from msgspec import Struct
 
 from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Population, Projection, Strided
+from neurocompile.mapping.cost import Field, connection_cost
 from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.tile import Tile, whole
 from neurocompile.targets.schema import RESOURCES, Target
 
-__all__ = ["LABELS", "CostCounter", "Usage", "convolution_row", "row"]
+__all__ = ["LABELS", "CostCounter", "Usage"]
 
 LABELS = {
     "axon_in": "input axons", "neuron_groups": "neuron groups", "neurons": "neurons",
@@ -75,25 +70,14 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
         return [item for item in found if item[1] > item[2]]
 
 
-def row(synapses: int, bits: int, target: Target) -> int:
-    """Words of one dense or sparse row: ``floor(synapses * (stored bits + overhead) / word) + 1``."""
-    cost = target.cost
-    stored = cost.stored_weight_bits.value[bits - 1] + cost.synapse_overhead_bits.value
-    return synapses * stored // cost.word_bits.value + 1
-
-
-def convolution_row(channels: int, bits: int, target: Target) -> int:
-    """Words of one kernel row of a convolution with ``channels`` outputs: ``floor(channels * bits / word) + 1``."""
-    return channels * bits // target.cost.word_bits.value + 1
-
-
 class CostCounter:
     """Counts the resources of tiles of one circuit on one target. Patterns are prepared once, so keep it."""
 
     def __init__(self, circuit: CircuitGraph, target: Target) -> None:
-        self.circuit, self.target = circuit, target
+        self.circuit, self.target, self.cost = circuit, target, connection_cost(target)
         self._patterns: dict[str, Pattern] = {}
         self._sources: dict[tuple[str, Tile], np.ndarray] = {}
+        self._fields: dict[tuple[str, int, int, int], tuple[np.ndarray, np.ndarray]] = {}
         self.largest = max((p.size for p in circuit.populations), default=0)
         """Neurons of the largest population."""
         self.outgoing: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
@@ -101,12 +85,13 @@ class CostCounter:
             self.outgoing[projection.src].append(projection)
         self.to_host = {readout.src for readout in circuit.readouts}
         """Names of the populations that the host reads."""
-        self.positional = {n for n, ps in self.outgoing.items() if any(isinstance(p, Conv2d) for p in ps)}
+        positional = self.cost.positional
+        self.positional = {n for n, ps in self.outgoing.items() if positional and any(isinstance(p, Conv2d) for p in ps)}
         """Names of the populations whose messages some convolution takes, addressed by position."""
         self.neuronal = {
             name
             for name, projections in self.outgoing.items()
-            if not projections or name in self.to_host or not all(isinstance(p, Conv2d) for p in projections)
+            if name not in self.positional or name in self.to_host or not all(isinstance(p, Conv2d) for p in projections)
         }
         """Names of the populations whose messages are (also) addressed by neuron."""
         order = sorted(circuit.topological(), key=lambda population: population.depth)
@@ -124,11 +109,17 @@ class CostCounter:
         """Resources of a tile on its own, without ``axon_memory``, which depends on where its consumers are."""
         incoming = self.circuit.incoming[tile.population]
         parts = [self.synapses(p, tile) for p in incoming]
-        extra = self.target.cost.convolution_extra_neurons.value if any(isinstance(p, Conv2d) for p in incoming) else 0
-        axon_map = tile.size if tile.population in self.neuronal else 0
-        if tile.population in self.positional:
-            axon_map += prod(tile.shape[:-1])
+        extra = self.cost.extra_neurons if any(isinstance(p, Conv2d) for p in incoming) else 0
+        axon_map = 0
+        if self.target.core.axon_map is not None:
+            axon_map += tile.size if tile.population in self.neuronal else 0
+            axon_map += prod(tile.shape[:-1]) if tile.population in self.positional else 0
         return Usage(sum(a for a, _ in parts), 1, tile.size + extra, sum(w for _, w in parts), axon_map)
+
+    @cached_property
+    def uncut(self) -> dict[str, Usage]:
+        """What each population on the chip takes as one tile, without ``axon_memory``."""
+        return {population.name: self.usage(whole(population)) for population in self.on_chip}
 
     def shortages(self) -> dict[str, tuple[int, int]]:
         """Resource -> (need of all populations together, cores needed for that): lower bounds, nothing is cut yet.
@@ -136,29 +127,54 @@ class CostCounter:
         Cutting a population only adds to each resource, so what the uncut populations need together is a lower bound.
         """
         need = Usage()
-        for population in self.on_chip:
-            need += self.usage(whole(population))
+        for usage in self.uncut.values():
+            need += usage
         found = {}
         for name, limit in self.target.capacity.items():
             used = getattr(need, name)
             found[name] = (used, -(-used // limit) if limit else used)
         return found
 
+    def largest_layer(self, resource: str) -> tuple[str, int]:
+        """The layer that needs most of a resource, with all populations that help it, and how much; ('', 0) without any."""
+        by_layer: dict[str, int] = {}
+        for population in self.on_chip:
+            by_layer[population.layer] = by_layer.get(population.layer, 0) + getattr(self.uncut[population.name], resource)
+        layer = max(by_layer, key=lambda name: by_layer[name], default="")
+        return layer, by_layer.get(layer, 0)
+
     def synapses(self, projection: Projection, tile: Tile) -> tuple[int, int]:
         """Input axons, and words of synaptic memory, that a projection into the tile takes."""
         bits = projection.weight_bits
         if isinstance(projection, Dense):
-            axons = self.circuit.population[projection.src].size
-            return axons, axons * row(tile.size, bits, self.target)
+            return self.cost.dense(self.circuit.population[projection.src].size, tile.size, bits)
         if isinstance(projection, Strided):
-            fans = self.pattern(projection).fan_out(tile.start, tile.stop)
-            return sum(fans.values()), sum(n * row(fan, bits, self.target) for fan, n in fans.items())
+            return self.cost.sparse(self.pattern(projection).fan_out(tile.start, tile.stop), bits)
         if not isinstance(projection, Conv2d):
             raise TypeError(f"no cost model for projections of kind {type(projection).__name__}")
         _, height, width, channels = self.circuit.tensors[projection.weight].shape
-        rows, columns = self._field(projection, tile)
-        words = sum(convolution_row(n, bits, self.target) for n in self._group_channels(projection, tile).values())
-        return rows.size * columns.size, channels * height * width * words
+        (_, rows), (_, columns) = self._field(projection, tile)
+        outputs = tuple(self._group_channels(projection, tile).values())
+        return self.cost.convolution(Field(rows, columns, height * width, channels, outputs), bits)
+
+    def reach(self, projection: Projection, tile: Tile) -> dict[tuple[int, ...], np.ndarray] | None:
+        """The neurons whose messages reach the tile, as a product: source axes -> flat indices over them, sorted.
+
+        Axes that are absent are read whole; None if nothing reaches the tile.
+        """
+        if isinstance(projection, Strided):
+            return self.pattern(projection).reach(tile.start, tile.stop)
+        if not isinstance(projection, Conv2d):
+            return {}
+        (rows, _), (columns, _) = self._field(projection, tile)
+        if not rows.size or not columns.size:
+            return None
+        found = {(0,): rows, (1,): columns}
+        if projection.groups > 1:
+            per_group = self.circuit.population[projection.src].shape[2] // projection.groups
+            first = np.array([g * per_group for g in self._group_channels(projection, tile)])
+            found[2,] = (first[:, None] + np.arange(per_group)).ravel()
+        return found
 
     def sources(self, projection: Projection, tile: Tile) -> np.ndarray:
         """Boolean array of the source's shape: the neurons whose messages reach the tile (read-only)."""
@@ -170,7 +186,7 @@ class CostCounter:
             if isinstance(projection, Strided):
                 mask = self.pattern(projection).sources(tile.start, tile.stop)
             elif isinstance(projection, Conv2d):
-                rows, columns = self._field(projection, tile)
+                (rows, _), (columns, _) = self._field(projection, tile)
                 per_group = src.shape[2] // projection.groups
                 channels = np.array([g * per_group for g in self._group_channels(projection, tile)])
                 mask = np.zeros(src.shape, dtype=bool)
@@ -181,15 +197,25 @@ class CostCounter:
             self._sources[key] = mask
         return self._sources[key]
 
-    def _field(self, projection: Conv2d, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the input that the tile's kernels see, without the padding."""
-        src, kernel = self.circuit.population[projection.src], self.circuit.tensors[projection.weight].shape[1:3]
-        seen = []
-        for a in (0, 1):
-            first = np.arange(tile.start[a], tile.stop[a]) * projection.stride[a] - projection.padding[a]
-            index = np.unique(first[:, None] + np.arange(kernel[a]) * projection.dilation[a])
-            seen.append(index[(index >= 0) & (index < src.shape[a])])
-        return seen[0], seen[1]
+    def _field(
+        self, projection: Conv2d, tile: Tile
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Rows, then columns, of the input that the tile's kernels see, without the padding; how often each is read."""
+        rows, columns = (self._axis_field(projection, a, tile.start[a], tile.stop[a]) for a in (0, 1))
+        return rows, columns
+
+    def _axis_field(self, projection: Conv2d, a: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of one axis: input indices in the field of a range of outputs, and how often each is read."""
+        key = (projection.name, a, start, stop)
+        if key not in self._fields:
+            size = self.circuit.population[projection.src].shape[a]
+            kernel = self.circuit.tensors[projection.weight].shape[1 + a]
+            first = np.arange(start, stop) * projection.stride[a] - projection.padding[a]
+            index = (first[:, None] + np.arange(kernel) * projection.dilation[a]).ravel()
+            reads = np.bincount(index[(index >= 0) & (index < size)], minlength=size)
+            found = np.flatnonzero(reads)
+            self._fields[key] = found, reads[found]
+        return self._fields[key]
 
     def _group_channels(self, projection: Conv2d, tile: Tile) -> dict[int, int]:
         """Group -> output channels of it that the tile holds."""

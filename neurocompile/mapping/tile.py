@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from math import prod
 
+import numpy as np
 from msgspec import Struct
 
 from neurocompile.ir.circuit import Population
 
-__all__ = ["Tile", "cut", "grid", "whole"]
+__all__ = ["Tile", "cut", "grid", "merge_boxes", "whole"]
 
 
 class Tile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,3 +57,40 @@ def grid(population: Population, parts: Sequence[int], align: Sequence[int]) -> 
     """Tiles of a population cut into ``parts[a]`` ranges along each axis, in C order."""
     ranges = [cut(n, k, g) for n, k, g in zip(population.shape, parts, align, strict=True)]
     return [Tile(population.name, tuple(a for a, _ in box), tuple(b for _, b in box)) for box in product(*ranges)]
+
+
+def merge_boxes(tiles: Sequence[Tile], core_of: np.ndarray) -> tuple[list[Tile], np.ndarray]:
+    """Tiles of a population that lie on one core and touch along a whole face become one; tiles and their cores.
+
+    Merging never takes more of a core: weights and input axons are shared, and the rest adds up.
+    """
+    held: dict[tuple[int, str], list[Tile]] = {}
+    for tile, core in zip(tiles, core_of.tolist(), strict=True):
+        held.setdefault((core, tile.population), []).append(tile)
+    merged: list[Tile] = []
+    cores: list[int] = []
+    for (core, _), parts in held.items():
+        count = 0
+        while count != len(parts):
+            count = len(parts)
+            for axis in range(len(parts[0].start)):
+                parts = _join(parts, axis)
+        merged += parts
+        cores += [core] * len(parts)
+    return merged, np.array(cores, dtype=np.int64)
+
+
+def _join(parts: list[Tile], axis: int) -> list[Tile]:
+    """Tiles joined along one axis where one ends as the next begins and all other ranges are equal."""
+
+    def others(tile: Tile) -> tuple[tuple[int, int], ...]:
+        return tuple(r for a, r in enumerate(zip(tile.start, tile.stop, strict=True)) if a != axis)
+
+    joined: list[Tile] = []
+    for tile in sorted(parts, key=lambda t: (others(t), t.start[axis])):
+        last = joined[-1] if joined else None
+        if last is not None and others(last) == others(tile) and last.stop[axis] == tile.start[axis]:
+            joined[-1] = Tile(tile.population, last.start, tile.stop)
+        else:
+            joined.append(tile)
+    return joined

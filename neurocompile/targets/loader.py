@@ -13,7 +13,7 @@ import yaml
 from neurocompile.errors import NeurocompileError
 from neurocompile.targets.schema import Target
 
-__all__ = ["list_targets", "load_target", "parse_target"]
+__all__ = ["list_targets", "load_target", "parse_target", "target_schema"]
 
 SIZE_LIMIT = 256 * 1024
 """Bytes; the shipped files have under 10 KiB."""
@@ -80,6 +80,15 @@ def parse_target(data: bytes, label: str) -> Target:
         return msgspec.convert(content, Target, strict=True)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise _invalid(label, f"does not follow neurocompile/targets/schema.py: {_line(error)}") from error
+
+
+def target_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a target file, from the types of :mod:`neurocompile.targets.schema`.
+
+    It cannot say what relates two fields (a range's order, say): :func:`load_target` checks that too.
+    """
+    schema = msgspec.json.schema(Target)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "neurocompile target", **schema}
 
 
 def _invalid(label: str, why: str) -> NeurocompileError:

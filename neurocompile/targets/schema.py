@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 __all__ = [
-    "RESOURCES", "Core", "CostModel", "Count", "Delay", "Energy", "Flag", "Mesh", "Neuron", "Number", "Range", "Reset",
-    "Slot", "Synapse", "Table", "Target",
+    "RESOURCES", "BlockCost", "Core", "Count", "Delay", "Energy", "Flag", "Mesh", "Neuron", "Number", "Range", "Reset",
+    "RowCost", "Slot", "Synapse", "Table", "Target", "Time",
 ]  # fmt: skip
 
 Status = Literal["published", "secondary", "derived", "assumed"]
@@ -25,7 +25,7 @@ Bounded = Annotated[int, Meta(ge=-(1 << 40), le=1 << 40)]
 Bits = Annotated[int, Meta(ge=1, le=64)]
 
 RESOURCES = ("axon_in", "neuron_groups", "neurons", "synaptic_memory_words", "axon_map", "axon_memory")
-"""The resources of a core, in the column order of lava's "Per core utilization" table; their sum is limited too."""
+"""The resources of a core, in the column order of lava's "Per core utilization" table; on Loihi 2 their sum is limited too."""
 
 
 class _Quantity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -114,12 +114,12 @@ class Core(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     synaptic_memory_words: Count
     axon_in: Count
     """Entries of the input axon table."""
-    axon_map: Count
-    """Entries that lead from neurons to their output axons."""
+    axon_map: Count | None = None
+    """Entries that lead from neurons to their output axons; absent where there is no such limit."""
     axon_memory: Count
     """Entries of output axon lists."""
-    total: Count
-    """Limit of the sum of all of the above."""
+    total: Count | None = None
+    """Limit of the sum of all of the above; absent where there is none."""
 
 
 class Neuron(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -160,21 +160,45 @@ class Reset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Whether the interval has to be a power of two."""
 
 
-class CostModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a projection takes of a core (:mod:`neurocompile.mapping.resources` has the formulas)."""
+class _Cost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="model"):
+    """What a projection takes of a core; the field ``model`` of the file chooses the kind.
+
+    :mod:`neurocompile.mapping.cost` has the formulas, one class a kind.
+    """
 
     word_bits: Count
     """Bits of a word of synaptic memory."""
-    synapse_overhead_bits: Count
-    """Bits beside the weight of each synapse of a dense or sparse row."""
     stored_weight_bits: Table
-    """Bits that a weight takes in a dense or sparse row."""
-    convolution_extra_neurons: Count
-    """Neurons that a tile driven by a convolution takes beside its own."""
+    """Bits that a weight of 1, 2, ... bits takes in memory."""
 
     def __post_init__(self) -> None:
         if self.word_bits.value < 1:
             raise ValueError("word_bits is 0")
+
+
+class RowCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="rows"):
+    """Loihi 2: a row an input axon; convolutions store each kernel row once a core."""
+
+    synapse_overhead_bits: Count
+    """Bits beside the weight of each synapse of a dense or sparse row."""
+    convolution_extra_neurons: Count
+    """Neurons that a tile driven by a convolution takes beside its own."""
+
+
+class BlockCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="blocks"):
+    """Loihi 1: an input axon's synapses lie in blocks with a header; nothing is shared between positions."""
+
+    block_synapses: Count
+    """Most synapses of a block."""
+    header_bits: Count
+    """Bits of a block's header."""
+    index_bits: Count
+    """Bits beside the weight of each synapse of a list that does not run through the tile (sparse, convolution)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.block_synapses.value < 1:
+            raise ValueError("block_synapses is 0")
 
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -184,10 +208,26 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     neuron_update_active: Number | None = None
     neuron_update_inactive: Number | None = None
     message: Number | None = None
+    spike_within_tile: Number | None = None
     hop_east_west: Number | None = None
     hop_north_south: Number | None = None
     barrier: Number | None = None
     static_power: Number | None = None
+
+
+class Time(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Durations in ns, of one operation each. What nobody published stays empty."""
+
+    synaptic_operation: Number | None = None
+    neuron_update_active: Number | None = None
+    neuron_update_inactive: Number | None = None
+    spike_within_tile: Number | None = None
+    hop_east_west: Number | None = None
+    hop_north_south: Number | None = None
+    barrier_least: Number | None = None
+    """Of a mesh barrier over a single tile."""
+    barrier_most: Number | None = None
+    """Over all tiles of a chip."""
 
 
 class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -198,14 +238,17 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
     chips: Count
     chip_columns: Count
     """Chips lie in rows of this many, their meshes joined at the edges."""
+    chip_crossing: Count | None = None
+    """What crossing from chip to chip costs a message, in tile hops beside the one of the step; absent for 0."""
     mesh: Mesh
     core: Core
     neuron: Neuron
     synapse: Synapse
     delay: Delay
     reset: Reset
-    cost: CostModel
+    cost: RowCost | BlockCost
     energy: Energy = Energy()
+    time: Time = Time()
 
     def __post_init__(self) -> None:
         if not 1 <= self.chip_columns.value <= self.chips.value <= 1 << 16:
@@ -221,17 +264,24 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
 
     @cached_property
     def capacity(self) -> dict[str, int]:
-        """Limit by resource (:data:`RESOURCES`, then ``total``)."""
-        return {name: getattr(self.core, name).value for name in (*RESOURCES, "total")}
+        """Limit by resource (:data:`RESOURCES`, then ``total``), of those that the target limits."""
+        limits = {name: getattr(self.core, name) for name in (*RESOURCES, "total")}
+        return {name: limit.value for name, limit in limits.items() if limit is not None}
+
+    @property
+    def graded(self) -> bool:
+        """Whether messages can carry values; otherwise they are spikes."""
+        return self.synapse.payload_bits.value > 1
 
     def slot_order(self, limit: int) -> list[Slot]:
         """The first ``limit`` usable cores along a snake through the tiles of one chip after another.
 
-        Neighbours in this order are on one tile or on neighbouring tiles, so it is a placement to start from.
+        The chips follow a snake too. Neighbours in this order are on one tile or on neighbouring tiles of a chip, so it is
+        a placement to start from.
         """
         mesh, found = self.mesh, []
         width, deep = mesh.columns.value, mesh.cores_per_tile.value
-        for chip in range(self.chips.value):
+        for chip in self.chip_order():
             if len(found) >= limit:
                 break
             for y in range(mesh.rows.value):
@@ -239,6 +289,12 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
                     free = min(deep, mesh.cores_usable.value - (y * width + x) * deep)
                     found += [Slot(chip, x, y, core) for core in range(free)]
         return found[:limit]
+
+    def chip_order(self) -> list[int]:
+        """The chips along a snake through the board."""
+        columns, chips = self.chip_columns.value, range(self.chips.value)
+        rows = [list(chips[i : i + columns]) for i in range(0, len(chips), columns)]
+        return [chip for i, row in enumerate(rows) for chip in (row if i % 2 == 0 else reversed(row))]
 
     def usable(self, slot: Slot) -> bool:
         """Whether ``slot`` names a core that networks may use."""

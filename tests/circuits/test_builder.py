@@ -143,16 +143,16 @@ def test_a_weight_that_needs_more_than_eight_bits_is_refused(weight):
 
 @pytest.mark.parametrize("first, gain", [(3, 5), (-1, 254), (16, 16), (255, 128)])
 def test_a_gain_multiplies_a_strided_weight(first, gain):
-    projection = Builder.weighted(strided("x", (4,), (1,), (1,), weight=first, src_offset=1), gain)
+    projection = Builder().weighted(strided("x", (4,), (1,), (1,), weight=first, src_offset=1), gain)
     assert projection.weight << projection.weight_exp == first * gain
     assert projection.src_offset == 1
 
 
 def test_only_unweighted_connections_take_a_gain():
     dense = c.Dense(name="", src="x", dst="", weight="w")
-    assert Builder.weighted(dense, 1) is dense
+    assert Builder().weighted(dense, 1) is dense
     with pytest.raises(ValueError, match="gain"):
-        Builder.weighted(dense, 2)
+        Builder().weighted(dense, 2)
 
 
 def test_a_drive_is_carried_only_to_its_own_layout():

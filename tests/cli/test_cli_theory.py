@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from neurocompile.mapping import map_circuit
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "qkformer_digits"
-HAS_CAPACITY = "spikes_per_core_step" in inspect.signature(map_circuit).parameters
 
 
 def test_deff(cli, tmp_path: Path) -> None:
@@ -156,13 +153,6 @@ def test_build_refuses_a_budget_that_cannot_be_read(cli, model: Path, tmp_path: 
     assert found.code == 2 and found.json["error"]["code"] == "NC8008" and not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(HAS_CAPACITY, reason="the mapper knows budgets")
-def test_build_without_a_mapper_that_keeps_budgets(cli, model: Path, tmp_path: Path) -> None:
-    found = cli("build", model, "--budget", "spikes=5000", "-o", tmp_path / "a.nca")
-    assert found.code == 2 and found.err.startswith("error: NC8009 ") and not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(not HAS_CAPACITY, reason="map_circuit has no spikes_per_core_step yet")
 def test_build_with_a_budget_tells_what_it_moved(cli, model: Path, tmp_path: Path) -> None:
     found = cli("build", model, "--budget", "spikes=5000", "-o", tmp_path / "a.nca")
     assert found.code == 0 and "spike budget spikes=5000" in found.out

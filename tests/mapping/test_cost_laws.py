@@ -14,7 +14,8 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import LIF, CircuitGraph, Conv2d, Dense, Projection, Strided
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.mapping.pattern import Pattern
-from neurocompile.mapping.resources import CostCounter, convolution_row, row
+from neurocompile.mapping.cost import convolution_row, row
+from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, cut, grid, whole
 from neurocompile.targets import load_target
 
@@ -115,7 +116,7 @@ def test_strided_counts_equal_the_oracle(graph: CircuitGraph, data: st.DataObjec
     counter, (projection,) = CostCounter(graph, LOIHI2), graph.projections
     src, _ = inside(graph, tile)
     _, fans = np.unique(src, return_counts=True)
-    assert counter.synapses(projection, tile) == (fans.size, sum(row(int(f), 8, LOIHI2) for f in fans))
+    assert counter.synapses(projection, tile) == (fans.size, sum(row(int(f), 8, LOIHI2.cost) for f in fans))
     check_sources(counter, tile, src)
 
 
@@ -146,7 +147,7 @@ def test_convolution_counts_equal_the_oracle(graph: CircuitGraph, data: st.DataO
     assert axons == positions
     channels = np.arange(tile.start[2], tile.stop[2]) // (out // projection.groups)
     held = np.unique(channels, return_counts=True)[1]
-    assert words == per_group * kh * kw * sum(convolution_row(int(n), projection.weight_bits, LOIHI2) for n in held)
+    assert words == per_group * kh * kw * sum(convolution_row(int(n), projection.weight_bits, LOIHI2.cost) for n in held)
     check_sources(counter, tile, src)
     assert counter.usage(tile).neurons == tile.size + 1
 
@@ -160,7 +161,7 @@ def test_dense_counts_equal_the_oracle(src: tuple, dst: tuple, bits: int, data: 
     counter = CostCounter(graph, LOIHI2)
     sources, _ = inside(graph, tile)
     _, fans = np.unique(sources, return_counts=True)
-    words = sum(row(int(f), bits, LOIHI2) for f in fans)
+    words = sum(row(int(f), bits, LOIHI2.cost) for f in fans)
     assert counter.synapses(graph.projections[0], tile) == (fans.size, words)
     check_sources(counter, tile, sources)
 

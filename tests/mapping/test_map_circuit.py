@@ -16,8 +16,10 @@ from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelay, HostInput, Readout
 from neurocompile.ir.text import Ref
 from neurocompile.mapping import Mapping, check_mapping, lower_bound_cores, map_circuit
+from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.placement import hop_matrix, place
 from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import RESOURCES, Target
 
@@ -69,14 +71,12 @@ def test_transformer_maps(transformer, target: Target) -> None:
     assert 0.5 < fullest.used / fullest.limit <= 1
 
 
-@pytest.mark.timeout(60)
-def test_eighty_populations_take_under_a_second(transformer) -> None:
+def test_eighty_populations_take_hardly_more_cores_than_the_bound(transformer) -> None:
     circuit = transformer(side=8, dim=32, blocks=8)
     assert len(circuit.populations) > 65
     assert sum(p.size for p in circuit.populations) > 50_000
-    start = time.process_time()
-    map_circuit(circuit, LOIHI2, {p.name: 0.1 for p in circuit.populations})
-    assert time.process_time() - start < 1.0
+    mapping = map_circuit(circuit, LOIHI2, {p.name: 0.1 for p in circuit.populations})
+    assert mapping.lower_bound == lower_bound_cores(circuit, LOIHI2) <= mapping.cores_used <= 1.15 * mapping.lower_bound
 
 
 @st.composite
@@ -147,13 +147,19 @@ def test_traffic_counts_distinct_destination_cores(builder) -> None:
     assert sum(core.used.axon_memory for core in mapping.cores) == 16
 
 
+def flows_of(between: np.ndarray) -> Flows:
+    """Packets from row to column."""
+    source, target = np.nonzero(between)
+    return Flows(source, target, between[source, target], 0.0)
+
+
 def test_placement_beats_the_snake_and_counts_hops() -> None:
     generator = np.random.default_rng(5)
     order = generator.permutation(40)
     between = np.zeros((40, 40))
     between[order[:-1], order[1:]] = 1.0  # a chain in random order
-    slots = place(LOIHI2, between, seed=0)
-    assert slots == place(LOIHI2, between, seed=0)
+    slots = place(LOIHI2, flows_of(between), 40, seed=0)
+    assert slots == place(LOIHI2, flows_of(between), 40, seed=0)
     assert len(set(slots)) == 40
     assert all(map(LOIHI2.usable, slots))
     cost = float((between * hop_matrix(LOIHI2, slots)).sum())
@@ -166,7 +172,7 @@ def test_swap_costs_are_exact() -> None:
     """A local optimum has no better swap: each is tried here by recounting."""
     generator = np.random.default_rng(1)
     between = np.rint(generator.random((7, 7)) * 100)
-    slots = place(SMALL, between, seed=3)
+    slots = place(SMALL, flows_of(between), 7, seed=3)
 
     def cost(placed: list) -> float:
         return float((between * hop_matrix(SMALL, placed)).sum())
@@ -202,12 +208,34 @@ def test_tiles_do_not_waste_half_a_core(builder) -> None:
     assert mapping.cores_used <= 21
 
 
-def test_a_tighter_cut_is_tried_before_giving_up(transformer) -> None:
-    circuit = transformer(side=16, dim=64, blocks=3)
-    loose, tight = map_circuit(circuit, LOIHI2, {}), map_circuit(circuit, LOIHI2, {}, max_cores=100)
-    assert tight.cores_used <= 100 < loose.cores_used
+def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(transformer) -> None:
+    """The mapping with fewest packets takes more cores than the tightest; a limit between them is kept."""
+    circuit = transformer(side=8, dim=32, blocks=2)
+    loose = map_circuit(circuit, LOIHI2, {})
+    tight = map_circuit(circuit, LOIHI2, {}, max_cores=loose.cores_used - 1)
+    assert loose.lower_bound <= tight.cores_used < loose.cores_used
     assert loose.traffic.packets < tight.traffic.packets
     check_all(circuit, LOIHI2, tight)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool) -> None:
+    """Whatever the way to cut; with pairs, sums lie beside their terms: their messages need no packet."""
+    circuit = transformer(side=16, dim=64, blocks=1)
+    counter = CostCounter(circuit, LOIHI2)
+    parts = partition(counter, {}, Style(1.1, 4, None, pairs))
+    for population in counter.on_chip:
+        held = np.zeros(population.shape, dtype=int)
+        for tile, usage in parts[population.name]:
+            held[tile.slices] += 1
+            assert not usage.excess(LOIHI2)
+        assert (held == 1).all()
+    terms, sums = parts["b0kv"], parts["b0sum"]
+    if pairs:
+        assert len(terms) == len(sums)
+        for (tile, _), (total, _) in zip(terms, sums, strict=True):
+            reached = counter.sources(next(q for q in circuit.incoming["b0sum"]), total)
+            assert reached[tile.slices].all() and int(reached.sum()) == tile.size
 
 
 def test_a_target_without_some_resource_still_maps_what_does_not_need_it(builder) -> None:

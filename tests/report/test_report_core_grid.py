@@ -34,7 +34,7 @@ def test_one_chip(digits: Program) -> None:
     titles = " ".join(t.get_text() for t in figure.texts)
     fullest = digits.mapping.fullest(digits.target)
     assert f"qkformer on loihi2: {digits.mapping.cores_used} of 120 cores" in titles
-    assert fullest is not None and f"Fullest resource: {fullest.resource}" in titles
+    assert fullest is not None and f"Fullest resource: {fullest.resource.replace('_', ' ')}" in titles
     white = sum(patch.get_facecolor() == (1, 1, 1, 1) for patch in chip.patches)
     assert white == 128 - digits.mapping.cores_used
 

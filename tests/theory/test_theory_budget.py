@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from neurocompile.theory.shares import layer_demand, layer_size, shares
 from neurocompile.theory.subject import Subject, open_subject
 from neurocompile.theory.sweep import Point, run_at, smallest, synaptic_operations
 
-HAS_CAPACITY = "spikes_per_core_step" in inspect.signature(map_circuit).parameters
 
 
 @given(st.floats(0.1, 100), st.floats(0.5, 50))
@@ -176,7 +174,6 @@ def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
         apply_budget(budget, program.circuit, {}, program.mapping, lambda **_: mapping)
 
 
-@pytest.mark.skipif(not HAS_CAPACITY, reason="map_circuit has no spikes_per_core_step yet")
 def test_build_with_a_budget(digits_model: Path, digits_data, tmp_path: Path) -> None:
     plain = neurocompile.compile(digits_model, calibration=digits_data.x[:64])
     spikes = 0.8 * sum(k.expected for k in plan(plain, "spikes=1").layers)

@@ -1,0 +1,237 @@
+"""Every reference model through the compiler's front half: time, peak memory, neurons, and the table of docs/models.md.
+
+    uv run python benchmarks/bench_models.py [NAME ...] [--markdown docs/models.md] [--json OUT.json]
+
+For each model, with random weights: ``export_onnx`` in one process, then import, canonicalize, quantize, lower and schedule
+for one Loihi 2 in another, whose time and peak memory count. The tiny model of each family also runs on Lava's process
+models, and every spike is compared. Without names: all models, half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FAMILIES = {
+    "spikformer": ("Spikformer", "Zhou et al. 2023, arXiv:2209.15425"),
+    "qkformer": ("QKFormer", "Zhou et al. 2024, arXiv:2403.16552"),
+    "spiking-resformer": ("SpikingResformer", "Shi et al. 2024, arXiv:2403.14302"),
+    "spike-driven-transformer": ("Spike-driven Transformer", "Yao et al. 2023, arXiv:2307.01694"),
+    "meta-spikeformer": ("Meta-SpikeFormer", "Yao et al. 2024, arXiv:2404.03663"),
+}
+LABELS = {
+    "Conv2d": "conv", "Linear": "linear", "LIF": "LIF", "Add": "add", "MatMul": "Q K^T V products", "Mul": "masks",
+    "MaxPool2d": "max-pool", "SumPool2d": "average pool", "BatchNorm": "factors a head", "Sum": "sums",
+}  # fmt: skip
+PARITY_IMAGES = 2
+
+
+def export(name: str, path: str) -> dict[str, Any]:
+    """Write the model with random weights; seconds and parameters."""
+    import numpy as np
+    import torch
+
+    import neurocompile
+    from neurocompile.models.registry import MODELS, build
+
+    torch.manual_seed(0)
+    model, config = build(name).eval(), MODELS[name].config
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.bias, 0.2, 1.0)  # or deep layers never fire
+    images = np.random.default_rng(0).integers(0, 256, (2, config.in_channels, config.image_size, config.image_size)) / 255
+    start = time.perf_counter()
+    neurocompile.export_onnx(model, images.astype(np.float32), path)
+    return {"export": time.perf_counter() - start, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def stages(name: str, path: str) -> dict[str, Any]:
+    """Compile as far as a scheduled circuit: seconds of each stage, peak memory, and sizes."""
+    from neurocompile import pipeline
+    from neurocompile.calibration import calibration_from_metadata
+    from neurocompile.ir.circuit import HostInput
+    from neurocompile.mapping import lower_bound_cores
+    from neurocompile.passes.canonicalize import canonicalize
+    from neurocompile.passes.quantize import Quantize
+    from neurocompile.targets import load_target
+
+    seconds: dict[str, float] = {}
+
+    def timed(stage: str, function: Any, *arguments: Any) -> Any:
+        start = time.perf_counter()
+        found = function(*arguments)
+        seconds[stage] = time.perf_counter() - start
+        return found
+
+    chip = load_target("loihi2")
+    loaded, imported = timed("import", pipeline.import_model, path)
+    steps = max(imported.graph.exported_T, 1)
+    canonical = timed("canonicalize", canonicalize, imported.graph)
+    statistics = calibration_from_metadata(loaded.metadata)
+    quantized = timed("quantize", Quantize(steps, statistics), canonical)
+    circuit = timed("lower", pipeline.build_circuit, quantized, steps, 8, chip)
+    kinds = Counter(type(n).__name__ for n in imported.graph.nodes)
+    return {
+        "seconds": seconds,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "operators": {k: kinds[k] for k in LABELS if kinds[k]},
+        "lif_neurons": sum(v for v in _lif_sizes(imported.graph)),
+        "neurons": sum(p.size for p in circuit.populations if not isinstance(p, HostInput)),
+        "populations": len(circuit.populations),
+        "depth": circuit.depth,
+        "least_cores": lower_bound_cores(circuit, chip),
+        "cores_a_chip": chip.mesh.cores_usable.value,
+    }
+
+
+def _lif_sizes(graph: Any) -> Iterator[int]:
+    from math import prod
+
+    from neurocompile.ir.analysis import shapes
+
+    size = shapes(graph)
+    return (prod(size[n.name]) for n in graph.spiking_layers)
+
+
+def parity(name: str, path: str) -> dict[str, Any]:
+    """Compile and run a tiny model on the emulator and on Lava's process models."""
+    import numpy as np
+
+    import neurocompile
+    from neurocompile.models.registry import MODELS
+
+    config = MODELS[name].config
+    images = np.random.default_rng(1).integers(0, 256, (PARITY_IMAGES, config.in_channels, config.image_size, config.image_size))
+    program = neurocompile.compile(path, T=config.T)
+    report = program.parity((images / 255).astype(np.float32), against=("emulator", "lava"))
+    lava = report.backends[-1]
+    return {"differences": sum(b.differences for b in report.backends), "values": lava.values, "cores": program.mapping.cores_used}
+
+
+def child(step: str, name: str, path: Path) -> dict[str, Any]:
+    """Run one step in a process of its own."""
+    command = [sys.executable, __file__, "--child", step, "--path", str(path), name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    if done.returncode:
+        raise SystemExit(f"{step} of {name} failed")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(name: str) -> dict[str, Any]:
+    """All figures of one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.onnx"
+        found = {"model": name, **child("export", name, path), **child("stages", name, path)}
+        if "tiny" in name:
+            found |= child("parity", name, path)
+    seconds = found["seconds"]
+    print(f"{name:38s} {sum(seconds.values()):7.1f} s {found['megabytes']:8,.0f} MB {found['neurons']:13,} neurons", file=sys.stderr)
+    return found
+
+
+def family(name: str) -> str:
+    """The key of :data:`FAMILIES`."""
+    return next(key for key in sorted(FAMILIES, key=len, reverse=True) if name.startswith(key))
+
+
+def markdown(found: list[dict[str, Any]]) -> str:
+    """docs/models.md."""
+    from neurocompile.models.registry import MODELS
+
+    lines = [
+        "# Models",
+        "",
+        "Written by `uv run python benchmarks/bench_models.py --markdown docs/models.md` (random weights; two shared cores).",
+        "The models are our own implementations in `models/`, one file a family, on SpikingJelly's neurons; parameter counts",
+        "are tested against the published ones (`tests/models/test_reference_models.py`). The authors' own code compiles in the",
+        "forms that `docs/import.md` lists.",
+        "",
+        "## Exactness",
+        "",
+        f"The tiny model of each family, compiled and run on {PARITY_IMAGES} random images: every population, sample and step of",
+        "Lava's process models against the emulator, and of the emulator against the quantized model's definition.",
+        "",
+        "| family | source | model | operators | differences | in values | cores |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        if "differences" in one:
+            title, source = FAMILIES[family(one["model"])]
+            operators = ", ".join(f"{LABELS[k]} {n}" for k, n in one["operators"].items())
+            lines.append(
+                f"| {title} | {source} | {one['model']} | {operators} | {one['differences']} | {one['values']:,} | {one['cores']} |"
+            )
+    lines += [
+        "",
+        "## Size",
+        "",
+        "From ONNX to a scheduled circuit for Loihi 2 (import, canonicalize, quantize, lower, schedule), without export and",
+        "mapping. *Neurons* are all that the chip needs: LIFs, gates of products, tournaments of maxima, relays. *Least cores*",
+        "is the lower bound by summed resources (docs/mapping.md has what mapping takes); a chip has 120.",
+        "",
+        "| model | parameters, M (published) | LIF neurons, M | neurons, M | populations | depth | time, s | peak memory, GB | least cores |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        if "tiny" not in one["model"]:
+            published = MODELS[one["model"]].published
+            lines.append(
+                f"| {one['model']} | {one['parameters'] / 1e6:.2f} ({published}) | {one['lif_neurons'] / 1e6:.2f} | "
+                f"{one['neurons'] / 1e6:.2f} | {one['populations']} | {one['depth']} | {sum(one['seconds'].values()):.1f} | "
+                f"{one['megabytes'] / 1024:.2f} | {one['least_cores']:,} |"
+            )
+    return "\n".join(lines) + "\n" + ACCURACY
+
+
+ACCURACY = """
+## Accuracy
+
+Trained small models on scikit-learn's digits, 360 held-out images, T = 4, 8-bit weights: `models/zoo/digits/card.md` and
+`models/zoo/qkformer_digits/card.md`; `uv run pytest tests/models/test_zoo_digits.py` compares float and compiled accuracy.
+
+## What does not compile
+
+SpikingBERT needs softmax, layer normalization and GELU, SpikeGPT token ids and a recurrence over tokens, SpikedAttention
+softmax: `neurocompile check MODEL` lists every reason with its place in the model (`tests/frontends/test_why_not.py`).
+"""
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--child", choices=("export", "stages", "parity"), help=argparse.SUPPRESS)
+    parser.add_argument("--path", help=argparse.SUPPRESS)
+    parser.add_argument("--markdown", type=Path, help="write the table")
+    parser.add_argument("--json", type=Path, help="write all figures; figures already there are kept for models not named")
+    arguments = parser.parse_args()
+    if arguments.child:
+        step = {"export": export, "stages": stages, "parity": parity}[arguments.child]
+        print(json.dumps(step(arguments.names[0], arguments.path)))
+        return
+    from neurocompile.models.registry import MODELS
+
+    known = {}
+    if arguments.json and arguments.json.exists():
+        known = {one["model"]: one for one in json.loads(arguments.json.read_text())}
+    for name in arguments.names or [n for n in MODELS if n != "qkformer-tiny-digits"]:
+        known[name] = measure(name)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+    found = [known[name] for name in MODELS if name in known]
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Neurons of a population that have the same consumers, without listing neurons.
+
+What reaches a tile is a product of index sets, one an axis (or a few axes that a pattern couples). Two indices of an axis
+that lie in the same of all these sets are alike: the classes of alike indices are few, and their products, the *atoms*,
+are what messages are counted by. A population of 10^7 neurons has as many atoms as its consumers' tiles make different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import prod
+
+import numpy as np
+
+from neurocompile.mapping.tile import Tile
+
+__all__ = ["Atoms", "Reach", "make_atoms", "random_words"]
+
+Reach = dict[tuple[int, ...], np.ndarray]
+"""Axes -> flat indices over them; absent axes are whole."""
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """Classes of a population's indices, and the consumers of each atom (a combination of one class of each group)."""
+
+    shape: tuple[int, ...]
+    """Of the population (or of its positions)."""
+    groups: tuple[tuple[int, ...], ...]
+    """Axes that are classified together."""
+    class_of: tuple[np.ndarray, ...]
+    """For each group: class of every flat index over its axes, int64."""
+    counts: tuple[int, ...]
+    """For each group: number of classes."""
+    offsets: np.ndarray
+    """int64 (atoms + 1): where an atom's consumers begin in ``consumers``; atoms in C order of their classes."""
+    consumers: np.ndarray
+    """int32: sorted numbers of consumers of each atom, each once."""
+
+    @property
+    def size(self) -> int:
+        """Number of atoms."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def fan(self) -> np.ndarray:
+        """Consumers of each atom, int64 of shape ``counts``."""
+        return np.diff(self.offsets).reshape(self.counts)
+
+    @cached_property
+    def _cumulative(self) -> list[np.ndarray | None]:
+        """For each group of a single axis: how many of the first i indices are of each class."""
+        found: list[np.ndarray | None] = []
+        for group, classes, count in zip(self.groups, self.class_of, self.counts, strict=True):
+            if len(group) > 1 or classes.size * count > 1 << 22:
+                found.append(None)
+                continue
+            table = np.zeros((classes.size + 1, count), dtype=np.int64)
+            table[np.arange(1, classes.size + 1), classes] = 1
+            found.append(np.cumsum(table, axis=0))
+        return found
+
+    def members(self, tile: Tile) -> list[np.ndarray]:
+        """For each group: the tile's indices of each class, int64 (classes)."""
+        found = []
+        for group, classes, count, table in zip(self.groups, self.class_of, self.counts, self._cumulative, strict=True):
+            if table is not None:
+                found.append(table[tile.stop[group[0]]] - table[tile.start[group[0]]])
+                continue
+            box = classes.reshape([self.shape[a] for a in group])[tuple(slice(tile.start[a], tile.stop[a]) for a in group)]
+            found.append(np.bincount(box.ravel(), minlength=count))
+        return found
+
+    def inside(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+        """Atoms that the tile touches, and its neurons in each: int64, int64."""
+        atoms, sizes = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+        for members, count in zip(self.members(tile), self.counts, strict=True):
+            held = np.flatnonzero(members)
+            atoms = (atoms[:, None] * count + held).ravel()
+            sizes = (sizes[:, None] * members[held]).ravel()
+        return atoms, sizes
+
+    def weigh(self, values: np.ndarray, tile: Tile) -> int:
+        """Sum over the tile's neurons of the value of their atom; ``values`` int64 of shape ``counts``."""
+        for members in reversed(self.members(tile)):
+            values = values @ members
+        return int(values)
+
+
+def random_words(count: int) -> np.ndarray:
+    """uint64 (count, 2): always the same ones. Sets are told apart by the sums of their members' words (128 bits)."""
+    words = _words(1 << max(count - 1, 255).bit_length())
+    return words[:count]
+
+
+@lru_cache(maxsize=2)
+def _words(count: int) -> np.ndarray:
+    words = np.random.default_rng(1).integers(0, 1 << 63, (count, 2), dtype=np.uint64)
+    words.flags.writeable = False
+    return words
+
+
+def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> Atoms:
+    """Atoms of a population.
+
+    Args:
+        shape: of the population.
+        reaches: (consumer, what reaches it); a consumer may come several times, then any of its sets counts.
+    """
+    groups = _join(len(shape), [axes for _, reach in reaches for axes in reach])
+    class_of, counts, held = [], [], []
+    for group in groups:
+        classes, count, chosen = _classify(shape, group, reaches)
+        class_of.append(classes)
+        counts.append(count)
+        held.append(chosen)
+    radix = [prod(counts[i + 1 :]) for i in range(len(counts))]
+    pins = []
+    for i, (consumer, _) in enumerate(reaches):
+        atoms = np.zeros(1, dtype=np.int64)
+        for chosen, step in zip(held, radix, strict=True):
+            atoms = (atoms[:, None] + chosen[i] * step).ravel()
+        pins.append((atoms << 32) | consumer)
+    pairs = np.unique(np.concatenate(pins)) if pins else np.zeros(0, dtype=np.int64)
+    offsets = np.searchsorted(pairs, np.arange(prod(counts) + 1, dtype=np.int64) << 32)
+    return Atoms(shape, groups, tuple(class_of), tuple(counts), offsets, (pairs & 0xFFFFFFFF).astype(np.int32))
+
+
+def _join(axes: int, sets: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """The finest grouping of axes in which every set of axes lies within a group."""
+    group = {a: {a} for a in range(axes)}
+    for together in dict.fromkeys(sets):
+        merged = set().union(*(group[a] for a in together)) if together else set()
+        for a in merged:
+            group[a] = merged
+    return tuple(dict.fromkeys(tuple(sorted(group[a])) for a in range(axes)))
+
+
+def _classify(
+    shape: tuple[int, ...], group: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]
+) -> tuple[np.ndarray, int, list[np.ndarray]]:
+    """Class of every flat index of the group, number of classes, and the classes that each consumer reads."""
+    sizes = [shape[a] for a in group]
+    keys: dict[tuple[tuple[tuple[int, ...], bytes], ...], int] = {}
+    number, sets = [], []
+    for _, reach in reaches:
+        parts = [(axes, index) for axes, index in reach.items() if axes[0] in group]
+        key = tuple(sorted((axes, index.tobytes()) for axes, index in parts))
+        if key not in keys:
+            keys[key] = len(keys)
+            sets.append(_flat(group, sizes, parts))
+        number.append(keys[key])
+    # An index is known by the sum of random words of the sets that hold it: classes are indices with equal sums.
+    words = random_words(len(sets))
+    signature = np.zeros((prod(sizes), 2), dtype=np.uint64)
+    for index, word in zip(sets, words, strict=True):
+        signature[index] += word
+    _, first, inverse = np.unique(signature.view("u8,u8").ravel(), return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))  # classes in the order of their first index
+    classes = order[inverse.ravel()]
+    chosen = [np.unique(classes[index]) for index in sets]
+    return classes, len(first), [chosen[n] for n in number]
+
+
+def _flat(group: tuple[int, ...], sizes: list[int], parts: list[tuple[tuple[int, ...], np.ndarray]]) -> np.ndarray | slice:
+    """Flat indices over the group's axes of a product of sets on some of them."""
+    if not parts:
+        return slice(None)
+    if len(parts) == 1 and parts[0][0] == group:
+        return parts[0][1]
+    mask = np.ones(sizes, dtype=bool)
+    for axes, index in parts:
+        lengths = [sizes[group.index(a)] for a in axes]
+        part = np.zeros(prod(lengths), dtype=bool)
+        part[index] = True
+        mask &= part.reshape([sizes[i] if a in axes else 1 for i, a in enumerate(group)])
+    return np.flatnonzero(mask)

@@ -1,0 +1,153 @@
+"""The inner loop of :func:`neurocompile.mapping.packing.pack`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = ["pack", "ready_order"]
+
+KNOWN = 32
+"""Cores of a net that are remembered, the last ones."""
+
+
+@njit(cache=True, error_model="numpy")
+def _descending(values, low, high):
+    """Sort ``values[low:high]``, which mostly ascend, downwards: numba takes four seconds to compile ``np.sort``."""
+    for i in range((high - low) // 2):
+        values[low + i], values[high - 1 - i] = values[high - 1 - i], values[low + i]
+    for i in range(low + 1, high):
+        value, j = values[i], i
+        while j > low and values[j - 1] < value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+
+
+@njit(cache=True, error_model="numpy")
+def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
+    """Vertices in an order in which one follows its last source at once; int64. See ``packing.ready_order``."""
+    need = np.zeros(vertices, dtype=np.int64)
+    for e in range(owner.size):
+        if owner[e] >= 0:
+            for i in range(offsets[e], offsets[e + 1]):
+                need[pins[i]] += pins[i] != owner[e]
+    stack = np.zeros(vertices, dtype=np.int64)
+    order = np.zeros(vertices, dtype=np.int64)
+    done = np.zeros(vertices, dtype=np.bool_)
+    count = 0
+    for cycles in range(2):  # what lies in or behind a loop never gets ready: it follows as it comes
+        for first in range(vertices):
+            if done[first] or (need[first] > 0 and cycles == 0):
+                continue
+            stack[0], top = first, 1
+            while top:
+                top -= 1
+                v, bottom = stack[top], top
+                done[v] = True
+                order[count] = v
+                count += 1
+                for k in range(owned_offsets[v], owned_offsets[v + 1]):
+                    for i in range(offsets[owned[k]], offsets[owned[k] + 1]):
+                        w = pins[i]
+                        if w != v:
+                            need[w] -= 1
+                            if need[w] == 0 and not done[w]:
+                                done[w] = True
+                                stack[top] = w
+                                top += 1
+                _descending(stack, bottom, top)  # the first of them comes next
+    return order
+
+
+@njit(cache=True, error_model="numpy")
+def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, order, tie, window):
+    """Core of each vertex, int64; see ``packing.pack``."""
+    vertices, resources = takes.shape
+    core_of = np.full(vertices, -1, dtype=np.int64)
+    used = np.zeros((vertices, resources), dtype=np.int64)
+    held = np.zeros((vertices, groups), dtype=np.int32)
+    held_count = np.zeros(vertices, dtype=np.int64)
+    known = np.zeros((nets, KNOWN), dtype=np.int32)
+    known_count = np.zeros(nets, dtype=np.int64)
+    shared = np.zeros(vertices)
+    touched = np.zeros(vertices + window, dtype=np.int64)
+    open_ = np.zeros(window + 1, dtype=np.int64)
+    opened, cores = 0, 0
+    part = np.empty(resources)
+    for v in order:
+        count, own = 0, 1e-300
+        for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
+            e = nets_of[i]
+            own += weight[e]
+            for j in range(min(known_count[e], KNOWN)):
+                core = known[e, j]
+                if shared[core] == 0 and weight[e] > 0:
+                    touched[count] = core
+                    count += 1
+                shared[core] += weight[e]
+        near = count
+        for i in range(opened):
+            if shared[open_[i]] == 0:
+                touched[count] = open_[i]
+                count += 1
+        length = 1e-300
+        for r in range(resources):
+            part[r] = takes[v, r] / max(limit[r], 1)
+            length += part[r] * part[r]
+        chosen, best = -1, -1.0
+        for i in range(count):
+            core = touched[i]
+            room = True
+            for r in range(resources):
+                if used[core, r] + takes[v, r] > limit[r]:
+                    room = False
+                    break
+            if room and held_count[core] == groups:
+                room = False
+                for j in range(groups):
+                    if held[core, j] == group[v]:
+                        room = True
+                        break
+            if not room:
+                continue
+            # How well the tile takes what is left of the core: their cosine.
+            dot, left = 0.0, 1e-300
+            for r in range(resources):
+                free = (limit[r] - used[core, r]) / max(limit[r], 1)
+                dot += part[r] * free
+                left += free * free
+            value = shared[core] / own + tie * dot / (np.sqrt(length) * np.sqrt(left))
+            if value > best or (value == best and core < chosen):
+                chosen, best = core, value
+        for i in range(near):
+            shared[touched[i]] = 0
+        if chosen < 0:
+            chosen = cores
+            cores += 1
+            if opened == window:
+                for i in range(window - 1):
+                    open_[i] = open_[i + 1]
+                opened -= 1
+            open_[opened] = chosen
+            opened += 1
+        core_of[v] = chosen
+        for r in range(resources):
+            used[chosen, r] += takes[v, r]
+        new = True
+        for j in range(held_count[chosen]):
+            if held[chosen, j] == group[v]:
+                new = False
+        if new:
+            held[chosen, held_count[chosen]] = group[v]
+            held_count[chosen] += 1
+        for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
+            e = nets_of[i]
+            new = True
+            for j in range(min(known_count[e], KNOWN)):
+                if known[e, j] == chosen:
+                    new = False
+            if new:
+                known[e, known_count[e] % KNOWN] = chosen
+                known_count[e] += 1
+    return core_of

@@ -1,0 +1,221 @@
+"""Tiles and the messages between them, as a hypergraph: what packing, refinement, placement and traffic work on.
+
+A *net* is a number of neurons of one tile (or of the host) that have the same consumer tiles. It costs
+``rate x neurons x (distinct cores of its consumers and its owner - 1)`` packets a step: the connectivity metric (km1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from neurocompile.ir.circuit import Conv2d, HostInput
+from neurocompile.mapping.atoms import Atoms, Reach, make_atoms, random_words
+from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.tile import Tile, whole
+
+__all__ = ["HOST", "Flows", "Nets", "TileGraph", "atoms_of", "make_tile_graph"]
+
+HOST = -1
+"""Owner of a net of a HostInput."""
+Homes = Mapping[str, Sequence[tuple[int, Tile]]]
+"""Population -> (number, tile) of each of its tiles."""
+
+
+@dataclass(frozen=True)
+class Nets:
+    """Hyperedges from one owner to some consumers."""
+
+    owner: np.ndarray
+    """int32 (nets): tile, or :data:`HOST`."""
+    size: np.ndarray
+    """int64 (nets): neurons, or positions."""
+    population: np.ndarray
+    """int32 (nets): index into ``circuit.populations``."""
+    offsets: np.ndarray
+    """int64 (nets + 1)."""
+    pins: np.ndarray
+    """int32: consumers of each net, sorted, each once; the owner only where it consumes too."""
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Packets of one step between cores, as a sparse matrix in row order."""
+
+    source: np.ndarray
+    """int64: core."""
+    target: np.ndarray
+    """int64: core; pairs are distinct."""
+    packets: np.ndarray
+    """float64."""
+    from_host: float
+
+    @property
+    def between(self) -> float:
+        """From one core to another."""
+        return float(self.packets[self.source != self.target].sum())
+
+    @property
+    def local(self) -> float:
+        """From a core to itself."""
+        return float(self.packets[self.source == self.target].sum())
+
+
+class TileGraph:
+    """All tiles of a circuit with their nets; make one with :func:`make_tile_graph`."""
+
+    def __init__(self, counter: CostCounter, tiles: Sequence[Tile], nets: Nets, lists: Nets, rates: Mapping[str, float]) -> None:
+        self.counter = counter
+        self.tiles = tuple(tiles)
+        self.nets = nets
+        """What messages are counted by."""
+        self.lists = lists
+        """What entries of output lists are counted by: by neuron and by position apart."""
+        populations = counter.circuit.populations
+        self.rate = np.array([rates.get(p.name, 1.0) for p in populations])
+        """float64 (populations)."""
+        self.read_by_host = np.array([p.name in counter.to_host for p in populations])
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """Messages a step of each net, float64."""
+        return self.rate[self.nets.population] * self.nets.size
+
+    def flows(self, core_of: np.ndarray, cores: int) -> Flows:
+        """Packets between cores.
+
+        Args:
+            core_of: int (tiles), core of each tile.
+            cores: number of cores.
+        """
+        net, core = _distinct(self.nets, core_of, cores)
+        owner, weight = self.nets.owner[net], self.weight[net]
+        inside = owner != HOST
+        key = core_of[owner[inside]].astype(np.int64) * cores + core[inside]
+        found, inverse = np.unique(key, return_inverse=True)
+        packets = np.bincount(inverse.ravel(), weight[inside], len(found))
+        return Flows(found // max(cores, 1), found % max(cores, 1), packets, float(weight[~inside].sum()))
+
+    def entries(self, core_of: np.ndarray, cores: int) -> np.ndarray:
+        """Entries of output lists of each tile, int64 (tiles)."""
+        net, _ = _distinct(self.lists, core_of, cores)
+        fan = np.bincount(net, minlength=len(self.lists.owner))
+        # The host reads by neuron. A population of which it reads has a list by neuron (maybe an empty one).
+        fan += self.read_by_host[self.lists.population] & (self.lists.size > 0)
+        size = np.abs(self.lists.size)
+        listed = (fan >= self.counter.cost.least_listed) & (self.lists.owner != HOST)
+        found = np.bincount(self.lists.owner[listed], (fan * size)[listed].astype(np.float64), len(self.tiles))
+        return found.astype(np.int64)
+
+
+def _distinct(nets: Nets, core_of: np.ndarray, cores: int) -> tuple[np.ndarray, np.ndarray]:
+    """Net and core of every distinct pair of a net and a core where it has a consumer."""
+    net = np.repeat(np.arange(len(nets.owner), dtype=np.int64), np.diff(nets.offsets))
+    pairs = np.unique(net * cores + core_of[nets.pins])
+    return pairs // max(cores, 1), pairs % max(cores, 1)
+
+
+def atoms_of(counter: CostCounter, population: str, homes: Homes, which: str) -> Atoms:
+    """Atoms of a population whose consumers are at ``homes``.
+
+    Args:
+        which: ``all`` consumers; those addressed by ``neuron``; those addressed by ``position`` (then axes are positions).
+    """
+    shape = counter.circuit.population[population].shape
+    reaches: list[tuple[int, Reach]] = []
+    for projection in counter.outgoing[population]:
+        positional = counter.cost.positional and isinstance(projection, Conv2d)
+        if which == "all" or positional == (which == "position"):
+            for number, tile in homes.get(projection.dst, ()):
+                reach = counter.reach(projection, tile)
+                if reach is not None:
+                    if which == "position":
+                        reach = {axes: index for axes, index in reach.items() if axes[-1] < len(shape) - 1}
+                    reaches.append((number, reach))
+    return make_atoms(shape[:-1] if which == "position" else shape, reaches)
+
+
+def make_tile_graph(
+    counter: CostCounter, tiles: Sequence[Tile], rates: Mapping[str, float], tick: Callable[[], None] | None = None
+) -> TileGraph:
+    """The hypergraph of some tiles that cover all populations on the chip.
+
+    Args:
+        counter: of the circuit and the target.
+        tiles: in any order.
+        rates: population -> mean probability that a neuron sends in a step; 1 where absent.
+        tick: called after every population.
+    """
+    homes: dict[str, list[tuple[int, Tile]]] = {}
+    for number, tile in enumerate(tiles):
+        homes.setdefault(tile.population, []).append((number, tile))
+    nets, lists = _Collector(), _Collector()
+    for index, population in enumerate(counter.circuit.populations):
+        name = population.name
+        host = isinstance(population, HostInput)
+        owners = [(HOST, whole(population))] if host else homes.get(name, [])
+        positional, neuronal = name in counter.positional, name in counter.neuronal
+        atoms = atoms_of(counter, name, homes, "all") if counter.outgoing[name] else None
+        if atoms is not None:
+            nets.add(index, owners, atoms)
+        if not host:
+            if neuronal:
+                same = atoms is not None and not positional
+                lists.add(index, owners, atoms if same else atoms_of(counter, name, homes, "neuron"), keep=name in counter.to_host)
+            if positional:
+                flat = [(number, Tile(name, tile.start[:-1], tile.stop[:-1])) for number, tile in owners]
+                lists.add(index, flat, atoms_of(counter, name, homes, "position"), sign=-1)
+        if tick is not None:
+            tick()
+    return TileGraph(counter, tiles, nets.build(), lists.build(), rates)
+
+
+class _Collector:
+    """Gathers nets; those of one owner with the same consumers become one."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, population: int, owners: Sequence[tuple[int, Tile]], atoms: Atoms, *, sign: int = 1, keep: bool = False) -> None:
+        """Nets of one population. Positions get negative sizes (``sign``), which tells lists apart; ``keep`` empty sets."""
+        if not owners:
+            return
+        inside = [atoms.inside(tile) for _, tile in owners]
+        owner = np.repeat(np.array([number for number, _ in owners], dtype=np.int64), [len(a) for a, _ in inside])
+        atom = np.concatenate([a for a, _ in inside])
+        size = np.concatenate([s for _, s in inside])
+        length = np.diff(atoms.offsets)
+        if not keep:
+            used = length[atom] > 0
+            owner, atom, size = owner[used], atom[used], size[used]
+        if not len(atom):
+            return
+        # Atoms with the same consumers, found by sums of random words of these.
+        words = random_words(int(atoms.consumers.max(initial=0)) + 1)
+        sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
+        np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
+        signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])
+        _, first, kind = np.unique(signature.view("u8,u8").ravel(), return_index=True, return_inverse=True)
+        representative = first[kind.ravel()]
+        key = (owner - HOST) * atoms.size + representative[atom]
+        found, inverse = np.unique(key, return_inverse=True)
+        total = np.bincount(inverse.ravel(), size, len(found)).astype(np.int64)
+        chosen = found % atoms.size
+        count = length[chosen]
+        ends = np.cumsum(count)
+        place = np.repeat(atoms.offsets[chosen] - (ends - count), count) + np.arange(int(count.sum()))
+        index = np.full(len(found), population, dtype=np.int32)
+        self.parts.append(((found // atoms.size + HOST).astype(np.int32), sign * total, index, count, atoms.consumers[place]))
+
+    def build(self) -> Nets:
+        """All nets."""
+        if not self.parts:
+            empty = np.zeros(0, dtype=np.int32)
+            return Nets(empty, np.zeros(0, dtype=np.int64), empty, np.zeros(1, dtype=np.int64), empty)
+        owner, size, population, count, pins = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        offsets = np.zeros(len(owner) + 1, dtype=np.int64)
+        np.cumsum(count, out=offsets[1:])
+        return Nets(owner, size, population, offsets, pins)

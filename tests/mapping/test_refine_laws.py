@@ -1,0 +1,110 @@
+"""Laws of packing and refinement on random hypergraphs: capacities hold, nothing gets worse, the same seed gives the same result."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurocompile.mapping import check_mapping, map_circuit
+from neurocompile.mapping.packing import in_order, pack
+from neurocompile.mapping.placement import anneal_places, symmetric
+from neurocompile.mapping.refine import Hypergraph, km1, refine, refine_in_turn
+from neurocompile.mapping.seeds import repair
+from neurocompile.targets import load_target
+
+
+@st.composite
+def hypergraphs(draw) -> Hypergraph:
+    """Up to 40 vertices that take of two resources, in up to 4 groups."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    vertices, nets = draw(st.integers(2, 40)), draw(st.integers(1, 60))
+    held = [np.sort(rng.choice(vertices, size=rng.integers(1, min(6, vertices) + 1), replace=False)) for _ in range(nets)]
+    return Hypergraph(
+        np.concatenate([[0], np.cumsum([len(h) for h in held])]), np.concatenate(held).astype(np.int32), rng.random(nets) * 3,
+        rng.integers(0, 10, (vertices, 2)), np.array([20, 15]), rng.integers(0, 4, vertices).astype(np.int32), 3,
+    )  # fmt: skip
+
+
+def holds(graph: Hypergraph, block: np.ndarray) -> bool:
+    """Whether every block keeps every capacity."""
+    used = np.zeros((int(block.max()) + 1, 2), dtype=np.int64)
+    np.add.at(used, block, graph.takes)
+    groups = [len(np.unique(graph.group[block == b])) for b in range(len(used))]
+    return bool((used <= graph.limit).all()) and max(groups) <= graph.groups
+
+
+def connectivity(graph: Hypergraph, block: np.ndarray) -> float:
+    """By definition."""
+    nets = [graph.pins[a:b] for a, b in zip(graph.offsets[:-1], graph.offsets[1:], strict=True)]
+    return sum(w * (len(set(block[pins].tolist())) - 1) for w, pins in zip(graph.weight.tolist(), nets, strict=True))
+
+
+@given(hypergraphs(), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_packing_and_refinement_keep_every_capacity(graph: Hypergraph, seed: int) -> None:
+    start = pack(graph, np.arange(graph.vertices))
+    cores = int(start.max()) + 1
+    assert holds(graph, start) and sorted(set(start.tolist())) == list(range(cores))
+    assert km1(graph, start) == pytest.approx(connectivity(graph, start))
+    options = {"hot": 2.0, "cold": 0.02, "seed": seed}
+    for run in (
+        lambda: refine(graph, start, cores, steps=2000, **options),
+        lambda: refine_in_turn(graph, start, cores, together=3, steps=50, **options),
+    ):
+        better = run()
+        assert holds(graph, better)
+        assert connectivity(graph, better) <= connectivity(graph, start) * (1 + 1e-5) + 1e-5  # weights are rounded to 2^-20
+        assert (run() == better).all()
+        numbered = in_order(better)
+        assert len(set(zip(numbered.tolist(), better.tolist(), strict=True))) == len(set(better.tolist()))
+
+
+@given(hypergraphs(), st.integers(0, 1 << 20))
+@settings(max_examples=40, deadline=None)
+def test_repair_keeps_every_capacity_or_says_none(graph: Hypergraph, seed: int) -> None:
+    cores = int(pack(graph, np.arange(graph.vertices)).max()) + 2
+    block = np.random.default_rng(seed).integers(0, cores, graph.vertices)
+    fixed = repair(graph, block, cores)
+    assert fixed is None or (holds(graph, fixed) and len(np.unique(fixed)) == cores)
+
+
+@given(st.integers(2, 12), st.integers(0, 100))
+@settings(max_examples=40, deadline=None)
+def test_placements_are_permutations_that_no_swap_improves(things: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    traffic = np.triu(np.rint(rng.random((things, things)) * 9), 1)
+    places = np.array([(x, y) for y in range(3) for x in range(4)])
+    rows, columns = np.nonzero(traffic)
+    pull = rng.random((things, 12)) if seed % 2 else None
+    at = anneal_places(symmetric(rows, columns, traffic[rows, columns], things), places, things, pull, seed, 2000)
+    assert len(set(at.tolist())) == things
+
+    def cost(found: np.ndarray) -> float:
+        apart = np.abs(places[found][:, None] - places[found]).sum(axis=2)
+        return float((traffic * apart).sum() + (pull[np.arange(things), found].sum() if pull is not None else 0))
+
+    for a in range(things):
+        for there in range(12):
+            other = np.where(at == there, at[a], at)
+            other[a] = there
+            assert cost(other) >= cost(at) - 1e-4
+
+
+def test_maps_without_partitioners(transformer, monkeypatch) -> None:
+    """The extra `mapping` is a start more, no need."""
+    monkeypatch.setattr("neurocompile.mapping.seeds.find_spec", lambda name: None)
+    circuit, target = transformer(), load_target("loihi2")
+    mapping = map_circuit(circuit, target, {p.name: 0.1 for p in circuit.populations})
+    assert check_mapping(circuit, mapping, target) == [] and "KaHyPar" not in mapping.method
+
+
+@pytest.mark.parametrize("budget", [300.0, 60.0])
+def test_a_budget_of_spikes_is_kept_by_every_core(transformer, budget: float) -> None:
+    circuit, target = transformer(), load_target("kapoho_point")
+    rates = {p.name: 0.05 + 0.01 * (i % 7) for i, p in enumerate(circuit.populations)}
+    mapping = map_circuit(circuit, target, rates, spikes_per_core_step=budget)
+    assert check_mapping(circuit, mapping, target) == [] and mapping.spikes_per_core_step == budget
+    sent = [sum(rates[tile.population] * tile.size for tile in core.tiles) for core in mapping.cores]
+    assert max(sent) <= budget * (1 + 1e-9) and mapping.cores_used >= sum(sent) / budget
