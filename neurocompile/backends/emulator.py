@@ -110,13 +110,19 @@ class EmulatorExecutor:
         """What all but recurrent projections deliver: int32 (samples, steps or 1, neurons), 1 where constant in time."""
         steps = self.circuit.steps
         incoming = [q for q in self.circuit.incoming[p.name] if not q.recurrent]
-        constant = all(alive[q.src].shape[1] == 1 for q in incoming)
+        constant = all(alive[q.src].shape[1] == 1 and not q.advance for q in incoming)
         a = np.zeros((samples, 1 if constant else steps, p.size), np.int32)
         for q in incoming:
             source = alive[q.src].astype(np.int32, copy=False)
             weight = self.circuit.weight(q)
             shape = self.circuit.population[q.src].shape
-            if source.shape[1] == a.shape[1]:
+            if q.advance:
+                source = np.broadcast_to(source, (samples, steps, source.shape[2]))
+                part = np.ascontiguousarray(source[:, q.advance :])
+                moved = np.zeros((samples * part.shape[1], p.size), np.int32)
+                project(q, weight, part.reshape(len(moved), -1), shape, moved)
+                a[:, : part.shape[1]] += moved.reshape(samples, -1, p.size)
+            elif source.shape[1] == a.shape[1]:
                 project(q, weight, source.reshape(-1, source.shape[2]), shape, a.reshape(-1, p.size))
             else:
                 part = np.zeros((samples, p.size), np.int32)

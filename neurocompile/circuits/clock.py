@@ -19,13 +19,13 @@ __all__ = ["clock_line", "table", "window"]
 _ALONE = {"vth": 0, "dv": 4096, "reset": True}
 
 
-def clock_line(builder: Builder, steps: int) -> str:
+def clock_line(builder: Builder, steps: int, layer: str = "clock") -> str:
     """A population (``steps``,) whose neuron t fires in step t of each sample and in no other."""
     first = np.zeros(steps, np.int16)
     first[0] = 1
     one = builder.tensor("past.bias", np.ones(1, np.int16))
-    past = builder.population(c.LIF, "past", (1,), "clock", bias=one, **_ALONE)
-    line = builder.population(c.LIF, "step", (steps,), "clock", bias=builder.tensor("step.bias", first), **_ALONE)
+    past = builder.population(c.LIF, "past", (1,), layer, bias=one, **_ALONE)
+    line = builder.population(c.LIF, "step", (steps,), layer, bias=builder.tensor("step.bias", first), **_ALONE)
     builder.drive(line, [recurrent(strided(past, (1,), (1,), (1,), weight=-1))])
     if steps > 1:
         builder.drive(line, [recurrent(strided(line, (steps - 1,), (1,), (1,), dst_offset=1))])

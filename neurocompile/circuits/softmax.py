@@ -1,13 +1,18 @@
-"""Softmax of rate-coded scores, with an error of O(1/T): three phases of a sample, each as long as it needs.
+"""Softmax of rate-coded scores, with an error of O(1/T): count, exponentiate, divide.
 
-1. ``count``: scores arrive as sums of spikes for T1 steps; X adds them up, and holds from then on.
-2. ``exponentiate``: thresholds fall on a logarithmic grid, theta_k = ln((k + 1/2) / T2), one a step for T2 steps. A score fires
-   where X - max X >= theta, so the number of its spikes is T2 exp(X - max X), rounded: exp as a rate, from one comparison a
+1. Scores arrive as sums of spikes, X.
+2. Thresholds fall on a logarithmic grid, theta_k = ln((k + 1/2) / E), one a step for E steps. A score fires where
+   X - max X >= theta, so the number of its spikes is E exp(X - max X), rounded: exp as a rate, from one comparison a
    step. (Coincidences of K trains, :mod:`neurocompile.circuits.exponential`, need K trains and hold for 0 <= x < 1.)
-3. ``divide``: the counts N are constant now and go through :func:`neurocompile.circuits.normalize.divide` for T3 steps.
+3. The counts N are constant then and go through :func:`neurocompile.circuits.normalize.divide`.
 
 The largest score is a tournament of ``max(a, b) = a + relu(b - a)``; softmax does not change when it is subtracted, and the
-exponential never overflows. Each phase rounds once: 1/T1 of a score, 1/(2 T2) and 1/(2 T3) of a probability.
+exponential never overflows. Each phase rounds once: 1/T of a score, 1/(2 E) and 1/(2 T) of a probability.
+
+Two arrangements in time. :func:`softmax` has its phases within one sample of T steps: a clock of T neurons opens them one
+after the other, and the answer comes in the last half. :func:`steady_softmax` gives each phase a whole sample
+(:mod:`neurocompile.circuits.latch`): scores are constant, the answer is rate-coded in all T steps and comes T steps later,
+which is what a layer inside of a model needs.
 """
 
 from __future__ import annotations
@@ -19,64 +24,92 @@ from math import ceil, log
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.circuits.clock import table, window
+from neurocompile.circuits.clock import clock_line, table, window
+from neurocompile.circuits.latch import total
 from neurocompile.circuits.normalize import LARGEST_SUM, divide, recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 
-__all__ = ["SoftmaxPlan", "plan_softmax", "softmax", "softmax_spikes"]
+__all__ = ["Exponentials", "SoftmaxPlan", "plan_exponentials", "plan_softmax", "softmax", "softmax_spikes", "steady_softmax"]
 
-_LARGEST_THRESHOLD = (1 << 16) - 1  # and its negative: a current has 17 bits
+
+@dataclass(frozen=True)
+class Exponentials:
+    """``E exp(unit (X - max X))``, rounded, of integer scores X by comparisons with a grid of E thresholds."""
+
+    levels: int
+    """E."""
+    unit: float
+    """Float value of a score of 1."""
+    reach: int
+    """Largest absolute value of a score."""
+
+    @cached_property
+    def span(self) -> int:
+        """Scores so much below the largest, or more, do not fire at all."""
+        return min(ceil(log(2 * self.levels) / self.unit) + 1, 2 * self.reach + 1)
+
+    @property
+    def shift(self) -> int:
+        """Bits that a score loses so that a current holds it."""
+        return max(self.span.bit_length() - 16, 0)
+
+    @property
+    def top(self) -> int:
+        """The largest score, counted from ``span`` below it and shifted."""
+        return self.span >> self.shift
+
+    @cached_property
+    def thresholds(self) -> np.ndarray:
+        """int64 (E,), rising: what ``span + X - max X``, shifted, has to reach."""
+        grid = np.log((np.arange(self.levels) + 0.5) / self.levels) / self.unit
+        whole = self.span + np.ceil(np.maximum(grid, -self.span)).astype(np.int64)
+        return np.clip((whole + (1 << self.shift >> 1)) >> self.shift, 1, self.top)
+
+
+def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponentials:
+    """The grid for rows of ``n`` scores; NC2012 for ranges that leave their fields."""
+    levels = min(levels, LARGEST_SUM // max(n, 1))
+    if n < 1 or levels < 1 or not 0 < unit < np.inf or not 1 <= reach < 1 << 18:
+        raise NeurocompileError(
+            "NC2012", f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {LARGEST_SUM:,} scores, and sums of "
+            f"scores below {1 << 18:,}, are supported; use coarser scores or fewer steps"
+        )  # fmt: skip
+    found = Exponentials(levels, unit, reach)
+    if found.shift > 7:
+        raise NeurocompileError("NC2012", f"a softmax tells scores {unit:.3g} apart; {unit * (1 << found.shift - 7):.3g} is supported")
+    return found
 
 
 @dataclass(frozen=True)
 class SoftmaxPlan:
-    """Phases and integers of one softmax over ``n`` scores."""
+    """Phases of one softmax over ``n`` scores within a sample."""
 
     n: int
     steps: int
     count: int
     """T1: scores change in steps 0 .. count-1 only."""
-    exponentiate: int
-    """T2."""
-    unit: float
-    """Float value of 1 of a score's sum over T1 steps."""
-    reach: int
-    """Largest absolute value of that sum."""
+    grid: Exponentials
 
     @property
     def start(self) -> int:
         """First step of the division."""
-        return self.count + self.exponentiate
+        return self.count + self.grid.levels
 
     @property
     def divide(self) -> int:
-        """T3."""
+        """Steps of the division."""
         return self.steps - self.start
 
     @property
     def largest_sum(self) -> int:
         """Of the counts of one row."""
-        return self.n * self.exponentiate
+        return self.n * self.grid.levels
 
-    @cached_property
-    def span(self) -> int:
-        """Scores so much below the largest, or more, do not fire at all."""
-        return min(ceil(log(2 * self.exponentiate) / self.unit) + 1, 2 * self.reach + 1)
-
-    @property
-    def shift(self) -> int:
-        """Bits that a score loses so that a current holds it."""
-        return max((self.span).bit_length() - 16, 0)
-
-    @cached_property
     def thresholds(self) -> np.ndarray:
-        """int64 (steps,): what ``span + X - max X``, shifted, has to reach in each step; out of reach outside its phase."""
-        top = self.span >> self.shift
-        levels = np.log((np.arange(self.exponentiate) + 0.5) / self.exponentiate) / self.unit
-        whole = self.span + np.ceil(np.maximum(levels, -self.span)).astype(np.int64)
-        found = np.full(self.steps, top + 1, np.int64)
-        found[self.count : self.start] = np.clip((whole + (1 << self.shift >> 1)) >> self.shift, 1, top)
+        """int64 (steps,): the grid in its phase, out of reach before and after."""
+        found = np.full(self.steps, self.grid.top + 1, np.int64)
+        found[self.count : self.start] = self.grid.thresholds
         return found
 
 
@@ -91,17 +124,10 @@ def plan_softmax(n: int, steps: int, unit: float, reach: int, count: int | None 
     Raises:
         NeurocompileError: NC2012 for fewer than 4 steps or ranges that leave their fields.
     """
+    if steps < 4:
+        raise NeurocompileError("NC2012", f"a softmax in {steps:,} steps; at least 4 are needed")
     count = steps // 4 if count is None else count
-    exponentiate = min(max(steps // 4, 1), LARGEST_SUM // max(n, 1))
-    if steps < 4 or n < 1 or exponentiate < 1 or not unit > 0 or not 1 <= reach < 1 << 18:
-        raise NeurocompileError(
-            "NC2012", f"a softmax over {n:,} scores up to {reach:,} in {steps:,} steps: at least 4 steps, at most {LARGEST_SUM:,} "
-            f"scores, and sums of scores below {1 << 18:,}; use coarser scores or fewer steps"
-        )  # fmt: skip
-    plan = SoftmaxPlan(n, steps, count, exponentiate, unit, reach)
-    if plan.shift > 7:
-        raise NeurocompileError("NC2012", f"a softmax tells scores {unit:.3g} apart; {unit * (1 << plan.shift - 7):.3g} is supported")
-    return plan
+    return SoftmaxPlan(n, steps, count, plan_exponentials(n, steps // 4, unit, reach))
 
 
 def softmax(builder: Builder, scores: str, rows: int, plan: SoftmaxPlan, line: str, name: str) -> str:
@@ -113,35 +139,64 @@ def softmax(builder: Builder, scores: str, rows: int, plan: SoftmaxPlan, line: s
     Returns:
         A graded population (rows, n) of 0 and 1; the mean over the last ``plan.divide`` steps is the softmax.
     """
-    n, size, shape = plan.n, rows * plan.n, (rows, plan.n)
+    n, size, shape, levels = plan.n, rows * plan.n, (rows, plan.n), plan.grid.levels
+    fired = _exponentials(builder, scores, rows, n, plan.grid, table(builder, line, plan.thresholds(), f"{name}.theta"), name)
+    count = builder.population(c.GradedRelay, f"{name}.count", shape, name, largest=levels)
+    builder.drive(count, [strided(fired, (size,), (1,), (1,)), recurrent(strided(count, (size,), (1,), (1,)))])
+    # until the division starts counts read as 0 and their sum as its largest value, so that nothing fires
+    begun = window(builder, line, plan.start, plan.steps, f"{name}.begun")
+    weights = builder.population(c.GradedRelu, f"{name}.weight", shape, name, largest=levels)
+    builder.drive(weights, [strided(count, (size,), (1,), (1,))])
+    builder.drive(weights, [strided(begun, (size,), (0,), (1,), weight=w) for w in terms(levels)])
+    _constant(builder, weights, -levels, size, name)
+    total_ = builder.population(c.GradedRelay, f"{name}.sum", (rows, 1), name, largest=plan.largest_sum)
+    builder.drive(total_, [strided(weights, shape, (n, 1), (1, 0))])
+    builder.drive(total_, [strided(begun, (rows,), (0,), (1,), weight=-w) for w in terms(plan.largest_sum)])
+    _constant(builder, total_, plan.largest_sum, rows, name)
+    return _divided(builder, weights, total_, rows, n, plan.largest_sum, name)
+
+
+def steady_softmax(builder: Builder, scores: str, rows: int, n: int, grid: Exponentials, steps: int, name: str) -> str:
+    """Spikes of ``rows`` softmaxes for the graded population ``scores`` (rows * n), which is constant over the steps.
+
+    Returns:
+        A graded population (rows, n) of 0 and 1 whose mean over all ``steps`` is the softmax, one sample later.
+    """
+    out_of_reach = np.full(steps, grid.top + 1, np.int64)
+    out_of_reach[: grid.levels] = grid.thresholds
+    theta = table(builder, clock_line(builder, steps, name), out_of_reach, f"{name}.theta")
+    fired = _exponentials(builder, scores, rows, n, grid, theta, name)
+    size, shape = rows * n, (rows, n)
+    weights = total(builder, (strided(fired, (size,), (1,), (1,)),), shape, (0, grid.levels), steps, f"{name}.weight", name)
+    # 1 at least, even before the first sample: the largest score always fires once there is one
+    sums = builder.population(c.GradedRelay, f"{name}.total", (rows, 1), name, largest=n * grid.levels)
+    builder.drive(sums, [strided(weights, shape, (n, 1), (1, 0))])
+    return _divided(builder, weights, sums, rows, n, n * grid.levels, name)
+
+
+def _exponentials(builder: Builder, scores: str, rows: int, n: int, grid: Exponentials, theta: str, name: str) -> str:
+    """Spikes where a score reaches the threshold ``theta`` of the step."""
+    size, shape = rows * n, (rows, n)
     largest = _maximum(builder, scores, rows, n, name)
     above = builder.population(c.GradedRelu, f"{name}.above", shape, name)
     builder.drive(above, [strided(scores, (size,), (1,), (1,))])
     builder.drive(above, [strided(largest, shape, (1, 0), (n, 1), weight=-1)])
-    _constant(builder, above, plan.span, size, name)
-    if plan.shift:
+    _constant(builder, above, grid.span, size, name)
+    if grid.shift:
         shifted = builder.population(c.GradedRelay, f"{name}.shifted", shape, name)
-        builder.drive(shifted, [replace(strided(above, (size,), (1,), (1,)), weight_exp=-plan.shift)])
+        builder.drive(shifted, [replace(strided(above, (size,), (1,), (1,)), weight_exp=-grid.shift)])
         above = shifted
     one = builder.tensor(f"{name}.at_least", np.ones(1, np.int16))
     fired = builder.population(c.LIF, f"{name}.exp", shape, name, vth=0, dv=4096, bias=one, reset=True)
-    theta = table(builder, line, plan.thresholds, f"{name}.theta")
     builder.drive(fired, [strided(above, (size,), (1,), (1,)), strided(theta, (size,), (0,), (1,), weight=-1)])
-    count = builder.population(c.GradedRelay, f"{name}.count", shape, name, largest=plan.exponentiate)
-    builder.drive(count, [strided(fired, (size,), (1,), (1,)), recurrent(strided(count, (size,), (1,), (1,)))])
-    # until the division starts counts read as 0 and their sum as its largest value, so that nothing fires
-    begun = window(builder, line, plan.start, plan.steps, f"{name}.begun")
-    weights = builder.population(c.GradedRelu, f"{name}.weight", shape, name, largest=plan.exponentiate)
-    builder.drive(weights, [strided(count, (size,), (1,), (1,))])
-    builder.drive(weights, [strided(begun, (size,), (0,), (1,), weight=w) for w in terms(plan.exponentiate)])
-    _constant(builder, weights, -plan.exponentiate, size, name)
-    total = builder.population(c.GradedRelay, f"{name}.sum", (rows, 1), name, largest=plan.largest_sum)
-    builder.drive(total, [strided(weights, shape, (n, 1), (1, 0))])
-    builder.drive(total, [strided(begun, (rows,), (0,), (1,), weight=-w) for w in terms(plan.largest_sum)])
-    _constant(builder, total, plan.largest_sum, rows, name)
-    out = builder.population(c.GradedRelay, name, shape, name, largest=1)
-    for part in divide(builder, weights, total, rows, n, plan.largest_sum, prefix=f"{name}."):
-        builder.drive(out, [strided(part, (size,), (1,), (1,))])
+    return fired
+
+
+def _divided(builder: Builder, weights: str, sums: str, rows: int, n: int, largest: int, name: str) -> str:
+    """The division's spikes as one graded population (rows, n)."""
+    out = builder.population(c.GradedRelay, name, (rows, n), name, largest=1)
+    for part in divide(builder, weights, sums, rows, n, largest, prefix=f"{name}."):
+        builder.drive(out, [strided(part, (rows * n,), (1,), (1,))])
     return out
 
 
@@ -173,10 +228,9 @@ def softmax_spikes(scores: np.ndarray, plan: SoftmaxPlan) -> np.ndarray:
     Args:
         scores: int64 (samples, steps, ..., n): X of each step; the last ``steps - count`` are equal.
     """
-    held = scores[:, -1]
-    above = np.maximum(held - held.max(axis=-1, keepdims=True) + plan.span, 0) >> plan.shift
-    grid = np.sort(plan.thresholds[plan.count : plan.start])
-    weight = np.searchsorted(grid, above, side="right").astype(np.int64)
+    held, grid = scores[:, -1], plan.grid
+    above = np.maximum(held - held.max(axis=-1, keepdims=True) + grid.span, 0) >> grid.shift
+    weight = np.searchsorted(grid.thresholds, above, side="right").astype(np.int64)
     total = weight.sum(axis=-1, keepdims=True)
     moments = np.arange(plan.divide + 1).reshape(-1, *[1] * weight.ndim)
     fired = np.diff((2 * moments * weight + total) // (2 * total), axis=0)  # from S/2 on: rounded to the nearest

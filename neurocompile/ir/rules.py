@@ -175,7 +175,8 @@ def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
         return "is not scheduled"
     if p.recurrent:
         return _unless(p.delay == 1 and dst.depth == src.depth, f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}")
-    return _unless(c.is_constant(g, src) or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
+    balanced = c.is_constant(g, src) or dst.depth - src.depth == p.delay + p.advance
+    return _unless(balanced, f"delay {p.delay} and advance {p.advance} join depths {src.depth}, {dst.depth}")
 
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
@@ -216,7 +217,12 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
             f"recurrent from %{p.src}",
         ),
     ),
-    Rule("paths are balanced: delay = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
+    Rule(
+        "a projection advances by less than T steps, and a recurrent one not at all",
+        (c.Projection,),
+        lambda g, p: _unless(p.advance == 0 or (0 < p.advance < g.steps and not p.recurrent), f"advance {p.advance}"),
+    ),
+    Rule("paths are balanced: delay + advance = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
     Rule(
         "a graded connection has delay 1 (delayed graded messages are untested upstream)",
         (c.Projection,),

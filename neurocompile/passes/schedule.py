@@ -4,7 +4,9 @@ Depth is the longest path from the input, one step a projection. A projection th
 its synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of
 relays that all its consumers share. A line's first connection takes the longest delay of its source, the others, being
 graded, one step each. Populations that recurrent projections tie together share one depth, the largest of theirs; a
-recurrent projection takes one step from any depth to itself.
+recurrent projection takes one step from any depth to itself. A projection with an advance adds that to the depth of its
+destination. Populations that the host does not reach (clocks) are as deep as those that read them allow, so that their
+spikes do not wait for long.
 """
 
 from __future__ import annotations
@@ -36,11 +38,9 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
     if max_spike_delay < 1:
         raise NeurocompileError("NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed")
     period = period_for(circuit.steps, power_of_two_period)
+    own = {p.name for p in circuit.populations}
     circuit = close_loops(circuit, period)
-    depth: dict[str, int] = {}
-    for group in circuit.groups:
-        inputs = (q for p in group for q in circuit.incoming[p.name] if not q.recurrent)
-        depth.update(dict.fromkeys((p.name for p in group), max((depth[q.src] + 1 for q in inputs), default=0)))
+    depth = _depths(circuit, own)
     lines = _Lines(circuit, depth, max_spike_delay)
     projections = []
     for q in circuit.projections:
@@ -48,7 +48,7 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
             projections.append(replace(q, delay=1))
             continue
         src = circuit.population[q.src]
-        steps = depth[q.dst] - depth[q.src]
+        steps = depth[q.dst] - depth[q.src] - q.advance
         if c.is_constant(circuit, src):
             steps = 1  # a constant is the same in every step
         name, delay = lines.after(src, steps)
@@ -63,6 +63,29 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
     )
     check_circuit(scheduled, "schedule")
     return scheduled
+
+
+def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
+    """Depth of every population. Those of ``own`` that the host does not reach lie as deep as their readers allow; what
+    ``close_loops`` added does not, because it closes loops before the first sample arrives."""
+    depth: dict[str, int] = {}
+    clocks: list[tuple[c.Population, ...]] = []
+    reached: set[str] = set()
+    outgoing: dict[str, list[c.Projection]] = {p.name: [] for p in circuit.populations}
+    for group in circuit.groups:
+        inputs = [q for p in group for q in circuit.incoming[p.name] if not q.recurrent]
+        names = [p.name for p in group]
+        depth.update(dict.fromkeys(names, max((depth[q.src] + 1 + q.advance for q in inputs), default=0)))
+        for q in inputs:
+            outgoing[q.src].append(q)
+        if any(isinstance(p, c.HostInput) for p in group) or any(q.src in reached for q in inputs):
+            reached.update(names)
+        elif own.intersection(names) and not all(c.is_constant(circuit, p) for p in group):
+            clocks.append(group)
+    for group in reversed(clocks):
+        latest = min((depth[q.dst] - 1 - q.advance for p in group for q in outgoing[p.name]), default=0)
+        depth.update(dict.fromkeys((p.name for p in group), latest))
+    return depth
 
 
 class _Lines:
