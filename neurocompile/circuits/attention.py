@@ -46,7 +46,7 @@ def attention(n: int, d: int, levels: int, unit: float, steps: int) -> c.Circuit
     x = builder.population(c.HostInput, "x", (3, n, d), "x", low=-levels, high=levels)
     line = clock_line(builder, steps)
     key = _rate(builder, x, size, (n, d), levels, window(builder, line, 0, plan.count, "counting"))
-    scores = builder.population(c.GradedRelay, "scores", (n, n), "scores", largest=plan.grid.reach)
+    scores = builder.population(c.GradedRelay, "scores", (n, n), "scores", largest=plan.reach)
     # gates of (query, key, channel)
     _product(builder, x, 0, (d, 0, 1), key, (0, d, 1), (n, n, d), levels, scores, (n, 1, 0), "scores.gate")
     builder.drive(scores, [recurrent(strided(scores, (n * n,), (1,), (1,)))])

@@ -18,7 +18,6 @@ which is what a layer inside of a model needs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import ceil, log
 
 import numpy as np
@@ -33,52 +32,52 @@ from neurocompile.ir import circuit as c
 __all__ = ["Exponentials", "SoftmaxPlan", "plan_exponentials", "plan_softmax", "softmax", "softmax_spikes", "steady_softmax"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exponentials:
-    """``E exp(unit (X - max X))``, rounded, of integer scores X by comparisons with a grid of E thresholds."""
+    """``E exp(unit (X - max X))``, rounded, of integer scores X: how many of E thresholds a score reaches."""
 
-    levels: int
-    """E."""
-    unit: float
-    """Float value of a score of 1."""
-    reach: int
-    """Largest absolute value of a score."""
-
-    @cached_property
-    def span(self) -> int:
-        """Scores so much below the largest, or more, do not fire at all."""
-        return min(ceil(log(2 * self.levels) / self.unit) + 1, 2 * self.reach + 1)
+    thresholds: np.ndarray
+    """int64 (E,), rising: what ``(span + X - max X) >> shift`` has to reach."""
+    span: int
+    """Scores so much below the largest, or more, do not fire at all."""
+    shift: int
+    """Bits that a score loses so that a current holds it."""
 
     @property
-    def shift(self) -> int:
-        """Bits that a score loses so that a current holds it."""
-        return max(self.span.bit_length() - 16, 0)
+    def levels(self) -> int:
+        """E."""
+        return len(self.thresholds)
 
     @property
-    def top(self) -> int:
-        """The largest score, counted from ``span`` below it and shifted."""
-        return self.span >> self.shift
-
-    @cached_property
-    def thresholds(self) -> np.ndarray:
-        """int64 (E,), rising: what ``span + X - max X``, shifted, has to reach."""
-        grid = np.log((np.arange(self.levels) + 0.5) / self.levels) / self.unit
-        whole = self.span + np.ceil(np.maximum(grid, -self.span)).astype(np.int64)
-        return np.clip((whole + (1 << self.shift >> 1)) >> self.shift, 1, self.top)
+    def out_of_reach(self) -> int:
+        """A threshold that no score reaches."""
+        return (self.span >> self.shift) + 1
 
 
 def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponentials:
-    """The grid for rows of ``n`` scores; NC2012 for ranges that leave their fields."""
+    """The grid for rows of ``n`` scores.
+
+    Args:
+        levels: E; fewer where the counts of a row would leave the fields of the division.
+        unit: float value of a score of 1, > 0.
+        reach: largest absolute value of a score.
+
+    Raises:
+        NeurocompileError: NC2012 for ranges that leave their fields.
+    """
     levels = min(levels, LARGEST_SUM // max(n, 1))
     if n < 1 or levels < 1 or not 0 < unit < np.inf or not 1 <= reach < 1 << 18:
         raise NeurocompileError(
             "NC2012", f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {LARGEST_SUM:,} scores, and sums of "
             f"scores below {1 << 18:,}, are supported; use coarser scores or fewer steps"
         )  # fmt: skip
-    found = Exponentials(levels, unit, reach)
-    if found.shift > 7:
-        raise NeurocompileError("NC2012", f"a softmax tells scores {unit:.3g} apart; {unit * (1 << found.shift - 7):.3g} is supported")
-    return found
+    span = int(min(ceil(log(2 * levels) / unit) + 1, 2 * reach + 1))
+    shift = max(span.bit_length() - 16, 0)
+    if shift > 7:
+        raise NeurocompileError("NC2012", f"a softmax tells scores {unit:.3g} apart; {unit * (1 << shift - 7):.3g} is supported")
+    grid = np.log((np.arange(levels) + 0.5) / levels) / unit
+    whole = span + np.ceil(np.maximum(grid, -span)).astype(np.int64)
+    return Exponentials(np.clip((whole + (1 << shift >> 1)) >> shift, 1, span >> shift), span, shift)
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,8 @@ class SoftmaxPlan:
     steps: int
     count: int
     """T1: scores change in steps 0 .. count-1 only."""
+    reach: int
+    """Largest absolute value of a score."""
     grid: Exponentials
 
     @property
@@ -108,7 +109,7 @@ class SoftmaxPlan:
 
     def thresholds(self) -> np.ndarray:
         """int64 (steps,): the grid in its phase, out of reach before and after."""
-        found = np.full(self.steps, self.grid.top + 1, np.int64)
+        found = np.full(self.steps, self.grid.out_of_reach, np.int64)
         found[self.count : self.start] = self.grid.thresholds
         return found
 
@@ -127,7 +128,7 @@ def plan_softmax(n: int, steps: int, unit: float, reach: int, count: int | None 
     if steps < 4:
         raise NeurocompileError("NC2012", f"a softmax in {steps:,} steps; at least 4 are needed")
     count = steps // 4 if count is None else count
-    return SoftmaxPlan(n, steps, count, plan_exponentials(n, steps // 4, unit, reach))
+    return SoftmaxPlan(n, steps, count, reach, plan_exponentials(n, steps // 4, unit, reach))
 
 
 def softmax(builder: Builder, scores: str, rows: int, plan: SoftmaxPlan, line: str, name: str) -> str:
@@ -162,13 +163,12 @@ def steady_softmax(builder: Builder, scores: str, rows: int, n: int, grid: Expon
     Returns:
         A graded population (rows, n) of 0 and 1 whose mean over all ``steps`` is the softmax, one sample later.
     """
-    out_of_reach = np.full(steps, grid.top + 1, np.int64)
-    out_of_reach[: grid.levels] = grid.thresholds
-    theta = table(builder, clock_line(builder, steps, name), out_of_reach, f"{name}.theta")
+    thresholds = np.full(steps, grid.out_of_reach, np.int64)
+    thresholds[: grid.levels] = grid.thresholds
+    theta = table(builder, clock_line(builder, steps, name), thresholds, f"{name}.theta")
     fired = _exponentials(builder, scores, rows, n, grid, theta, name)
     size, shape = rows * n, (rows, n)
     weights = total(builder, (strided(fired, (size,), (1,), (1,)),), shape, (0, grid.levels), steps, f"{name}.weight", name)
-    # 1 at least, even before the first sample: the largest score always fires once there is one
     sums = builder.population(c.GradedRelay, f"{name}.total", (rows, 1), name, largest=n * grid.levels)
     builder.drive(sums, [strided(weights, shape, (n, 1), (1, 0))])
     return _divided(builder, weights, sums, rows, n, n * grid.levels, name)

@@ -34,7 +34,12 @@ def _unless(good: bool, why: str) -> str | None:
     return None if good else why
 
 
-_FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale)
+def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
+    good = values.dtype == np.int32 and values.ndim == 1 and values.size > 0 and 0 <= n.shift <= 7
+    return good and 1 <= values[0] and values[-1] <= n.span >> n.shift < 1 << 17 and bool((np.diff(values) >= 0).all())
+
+
+_FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale, s.Softmax)
 _LINEAR = (s.Conv2d, s.Linear)
 
 SPIKING_RULES: tuple[Rule, ...] = (
@@ -74,13 +79,26 @@ SPIKING_RULES: tuple[Rule, ...] = (
         lambda g, n: _unless(g.stage == "quantized" and 1 <= n.bits <= 7, f"bits {n.bits}"),
     ),
     Rule(
+        "a softmax reads what is the same in every step of a sample",
+        (s.Softmax, s.RateSoftmax),
+        lambda g, n: _unless(n.x in g.constants, "its input changes over the steps"),
+    ),
+    Rule(
+        "sums over time and spikes of a softmax are integers: at least 2 steps, rising int32 thresholds from 1 to span",
+        (s.TimeSum, s.RateSoftmax),
+        lambda g, n: _unless(
+            g.stage == "quantized" and (n.steps >= 2 and n.largest >= 0 if isinstance(n, s.TimeSum) else _is_grid(g.tensors[n.thresholds], n)),
+            "out of range",
+        ),
+    ),
+    Rule(
         "offsets are integers",
         (s.Offset,),
         lambda g, n: _unless(g.tensors[n.offset].dtype.kind == "i", f"offset @{n.offset} is {g.tensors[n.offset].dtype}"),
         ("quantized",),
     ),
     Rule(
-        "no floating-point neuron is left",
+        "no floating-point neuron, and no softmax, is left",
         _FLOAT_ONLY,
         lambda g, n: f"{type(n).__name__} is not integer",
         ("quantized",),

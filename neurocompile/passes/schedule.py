@@ -2,8 +2,7 @@
 
 Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by
 its synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of
-relays that all its consumers share. A line's first connection takes the longest delay of its source, the others, being
-graded, one step each. Populations that recurrent projections tie together share one depth, the largest of theirs; a
+relays that all its consumers share: neurons that repeat a spike after the longest delay, graded relays after one step. Populations that recurrent projections tie together share one depth, the largest of theirs; a
 recurrent projection takes one step from any depth to itself. A projection with an advance adds that to the depth of its
 destination. Populations that the host does not reach (clocks) are as deep as those that read them allow, so that their
 spikes do not wait for long.
@@ -100,21 +99,21 @@ class _Lines:
 
     def after(self, src: c.Population, steps: int) -> tuple[str, int]:
         """Where to read ``src`` such that it arrives ``steps`` steps later: a population and the delay from it."""
-        first = self.max_spike_delay if src.spiking else 1
-        if steps <= first:
-            return src.name, steps
+        reach = self.max_spike_delay if src.spiking else 1
         line = self._line.setdefault(src.name, [src.name])
-        while len(line) <= steps - first:
-            name, delay = f"{src.name}.wait{len(line)}", first if len(line) == 1 else 1
+        while len(line) * reach < steps:
+            name = f"{src.name}.wait{len(line)}"
             if name in self.taken:
                 raise NeurocompileError("NC9001", f"population name '{name}' is taken")
-            depth = self.depth[src.name] + first + len(line) - 1
-            self.relays.append(c.GradedRelay(name=name, shape=src.shape, layer=src.layer, depth=depth))
+            fields = {"name": name, "shape": src.shape, "layer": src.layer, "depth": self.depth[src.name] + len(line) * reach}
+            # a spike that arrives makes a spike, and nothing is kept
+            self.relays.append(c.LIF(**fields, vth=0, dv=4096) if src.spiking else c.GradedRelay(**fields))
             self.projections.append(
                 c.Strided(
                     name=f"{line[-1]}>{name}", src=Ref(line[-1]), dst=Ref(name), sizes=(src.size,), src_strides=(1,),
-                    dst_strides=(1,), sign="excitatory", delay=delay,
+                    dst_strides=(1,), sign="excitatory", delay=reach,
                 )  # fmt: skip
             )
             line.append(name)
-        return line[steps - first], 1
+        waits = (steps - 1) // reach
+        return line[waits], steps - waits * reach
