@@ -95,6 +95,7 @@ def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
         raise im.error("NC2012", f"a softmax over axis {axis} of {list(x.layout.shape)}; over the last axis, of features, is supported")
     if has_time(x.layout):
+        im.keep(node, x)  # so that what follows is looked at, too
         raise im.error(
             "NC2012", "a softmax in every step is no rate that spikes could carry; supported is that of scores averaged over time, "
             "times values averaged over time: softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)"
