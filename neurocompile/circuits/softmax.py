@@ -7,7 +7,7 @@
 3. The counts N are constant then and go through :func:`neurocompile.circuits.normalize.divide`.
 
 The largest score is a tournament of ``max(a, b) = a + relu(b - a)``; softmax does not change when it is subtracted, and the
-exponential never overflows. Each phase rounds once: 1/T of a score, 1/(2 E) and 1/(2 T) of a probability.
+exponential never overflows. Each phase rounds once: 1/T of a score, 1/(2 E) and 1/T of a probability.
 
 Two arrangements in time. :func:`softmax` has its phases within one sample of T steps: a clock of T neurons opens them one
 after the other, and the answer comes in the last half. :func:`steady_softmax` gives each phase a whole sample
@@ -25,7 +25,7 @@ import numpy as np
 from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.circuits.clock import clock_line, table, window
 from neurocompile.circuits.latch import total
-from neurocompile.circuits.normalize import LARGEST_SUM, divide, recurrent
+from neurocompile.circuits.normalize import LARGEST_SUM, STARTS, divide, recurrent, staggered
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 
@@ -195,7 +195,8 @@ def _exponentials(builder: Builder, scores: str, rows: int, n: int, grid: Expone
 def _divided(builder: Builder, weights: str, sums: str, rows: int, n: int, largest: int, name: str) -> str:
     """The division's spikes as one graded population (rows, n)."""
     out = builder.population(c.GradedRelay, name, (rows, n), name, largest=1)
-    for part in divide(builder, weights, sums, rows, n, largest, prefix=f"{name}."):
+    threshold = staggered(builder, sums, rows, n, largest, f"{name}.")
+    for part in divide(builder, weights, sums, rows, n, largest, prefix=f"{name}.", threshold=threshold):
         builder.drive(out, [strided(part, (rows * n,), (1,), (1,))])
     return out
 
@@ -233,7 +234,8 @@ def softmax_spikes(scores: np.ndarray, plan: SoftmaxPlan) -> np.ndarray:
     weight = np.searchsorted(grid.thresholds, above, side="right").astype(np.int64)
     total = weight.sum(axis=-1, keepdims=True)
     moments = np.arange(plan.divide + 1).reshape(-1, *[1] * weight.ndim)
-    fired = np.diff((2 * moments * weight + total) // (2 * total), axis=0)  # from S/2 on: rounded to the nearest
+    start = np.resize(STARTS, weight.shape[-1]) * total >> 5
+    fired = np.diff((moments * weight + start) // total, axis=0)
     out = np.zeros((len(scores), plan.steps, *held.shape[1:]), np.int64)
     out[:, plan.start :] = np.moveaxis(fired, 0, 1)
     return out

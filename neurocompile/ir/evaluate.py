@@ -175,7 +175,9 @@ def _rate_softmax(node: s.RateSoftmax, inputs: list[np.ndarray], tensors: list[n
     above = np.maximum(x - x.max(axis=-1, keepdims=True) + node.span, 0) >> node.shift
     count = sum((above >= int(theta)).astype(np.int64) for theta in tensors[0])
     total = count.sum(axis=-1, keepdims=True)
-    fired = np.stack([(2 * t * count + total) // (2 * total) for t in range(steps + 1)], axis=1)
+    reversed_bits = [j % 2 * 8 + j // 2 % 2 * 4 + j // 4 % 2 * 2 + j // 8 % 2 for j in range(x.shape[-1])]
+    start = (2 * np.array(reversed_bits) + 1) * total >> 5
+    fired = np.stack([(t * count + start) // total for t in range(steps + 1)], axis=1)
     return np.diff(fired, axis=1)
 
 

@@ -287,9 +287,10 @@ class RateSoftmax(Node):
     """The quantized Softmax: spikes whose rates over the steps are the softmax, along the last axis of a constant ``x``::
 
         N = number of k with  max(x - max x + span, 0) >> shift  >=  thresholds[k]
-        s(t) = floor((2 (t + 1) N + S) / (2 S)) - floor((2 t N + S) / (2 S)),    S = sum N
+        s_j(t) = floor(((t + 1) N_j + o_j) / S) - floor((t N_j + o_j) / S),    S = sum N,  o_j = a_j S >> 5
 
     The thresholds, int32 and rising, make N proportional to ``exp(gain x)``, rounded. s is 0 or 1: N of one row is at most S.
+    a_j is 1, 17, 9, 25, 5, .. of 32, so that equal scores take turns (:mod:`neurocompile.circuits.normalize`).
     """
 
     x: Ref

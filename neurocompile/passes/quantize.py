@@ -284,9 +284,9 @@ class _Quantizer:
         return s.RateSoftmax(name=node.name, x=x, thresholds=thresholds, span=grid.span, shift=grid.shift), 1.0
 
     def softmax_product(self, node: s.MatMul) -> tuple[s.Node, float]:
-        """Counted: each of a row's n spike trains is rounded once, so that a row fires at most T + n / 2 times."""
+        """Counted: each of a row's n spike trains is rounded once, so that a row fires less than T + n times."""
         steps = self.options.steps
-        fired = steps + -(-self.size[node.a][-1] // 2)
+        fired = steps + self.size[node.a][-1]
         b = self.coarser(node.b, min(LARGEST_HELD // fired, _LARGEST_FACTOR))
         step = replace(node, name=self.rewriter.fresh(f"{node.name}.step"), b=b)
         self.unit[step.name], self.size[step.name], self.integer[step.name] = self.unit[b], self.size[node.name], None
