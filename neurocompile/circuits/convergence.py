@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neurocompile.backends.emulator import Emulator
+from neurocompile.backends.encoding import encode
 from neurocompile.circuits.attention import attention, softmax_attention
+from neurocompile.circuits.attention_block import attention_block, compiled_block, float_attention
 from neurocompile.circuits.exponential import (
     LEVELS, exponential, exponential_on_chip, random_thresholds, sobol_thresholds,
 )  # fmt: skip
@@ -20,6 +22,7 @@ from neurocompile.circuits.normalize import normalization, stochastic_normalizat
 from neurocompile.circuits.random_bits import seeds
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.evaluate import encode_input
 from neurocompile.passes.schedule import schedule
 
 __all__ = ["CIRCUITS", "STEPS", "Curve", "measure", "prepared"]
@@ -102,6 +105,15 @@ def _attention(samples: int, steps: int, rng: np.random.Generator) -> Case:
     return Case(circuit.replace(readouts=(readout,)), x, softmax_attention(x, unit).reshape(samples, -1) / _LEVELS)
 
 
+def _block(samples: int, steps: int, rng: np.random.Generator) -> Case:
+    graph = attention_block(_TOKENS, _CHANNELS, _CHANNELS, _SCORE / np.sqrt(_CHANNELS), seed=0)
+    quantized, circuit = compiled_block(graph, steps)
+    x = rng.uniform(0, 2, (samples, *graph.input.shape))
+    integers = encode_input(quantized.input, x)
+    expected = float_attention(graph, quantized, integers, steps).reshape(samples, -1)
+    return Case(circuit, encode(circuit, x.astype(np.float32)), expected)
+
+
 CIRCUITS: dict[str, Callable[[int, int, np.random.Generator], Case]] = {
     "normalization, membrane 0": lambda *a: _normalization("zero", *a),
     "normalization, membrane S/2": lambda *a: _normalization("half", *a),
@@ -111,9 +123,10 @@ CIRCUITS: dict[str, Callable[[int, int, np.random.Generator], Case]] = {
     "exp, registers on the chip": lambda *a: _exponential("on chip", *a),
     "ReLU by rate": lambda *a: _relu("", *a),
     "softmax attention": _attention,
+    "softmax attention in a model": _block,
 }
 """Name -> a case of so many samples and steps from a generator."""
-_PHASED = ("softmax attention",)
+_PHASED = ("softmax attention", "softmax attention in a model")
 
 
 def prepared(circuit: CircuitGraph) -> CircuitGraph:

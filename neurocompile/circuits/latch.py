@@ -24,7 +24,7 @@ from neurocompile.ir import circuit as c
 __all__ = ["LARGEST_HELD", "hold", "total"]
 
 LARGEST_HELD = (1 << 18) - 1
-"""Largest magnitude of a sum: what ``close_loops`` can silence."""
+"""Largest sum, and twice the largest magnitude of a signed one: what ``close_loops`` can silence."""
 
 
 def total(builder: Builder, inputs: tuple[c.Projection, ...], shape: tuple[int, ...], bounds: tuple[int, int], steps: int, name: str,
@@ -34,11 +34,11 @@ def total(builder: Builder, inputs: tuple[c.Projection, ...], shape: tuple[int, 
     Args:
         bounds: lowest and highest partial sum; NC2012 if they leave :data:`LARGEST_HELD`.
     """
-    largest = max(-bounds[0], bounds[1], 1)
-    if steps < 2 or largest > LARGEST_HELD:
+    largest, limit = max(-bounds[0], bounds[1], 1), LARGEST_HELD >> (bounds[0] < 0)
+    if steps < 2 or largest > limit:
         raise NeurocompileError(
             "NC2012", f"layer '{layer}' sums up to {largest:,} over {steps:,} steps; at least 2 steps and sums of at most "
-            f"{LARGEST_HELD:,} are supported, use fewer steps or channels"
+            f"{limit:,} are supported, use fewer steps or channels"
         )  # fmt: skip
     kind = c.GradedRelay if bounds[0] < 0 else c.GradedRelu
     added = builder.population(kind, f"{name}.sum", shape, layer, largest=largest)
@@ -54,7 +54,7 @@ def hold(builder: Builder, value: str, bounds: tuple[int, int], steps: int, name
     size, signed = int(np.prod(shape)), bounds[0] < 0
     bias = builder.tensor(f"{name}.last.bias", np.full(1, 64, np.int16))
     last = builder.population(c.LIF, f"{name}.last", (1,), layer, vth=steps - 1, bias=bias, reset=True)
-    gate, one = builder.population(c.GradedRelu, f"{name}.gate", shape, layer, largest=2 * largest), builder.always_on(f"{name}.gate")
+    gate, one = builder.population(c.GradedRelu, f"{name}.gate", shape, layer, largest=(1 + signed) * largest), builder.always_on(f"{name}.gate")
     builder.drive(gate, [strided(value, (size,), (1,), (1,))])
     builder.drive(gate, [strided(last, (size,), (0,), (1,), weight=w) for w in terms((1 + signed) * largest)])
     builder.drive(gate, [strided(one, (size,), (0,), (1,), weight=-w) for w in terms(largest)])

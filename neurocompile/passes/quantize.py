@@ -191,7 +191,7 @@ class _Quantizer:
         if isinstance(node, (s.Mul, s.MatMul)):
             return self.product(node)
         if isinstance(node, s.TimeMean) and not all(isinstance(user, s.Output) for user in self.graph.users[node.name]):
-            x = self.coarser(node.x, LARGEST_HELD // self.options.steps)
+            x = self.coarser(node.x, self.held(node.x) // self.options.steps)
             return s.TimeSum(name=node.name, x=x, steps=self.options.steps), self.unit[x] / self.options.steps
         if isinstance(node, (s.Sum, s.SumPool2d)) and self.integer[node.x] is None:
             terms = prod(self.size[node.x][i] for i in node.axes) if isinstance(node, s.Sum) else prod(node.kernel)
@@ -276,8 +276,12 @@ class _Quantizer:
         if isinstance(node, s.Softmax) and steps < 4:
             raise NeurocompileError("NC2012", f"layer '{node.name}': a softmax at T = {steps}; 4 steps at least, and its error is O(1/T)")
 
+    def held(self, name: str) -> int:
+        """Largest magnitude of a sum over time of values like ``name``."""
+        return LARGEST_HELD >> (self.bound[name].low < 0)
+
     def softmax(self, node: s.Softmax, unit: float) -> tuple[s.Node, float]:
-        x = self.coarser(node.x, LARGEST_HELD)
+        x = self.coarser(node.x, self.held(node.x))
         bound, n = self.bound[x], self.size[node.x][-1]
         grid = plan_exponentials(n, self.options.steps, node.gain * self.unit[x], max(bound.magnitude, 1))
         thresholds = self.rewriter.tensor(f"{node.name}.thresholds", grid.thresholds.astype(np.int32))
@@ -287,7 +291,7 @@ class _Quantizer:
         """Counted: each of a row's n spike trains is rounded once, so that a row fires less than T + n times."""
         steps = self.options.steps
         fired = steps + self.size[node.a][-1]
-        b = self.coarser(node.b, min(LARGEST_HELD // fired, _LARGEST_FACTOR))
+        b = self.coarser(node.b, min(self.held(node.b) // fired, _LARGEST_FACTOR))
         step = replace(node, name=self.rewriter.fresh(f"{node.name}.step"), b=b)
         self.unit[step.name], self.size[step.name], self.integer[step.name] = self.unit[b], self.size[node.name], None
         if b in self.shift and self.shift[b].ndim == 0:
