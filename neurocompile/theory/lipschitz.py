@@ -102,6 +102,8 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
         return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
     if isinstance(node, (s.LIF, s.IntegerLIF, s.Or)):
         return ramp_of(node, graph.tensors).slope, "ramp"
+    if isinstance(node, s.Softmax):
+        return node.gain / 2, "exact"  # its Jacobian diag(p) - p p^T has norm 1/2 at most
     if isinstance(node, s.Scale):
         return abs(node.factor), ""
     if isinstance(node, s.Output):
