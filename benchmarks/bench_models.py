@@ -239,8 +239,8 @@ Trained small models on scikit-learn's digits, 360 held-out images, T = 4, 8-bit
 
 ## What does not compile
 
-SpikingBERT needs softmax, layer normalization and GELU, SpikeGPT token ids and a recurrence over tokens, SpikedAttention
-softmax: `neurocompile check MODEL` lists every reason with its place in the model (`tests/frontends/test_why_not.py`).
+SpikingBERT needs layer normalization, GELU and a softmax in each step (that of averages over time compiles: docs/circuits.md),
+SpikeGPT token ids and a recurrence over tokens, SpikedAttention its own neurons: `neurocompile check MODEL` lists every reason with its place in the model (`tests/frontends/test_why_not.py`).
 """
 
 
