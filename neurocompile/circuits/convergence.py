@@ -19,6 +19,7 @@ from neurocompile.circuits.exponential import (
     LEVELS, exponential, exponential_on_chip, random_thresholds, sobol_thresholds,
 )  # fmt: skip
 from neurocompile.circuits.normalize import normalization, stochastic_normalization
+from neurocompile.circuits.one_winner import one_winner
 from neurocompile.circuits.random_bits import seeds
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.ir.circuit import CircuitGraph
@@ -69,6 +70,8 @@ class Case:
 def _normalization(kind: str, samples: int, steps: int, rng: np.random.Generator) -> Case:
     x = rng.integers(1, _LARGEST + 1, (samples, _N)).astype(np.int32)
     total = x.sum(axis=1, keepdims=True)
+    if kind == "one winner":
+        return Case(one_winner(_N, _N * _LARGEST, steps), x, x / total)
     if kind == "stochastic":
         noise = rng.integers(0, total[:, None], (samples, steps, _N))
         fed = np.concatenate([np.broadcast_to(x[:, None], noise.shape), noise], axis=2).astype(np.int32)
@@ -117,6 +120,7 @@ def _block(samples: int, steps: int, rng: np.random.Generator) -> Case:
 CIRCUITS: dict[str, Callable[[int, int, np.random.Generator], Case]] = {
     "normalization, membrane 0": lambda *a: _normalization("zero", *a),
     "normalization, membrane S/2": lambda *a: _normalization("half", *a),
+    "normalization, one winner a step": lambda *a: _normalization("one winner", *a),
     "normalization, stochastic": lambda *a: _normalization("stochastic", *a),
     "exp, Sobol trains": lambda *a: _exponential("sobol", *a),
     "exp, Bernoulli trains": lambda *a: _exponential("bernoulli", *a),

@@ -14,6 +14,7 @@ from neurocompile.circuits.attention import attention, attention_plan, attention
 from neurocompile.circuits.convergence import CIRCUITS, measure, prepared
 from neurocompile.circuits.exponential import LEVELS, exponential, exponential_on_chip, random_thresholds, sobol_thresholds
 from neurocompile.circuits.normalize import normalization
+from neurocompile.circuits.one_winner import one_winner
 from neurocompile.circuits.random_bits import reference_bits, seeds
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.circuits.winners import k_winners, subtractive_winners
@@ -70,6 +71,22 @@ def test_normalization_equals_its_definition_in_every_step(values, steps, half):
         np.testing.assert_array_equal(found, integrate(row, steps, half))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=9).filter(any), st.integers(1, 40))
+def test_one_neuron_wins_in_each_step_and_each_its_share(values, steps):
+    circuit = prepared(one_winner(len(values), 540, steps))
+    x = np.array([values, values[::-1]], np.int32)
+    out = Emulator().open(circuit).run(x, ["out"])["out"]
+    for row, found in zip(x, out):
+        p, late, expected = row.astype(np.int64), np.zeros(len(row), np.int64), [np.zeros(len(row), np.int64)]
+        for _ in range(steps - 1):
+            won = (np.arange(len(row)) == p.argmax()).astype(np.int64)
+            p, late = p + row - row.sum() * late, won
+            assert p.min() >= -2 * row.sum() and p.max() <= 2 * len(row) * row.sum()
+            expected.append(won)
+        np.testing.assert_array_equal(found, expected)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.data())
 def test_k_winners_are_the_k_largest_and_ties_go_to_the_lower_index(values, data):
@@ -122,7 +139,7 @@ def test_a_rate_is_a_rectifier():
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [
-    ("normalization, membrane S/2", -1.1, -0.9), ("normalization, stochastic", -0.65, -0.35),
+    ("normalization, membrane S/2", -1.1, -0.9), ("normalization, one winner a step", -1.15, -0.85), ("normalization, stochastic", -0.65, -0.35),
     ("exp, Sobol trains", -1.15, -0.8), ("exp, Bernoulli trains", -0.65, -0.35), ("ReLU by rate", -1.1, -0.9), ("softmax attention", -1.2, -0.85),
 ])  # fmt: skip
 def test_errors_fall_at_the_rate_that_theory_promises(name, low, high):
@@ -132,7 +149,7 @@ def test_errors_fall_at_the_rate_that_theory_promises(name, low, high):
 
 
 @pytest.mark.parametrize("make", [
-    lambda: normalization(4, 9_000, 4), lambda: k_winners(4, 5, 9), lambda: subtractive_winners(100, 3, 9, 4),
+    lambda: normalization(4, 9_000, 4), lambda: one_winner(16, 2_000, 4), lambda: k_winners(4, 5, 9), lambda: subtractive_winners(100, 3, 9, 4),
     lambda: exponential(8, 4), lambda: exponential_on_chip(2, 15, 4), lambda: rate_relu(1, 50_000, 4),
     lambda: attention(4, 4, 63, 0.1, 3), lambda: attention(4, 4, 9_000, 0.1, 8), lambda: attention(4, 16, 127, 0.1, 4096),
 ])  # fmt: skip

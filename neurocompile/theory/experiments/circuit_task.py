@@ -15,7 +15,8 @@ __all__ = ["PROMISED", "circuit_task"]
 
 PROMISED = {
     "normalization, membrane 0": "-1/2 (Theorem 4)", "normalization, membrane S/2": "-1/2 (Theorem 4)",
-    "normalization, stochastic": "-1/2 (Theorem 4)", "exp, Sobol trains": "-1/2 (Lemma 2)", "exp, Bernoulli trains": "-1/2 (Lemma 2)",
+    "normalization, one winner a step": "-1/2 (Theorem 4)", "normalization, stochastic": "-1/2 (Theorem 4)",
+    "exp, Sobol trains": "-1/2 (Lemma 2)", "exp, Bernoulli trains": "-1/2 (Lemma 2)",
     "exp, registers on the chip": "-1/2 (Lemma 2)", "ReLU by rate": "(Lemma 5)", "softmax attention": "-1/2 (Lemma 6)",
     "softmax attention in a model": "-1/2 (Lemma 6)",
 }  # fmt: skip
