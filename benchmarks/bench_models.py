@@ -224,7 +224,7 @@ def markdown(found: list[dict[str, Any]]) -> str:
         if "tiny" not in one["model"]:
             published = MODELS[one["model"]].published
             lines.append(
-                f"| {one['model']} | {one['parameters'] / 1e6:.2f} ({published}) | {one['lif_neurons'] / 1e6:.2f} | "
+                f"| {one['model']} | {one['parameters'] / 1e6:.2f} ({published:.2f}) | {one['lif_neurons'] / 1e6:.2f} | "
                 f"{one['neurons'] / 1e6:.2f} | {one['populations']} | {one['depth']} | {sum(one['seconds'].values()):.1f} | "
                 f"{one['megabytes'] / 1024:.2f} | {one['least_cores']:,} |"
             )
@@ -239,8 +239,8 @@ Trained small models on scikit-learn's digits, 360 held-out images, T = 4, 8-bit
 
 ## What does not compile
 
-SpikingBERT needs softmax, layer normalization and GELU, SpikeGPT token ids and a recurrence over tokens, SpikedAttention
-softmax: `neurocompile check MODEL` lists every reason with its place in the model (`tests/frontends/test_why_not.py`).
+SpikingBERT needs layer normalization, GELU and a softmax in each step (that of averages over time compiles: docs/circuits.md),
+SpikeGPT token ids and a recurrence over tokens, SpikedAttention its own neurons: `neurocompile check MODEL` lists every reason with its place in the model (`tests/frontends/test_why_not.py`).
 """
 
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
 import neurocompile
+from neurocompile.report.core_grid import draw_core_grid
+from neurocompile.report.figure import save_figure
 
 ZOO = Path(__file__).resolve().parents[1] / "models" / "zoo" / "qkformer_digits"
 
@@ -49,10 +52,7 @@ def main() -> int:
             f"{mapping.target:<12} {mapping.cores_used:>3} cores (at least {mapping.lower_bound}), "
             f"{mapping.traffic.packets:,.0f} packets a step between cores"
         )
-        try:
-            from neurocompile.report.core_grid import draw_core_grid
-            from neurocompile.report.figure import save_figure
-        except ImportError:
+        if find_spec("matplotlib") is None:
             continue  # the extra plot is not installed
         save_figure(draw_core_grid(program), folder / f"cores_{mapping.target}.png")
         print(f"             look at {folder / f'cores_{mapping.target}.png'}")

@@ -101,7 +101,7 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int) -> Calibration:
 def mean_values(graph: s.SpikingGraph, calibration: Calibration, size: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Expected value of every value of a float graph (full shape), from the layers' channel rates.
 
-    Signals are treated as independent where they are multiplied. Values that depend on weights or on the input are
+    Signals are treated as independent where they are multiplied, a softmax as uniform. Values that depend on weights or on the input are
     missing.
     """
     found: dict[str, np.ndarray] = {}
@@ -120,7 +120,11 @@ def mean_values(graph: s.SpikingGraph, calibration: Calibration, size: Mapping[s
         if not node.inputs or any(i not in found for i in node.inputs):
             continue
         inputs = [found[i] for i in node.inputs]
-        if isinstance(node, s.Add):
+        if isinstance(node, s.Softmax):
+            found[node.name] = np.full(shape, 1 / shape[-1])
+        elif isinstance(node, s.TimeMean):
+            found[node.name] = inputs[0]
+        elif isinstance(node, s.Add):
             found[node.name] = inputs[0] + inputs[1]
         elif isinstance(node, s.Mul):
             found[node.name] = inputs[0] * inputs[1]

@@ -148,6 +148,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "A ready-made circuit (neurocompile.circuits) was asked for sizes whose sums leave the 17 bits of a current or the 8 bits "
         "and exponent of a weight. The message names the limit.",
     ),
+    "NC2012": (
+        "a softmax does not fit its fields",
+        "A softmax counts scores, exponentiates and divides within one sample: it needs at least 4 steps, sums of scores below 2^18 "
+        "and at most 8,000 scores a row (docs/circuits.md). Use coarser scores, fewer channels a head or fewer steps.",
+    ),
     "NC3001": (
         "unknown target",
         "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",

@@ -21,6 +21,8 @@ __all__ = ["Emulator", "emulate_cycles"]
 
 _CHUNK_NEURON_STEPS = 4_000_000
 """Neuron-steps emulated at once: bounds memory to some tens of megabytes."""
+_CHUNK_OF_LOOPS = 8
+"""So many times more where loops go step by step, whose cost hardly depends on the number of samples."""
 
 
 def lif_bias(circuit: CircuitGraph, population: LIF) -> np.ndarray:
@@ -29,6 +31,16 @@ def lif_bias(circuit: CircuitGraph, population: LIF) -> np.ndarray:
         return np.zeros(population.size, np.int32)
     mantissa = circuit.tensors[population.bias].astype(np.int32) << population.bias_exp
     return np.ascontiguousarray(np.broadcast_to(mantissa, population.shape)).reshape(-1)
+
+
+def _fixed(circuit: CircuitGraph) -> set[str]:
+    """Populations that the host does not reach: all samples are alike there."""
+    fixed: set[str] = set()
+    for group in circuit.groups:
+        sources = {q.src for p in group for q in circuit.incoming[p.name] if not q.recurrent}
+        if fixed.issuperset(sources) and not any(isinstance(p, HostInput) for p in group):
+            fixed.update(p.name for p in group)
+    return fixed
 
 
 class Emulator:
@@ -50,6 +62,7 @@ class EmulatorExecutor:
         self._groups = circuit.groups
         self._order = [p for group in self._groups for p in group]
         self._bias = {p.name: lif_bias(circuit, p) for p in self._order if isinstance(p, LIF)}
+        self._fixed = _fixed(circuit)
         self._last_use: dict[str, int] = {}
         for i, group in enumerate(self._groups):
             for p in group:
@@ -70,8 +83,9 @@ class EmulatorExecutor:
             for p in self._order
             if p.name in wanted
         }
-        widest = max(p.size for p in self._order) * steps
-        chunk = max(1, _CHUNK_NEURON_STEPS // (4 * widest))
+        widest = max((p.size for p in self._order if p.name not in self._fixed), default=1) * steps
+        at_once = _CHUNK_NEURON_STEPS * (_CHUNK_OF_LOOPS if any(q.recurrent for q in self.circuit.projections) else 1)
+        chunk = max(1, at_once // (4 * widest))
         for start in range(0, len(x), chunk):
             part = x[start : start + chunk]
             for name, values in self._run_chunk(part, wanted).items():
@@ -80,11 +94,12 @@ class EmulatorExecutor:
 
     def _run_chunk(self, x: np.ndarray, wanted: set[str]) -> Trace:
         samples, steps = len(x), self.circuit.steps
-        alive: dict[str, np.ndarray] = {}  # (samples, steps or 1, neurons): 1 where constant in time
+        # (samples or 1, steps or 1, neurons): 1 where all samples are alike, and where constant in time
+        alive: dict[str, np.ndarray] = {}
         found: Trace = {}
         for i, group in enumerate(self._groups):
             loops = any(q.recurrent for q in self.circuit.incoming[group[0].name]) or len(group) > 1
-            made = self._loop(group, alive, samples) if loops else [self._population(group[0], x, alive, samples)]
+            made = self._loop(group, alive) if loops else [self._population(group[0], x, alive)]
             for p, values in zip(group, made):
                 if p.name in wanted:
                     full = np.broadcast_to(values, (samples, steps, p.size))
@@ -94,40 +109,44 @@ class EmulatorExecutor:
                 del alive[name]
         return found
 
-    def _population(self, p: Population, x: np.ndarray, alive: dict[str, np.ndarray], samples: int) -> np.ndarray:
+    def _population(self, p: Population, x: np.ndarray, alive: dict[str, np.ndarray]) -> np.ndarray:
         if isinstance(p, HostInput):
-            return np.ascontiguousarray(x, np.int32).reshape(samples, self.circuit.steps if p.stepwise else 1, p.size)
+            return np.ascontiguousarray(x, np.int32).reshape(len(x), self.circuit.steps if p.stepwise else 1, p.size)
         steps = self.circuit.steps
-        a = self._forward(p, alive, samples)
+        a = self._forward(p, alive)
         if isinstance(p, LIF):
-            out = np.empty((samples, steps, p.size), np.uint8)
-            u, v = np.zeros((samples, p.size), np.int32), np.zeros((samples, p.size), np.int32)
+            out = np.empty((len(a), steps, p.size), np.uint8)
+            u, v = np.zeros((len(a), p.size), np.int32), np.zeros((len(a), p.size), np.int32)
             lif(a, self._bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
             return out
         return np.maximum(a, 0, out=a) if isinstance(p, GradedRelu) else a
 
-    def _forward(self, p: Population, alive: dict[str, np.ndarray], samples: int) -> np.ndarray:
-        """What all but recurrent projections deliver: int32 (samples, steps or 1, neurons), 1 where constant in time."""
-        steps = self.circuit.steps
+    def _forward(self, p: Population, alive: dict[str, np.ndarray]) -> np.ndarray:
+        """What all but recurrent projections deliver: int32 (samples or 1, steps or 1, neurons), 1 where it is the same for all
+        samples, and where it is constant in time."""
         incoming = [q for q in self.circuit.incoming[p.name] if not q.recurrent]
-        constant = all(alive[q.src].shape[1] == 1 for q in incoming)
-        a = np.zeros((samples, 1 if constant else steps, p.size), np.int32)
+        samples = max((len(alive[q.src]) for q in incoming), default=1)
+        steps = max((self.circuit.steps if q.advance else alive[q.src].shape[1] for q in incoming), default=1)
+        a = np.zeros((samples, steps, p.size), np.int32)
         for q in incoming:
             source = alive[q.src].astype(np.int32, copy=False)
-            weight = self.circuit.weight(q)
-            shape = self.circuit.population[q.src].shape
-            if source.shape[1] == a.shape[1]:
-                project(q, weight, source.reshape(-1, source.shape[2]), shape, a.reshape(-1, p.size))
-            else:
-                part = np.zeros((samples, p.size), np.int32)
-                project(q, weight, source.reshape(samples, -1), shape, part)
-                a += part[:, None]
+            if q.advance:
+                full = np.broadcast_to(source, (len(source), steps, source.shape[2]))
+                source = np.zeros(full.shape, np.int32)
+                source[:, : steps - q.advance] = full[:, q.advance :]
+            alike = source.shape[:2] == a.shape[:2]
+            part = a if alike else np.zeros((*source.shape[:2], p.size), np.int32)
+            project(q, self.circuit.weight(q), source.reshape(-1, source.shape[2]), self.circuit.population[q.src].shape,
+                    part.reshape(-1, p.size))  # fmt: skip
+            if not alike:
+                a += part
         return a
 
-    def _loop(self, group: tuple[Population, ...], alive: dict[str, np.ndarray], samples: int) -> list[np.ndarray]:
+    def _loop(self, group: tuple[Population, ...], alive: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Populations that recurrent projections tie together: step by step, all of them and all samples at once."""
         steps, circuit = self.circuit.steps, self.circuit
-        forward = [self._forward(p, alive, samples) for p in group]
+        forward = [self._forward(p, alive) for p in group]
+        samples = max(map(len, forward))
         out = [np.empty((samples, steps, p.size), np.uint8 if p.spiking else np.int32) for p in group]
         last = {p.name: np.zeros((samples, p.size), np.int32) for p in group}
         state = {p.name: np.zeros((2, samples, p.size), np.int32) for p in group if isinstance(p, LIF)}
@@ -135,7 +154,7 @@ class EmulatorExecutor:
         for t in range(steps):
             now = {}
             for p, a, projections, trace in zip(group, forward, loops, out):
-                total = a[:, min(t, a.shape[1] - 1)].copy()
+                total = np.broadcast_to(a[:, min(t, a.shape[1] - 1)], (samples, p.size)).copy()
                 for q, weight in projections:
                     project(q, weight, last[q.src], circuit.population[q.src].shape, total)
                 now[p.name] = _step(p, total, state, self._bias, first=False)

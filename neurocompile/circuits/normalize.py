@@ -14,6 +14,10 @@ has length one (all right sides of the step before; M > 3 S)::
 
 With ``half`` everything is doubled, p is signed, and the thresholds are S and 3 S in place of 2 S and 4 S.
 
+Equal inputs then fire in the same steps, and round together: 16 rates of 1/16 are all 0 or all 1/8 at T = 8. :func:`staggered`
+membranes start at 1/32, 17/32, 9/32, .. of S instead, so that equal inputs take turns. A sum over rates, such as an attention
+head's, is then off by the root of n roundings, not by n of them.
+
 The stochastic form compares x_i with noise that is uniform on 0..S-1 (from the host) in every step: independent Bernoulli
 spikes with probability r_i, the code that the paper's 1/sqrt(T) bounds are about.
 """
@@ -29,9 +33,14 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
 
-__all__ = ["normalization", "recurrent", "stochastic_normalization", "threshold_unit"]
+__all__ = [
+    "LARGEST_SUM", "STARTS", "divide", "normalization", "recurrent", "staggered", "stochastic_normalization", "threshold_unit",
+]  # fmt: skip
 
-_LARGEST_SUM = 8_000
+STARTS = tuple(2 * int(f"{j:04b}"[::-1], 2) + 1 for j in range(16))
+"""Where membranes of 16 neighbours start, in 1/32 of the sum."""
+
+LARGEST_SUM = 8_000
 """Of all inputs: membranes and inhibition together keep to the 17 bits of a current."""
 
 
@@ -40,36 +49,68 @@ def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c
 
     Its readout is the rate of each neuron; population ``out`` has the spikes as 0 and 1.
     """
-    if n < 1 or not 1 <= largest_sum <= _LARGEST_SUM or steps < 1:
+    if n < 1 or not 1 <= largest_sum <= LARGEST_SUM or steps < 1:
         raise NeurocompileError(
-            "NC2011", f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {_LARGEST_SUM:,}"
+            "NC2011", f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {LARGEST_SUM:,}"
         )
-    builder, unit = Builder(), 2 if half else 1
+    builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)
     total = builder.population(c.GradedRelay, "sum", (1,), "sum", largest=largest_sum)
     builder.drive(total, [strided(x, (n,), (1,), (0,))])
+    return _read(builder, "normalization", n, divide(builder, x, total, 1, n, largest_sum, half), steps)
+
+
+def divide(
+    builder: Builder, x: str, total: str, rows: int, n: int, largest_sum: int, half: bool = True, prefix: str = "",
+    threshold: str = "",
+) -> tuple[str, str]:  # fmt: skip
+    """The loops of :func:`normalization` for ``rows`` sums at once; returns two populations, never on together.
+
+    Args:
+        x: graded population of rows * n values >= 0, constant from where they start; until then 0.
+        total: graded population of the rows' sums, 1..``largest_sum``; ``largest_sum`` until x starts.
+        threshold: of :func:`staggered`, in place of ``half``.
+    """
+    half = half and not threshold
+    unit, size = 2 if half else 1, rows * n
+    shape = (n,) if rows == 1 else (rows, n)
     reach, inhibition = 3 * unit * largest_sum, 4 * unit * largest_sum
-    p = builder.population(c.GradedRelay if half else c.GradedRelu, "p", (n,), "membrane", largest=reach)
-    q = builder.population(c.GradedRelu, "q", (n,), "reset", largest=unit * largest_sum)
-    a, b = (threshold_unit(builder, name, n, reach) for name in ("a", "b"))
-    one = builder.always_on("gate")
+    membrane_kind = c.GradedRelay if half or threshold else c.GradedRelu
+    p = builder.population(membrane_kind, f"{prefix}p", shape, f"{prefix}membrane", largest=reach)
+    q = builder.population(c.GradedRelu, f"{prefix}q", shape, f"{prefix}reset", largest=unit * largest_sum)
+    a, b = (threshold_unit(builder, f"{prefix}{name}", shape, reach) for name in ("a", "b"))
+    one = builder.always_on(f"{prefix}gate")
+    patterns = {total: ((rows, n), (1, 0), (n, 1)), one: ((size,), (0,), (1,))}
 
     def add(dst: str, forward: list[tuple[str, int]], loops: list[tuple[str, int]]) -> None:
-        for src, weight in forward:
-            source = (0,) if builder.shape(src) == (1,) and n > 1 else (1,)
+        for src, weight in (*forward, *loops):
+            pattern = patterns.get(src, ((size,), (1,), (1,)))
             for term in terms(abs(weight)):
-                builder.drive(dst, [strided(src, (n,), source, (1,), weight=term if weight > 0 else -term)])
-        for src, weight in loops:
-            for term in terms(abs(weight)):
-                builder.drive(dst, [recurrent(strided(src, (n,), (1,), (1,), weight=term if weight > 0 else -term))])
+                projection = strided(src, *pattern, weight=term if weight > 0 else -term)
+                builder.drive(dst, [recurrent(projection) if (src, weight) in loops else projection])
 
     membrane, spike = [(p, 1), (q, -1)], [(a, inhibition), (b, inhibition)]
-    low, high = (1, 3) if half else (1, 2)
+    low = [(threshold, -1)] if threshold else [(total, -1)]
+    high = [*low, (total, -1)] if threshold else [(total, -3 if half else -2)]
     add(p, [(x, unit)], membrane)
     add(q, [(total, unit), (one, -inhibition)], spike)
-    add(a, [(x, unit), (total, -low)], [*membrane, (a, -inhibition), (b, -inhibition)])
-    add(b, [(x, unit), (total, -high), (one, -inhibition)], [*membrane, *spike])
-    return _read(builder, "normalization", n, (a, b), steps)
+    add(a, [(x, unit), *low], [*membrane, (a, -inhibition), (b, -inhibition)])
+    add(b, [(x, unit), *high, (one, -inhibition)], [*membrane, *spike])
+    return a, b
+
+
+def staggered(builder: Builder, total: str, rows: int, n: int, largest_sum: int, prefix: str = "") -> str:
+    """Thresholds (rows, n) at which membranes that start at 0 fire as if neuron j had started at ``STARTS[j % 16] S >> 5``."""
+    shape, size = (rows, n), rows * n
+    scaled = builder.population(c.GradedRelay, f"{prefix}start.32", shape, f"{prefix}start", largest=max(STARTS) * largest_sum)
+    for j, weight in enumerate(STARTS[:n]):
+        columns = len(range(j, n, len(STARTS)))
+        builder.drive(scaled, [strided(total, (rows, columns), (1, 0), (n, len(STARTS)), weight=weight, dst_offset=j)])
+    start = builder.population(c.GradedRelay, f"{prefix}start", shape, f"{prefix}start", largest=largest_sum)
+    builder.drive(start, [replace(strided(scaled, (size,), (1,), (1,)), weight_exp=-5)])
+    found = builder.population(c.GradedRelay, f"{prefix}threshold", shape, f"{prefix}start", largest=largest_sum)
+    builder.drive(found, [strided(total, shape, (1, 0), (n, 1)), strided(start, (size,), (1,), (1,), weight=-1)])
+    return found
 
 
 def stochastic_normalization(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
@@ -86,10 +127,10 @@ def recurrent(projection: c.Projection) -> c.Projection:
     return replace(projection, recurrent=True)
 
 
-def threshold_unit(builder: Builder, name: str, n: int, largest: int = 0) -> str:
-    """n neurons without memory that fire where their input is >= 0."""
+def threshold_unit(builder: Builder, name: str, shape: tuple[int, ...], largest: int = 0) -> str:
+    """Neurons without memory that fire where their input is >= 0."""
     one = builder.tensor(f"{name}.at_least", np.ones(1, np.int16))
-    return builder.population(c.LIF, name, (n,), name, vth=0, dv=4096, bias=one, reset=True, largest=largest)
+    return builder.population(c.LIF, name, shape, name, vth=0, dv=4096, bias=one, reset=True, largest=largest)
 
 
 def _read(builder: Builder, name: str, n: int, spikes: tuple[str, ...], steps: int) -> c.CircuitGraph:

@@ -25,6 +25,7 @@ class Experiment(str, Enum):
     table5 = "table5"
     table6 = "table6"
     ablation = "ablation"
+    circuits = "circuits"
     complexity = "complexity"
     statements = "statements"
 
@@ -39,12 +40,15 @@ def reproduce(
     train: Annotated[bool, typer.Option("--train/--no-train", help="ablation: train one model a number of heads.")] = True,
     epochs: Annotated[int, typer.Option(min=1, metavar="N", help="ablation: of each training.")] = 30,
     seeds: Annotated[int, typer.Option(min=2, metavar="N", help="table2, table3: random inputs.")] = 10,
+    inputs: Annotated[int, typer.Option(min=2, metavar="N", help="circuits: random inputs.")] = 200,
+    longest: Annotated[int, typer.Option(min=8, max=4096, metavar="T", help="circuits: largest T.")] = 4096,
     json_output: Json = False,
 ) -> Output:
     """Run an experiment of the paper again, our numbers beside its.
 
     table2: error and spikes against T. table3: spikes needed for an error. table5: the paper's energies, its claim. table6: T
-    predicted and measured. ablation: neurons and heads. complexity: Theorem 11 and PARITY. statements: all, with status.
+    predicted and measured. ablation: neurons and heads. circuits: errors of the spiking circuits against T. complexity: Theorem 11
+    and PARITY. statements: all, with status.
     """
     from importlib.util import find_spec
 
@@ -57,7 +61,7 @@ def reproduce(
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise NeurocompileError("NC5005", f"cannot make the folder '{out}': {error.strerror}") from error
-    result = _run(experiment, train, epochs, seeds)
+    result = _run(experiment, train, epochs, seeds, (inputs, longest))
     written = [] if out is None else _write(result, out, figure_format)
     data = {
         "experiment": result.name, "setting": result.setting, **result.data, "notes": list(result.notes),
@@ -66,7 +70,11 @@ def reproduce(
     return Output(data, _text(result, written))
 
 
-def _run(experiment: Experiment, train: bool, epochs: int, seeds: int) -> Result:
+def _run(experiment: Experiment, train: bool, epochs: int, seeds: int, circuits: tuple[int, int]) -> Result:
+    if experiment is Experiment.circuits:
+        from neurocompile.theory.experiments.circuit_task import circuit_task
+
+        return circuit_task(*circuits, progress=True)
     if experiment in (Experiment.table2, Experiment.table3):
         from neurocompile.theory.experiments import attention_task
 

@@ -17,7 +17,7 @@ from neurocompile.backends.encoding import encode
 from neurocompile.backends.kernels import lif, project
 from neurocompile.energy.arrivals import arrivals
 from neurocompile.errors import NeurocompileError
-from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population
+from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population, Projection
 from neurocompile.progress import chunks
 
 __all__ = ["Activity", "measured_activity", "modelled_activity"]
@@ -63,13 +63,12 @@ def _active(circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[st
     samples, steps = trace[p.name].shape[:2]
     received = np.zeros((samples * steps, p.size), np.float32)
     for q in circuit.incoming[p.name]:
-        sent = (trace[q.src].reshape(samples * steps, -1) != 0).astype(np.float32)
-        received += arrivals(circuit, q, sent)
+        received += arrivals(circuit, q, (_sent(q, trace) != 0).astype(np.float32))
     busy = (received > 0).reshape(samples, steps, p.size)
     if isinstance(p, LIF):
         a = np.zeros((samples * steps, p.size), np.int32)
         for q in circuit.incoming[p.name]:
-            source = np.ascontiguousarray(trace[q.src].reshape(samples * steps, -1), np.int32)
+            source = np.ascontiguousarray(_sent(q, trace), np.int32)
             project(q, circuit.weight(q), source, circuit.population[q.src].shape, a)
         a = a.reshape(samples, steps, p.size)
         u, v = np.zeros((samples, p.size), np.int32), np.zeros((samples, p.size), np.int32)
@@ -81,6 +80,16 @@ def _active(circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[st
             if not np.array_equal(out[:, 0], trace[p.name].reshape(samples, steps, -1)[:, t]):
                 raise NeurocompileError("NC9001", f"population '{p.name}': counting does not reproduce the emulator")
     return np.count_nonzero(busy.reshape(-1, p.size), axis=0).astype(np.float64)
+
+
+def _sent(projection: Projection, trace: Trace) -> np.ndarray:
+    """What arrives in each step, (samples * steps, neurons): a loop brings what was sent in the step before."""
+    values = trace[projection.src]
+    samples, steps = values.shape[:2]
+    values = values.reshape(samples, steps, -1)
+    if projection.recurrent:
+        values = np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
+    return values.reshape(samples * steps, -1)
 
 
 def modelled_activity(circuit: CircuitGraph, rates: Mapping[str, float], source: str) -> Activity:

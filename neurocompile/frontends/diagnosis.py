@@ -22,7 +22,8 @@ _LIF = "a LIF, whose spikes carry the signal on"
 _OURS = "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)"
 _HOST = "the host: give the model what this computes as its float32 input"
 _CLOSEST = {
-    "Softmax": "softmax-free attention (scale * Q K^T V between LIF layers)",
+    "Softmax": "a softmax of mean scores, softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0), or softmax-free attention (scale * Q K^T V "
+               "between LIF layers)",
     "LogSoftmax": "the host: logits are enough for the largest class",
     "LayerNormalization": "BatchNormalization",
     "SimplifiedLayerNormalization": "BatchNormalization",
@@ -60,7 +61,7 @@ class Problem:
     """Class of that module; "" if the file does not say."""
     why: str
     supported: str
-    """The closest form that compiles; "" if ``why`` says it."""
+    """The closest form that compiles; "" if nothing is close, or ``why`` alone says it."""
 
     @property
     def message(self) -> str:
@@ -128,4 +129,4 @@ def problem_of(error: NeurocompileError, node: onnx.NodeProto, where: str) -> Pr
     """``error``, raised by the rule of ``node`` with the prefix ``where``, as a problem."""
     why = error.message.removeprefix(f"{where}: ")
     name = node.name or next(filter(None, node.output), "")
-    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, "")
+    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, closest_form(node.op_type))

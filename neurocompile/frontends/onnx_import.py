@@ -103,8 +103,10 @@ def _run(im: Importer) -> None:
             _one(im, node, refused)
         except NeurocompileError as error:
             problems.append(problem_of(error, node, im.where))
-            lost.update(node.output)
+            lost.update(name for name in node.output if name not in im.traced)
     if problems:
+        place = {node.name or node.output[0]: i for i, node in enumerate(nodes)}
+        problems.sort(key=lambda p: place.get(p.node, -1))
         raise NotSupportedError(problems)
     open_borders = [name for name, border in im.borders.items() if not border.done]
     if open_borders:

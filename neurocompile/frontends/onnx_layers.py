@@ -13,6 +13,7 @@ from neurocompile.frontends.onnx_context import Importer, Rule, Traced
 from neurocompile.frontends.onnx_convolutions import CONVOLUTION_RULES, linear
 from neurocompile.frontends.onnx_pools import POOL_RULES
 from neurocompile.frontends.onnx_slices import SLICE_RULES
+from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 
@@ -120,6 +121,22 @@ def _matmul(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     im.keep(node, im.fresh(y, pattern))
 
 
+def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x = im.traced[node.input[0]]
+    old = any(o.domain in ("", "ai.onnx") and o.version < 13 for o in im.model.proto.opset_import)
+    (axis,) = im.axes([attributes.get("axis", 1 if old else -1)], len(x.dims))
+    if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
+        raise im.error("NC2012", f"a softmax over axis {axis} of {list(x.layout.shape)}; over the last axis, of features, is supported")
+    if has_time(x.layout):
+        im.keep(node, x)  # so that what follows is looked at, too
+        raise im.error(
+            "NC2012", "a softmax in every step is no rate that spikes could carry; supported is that of scores averaged over time, "
+            "times values averaged over time: softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)"
+        )  # fmt: skip
+    ref = im.features(x)
+    im.keep(node, im.fresh(im.emit(s.Softmax, node.name or node.output[0], im.shapes[ref], x=ref), im.pattern(x)))
+
+
 def _reduce(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     axes = attributes.get("axes")
     axes = im.constant(node, 1) if axes is None else axes
@@ -164,6 +181,6 @@ def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any])
 
 
 LAYER_RULES: dict[str, Rule] = {
-    "LIF": _lif, "ChannelLIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "ReduceSum": _reduce, "ReduceMean": _reduce,
-    "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **POOL_RULES, **SLICE_RULES,
+    "LIF": _lif, "ChannelLIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "Softmax": _softmax, "ReduceSum": _reduce,
+    "ReduceMean": _reduce, "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **POOL_RULES, **SLICE_RULES,
 }  # fmt: skip

@@ -64,7 +64,7 @@ def _squeeze(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
 
 
 def _repeat(im: Importer, node: onnx.NodeProto, dims: list[tuple[Atom, ...]], repeats: list[int]) -> None:
-    """Repeating an axis of size 1 of a tensor without time is where time begins."""
+    """Repeating an axis of size 1 of a tensor without time is where time begins, or goes on behind a mean over time."""
     for i, n in enumerate(repeats):
         if n == 1:
             continue
@@ -72,6 +72,8 @@ def _repeat(im: Importer, node: onnx.NodeProto, dims: list[tuple[Atom, ...]], re
             raise im.error("NC1007", f"repeats the input {n:,} times; T is 1 to {_LARGEST_T:,}")
         if dims[i] or any(a.axis == "T" for d in dims for a in d):
             raise im.error("NC1009", f"repeats axis {i} {n} times; only the repetition of the input over time is supported")
+        if im.exported_T not in (0, n):
+            raise im.error("NC1008", f"repeats a value {n} times; the steps of time are {im.exported_T}")
         dims[i] = (Atom(n, 1, "T"),)
         im.exported_T = n
     im.relayout(node, Layout(tuple(dims)))

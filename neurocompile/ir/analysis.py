@@ -68,6 +68,8 @@ def _shape(graph: s.SpikingGraph, node: s.Node, inputs: list[tuple[int, ...]]) -
             raise ValueError(f"axes {node.axes}")
         kept = [(1 if i in node.axes else n) for i, n in enumerate(x)]
         return tuple(kept) if node.keepdims else tuple(n for i, n in enumerate(x) if i not in node.axes)
+    if isinstance(node, (s.Softmax, s.RateSoftmax)) and not x:
+        raise ValueError("no axis")
     if isinstance(node, s.Rearrange):
         last = node.offset + sum((n - 1) * stride for n, stride in zip(node.sizes, node.strides))
         inside = min(node.sizes, default=1) > 0 and min((*node.strides, node.offset)) >= 0 and last < prod(x)
@@ -119,7 +121,7 @@ def range_of(
     size: Mapping[str, tuple[int, ...]], quantized: bool,
 ) -> Range | None:  # fmt: skip
     """Bounds of one value from those of its inputs; ``size`` has the inputs' shapes. See :func:`ranges`."""
-    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)):
+    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or, s.RateSoftmax)):
         return Range(0, 1)
     if isinstance(node, s.Input):
         return Range(node.low, node.high) if quantized else None
@@ -158,6 +160,9 @@ def _range(
     if isinstance(node, s.Offset) and quantized:
         offset = tensors[node.offset]
         return Range(x.low + int(offset.min()), x.high + int(offset.max()))
+    if isinstance(node, s.TimeSum):
+        low, high = min(node.steps * x.low, 0), max(node.steps * x.high, 0)  # partial sums begin at 0
+        return Range(max(low, -node.largest), min(high, node.largest)) if node.largest else Range(low, high)
     if isinstance(node, s.Shift):
         return Range(x.low >> node.bits, x.high >> node.bits)
     if isinstance(node, (s.MaxPool2d, s.Rearrange)):

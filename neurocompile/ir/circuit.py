@@ -7,7 +7,9 @@ maps are channels-last ``(H, W, C)``, so a tile is a range of tokens times a ran
 
 Time: a projection takes ``delay`` >= 1 steps. What a population with depth D emits at global step D + k*period + t
 belongs to step t of sample k. A *recurrent* projection joins populations of one depth: what its source emits in step t - 1
-of a sample arrives in step t, and nothing arrives in step 0 (``schedule`` sees to that on the chip).
+of a sample arrives in step t, and nothing arrives in step 0 (``schedule`` sees to that on the chip). A projection with
+*advance* n counts steps anew: what its source emits in step t + n of a sample is for step t, and nothing is for the last n
+steps. Its destination, and all that follows, is n steps deeper: what needs a whole sample before it starts.
 """
 
 from __future__ import annotations
@@ -126,6 +128,8 @@ class Projection:
     """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's input, one to one."""
     recurrent: bool = False
     """Source and destination have one depth; what the source emitted in the step before arrives, 0 in step 0."""
+    advance: int = 0
+    """What the source emits in step t + advance arrives in step t; 0 <= advance < T."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ def evaluate(
         alter: (node, its inputs, its value) -> what takes the value's place, for experiments that disturb a layer.
 
     Returns:
-        name -> (samples, steps, *shape); (samples, *shape) for TimeMean and Output. Values that do not change over the
+        name -> (samples, steps, *shape); (samples, *shape) for the Output and the TimeMean before it. Values that do not change over the
         steps are broadcast.
     """
     dtype: Any = np.int64 if graph.stage == "quantized" else np.float32
@@ -54,13 +54,17 @@ def evaluate(
         value = value if alter is None else alter(node, inputs, value)
         values[node.name] = value
         if record is None or node.name in record:
-            timeless = isinstance(node, (s.TimeMean, s.Output))
+            timeless = isinstance(node, s.Output) or isinstance(node, s.TimeMean) and _is_last(graph, node)
             found[node.name] = value[:, 0] if timeless else np.broadcast_to(value, (len(x), steps, *value.shape[2:]))
         for i in node.inputs:
             remaining[i] -= 1
             if not remaining[i]:
                 del values[i]
     return found
+
+
+def _is_last(graph: s.SpikingGraph, mean: s.TimeMean) -> bool:
+    return all(isinstance(user, s.Output) for user in graph.users[mean.name])
 
 
 def _conv(node: s.Conv2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
@@ -164,6 +168,27 @@ def _sum_pool(node: s.SumPool2d, inputs: list[np.ndarray], tensors: list[np.ndar
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
 
 
+def _softmax(node: s.Softmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    x = np.float32(node.gain) * inputs[0][:, :1]
+    weight = np.exp(x - x.max(axis=-1, keepdims=True))
+    return weight / weight.sum(axis=-1, keepdims=True)
+
+
+def _rate_softmax(node: s.RateSoftmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    x = inputs[0][:, 0]
+    above = np.maximum(x - x.max(axis=-1, keepdims=True) + node.span, 0) >> node.shift
+    count = sum((above >= int(theta)).astype(np.int64) for theta in tensors[0])
+    total = count.sum(axis=-1, keepdims=True)
+    reversed_bits = [j % 2 * 8 + j // 2 % 2 * 4 + j // 4 % 2 * 2 + j // 8 % 2 for j in range(x.shape[-1])]
+    start = (2 * np.array(reversed_bits) + 1) * total >> 5
+    fired = np.stack([(t * count + start) // total for t in range(steps + 1)], axis=1)
+    return np.diff(fired, axis=1)
+
+
+def _time_sum(node: s.TimeSum, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+    return np.broadcast_to(inputs[0], (len(inputs[0]), steps, *inputs[0].shape[2:])).sum(axis=1, keepdims=True)
+
+
 def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
     x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
@@ -187,6 +212,9 @@ _EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray
     s.SumPool2d: _sum_pool,
     s.Offset: lambda n, i, t, T: i[0] + t[0].astype(i[0].dtype),
     s.Shift: lambda n, i, t, T: i[0] >> n.bits,
+    s.Softmax: _softmax,
+    s.RateSoftmax: _rate_softmax,
+    s.TimeSum: _time_sum,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),
     s.Or: lambda n, i, t, T: (i[0] >= 1).astype(i[0].dtype),

@@ -43,7 +43,12 @@ def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) 
     return low <= value <= high
 
 
-_FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale)
+def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
+    good = values.dtype == np.int32 and values.ndim == 1 and values.size > 0 and 0 <= n.shift <= 7
+    return good and 1 <= values[0] and values[-1] <= n.span >> n.shift < 1 << 17 and bool((np.diff(values) >= 0).all())
+
+
+_FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale, s.Softmax)
 _LINEAR = (s.Conv2d, s.Linear)
 
 SPIKING_RULES: tuple[Rule, ...] = (
@@ -89,13 +94,26 @@ SPIKING_RULES: tuple[Rule, ...] = (
         lambda g, n: _unless(g.stage == "quantized" and 1 <= n.bits <= 7, f"bits {n.bits}"),
     ),
     Rule(
+        "a softmax reads what is the same in every step of a sample",
+        (s.Softmax, s.RateSoftmax),
+        lambda g, n: _unless(n.x in g.constants, "its input changes over the steps"),
+    ),
+    Rule(
+        "sums over time and spikes of a softmax are integers: at least 2 steps, rising int32 thresholds from 1 to span",
+        (s.TimeSum, s.RateSoftmax),
+        lambda g, n: _unless(
+            g.stage == "quantized" and (n.steps >= 2 and n.largest >= 0 if isinstance(n, s.TimeSum) else _is_grid(g.tensors[n.thresholds], n)),
+            "out of range",
+        ),
+    ),
+    Rule(
         "offsets are integers",
         (s.Offset,),
         lambda g, n: _unless(g.tensors[n.offset].dtype.kind == "i", f"offset @{n.offset} is {g.tensors[n.offset].dtype}"),
         ("quantized",),
     ),
     Rule(
-        "no floating-point neuron is left",
+        "no floating-point neuron, and no softmax, is left",
         _FLOAT_ONLY,
         lambda g, n: f"{type(n).__name__} is not integer",
         ("quantized",),
@@ -191,7 +209,8 @@ def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
         return "is not scheduled"
     if p.recurrent:
         return _unless(p.delay == 1 and dst.depth == src.depth, f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}")
-    return _unless(c.is_constant(g, src) or dst.depth - src.depth == p.delay, f"delay {p.delay} joins depths {src.depth}, {dst.depth}")
+    balanced = c.is_constant(g, src) or dst.depth - src.depth == p.delay + p.advance
+    return _unless(balanced, f"delay {p.delay} and advance {p.advance} join depths {src.depth}, {dst.depth}")
 
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
@@ -232,7 +251,12 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
             f"recurrent from %{p.src}",
         ),
     ),
-    Rule("paths are balanced: delay = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
+    Rule(
+        "a projection advances by less than T steps, and a recurrent one not at all",
+        (c.Projection,),
+        lambda g, p: _unless(p.advance == 0 or (0 < p.advance < g.steps and not p.recurrent), f"advance {p.advance}"),
+    ),
+    Rule("paths are balanced: delay + advance = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
     Rule(
         "a graded connection has delay 1 (delayed graded messages are untested upstream)",
         (c.Projection,),

@@ -22,7 +22,8 @@ from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
 __all__ = [
     "LIF", "Add", "BatchNorm", "Conv2d", "Input", "IntegerLIF", "Linear", "MatMul", "MaxPool2d", "Mul", "Node", "Offset",
-    "Or", "Output", "Rearrange", "Scale", "Shift", "SoftIntegerLIF", "SpikingGraph", "Sum", "SumPool2d", "TimeMean",
+    "Or", "Output", "RateSoftmax", "Rearrange", "Scale", "Shift", "SoftIntegerLIF", "Softmax", "SpikingGraph", "Sum", "SumPool2d",
+    "TimeMean", "TimeSum",
 ]  # fmt: skip
 
 
@@ -259,9 +260,46 @@ class Rearrange(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class TimeMean(Node):
-    """Mean over the steps of a sample."""
+    """Mean over the steps of a sample, the same in every step."""
 
     x: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSum(Node):
+    """Sum over all ``steps`` steps of a sample, the same in every step: the quantized TimeMean inside of a model, in units of
+    1/steps. Quantized graphs only."""
+
+    x: Ref
+    steps: int
+    largest: int = 0
+    """Largest magnitude of a partial sum, where more is known than interval arithmetic finds; 0 for unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax(Node):
+    """``softmax(gain * x)`` over the last axis, of a value that is constant over the steps (a TimeMean)."""
+
+    x: Ref
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateSoftmax(Node):
+    """The quantized Softmax: spikes whose rates over the steps are the softmax, along the last axis of a constant ``x``::
+
+        N = number of k with  max(x - max x + span, 0) >> shift  >=  thresholds[k]
+        s_j(t) = floor(((t + 1) N_j + o_j) / S) - floor((t N_j + o_j) / S),    S = sum N,  o_j = a_j S >> 5
+
+    The thresholds, int32 and rising, make N proportional to ``exp(gain x)``, rounded. s is 0 or 1: N of one row is at most S.
+    a_j is 1, 17, 9, 25, 5, .. of 32, so that equal scores take turns (:mod:`neurocompile.circuits.normalize`).
+    """
+
+    x: Ref
+    thresholds: TensorRef
+    span: int
+    shift: int = 0
+    """0..7."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +318,7 @@ class Output(Node):
 KINDS = {
     c.__name__: c
     for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, SoftIntegerLIF, Or, Add, Mul, MatMul, Scale, Offset, Shift,
-              Sum, SumPool2d, MaxPool2d, Rearrange, TimeMean, Output)
+              Sum, SumPool2d, MaxPool2d, Rearrange, TimeMean, TimeSum, Softmax, RateSoftmax, Output)
 }  # fmt: skip
 
 
@@ -319,6 +357,16 @@ class SpikingGraph:
     def output(self) -> Output:
         """The one output."""
         return next(n for n in self.nodes if isinstance(n, Output))
+
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """Values that are the same in every step of a sample, whatever the input."""
+        found: set[str] = set()
+        for node in self.nodes:
+            varies = isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax))
+            if isinstance(node, (TimeMean, TimeSum)) or not varies and found.issuperset(node.inputs):
+                found.add(node.name)
+        return frozenset(found)
 
     @property
     def spiking_layers(self) -> tuple[Node, ...]:

@@ -33,8 +33,8 @@ WAYS = (
     (20_000_000, ((5, True), (4, False))),
 )
 """(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
-LARGE_WAYS = ((1, True),)
-"""Of larger ones."""
+ROOM = 0.015
+"""Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there cores count first."""
 FINALISTS = 2
 """Ways to cut a small model that are refined to the end."""
 FEW = 1.15
@@ -217,7 +217,7 @@ def _fit(
         parts = partition(counter, rates, style)
         graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
         instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
-        start = pack(instance, ready_order(graph))
+        start = pack(instance, ready_order(graph), style.room)
         cores = int(start.max(initial=-1)) + 1
         fewest = min(fewest or cores, cores)
         if cores > limit:
@@ -239,8 +239,9 @@ def _fit(
 def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
     """Ways to cut that are worth the time; the last one is for want of cores."""
     size = sum(p.size for p in counter.on_chip)
-    ways = next((ways for most, ways in WAYS if size <= most), LARGE_WAYS)
-    return [*(Style(1.1, fineness, spikes, pairs) for fineness, pairs in ways), Style(1.0, 1, spikes)]
+    ways = next((ways for most, ways in WAYS if size <= most), None)
+    styles = [Style(1.1, 1, spikes, room=ROOM)] if ways is None else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
+    return [*styles, Style(1.0, 1, spikes)]
 
 
 def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:

@@ -22,8 +22,10 @@ from neurocompile.targets.schema import RESOURCES
 __all__ = ["Packed", "glance", "hypergraph", "improve", "in_order", "pack", "ready_order"]
 
 _ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
-_OPEN = 512
-"""Cores opened last that a tile may join for the room that they have."""
+NEURONS = _ADDITIVE.index("neurons")
+"""Column of a hypergraph's resources; every target has neurons."""
+_OPEN, _OPEN_FOR_FILLING = 512, 5_000
+"""Cores opened last that a tile may join for the room that they have; where tiles are cut to fill such room."""
 BUDGET_PARTS = 1 << 40
 """Whole numbers that stand for a core's budget of spikes."""
 _TIE = 1e-6
@@ -105,17 +107,22 @@ def ready_order(graph: TileGraph) -> np.ndarray:
     return kernel(nets.owner, nets.offsets, nets.pins, first, owned, tiles)
 
 
-def pack(graph: Hypergraph, order: np.ndarray) -> np.ndarray:
+def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
     """Core of each vertex, int64: vertices are taken in ``order``, each goes where most of its messages are shared.
 
-    Of cores that share none, the one whose free room is most like what the vertex takes.
+    Of cores that share none, the one whose free room is most like what the vertex takes. ``room``: the part of a core's
+    neurons that vertices which need neurons more than anything else leave to the others, which then look further back.
     """
     from neurocompile.mapping.packing_kernels import pack as kernel  # numba takes a second to import
 
     vertex_offsets, nets_of = graph.by_vertex
+    heavy, most = np.zeros(graph.vertices, dtype=np.bool_), graph.limit.copy()
+    if room > 0:
+        heavy = (graph.takes / np.maximum(graph.limit, 1)).argmax(axis=1) == NEURONS
+        most[NEURONS] = int(most[NEURONS] * (1 - room))
     return kernel(
-        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, graph.group, graph.groups, order, _TIE,
-        min(_OPEN, max(graph.vertices, 1)),
+        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, heavy, most, graph.group, graph.groups, order, _TIE,
+        min(_OPEN_FOR_FILLING if room > 0 else _OPEN, max(graph.vertices, 1)), room > 0,
     )  # fmt: skip
 
 

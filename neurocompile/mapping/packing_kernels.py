@@ -7,6 +7,8 @@ from numba import njit
 
 __all__ = ["pack", "ready_order"]
 
+FULL = (97, 100)
+"""Part of a capacity from which on a core takes no strangers."""
 KNOWN = 32
 """Cores of a net that are remembered, the last ones."""
 
@@ -61,7 +63,7 @@ def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
 
 
 @njit(cache=True, error_model="numpy")
-def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, order, tie, window):
+def pack(vertex_offsets, nets_of, nets, weight, takes, limit, heavy, most, group, groups, order, tie, window, close):
     """Core of each vertex, int64; see ``packing.pack``."""
     vertices, resources = takes.shape
     core_of = np.full(vertices, -1, dtype=np.int64)
@@ -100,7 +102,7 @@ def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, ord
             core = touched[i]
             room = True
             for r in range(resources):
-                if used[core, r] + takes[v, r] > limit[r]:
+                if used[core, r] + takes[v, r] > (most[r] if heavy[v] else limit[r]):
                     room = False
                     break
             if room and held_count[core] == groups:
@@ -134,6 +136,15 @@ def pack(vertex_offsets, nets_of, nets, weight, takes, limit, group, groups, ord
         core_of[v] = chosen
         for r in range(resources):
             used[chosen, r] += takes[v, r]
+        for r in range(resources):
+            if close and used[chosen, r] * FULL[1] >= limit[r] * FULL[0] and limit[r] > 0:  # hardly anything fits: its place is another's
+                for i in range(opened):
+                    if open_[i] == chosen:
+                        for j in range(i + 1, opened):
+                            open_[j - 1] = open_[j]
+                        opened -= 1
+                        break
+                break
         new = True
         for j in range(held_count[chosen]):
             if held[chosen, j] == group[v]:

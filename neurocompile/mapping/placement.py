@@ -1,7 +1,7 @@
 """Puts cores on chips, chips on the board, and cores on the mesh of their chip: packets times hops.
 
 Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to chip (each message goes
-to a chip once for each of its cores there). Chips and cores start along a snake and are annealed by swaps, three of four of
+to a chip once for each of its cores there); of very many chips, neighbours trade in turn. Chips and cores start along a snake and are annealed by swaps, three of four of
 them to a place beside a partner, until no swap helps. The distance of two cores on different chips is that to the border,
 that between the chips, and that from the border: a sum, so the mesh of each chip is annealed by itself and nothing is
 approximated.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurocompile.mapping.refine import Hypergraph, exponential_table, refine
+from neurocompile.mapping.refine import TABLE_LIMIT, Hypergraph, exponential_table, refine, refine_in_turn
 from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets.schema import Slot, Target
 
@@ -24,6 +24,8 @@ SWEEPS = 56_000
 MOST_SWAPS = 10_000_000
 NEAR = 8
 """Places beside a partner that a core is sent to."""
+CHIPS_TOGETHER, CHIP_STEPS = 32, 100
+"""Of very many chips: how many trade cores at once, and how often each core is moved in a turn."""
 LARGE = 1_000
 """Cores from which on each is swapped less: the time is that of this many."""
 
@@ -118,6 +120,8 @@ def _assign(flows: Flows, cores: int, chips: int, each: int, seed: int) -> np.nd
         np.arange(len(key) + 1, dtype=np.int64) * 2, ends, weight, np.ones((cores, 1), dtype=np.int64),
         np.array([each], dtype=np.int64), np.zeros(cores, dtype=np.int32), 1,
     )  # fmt: skip
+    if len(key) * chips > TABLE_LIMIT:
+        return refine_in_turn(graph, start, chips, together=CHIPS_TOGETHER, steps=CHIP_STEPS, hot=1.0, cold=0.02, seed=seed)
     steps = min(10_000_000, 1000 * cores)
     return refine(graph, start, chips, steps=steps, hot=1.0, cold=0.02, seed=seed)
 

@@ -56,6 +56,10 @@ class FoldScale(SpikingPass):
                         "NC2001", f"layer '{old.name}' reads a value scaled by {factors[0]}; factors > 0 are supported"
                     )
                 node = replace(node, gain=node.gain * factors[0])
+            elif isinstance(node, s.Softmax):
+                if not node.gain * factors[0] > 0:
+                    raise NeurocompileError("NC2012", f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported")
+                node = replace(node, gain=node.gain * factors[0])
             elif isinstance(node, s.Output):
                 if factors[0] == 0:
                     raise NeurocompileError("NC2001", f"output '{old.name}' reads a value scaled by 0")

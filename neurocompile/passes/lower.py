@@ -14,8 +14,10 @@ import numpy as np
 
 from neurocompile.circuits.builder import Builder, Drive, Signal, channels_last, compact, loops, strided
 from neurocompile.circuits.gates import and_gate, graded_gate, or_gate, signed_gate
+from neurocompile.circuits.latch import hold, total
 from neurocompile.circuits.maximum import max_pool
 from neurocompile.circuits.soft_reset import add_constants, soft_reset
+from neurocompile.circuits.softmax import Exponentials, steady_softmax
 from neurocompile.circuits.sum_pool import sum_pool
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -53,7 +55,7 @@ class _Lowering:
         self.ranges = ranges(graph)
         self.rules: dict[type[s.Node], Callable[[Any], Signal]] = {
             s.Input: self.input, s.Conv2d: self.conv, s.Linear: self.linear, s.IntegerLIF: self.lif, s.Or: self.or_,
-            s.SoftIntegerLIF: self.soft_lif,
+            s.SoftIntegerLIF: self.soft_lif, s.TimeSum: self.time_sum, s.RateSoftmax: self.softmax,
             s.Add: self.add, s.Mul: self.mul, s.MatMul: self.matmul, s.Sum: self.sum, s.MaxPool2d: self.max_pool,
             s.SumPool2d: self.sum_pool, s.Offset: self.offset, s.Shift: self.shift,
             s.Rearrange: self.rearrange, s.TimeMean: lambda n: self.signals[n.x], s.Output: self.output,
@@ -248,6 +250,27 @@ class _Lowering:
         self.builder.drive(str(gate.base), signal.base.projections)
         return gate
 
+    def time_sum(self, node: s.TimeSum) -> Signal:
+        signal = self.as_drive(self.signals[node.x])
+        assert isinstance(signal.base, Drive)
+        shape, found = self.neuron_shape(signal.base, signal.layout), self.range(node.name)
+        name = total(self.builder, signal.base.projections, shape, (found.low, found.high), self.steps, node.name, self.layer(node))
+        return Signal(name, signal.layout)
+
+    def softmax(self, node: s.RateSoftmax) -> Signal:
+        signal = self.population(node, node.x)
+        rows, n = int(np.prod(signal.shape[:-1])), signal.shape[-1]
+        shape, layout = compact(signal.layout)
+        last = layout.simplified().dims[-1]
+        if layout != signal.layout or (n > 1 and (len(last) != 1 or last[0].stride != 1)):  # rows lie one behind the other
+            layout = Layout.contiguous(signal.shape)
+            name = self.builder.population(c.GradedRelay, f"{node.name}.rows", signal.shape, node.name)
+            self.builder.drive(name, self.builder.carry(signal, layout))
+            signal = Signal(name, layout)
+        grid = Exponentials(self.graph.tensors[node.thresholds].astype(np.int64), node.span, node.shift)
+        assert isinstance(signal.base, str)
+        return Signal(steady_softmax(self.builder, signal.base, rows, n, grid, self.steps, node.name), layout)
+
     def add(self, node: s.Add) -> Signal:
         first, second = (self.signals[i] for i in node.inputs)
         if first.shape != second.shape:
@@ -307,6 +330,10 @@ class _Lowering:
 
     def matmul(self, node: s.MatMul) -> Signal:
         a, b = (self.population(node, i) for i in node.inputs)
+        if isinstance(self.graph.node[node.a], s.RateSoftmax):  # its spikes come one sample later than what it reads
+            found = self.range(node.b)
+            assert isinstance(b.base, str)
+            b = Signal(hold(self.builder, b.base, (found.low, found.high), self.steps, f"{node.b}.held", self.layer(node)), b.layout)
         *lead, n, k = a.shape
         m = b.shape[-1]
         if tuple(lead) != b.shape[:-2]:

@@ -22,8 +22,10 @@ def magnitudes(
         x = [found[i] for i in node.inputs]
         if isinstance(node, s.Input):
             bound = max(abs(calibration.input.min), abs(calibration.input.max))
-        elif isinstance(node, (s.LIF, s.Or)):
+        elif isinstance(node, (s.LIF, s.Or, s.Softmax)):
             bound = 1.0
+        elif isinstance(node, s.MatMul) and isinstance(graph.node[node.a], s.Softmax):
+            bound = x[1]  # rows of a softmax sum to 1
         elif isinstance(node, (s.Conv2d, s.Linear)):
             weight = np.abs(graph.tensors[node.weight])
             bound = float(weight.reshape(len(weight), -1).sum(axis=1, dtype=np.float64).max()) * x[0]

@@ -70,7 +70,7 @@ def _needed(graph: s.SpikingGraph) -> set[str]:
     """Values that somebody needs with their bias, and what views of these show."""
     needed: set[str] = set()
     for node in reversed(graph.nodes):
-        if isinstance(node, (s.Mul, s.MatMul)) or isinstance(node, s.Conv2d) and any(node.padding):
+        if isinstance(node, (s.Mul, s.MatMul, s.Softmax)) or isinstance(node, s.Conv2d) and any(node.padding):
             needed.update(node.inputs)
         elif isinstance(node, s.Rearrange) and node.name in needed:
             needed.add(node.x)
@@ -85,7 +85,7 @@ def _carries(node: s.Node, bias: np.ndarray) -> bool:
         return bias.shape[1:] == (1, 1)
     if isinstance(node, s.SumPool2d):
         return bias.shape[1:] == (1, 1) and not any(node.padding)
-    return not isinstance(node, (s.Mul, s.MatMul))
+    return not isinstance(node, (s.Mul, s.MatMul, s.Softmax))
 
 
 def _add(rewriter: Rewriter, old: s.Node, bias: np.ndarray) -> None:

@@ -10,6 +10,9 @@ after a spike. Here the scale is moved so that the threshold is an integer of in
 as a threshold within 1 % of the best one allows; ``h = v_threshold`` of the float model then is exactly the threshold.
 
 A LIF that reads integers without weights (attention) keeps its float meaning exactly, see :func:`exact_threshold`.
+
+A mean over time inside of a model is counted: a sum over the T steps in units of 1/T. A softmax becomes spikes whose rates it
+is, and its product with values that are constant over the steps is counted again; what follows sees no spikes of it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from typing import ClassVar
 import numpy as np
 
 from neurocompile.calibration import Calibration, mean_values
+from neurocompile.circuits.latch import LARGEST_HELD
+from neurocompile.circuits.softmax import plan_exponentials
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, range_of, ranges, shapes
@@ -166,12 +171,15 @@ class _Quantizer:
         found = [self.shift[i] for i in node.inputs if i in self.shift]
         if isinstance(node, s.Add) and found:
             self.shift[node.name] = sum(found, np.zeros(()))
+        elif isinstance(node, s.TimeMean) and found:
+            self.shift[node.name] = found[0]
         elif isinstance(node, s.MaxPool2d) and found and found[0].shape[1:] == (1, 1):
             self.shift[node.name] = found[0]
         elif isinstance(node, s.Rearrange) and found:
             self.shift[node.name] = node.apply(np.broadcast_to(found[0], self.size[node.x]))
 
     def quantized(self, node: s.Node) -> tuple[s.Node, float]:
+        self.check_softmax(node)
         units = [self.unit[i] for i in node.inputs]
         if isinstance(node, s.Input):
             return self.input(node)
@@ -181,8 +189,15 @@ class _Quantizer:
             return self.lif(node, units[0]), 1.0
         if isinstance(node, s.Or):
             return node, 1.0
+        if isinstance(node, s.Softmax):
+            return self.softmax(node, units[0])
+        if isinstance(node, s.MatMul) and isinstance(self.graph.node[node.a], s.Softmax):
+            return self.softmax_product(node)
         if isinstance(node, (s.Mul, s.MatMul)):
             return self.product(node)
+        if isinstance(node, s.TimeMean) and not all(isinstance(user, s.Output) for user in self.graph.users[node.name]):
+            x = self.coarser(node.x, self.held(node.x) // self.options.steps)
+            return s.TimeSum(name=node.name, x=x, steps=self.options.steps), self.unit[x] / self.options.steps
         if isinstance(node, (s.Sum, s.SumPool2d)) and self.integer[node.x] is None:
             terms = prod(self.size[node.x][i] for i in node.axes) if isinstance(node, s.Sum) else prod(node.kernel)
             x = self.coarser(node.x, _LARGEST_PAYLOAD // terms)
@@ -244,6 +259,52 @@ class _Quantizer:
             if isinstance(user, (s.MaxPool2d, s.Rearrange)):
                 return self.consumer(user.name)
         return None
+
+    # ---- softmax -----------------------------------------------------------------------------------------------
+
+    def check_softmax(self, node: s.Node) -> None:
+        """NC2012 unless a softmax and what reads it have the form that its circuits compute."""
+        steps = self.options.steps
+        for name in node.inputs:
+            if not isinstance(self.graph.node[name], s.Softmax):
+                continue
+            if not isinstance(node, s.MatMul) or node.a != name or isinstance(self.graph.node[node.b], s.Softmax):
+                raise NeurocompileError(
+                    "NC2012", f"layer '{node.name}' ({type(node).__name__}) reads the softmax '{name}'; a product softmax @ V of two "
+                    "matrices is supported"
+                )  # fmt: skip
+            if node.b not in self.graph.constants:
+                raise NeurocompileError(
+                    "NC2012", f"layer '{node.name}': softmax '{name}' times values that change from step to step; take their mean "
+                    "over time as for the scores: softmax(scores.mean(0)) @ v.mean(0)"
+                )  # fmt: skip
+        if isinstance(node, s.Softmax) and steps < 4:
+            raise NeurocompileError("NC2012", f"layer '{node.name}': a softmax at T = {steps}; 4 steps at least, and its error is O(1/T)")
+
+    def held(self, name: str) -> int:
+        """Largest magnitude of a sum over time of values like ``name``."""
+        return LARGEST_HELD >> (self.bound[name].low < 0)
+
+    def softmax(self, node: s.Softmax, unit: float) -> tuple[s.Node, float]:
+        x = self.coarser(node.x, self.held(node.x))
+        bound, n = self.bound[x], self.size[node.x][-1]
+        grid = plan_exponentials(n, self.options.steps, node.gain * self.unit[x], max(bound.magnitude, 1))
+        thresholds = self.rewriter.tensor(f"{node.name}.thresholds", grid.thresholds.astype(np.int32))
+        return s.RateSoftmax(name=node.name, x=x, thresholds=thresholds, span=grid.span, shift=grid.shift), 1.0
+
+    def softmax_product(self, node: s.MatMul) -> tuple[s.Node, float]:
+        """Counted: each of a row's n spike trains is rounded once, so that a row fires less than T + n times."""
+        steps = self.options.steps
+        fired = steps + self.size[node.a][-1]
+        b = self.coarser(node.b, min(self.held(node.b) // fired, _LARGEST_FACTOR))
+        step = replace(node, name=self.rewriter.fresh(f"{node.name}.step"), b=b)
+        self.unit[step.name], self.size[step.name], self.integer[step.name] = self.unit[b], self.size[node.name], None
+        if b in self.shift and self.shift[b].ndim == 0:
+            self.shift[node.name] = self.shift[b]  # rows sum to 1
+        self.rewriter.emit(step)
+        self.track_bound(step)
+        largest = max(fired * self.bound[b].magnitude, 1)
+        return s.TimeSum(name=node.name, x=Ref(step.name), steps=steps, largest=largest), self.unit[b] / steps
 
     # ---- products ----------------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by
 its synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of
-relays that all its consumers share. A line's first connection takes the longest delay of its source, the others, being
-graded, one step each. Populations that recurrent projections tie together share one depth, the largest of theirs; a
-recurrent projection takes one step from any depth to itself.
+relays that all its consumers share: neurons that repeat a spike after the longest delay, graded relays after one step. Populations that recurrent projections tie together share one depth, the largest of theirs; a
+recurrent projection takes one step from any depth to itself. A projection with an advance adds that to the depth of its
+destination. Populations that the host does not reach (clocks) are as deep as those that read them allow, so that their
+spikes do not wait for long.
 """
 
 from __future__ import annotations
@@ -36,11 +37,9 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
     if max_spike_delay < 1:
         raise NeurocompileError("NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed")
     period = period_for(circuit.steps, power_of_two_period)
+    own = {p.name for p in circuit.populations}
     circuit = close_loops(circuit, period)
-    depth: dict[str, int] = {}
-    for group in circuit.groups:
-        inputs = (q for p in group for q in circuit.incoming[p.name] if not q.recurrent)
-        depth.update(dict.fromkeys((p.name for p in group), max((depth[q.src] + 1 for q in inputs), default=0)))
+    depth = _depths(circuit, own)
     lines = _Lines(circuit, depth, max_spike_delay)
     projections = []
     for q in circuit.projections:
@@ -48,7 +47,7 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
             projections.append(replace(q, delay=1))
             continue
         src = circuit.population[q.src]
-        steps = depth[q.dst] - depth[q.src]
+        steps = depth[q.dst] - depth[q.src] - q.advance
         if c.is_constant(circuit, src):
             steps = 1  # a constant is the same in every step
         name, delay = lines.after(src, steps)
@@ -65,6 +64,29 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
     return scheduled
 
 
+def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
+    """Depth of every population. Those of ``own`` that the host does not reach lie as deep as their readers allow; what
+    ``close_loops`` added does not, because it closes loops before the first sample arrives."""
+    depth: dict[str, int] = {}
+    clocks: list[tuple[c.Population, ...]] = []
+    reached: set[str] = set()
+    outgoing: dict[str, list[c.Projection]] = {p.name: [] for p in circuit.populations}
+    for group in circuit.groups:
+        inputs = [q for p in group for q in circuit.incoming[p.name] if not q.recurrent]
+        names = [p.name for p in group]
+        depth.update(dict.fromkeys(names, max((depth[q.src] + 1 + q.advance for q in inputs), default=0)))
+        for q in inputs:
+            outgoing[q.src].append(q)
+        if any(isinstance(p, c.HostInput) for p in group) or any(q.src in reached for q in inputs):
+            reached.update(names)
+        elif own.intersection(names) and not all(c.is_constant(circuit, p) for p in group):
+            clocks.append(group)
+    for group in reversed(clocks):
+        latest = min((depth[q.dst] - 1 - q.advance for p in group for q in outgoing[p.name]), default=0)
+        depth.update(dict.fromkeys((p.name for p in group), latest))
+    return depth
+
+
 class _Lines:
     """Lines of relays, one a source, as long as its slowest consumer needs."""
 
@@ -77,21 +99,21 @@ class _Lines:
 
     def after(self, src: c.Population, steps: int) -> tuple[str, int]:
         """Where to read ``src`` such that it arrives ``steps`` steps later: a population and the delay from it."""
-        first = self.max_spike_delay if src.spiking else 1
-        if steps <= first:
-            return src.name, steps
+        reach = self.max_spike_delay if src.spiking else 1
         line = self._line.setdefault(src.name, [src.name])
-        while len(line) <= steps - first:
-            name, delay = f"{src.name}.wait{len(line)}", first if len(line) == 1 else 1
+        while len(line) * reach < steps:
+            name = f"{src.name}.wait{len(line)}"
             if name in self.taken:
                 raise NeurocompileError("NC9001", f"population name '{name}' is taken")
-            depth = self.depth[src.name] + first + len(line) - 1
-            self.relays.append(c.GradedRelay(name=name, shape=src.shape, layer=src.layer, depth=depth))
+            fields = {"name": name, "shape": src.shape, "layer": src.layer, "depth": self.depth[src.name] + len(line) * reach}
+            # a spike that arrives makes a spike, and nothing is kept
+            self.relays.append(c.LIF(**fields, vth=0, dv=4096) if src.spiking else c.GradedRelay(**fields))
             self.projections.append(
                 c.Strided(
                     name=f"{line[-1]}>{name}", src=Ref(line[-1]), dst=Ref(name), sizes=(src.size,), src_strides=(1,),
-                    dst_strides=(1,), sign="excitatory", delay=delay,
+                    dst_strides=(1,), sign="excitatory", delay=reach,
                 )  # fmt: skip
             )
             line.append(name)
-        return line[steps - first], 1
+        waits = (steps - 1) // reach
+        return line[waits], steps - waits * reach

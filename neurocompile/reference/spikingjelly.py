@@ -68,7 +68,7 @@ class _Runner:
             s.MatMul: lambda n, a, b: a @ b, s.Scale: lambda n, x: x * n.factor,
             s.Offset: lambda n, x: x + self.tensors[n.offset], s.SumPool2d: self.sum_pool,
             s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims), s.Rearrange: self.rearrange,
-            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
+            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Softmax: lambda n, x: (n.gain * x).softmax(-1), s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
         }  # fmt: skip
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -115,7 +115,7 @@ class _Runner:
         else:
             cell = neuron.LIFNode(tau=node.tau, decay_input=node.decay_input, v_threshold=node.v_threshold,
                                   v_reset=reset, step_mode="m")  # fmt: skip
-        return cell.eval().to(x.device)(x.contiguous())
+        return cell.eval().to(x.device)(x.expand(self.steps, *x.shape[1:]).contiguous())
 
     def channel_lif(self, node: s.LIF, x: torch.Tensor) -> torch.Tensor:
         """A tau for each channel, which no neuron of SpikingJelly has: its equations, with a vector."""

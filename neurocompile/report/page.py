@@ -32,16 +32,14 @@ Facts = Sequence[tuple[str, str, str]]
 
 
 def render_page(
-    program: Program, counts: Counts, profiles: Sequence[Profile], *, parity: ParityReport | None = None,
-    budget: Facts | None = None,
+    program: Program, counts: Counts, profiles: Sequence[Profile], *, parity: ParityReport | None = None
 ) -> str:  # fmt: skip
     """The page's text.
 
     Args:
         counts: of :func:`neurocompile.energy.report.count_program`.
         profiles: each gets an energy bar; the first also prices cores.
-        parity: shown if given.
-        budget: rows of the spike budget, shown if given.
+        parity: shown if given. The spike budget is shown if the program was built with one.
     """
     if find_spec("jinja2") is None:
         raise NeurocompileError("NC4001", "the report needs jinja2: pip install 'neurocompile[report]'")
@@ -56,7 +54,8 @@ def render_page(
     template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return template.render(
-        r=report, layers=_layers(program, report), energies=_bars(report), items=ITEMS, parity=parity, budget=budget,
+        r=report, layers=_layers(program, report), energies=_bars(report), items=ITEMS, parity=parity,
+        budget=_budget(program, counts),
         facts=_facts(program, report), late=report.energies[0].latency if report.energies else None, script=script,
         digest=digest,
         # "<" ends no script element if it is written as an escape of JSON
@@ -131,6 +130,24 @@ def _bars(report: EnergyReport) -> list[dict[str, Any]]:
         }
         for e in report.energies
     ] + [{"ann": True, "width": f"{100 * report.ann_pj / most:.3f}"}]
+
+
+def _budget(program: Program, counts: Counts) -> Facts | None:
+    """The spike budget that the program was built with: all of it, the three layers that exceed their share most, a core."""
+    budget = program.manifest.budget
+    if budget is None:
+        return None
+    expected, worst = sum(share.expected for share in budget.layers), budget.exceeding
+    T = program.manifest.options.T
+    sent = (counts.total("spikes") + counts.total("graded_messages")) / max(T * program.mapping.cores_used, 1)
+    return [
+        ("budget", f"{budget.total:,.0f}", f"bound; spikes an inference ({budget.text}): {budget.basis}"),
+        ("expected", f"{expected:,.0f}", f"modelled; {expected / budget.total:.3g} times the budget" if budget.total else "modelled"),
+        ("per core and step", f"{budget.per_core_step:,.1f}", f"messages that a core may send; {sent:,.1f} are sent on average"),
+        ("layers above their share", f"{len(worst)} of {len(budget.layers)}", "modelled"),
+        *((share.layer, f"{share.expected:,.0f}", f"of {share.spikes:,.0f} spikes") for share in worst[:3]),
+        ("cores that it moved", f"{len(budget.moved):,}", f"{budget.cores_without:,} cores were taken without it"),
+    ]  # fmt: skip
 
 
 def _facts(program: Program, report: EnergyReport) -> Facts:

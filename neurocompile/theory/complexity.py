@@ -82,5 +82,6 @@ def _largest(circuit: c.CircuitGraph, p: c.Population, largest: dict[str, int]) 
             tensor = circuit.weight(q)
             assert tensor is not None
             weight = int(np.abs(tensor.astype(np.int64)).reshape(len(tensor), -1).sum(axis=1).max(initial=0))
-        total += (weight << q.weight_exp) * largest.get(q.src, 1)
-    return total
+        reach = weight * largest.get(q.src, 1)
+        total += reach << q.weight_exp if q.weight_exp >= 0 else reach >> -q.weight_exp
+    return min(total, p.largest) if p.largest else total

@@ -102,6 +102,8 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
         return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
     if isinstance(node, (s.LIF, s.IntegerLIF, s.Or)):
         return ramp_of(node, graph.tensors).slope, "ramp"
+    if isinstance(node, s.Softmax):
+        return node.gain / 2, "exact"  # its Jacobian diag(p) - p p^T has norm 1/2 at most
     if isinstance(node, s.Scale):
         return abs(node.factor), ""
     if isinstance(node, s.Output):
@@ -110,7 +112,9 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
         return sqrt(prod(size[node.x][i] for i in node.axes)), "exact"
     if isinstance(node, s.MaxPool2d):  # a value wins in so many windows at most
         return sqrt(prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))), "windows"
-    if isinstance(node, (s.Rearrange, s.TimeMean)):
+    if isinstance(node, s.SumPool2d):  # rows hold a window's ones, columns the windows of a value: sqrt(|A|_1 |A|_inf)
+        return sqrt(prod(node.kernel) * prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))), "windows"
+    if isinstance(node, (s.Rearrange, s.TimeMean, s.Offset)):
         return 1.0, ""
     raise NeurocompileError("NC8005", f"layer '{node.name}' ({type(node).__name__}) has no known Lipschitz constant")
 

@@ -38,6 +38,11 @@ def with_weight(weight: np.ndarray) -> s.SpikingGraph:
     return graph.replace(tensors={**graph.tensors, "w": weight})
 
 
+def with_grid(thresholds: np.ndarray, shift: int) -> s.SpikingGraph:
+    graph = canonical("quantized", c=s.RateSoftmax(name="c", x=Ref("m"), thresholds=TensorRef("grid"), span=8, shift=shift))
+    return graph.replace(tensors={**graph.tensors, "grid": thresholds})
+
+
 LINEAR, LIF = canonical().node["w"], canonical().node["l"]
 INTEGER = canonical("quantized").node["l"]
 NORM = s.BatchNorm(name="n", x=Ref("l"), eps=0.1, **{k: TensorRef("b") for k in ("scale", "shift", "mean", "var")})
@@ -69,7 +74,19 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (canonical("quantized", c=s.Shift(name="c", x=Ref("l"), bits=8)), "c"),
     ],
     "offsets are integers": [(canonical("quantized", c=s.Offset(name="c", x=Ref("l"), offset=TensorRef("b"))), "c")],
-    "no floating-point neuron is left": [(canonical("quantized", l=LIF), "l")],
+    "no floating-point neuron, and no softmax, is left": [
+        (canonical("quantized", l=LIF), "l"),
+        (canonical("quantized", c=s.Softmax(name="c", x=Ref("m"))), "c"),
+    ],
+    "a softmax reads what is the same in every step": [
+        (canonical(c=s.Softmax(name="c", x=Ref("l"))), "c"),
+        (canonical("quantized", c=s.RateSoftmax(name="c", x=Ref("l"), thresholds=TensorRef("b"), span=3)), "c"),
+    ],
+    "sums over time and spikes of a softmax are integers": [
+        (canonical(c=s.TimeSum(name="c", x=Ref("l"), steps=4)), "c"),
+        (canonical("quantized", c=s.TimeSum(name="c", x=Ref("l"), steps=1)), "c"),
+        *((with_grid(np.array(values, np.int32), shift), "c") for values, shift in (([], 0), ([0, 3], 0), ([3, 2], 0), ([3, 9], 0), ([1], 8))),
+    ],
     "weights are integers on the chip's grid": [
         (with_weight(INT16.astype(np.int32)), "w"),
         (with_weight(INT16.astype(np.float32)), "w"),
@@ -178,7 +195,11 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
     ],
     "recurrent projections join neurons": [(item("c", recurrent=True), "c")],
     "a readout is a graded population": [(item("o", src=Ref("l")), "o")],
+    "a projection advances by less than T steps": [
+        *((item("d", advance=n), "d") for n in (-1, 4)), (item("d", advance=1, recurrent=True), "d"),
+    ],
     "paths are balanced": [
+        (item("d", True, advance=1), "d"),
         (item("d", True, delay=2), "d"),
         (item("d", True, delay=0), "d"),
         (item("l", True, depth=-1), "c"),

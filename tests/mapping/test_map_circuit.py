@@ -219,12 +219,13 @@ def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(tran
     check_all(circuit, LOIHI2, tight)
 
 
-@pytest.mark.parametrize("pairs", [False, True])
-def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool) -> None:
-    """Whatever the way to cut; with pairs, sums lie beside their terms: their messages need no packet."""
+@pytest.mark.parametrize(("pairs", "room"), [(False, 0.0), (True, 0.0), (False, 0.015), (False, 0.2)])
+def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool, room: float) -> None:
+    """Whatever the way to cut; with pairs, sums lie beside their terms: their messages need no packet; with room, terms leave
+    it, and sums fit beside the fullest of them."""
     circuit = transformer(side=16, dim=64, blocks=1)
     counter = CostCounter(circuit, LOIHI2)
-    parts = partition(counter, {}, Style(1.1, 4, None, pairs))
+    parts = partition(counter, {}, Style(1.1, 1 if room else 4, None, pairs, room))
     for population in counter.on_chip:
         held = np.zeros(population.shape, dtype=int)
         for tile, usage in parts[population.name]:
@@ -237,6 +238,38 @@ def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool) -> 
         for (tile, _), (total, _) in zip(terms, sums, strict=True):
             reached = counter.sources(next(q for q in circuit.incoming["b0sum"]), total)
             assert reached[tile.slices].all() and int(reached.sum()) == tile.size
+    if room:
+        fullest = max((usage for _, usage in terms), key=lambda usage: usage.total)
+        assert 0.7 * 4096 < fullest.neurons <= (1 - room) * 4096
+        assert not any((usage + fullest).excess(LOIHI2) for _, usage in sums)
+
+
+def test_the_way_of_very_large_models_keeps_every_law(transformer, monkeypatch) -> None:
+    """Boxes of terms, sums that fill, chips that trade cores in turn: what no model of a test's size would get."""
+    circuit, board = transformer(side=16, dim=64, blocks=2), load_target("kapoho_point")
+    few = msgspec.structs.replace(board.mesh, cores_usable=msgspec.structs.replace(board.mesh.cores_usable, value=12))
+    target = msgspec.structs.replace(board, mesh=few)
+    monkeypatch.setattr("neurocompile.mapping.mapping.WAYS", ((0, ()),))
+    monkeypatch.setattr("neurocompile.mapping.placement.TABLE_LIMIT", 0)
+    mapping = map_circuit(circuit, target, {})
+    check_all(circuit, target, mapping)
+    assert mapping.cores_used <= 1.25 * mapping.lower_bound and len({core.chip for core in mapping.cores}) > 1
+    assert mapping.to_json() == map_circuit(circuit, target, {}).to_json()
+
+
+def test_cores_are_traded_between_chips_for_fewer_packets_across(monkeypatch) -> None:
+    """Three chips of which every core talks to one far away in the order: afterwards hardly any message crosses."""
+    target, cores = load_target("kapoho_point"), 360
+    partner = np.arange(cores).reshape(60, 6).T.ravel()
+    source, size = np.arange(cores), target.mesh.cores_usable.value
+    flows = Flows(partner[source], partner[(source // 2 * 2) + 1 - source % 2], np.ones(cores), 0.0)
+    for limit in (1 << 27, 0):
+        monkeypatch.setattr("neurocompile.mapping.placement.TABLE_LIMIT", limit)
+        chip = np.array([slot.chip for slot in place(target, flows, cores, seed=0)])
+        assert np.bincount(chip).max() <= size
+        crossing = int((chip[flows.source] != chip[flows.target]).sum())
+        flat = int((flows.source // size != flows.target // size).sum())
+        assert crossing <= flat // 4, (limit, crossing, flat)
 
 
 def test_a_target_without_some_resource_still_maps_what_does_not_need_it(builder) -> None:

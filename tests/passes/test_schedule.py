@@ -92,12 +92,13 @@ def test_all_consumers_of_a_source_share_one_line_of_relays_no_longer_than_neede
         if is_constant(circuit, p.name):
             continue
         waits = [depth[q.dst] - depth[p.name] for q in circuit.projections if q.src == p.name]
-        free = limit if p.spiking else 1
-        expected |= {f"{p.name}.wait{i}" for i in range(1, max(waits, default=0) - free + 1)}
+        reach = limit if p.spiking else 1
+        expected |= {f"{p.name}.wait{i}" for i in range(1, (max(waits, default=1) - 1) // reach + 1)}
     assert added == expected
     for name in added:  # each relay passes one value on unchanged
         (q,) = scheduled.incoming[name]
-        assert isinstance(scheduled.population[name], c.GradedRelay)
+        spiking = circuit.population[name.partition(".wait")[0]].spiking
+        assert isinstance(scheduled.population[name], c.LIF if spiking else c.GradedRelay)
         assert isinstance(q, c.Strided) and q.weight == 1 and q.sizes == scheduled.population[name].shape
 
 
@@ -158,11 +159,27 @@ def test_a_spike_within_the_limit_waits_in_its_synapse():
     assert not [p for p in scheduled.populations if ".wait" in p.name]
 
 
-def test_a_spike_beyond_the_limit_waits_in_one_synapse_and_then_in_relays():
-    scheduled = schedule(skipping(True, 8), max_spike_delay=6, power_of_two_period=False)
+def test_a_spike_beyond_the_limit_waits_in_neurons_that_repeat_it():
+    scheduled = schedule(skipping(True, 8), max_spike_delay=3, power_of_two_period=False)
     line = sorted(p.name for p in scheduled.populations if ".wait" in p.name)
     assert line == ["early.wait1", "early.wait2"]
-    assert [q.delay for n in (*line, "late") for q in scheduled.incoming[n] if "early" in q.name] == [6, 1, 1]
+    assert [q.delay for n in (*line, "late") for q in scheduled.incoming[n] if "early" in q.name] == [3, 3, 2]
+
+
+def test_what_the_host_does_not_reach_lies_as_deep_as_its_readers():
+    builder = Builder()
+    tick = builder.population(c.LIF, "tick", (1,), "tick", vth=0, bias=builder.tensor("one", np.ones(1, np.int16)), reset=True)
+    twice = builder.population(c.LIF, "twice", (1,), "tick", vth=0, reset=True)
+    builder.drive(twice, [strided(tick, (1,), (1,), (1,))])
+    name = builder.population(c.HostInput, "x", (1,), "x", low=0, high=9)
+    for i in range(9):
+        relay = builder.population(c.GradedRelay, f"r{i}", (1,), "r")
+        builder.drive(relay, [strided(name, (1,), (1,), (1,))] + [strided(twice, (1,), (1,), (1,))] * (i == 8))
+        name = relay
+    scheduled = schedule(builder.finish("clocked", 3), max_spike_delay=62, power_of_two_period=False)
+    depths = {p.name: p.depth for p in scheduled.populations}
+    assert (depths["tick"], depths["twice"], depths["r8"]) == (7, 8, 9)
+    assert {q.delay for q in scheduled.projections} == {1}
 
 
 def test_a_graded_value_waits_in_relays_only():

@@ -92,11 +92,19 @@ def test_hostile_names_stay_text(program: Program) -> None:
 
 
 def test_budget_and_parity_have_their_places(program: Program) -> None:
+    """The budget is that of the program; the numbers on the page are its own."""
     from neurocompile.parity.report import BackendParity, ParityReport
 
     parity = ParityReport("m", 4, (BackendParity("lava", "Lava", "emulator", 3, 2, 100, 0, None, 0.1),), None)
-    text = render_page(program, count_program(program), [load_profile("davies2018")], parity=parity, budget=[("spikes", "9", "bound")])
-    assert "Spike budget" in text and "<b>Exact</b>" in text
+    counts, profiles = count_program(program), [load_profile("davies2018")]
+    assert "Spike budget" not in render_page(program, counts, profiles)
+    built = neurocompile.compile(ZOO / "qkformer.onnx", budget="spikes=4000")
+    text = render_page(built, count_program(built), profiles, parity=parity)
+    found = built.manifest.budget
+    assert found is not None and found.exceeding
+    assert "Spike budget" in text and "<b>Exact</b>" in text and f"<b>{found.total:,.0f}</b>" in text
+    assert all(f"<span>{share.layer}</span>" in text for share in found.exceeding[:3])
+    assert f"<b>{found.per_core_step:,.1f}</b>" in text and f"{found.cores_without:,} cores were taken" in text
 
 
 def huge(cores: int) -> tuple[CircuitGraph, Mapping, object]:

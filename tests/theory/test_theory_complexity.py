@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, pairwise, product
 from math import comb
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.ir import circuit as c
 from neurocompile.passes.lower import lower
 from neurocompile.theory.complexity import complexity
@@ -92,3 +94,18 @@ def test_parity_circuit_is_legal_and_runs_cycle_by_cycle() -> None:
     x = np.array(list(product((0, 1), repeat=4)), np.int32)
     found = emulate_cycles(schedule(graph, max_spike_delay=62, power_of_two_period=True), x)["parity"].reshape(-1)
     assert np.array_equal(found, x.sum(axis=1) % 2)
+
+
+def test_a_shift_makes_gates_fewer() -> None:
+    """Values of a coarser unit need fewer gates; and what a population says of its size counts."""
+
+    def circuit(exponent: int, largest: int = 0) -> c.CircuitGraph:
+        builder = Builder()
+        x = builder.population(c.HostInput, "x", (1,), "x", low=0, high=1000)
+        y = builder.population(c.GradedRelay, "y", (1,), "y", largest=largest)
+        builder.drive(y, [replace(strided(x, (1,), (1,), (1,)), weight_exp=exponent)])
+        return builder.finish("g", 2)
+
+    assert complexity(circuit(0)).gates == 2 * (2 * 1000 + 10)
+    assert complexity(circuit(-3)).gates == 2 * (2 * 125 + 7)
+    assert complexity(circuit(0, 125)).gates == 2 * (2 * 125 + 7)

@@ -35,6 +35,16 @@ def conv_matrix(weight: np.ndarray, shape: tuple[int, int, int], **fields) -> np
     return evaluate(graph, np.eye(size).reshape(size, *shape), 1, ["y"])["y"].reshape(size, -1).T
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((3, 2), (1, 1)), ((3, 3), (2, 1))])
+def test_sums_over_windows_have_no_larger_norm(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+    pool = s.SumPool2d(name="y", x=Ref("x"), kernel=kernel, stride=stride, padding=(1, 0))
+    nodes = (s.Input(name="x", shape=(1, 7, 6)), pool, s.Output(name="o", x=Ref("y")))
+    graph = s.SpikingGraph("c", "imported", nodes, {})
+    operator = evaluate(graph, np.eye(42).reshape(42, 1, 7, 6), 1, ["y"])["y"].reshape(42, -1)
+    true, bound = np.linalg.norm(operator, 2), lipschitz_bound(graph).value
+    assert true <= bound * (1 + 1e-6) and bound <= 2 * true
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_convolution_norms(data: st.DataObject) -> None:

@@ -87,6 +87,7 @@ def table2(seeds: int = 10) -> Result:
               for i, (T, _, paper) in enumerate(TABLE2)),
     )  # fmt: skip
     notes = (
+        "The codes run in numpy; the same as circuits of neurons, on the emulator: neurocompile reproduce circuits.",
         "The paper's MSE falls as 1/T^2, which is deterministic coding; its Lemma 1 and Theorem 4 promise only 1/T (Bernoulli).",
         "Its target function is lost, so absolute errors need not agree; the slopes and the spikes do not depend on it.",
         "A hard reset with leak (the models' neuron) is no rate code of the value: its error stays, whatever T.",
@@ -165,6 +166,7 @@ def table3(seeds: int = 10) -> Result:
         if all(e["spikes"] for e in entries):
             slopes[name] = slope(np.array([e["eps"] for e in entries]), np.array([e["spikes"] for e in entries]))[0]
     notes = (
+        "The codes run in numpy; the same as circuits of neurons, on the emulator: neurocompile reproduce circuits.",
         "Theorem 8's 1/eps^2 is the law of Bernoulli coding alone: exponents found are "
         + "; ".join(f"{name} {value:.2f}" for name, value in slopes.items()) + ".",
         "Deterministic codes fall below the 'lower bound' 10.24/eps^2 as epsilon shrinks, by a factor that grows: Theorem 8 bounds "
