@@ -35,6 +35,9 @@ DYNAMICS = frozenset(
 )
 
 
+SETTINGS = ("step_mode", "tau", "v_threshold", "v_reset", "decay_input", "detach_reset", "backend")
+
+
 @torch.library.custom_op("neurocompile::lif", mutates_args=())
 def _lif(
     x: torch.Tensor, path: str, tau: float, v_threshold: float, v_reset: float, decay_input: bool, soft_reset: bool
@@ -205,11 +208,17 @@ class LIFMarker(nn.Module):
                 raise NeurocompileError("NC1009", f"neuron '{path}' has thresholds that are not above v_reset {_shown(reset)}")
             threshold, reset = torch.ones(1), torch.zeros(1)
         self.register_buffer("factor", factor)
-        self.register_buffer("tau", tau.float() if tau.numel() > 1 else None)
+        self.register_buffer("taus", tau.float() if tau.numel() > 1 else None)
         self.called = self.over = False
+        self.settings = {name: getattr(neuron, name) for name in SETTINGS if hasattr(neuron, name)}
         self.single, self.rows = is_single_step(neuron), rows
         levels = (float(threshold), float(reset), decay_input, soft)
         self.arguments = (path, *levels) if tau.numel() > 1 else (path, float(tau), *levels)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the model's forward may ask its neuron: how it is set, not what it holds."""
+        settings = self.__dict__.get("settings", {})
+        return settings[name] if name in settings else super().__getattr__(name)
 
     def reset(self) -> None:
         """A reset before the first call is what every sample begins with; one after it ends the forward."""
@@ -223,8 +232,8 @@ class LIFMarker(nn.Module):
         self.called = True
         x = x if self.factor is None else x * self.factor
         ops = torch.ops.neurocompile
-        arguments = self.arguments if self.tau is None else (self.tau, *self.arguments)
-        lif, step = (ops.lif, ops.step) if self.tau is None else (ops.channel_lif, ops.channel_step)
+        arguments = self.arguments if self.taus is None else (self.taus, *self.arguments)
+        lif, step = (ops.lif, ops.step) if self.taus is None else (ops.channel_lif, ops.channel_step)
         if self.rows:
             return lif(x.unflatten(0, (self.rows, -1)), *arguments).flatten(0, 1)
         return step(x, *arguments, 0) if self.single else lif(x, *arguments)
