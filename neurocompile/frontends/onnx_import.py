@@ -123,7 +123,7 @@ def _run(im: Importer) -> None:
 
 
 def _own_time(im: Importer, name: str) -> Problem:
-    """Nothing repeats the input over time, and neurons want time: the input brings it, or nothing does. What follows from that goes unsaid."""
+    """Nothing repeats the input over time, and neurons want time; what follows from that goes unsaid."""
     sizes = next(n.shape for n in im.nodes if isinstance(n, s.Input))
     why = f"input '{name}' is (batch, {', '.join(map(str, sizes))}): {OWN_TIME}"
     return Problem("NC1020", "", "", "", "", why, "")
