@@ -117,8 +117,9 @@ def main() -> int:
         print(f"{part.backend:<10} {part.differences} differences from {part.expected} in {part.values:,} values ({part.banner})")
     if not lava:
         print("lava       not installed: pip install 'neurocompile[lava]'")
-    print(f"float      {report.reference.accuracy_quantized:.1%} right, torch {report.reference.accuracy_reference:.1%}; equal spikes:")
-    for one in report.reference.layers:
+    floats = report.reference
+    print(f"float      {floats.accuracy_quantized:.1%} right, torch {floats.accuracy_reference:.1%}; equal spikes:")
+    for one in floats.layers:
         print(f"           {one.agreement:.2%} {one.layer}")
 
     print("\nThe same module with GELU and LayerNorm:")

@@ -187,7 +187,8 @@ def _length(lifs: dict[str, Any], steps: dict[str, list[Any]], per_sample_lif: b
     if leaking and not known and str(lengths[leaking[0]]).isidentifier():  # the batch itself, not steps times batch
         more = f" and {len(leaking) - 1} more get" if len(leaking) > 1 else " gets"
         shape = ", ".join(map(str, lifs[leaking[0]].meta["val"].shape[1:]))
-        raise NeurocompileError("NC1020", f"neuron '{leaking[0]}'{more} the input's leading axis for time, (input, {shape}): {OWN_TIME}")
+        why = f"neuron '{leaking[0]}'{more} the input's leading axis for time, (input, {shape}): {OWN_TIME}"
+        raise NeurocompileError("NC1020", why)
     if leaking and not (per_sample_lif and known):
         choice = " Or compile it as it runs on a batch of one, each sample alone: per_sample_lif, --per-sample-lif" if known else ""
         raise ViolationList("NC1008", [

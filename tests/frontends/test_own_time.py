@@ -37,7 +37,9 @@ def test_a_module_that_takes_frames_is_refused_with_advice(batch_first: bool) ->
     from neurocompile.frontends.check import check_model
 
     module, x = frames(batch_first)
-    place = r"input 'x' is \(batch, 5, 2, 4, 4\): " if batch_first else "neuron 'lif' and 1 more get the input's leading axis for time"
+    place = "neuron 'lif' and 1 more get the input's leading axis for time"
+    if batch_first:
+        place = r"input 'x' is \(batch, 5, 2, 4, 4\): "
     with pytest.raises(NeurocompileError, match=f"^NC1020 {place}.*{ADVICE}") as caught:
         neurocompile.compile(module, x, T=5)
     assert "NC1008" not in str(caught.value)

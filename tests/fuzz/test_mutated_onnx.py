@@ -27,8 +27,8 @@ from neurocompile.ir.evaluate import evaluate  # noqa: E402
 from neurocompile.pipeline import _check_import, import_model  # noqa: E402
 
 EXAMPLES = int(os.environ.get("NEUROCOMPILE_FUZZ", "60"))
-OPERATORS = ["Add", "Sub", "Mul", "Div", "Greater", "GreaterOrEqual", "Less", "MatMul", "Identity", "Neg", "Relu", "Max", "Where",
-             "Transpose", "Squeeze", "Unsqueeze", "Concat", "Gather", "ReduceMean", "ReduceSum", "Cast", "Flatten", "Floor"]  # fmt: skip
+OPERATORS = ["Add", "Sub", "Mul", "Div", "Greater", "GreaterOrEqual", "Less", "MatMul", "Identity", "Neg", "Relu", "Max",
+             "Where", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Gather", "ReduceMean", "ReduceSum", "Cast", "Flatten", "Floor"]  # fmt: skip
 
 
 def repeated() -> onnx.ModelProto:
