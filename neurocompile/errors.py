@@ -115,6 +115,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "an option is out of range",
         "The message names the option, its value and the values it takes.",
     ),
+    "NC1020": (
+        "an input with a time axis of its own",
+        "Event frames (DVS128 Gesture, CIFAR10-DVS) hold another input for each step: (B, T, C, H, W) or (T, B, C, H, W). The "
+        "host gives the chip one value an input and sample, the same in every step, so the model must make the time axis itself: "
+        "x.unsqueeze(0).repeat(T, 1, 1, 1, 1). A model that was trained on frames is not supported yet. docs/import.md says more.",
+    ),
     "NC2001": (
         "no integer form",
         "The quantizer has no exact integer form for this operation on these values. The message says which values would be "

@@ -10,11 +10,17 @@ import onnx
 from neurocompile.errors import NeurocompileError, ViolationList
 
 __all__ = [
-    "MODULE_KEY", "NotSupportedError", "Problem", "closest_form", "module_class", "module_path", "problem_of",
+    "MODULE_KEY", "OWN_TIME", "NotSupportedError", "Problem", "closest_form", "module_class", "module_path", "problem_of",
 ]  # fmt: skip
 
 MODULE_KEY = "neurocompile.module"
 """Metadata of a node in our files: the module path and class that it comes from, as 'path:Class'."""
+OWN_TIME = (
+    "the input brings a time axis of its own (frames of events?) or nothing makes one, but the input of a sample is the same in "
+    "every step. Let the model take (B, ...) and repeat it, x.unsqueeze(0).repeat(T, ...); train it so, on images or on frames "
+    "summed over time"
+)
+"""Of a model whose time axis no repetition makes."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import onnx
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.diagnosis import NotSupportedError, Problem, closest_form, module_class, module_path, problem_of
+from neurocompile.frontends.diagnosis import (
+    OWN_TIME, NotSupportedError, Problem, closest_form, module_class, module_path, problem_of,
+)  # fmt: skip
 from neurocompile.frontends.onnx_context import Importer, Traced
 from neurocompile.frontends.onnx_fold import fold
 from neurocompile.frontends.onnx_layers import LAYER_RULES
@@ -104,6 +106,9 @@ def _run(im: Importer) -> None:
         except NeurocompileError as error:
             problems.append(problem_of(error, node, im.where))
             lost.update(name for name in node.output if name not in im.traced)
+    timeless = not im.exported_T and im.model.metadata.get("neurocompile.T") != "1" and inputs[0].name in im.traced
+    if timeless and any(p.code == "NC1008" for p in problems):
+        problems = [_own_time(im, inputs[0].name), *(p for p in problems if p.code != "NC1008")]
     if problems:
         place = {node.name or node.output[0]: i for i, node in enumerate(nodes)}
         problems.sort(key=lambda p: place.get(p.node, -1))
@@ -115,6 +120,13 @@ def _run(im: Importer) -> None:
         raise NeurocompileError("NC1010", f"'{im.model.path}' holds no spiking neuron")
     im.where = "the output"
     _output(im, im.graph.output[0].name)
+
+
+def _own_time(im: Importer, name: str) -> Problem:
+    """Nothing repeats the input over time, and neurons want time; what follows from that goes unsaid."""
+    sizes = next(n.shape for n in im.nodes if isinstance(n, s.Input))
+    why = f"input '{name}' is (batch, {', '.join(map(str, sizes))}): {OWN_TIME}"
+    return Problem("NC1020", "", "", "", "", why, "")
 
 
 def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
@@ -193,6 +205,9 @@ def _input(im: Importer, value: onnx.ValueInfoProto) -> None:
         found = onnx.TensorProto.DataType.Name(kind.elem_type)
         raise NeurocompileError("NC1006", f"input '{value.name}' is {found}; float32 is supported")
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+    if len(sizes) > 2 and sizes[0] and not sizes[1] and min(sizes[2:]) > 0:
+        shown = ", ".join(map(str, [sizes[0], "batch", *sizes[2:]]))
+        raise NeurocompileError("NC1020", f"input '{value.name}' is ({shown}): {OWN_TIME}")
     if len(sizes) < 2 or min(sizes[1:]) < 1:
         raise NeurocompileError(
             "NC1006", f"input '{value.name}' has shape {sizes}; (batch, features...) with fixed features is supported"

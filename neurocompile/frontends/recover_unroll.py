@@ -92,6 +92,11 @@ def _count(node: onnx.NodeProto, graph: Graph) -> int | None:
     return count
 
 
+def _is_true(condition: np.ndarray | None) -> bool:
+    """Of a loop's condition: known, one value, and true."""
+    return condition is not None and condition.dtype == bool and condition.size == 1 and bool(condition.reshape(-1)[0])
+
+
 class _Unrolled:
     """The nodes and initializers of the new graph, while they are made."""
 
@@ -144,11 +149,11 @@ class _Unrolled:
         value, makers = body.output[0].name, {o: n for n in body.node for o in n.output}
         while value in makers and makers[value].op_type == "Identity":
             value = makers[value].input[0]
-        kept = value == body.input[1].name or bool(self.graph.constants.get(value, False))
+        kept = value == body.input[1].name or _is_true(self.graph.constants.get(value))
         if value in makers and makers[value].op_type == "Constant":
-            kept = bool(numpy_helper.to_array(makers[value].attribute[0].t))
-        kept |= any(t.name == value and bool(numpy_helper.to_array(t)) for t in body.initializer)
-        first = not node.input[1] or bool(self.graph.constants.get(node.input[1], False))
+            kept = _is_true(numpy_helper.to_array(makers[value].attribute[0].t))
+        kept |= any(t.name == value and _is_true(numpy_helper.to_array(t)) for t in body.initializer)
+        first = not node.input[1] or _is_true(self.graph.constants.get(node.input[1]))
         if not (kept and first):
             raise NeurocompileError("NC1009", f"{label_of(node)}: a loop that may end early is not supported")
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.diagnosis import OWN_TIME
 from neurocompile.frontends.torch_copy import tensors_of
 from neurocompile.frontends.torch_neurons import LIF_MARKERS, STEP_MARKERS, LIFMarker, PerSample, find_neurons, path_of
 
@@ -183,6 +184,11 @@ def _length(lifs: dict[str, Any], steps: dict[str, list[Any]], per_sample_lif: b
     lengths = {path: node.meta["val"].shape[0] for path, node in lifs.items()}
     known = {path: n for path, n in lengths.items() if isinstance(n, int)} | {p: len(nodes) for p, nodes in steps.items()}
     leaking = [path for path in lengths if path not in known]
+    if leaking and not known and str(lengths[leaking[0]]).isidentifier():  # the batch itself, not steps times batch
+        more = f" and {len(leaking) - 1} more get" if len(leaking) > 1 else " gets"
+        shape = ", ".join(map(str, lifs[leaking[0]].meta["val"].shape[1:]))
+        why = f"neuron '{leaking[0]}'{more} the input's leading axis for time, (input, {shape}): {OWN_TIME}"
+        raise NeurocompileError("NC1020", why)
     if leaking and not (per_sample_lif and known):
         choice = " Or compile it as it runs on a batch of one, each sample alone: per_sample_lif, --per-sample-lif" if known else ""
         raise ViolationList("NC1008", [

@@ -27,7 +27,7 @@ def test_a_lif_whose_leading_axis_is_not_time_is_named(axis: str, tmp_path: Path
 
 def test_a_model_that_never_repeats_its_input_has_no_time(tmp_path: Path) -> None:
     nodes = [op("MatMul", "x w", "f"), lif("f", "l"), op("MatMul", "l h", "out")]
-    with pytest.raises(NeurocompileError, match=r"NC1008 node 'l' \(LIF\).*here it is B"):
+    with pytest.raises(NeurocompileError, match=r"NC1020 input 'x' is \(batch, 4\): .*repeat it"):
         imported(model(nodes, MLP, ("batch", 4)), tmp_path)
 
 
