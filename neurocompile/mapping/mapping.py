@@ -24,10 +24,11 @@ from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
 from neurocompile.mapping.traffic import Traffic
 from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit"]
+__all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit", "ways_of"]
 
 
 WAYS = (
+    (20_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (100_000, ((1, False), (4, True), (8, True), (8, False), (16, False), (32, True), (48, False), (64, False), (96, False))),
     (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
@@ -36,8 +37,8 @@ WAYS = (
 """(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
 ROOM = 0.015
 """Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there cores count first."""
-SEMIFINALISTS, FINALISTS = 5, 2
-"""Ways to cut a small model that are refined for longer, and to the end."""
+SMALL, SEMIFINALISTS, FINALISTS = 200_000, 5, 2
+"""Up to so many neurons: the ways to cut that are refined for longer, and those to the end."""
 FEW, SPARE = 1.15, 2
 """A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no other is at hand."""
 
@@ -209,7 +210,7 @@ def _fit(
     """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
     found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
     size = sum(p.size for p in counter.on_chip)
-    semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= WAYS[1][0] else (1, 1)
+    semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= SMALL else (1, 1)
     fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
     styles = _styles(counter, spikes)
     for style in styles:
@@ -243,10 +244,15 @@ def _fit(
 
 def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
     """Ways to cut that are worth the time; the last one is for want of cores."""
-    size = sum(p.size for p in counter.on_chip)
-    ways = next((ways for most, ways in WAYS if size <= most), None)
-    styles = [Style(1.1, 1, spikes, room=ROOM)] if ways is None else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
+    ways = ways_of(counter)
+    styles = [Style(1.1, 1, spikes, room=ROOM)] if not ways else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
     return [*styles, Style(1.0, 1, spikes)]
+
+
+def ways_of(counter: CostCounter) -> tuple[tuple[int, bool], ...]:
+    """(fineness, pairs) of the ways to cut that a circuit's size is worth; none of a very large one."""
+    size = sum(p.size for p in counter.on_chip)
+    return next((ways for most, ways in WAYS if size <= most), ())
 
 
 def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:
