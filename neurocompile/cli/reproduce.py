@@ -34,7 +34,7 @@ class Experiment(str, Enum):
 def reproduce(
     experiment: Annotated[Experiment, typer.Argument(show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write EXPERIMENT.json and the figure there.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write EXPERIMENT.json and the figure there.")
     ] = None,
     figure_format: Annotated[str, typer.Option("--format", metavar="png|svg", help="Of the figure.")] = "png",
     train: Annotated[bool, typer.Option("--train/--no-train", help="ablation: train one model a number of heads.")] = True,

@@ -20,7 +20,8 @@ from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.lower import lower
-from neurocompile.passes.quantize import Quantize, soft_threshold
+from neurocompile.passes.quantization.thresholds import soft_threshold
+from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
 
 

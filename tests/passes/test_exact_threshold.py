@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from neurocompile.passes.quantize import exact_threshold
+from neurocompile.passes.quantization.thresholds import exact_threshold
 
 FOUR_THIRDS = float(np.float32(4 / 3))
 """What an ONNX file holds for 4/3."""

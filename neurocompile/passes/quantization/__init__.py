@@ -1,0 +1,1 @@
+"""The parts of ``passes/quantize.py``: a file for each kind of layer."""

@@ -1,0 +1,103 @@
+"""What quantization knows while it goes through a graph: units, bounds, and what rounding took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurocompile.calibration import mean_values
+from neurocompile.circuits.latch import LARGEST_HELD
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import Range, range_of, ranges, shapes
+from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.base import Rewriter
+from neurocompile.passes.magnitude import magnitudes
+from neurocompile.passes.quantization.thresholds import LARGEST_PAYLOAD, LARGEST_SHIFT, input_limit
+from neurocompile.passes.trunk import Trunk, find_trunks
+
+if TYPE_CHECKING:
+    from neurocompile.passes.quantize import Quantize
+
+__all__ = ["Quantization"]
+
+
+@dataclass
+class Quantization:
+    """State of one run of the pass: the graph, what is known of its values by name, and the graph being written."""
+
+    graph: s.SpikingGraph
+    options: Quantize
+    rewriter: Rewriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rewriter = Rewriter(self.graph)
+        self.size = shapes(self.graph)
+        self.integer = ranges(self.graph)  # values that are integers in the float model already
+        self.mean = mean_values(self.graph, self.options.calibration, self.size)
+        self.unit: dict[str, float] = {}  # float value of the integer 1
+        self.shift: dict[str, np.ndarray] = {}  # float mean that rounding weights took away, broadcasts
+        self.bound: dict[str, Range] = {}
+        self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
+        self.trunks = find_trunks(self.graph, self.integer, self.size)
+        self.trunk_units: dict[tuple[s.Node, ...], float] = {}
+        self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
+
+    def track_bound(self, new: s.Node) -> None:
+        """Bounds of the new integers; NC2002 if a payload does not hold them."""
+        inputs = [self.bound.get(i) for i in new.inputs]
+        found = range_of(new, inputs, self.rewriter.tensors, self.size, quantized=True)
+        if found is not None and not isinstance(new, (s.TimeMean, s.Output)):
+            self.bound[new.name] = found
+            limit = LARGEST_PAYLOAD
+            if found.magnitude > limit:
+                raise NeurocompileError(
+                    "NC2002", f"layer '{new.name}' can reach {found.magnitude:,}, a payload holds {limit:,}; use fewer weight bits"
+                )
+
+    def coarser(self, name: Ref, limit: int) -> Ref:
+        """``name``, or the value shifted right until its magnitude is at most ``limit``."""
+        grid = 1 << (9 - self.options.weight_bits)
+        while self.bound[name].magnitude > limit:
+            bits = 1
+            while bits < LARGEST_SHIFT and self.bound[name].magnitude >> bits > limit:
+                bits += 1
+            new = s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=name, bits=bits)
+            self.unit[new.name], self.size[new.name] = self.unit[name] * (1 << bits), self.size[name]
+            self.integer[new.name] = self.integer[name]
+            # what rounding down takes on average
+            lost = 0.5 * max((1 << bits) - grid, 0) * self.unit[name]
+            self.shift[new.name], grid = self.shift.get(name, np.zeros(())) + lost, 1
+            self.rewriter.emit(new)
+            self.track_bound(new)
+            name = Ref(new.name)
+        return name
+
+    def consumer(self, name: str) -> s.LIF | None:
+        """The LIF that a linear layer feeds, directly or through a pool or a view."""
+        for user in self.graph.users[name]:
+            if isinstance(user, s.LIF):
+                return user
+            if isinstance(user, (s.MaxPool2d, s.Rearrange)):
+                return self.consumer(user.name)
+        return None
+
+    def taus(self, lif: s.LIF) -> np.ndarray:
+        """tau, or that of each channel, float64."""
+        return np.asarray(self.graph.tensors[lif.tau] if isinstance(lif.tau, TensorRef) else lif.tau, np.float64)
+
+    def input_limit(self, lif: s.LIF) -> int:
+        """:func:`input_limit`, of the channel that leaks least."""
+        return input_limit(lif.soft_reset, float(self.taus(lif).max()), self.options.steps)
+
+    def membrane_bias(self, node: s.LIF) -> np.ndarray:
+        """Float bias of a membrane, with what rounding weights took away."""
+        total = np.zeros(()) if node.bias is None else np.asarray(self.graph.tensors[node.bias], np.float64)
+        lost = self.shift.get(node.x)
+        return total if lost is None else total + node.gain * lost
+
+    def held(self, name: str) -> int:
+        """Largest magnitude of a sum over time of values like ``name``."""
+        return LARGEST_HELD >> (self.bound[name].low < 0)
