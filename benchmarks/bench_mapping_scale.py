@@ -1,9 +1,10 @@
 """The mapping stage alone at scale: cores against the lower bound, packets, seconds and peak memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_mapping_scale.py FILE.onnx --target hala_point [--T N]
+    OMP_NUM_THREADS=1 python benchmarks/bench_mapping_scale.py MODEL --target hala_point [--T N]
 
-The file is one of `neurocompile.export_onnx`; weights may be random: cores do not depend on them, and every rate counts as 1
-(the most packets that a step can have). Import, quantization and lowering are not timed here.
+MODEL is a file of `neurocompile.export_onnx`, or the name of a reference model (`qkformer-4-384`), which a process of its own
+then exports with random weights: cores do not depend on them, and every rate counts as 1 (the most packets that a step can
+have). Import, quantization and lowering are not timed here.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+from bench_models import child
 
 from neurocompile.calibration import calibration_from_metadata, calibration_from_weights
 from neurocompile.errors import NeurocompileError
@@ -26,11 +30,16 @@ from neurocompile.targets import load_target
 def main() -> int:
     """Exit code 1 if cores exceed 1.15 of the bound, 2 if the model does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--target", default="hala_point")
     parser.add_argument("--T", type=int, default=4)
     arguments = parser.parse_args()
-    loaded, imported = import_model(arguments.file, arguments.T)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(arguments.model)
+        if file.suffix != ".onnx":
+            file = Path(folder) / "model.onnx"
+            child("export", arguments.model, file)
+        loaded, imported = import_model(file, arguments.T)
     statistics = calibration_from_metadata(loaded.metadata) or calibration_from_weights(arguments.T)
     target = load_target(arguments.target)
     circuit = build_circuit(Quantize(arguments.T, statistics, 8)(canonicalize(imported.graph)), arguments.T, 8, target)

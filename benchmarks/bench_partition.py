@@ -4,7 +4,7 @@
 
 First the instance of 10,240 groups (655,360 neurons, benchmarks/instances.py) at 128 cores with 3% imbalance: at most 43,400 in
 5 s CPU. Then compiled models under every capacity of a Loihi 2 core: packets an inference, against the best peer. Peers get our
-tiles (whichever of five cuts, coarse to fine, is best for them); "a core a layer, halved until it fits" has its
+tiles (whichever of the ways to cut that ours tries is best for them); "a core a layer, halved until it fits" has its
 own. Cores are as many as each peer needs, ours as many as ours needs; METIS and mt-KaHyPar get as many as ours.
 """
 
@@ -22,6 +22,7 @@ from instances import transformer_groups
 
 import neurocompile
 from neurocompile.mapping import packing
+from neurocompile.mapping.mapping import ways_of
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.refine import Hypergraph, km1, refine
@@ -95,7 +96,7 @@ def compare(program: Program) -> bool:
     own = program.mapping.cores_used
     peers: dict[str, tuple[float, int]] = {}
     alike: list[tuple[float, int]] = []
-    for fineness, pairs in ((1, False), (4, False), (8, False), (8, True), (16, False)):
+    for fineness, pairs in ways_of(counter):
         parts = partition(counter, rates, Style(1.1, fineness, None, pairs))
         graph = make_tile_graph(counter, [tile for found in parts.values() for tile, _ in found], rates)
         problem = hypergraph(graph, [usage for found in parts.values() for _, usage in found], None)

@@ -24,10 +24,12 @@ from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
 from neurocompile.mapping.traffic import Traffic
 from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit"]
+__all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit", "ways_of"]
 
 
 WAYS = (
+    (20_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
+    (100_000, ((1, False), (4, True), (8, True), (8, False), (16, False), (32, True), (48, False), (64, False), (96, False))),
     (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
     (20_000_000, ((5, True), (4, False))),
@@ -35,10 +37,10 @@ WAYS = (
 """(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
 ROOM = 0.015
 """Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there cores count first."""
-FINALISTS = 2
-"""Ways to cut a small model that are refined to the end."""
-FEW = 1.15
-"""A way to cut that takes more cores than this times the lower bound (and one) is taken only if no other is at hand."""
+SMALL, SEMIFINALISTS, FINALISTS = 200_000, 5, 2
+"""Up to so many neurons: the ways to cut that are refined for longer, and those to the end."""
+FEW, SPARE = 1.15, 2
+"""A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no other is at hand."""
 
 
 class CoreUse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -208,7 +210,7 @@ def _fit(
     """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
     found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
     size = sum(p.size for p in counter.on_chip)
-    finalists = FINALISTS if size <= WAYS[0][0] else 1
+    semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= SMALL else (1, 1)
     fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
     styles = _styles(counter, spikes)
     for style in styles:
@@ -223,10 +225,14 @@ def _fit(
         if cores > limit:
             continue
         cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
-        rank = spikes is None and cores > FEW * bound + 1, cost, cores
-        found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:finalists]
+        rank = spikes is None and cores > FEW * bound + SPARE, cost, cores
+        found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:semifinalists]
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
+    if len(found) > finalists:
+        longer = [((rank[0], glance(instance, start, seed, longer=True).cost, rank[2]), graph, instance, start)
+                  for rank, graph, instance, start in found]  # fmt: skip
+        found = sorted(longer, key=lambda item: item[0])[:finalists]
     packed, graph, _ = min(
         ((improve(instance, start, seed), graph, rank[0]) for rank, graph, instance, start in found),
         key=lambda item: (item[2], item[0].cost, item[0].cores),
@@ -238,10 +244,15 @@ def _fit(
 
 def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
     """Ways to cut that are worth the time; the last one is for want of cores."""
-    size = sum(p.size for p in counter.on_chip)
-    ways = next((ways for most, ways in WAYS if size <= most), None)
-    styles = [Style(1.1, 1, spikes, room=ROOM)] if ways is None else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
+    ways = ways_of(counter)
+    styles = [Style(1.1, 1, spikes, room=ROOM)] if not ways else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
     return [*styles, Style(1.0, 1, spikes)]
+
+
+def ways_of(counter: CostCounter) -> tuple[tuple[int, bool], ...]:
+    """(fineness, pairs) of the ways to cut that a circuit's size is worth; none of a very large one."""
+    size = sum(p.size for p in counter.on_chip)
+    return next((ways for most, ways in WAYS if size <= most), ())
 
 
 def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:

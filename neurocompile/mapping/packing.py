@@ -33,8 +33,12 @@ _TIE = 1e-6
 STEPS = 4_000
 """Moves tried for each tile, at most the number below."""
 MOST_STEPS = 24_000_000
-FEW_STEPS = 200
-"""Moves tried for each tile to compare ways to cut."""
+FEW_STEPS, MORE_STEPS = 200, 2_000
+"""Moves tried for each tile to compare ways to cut, and to compare the best of these."""
+LONG, LONG_STEPS = 3, 5_000_000
+"""Moves of each of several starts: so many times as many, at most."""
+RESTARTS, RESTART_TILES = 12, 3_000
+"""Starts at most of instances up to so many tiles, as long as they try less than MOST_STEPS moves together; three at least."""
 TOGETHER = 240
 """Cores that are refined at once where there are more: about two chips."""
 TURN_STEPS = 300
@@ -43,8 +47,8 @@ TURN_WORK = 600_000_000
 """Pins that all moves of a turn may look at."""
 HOT, WARM, COLD = 3.0, 0.6, 0.05
 """Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at last."""
-RESTARTS = ((300, 6), (1_000, 2))
-"""(tiles, attempts) of instances up to so many tiles."""
+SCHEDULES = ((3.0, 0.05), (10.0, 0.3), (10.0, 0.05))
+"""Temperatures at first and at last of restarts, in turn: which of them is best differs from model to model."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,13 @@ def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
     )  # fmt: skip
 
 
-def glance(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
-    """The seed, refined for a short time: enough to compare ways to cut."""
+def glance(graph: Hypergraph, start: np.ndarray, seed: int, *, longer: bool = False) -> Packed:
+    """The seed, refined for a short time (or a longer one): enough to compare ways to cut."""
     cores = int(start.max(initial=-1)) + 1
-    steps = min(MOST_STEPS // 20, FEW_STEPS * graph.vertices)
-    refined = refine(graph, start, cores, steps=steps, hot=HOT, cold=COLD, seed=seed)
-    return Packed(refined, cores, "packed, annealed", km1(graph, refined))
+    steps = min(MOST_STEPS // 20, (MORE_STEPS if longer else FEW_STEPS) * graph.vertices)
+    tried = [refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed) for hot, cold in SCHEDULES[: 1 + longer]]
+    cost, refined = min(((km1(graph, found), i) for i, found in enumerate(tried)))
+    return Packed(tried[refined], cores, "packed, annealed", cost)
 
 
 def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
@@ -147,9 +152,13 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
         return _numbered(graph, min(turned, start, key=lambda block: km1(graph, block)), "packed, annealed in turn")
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
-    attempts = next((attempts for most, attempts in RESTARTS if graph.vertices <= most), 1)
+    attempts = 1
+    if graph.vertices <= RESTART_TILES:
+        steps = min(LONG * steps, LONG_STEPS)
+        attempts = min(RESTARTS, max(len(SCHEDULES), MOST_STEPS // max(steps, 1)))
     for attempt in range(attempts):
-        refined = refine(graph, start, cores, steps=steps, hot=HOT, cold=COLD, seed=seed + attempt)
+        hot, cold = SCHEDULES[attempt % len(SCHEDULES)]
+        refined = refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed + attempt)
         found.append(Packed(refined, cores, "packed, annealed", km1(graph, refined)))
     blocks = mtkahypar_blocks(graph, cores, seed)
     repaired = None if blocks is None else repair(graph, blocks, cores)
