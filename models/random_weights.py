@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from spikingjelly.activation_based import functional
 from torch import nn
@@ -11,7 +13,7 @@ from neurocompile.models.registry import build
 __all__ = ["calibrated"]
 
 
-def calibrated(name: str, images: torch.Tensor) -> nn.Module:
+def calibrated(name: str, images: torch.Tensor, change: Callable[[nn.Module], object] | None = None) -> nn.Module:
     """The model ``name`` in eval mode, the same for the same images.
 
     Every normalization has the mean and variance that its input takes on ``images`` and a bias within 0.2..1, so layers fire at
@@ -19,9 +21,12 @@ def calibrated(name: str, images: torch.Tensor) -> nn.Module:
 
     Args:
         images: float32 (samples, C, H, W), 0..1.
+        change: alters the model in place before it sees them, such as how its neurons reset.
     """
     torch.manual_seed(0)
     model = build(name)
+    if change is not None:
+        change(model)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.bias, 0.2, 1.0)

@@ -10,13 +10,12 @@ import neurocompile
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly.activation_based")
 
-import test_compiled_models as compiled  # noqa: E402
-
+from neurocompile.models.random_weights import calibrated  # noqa: E402
 from neurocompile.models.registry import MODELS  # noqa: E402
 
 
-def soft(module: torch.nn.Module) -> torch.nn.Module:
-    """``module`` with v_reset=None in every neuron."""
+def soft(module: torch.nn.Module) -> None:
+    """Sets v_reset=None in every neuron of ``module``."""
     from spikingjelly.activation_based import neuron
 
     for cell in module.modules():
@@ -24,20 +23,17 @@ def soft(module: torch.nn.Module) -> torch.nn.Module:
             cell.v_reset = None
             (getattr(cell, "set_reset_value", None) or (lambda n, v: cell._memories_rv.__setitem__(n, v)))("v", 0.0)
             cell.v = 0.0
-    return module
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["spikformer-tiny", "qkformer-tiny"])
-def test_a_family_with_soft_reset_is_exact_on_lava(name, tmp_path, monkeypatch):
+def test_a_family_with_soft_reset_is_exact_on_lava(name, tmp_path):
     pytest.importorskip("lava")
-    build = compiled.build
-    monkeypatch.setattr(compiled, "build", lambda name: soft(build(name)))
     config = MODELS[name].config
     shape = (16, config.in_channels, config.image_size, config.image_size)
     images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1)) / 255
     path = tmp_path / "model.onnx"
-    neurocompile.export_onnx(compiled.calibrated(name, images), images, path, calibration=images.numpy())
+    neurocompile.export_onnx(calibrated(name, images, soft), images, path, calibration=images.numpy())
     program = neurocompile.compile(path, T=config.T, calibration=images.numpy())
     report = program.parity(images[:3].numpy(), against=("emulator", "lava"), reference=path)
     for backend in report.backends:
