@@ -269,17 +269,8 @@ class Cutter:
 
     def _received(self, tile: Tile, but: str) -> float:
         """The same without one projection."""
-        found = 0.0
-        for projection in self.counter.circuit.incoming[tile.population]:
-            if projection.name == but:
-                continue
-            reach = self.counter.reach(projection, tile)
-            if reach is not None:
-                src = self.counter.circuit.population[projection.src]
-                read = {a for axes in reach for a in axes}
-                size = prod(len(index) for index in reach.values()) * prod(n for a, n in enumerate(src.shape) if a not in read)
-                found += self.rates.get(projection.src, 1.0) * size
-        return round(found, 6)
+        incoming = (q for q in self.counter.circuit.incoming[tile.population] if q.name != but)
+        return round(sum(self.rates.get(q.src, 1.0) * self.counter.senders(q, tile) for q in incoming), 6)
 
 
 def _channel_candidates(shape: tuple[int, ...]) -> Iterator[int]:

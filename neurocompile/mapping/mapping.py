@@ -213,10 +213,15 @@ def _fit(
     semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= SMALL else (1, 1)
     fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
     styles = _styles(counter, spikes)
+    tried: list[Partition] = []
     for style in styles:
         if found and style.slack <= 1.0:
             break  # the last resort is not needed
         parts = partition(counter, rates, style)
+        if semifinalists > 1:  # of small models ways often come to the same cut
+            if parts in tried:
+                continue
+            tried.append(parts)
         graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
         instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
         start = pack(instance, ready_order(graph), style.room)

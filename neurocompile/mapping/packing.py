@@ -8,7 +8,9 @@ refined by moves and swaps under all capacities, and what costs least by our own
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +41,8 @@ LONG, LONG_STEPS = 3, 5_000_000
 """Moves of each of several starts: so many times as many, at most."""
 RESTARTS, RESTART_TILES = 12, 3_000
 """Starts at most of instances up to so many tiles, as long as they try less than MOST_STEPS moves together; three at least."""
+MOST_THREADS = 4
+"""Starts tried at a time: each has a table of up to 256 MiB."""
 TOGETHER = 240
 """Cores that are refined at once where there are more: about two chips."""
 TURN_STEPS = 300
@@ -156,10 +160,14 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
     if graph.vertices <= RESTART_TILES:
         steps = min(LONG * steps, LONG_STEPS)
         attempts = min(RESTARTS, max(len(SCHEDULES), MOST_STEPS // max(steps, 1)))
-    for attempt in range(attempts):
-        hot, cold = SCHEDULES[attempt % len(SCHEDULES)]
-        refined = refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed + attempt)
-        found.append(Packed(refined, cores, "packed, annealed", km1(graph, refined)))
+
+    def attempt(number: int) -> Packed:
+        hot, cold = SCHEDULES[number % len(SCHEDULES)]
+        refined = refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed + number)
+        return Packed(refined, cores, "packed, annealed", km1(graph, refined))
+
+    with ThreadPoolExecutor(min(attempts, MOST_THREADS, os.cpu_count() or 1)) as threads:  # the kernels hold no lock
+        found += threads.map(attempt, range(attempts))
     blocks = mtkahypar_blocks(graph, cores, seed)
     repaired = None if blocks is None else repair(graph, blocks, cores)
     if repaired is not None:

@@ -84,7 +84,7 @@ def gain(v, a, b, vertex_offsets, nets_of, weight, count):
     return change
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def book(offsets, pins, block, takes, group, count, used, members_of_group, groups_used, size, members, place):
     """Fill the ledgers of :func:`anneal`, all zero, from ``block``."""
     for e in range(offsets.size - 1):
@@ -122,7 +122,7 @@ def anneal(offsets, pins, weight, vertex_offsets, nets_of, block, blocks, takes,
     return best
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit, group, groups, steps, hot, cold, exponential, count,
             used, members_of_group, groups_used, size, members, place, state, best):  # fmt: skip
     vertices, room = block.size, members.shape[1]

@@ -40,6 +40,8 @@ LABELS = {
 
 CACHE_LIMIT = 1 << 28
 """Bytes of reach masks kept (a bound on them is compared)."""
+KEPT = 200_000
+"""Tiles of which resources are kept."""
 
 
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +80,8 @@ class CostCounter:
         self._patterns: dict[str, Pattern] = {}
         self._sources: dict[tuple[str, Tile], np.ndarray] = {}
         self._fields: dict[tuple[str, int, int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._usages: dict[tuple[str, tuple[int, ...], tuple[int, ...]], Usage] = {}
+        self._senders: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
         self.largest = max((p.size for p in circuit.populations), default=0)
         """Neurons of the largest population."""
         self.outgoing: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
@@ -107,6 +111,15 @@ class CostCounter:
 
     def usage(self, tile: Tile) -> Usage:
         """Resources of a tile on its own, without ``axon_memory``, which depends on where its consumers are."""
+        key = (tile.population, tile.start, tile.stop)
+        found = self._usages.get(key)  # ways to cut try many of the same tiles
+        if found is None:
+            if len(self._usages) >= KEPT:
+                self._usages.clear()
+            found = self._usages[key] = self._usage(tile)
+        return found
+
+    def _usage(self, tile: Tile) -> Usage:
         incoming = self.circuit.incoming[tile.population]
         parts = [self.synapses(p, tile) for p in incoming]
         extra = self.cost.extra_neurons if any(isinstance(p, Conv2d) for p in incoming) else 0
@@ -174,6 +187,20 @@ class CostCounter:
             per_group = self.circuit.population[projection.src].shape[2] // projection.groups
             first = np.array([g * per_group for g in self._group_channels(projection, tile)])
             found[2,] = (first[:, None] + np.arange(per_group)).ravel()
+        return found
+
+    def senders(self, projection: Projection, tile: Tile) -> int:
+        """How many neurons' messages reach the tile through a projection."""
+        key = (projection.name, tile.start, tile.stop)
+        found = self._senders.get(key)
+        if found is None:
+            if len(self._senders) >= KEPT:
+                self._senders.clear()
+            reach = self.reach(projection, tile)
+            src = self.circuit.population[projection.src]
+            read = {a for axes in reach or () for a in axes}
+            rest = prod(n for a, n in enumerate(src.shape) if a not in read)
+            found = self._senders[key] = 0 if reach is None else rest * prod(len(index) for index in reach.values())
         return found
 
     def sources(self, projection: Projection, tile: Tile) -> np.ndarray:
