@@ -273,6 +273,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "a parity result cannot be read",
         "--parity takes the file that 'neurocompile parity --json' wrote.",
     ),
+    "NC7006": (
+        "hardware gave no usable power",
+        "Lava's probes read the sensors of a Loihi 2 board. Some boards have none, and a run of a few samples is too short for "
+        "them. Nothing is taken as zero: measure more samples, or write the readings of other instruments into a file for "
+        "--measured.",
+    ),
     "NC8001": (
         "data cannot be analysed",
         "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "

@@ -26,7 +26,10 @@ def energy(
         str, typer.Option(metavar="NAME|FILE", help="davies2018, sanafe-loihi, keras-spiking, horowitz45, or a YAML file.")
     ] = "davies2018",
     measured: Annotated[
-        Path | None, typer.Option(metavar="power.json", help="Power measured on hardware, for a column of its own.")
+        str | None,
+        typer.Option(
+            metavar="power.json|loihi", help="Power measured on hardware, for a column of its own; loihi: by Lava's probes, now."
+        ),
     ] = None,
     timings: Annotated[
         Path | None, typer.Option(metavar="T.json", help="Measured step times: fit a max-affine model to them.")
@@ -38,17 +41,22 @@ def energy(
     from neurocompile.artifact.store import load_program
     from neurocompile.data import load_samples
     from neurocompile.energy.max_affine import fit_max_affine, load_timings
-    from neurocompile.energy.power import load_power
+    from neurocompile.energy.power import load_power, measure_power
     from neurocompile.energy.profile import load_profile
     from neurocompile.energy.report import count_program, energy_report
 
     chosen = load_profile(profile)
-    power = None if measured is None else load_power(measured)
+    on_loihi = measured == "loihi"
+    power = None if measured is None or on_loihi else load_power(Path(measured))
     fitted = None if timings is None else fit_max_affine(load_timings(timings))
     program = load_program(artifact)
     x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
     if x is None and samples is not None:
         raise NeurocompileError("NC1015", "--samples is given without --input")
+    if on_loihi:
+        if x is None:
+            raise NeurocompileError("NC1015", "--measured loihi runs samples on the chip: give --input")
+        power = measure_power(program, x)
     report = energy_report(program, count_program(program, x, progress=True), [chosen], measured=power, fitted=fitted)
     if report.energies[0].foreign:
         say("note", foreign_note(report, report.energies[0]))

@@ -1,16 +1,22 @@
-"""Power that somebody measured on hardware, from a small JSON file; a stranger's until checked."""
+"""Power measured on hardware: by Lava's probes, or by somebody else, from a small JSON file that is a stranger's until checked."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["MeasuredPower", "load_power"]
+if TYPE_CHECKING:
+    from neurocompile.backends.lava.power_probe import Readings
+    from neurocompile.program import Program
+
+__all__ = ["MeasuredPower", "load_power", "measure_power", "power_of"]
 
 Watts = Annotated[float, Meta(ge=0, le=1e6)]
 Text = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -49,3 +55,29 @@ def load_power(path: Path) -> MeasuredPower:
             "NC7003", f"measured power '{path}': {error}; needed are schema 1, device, source, static_w, dynamic_w and "
             "seconds_per_inference (docs/energy.md)"
         ) from error  # fmt: skip
+
+
+def measure_power(program: Program, x: np.ndarray) -> MeasuredPower:
+    """Run float32 ``x`` (samples, *input shape) on Loihi 2 under Lava's probes, as one stream.
+
+    Raises:
+        NeurocompileError: NC4001 or NC4002 without Lava or Intel's extension, NC7006 if the board gives no usable reading.
+    """
+    from neurocompile.backends.encoding import encode
+    from neurocompile.backends.lava.hardware import HardwareExecutor
+
+    with HardwareExecutor(program.circuit, probe=True) as executor:
+        executor.run(encode(program.circuit, x), [program.circuit.readouts[0].src])
+        return power_of(executor.readings[0], len(x))
+
+
+def power_of(readings: Readings, samples: int) -> MeasuredPower:
+    """Readings of a stream of samples as power, and time of an inference (that between two answers)."""
+    return MeasuredPower(
+        schema=1,
+        device=f"Loihi 2 ({os.environ.get('LOIHI_GEN', 'generation not told')})",
+        source=f"Lava's probes, {samples:,} samples in one stream, pipeline's warm-up included",
+        static_w=readings.static_j / readings.seconds,
+        dynamic_w=(readings.energy_j - readings.static_j) / readings.seconds,
+        seconds_per_inference=readings.seconds / samples,
+    )

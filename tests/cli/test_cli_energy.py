@@ -40,3 +40,11 @@ def test_wrong_input_is_one_line(cli, artifact: Path, tmp_path: Path) -> None:
     ):  # fmt: skip
         found = cli("energy", artifact, *options)
         assert found.code == 2 and found.err.startswith(f"error: {code} ") and found.err.count("\n") == 1
+
+
+def test_power_is_measured_on_hardware_or_not_at_all(cli, artifact: Path, data: Path) -> None:
+    found = cli("energy", artifact, "--input", data, "--measured", "loihi", "--json")
+    assert found.code == 2 and found.json["error"]["code"] in {"NC4001", "NC4002"}
+    assert found.err.startswith("error: NC400") and found.err.count("\n") == 1
+    without = cli("energy", artifact, "--measured", "loihi")
+    assert without.code == 2 and without.err.startswith("error: NC1015 ") and without.err.endswith("give --input\n")

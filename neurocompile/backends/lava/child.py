@@ -43,7 +43,7 @@ def main(folder: str) -> None:
 
 
 def _run(circuit: CircuitGraph, x: np.ndarray, path: Path, record: list[str], hardware: bool = False,
-         latency: int = 0) -> None:  # fmt: skip
+         latency: int = 0, probe: bool = False) -> None:  # fmt: skip
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
@@ -68,7 +68,8 @@ def _run(circuit: CircuitGraph, x: np.ndarray, path: Path, record: list[str], ha
     condition = RunSteps(num_steps=total_steps(circuit, len(x)) + latency)
     if hardware:
         sources = [network.population[p.name] for p in circuit.inputs]
-        loihi.run_on_loihi(recorder, condition, [p for p in network.processes if p not in sources])
+        loihi.run_on_loihi(recorder, condition, [p for p in network.processes if p not in sources],
+                           path / loihi.PROBES if probe else None)  # fmt: skip
     else:
         options = {"use_watchdog": bool(os.environ.get("NEUROCOMPILE_LAVA_WATCHDOG"))}
         recorder.run(condition, Loihi2SimCfg(select_tag="fixed_pt"), options)

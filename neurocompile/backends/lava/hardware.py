@@ -11,7 +11,9 @@ child with a deadline.
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,15 @@ import numpy as np
 from neurocompile.backends.base import Trace
 from neurocompile.backends.lava.compat import require_lava
 from neurocompile.backends.lava.network import GRADED_BITS
+from neurocompile.backends.lava.power_probe import Readings, attach_probes, check_readings, read_probes
 from neurocompile.backends.lava.runtime import RuntimeExecutor
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import LIF, CircuitGraph
 
-__all__ = ["HardwareExecutor", "attach_output", "input_adapter", "require_extension", "run_on_loihi"]
+__all__ = ["PROBES", "HardwareExecutor", "attach_output", "input_adapter", "require_extension", "run_on_loihi"]
+
+PROBES = "probes.json"
+"""File in which the child leaves what the probes read."""
 
 
 def require_extension() -> None:
@@ -42,18 +48,26 @@ def require_extension() -> None:
 class HardwareExecutor(RuntimeExecutor):
     """Executor on Loihi 2. Records the readouts' sources unless told otherwise."""
 
-    def __init__(self, circuit: CircuitGraph, input_latency: int = 3, deadline: float | None = None) -> None:
+    def __init__(
+        self, circuit: CircuitGraph, input_latency: int = 3, deadline: float | None = None, probe: bool = False
+    ) -> None:
         require_extension()
         if any(isinstance(p, LIF) and p.reset for p in circuit.populations) and circuit.period & (circuit.period - 1):
             raise NeurocompileError("NC9001", f"circuit '{circuit.name}' has period {circuit.period}: Loihi 2 resets "
                                     "in intervals that are powers of two, schedule it for this target")  # fmt: skip
         super().__init__(circuit, deadline)
-        self.options = {"hardware": True, "latency": input_latency}
+        self.options = {"hardware": True, "latency": input_latency, "probe": probe}
+        self.readings: list[Readings] = []
+        """Of each run so far, where ``probe`` asked for them."""
 
     def run(self, x: np.ndarray, record: Collection[str] | None = None) -> Trace:
         """See :class:`neurocompile.backends.base.Executor`."""
         names = {r.src for r in self.circuit.readouts} if record is None else record
         return {name: (values << 8) >> 8 for name, values in super().run(x, names).items()}
+
+    def _collect(self, folder: Path) -> None:
+        if self.options["probe"]:
+            self.readings.append(check_readings(json.loads((folder / PROBES).read_text(encoding="utf-8"))))
 
 
 def input_adapter(out: Any, to_conv: bool) -> Any:
@@ -74,15 +88,18 @@ def attach_output(out: Any, spiking: bool) -> Any:
     return adapter.out
 
 
-def run_on_loihi(recorder: Any, condition: Any, on_chip: list[Any]) -> None:
-    """Compile for Loihi 2, refuse models that would run on the host, and run."""
+def run_on_loihi(recorder: Any, condition: Any, on_chip: list[Any], probes: Path | None = None) -> None:
+    """Compile for Loihi 2, refuse models that would run on the host, and run; write what Lava's probes read into ``probes``."""
     from lava.magma.core.model.py.model import AbstractPyProcessModel
     from lava.magma.core.run_configs import Loihi2HwCfg
 
     config = Loihi2HwCfg()
+    profiler = None if probes is None else attach_probes(config, condition.num_steps)
     executable = recorder.compile(config)
     for process in on_chip:
         if issubclass(process.model_class, AbstractPyProcessModel):
             raise NeurocompileError("NC9001", f"{type(process).__name__} '{process.name}' has no neuro-core model here")
     recorder.create_runtime(config, executable)
     recorder.run(condition)
+    if probes is not None:
+        probes.write_text(json.dumps(read_probes(profiler)), encoding="utf-8")

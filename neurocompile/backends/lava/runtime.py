@@ -107,7 +107,11 @@ class RuntimeExecutor:
             if why:
                 raise NeurocompileError("NC4003", f"Lava's runtime {why} ({process_count(circuit)} processes, "
                                         f"{total_steps(circuit, len(x))} steps): {words}")  # fmt: skip
+            self._collect(path)
             return {n: np.load(path / f"trace{i}.npy", allow_pickle=False) for i, n in enumerate(names)}
+
+    def _collect(self, folder: Path) -> None:
+        """Take what the child left in its folder beside the traces."""
 
 
 def _wait(child: subprocess.Popen[bytes], done: Path, limit: float) -> str:
