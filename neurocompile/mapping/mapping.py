@@ -29,7 +29,7 @@ __all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit", "way
 
 WAYS = (
     (20_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
-    (100_000, ((1, False), (4, True), (8, True), (8, False), (16, False), (32, True), (48, False), (64, False), (96, False))),
+    (100_000, ((1, False), (4, True), (8, True), (16, False), (32, True), (48, False), (96, False))),
     (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
     (20_000_000, ((5, True), (4, False))),

@@ -39,7 +39,7 @@ FEW_STEPS, MORE_STEPS = 200, 2_000
 """Moves tried for each tile to compare ways to cut, and to compare the best of these."""
 LONG, LONG_STEPS = 3, 5_000_000
 """Moves of each of several starts: so many times as many, at most."""
-RESTARTS, RESTART_TILES = 12, 3_000
+RESTARTS, RESTART_TILES = 9, 3_000
 """Starts at most of instances up to so many tiles, as long as they try less than MOST_STEPS moves together; three at least."""
 MOST_THREADS = 4
 """Starts tried at a time: each has a table of up to 256 MiB."""

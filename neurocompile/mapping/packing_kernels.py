@@ -1,4 +1,4 @@
-"""The inner loop of :func:`neurocompile.mapping.packing.pack`."""
+"""The inner loop of :func:`neurocompile.mapping.packing.pack`. Arrays are made outside the kernels, which compile faster so."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ def _descending(values, low, high):
         values[j] = value
 
 
-@njit(cache=True, error_model="numpy")
 def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
     """Vertices in an order in which one follows its last source at once; int64. See ``packing.ready_order``."""
-    need = np.zeros(vertices, dtype=np.int64)
+    need, stack, order = (np.zeros(vertices, dtype=np.int64) for _ in range(3))
+    _ready_order(owner, offsets, pins, owned_offsets, owned, need, stack, order, np.zeros(vertices, dtype=np.bool_))
+    return order
+
+
+@njit(cache=True, error_model="numpy")
+def _ready_order(owner, offsets, pins, owned_offsets, owned, need, stack, order, done):
+    vertices = order.size
     for e in range(owner.size):
         if owner[e] >= 0:
             for i in range(offsets[e], offsets[e + 1]):
                 need[pins[i]] += pins[i] != owner[e]
-    stack = np.zeros(vertices, dtype=np.int64)
-    order = np.zeros(vertices, dtype=np.int64)
-    done = np.zeros(vertices, dtype=np.bool_)
     count = 0
     for cycles in range(2):  # what lies in or behind a loop never gets ready: it follows as it comes
         for first in range(vertices):
@@ -59,25 +62,26 @@ def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
                                 stack[top] = w
                                 top += 1
                 _descending(stack, bottom, top)  # the first of them comes next
-    return order
 
 
-@njit(cache=True, error_model="numpy")
 def pack(vertex_offsets, nets_of, nets, weight, takes, limit, heavy, most, group, groups, order, tie, window, close):
     """Core of each vertex, int64; see ``packing.pack``."""
     vertices, resources = takes.shape
     core_of = np.full(vertices, -1, dtype=np.int64)
-    used = np.zeros((vertices, resources), dtype=np.int64)
-    held = np.zeros((vertices, groups), dtype=np.int32)
-    held_count = np.zeros(vertices, dtype=np.int64)
-    known = np.zeros((nets, KNOWN), dtype=np.int32)
-    known_count = np.zeros(nets, dtype=np.int64)
-    shared = np.zeros(vertices)
-    touched = np.zeros(vertices + window, dtype=np.int64)
-    open_ = np.zeros(window + 1, dtype=np.int64)
-    opened, cores = 0, 0
-    part = np.empty(resources)
-    for v in order:
+    used, held = np.zeros((vertices, resources), dtype=np.int64), np.zeros((vertices, groups), dtype=np.int32)
+    known, shared, part = np.zeros((nets, KNOWN), dtype=np.int32), np.zeros(vertices), np.empty(resources)
+    held_count, known_count, touched, open_ = (np.zeros(n, dtype=np.int64) for n in (vertices, nets, vertices + window, window + 1))
+    _pack(vertex_offsets, nets_of, weight, takes, limit, heavy, most, group, groups, order, tie, window, close,
+          core_of, used, held, known, shared, part, held_count, known_count, touched, open_)  # fmt: skip
+    return core_of
+
+
+@njit(cache=True, error_model="numpy")
+def _pack(vertex_offsets, nets_of, weight, takes, limit, heavy, most, group, groups, order, tie, window, close,
+          core_of, used, held, known, shared, part, held_count, known_count, touched, open_):  # fmt: skip
+    resources, opened, cores = limit.size, 0, 0
+    for place in range(order.size):
+        v = order[place]
         count, own = 0, 1e-300
         for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
             e = nets_of[i]
@@ -161,4 +165,3 @@ def pack(vertex_offsets, nets_of, nets, weight, takes, limit, heavy, most, group
             if new:
                 known[e, known_count[e] % KNOWN] = chosen
                 known_count[e] += 1
-    return core_of

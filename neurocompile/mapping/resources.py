@@ -19,15 +19,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import prod
+from operator import add
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Population, Projection, Strided
 from neurocompile.mapping.cost import Field, connection_cost
 from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.tile import Tile, whole
-from neurocompile.targets.schema import RESOURCES, Target
+from neurocompile.targets.schema import Target
 
 __all__ = ["LABELS", "CostCounter", "Usage"]
 
@@ -57,14 +59,14 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def total(self) -> int:
         """Sum of all; limited by itself."""
-        return sum(self.values())
+        return sum(astuple(self))
 
     def values(self) -> tuple[int, ...]:
-        """In the order of :data:`RESOURCES`."""
-        return tuple(getattr(self, name) for name in RESOURCES)
+        """In the order of :data:`neurocompile.targets.schema.RESOURCES`."""
+        return astuple(self)
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+        return Usage(*map(add, astuple(self), astuple(other)))
 
     def excess(self, target: Target) -> list[tuple[str, int, int]]:
         """(resource, used, limit) of each limit that a core with this usage breaks."""
