@@ -177,6 +177,13 @@ def test_a_click_on_a_core_shows_what_lives_there(browser, program: Program, pag
         assert not [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
+def test_nothing_is_cut_off_on_paper(browser, page: str, tmp_path: Path) -> None:
+    paper = 718  # A4 in CSS pixels, less 1 cm a side
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    show(browser, tmp_path / "r.html", page, paper)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= paper
+
+
 def test_hostile_names_do_nothing_in_a_browser(browser, program: Program, tmp_path: Path) -> None:
     bad = renamed(program)
     show(browser, tmp_path / "r.html", render_page(bad, count_program(bad), [load_profile("davies2018")]), 1200)
