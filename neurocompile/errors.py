@@ -117,9 +117,14 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC1020": (
         "an input with a time axis of its own",
-        "Event frames (DVS128 Gesture, CIFAR10-DVS) hold another input for each step: (B, T, C, H, W) or (T, B, C, H, W). The "
-        "host gives the chip one value an input and sample, the same in every step, so the model must make the time axis itself: "
-        "x.unsqueeze(0).repeat(T, 1, 1, 1, 1). A model that was trained on frames is not supported yet. docs/import.md says more.",
+        "Nothing makes the axis of time: neither does the model repeat its input, x.unsqueeze(0).repeat(T, 1, 1, 1, 1), nor does "
+        "reading the axis beside the batch as time (event frames: (B, T, C, H, W) or (T, B, C, H, W)) make sense of it. "
+        "docs/import.md says more.",
+    ),
+    "NC1021": (
+        "samples bring another number of steps",
+        "Each sample of this model brings its own steps, such as frames of events: the chip runs as many. Give --T that number, or "
+        "export the model with as many frames a sample as it shall run.",
     ),
     "NC2001": (
         "no integer form",

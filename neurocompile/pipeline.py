@@ -87,7 +87,7 @@ def compile_model(
         model: path of an ONNX file (``neurocompile.export_onnx`` writes one), or a SpikingJelly module.
         example_input: for a module: float32 (samples, ...), to trace it with.
         target: name of a shipped target, or path of a YAML file.
-        T: steps a sample, >= 1; need not be the T that the file was exported with.
+        T: steps a sample, >= 1; need not be the T that the file was exported with, unless samples bring their own steps.
         calibration: float32 (samples, *input shape), or the path of an .npz file with such an ``x``. Without it the
             statistics that ``export_onnx`` stored are used; without these the weights alone, with a warning.
         weight_bits: 2..8, sign included.
@@ -119,7 +119,8 @@ def compile_model(
     chip = load_target(target)
     with stages("import"):
         loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
-        samples = _samples(calibration, imported.graph.input.shape)
+        imported.graph.input.check_steps(T)
+        samples = _samples(calibration, imported.graph.input.sample_shape)
         stored = calibration_from_metadata(loaded.metadata)
     with stages("check import"):
         agreement = _check_import(loaded, imported, stored, samples)
@@ -179,7 +180,8 @@ def estimate_model(
     chip = load_target(target)
     with stages("import"):
         loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
-        samples = _samples(calibration, imported.graph.input.shape)
+        imported.graph.input.check_steps(T)
+        samples = _samples(calibration, imported.graph.input.sample_shape)
         canonical = canonicalize(imported.graph, _compose(convolutions, chip))
     with stages("quantize"):
         statistics = _statistics(canonical, calibration_from_metadata(loaded.metadata), samples, T)
@@ -235,7 +237,7 @@ def _check_import(
     graph = imported.graph
     if samples is None:
         bounds = stored.input if stored else calibration_from_weights(1).input
-        shape = (_CHECK_SAMPLES, *graph.input.shape)
+        shape = (_CHECK_SAMPLES, *graph.input.sample_shape)
         samples = np.random.default_rng(0).uniform(bounds.min, bounds.max, shape).astype(np.float32)
     x = samples[:_CHECK_SAMPLES]
     reference = run_onnx(loaded, imported, x)

@@ -70,7 +70,7 @@ class Program:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input sample."""
-        return self.quantized.input.shape
+        return self.quantized.input.sample_shape
 
     def save(self, path: str | Path) -> None:
         """Write the artifact, whole or not at all."""
@@ -137,7 +137,7 @@ class Program:
 def make_proof(circuit: CircuitGraph, samples: int, seed: int) -> Proof:
     """Run pseudo-random inputs on the emulator and hash every population's output."""
     host = circuit.inputs[0]
-    x = np.random.default_rng(seed).integers(host.low, host.high + 1, (samples, *host.shape), dtype=np.int32)
+    x = np.random.default_rng(seed).integers(host.low, host.high + 1, (samples, *circuit.input_shape), dtype=np.int32)
     with get_backend("emulator").open(circuit) as executor:
         trace = executor.run(x)
     digest = hashlib.sha256()

@@ -71,7 +71,7 @@ def _problems(program: Program) -> list[str]:
     if again.text() != circuit.text() or not same:
         problems.append("lowering its quantized graph does not give its circuit")
     host = circuit.inputs[0]
-    x = np.random.default_rng(proof.seed).integers(host.low, host.high + 1, (1, *host.shape), dtype=np.int32)
+    x = np.random.default_rng(proof.seed).integers(host.low, host.high + 1, (1, *circuit.input_shape), dtype=np.int32)
     expected, stepped = Emulator().open(circuit).run(x), emulate_cycles(circuit, x)
     return problems + [
         f"population '{name}' differs between the depth-free and the cycle-accurate run"

@@ -11,12 +11,16 @@ __all__ = ["decode", "decode_steps", "encode"]
 
 
 def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
-    """float32 (samples, *model input) -> int32 (samples, *population shape) for the one HostInput of ``circuit``."""
+    """float32 (samples, *model input) -> int32 (samples, *population shape) for the one HostInput of ``circuit``.
+
+    Both are (samples, steps, ...) where the host sends another value in every step.
+    """
     host = circuit.inputs[0]
+    lead = 2 if host.stepwise else 1
     if host.source_axes:
-        x = x.transpose(0, *(axis + 1 for axis in host.source_axes))
+        x = x.transpose(*range(lead), *(axis + lead for axis in host.source_axes))
     integers = np.clip(np.rint(x.astype(np.float64) / host.scale), host.low, host.high)
-    return np.ascontiguousarray(integers.reshape(len(x), *host.shape), np.int32)
+    return np.ascontiguousarray(integers.reshape(len(x), *circuit.input_shape), np.int32)
 
 
 def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:

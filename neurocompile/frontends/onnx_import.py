@@ -19,7 +19,7 @@ from neurocompile.frontends.onnx_fold import fold
 from neurocompile.frontends.onnx_layers import LAYER_RULES
 from neurocompile.frontends.onnx_lif import DOMAIN, NEURONS
 from neurocompile.frontends.onnx_load import LoadedModel
-from neurocompile.frontends.onnx_shapes import SHAPE_RULES
+from neurocompile.frontends.onnx_shapes import LARGEST_T, SHAPE_RULES
 from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
@@ -46,6 +46,8 @@ class ImportedModel:
     """How that tensor lies over the layer's value; and, by its name, how the output's does."""
     leaking: tuple[str, ...] = ()
     """Layers that run over samples in the file, and for each sample alone in the graph."""
+    time_first: bool = False
+    """The file takes (T, samples, ...), samples that bring their own steps; everything else here has samples first."""
 
 
 def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) -> ImportedModel:
@@ -58,9 +60,20 @@ def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) 
         NeurocompileError: NC1003, NC1006, NC1008, NC1009 or NC1010 for what is not supported; all reasons at once as
             :class:`~neurocompile.frontends.diagnosis.NotSupportedError`.
     """
-    importer = Importer(model, per_sample_lif)
     try:
-        _run(importer)
+        return _import(Importer(model, per_sample_lif), name)
+    except NotSupportedError as error:
+        if all(problem.code != "NC1020" for problem in error.problems):
+            raise
+        try:  # nothing makes an axis of time: perhaps the input has one
+            return _import(Importer(model, per_sample_lif), name, frames=True)
+        except NeurocompileError:
+            raise error from None
+
+
+def _import(importer: Importer, name: str, frames: bool = False) -> ImportedModel:
+    try:
+        time_first = _run(importer, frames)
         _sweep(importer)
         graph = s.SpikingGraph(name, "imported", tuple(importer.nodes), importer.tensors, importer.exported_T)
         importer.where = "the imported graph"
@@ -73,10 +86,11 @@ def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) 
             "NC1009", f"{importer.where}: attributes or operands that ONNX does not define here "
             f"({type(error).__name__}: {str(error)[:160]})"
         ) from error  # fmt: skip
-    return ImportedModel(graph, importer.layer_values, importer.layouts, tuple(importer.leaking))
+    return ImportedModel(graph, importer.layer_values, importer.layouts, tuple(importer.leaking), time_first)
 
 
-def _run(im: Importer) -> None:
+def _run(im: Importer, frames: bool) -> bool:
+    """Follow all nodes; whether the input's first axis is time. ``frames``: the input has an axis of time beside that of samples."""
     inputs = [i for i in im.graph.input if i.name not in im.constants]
     if len(inputs) != 1 or len(im.graph.output) != 1:
         names = ", ".join(f"'{o.name}'" for o in im.graph.output)
@@ -88,8 +102,9 @@ def _run(im: Importer) -> None:
     nodes = _live(im.graph)
     problems = _unknown(nodes, inputs[0].name)
     lost: set[str] = set()  # values that depend on what was refused
+    time_first = False
     try:
-        _input(im, inputs[0])
+        time_first = _input(im, inputs[0], frames)
     except NeurocompileError as error:
         problems.insert(0, Problem(error.code, "", "", "", "", error.message, ""))
         lost.add(inputs[0].name)
@@ -120,6 +135,7 @@ def _run(im: Importer) -> None:
         raise NeurocompileError("NC1010", f"'{im.model.path}' holds no spiking neuron")
     im.where = "the output"
     _output(im, im.graph.output[0].name)
+    return time_first
 
 
 def _own_time(im: Importer, name: str) -> Problem:
@@ -199,24 +215,33 @@ def _fold(im: Importer, node: onnx.NodeProto) -> None:
     im.constants.update(zip(filter(None, node.output), values))
 
 
-def _input(im: Importer, value: onnx.ValueInfoProto) -> None:
+def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
+    """Whether its first axis is time."""
     kind = value.type.tensor_type
     if kind.elem_type != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(kind.elem_type)
         raise NeurocompileError("NC1006", f"input '{value.name}' is {found}; float32 is supported")
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
-    if len(sizes) > 2 and sizes[0] and not sizes[1] and min(sizes[2:]) > 0:
+    time_first = len(sizes) > 2 and sizes[0] > 0 and not sizes[1] and min(sizes[2:]) > 0
+    if time_first and not frames:
         shown = ", ".join(map(str, [sizes[0], "batch", *sizes[2:]]))
         raise NeurocompileError("NC1020", f"input '{value.name}' is ({shown}): {OWN_TIME}")
-    if len(sizes) < 2 or min(sizes[1:]) < 1:
+    if time_first:
+        sizes[:2] = sizes[1::-1]
+    if len(sizes) < 2 + frames or min(sizes[1:]) < 1:
         raise NeurocompileError(
             "NC1006", f"input '{value.name}' has shape {sizes}; (batch, features...) with fixed features is supported"
         )
-    batch = sizes[0] or _PROBE_BATCH
-    shape = tuple(sizes[1:])
-    ref = im.emit(s.Input, value.name, shape, shape=shape)
-    atoms = ((Atom(batch, 1, "B"),) if batch > 1 else (), *Layout.contiguous(shape).dims)
-    im.traced[value.name] = Traced(ref, Layout(atoms))
+    batch, steps, shape = sizes[0] or _PROBE_BATCH, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
+    ref = im.emit(s.Input, value.name, shape, shape=shape, steps=steps)
+    lead = [(Atom(batch, 1, "B"),) if batch > 1 else ()]
+    if frames:
+        if not 1 < steps <= LARGEST_T:
+            raise NeurocompileError("NC1007", f"input '{value.name}' has {steps:,} steps; T is 2 to {LARGEST_T:,}")
+        im.exported_T = steps
+        lead.insert(0 if time_first else 1, (Atom(steps, 1, "T"),))
+    im.traced[value.name] = Traced(ref, Layout((*lead, *Layout.contiguous(shape).dims)))
+    return time_first
 
 
 def _output(im: Importer, name: str) -> None:

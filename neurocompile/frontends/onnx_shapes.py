@@ -11,9 +11,9 @@ import onnx
 from neurocompile.frontends.onnx_context import Importer, Rule
 from neurocompile.ir.layout import Atom, Layout
 
-__all__ = ["SHAPE_RULES"]
+__all__ = ["LARGEST_T", "SHAPE_RULES"]
 
-_LARGEST_T = 1 << 16
+LARGEST_T = 1 << 16
 
 
 def _shape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -68,8 +68,8 @@ def _repeat(im: Importer, node: onnx.NodeProto, dims: list[tuple[Atom, ...]], re
     for i, n in enumerate(repeats):
         if n == 1:
             continue
-        if not 1 <= n <= _LARGEST_T:
-            raise im.error("NC1007", f"repeats the input {n:,} times; T is 1 to {_LARGEST_T:,}")
+        if not 1 <= n <= LARGEST_T:
+            raise im.error("NC1007", f"repeats the input {n:,} times; T is 1 to {LARGEST_T:,}")
         if dims[i] or any(a.axis == "T" for d in dims for a in d):
             raise im.error("NC1009", f"repeats axis {i} {n} times; only the repetition of the input over time is supported")
         if im.exported_T not in (0, n):

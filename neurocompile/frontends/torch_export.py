@@ -35,7 +35,7 @@ except ImportError as error:
 
 from neurocompile.frontends.torch_copy import copied  # noqa: E402
 from neurocompile.frontends.torch_neurons import find_neurons  # noqa: E402
-from neurocompile.frontends.torch_trace import Trace, prepared, trace  # noqa: E402
+from neurocompile.frontends.torch_trace import Trace, prepared, samples_first, trace  # noqa: E402
 
 __all__ = ["CALIBRATION_KEY", "STEPS_KEY", "export_onnx"]
 
@@ -68,10 +68,12 @@ def export_onnx(
     Args:
         model: a module that takes (B, ...) float32. Either it repeats its input over time, its neurons in multi-step mode
             or called once a step; or it takes one step, its neurons in single-step mode, and is called ``T`` times from
-            reset neurons: then the file has the outputs of all steps. It is exported in eval mode, from reset neurons.
-        example_input: (B, ...) float32, to trace with; its values matter only when there is no ``calibration``.
+            reset neurons: then the file has the outputs of all steps. Or it takes frames, (B, T, ...) or (T, B, ...), T of
+            them: the file takes (B, T, ...). It is exported in eval mode, from reset neurons.
+        example_input: what the model takes, float32, to trace with; its values matter only when there is no ``calibration``.
         path: the file to write.
-        calibration: (N, ...) float32 samples for the statistics; default the example input.
+        calibration: float32 (N, ...) for the statistics, or (N, T, ...) of frames whatever the model takes; default the
+            example input.
         opset_version: version of the default ONNX domain, at least 18.
         T: steps, for a model of one step; others know their own.
         per_sample_lif: a neuron whose leading axis is time and batch runs for each sample alone, as it does in a batch
@@ -85,15 +87,14 @@ def export_onnx(
             computes something else; NC5005 it cannot be written.
     """
     example = _as_array(example_input, "example_input")
-    samples = example if calibration is None else _as_array(calibration, "calibration")
-    if samples.shape[1:] != example.shape[1:]:
-        raise NeurocompileError(
-            "NC1006", f"calibration samples are {samples.shape[1:]}, the example input's {example.shape[1:]}"
-        )
+    given = None if calibration is None else _as_array(calibration, "calibration")
     if T is not None and (isinstance(T, bool) or not isinstance(T, (int, np.integer)) or not 1 <= T <= 1 << 10):
         raise NeurocompileError("NC1007", f"T is {T!r}; an integer from 1 to 1,024 is needed")
     model = copied(model)
-    found = trace(model, example, None if T is None else int(T), per_sample_lif, head)
+    model, example, found = _traced(model, example, None if T is None else int(T), per_sample_lif, head)
+    samples = example if given is None else given
+    if samples.shape[1:] != example.shape[1:]:
+        raise NeurocompileError("NC1006", f"calibration samples are {samples.shape[1:]}, those of the example input {example.shape[1:]}")
     _check_finite(found.program)
     # Calibration runs the neurons themselves, in a copy of its own: it must not leave potentials in the traced one.
     runnable = prepared(copy.deepcopy(model), found.plan, head)
@@ -117,6 +118,22 @@ def export_onnx(
     content = proto.SerializeToString(deterministic=True)
     _compare(content, runnable, found, samples[:2])
     _write(Path(path), content)
+
+
+def _traced(
+    model: nn.Module, example: np.ndarray, T: int | None, per_sample_lif: bool, head: int | None
+) -> tuple[nn.Module, np.ndarray, Trace]:
+    """The trace; the model and its example with samples first where their time was."""
+    try:
+        return model, example, trace(model, example, T, per_sample_lif, head)
+    except NeurocompileError as error:
+        if error.code != "NC1020" or example.ndim < 3 or example.shape[0] < 2:
+            raise
+        turned, frames = samples_first(model), np.ascontiguousarray(example.swapaxes(0, 1))
+        try:  # perhaps it takes (T, B, ...), frames that a sample brings
+            return turned, frames, trace(turned, frames, T, per_sample_lif, head)
+        except NeurocompileError:
+            raise error from None
 
 
 def _as_array(values: torch.Tensor | np.ndarray, name: str) -> np.ndarray:

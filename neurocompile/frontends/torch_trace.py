@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from neurocompile.frontends.diagnosis import OWN_TIME
 from neurocompile.frontends.torch_copy import tensors_of
 from neurocompile.frontends.torch_neurons import LIF_MARKERS, STEP_MARKERS, LIFMarker, PerSample, find_neurons, path_of
 
-__all__ = ["Plan", "Trace", "prepared", "trace"]
+__all__ = ["Plan", "Trace", "prepared", "samples_first", "trace"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,16 @@ def trace(model: nn.Module, example: np.ndarray, T: int | None, per_sample_lif: 
         for index, node in enumerate(nodes):  # or equal calls of two steps would be taken for one
             node.args = (*node.args[:-1], index)
     return Trace(first, plan, {*lifs, *steps}, {n.name: path for path, n in lifs.items()}, bool(steps))
+
+
+def samples_first(model: nn.Module) -> nn.Module:
+    """``model``, which takes (T, B, ...), made to take (B, T, ...). Copies of it do, too."""
+
+    def forward(self: nn.Module, x: torch.Tensor) -> Any:
+        return type(self).forward(self, x.transpose(0, 1))
+
+    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    return model
 
 
 def prepared(model: nn.Module, plan: Plan, head: int | None) -> nn.Module:

@@ -238,6 +238,12 @@ class CircuitGraph:
         return self.tensors[projection.weight] if isinstance(projection, (Dense, Conv2d)) else None
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample for the first HostInput: (steps, *shape) where that sends another value in every step."""
+        host = self.inputs[0]
+        return (self.steps, *host.shape) if host.stepwise else host.shape
+
+    @property
     def inputs(self) -> tuple[HostInput, ...]:
         """Populations that the host drives."""
         return tuple(p for p in self.populations if isinstance(p, HostInput))

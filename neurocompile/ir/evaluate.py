@@ -31,7 +31,7 @@ def evaluate(
 
     Args:
         graph: any stage.
-        x: (samples, *input shape); float for float graphs, encoded int32 for quantized ones.
+        x: (samples, *the input's sample_shape); float for float graphs, encoded int32 for quantized ones.
         steps: T >= 1.
         record: names of the values to return; all if None.
         alter: (node, its inputs, its value) -> what takes the value's place, for experiments that disturb a layer.
@@ -47,7 +47,9 @@ def evaluate(
     for node in graph.nodes:
         inputs = [values[i] for i in node.inputs]
         if isinstance(node, s.Input):
-            value = np.asarray(x).astype(dtype)[:, None]
+            node.check_steps(steps)
+            value = np.asarray(x).astype(dtype)
+            value = value if node.steps else value[:, None]
         else:
             tensors = [graph.tensors[t] for t in node.tensors]
             value = _EVALUATORS[type(node)](node, inputs, tensors, steps)

@@ -17,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
@@ -46,12 +47,31 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Input(Node):
-    """The model's input, the same in every step; quantized: ``x_int = clip(rint(x / unit), low, high)``."""
+    """The model's input, the same in every step or, such as frames of events, one value a step.
+
+    Quantized: ``x_int = clip(rint(x / unit), low, high)``.
+    """
 
     shape: tuple[int, ...]
+    """In one step."""
     unit: float = 0.0
     low: int = 0
     high: int = 0
+    steps: int = 0
+    """Steps that a sample brings, the only T that the model runs at; 0 if it is the same in every step of any T."""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample: (steps, *shape) if it brings its steps."""
+        return (self.steps, *self.shape) if self.steps else self.shape
+
+    def check_steps(self, T: int) -> None:
+        """NC1021 if a sample has another number of steps than ``T``."""
+        if self.steps and T != self.steps:
+            raise NeurocompileError(
+                "NC1021", f"T is {T}, and a sample of input '{self.name}' brings {self.steps} steps of its own, "
+                f"{list(self.sample_shape)}: build it with T = {self.steps}, or export the model with {T} frames a sample"
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,7 +383,7 @@ class SpikingGraph:
         """Values that are the same in every step of a sample, whatever the input."""
         found: set[str] = set()
         for node in self.nodes:
-            varies = isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax))
+            varies = isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax)) or isinstance(node, Input) and node.steps > 0
             if isinstance(node, (TimeMean, TimeSum)) or not varies and found.issuperset(node.inputs):
                 found.add(node.name)
         return frozenset(found)

@@ -124,7 +124,8 @@ class _Lowering:
     # ---- nodes -------------------------------------------------------------------------------------------------
 
     def input(self, node: s.Input) -> Signal:
-        fields: dict[str, Any] = {"low": node.low, "high": node.high, "scale": node.unit}
+        node.check_steps(self.steps)
+        fields: dict[str, Any] = {"low": node.low, "high": node.high, "scale": node.unit, "stepwise": node.steps > 0}
         if len(node.shape) == 3:
             shape = (*node.shape[1:], node.shape[0])
             name = self.builder.population(c.HostInput, node.name, shape, node.name, source_axes=(1, 2, 0), **fields)

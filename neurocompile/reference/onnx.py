@@ -20,7 +20,7 @@ _BATCH = 64
 
 
 def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> ReferenceRun:
-    """Run ``x`` (samples, *input shape) float32 at the T the file was exported with; logits are means over time."""
+    """Run ``x`` (samples, *the input's sample_shape) float32 at the T the file was exported with; logits are means over time."""
     import onnxruntime
 
     proto = onnx.ModelProto()
@@ -30,7 +30,7 @@ def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> Refe
     proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in imported.layer_values.values())
     names = [graph.output.name, *imported.layer_values]
     places = {name: (imported.layouts[name], shape[name]) for name in names}
-    parts = _run(proto, model, x, single=bool(imported.leaking))
+    parts = _run(proto, model, imported, x)
     found = dict(zip(names, ([samples_first(p, *places[n])[:k] for p, k in zip(part, parts.counts)]
                              for n, part in zip(names, parts.values))))  # fmt: skip
     joined = {name: np.concatenate(v) for name, v in found.items()}
@@ -47,7 +47,7 @@ def run_original(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> 
     original = with_head(model.original, model.proto.graph.output[0].name)
     name = imported.graph.output.name
     place = imported.layouts[name], shapes(imported.graph)[name]
-    parts = _run(original, model, x, single=bool(imported.leaking))
+    parts = _run(original, model, imported, x)
     return np.concatenate([samples_first(p, *place)[:k] for p, k in zip(parts.values[0], parts.counts)]).mean(axis=1)
 
 
@@ -59,16 +59,17 @@ class _Parts:
     counts: list[int]
 
 
-def _run(proto: onnx.ModelProto, model: LoadedModel, x: np.ndarray, single: bool) -> _Parts:
-    """Outputs of ``proto``; each sample in a call of its own if ``single``."""
+def _run(proto: onnx.ModelProto, model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> _Parts:
+    """Outputs of ``proto``; each sample in a call of its own if neurons run over samples there."""
     import onnxruntime
 
+    single, axis = bool(imported.leaking), int(imported.time_first)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
         source = session.get_inputs()[0]
-        fixed = source.shape[0] if isinstance(source.shape[0], int) else 0
+        fixed = source.shape[axis] if isinstance(source.shape[axis], int) else 0
         if single and fixed > 1:
             raise NeurocompileError(
                 "NC1008", f"'{model.path}' has a fixed batch of {fixed}, and neurons that run over it: what they do to one "
@@ -78,7 +79,7 @@ def _run(proto: onnx.ModelProto, model: LoadedModel, x: np.ndarray, single: bool
         for start in range(0, len(x), batch):
             part = x[start : start + batch]
             padded = np.concatenate([part, np.zeros((batch - len(part), *x.shape[1:]), x.dtype)]) if fixed else part
-            found.append(session.run(None, {source.name: padded}))
+            found.append(session.run(None, {source.name: np.ascontiguousarray(padded.swapaxes(0, axis))}))
             counts.append(len(part))
     except NeurocompileError:
         raise

@@ -26,7 +26,7 @@ def run_spikingjelly(graph: s.SpikingGraph, x: np.ndarray, steps: int, device: s
 
     Args:
         graph: stage imported.
-        x: float32 (samples, *input shape).
+        x: float32 (samples, *the input's sample_shape).
         steps: T.
         device: cpu or cuda; NC4007 if there is no GPU. NC4001 without the extra ``torch``.
     """
@@ -73,7 +73,9 @@ class _Runner:
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Spiking layers' outputs (T, B, ...) and the logits (B, classes)."""
-        values = {self.graph.input.name: x.unsqueeze(0).expand(self.steps, *x.shape)}
+        source = self.graph.input
+        source.check_steps(self.steps)
+        values = {source.name: x.transpose(0, 1) if source.steps else x.unsqueeze(0).expand(self.steps, *x.shape)}
         last = {i: n.name for n in self.graph.nodes for i in n.inputs}
         kept = {n.name for n in self.graph.spiking_layers} | {self.graph.output.name}
         for node in self.graph.nodes[1:]:

@@ -165,7 +165,7 @@ def apply_budget(
 def random_inputs(circuit: c.CircuitGraph, quantized: SpikingGraph, samples: int) -> np.ndarray:
     """Inputs uniform over what the host may inject, float32 (samples, *input shape)."""
     host, rng = circuit.inputs[0], np.random.default_rng(_SEED)
-    integers = rng.integers(host.low, host.high + 1, (samples, *quantized.input.shape))
+    integers = rng.integers(host.low, host.high + 1, (samples, *quantized.input.sample_shape))
     return (integers * host.scale).astype(np.float32)
 
 

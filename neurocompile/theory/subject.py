@@ -39,10 +39,10 @@ class Subject:
         """Of one sample."""
         graph = self.canonical or self.compiled
         assert graph is not None
-        return graph.input.shape
+        return graph.input.sample_shape
 
     def at(self, T: int) -> tuple[SpikingGraph, CircuitGraph]:
-        """Quantized graph and (unscheduled) circuit for ``T`` steps."""
+        """Quantized graph and (unscheduled) circuit for ``T`` steps; NC1021 if samples bring another number of them."""
         if T not in self._cache:
             if self.canonical is not None:
                 quantized = Quantize(T, self.calibration, self.weight_bits)(self.canonical)
@@ -80,8 +80,8 @@ def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
     canonical = canonicalize(imported.graph)
     statistics = calibration_from_metadata(loaded.metadata)
     T = max(imported.graph.exported_T, 1)
-    if statistics is None and x is not None and x[0].size == prod(canonical.input.shape):
-        statistics = calibrate_on(canonical, x.reshape(-1, *canonical.input.shape), T)
+    if statistics is None and x is not None and x[0].size == prod(canonical.input.sample_shape):
+        statistics = calibrate_on(canonical, x.reshape(-1, *canonical.input.sample_shape), T)
     if statistics is None:
         warnings.warn("no calibration data and no statistics in the file: quantizing from the weights alone", stacklevel=2)
         statistics = calibration_from_weights(T)
