@@ -44,7 +44,14 @@ def lif(v_threshold: float = 1.0) -> neuron.LIFNode:
 
 
 def present(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """Images (B, C, H, W) to the same image at every step (T, B, C, H, W): direct coding."""
+    """Images (B, C, H, W) to the same image at every step (T, B, C, H, W): direct coding; frames (B, T, C, H, W) as they come.
+
+    ValueError for another number of frames than ``steps``.
+    """
+    if x.ndim == 5:
+        if x.shape[1] != steps:
+            raise ValueError(f"samples have {x.shape[1]} frames, the model runs for {steps} steps")
+        return x.transpose(0, 1)
     return x.unsqueeze(0).repeat(steps, 1, 1, 1, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional
@@ -13,18 +14,19 @@ from neurocompile.models.registry import build
 __all__ = ["calibrated"]
 
 
-def calibrated(name: str, images: torch.Tensor, change: Callable[[nn.Module], object] | None = None) -> nn.Module:
+def calibrated(name: str, images: torch.Tensor, change: Callable[[nn.Module], object] | None = None, **config: Any) -> nn.Module:
     """The model ``name`` in eval mode, the same for the same images.
 
     Every normalization has the mean and variance that its input takes on ``images`` and a bias within 0.2..1, so layers fire at
     any depth, as those of a trained network do.
 
     Args:
-        images: float32 (samples, C, H, W), 0..1.
+        images: float32 (samples, C, H, W), 0..1, or frames (samples, T, C, H, W).
         change: alters the model in place before it sees them, such as how its neurons reset.
+        config: what to change of the model's config.
     """
     torch.manual_seed(0)
-    model = build(name)
+    model = build(name, **config)
     if change is not None:
         change(model)
     for module in model.modules():

@@ -329,6 +329,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "an experiment lacks a package",
         "The message names the package. What an experiment trains needs neurocompile[torch] and scikit-learn.",
     ),
+    "NC8011": (
+        "no other number of steps to compare with",
+        "The budget's report sweeps T, and this model's samples bring their own steps (frames of events). 'build --budget' divides a "
+        "budget over its layers at its T; 'energy' counts its spikes beside Corollary 9's bound.",
+    ),
     "NC9001": (
         "an internal invariant is broken",
         "This is a defect of neurocompile. Please report it with the model and the command.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -211,7 +212,13 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
 def samples(graph: s.SpikingGraph, count: int = 2, seed: int = 0) -> np.ndarray:
     """Random inputs over the whole range, float32."""
     node = graph.input
-    return np.random.default_rng(seed).integers(node.low, node.high + 1, (count, *node.shape)).astype(np.float32)
+    return np.random.default_rng(seed).integers(node.low, node.high + 1, (count, *node.sample_shape)).astype(np.float32)
+
+
+def on_frames(graph: s.SpikingGraph, steps: int) -> s.SpikingGraph:
+    """``graph`` with another input in every step."""
+    nodes = tuple(replace(n, steps=steps) if isinstance(n, s.Input) else n for n in graph.nodes)
+    return replace(graph, nodes=nodes)
 
 
 def assert_equal_to_definition(graph: s.SpikingGraph, circuit: CircuitGraph, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -68,6 +68,7 @@ def check_model(
     stage = "import"
     try:
         loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
+        T = imported.graph.input.steps or T
         stage = "canonicalize"
         canonical = canonicalize(imported.graph)
         stage = "quantize"

@@ -16,11 +16,10 @@ __all__ = [
 MODULE_KEY = "neurocompile.module"
 """Metadata of a node in our files: the module path and class that it comes from, as 'path:Class'."""
 OWN_TIME = (
-    "the input brings a time axis of its own (frames of events?) or nothing makes one, but the input of a sample is the same in "
-    "every step. Let the model take (B, ...) and repeat it, x.unsqueeze(0).repeat(T, ...); train it so, on images or on frames "
-    "summed over time"
+    "nothing makes the axis of time that its neurons want first. Let the model take (B, ...) and repeat it, "
+    "x.unsqueeze(0).repeat(T, ...), or take frames (B, T, ...) and move their time to the front, x.transpose(0, 1)"
 )
-"""Of a model whose time axis no repetition makes."""
+"""Of a model whose axis of time is neither a repetition nor the input's own."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neurocompile.calibration import Calibration, calibrate_on, calibration_from_metadata, calibration_from_weights
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.canonicalize import canonicalize
@@ -62,6 +63,8 @@ def from_graph(canonical: SpikingGraph, calibration: Calibration, weight_bits: i
 def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
     """Read a model or an artifact (``.nca``), with the errors of :func:`import_model` or :func:`load_program`.
 
+    NC8011 where samples bring their own steps: a subject is run at any T.
+
     Args:
         x: samples (or rows of as many numbers) to calibrate a model on that carries no statistics.
     """
@@ -70,6 +73,7 @@ def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
         from neurocompile.artifact.store import load_program
 
         program = load_program(path)
+        _any_steps(path, program.quantized)
         return Subject(
             program.manifest.model, None, program.calibration, program.circuit.steps, program.manifest.options.weight_bits,
             program.quantized, "the artifact's integers at each T",
@@ -77,6 +81,7 @@ def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
     from neurocompile.pipeline import import_model
 
     loaded, imported = import_model(path, None)
+    _any_steps(path, imported.graph)
     canonical = canonicalize(imported.graph)
     statistics = calibration_from_metadata(loaded.metadata)
     T = max(imported.graph.exported_T, 1)
@@ -86,3 +91,9 @@ def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
         warnings.warn("no calibration data and no statistics in the file: quantizing from the weights alone", stacklevel=2)
         statistics = calibration_from_weights(T)
     return from_graph(canonical, statistics)
+
+
+def _any_steps(path: Path, graph: SpikingGraph) -> None:
+    if graph.input.steps:
+        raise NeurocompileError("NC8011", f"samples of '{path}' bring {graph.input.steps} steps of their own, and a sweep over T needs "
+                                "inputs that are the same in every step; see 'build --budget' and 'energy'")  # fmt: skip

@@ -87,6 +87,18 @@ def test_budget_errors(cli, artifact: Path, options: list, code: str) -> None:
     assert found.code == 2 and found.json["error"]["code"] == code and found.err.count("\n") == 1
 
 
+def test_budget_of_frames_is_refused(cli, tmp_path: Path) -> None:
+    from onnx_cases import ints, lif, model, normal, op
+
+    nodes = [op("Transpose", "x", "t", perm=[1, 0, 2]), op("MatMul", "t w", "f"), lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)]
+    path = tmp_path / "frames.onnx"
+    path.write_bytes(model(nodes, {"w": normal(6, 3), "zero": ints(0)}, ("batch", 5, 6)).SerializeToString())
+    found = cli("budget", path)
+    assert found.code == 2 and found.err.startswith("error: NC8011 ") and found.err.count("\n") == 1
+    built = cli("build", path, "--T", 5, "--budget", "spikes=10", "-o", tmp_path / "frames.nca", "--json")
+    assert built.code == 0 and cli("verify", tmp_path / "frames.nca").code == 0
+
+
 def test_budget_data_of_a_wrong_shape(cli, model: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((5, 3)).astype(np.float32))
     found = cli("budget", model, "--data", tmp_path / "x.npz")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spiking_cases import assert_equal_to_definition, networks, samples
+from spiking_cases import assert_equal_to_definition, networks, on_frames, samples
 
 from neurocompile.backends.emulator import emulate_cycles
 from neurocompile.backends.encoding import encode
@@ -36,8 +36,9 @@ def _lava():
 @settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
-@given(networks(), st.integers(1, 4), st.sampled_from([1, 2, 62]), st.booleans())
-def test_the_emulator_the_cycles_and_lava_equal_the_definition_in_every_step(graph, steps, limit, power_of_two):
+@given(networks(), st.integers(1, 4), st.sampled_from([1, 2, 62]), st.booleans(), st.booleans())
+def test_the_emulator_the_cycles_and_lava_equal_the_definition_in_every_step(graph, steps, limit, power_of_two, frames):
+    graph = on_frames(graph, steps) if frames else graph
     circuit = schedule(lower(graph, steps), max_spike_delay=limit, power_of_two_period=power_of_two)
     x = samples(graph, 2)
     trace = assert_equal_to_definition(graph, circuit, x)
