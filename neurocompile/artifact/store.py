@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def load_program(path: str | Path) -> Program:
         tuple(graphs[1].topological())  # no cycle
         if len(graphs[1].inputs) != 1 or len(graphs[1].readouts) != 1 or graphs[1].steps < 1:
             raise ValueError("a circuit has one input, one readout and at least one step")
+        _check_input(*graphs)
     except MALFORMED as error:  # a field of another type, in a text that a stranger wrote
         raise NeurocompileError("NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}") from error
     return Program(
@@ -115,6 +117,15 @@ def load_program(path: str | Path) -> Program:
         target=_decode(path, "target.json", members, Target),
         calibration=_decode(path, "calibration.json", members, Calibration),
     )  # fmt: skip
+
+
+def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
+    """ValueError unless samples of the one graph are samples of the other."""
+    host, source = circuit.inputs[0], quantized.input
+    axes = host.source_axes or tuple(range(len(source.shape)))
+    fits = sorted(axes) == list(range(len(source.shape))) and prod(source.shape) == prod(host.shape)
+    if not fits or source.steps != (circuit.steps if host.stepwise else 0):
+        raise ValueError(f"the circuit's input is {list(circuit.input_shape)}, the quantized graph's {list(source.sample_shape)}")
 
 
 def _decode(path: Path, name: str, members: dict[str, bytes], kind: Any) -> Any:

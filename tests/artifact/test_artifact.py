@@ -288,6 +288,8 @@ def test_a_forged_circuit_that_cannot_run_is_refused(members, tmp_path):
         "no host": text.replace(host, host.replace(b"HostInput", b"GradedRelay").split(b", low")[0] + b"}"),
         "no steps": text.replace(b"{steps = 4", b"{steps = 0"),
         "no samples fit": text.replace(b"low = 0, high", b"low = 99, high", 1),
+        "another input": text.replace(host, host.replace(b"source_axes = [1, 2, 0]", b"source_axes = [1, 2, 7]")),
+        "an input of its own steps": text.replace(host, host.replace(b"low = 0", b"low = 0, stepwise = true", 1)),
         "not a number": text.replace(b"{steps = 4", b'{steps = "4"'),
     }
     for why, forged in forgeries.items():
