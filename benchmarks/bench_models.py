@@ -4,7 +4,8 @@
 
 For each model, with random weights: ``export_onnx`` in one process, then import, canonicalize, quantize, lower and schedule
 for one Loihi 2 in another, whose time and peak memory count. The tiny models, their normalizations calibrated, also run on
-Lava's process models, and every spike is compared, as is every layer with the float model. Without names: all models, half an hour on two cores.
+Lava's process models, and every spike is compared, as is every layer with the float model. Without names: all models, half an
+hour on two cores.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ CALIBRATION_IMAGES, PARITY_IMAGES = 16, 4
 def export(name: str, path: str) -> dict[str, Any]:
     """Write the model with random weights; seconds and parameters."""
     import torch
-
-    import neurocompile
     from neurocompile.models.random_weights import calibrated
     from neurocompile.models.registry import build
+
+    import neurocompile
 
     images = pictures(name, CALIBRATION_IMAGES if "tiny" in name else 2)
     if "tiny" in name:
@@ -61,7 +62,6 @@ def export(name: str, path: str) -> dict[str, Any]:
 def pictures(name: str, count: int) -> Any:
     """Random images (count, C, H, W) float32 for a model, the same in each process."""
     import numpy as np
-
     from neurocompile.models.registry import MODELS
 
     config = MODELS[name].config
@@ -125,8 +125,9 @@ def _lif_sizes(graph: Any) -> Iterator[int]:
 
 def parity(name: str, path: str) -> dict[str, Any]:
     """Compile and run a tiny model on the emulator and on Lava's process models, and compare it with its float model."""
-    import neurocompile
     from neurocompile.models.registry import MODELS
+
+    import neurocompile
 
     images = pictures(name, CALIBRATION_IMAGES)
     program = neurocompile.compile(path, T=MODELS[name].config.T, calibration=images)

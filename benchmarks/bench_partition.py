@@ -127,7 +127,10 @@ def compare(program: Program) -> bool:
     none = np.inf, 0
     print(f"{'':<40} {'tiles cut to fit':>22} {'our tiles':>22}")
     for name in finer:
-        cells = [f"{packets:>13,.0f} {cores:>8,}" if cores else "breaks a limit" for packets, cores in (to_fit.get(name, none), finer[name])]
+        cells = [
+            f"{packets:>13,.0f} {cores:>8,}" if cores else "breaks a limit"
+            for packets, cores in (to_fit.get(name, none), finer[name])
+        ]
         print(f"{name:<40} {cells[0]:>22} {cells[1]:>22}")
     mine = program.mapping.traffic.packets * T
     print(f"{'ours: ' + program.mapping.method:<63} {mine:>13,.0f} {own:>8,} (at least {program.mapping.lower_bound:,}), "

@@ -110,9 +110,7 @@ def main() -> int:
 
     neurocompile.export_onnx(model, x[:2], folder / "net.onnx", calibration=x[seen])
     lava = ("lava",) if importlib.util.find_spec("lava") else ()
-    report = program.parity(
-        x[held_out], y[held_out], against=("emulator", *lava), reference=folder / "net.onnx", progress=True
-    )
+    report = program.parity(x[held_out], y[held_out], against=("emulator", *lava), reference=folder / "net.onnx", progress=True)
     for part in report.backends:
         print(f"{part.backend:<10} {part.differences} differences from {part.expected} in {part.values:,} values ({part.banner})")
     if not lava:

@@ -181,9 +181,7 @@ class MetaSpikeFormer(nn.Module):
 
     def _transformers(self, channels: int, depth: int) -> nn.Sequential:
         heads, hidden = self.config.num_heads, channels * self.config.mlp_ratio
-        return nn.Sequential(
-            *(Block(RepConvSelfAttention(channels, heads), MembraneMLP(channels, hidden)) for _ in range(depth))
-        )
+        return nn.Sequential(*(Block(RepConvSelfAttention(channels, heads), MembraneMLP(channels, hidden)) for _ in range(depth)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stage1_1(self.downsample1_1(present(x, self.config.T)))

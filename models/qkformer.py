@@ -58,12 +58,8 @@ class QKFormerConfig:
     """H and W of the input image; a multiple of 2 to the number of stages - 1, times 4 if ``pool_early``."""
 
 
-QK_4_256 = QKFormerConfig(
-    in_channels=3, embed_dim=256, num_heads=8, mlp_ratio=4, depth1=1, depth2=1, depth3=2, image_size=32
-)
-QK_4_384 = QKFormerConfig(
-    in_channels=3, embed_dim=384, num_heads=8, mlp_ratio=4, depth1=1, depth2=1, depth3=2, image_size=32
-)
+QK_4_256 = QKFormerConfig(in_channels=3, embed_dim=256, num_heads=8, mlp_ratio=4, depth1=1, depth2=1, depth3=2, image_size=32)
+QK_4_384 = QKFormerConfig(in_channels=3, embed_dim=384, num_heads=8, mlp_ratio=4, depth1=1, depth2=1, depth3=2, image_size=32)
 
 
 def _hst_10(embed_dim: int) -> QKFormerConfig:
@@ -193,9 +189,7 @@ class QKFormer(nn.Module):
         self.patch_embed1 = init(config.in_channels, dims[0])
         self.stage1 = self._stage(TokenQKAttention, dims[0], config.depth1)
         self.patch_embed2 = PatchEmbedStage(dims[0], dims[1], config.pool_early)
-        self.stage2 = self._stage(
-            TokenQKAttention if config.depth3 else SpikingSelfAttention, dims[1], config.depth2
-        )
+        self.stage2 = self._stage(TokenQKAttention if config.depth3 else SpikingSelfAttention, dims[1], config.depth2)
         if config.depth3:
             self.patch_embed3 = PatchEmbedStage(dims[1], dim, config.pool_early)
             self.stage3 = self._stage(SpikingSelfAttention, dim, config.depth3)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from neurocompile.models.registry import build
 from spikingjelly.activation_based import functional
 from torch import nn
-
-from neurocompile.models.registry import build
 
 __all__ = ["calibrated"]
 

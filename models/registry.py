@@ -51,9 +51,7 @@ MODELS: dict[str, Reference] = {
     ),
     "spikformer-tiny-imagenet": Reference(
         spik.Spikformer,
-        spik.SpikformerConfig(
-            image_size=32, patch_size=16, embed_dim=32, depth=1, num_heads=2, mlp_ratio=2, kv_first=True
-        ),
+        spik.SpikformerConfig(image_size=32, patch_size=16, embed_dim=32, depth=1, num_heads=2, mlp_ratio=2, kv_first=True),
     ),
     "qkformer-4-256": Reference(qk.QKFormer, qk.QK_4_256, 2.99),
     "qkformer-4-384": Reference(qk.QKFormer, qk.QK_4_384, 6.71),
@@ -61,9 +59,7 @@ MODELS: dict[str, Reference] = {
     "qkformer-hst-10-512": Reference(qk.QKFormer, qk.HST_10_512, 29.08),
     "qkformer-hst-10-768": Reference(qk.QKFormer, qk.HST_10_768, 64.96),
     "qkformer-tiny-digits": Reference(qk.QKFormer, qk.QKFormerConfig()),
-    "qkformer-tiny": Reference(
-        qk.QKFormer, qk.QKFormerConfig(in_channels=3, embed_dim=32, num_heads=2, depth3=1, image_size=16)
-    ),
+    "qkformer-tiny": Reference(qk.QKFormer, qk.QKFormerConfig(in_channels=3, embed_dim=32, num_heads=2, depth3=1, image_size=16)),
     "qkformer-tiny-hst": Reference(
         qk.QKFormer,
         qk.QKFormerConfig(in_channels=3, embed_dim=32, num_heads=2, depth3=1, pool_early=True, image_size=32),

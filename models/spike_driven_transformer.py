@@ -119,9 +119,7 @@ class SpikeDrivenTransformer(nn.Module):
         check_image_size(config.image_size, config.patch_size)
         dim, hidden = config.embed_dim, config.embed_dim * config.mlp_ratio
         self.patch_embed = MembranePatchSplitting(config.in_channels, dim, config.patch_size)
-        self.blocks = nn.Sequential(
-            *(Block(SpikeDrivenSelfAttention(dim), MembraneMLP(dim, hidden)) for _ in range(config.depth))
-        )
+        self.blocks = nn.Sequential(*(Block(SpikeDrivenSelfAttention(dim), MembraneMLP(dim, hidden)) for _ in range(config.depth)))
         self.head_lif = lif()
         self.head = nn.Linear(dim, config.num_classes)
 

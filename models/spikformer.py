@@ -98,10 +98,7 @@ class Spikformer(nn.Module):
         dim, hidden = config.embed_dim, config.embed_dim * config.mlp_ratio
         self.patch_embed = SpikingPatchSplitting(config.in_channels, dim, config.patch_size)
         self.blocks = nn.Sequential(
-            *(
-                Block(SpikingSelfAttention(dim, config.num_heads, config.kv_first), MLP(dim, hidden))
-                for _ in range(config.depth)
-            )
+            *(Block(SpikingSelfAttention(dim, config.num_heads, config.kv_first), MLP(dim, hidden)) for _ in range(config.depth))
         )
         self.head = nn.Linear(dim, config.num_classes)
 

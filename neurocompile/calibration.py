@@ -90,9 +90,7 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int) -> Calibration:
             sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
             totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
-    statistics = {
-        name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r)) for name, r in rates.items()
-    }
+    statistics = {name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r)) for name, r in rates.items()}
     grid = value_grid(np.asarray(x, np.float32))
     bounds = InputStatistics(float(f"{x.min():.9g}"), float(f"{x.max():.9g}"), grid and float(f"{grid:.9g}"))
     return Calibration(len(x), T, bounds, statistics, "data")

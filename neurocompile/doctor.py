@@ -129,9 +129,7 @@ def _file_descriptors() -> Check:
         from neurocompile.backends.lava.runtime import check_file_descriptors
     except ImportError as error:
         return Check(name, "absent", f"cannot be read: {error}", "lava-runtime needs Linux or macOS, and numpy")
-    soft, hard = (
-        "unlimited" if n == resource.RLIM_INFINITY else f"{n:,}" for n in resource.getrlimit(resource.RLIMIT_NOFILE)
-    )
+    soft, hard = ("unlimited" if n == resource.RLIM_INFINITY else f"{n:,}" for n in resource.getrlimit(resource.RLIMIT_NOFILE))
     limits = f"limit {soft}, at most {hard}"
     try:
         check_file_descriptors(_RUNTIME_PROCESSES)

@@ -230,9 +230,7 @@ def _statistics(graph: SpikingGraph, stored: Calibration | None, samples: np.nda
     return calibration_from_weights(T)
 
 
-def _check_import(
-    loaded: LoadedModel, imported: ImportedModel, stored: Calibration | None, samples: np.ndarray | None
-) -> float:
+def _check_import(loaded: LoadedModel, imported: ImportedModel, stored: Calibration | None, samples: np.ndarray | None) -> float:
     """Share of equal spikes of the file in onnxruntime and the imported graph, on one batch; NC1011 if it is low."""
     graph = imported.graph
     if samples is None:

@@ -34,9 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "slow: takes many seconds; runs only with --slow or NEUROCOMPILE_SLOW=1"
-    )
+    config.addinivalue_line("markers", "slow: takes many seconds; runs only with --slow or NEUROCOMPILE_SLOW=1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -78,17 +78,13 @@ class Maker:
         _, *size = self.shape(x)
         kernel = tuple(self.integer(1, min(3, n)) for n in size)
         padding = tuple(self.integer(0, k // 2) for k in kernel)
-        return self.add(
-            s.MaxPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding
-        )
+        return self.add(s.MaxPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding)
 
     def sum_pool(self, x: str) -> str:
         _, *size = self.shape(x)
         kernel = tuple(self.integer(1, min(3, n)) for n in size)
         padding = tuple(self.integer(0, k // 2) for k in kernel)
-        return self.add(
-            s.SumPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding
-        )
+        return self.add(s.SumPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding)
 
     def offset(self, x: str) -> str:
         shape, largest = self.shape(x), self.choose(3, 300, 40_000)

@@ -161,9 +161,7 @@ def test_seeds_move_cores_and_nothing_else(digits_model, digits_program, digits_
 
 
 def test_importing_neurocompile_imports_nothing_heavy():
-    code = (
-        "import sys, neurocompile; print([m for m in ('numpy', 'torch', 'onnx', 'lava', 'numba') if m in sys.modules])"
-    )
+    code = "import sys, neurocompile; print([m for m in ('numpy', 'torch', 'onnx', 'lava', 'numba') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

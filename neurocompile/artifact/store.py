@@ -68,9 +68,7 @@ def save_program(program: Program, path: str | Path) -> None:
         "target.json": _json(program.target),
         "calibration.json": _json(program.calibration),
     }
-    manifest = msgspec.structs.replace(
-        program.manifest, members={name: sha256(data) for name, data in sorted(members.items())}
-    )
+    manifest = msgspec.structs.replace(program.manifest, members={name: sha256(data) for name, data in sorted(members.items())})
     write_archive(Path(path), {"manifest.json": _json(manifest), **members, "versions.json": _versions()})
 
 

@@ -199,9 +199,7 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
     return {p.name: trace[p.name].reshape(len(x), steps, *p.shape) for p in order}
 
 
-def _step(
-    p: Population, a: np.ndarray, state: dict[str, np.ndarray], bias: dict[str, np.ndarray], first: bool
-) -> np.ndarray:
+def _step(p: Population, a: np.ndarray, state: dict[str, np.ndarray], bias: dict[str, np.ndarray], first: bool) -> np.ndarray:
     """One step of one population, int32 (rows, neurons), from its summed input; before the ``first`` step of a sample
     the state is reset."""
     if not isinstance(p, LIF):

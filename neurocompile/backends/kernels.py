@@ -49,9 +49,7 @@ def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
                 v[b, i] = 0 if spike else voltage
 
 
-def project(
-    projection: Projection, weight: np.ndarray | None, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray
-) -> None:
+def project(projection: Projection, weight: np.ndarray | None, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray) -> None:
     """Add the projection of ``x`` to ``a`` (int32 (rows, n_dst)), in place.
 
     Args:
@@ -112,9 +110,7 @@ def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignor
 def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
     if prod(p.sizes) == 0:
         return
-    src = as_strided(
-        x[:, p.src_offset :], (len(x), *p.sizes), (x.strides[0], *(s * x.itemsize for s in p.src_strides))
-    )
+    src = as_strided(x[:, p.src_offset :], (len(x), *p.sizes), (x.strides[0], *(s * x.itemsize for s in p.src_strides)))
     reduced = tuple(k + 1 for k, s in enumerate(p.dst_strides) if s == 0 and p.sizes[k] > 1)
     kept = [k for k in range(len(p.sizes)) if k + 1 not in reduced]
     values = src.sum(axis=reduced, dtype=np.int32) if reduced else src

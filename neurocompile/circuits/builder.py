@@ -131,8 +131,12 @@ class Builder:
         atoms = [atom for dim in signal.layout.simplified().dims for atom in dim]
         self.views.append(
             c.View(
-                name=self.name(f"view.{layer}"), layer=layer, src=Ref(str(signal.base)), shape=signal.shape,
-                sizes=tuple(a.size for a in atoms), strides=tuple(a.stride for a in atoms),
+                name=self.name(f"view.{layer}"),
+                layer=layer,
+                src=Ref(str(signal.base)),
+                shape=signal.shape,
+                sizes=tuple(a.size for a in atoms),
+                strides=tuple(a.stride for a in atoms),
             )  # fmt: skip
         )
 
@@ -215,4 +219,3 @@ def strided(
         weight_exp=exponent, sign="excitatory" if weight >= 0 else "inhibitory", src_offset=src_offset,
         dst_offset=dst_offset,
     )  # fmt: skip
-

@@ -16,7 +16,11 @@ from neurocompile.backends.encoding import encode
 from neurocompile.circuits.attention import attention, softmax_attention
 from neurocompile.circuits.attention_block import attention_block, compiled_block, float_attention
 from neurocompile.circuits.exponential import (
-    LEVELS, exponential, exponential_on_chip, random_thresholds, sobol_thresholds,
+    LEVELS,
+    exponential,
+    exponential_on_chip,
+    random_thresholds,
+    sobol_thresholds,
 )  # fmt: skip
 from neurocompile.circuits.normalize import normalization, stochastic_normalization
 from neurocompile.circuits.one_winner import one_winner

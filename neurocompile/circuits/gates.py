@@ -37,9 +37,7 @@ def graded_gate(
     bias = -(-bias >> exponent) << exponent  # rounded up to 8 bits and an exponent
     gate = builder.population(c.GradedRelu, name, shape, layer)
     one = Signal(builder.always_on(name), Layout(((),) * len(layout.dims)))
-    builder.drive(
-        gate, (*builder.carry(value, layout), *builder.carry(spike, layout, bias), *builder.carry(one, layout, -bias))
-    )
+    builder.drive(gate, (*builder.carry(value, layout), *builder.carry(spike, layout, bias), *builder.carry(one, layout, -bias)))
     return Signal(gate, layout)
 
 

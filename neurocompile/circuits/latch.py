@@ -54,7 +54,10 @@ def hold(builder: Builder, value: str, bounds: tuple[int, int], steps: int, name
     size, signed = int(np.prod(shape)), bounds[0] < 0
     bias = builder.tensor(f"{name}.last.bias", np.full(1, 64, np.int16))
     last = builder.population(c.LIF, f"{name}.last", (1,), layer, vth=steps - 1, bias=bias, reset=True)
-    gate, one = builder.population(c.GradedRelu, f"{name}.gate", shape, layer, largest=(1 + signed) * largest), builder.always_on(f"{name}.gate")
+    gate, one = (
+        builder.population(c.GradedRelu, f"{name}.gate", shape, layer, largest=(1 + signed) * largest),
+        builder.always_on(f"{name}.gate"),
+    )
     builder.drive(gate, [strided(value, (size,), (1,), (1,))])
     builder.drive(gate, [strided(last, (size,), (0,), (1,), weight=w) for w in terms((1 + signed) * largest)])
     builder.drive(gate, [strided(one, (size,), (0,), (1,), weight=-w) for w in terms(largest)])

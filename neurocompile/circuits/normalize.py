@@ -51,7 +51,8 @@ def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c
     """
     if n < 1 or not 1 <= largest_sum <= LARGEST_SUM or steps < 1:
         raise NeurocompileError(
-            "NC2011", f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {LARGEST_SUM:,}"
+            "NC2011",
+            f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {LARGEST_SUM:,}",
         )
     builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)

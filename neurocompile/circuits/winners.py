@@ -34,9 +34,7 @@ def k_winners(n: int, k: int, largest: int, steps: int = 1) -> c.CircuitGraph:
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
     # rows win ties against later columns: bias 1 makes > into >=
     ties = (64 * (np.arange(n)[:, None] <= np.arange(n)[None])).astype(np.int16)
-    better = builder.population(
-        c.LIF, "better", (n, n), "better", vth=0, dv=4096, reset=True, bias=builder.tensor("ties", ties)
-    )
+    better = builder.population(c.LIF, "better", (n, n), "better", vth=0, dv=4096, reset=True, bias=builder.tensor("ties", ties))
     builder.drive(better, [strided(x, (n, n), (1, 0), (n, 1)), strided(x, (n, n), (0, 1), (n, 1), weight=-1)])
     winner = builder.population(c.LIF, "winner", (n,), "winner", vth=n - k, dv=4096, reset=True)
     builder.drive(winner, [strided(better, (n, n), (n, 1), (1, 0))])  # itself included: more than n - k
@@ -49,7 +47,9 @@ def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGr
     builder, scale, reach = Builder(), 2 * n, (2 * n * n) * (largest + 1)
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
     load = builder.population(c.GradedRelu, "load", (n,), "load")
-    past = builder.population(c.LIF, "past", (1,), "past", vth=0, dv=4096, reset=True, bias=builder.tensor("past.bias", np.ones(1, np.int16)))
+    past = builder.population(
+        c.LIF, "past", (1,), "past", vth=0, dv=4096, reset=True, bias=builder.tensor("past.bias", np.ones(1, np.int16))
+    )
     ranks = builder.population(c.GradedRelay, "rank", (n,), "rank")
     one = builder.always_on("rank")
     weight = builder.tensor("rank.weight", (scale * (n - 1 - np.arange(n)))[:, None].astype(np.int16))
@@ -71,7 +71,8 @@ def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGr
 def _check(n: int, k: int, largest: int, scale: int) -> None:
     if not 1 <= k <= n <= 127 or not 1 <= largest or scale * (largest + 1) > 30_000:
         raise NeurocompileError(
-            "NC2011", f"{k} winners of {n} inputs up to {largest:,}: k is 1..n, n at most 127, inputs at most {30_000 // scale - 1:,}"
+            "NC2011",
+            f"{k} winners of {n} inputs up to {largest:,}: k is 1..n, n at most 127, inputs at most {30_000 // scale - 1:,}",
         )
 
 

@@ -10,8 +10,20 @@ import sys
 from collections.abc import Sequence
 
 from neurocompile.cli import (
-    budget, build, check, deff, doctor, energy, explain, parity, plot,
-    report, reproduce, run, targets, verify,
+    budget,
+    build,
+    check,
+    deff,
+    doctor,
+    energy,
+    explain,
+    parity,
+    plot,
+    report,
+    reproduce,
+    run,
+    targets,
+    verify,
 )  # fmt: skip
 from neurocompile.cli.common import app
 

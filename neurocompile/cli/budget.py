@@ -33,14 +33,10 @@ def budget(
         Path | None, typer.Option(metavar="DATA.npz", help="Samples to measure on; without, pseudo-random inputs.")
     ] = None,
     samples: Samples = None,
-    steps: Annotated[
-        int | None, typer.Option("--T", min=1, max=64, metavar="N", help="Steps; by default the model's own.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option("--T", min=1, max=64, metavar="N", help="Steps; by default the model's own.")] = None,
     constant: Annotated[float, typer.Option(metavar="C", help="Theorem 8's c, which the paper does not give.")] = 1.0,
     radius: Annotated[float, typer.Option(metavar="R", help="Disturbance for the local L, as a share of a sample.")] = 0.1,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Fit c on the sweep of T, with a bootstrap interval.")
-    ] = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit c on the sweep of T, with a bootstrap interval.")] = False,
     json_output: Json = False,
 ) -> Output:
     """Spikes, steps and energy by the theory, each beside its measured value.

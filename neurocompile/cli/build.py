@@ -20,7 +20,8 @@ def build(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="An ONNX file, or package.module:function that returns (module, example input).",
+            metavar="MODEL",
+            help="An ONNX file, or package.module:function that returns (module, example input).",
             show_default=False,
         ),
     ],

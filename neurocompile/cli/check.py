@@ -19,7 +19,8 @@ def check(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="An ONNX file, or package.module:function that returns (module, example input).",
+            metavar="MODEL",
+            help="An ONNX file, or package.module:function that returns (module, example input).",
             show_default=False,
         ),
     ],
@@ -51,7 +52,6 @@ def _text(found: CheckResult) -> Iterator[Any]:
         return
     yield f"does not compile: {len(found.reasons)} reasons, found at {found.stage}\n"
     rows = [
-        (r.code, f"{r.module or r.node}{f' ({r.kind})' if r.kind else ''}", r.operator, r.supported or r.why)
-        for r in found.reasons
+        (r.code, f"{r.module or r.node}{f' ({r.kind})' if r.kind else ''}", r.operator, r.supported or r.why) for r in found.reasons
     ]
     yield table(("code", "where", "operator", "what is supported, or why not"), rows)

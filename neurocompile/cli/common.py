@@ -56,9 +56,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _neurocompile(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Compile trained spiking transformers to neuromorphic hardware, spike for spike."""
 

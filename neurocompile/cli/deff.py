@@ -26,16 +26,12 @@ class Dataset(str, Enum):
 
 @command
 def deff(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA.npz", help="'x' (samples first), or a .npy file.", show_default=False)
-    ],
+    data: Annotated[Path, typer.Argument(metavar="DATA.npz", help="'x' (samples first), or a .npy file.", show_default=False)],
     quantile: Annotated[float, typer.Option(metavar="Q", help="Share of the variance.")] = 0.95,
     dataset: Annotated[Dataset | None, typer.Option(help="Print the paper's number for it beside ours.")] = None,
     subsamples: Annotated[int, typer.Option(metavar="N", help="Random subsamples.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the subsamples and of the sketch.")] = 0,
-    picture: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the spectrum: a .png or .svg file.")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the spectrum: a .png or .svg file.")] = None,
     json_output: Json = False,
 ) -> Output:
     """Measure the effective dimension of data (Definition 3).

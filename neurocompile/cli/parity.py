@@ -23,9 +23,7 @@ def parity(
         str | None,
         typer.Option(metavar="B,B,...", help="Of emulator, lava, lava-runtime, loihi. By default emulator,lava."),
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with this float model too.")
-    ] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with this float model too.")] = None,
     device: Annotated[str, typer.Option(help="Of the float model: cpu or cuda.")] = "cpu",
     samples: Samples = None,
     json_output: Json = False,

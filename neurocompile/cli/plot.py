@@ -25,9 +25,7 @@ def plot(
     artifact: Artifact,
     kind: Annotated[Kind, typer.Option(help="Spikes of one sample, or the load of the chip's cores.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png or .svg file.")],
-    samples_file: Annotated[
-        Path | None, typer.Option("--input", metavar="X.npz", help="The samples, for a raster.")
-    ] = None,
+    samples_file: Annotated[Path | None, typer.Option("--input", metavar="X.npz", help="The samples, for a raster.")] = None,
     sample: Annotated[int, typer.Option(min=0, metavar="I", help="Which of them.")] = 0,
     json_output: Json = False,
 ) -> Output:

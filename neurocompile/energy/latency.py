@@ -7,7 +7,6 @@ Counts are means over the steps of a sample, so a step of more spikes than the m
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from neurocompile.energy.counts import COLUMNS, Counts
 from neurocompile.energy.packets import link_loads
@@ -47,9 +46,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """Where the times come from, or why there are none."""
 
 
-def estimate_latency(
-    counts: Counts, circuit: CircuitGraph, mapping: Mapping, target: Target, profile: Profile
-) -> Latency:
+def estimate_latency(counts: Counts, circuit: CircuitGraph, mapping: Mapping, target: Target, profile: Profile) -> Latency:
     """Times of ``counts`` under the profile's time constants; counts alone where it has none."""
     steps, table = circuit.period, counts.cores
     column = {name: table[:, i] / steps for i, name in enumerate(COLUMNS)}

@@ -24,9 +24,7 @@ _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 
 
-def calibrate(
-    model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set[str], samples: np.ndarray, steps: int
-) -> str:
+def calibrate(model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set[str], samples: np.ndarray, steps: int) -> str:
     """Run ``model`` on ``samples`` and describe inputs and spikes, as JSON text with sorted keys.
 
     ``{"samples": N, "T": T, "input": {"min", "max", "grid"}, "layers": {path: {"rate", "channel_rate"}}}``: ``grid`` is

@@ -102,9 +102,7 @@ class Importer:
         if not np.isfinite(array).all():
             raise self.error("NC1004", f"'{wanted}' is NaN or infinite in float32")
         known = self.tensors
-        name = unique_name(
-            _clean(wanted) or "tensor", lambda n: n in known and not np.array_equal(known[n], array)
-        )
+        name = unique_name(_clean(wanted) or "tensor", lambda n: n in known and not np.array_equal(known[n], array))
         self.tensors[name] = array
         return TensorRef(name)
 

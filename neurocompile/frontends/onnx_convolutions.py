@@ -100,9 +100,7 @@ def _pads(
     return (max(given[0], given[2]), max(given[1], given[3])), weight
 
 
-def _pointwise(
-    im: Importer, x: Traced, dim: int, wanted: str, weight: Any, bias: Any, groups: int = 1
-) -> Traced | None:
+def _pointwise(im: Importer, x: Traced, dim: int, wanted: str, weight: Any, bias: Any, groups: int = 1) -> Traced | None:
     """A 1x1 convolution over axis ``dim`` of ``x``, on the feature map as it lies; None if it is no such map."""
     shape = im.shapes[x.ref]
     if len(shape) != 3 or im.axis_of(x, dim) != 0 or x.ref in im.borders:

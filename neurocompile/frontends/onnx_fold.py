@@ -28,9 +28,7 @@ def fold(
     """The node's outputs; NC1009 for what is random, has a body, or is larger than :data:`LARGEST` elements."""
     has_body = any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute)
     if has_body or node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or node.op_type.startswith("Random"):
-        raise NeurocompileError(
-            "NC1009", f"{where}: does not depend on the input, and is no plain function of constants"
-        )
+        raise NeurocompileError("NC1009", f"{where}: does not depend on the input, and is no plain function of constants")
     if node.op_type in _VIEWS:
         return [_VIEWS[node.op_type](node, *(feeds[i] for i in node.input if i))]
     if any(array.size > LARGEST for array in feeds.values()):

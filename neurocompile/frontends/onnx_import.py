@@ -12,7 +12,13 @@ import onnx
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import (
-    OWN_TIME, NotSupportedError, Problem, closest_form, module_class, module_path, problem_of,
+    OWN_TIME,
+    NotSupportedError,
+    Problem,
+    closest_form,
+    module_class,
+    module_path,
+    problem_of,
 )  # fmt: skip
 from neurocompile.frontends.onnx_context import Importer, Traced
 from neurocompile.frontends.onnx_fold import fold

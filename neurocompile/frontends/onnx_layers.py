@@ -126,7 +126,9 @@ def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     old = any(o.domain in ("", "ai.onnx") and o.version < 13 for o in im.model.proto.opset_import)
     (axis,) = im.axes([attributes.get("axis", 1 if old else -1)], len(x.dims))
     if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
-        raise im.error("NC2012", f"a softmax over axis {axis} of {list(x.layout.shape)}; over the last axis, of features, is supported")
+        raise im.error(
+            "NC2012", f"a softmax over axis {axis} of {list(x.layout.shape)}; over the last axis, of features, is supported"
+        )
     if has_time(x.layout):
         im.keep(node, x)  # so that what follows is looked at, too
         raise im.error(

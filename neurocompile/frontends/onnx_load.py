@@ -173,13 +173,9 @@ def _constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
         if node.op_type == "Constant" and not node.domain:
             attribute = node.attribute[0]
             value = onnx.helper.get_attribute_value(attribute)
-            constants[node.output[0]] = (
-                numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
-            )
+            constants[node.output[0]] = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
     for name, array in constants.items():
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
             bad = int((~np.isfinite(array)).sum())
-            raise NeurocompileError(
-                "NC1004", f"constant '{name}' has {bad:,} of {array.size:,} values that are NaN or infinite"
-            )
+            raise NeurocompileError("NC1004", f"constant '{name}' has {bad:,} of {array.size:,} values that are NaN or infinite")
     return constants

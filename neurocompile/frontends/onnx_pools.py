@@ -31,9 +31,7 @@ def _pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any], kind: 
         raise im.error("NC1008", f"batch and time must be the first axis of {list(x.layout.shape)}")
     channels, *size = im.shapes[ref]
     out = [(n + 2 * p - k) // st + 1 for n, p, k, st in zip(size, pads[:2], kernel, stride)]
-    return im.emit(
-        kind, node.name or node.output[0], (channels, *out), x=ref, kernel=kernel, stride=stride, padding=pads[:2]
-    )
+    return im.emit(kind, node.name or node.output[0], (channels, *out), x=ref, kernel=kernel, stride=stride, padding=pads[:2])
 
 
 def _max_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:

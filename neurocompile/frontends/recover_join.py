@@ -109,9 +109,7 @@ class Joins:
             inner = self._spikes(node.input[0])
             if inner is None:
                 return None
-            to = {"Cast": attributes_of(node).get("to", inner[3]), "CastLike": TensorProto.FLOAT}.get(
-                node.op_type, inner[3]
-            )
+            to = {"Cast": attributes_of(node).get("to", inner[3]), "CastLike": TensorProto.FLOAT}.get(node.op_type, inner[3])
             return inner[0], inner[1], inner[2] != (node.op_type == "Not"), to
         numbers = [self.graph.uniform.get(i) for i in node.input]
         if node.op_type == "Where" and numbers[1:] in ([1.0, 0.0], [0.0, 1.0]):
@@ -185,9 +183,7 @@ class Joins:
             rows.setdefault(int(index.flat[0]), self._behind_layout(node.input[2]))
             node = self.graph.producer.get(self.graph.alias(node.input[0]))
         lanes = [rows[t] for t in sorted(rows)]
-        return (
-            Join("steps", tuple(lanes)) if sorted(rows) == list(range(self.count)) and self._in_order(lanes) else None
-        )
+        return Join("steps", tuple(lanes)) if sorted(rows) == list(range(self.count)) and self._in_order(lanes) else None
 
     def _behind_layout(self, value: str) -> str:
         while (node := self.graph.producer.get(value)) is not None and node.op_type in _LAYOUT:

@@ -83,9 +83,7 @@ def _chains(steps: list[Step]) -> list[list[Step]]:
         if step.previous is not None:
             if id(step.previous) in following:
                 other = following[id(step.previous)].node
-                raise NeurocompileError(
-                    "NC1003", f"{label_of(step.node)} and {label_of(other)} follow the same step of a neuron"
-                )
+                raise NeurocompileError("NC1003", f"{label_of(step.node)} and {label_of(other)} follow the same step of a neuron")
             following[id(step.previous)] = step
     chains = []
     for step in steps:
@@ -131,9 +129,7 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     second = chain[1]
     a, b, hard, reset = second.a, second.b, second.hard, second.reset
     for t, step in enumerate(chain[1:], 1):
-        same = (
-            step.hard == hard and close(step.a, a) and close(step.b, b) and (close(step.reset, reset) or close(a, 0.0))
-        )
+        same = step.hard == hard and close(step.a, a) and close(step.b, b) and (close(step.reset, reset) or close(a, 0.0))
         if not same:
             raise NeurocompileError("NC1003", f"{where}: step {t} computes with other coefficients than step 1")
     if not np.all((-1e-6 <= a) & (a <= 1 + 1e-6)):
@@ -152,9 +148,7 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
             )
         bounds.append(threshold_of(step) - step.c + expected - d)
     if not all(close(bound, bounds[0]) for bound in bounds):
-        raise NeurocompileError(
-            "NC1009", f"{where}: thresholds {bounds} differ between steps, or the leak is not towards v_reset"
-        )
+        raise NeurocompileError("NC1009", f"{where}: thresholds {bounds} differ between steps, or the leak is not towards v_reset")
     if hard and not close(x.offset, rest):
         raise NeurocompileError(
             "NC1009",
@@ -242,9 +236,7 @@ def _alike(value: str, other: str, graph: Graph) -> bool:
     if node is None or twin is None or node.op_type != twin.op_type or len(node.input) != len(twin.input):
         return False
     fixed = [(i, j) for i, j in zip(node.input, twin.input) if i not in graph.dynamic or j not in graph.dynamic]
-    return attributes_of(node).keys() == attributes_of(twin).keys() and all(
-        same_constant(i, j, graph) for i, j in fixed
-    )
+    return attributes_of(node).keys() == attributes_of(twin).keys() and all(same_constant(i, j, graph) for i, j in fixed)
 
 
 def same_constant(value: str, other: str, graph: Graph) -> bool:

@@ -62,9 +62,7 @@ class Roller:
                 name = self._made[wanted]
                 continue
             if wanted in active:
-                raise NeurocompileError(
-                    "NC1009", f"'{wanted[1]}' feeds back to itself; recurrent layers are not supported"
-                )
+                raise NeurocompileError("NC1009", f"'{wanted[1]}' feeds back to itself; recurrent layers are not supported")
             active.add(wanted)
             stack.append((wanted, self._rule(wanted)))
             name = ""
@@ -185,9 +183,7 @@ class Roller:
         try:
             changed = constant_inputs(first, rows, self.graph, len(lanes))
         except UnsuitableError as error:
-            raise NeurocompileError(
-                "NC1009", f"{label_of(first)} cannot be run for all steps at once: {error}"
-            ) from error
+            raise NeurocompileError("NC1009", f"{label_of(first)} cannot be run for all steps at once: {error}") from error
         names = []
         for k, column in enumerate(columns):
             if k in changed:

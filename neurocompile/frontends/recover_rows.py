@@ -20,8 +20,7 @@ _ELEMENTWISE = frozenset(
     "Sigmoid Sign Softplus Sqrt Sub Sum Tanh Where Xor".split()
 )
 _FIRST_ONLY = frozenset(
-    "AveragePool BatchNormalization Conv ConvTranspose GlobalAveragePool GlobalMaxPool InstanceNormalization MaxPool "
-    "PRelu".split()
+    "AveragePool BatchNormalization Conv ConvTranspose GlobalAveragePool GlobalMaxPool InstanceNormalization MaxPool PRelu".split()
 )
 _WITH_AXES = frozenset(
     "ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd ReduceSumSquare Squeeze Unsqueeze Slice "

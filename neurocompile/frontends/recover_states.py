@@ -42,12 +42,7 @@ def _membranes(graph: Graph) -> dict[str, tuple[str, float]]:
     reader = StepReader(graph)
     cones: dict[str, set[str]] = {}
     for node in list(graph.live()):
-        if (
-            node.op_type in COMPARISONS
-            and not node.domain
-            and node.output[0] in graph.dynamic
-            and len(graph.inputs) > 1
-        ):
+        if node.op_type in COMPARISONS and not node.domain and node.output[0] in graph.dynamic and len(graph.inputs) > 1:
             try:
                 step = reader.read(node)
             except NeurocompileError:  # reported when the neurons are read
@@ -66,9 +61,7 @@ def _membranes(graph: Graph) -> dict[str, tuple[str, float]]:
     for k, (output, candidates, first) in enumerate(found):
         free = [i for i in graph.inputs if i in candidates and i not in pairs]
         if not free:
-            raise NeurocompileError(
-                "NC1009", f"output '{output}' is a membrane after a step, but no input is it before the step"
-            )
+            raise NeurocompileError("NC1009", f"output '{output}' is a membrane after a step, but no input is it before the step")
         # Where the current is an input too, the membranes are the last inputs, in the order of their outputs.
         pairs[states[k] if states[k] in free else free[-1]] = (output, first)
     return pairs
@@ -124,7 +117,5 @@ def _steps(proto: onnx.ModelProto, graph: Graph, pairs: dict[str, tuple[str, flo
             summed = graph.fresh(f"{output}.sum")
             new.node.append(helper.make_node("Add", [total, value], [summed]))
             total = summed
-        new.node.append(
-            helper.make_node("Div", [total, count], [output if T > 1 or total != output else graph.fresh(output)])
-        )
+        new.node.append(helper.make_node("Div", [total, count], [output if T > 1 or total != output else graph.fresh(output)]))
     return model

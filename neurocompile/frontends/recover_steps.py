@@ -119,9 +119,7 @@ class StepReader:
         bound = self.graph.number(right)
         if bound is None:
             if right in self.graph.dynamic and left in self.graph.dynamic:
-                raise NeurocompileError(
-                    "NC1003", f"{label_of(node)} compares two signals; a neuron compares with a constant"
-                )
+                raise NeurocompileError("NC1003", f"{label_of(node)} compares two signals; a neuron compares with a constant")
             raise self._per_channel(node, right if right not in self.graph.dynamic else left, "threshold")
         marked, previous = self._cone(left)
         seen = self._potential(left, previous is not None)
@@ -209,12 +207,7 @@ class StepReader:
         marked = {previous.potential, previous.node.output[0]}
         for place in sorted(visited, key=lambda v: self.graph.order.get(v, -1)):
             node = self.graph.producer.get(place)
-            if (
-                node is not None
-                and place not in self.atoms
-                and node.op_type in ELEMENTWISE
-                and marked.intersection(node.input)
-            ):
+            if node is not None and place not in self.atoms and node.op_type in ELEMENTWISE and marked.intersection(node.input):
                 marked.add(place)
         return marked, previous
 
@@ -251,9 +244,7 @@ class StepReader:
         """b and x; several currents of the same weight are added up."""
         factors = list(others.values())
         if not factors or not all(close(k, factors[0]) for k in factors):
-            raise NeurocompileError(
-                "NC1003", f"{label_of(step.node)}: no current, or several of unequal weight: {_text(p)}"
-            )
+            raise NeurocompileError("NC1003", f"{label_of(step.node)}: no current, or several of unequal weight: {_text(p)}")
         total, *rest = (m[0] for m in others)
         for value in rest:
             both = self.graph.fresh(f"{total}.sum")

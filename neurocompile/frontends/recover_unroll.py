@@ -77,18 +77,12 @@ def _count(node: onnx.NodeProto, graph: Graph) -> int | None:
     else:
         attributes = attributes_of(node)
         axes = [*attributes.get("scan_input_axes", ()), *attributes.get("scan_output_axes", ())]
-        if (
-            any(axes)
-            or any(attributes.get("scan_input_directions", ()))
-            or any(attributes.get("scan_output_directions", ()))
-        ):
+        if any(axes) or any(attributes.get("scan_input_directions", ())) or any(attributes.get("scan_output_directions", ())):
             raise NeurocompileError("NC1009", f"{label_of(node)}: a Scan over axis 0, forwards, is supported")
         dims = [graph.shapes.get(i) for i in node.input[len(node.input) - attributes["num_scan_inputs"] :]]
         count = next((d[0] for d in dims if d), None)
     if count is not None and not 1 <= count <= _LARGEST_T:
-        raise NeurocompileError(
-            "NC1007", f"{label_of(node)} runs for {count:,} steps; 1 to {_LARGEST_T:,} are written out"
-        )
+        raise NeurocompileError("NC1007", f"{label_of(node)} runs for {count:,} steps; 1 to {_LARGEST_T:,} are written out")
     return count
 
 

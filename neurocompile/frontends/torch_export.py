@@ -94,7 +94,9 @@ def export_onnx(
     model, example, found = _traced(model, example, None if T is None else int(T), per_sample_lif, head)
     samples = example if given is None else given
     if samples.shape[1:] != example.shape[1:]:
-        raise NeurocompileError("NC1006", f"calibration samples are {samples.shape[1:]}, those of the example input {example.shape[1:]}")
+        raise NeurocompileError(
+            "NC1006", f"calibration samples are {samples.shape[1:]}, those of the example input {example.shape[1:]}"
+        )
     _check_finite(found.program)
     # Calibration runs the neurons themselves, in a copy of its own: it must not leave potentials in the traced one.
     runnable = prepared(copy.deepcopy(model), found.plan, head)
@@ -204,9 +206,7 @@ def _check_finite(program: torch.export.ExportedProgram) -> None:
             continue
         wrong = int((~torch.isfinite(tensor)).sum())
         if wrong:
-            raise NeurocompileError(
-                "NC1004", f"'{spec.target}' holds NaN or infinity in {wrong} of {tensor.numel()} values"
-            )
+            raise NeurocompileError("NC1004", f"'{spec.target}' holds NaN or infinity in {wrong} of {tensor.numel()} values")
 
 
 def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onnx.ModelProto:

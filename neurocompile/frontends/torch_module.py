@@ -61,7 +61,5 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
     except Exception as error:  # whatever the user's code raises
         raise NeurocompileError("NC1014", f"'{text}' failed: {type(error).__name__}: {error}") from error
     if not isinstance(made, tuple) or len(made) != 2:
-        raise NeurocompileError(
-            "NC1014", f"'{text}' returned {type(made).__name__}; a tuple (module, example input) is needed"
-        )
+        raise NeurocompileError("NC1014", f"'{text}' returned {type(made).__name__}; a tuple (module, example input) is needed")
     return made

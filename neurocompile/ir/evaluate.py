@@ -137,9 +137,7 @@ def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.
     return out
 
 
-def _soft_integer_lif(
-    node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
-) -> np.ndarray:
+def _soft_integer_lif(node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
     (x,), named = inputs, dict(zip(node.tensors, tensors))
     bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64)
     decay, reset = (named[v].astype(np.int64) if isinstance(v, TensorRef) else v for v in (node.decay, node.reset))

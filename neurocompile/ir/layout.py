@@ -113,9 +113,7 @@ class Layout:
                 raise LayoutError(f"rearranging {list(self.shape)} to {list(shape)} cuts an axis of {atom.size}")
             for low, high in reversed(list(zip(bounds, bounds[1:]))):
                 placed.append((low, Atom(high // low, atom.stride * (low // position), atom.axis)))
-        digits = [
-            atom for n, stride in zip(sizes, strides) for low, atom in placed if stride <= low < n * stride
-        ]
+        digits = [atom for n, stride in zip(sizes, strides) for low, atom in placed if stride <= low < n * stride]
         return Layout((tuple(digits),)).reshape(shape)
 
     def memory(self, index: int) -> int:

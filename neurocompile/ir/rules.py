@@ -256,7 +256,12 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         (c.Projection,),
         lambda g, p: _unless(p.advance == 0 or (0 < p.advance < g.steps and not p.recurrent), f"advance {p.advance}"),
     ),
-    Rule("paths are balanced: delay + advance = difference of depths; a recurrent projection takes 1 step within one depth", (c.Projection,), _balanced, ("scheduled",)),
+    Rule(
+        "paths are balanced: delay + advance = difference of depths; a recurrent projection takes 1 step within one depth",
+        (c.Projection,),
+        _balanced,
+        ("scheduled",),
+    ),
     Rule(
         "a graded connection has delay 1 (delayed graded messages are untested upstream)",
         (c.Projection,),

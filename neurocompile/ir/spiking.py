@@ -142,8 +142,8 @@ class LIF(Node):
 class IntegerLIF(Node):
     """The quantized LIF, in units of 2^-6 of the input::
 
-        h = clip(trunc0(v * (4096 - dv) / 4096) + gain * x * 2^6 + bias * 2^bias_exp, +-(2^23 - 1))
-        s = h > vth * 2^6;   v = 0 where s else h
+    h = clip(trunc0(v * (4096 - dv) / 4096) + gain * x * 2^6 + bias * 2^bias_exp, +-(2^23 - 1))
+    s = h > vth * 2^6;   v = 0 where s else h
     """
 
     x: Ref
@@ -383,7 +383,9 @@ class SpikingGraph:
         """Values that are the same in every step of a sample, whatever the input."""
         found: set[str] = set()
         for node in self.nodes:
-            varies = isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax)) or isinstance(node, Input) and node.steps > 0
+            varies = (
+                isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax)) or isinstance(node, Input) and node.steps > 0
+            )
             if isinstance(node, (TimeMean, TimeSum)) or not varies and found.issuperset(node.inputs):
                 found.add(node.name)
         return frozenset(found)

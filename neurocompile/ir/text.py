@@ -89,8 +89,7 @@ def print_graph(keyword: str, graph: Any, items: Iterable[Any], skip: tuple[str,
     lines = [f"{keyword} {json.dumps(graph.name)} {_print_fields(graph, ('name', *skip))}"]
     lines += [print_item(item) for item in items]
     lines += [
-        f"@{name} : {tensor.dtype.name}[{', '.join(map(str, tensor.shape))}]"
-        for name, tensor in sorted(graph.tensors.items())
+        f"@{name} : {tensor.dtype.name}[{', '.join(map(str, tensor.shape))}]" for name, tensor in sorted(graph.tensors.items())
     ]
     return "\n".join(lines) + "\n"
 
@@ -115,7 +114,7 @@ class _Line:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise self.error(f"unexpected {text[position:position + 12]!r}")
+                raise self.error(f"unexpected {text[position : position + 12]!r}")
             self.tokens.append((match.lastgroup or "", match.group(match.lastgroup or 0)))
             position = match.end()
         self.at = 0

@@ -32,8 +32,7 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
     if fewer is not None and not fewer.usage(tile).excess(target):
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
     return (
-        f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} "
-        f"{_sentence(ways)}"
+        f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} {_sentence(ways)}"
     )
 
 
@@ -88,9 +87,7 @@ def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
     return lines
 
 
-def needs_more_cores(
-    counter: CostCounter, parts: Mapping[str, list[tuple[Tile, Usage]]], cores: int, limit: int
-) -> str:
+def needs_more_cores(counter: CostCounter, parts: Mapping[str, list[tuple[Tile, Usage]]], cores: int, limit: int) -> str:
     """NC3101 after packing: how many cores, and the layers that take most of them."""
     capacity, by_layer = counter.target.capacity, dict[str, float]()
     for name, tiles in parts.items():

@@ -169,7 +169,9 @@ class Cutter:
         if not cuts:
             return None
         least = min(cut.cores for cut in cuts)
-        ranked = sorted(cuts, key=lambda c: (c.cores > self.style.slack * least + 1e-9, c.packets, c.boxes, c.cores, c.total, c.parts))
+        ranked = sorted(
+            cuts, key=lambda c: (c.cores > self.style.slack * least + 1e-9, c.packets, c.boxes, c.cores, c.total, c.parts)
+        )
         for cut_ in ranked:
             found = self.all_tiles(cut_)
             if found is not None:
@@ -254,7 +256,9 @@ class Cutter:
             taken = [(getattr(usage, r), limit) for r, limit in self.counter.target.capacity.items()]
             share = max(share, 1 / (self.share if self.terms else min(limit // used for used, limit in taken if used)))
             total, packets = max(total, usage.total), max(packets, self._arriving(tile))
-        return Cut(parts, round(share * prod(parts), 6), packets * prod(parts), total * prod(parts), self._boxes(tile) * prod(parts))
+        return Cut(
+            parts, round(share * prod(parts), 6), packets * prod(parts), total * prod(parts), self._boxes(tile) * prod(parts)
+        )
 
     def _boxes(self, tile: Tile) -> int:
         """Boxes of terms that a tile of sums reads."""

@@ -48,9 +48,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
         return not self.violations
 
 
-def violations(
-    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None
-) -> list[tuple[str, str]]:
+def violations(counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None) -> list[tuple[str, str]]:
     """(code, text) of everything that rules a circuit out whatever the cut; a line for each layer and resource."""
     found = [("NC3110", text) for text in lacks_graded(counter)]
     for population in counter.on_chip:

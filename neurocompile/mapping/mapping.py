@@ -17,7 +17,7 @@ from neurocompile.mapping.estimate import refuse
 from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
 from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
-from neurocompile.mapping.refine import Hypergraph, km1
+from neurocompile.mapping.refine import Hypergraph
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, merge_boxes
 from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
@@ -204,9 +204,7 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     return problems
 
 
-def _fit(
-    counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
-) -> tuple[TileGraph, Packed]:
+def _fit(counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None) -> tuple[TileGraph, Packed]:
     """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
     found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
     size = sum(p.size for p in counter.on_chip)

@@ -141,7 +141,9 @@ def _pack(vertex_offsets, nets_of, weight, takes, limit, heavy, most, group, gro
         for r in range(resources):
             used[chosen, r] += takes[v, r]
         for r in range(resources):
-            if close and used[chosen, r] * FULL[1] >= limit[r] * FULL[0] and limit[r] > 0:  # hardly anything fits: its place is another's
+            if (
+                close and used[chosen, r] * FULL[1] >= limit[r] * FULL[0] and limit[r] > 0
+            ):  # hardly anything fits: its place is another's
                 for i in range(opened):
                     if open_[i] == chosen:
                         for j in range(i + 1, opened):

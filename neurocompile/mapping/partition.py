@@ -17,7 +17,7 @@ from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import CircuitGraph, HostInput, Population, Strided
 from neurocompile.mapping.advice import does_not_fit_core
 from neurocompile.mapping.box_cutter import BoxCutter, filling_of
-from neurocompile.mapping.cutter import SAVES, Chosen, Cutter, Style
+from neurocompile.mapping.cutter import SAVES, Cutter, Style
 from neurocompile.mapping.pair_cutter import PairCutter
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, whole
@@ -25,6 +25,7 @@ from neurocompile.targets.schema import Target
 
 __all__ = ["Partition", "Style", "lower_bound_cores", "partition"]
 
+AS_IS = Style()
 CLOSE = 1.02
 """Slack of sums that fill cores of their terms: cores matter more than messages there."""
 Partition = dict[str, list[tuple[Tile, Usage]]]
@@ -36,7 +37,7 @@ def lower_bound_cores(circuit: CircuitGraph, target: Target) -> int:
     return max(cores for _, cores in CostCounter(circuit, target).shortages().values())
 
 
-def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = Style()) -> Partition:
+def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = AS_IS) -> Partition:
     """Tiles of every population on the chip, in depth order; NC3102 names all populations that cannot be cut to fit.
 
     Args:

@@ -80,9 +80,7 @@ class Pattern:
             reach = [loop[side] * (loop[0] - 1) for loop in loops]
             low, high = offset + sum(min(0, r) for r in reach), offset + sum(max(0, r) for r in reach)
             if not self.empty and not 0 <= low <= high < prod(shape):
-                raise NeurocompileError(
-                    "NC9001", f"projection '{projection.name}' leaves its population: {low}..{high}"
-                )
+                raise NeurocompileError("NC9001", f"projection '{projection.name}' leaves its population: {low}..{high}")
         loops = _split(_split(loops, 1, src_shape), 2, dst_shape)
         src_axes = _axes(loops, 1, src_shape, projection.src_offset)
         dst_axes = _axes(loops, 2, dst_shape, projection.dst_offset)
@@ -93,9 +91,7 @@ class Pattern:
             groups, moved = [loops], [(tuple(range(len(src_shape))), tuple(range(len(dst_shape))))]
         else:
             groups, moved = _group(loops, src_axes, dst_axes)
-        self.components = [
-            _list(projection, group, axes, dst_shape, self.fixed) for group, axes in zip(groups, moved, strict=True)
-        ]
+        self.components = [_list(projection, group, axes, dst_shape, self.fixed) for group, axes in zip(groups, moved, strict=True)]
         self.still = sorted(set(range(len(dst_shape))) - {a for _, axes in moved for a in axes})
         """Destination axes that no loop moves: a tile either holds ``fixed`` there or gets nothing."""
 

@@ -1,10 +1,10 @@
 """Puts cores on chips, chips on the board, and cores on the mesh of their chip: packets times hops.
 
-Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to chip (each message goes
-to a chip once for each of its cores there); of very many chips, neighbours trade in turn. Chips and cores start along a snake and are annealed by swaps, three of four of
-them to a place beside a partner, until no swap helps. The distance of two cores on different chips is that to the border,
-that between the chips, and that from the border: a sum, so the mesh of each chip is annealed by itself and nothing is
-approximated.
+Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to chip (each message goes to
+a chip once for each of its cores there); of very many chips, neighbours trade in turn. Chips and cores start along a snake
+and are annealed by swaps, three of four of them to a place beside a partner, until no swap helps. The distance of two cores
+on different chips is that to the border, that between the chips, and that from the border: a sum, so the mesh of each chip is
+annealed by itself and nothing is approximated.
 """
 
 from __future__ import annotations
@@ -162,9 +162,7 @@ def _borders(target: Target, local: np.ndarray) -> np.ndarray:
     return np.stack([x, target.mesh.columns.value - 1 - x, y, target.mesh.rows.value - 1 - y]).astype(np.float64)
 
 
-def anneal_places(
-    matrix: Matrix, places: np.ndarray, things: int, pull: np.ndarray | None, seed: int, swaps: int
-) -> np.ndarray:
+def anneal_places(matrix: Matrix, places: np.ndarray, things: int, pull: np.ndarray | None, seed: int, swaps: int) -> np.ndarray:
     """Place of each thing, int64 (things), that makes messages times Manhattan distance small.
 
     Args:

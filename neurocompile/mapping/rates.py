@@ -41,9 +41,7 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
     return rates
 
 
-def _any(
-    circuit: c.CircuitGraph, p: c.Population, incoming: tuple[c.Projection, ...], rates: dict[str, float]
-) -> float:
+def _any(circuit: c.CircuitGraph, p: c.Population, incoming: tuple[c.Projection, ...], rates: dict[str, float]) -> float:
     """Probability that at least one input of a neuron of ``p`` sends."""
     if any(not circuit.incoming[q.src] and not isinstance(circuit.population[q.src], c.HostInput) for q in incoming):
         # a gate with a constant: it passes only where both of its signals do

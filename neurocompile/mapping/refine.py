@@ -73,9 +73,7 @@ def km1(graph: Hypergraph, block: np.ndarray) -> float:
     return float((graph.weight * np.maximum(distinct - 1, 0)).sum())
 
 
-def refine(
-    graph: Hypergraph, block: np.ndarray, blocks: int, *, steps: int, hot: float, cold: float, seed: int
-) -> np.ndarray:
+def refine(graph: Hypergraph, block: np.ndarray, blocks: int, *, steps: int, hot: float, cold: float, seed: int) -> np.ndarray:
     """A better assignment, int64 (vertices); the given one where none is found or the instance is too large.
 
     Args:

@@ -133,7 +133,7 @@ def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit,
     factor = (cold / hot) ** (1.0 / epochs)
     temperature = hot
     each = steps // epochs
-    for epoch in range(epochs):
+    for _ in range(epochs):
         for _ in range(each):
             v = below(state, vertices)
             if vertex_offsets[v] == vertex_offsets[v + 1]:

@@ -226,9 +226,7 @@ class CostCounter:
             self._sources[key] = mask
         return self._sources[key]
 
-    def _field(
-        self, projection: Conv2d, tile: Tile
-    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    def _field(self, projection: Conv2d, tile: Tile) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Rows, then columns, of the input that the tile's kernels see, without the padding; how often each is read."""
         rows, columns = (self._axis_field(projection, a, tile.start[a], tile.stop[a]) for a in (0, 1))
         return rows, columns
@@ -250,6 +248,4 @@ class CostCounter:
         """Group -> output channels of it that the tile holds."""
         size = self.circuit.population[projection.dst].shape[2] // projection.groups
         start, stop = tile.start[2], tile.stop[2]
-        return {
-            g: min(stop, (g + 1) * size) - max(start, g * size) for g in range(start // size, (stop - 1) // size + 1)
-        }
+        return {g: min(stop, (g + 1) * size) - max(start, g * size) for g in range(start // size, (stop - 1) // size + 1)}

@@ -136,9 +136,7 @@ class _Counter:
             )  # fmt: skip
 
 
-def _float_half(
-    program: Program, x: np.ndarray, y: np.ndarray | None, reference: str | Path, device: str
-) -> FloatParity:
+def _float_half(program: Program, x: np.ndarray, y: np.ndarray | None, reference: str | Path, device: str) -> FloatParity:
     run = run_reference(program, x, reference, device)
     counter, equal, rates = _Counter(), {}, {}
     predictions = []

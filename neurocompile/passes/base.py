@@ -47,9 +47,7 @@ class Rewriter:
 
     def resolved(self, node: Node) -> Node:
         """``node`` with its inputs renamed."""
-        changes = {
-            f.name: self.resolve(value) for f in fields(node) if isinstance(value := getattr(node, f.name), Ref)
-        }
+        changes = {f.name: self.resolve(value) for f in fields(node) if isinstance(value := getattr(node, f.name), Ref)}
         return replace(node, **changes) if changes else node
 
     def emit(self, node: Node) -> Ref:

@@ -89,9 +89,7 @@ class _Closing:
                     for weight in terms(total):
                         self.connect(src, copy, factor * weight)
                 self.populations.append(copy)
-        return circuit.replace(
-            populations=tuple(self.populations), projections=tuple(self.projections), tensors=self.tensors
-        )
+        return circuit.replace(populations=tuple(self.populations), projections=tuple(self.projections), tensors=self.tensors)
 
     def rewired(
         self, q: c.Projection, dst: str, sign: int, copies: dict[str, list[tuple[c.Population, int, int, int]]]
@@ -120,7 +118,8 @@ class _Closing:
         for _, _, inhibition, _ in found:
             if inhibition > _LARGEST_INHIBITION:
                 raise NeurocompileError(
-                    "NC2010", f"'{p.name}' feeds a loop with values up to {inhibition:,}; inhibition reaches {_LARGEST_INHIBITION:,}"
+                    "NC2010",
+                    f"'{p.name}' feeds a loop with values up to {inhibition:,}; inhibition reaches {_LARGEST_INHIBITION:,}",
                 )
         return found
 

@@ -108,9 +108,7 @@ def _as_convolution(rewriter: Rewriter, node: s.Node, size: dict[str, tuple[int,
     if isinstance(node, s.SumPool2d):
         channels = size[node.name][0]
         ones = rewriter.tensor(f"{node.name}.ones", np.ones((channels, 1, *node.kernel)))
-        return s.Conv2d(
-            name=node.name, x=node.x, weight=ones, stride=node.stride, padding=node.padding, groups=channels
-        )
+        return s.Conv2d(name=node.name, x=node.x, weight=ones, stride=node.stride, padding=node.padding, groups=channels)
     return node if isinstance(node, s.Conv2d) else None
 
 

@@ -38,9 +38,7 @@ class FoldScale(SpikingPass):
                 factor[old.name] = factors[0] * factors[1]
             elif isinstance(node, (s.Add, s.MaxPool2d)):
                 if len(set(factors)) > 1 or (isinstance(node, s.MaxPool2d) and factors[0] <= 0):
-                    raise NeurocompileError(
-                        "NC2001", f"layer '{old.name}' ({type(old).__name__}) joins values scaled by {factors}"
-                    )
+                    raise NeurocompileError("NC2001", f"layer '{old.name}' ({type(old).__name__}) joins values scaled by {factors}")
                 factor[old.name] = factors[0]
             elif isinstance(node, (s.Conv2d, s.Linear)) and factors[0] != 1.0:
                 node = replace(node, weight=_scaled(rewriter, node.weight, factors[0]))
@@ -58,7 +56,9 @@ class FoldScale(SpikingPass):
                 node = replace(node, gain=node.gain * factors[0])
             elif isinstance(node, s.Softmax):
                 if not node.gain * factors[0] > 0:
-                    raise NeurocompileError("NC2012", f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported")
+                    raise NeurocompileError(
+                        "NC2012", f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported"
+                    )
                 node = replace(node, gain=node.gain * factors[0])
             elif isinstance(node, s.Output):
                 if factors[0] == 0:

@@ -334,7 +334,9 @@ class _Lowering:
         if isinstance(self.graph.node[node.a], s.RateSoftmax):  # its spikes come one sample later than what it reads
             found = self.range(node.b)
             assert isinstance(b.base, str)
-            b = Signal(hold(self.builder, b.base, (found.low, found.high), self.steps, f"{node.b}.held", self.layer(node)), b.layout)
+            b = Signal(
+                hold(self.builder, b.base, (found.low, found.high), self.steps, f"{node.b}.held", self.layer(node)), b.layout
+            )
         *lead, n, k = a.shape
         m = b.shape[-1]
         if tuple(lead) != b.shape[:-2]:
@@ -365,9 +367,7 @@ class _Lowering:
 
     def max_pool(self, node: s.MaxPool2d) -> Signal:
         source = self.feature_map(node, node.x)
-        winners, shape = max_pool(
-            self.builder, source, node.kernel, node.stride, node.padding, node.name, self.layer(node)
-        )
+        winners, shape = max_pool(self.builder, source, node.kernel, node.stride, node.padding, node.name, self.layer(node))
         height, width, channels = shape
         projections = tuple(strided(w, (int(np.prod(shape)),), (1,), (1,)) for w in winners)
         return Signal(Drive(shape, projections), channels_last((channels, height, width)))

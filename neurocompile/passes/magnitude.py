@@ -13,9 +13,7 @@ from neurocompile.ir import spiking as s
 __all__ = ["magnitudes"]
 
 
-def magnitudes(
-    graph: s.SpikingGraph, size: Mapping[str, tuple[int, ...]], calibration: Calibration
-) -> dict[str, float]:
+def magnitudes(graph: s.SpikingGraph, size: Mapping[str, tuple[int, ...]], calibration: Calibration) -> dict[str, float]:
     """Largest absolute value of every value, for inputs within the calibration's range."""
     found: dict[str, float] = {}
     for node in graph.nodes:

@@ -113,9 +113,7 @@ def _through_linear(
     return through if own is None else through + own
 
 
-def _carry(
-    old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict[str, tuple[int, ...]]
-) -> np.ndarray | None:
+def _carry(old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict[str, tuple[int, ...]]) -> np.ndarray | None:
     if all(b is None for b in found):
         return None
     first = found[0]

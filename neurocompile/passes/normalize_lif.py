@@ -36,9 +36,7 @@ def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:
     rest = 0.0 if node.soft_reset else node.v_reset
     threshold = node.v_threshold - rest
     if threshold <= 0:
-        raise NeurocompileError(
-            "NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires"
-        )
+        raise NeurocompileError("NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires")
     divisor = float(node.tau) if node.decay_input else 1.0  # a tau for each channel divides no input
     if np.isinf(divisor):
         raise NeurocompileError("NC2001", f"layer '{node.name}' divides its input by an infinite tau: it never fires")

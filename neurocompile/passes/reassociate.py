@@ -55,6 +55,10 @@ def _cheaper(
                 name=rewriter.fresh(f"{old.name}.first"), a=rewriter.resolve(Ref(first[0])), b=rewriter.resolve(Ref(first[1]))
             )
             rewriter.emit(made)
-            outer = {"a": rewriter.resolve(Ref(a)), "b": Ref(made.name)} if left else {"a": Ref(made.name), "b": rewriter.resolve(Ref(c))}
+            outer = (
+                {"a": rewriter.resolve(Ref(a)), "b": Ref(made.name)}
+                if left
+                else {"a": Ref(made.name), "b": rewriter.resolve(Ref(c))}
+            )
             return replace(node, **outer)
     return node

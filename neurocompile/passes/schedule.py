@@ -1,11 +1,11 @@
 """Give every population a depth and every projection the delay that balances its paths.
 
-Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by
-its synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of
-relays that all its consumers share: neurons that repeat a spike after the longest delay, graded relays after one step. Populations that recurrent projections tie together share one depth, the largest of theirs; a
-recurrent projection takes one step from any depth to itself. A projection with an advance adds that to the depth of its
-destination. Populations that the host does not reach (clocks) are as deep as those that read them allow, so that their
-spikes do not wait for long.
+Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by its
+synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of relays
+that all its consumers share: neurons that repeat a spike after the longest delay, graded relays after one step. Populations
+that recurrent projections tie together share one depth, the largest of theirs; a recurrent projection takes one step from any
+depth to itself. A projection with an advance adds that to the depth of its destination. Populations that the host does not
+reach (clocks) are as deep as those that read them allow, so that their spikes do not wait for long.
 """
 
 from __future__ import annotations
@@ -110,8 +110,14 @@ class _Lines:
             self.relays.append(c.LIF(**fields, vth=0, dv=4096) if src.spiking else c.GradedRelay(**fields))
             self.projections.append(
                 c.Strided(
-                    name=f"{line[-1]}>{name}", src=Ref(line[-1]), dst=Ref(name), sizes=(src.size,), src_strides=(1,),
-                    dst_strides=(1,), sign="excitatory", delay=reach,
+                    name=f"{line[-1]}>{name}",
+                    src=Ref(line[-1]),
+                    dst=Ref(name),
+                    sizes=(src.size,),
+                    src_strides=(1,),
+                    dst_strides=(1,),
+                    sign="excitatory",
+                    delay=reach,
                 )  # fmt: skip
             )
             line.append(name)

@@ -55,6 +55,9 @@ def _inner_means(graph: s.SpikingGraph) -> set[str]:
         return set()
     head: set[str] = set()
     for node in reversed(graph.nodes):
-        if all(isinstance(user, s.Output) or user.name in head and isinstance(user, (*_LINEAR, s.TimeMean)) for user in graph.users[node.name]):
+        if all(
+            isinstance(user, s.Output) or user.name in head and isinstance(user, (*_LINEAR, s.TimeMean))
+            for user in graph.users[node.name]
+        ):
             head.add(node.name)
     return {n.name for n in graph.nodes if isinstance(n, s.TimeMean) and n.name not in head}

@@ -35,9 +35,7 @@ class SliceLayers(SpikingPass):
         return rewriter.finish()
 
 
-def _cut(
-    rewriter: Rewriter, graph: s.SpikingGraph, node: s.Rearrange, size: dict[str, tuple[int, ...]]
-) -> s.Rearrange | None:
+def _cut(rewriter: Rewriter, graph: s.SpikingGraph, node: s.Rearrange, size: dict[str, tuple[int, ...]]) -> s.Rearrange | None:
     """``node`` over a layer of its own, which is emitted; None where it is no slice of channels."""
     if prod(node.shape) == prod(size[node.x]):
         return None

@@ -70,9 +70,7 @@ def find_trunks(
     return trunks
 
 
-def _neurons(
-    graph: s.SpikingGraph, names: set[str], size: Mapping[str, tuple[int, ...]]
-) -> Iterator[tuple[s.LIF, int]]:
+def _neurons(graph: s.SpikingGraph, names: set[str], size: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[s.LIF, int]]:
     """LIFs that read a value of ``names``, directly or through sums over axes and views of these."""
     summed = dict.fromkeys(names, 1)
     for node in graph.nodes:

@@ -68,7 +68,8 @@ class _Runner:
             s.MatMul: lambda n, a, b: a @ b, s.Scale: lambda n, x: x * n.factor,
             s.Offset: lambda n, x: x + self.tensors[n.offset], s.SumPool2d: self.sum_pool,
             s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims), s.Rearrange: self.rearrange,
-            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Softmax: lambda n, x: (n.gain * x).softmax(-1), s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
+            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Softmax: lambda n, x: (n.gain * x).softmax(-1),
+            s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
         }  # fmt: skip
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -145,4 +146,6 @@ class _Runner:
     def rearrange(self, node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
         digits = x.reshape(*x.shape[:2], -1).contiguous()
         lead = (digits.stride(0), digits.stride(1))
-        return digits.as_strided((*x.shape[:2], *node.sizes), (*lead, *node.strides), node.offset).reshape(*x.shape[:2], *node.shape)
+        return digits.as_strided((*x.shape[:2], *node.sizes), (*lead, *node.strides), node.offset).reshape(
+            *x.shape[:2], *node.shape
+        )

@@ -42,7 +42,9 @@ def page_data(program: Program, counts: Counts, profile: Profile | None) -> dict
     used = {name: usage[:, i] for i, name in enumerate(RESOURCES)} | {"total": usage.sum(axis=1)}
     share = np.max([used[n] / max(limit, 1) for n, limit in target.capacity.items()], axis=0) if len(usage) else np.zeros(0)
     metrics: list[dict[str, Any]] = [{"name": "fullest resource", "unit": "%", "limit": 100, "values": 100 * share}]
-    metrics += [{"name": n.replace("_", " "), "unit": "", "limit": limit, "values": used[n]} for n, limit in target.capacity.items()]
+    metrics += [
+        {"name": n.replace("_", " "), "unit": "", "limit": limit, "values": used[n]} for n, limit in target.capacity.items()
+    ]
     metrics += [{"name": label, "unit": "", "limit": None, "values": column[n]} for n, label in _ACTIVITY]
     if profile is not None and len(usage):
         energy = price(profile, np.nan_to_num(counts.cores)).sum(axis=-1)

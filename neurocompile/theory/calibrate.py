@@ -33,9 +33,7 @@ class Fit:
     resamples: int
 
 
-def fit_constant(
-    eps: np.ndarray, spikes: np.ndarray, scale: float = 1.0, resamples: int = RESAMPLES, seed: int = 0
-) -> Fit:
+def fit_constant(eps: np.ndarray, spikes: np.ndarray, scale: float = 1.0, resamples: int = RESAMPLES, seed: int = 0) -> Fit:
     """Fit ``spikes = C scale / eps^2``: C is the geometric mean of ``spikes eps^2 / scale``.
 
     Args:

@@ -170,9 +170,7 @@ def _beside(
     return tuple(found)
 
 
-def _steps(
-    points: Sequence[Point], eps: float, accuracy: float | None, dimension: EffectiveDimension | None
-) -> tuple[Steps, ...]:
+def _steps(points: Sequence[Point], eps: float, accuracy: float | None, dimension: EffectiveDimension | None) -> tuple[Steps, ...]:
     point = smallest(points, None, accuracy) if accuracy is not None else smallest(points, eps)
     wish = f"accuracy >= {accuracy:.2%}" if accuracy is not None else f"error <= {eps:.4g}"
     goal = f"first of the sweep with {wish}" if point else f"no T up to {max(p.T for p in points)} gives {wish}"

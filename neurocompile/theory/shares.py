@@ -74,7 +74,11 @@ def shares(
         raise NeurocompileError("NC8003", "no layer moves the logits on these samples: nothing to share a budget out by")
     return tuple(
         LayerShare(
-            layer, *size, sensitivity.get(layer, 1.0), weights[layer] / whole, total * weights[layer] / whole,
+            layer,
+            *size,
+            sensitivity.get(layer, 1.0),
+            weights[layer] / whole,
+            total * weights[layer] / whole,
             expected.get(layer, 0.0),
         )  # fmt: skip
         for layer, size in sizes.items()

@@ -30,9 +30,7 @@ def interpreter(version: str) -> str | None:
 def build(python: str, model: Path, path: Path) -> dict[str, bytes]:
     """Members of the artifact that ``python`` builds, in an environment of its own."""
     command = ["uv", "run", "--quiet", "--isolated", "--frozen", "--no-dev", "--python", python, "python", "-c", BUILD]
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT")
-    }
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT")}
     try:
         done = subprocess.run(
             [*command, str(model), str(path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600

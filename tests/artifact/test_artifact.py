@@ -93,9 +93,7 @@ def test_the_archive_holds_eight_stored_members_with_fixed_times(artifact):
             assert info.compress_type == zipfile.ZIP_STORED and info.date_time == (1980, 1, 1, 0, 0, 0)
 
 
-def test_builds_in_other_folders_with_other_threads_and_hash_seeds_give_the_same_bytes(
-    digits_model, tmp_path, artifact
-):
+def test_builds_in_other_folders_with_other_threads_and_hash_seeds_give_the_same_bytes(digits_model, tmp_path, artifact):
     built = []
     for threads in "12":
         folder = tmp_path / f"build{threads}"

@@ -20,9 +20,7 @@ def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_
     weight.flat[0] -= 2 * np.sign(weight.flat[0]) if weight.flat[0] else -2
     altered = circuit.replace(tensors={**circuit.tensors, name: weight})
     proof = make_proof(altered, manifest.proof.samples, manifest.proof.seed)
-    forged = dataclasses.replace(
-        digits_program, circuit=altered, manifest=msgspec.structs.replace(manifest, proof=proof)
-    )
+    forged = dataclasses.replace(digits_program, circuit=altered, manifest=msgspec.structs.replace(manifest, proof=proof))
     forged.save(tmp_path / "forged.nca")
     with pytest.raises(NeurocompileError, match="NC5004.*does not give its circuit"):
         verify(tmp_path / "forged.nca")

@@ -106,9 +106,7 @@ def convolutions(draw):
     size = [draw(st.integers(n, n + 4)) for n in smallest]
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     weight = (2 * rng.integers(-128, 128, (groups * per_group, *kernel, group_in))).astype(np.int16)
-    x = rng.integers(-20, 20, (2, *size, groups * group_in)).astype(np.int32) * rng.integers(
-        0, 2, (2, *size, groups * group_in)
-    )
+    x = rng.integers(-20, 20, (2, *size, groups * group_in)).astype(np.int32) * rng.integers(0, 2, (2, *size, groups * group_in))
     fields = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, weight_exp=draw(st.integers(0, 3)))
     return c.Conv2d(name="c", src=Ref("x"), dst=Ref("y"), weight=TensorRef("w"), **fields), weight, x.astype(np.int32)
 
@@ -175,9 +173,7 @@ def test_a_strided_projection_equals_the_naive_loops(data):
     expected, found = np.full((2, n_dst), 5, np.int64), np.full((2, n_dst), 5, np.int32)
     for row, index in itertools.product(range(2), itertools.product(*map(range, sizes))):
         to = offsets[1] + sum(i * k for i, k in zip(index, dst_strides))
-        expected[row, to] += (weight << exponent) * int(
-            x[row, offsets[0] + sum(i * k for i, k in zip(index, src_strides))]
-        )
+        expected[row, to] += (weight << exponent) * int(x[row, offsets[0] + sum(i * k for i, k in zip(index, src_strides))])
     project(p, None, x, (n_src,), found)
     np.testing.assert_array_equal(found, expected)
 

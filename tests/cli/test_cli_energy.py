@@ -21,7 +21,17 @@ def test_json(cli, artifact: Path, data: Path, tmp_path: Path) -> None:
     times = [{"core_operations": a, "core_updates": b, "link_packets": 0, "step_ns": 100 + max(2 * a, 3 * b)}
              for a, b in ((10, 0), (100, 0), (0, 10), (0, 100))]  # fmt: skip
     (tmp_path / "t.json").write_text(json.dumps(times))
-    arguments = ("energy", artifact, "--input", data, "--measured", tmp_path / "power.json", "--timings", tmp_path / "t.json", "--json")
+    arguments = (
+        "energy",
+        artifact,
+        "--input",
+        data,
+        "--measured",
+        tmp_path / "power.json",
+        "--timings",
+        tmp_path / "t.json",
+        "--json",
+    )
     told = cli(*arguments).json
     assert told["basis"] == "measured" and told["samples"] == 3 and told["measured"] == power
     assert set(told["neurobench"]["SynapticOperations"]) == {"Effective_MACs", "Effective_ACs", "Dense"}

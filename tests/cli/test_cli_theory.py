@@ -90,7 +90,12 @@ def test_budget_errors(cli, artifact: Path, options: list, code: str) -> None:
 def test_budget_of_frames_is_refused(cli, tmp_path: Path) -> None:
     from onnx_cases import ints, lif, model, normal, op
 
-    nodes = [op("Transpose", "x", "t", perm=[1, 0, 2]), op("MatMul", "t w", "f"), lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)]
+    nodes = [
+        op("Transpose", "x", "t", perm=[1, 0, 2]),
+        op("MatMul", "t w", "f"),
+        lif("f", "l"),
+        op("ReduceMean", "l zero", "out", keepdims=0),
+    ]
     path = tmp_path / "frames.onnx"
     path.write_bytes(model(nodes, {"w": normal(6, 3), "zero": ints(0)}, ("batch", 5, 6)).SerializeToString())
     found = cli("budget", path)

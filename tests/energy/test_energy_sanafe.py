@@ -37,6 +37,7 @@ def network(seed: int) -> CircuitGraph:
         "m": (rng.integers(-60, 80, (200, 54)) // 2 * 2).astype(np.int16),
         "n": (rng.integers(-50, 60, (40, 200)) // 2 * 2).astype(np.int16),
     }
+
     def lif(name: str, shape: tuple[int, ...], **more: object) -> LIF:
         return LIF(name=name, shape=shape, layer=name, **more)  # type: ignore[arg-type]
 
@@ -70,7 +71,10 @@ def chip(target, profile, folder: Path, inputs: int):
 
     def synapse(kind: str) -> dict:
         energy = getattr(e, f"synaptic_operation_{kind}").value * unit
-        return {"name": kind, "attributes": {"model": "current_based", "energy_process_spike": energy, "latency_process_spike": 0.0}}
+        return {
+            "name": kind,
+            "attributes": {"model": "current_based", "energy_process_spike": energy, "latency_process_spike": 0.0},
+        }
 
     idle, busy = e.neuron_update_inactive.value, e.neuron_update_active.value
     core = {

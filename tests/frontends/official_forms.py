@@ -273,9 +273,7 @@ class SpikingResformer(nn.Module):
         self.prologue = nn.Sequential(conv(3, 8, 3, 1, 1, bias=False, step_mode="m"), BN(8),
                                       layer.MaxPool2d(kernel_size=3, stride=2, padding=1, step_mode="m"))  # fmt: skip
         self.up = nn.Sequential(activation(), conv(8, 16, 1, bias=False, step_mode="m"), BN(16))
-        self.conv = nn.Sequential(
-            activation(), conv(16, 16, 3, padding=1, groups=groups, bias=False, step_mode="m"), BN(16)
-        )
+        self.conv = nn.Sequential(activation(), conv(16, 16, 3, padding=1, groups=groups, bias=False, step_mode="m"), BN(16))
         self.down = nn.Sequential(activation(), conv(16, 8, 1, bias=False, step_mode="m"), BN(8))
         self.lif, self.avgpool = activation(), layer.AdaptiveAvgPool2d((1, 1), step_mode="m")
         self.classifier = layer.Linear(8, 10, step_mode="m")

@@ -22,9 +22,7 @@ def run(proto: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
 
 def lifs(proto: onnx.ModelProto) -> list[dict[str, float]]:
     """Attributes of every LIF node, rounded; no comparison is left."""
-    assert not any(
-        n.op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Loop", "Scan") for n in proto.graph.node
-    )
+    assert not any(n.op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Loop", "Scan") for n in proto.graph.node)
     return [
         {a.name: round(float(onnx.helper.get_attribute_value(a)), 5) for a in n.attribute}
         for n in proto.graph.node if n.domain == DOMAIN

@@ -47,9 +47,7 @@ def unrolled(steps: int = 3, step: str | None = None, **scalars: float | np.ndar
     lines.append(f"y = Concat <axis: int = 0> ({', '.join(f'u{t}' for t in range(steps))})")
     text = "\n".join(lines)
     numbers = {f"t{t}": np.int64(t) for t in range(steps)}
-    return model(
-        f"g (float[{steps}, B, 6] x) => (float[{steps}, B, 8] y) {{ {text} }}", ax=np.asarray([0]), **numbers, **scalars
-    )
+    return model(f"g (float[{steps}, B, 6] x) => (float[{steps}, B, 8] y) {{ {text} }}", ax=np.asarray([0]), **numbers, **scalars)
 
 
 def loop(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:

@@ -112,7 +112,11 @@ def test_frames_as_torch_exports_them(dynamo: bool, tmp_path: Path) -> None:
     from test_onnx_recover_torch import export
 
     path = tmp_path / "frames.onnx"
-    options = {"opset_version": 18, "dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False} if dynamo else {"opset_version": 17}
+    options = (
+        {"opset_version": 18, "dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
+        if dynamo
+        else {"opset_version": 17}
+    )
     export(network(batch_first=True), torch.from_numpy(events(3)), path, dynamo=dynamo, **options)
     found = import_model(path)
     assert found[1].graph.input.steps == T and agreement(found, events(6)) == 1.0
@@ -121,7 +125,9 @@ def test_frames_as_torch_exports_them(dynamo: bool, tmp_path: Path) -> None:
 def test_the_steps_are_those_that_samples_bring(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     module, x = network(True), torch.from_numpy(events())
-    with pytest.raises(NeurocompileError, match=r"^NC1021 T is 4, and a sample of input 'x' brings 5 steps of its own, \[5, 2, 4, 4\]"):
+    with pytest.raises(
+        NeurocompileError, match=r"^NC1021 T is 4, and a sample of input 'x' brings 5 steps of its own, \[5, 2, 4, 4\]"
+    ):
         neurocompile.compile(module, x, T=4)
     found = check_model(module, x)
     assert found.compiles and not found.reasons

@@ -13,7 +13,6 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.reference.onnx import run_onnx
 
-
 Sizes = tuple[int, ...]
 
 

@@ -236,9 +236,7 @@ def test_strides_groups_dilation_and_biases_of_convolutions(tmp_path: Path) -> N
 def test_names_that_clean_to_the_same_text_stay_apart(tmp_path: Path) -> None:
     first, second = op("MatMul", "t w", "f"), op("MatMul", "l0 w", "g")
     first.input[1], second.input[1] = "w (1)", "w [1]"
-    proto = mlp(
-        [first, lif("f", "l0"), second, lif("g", "l")], **{"w (1)": normal(4, 5), "w [1]": normal(5, 5, seed=1)}
-    )
+    proto = mlp([first, lif("f", "l0"), second, lif("g", "l")], **{"w (1)": normal(4, 5), "w [1]": normal(5, 5, seed=1)})
     graph = check(proto, tmp_path)
     assert graph.node["n_f"].weight != graph.node["n_g"].weight
 

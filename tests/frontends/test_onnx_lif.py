@@ -30,9 +30,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"X": x})[0]
 
 
-def formula(
-    x: np.ndarray, tau: float, v_threshold: float, v_reset: float, decay_input: int, soft_reset: int
-) -> np.ndarray:
+def formula(x: np.ndarray, tau: float, v_threshold: float, v_reset: float, decay_input: int, soft_reset: int) -> np.ndarray:
     """The equations of the operator's docstring, in float32."""
     tau, v_threshold, v_reset = np.float32(tau), np.float32(v_threshold), np.float32(v_reset)
     rest = np.float32(0) if soft_reset else v_reset
@@ -48,9 +46,7 @@ def formula(
 @pytest.mark.parametrize("soft_reset", [0, 1])
 @pytest.mark.parametrize("decay_input", [0, 1])
 @pytest.mark.parametrize(("tau", "v_threshold", "v_reset"), [(2.0, 1.0, 0.0), (1.7, 0.5, -0.3), (20.0, 0.3, 0.1)])
-def test_operator_equals_its_equations(
-    tau: float, v_threshold: float, v_reset: float, decay_input: int, soft_reset: int
-) -> None:
+def test_operator_equals_its_equations(tau: float, v_threshold: float, v_reset: float, decay_input: int, soft_reset: int) -> None:
     x = np.random.default_rng(0).normal(0.4, 1.0, (12, 5, 7)).astype(np.float32)
     attributes = {
         "tau": tau,
@@ -68,9 +64,7 @@ def test_operator_equals_its_equations(
 def test_without_leak_integrates(soft_reset: int) -> None:
     """IF: three quarters a step reach the threshold of 1 in the second step; a soft reset keeps the half above it."""
     x = np.full((4, 1, 1), 0.75, np.float32)
-    model = lif_model(
-        tau=onnx_lif.IF_TAU, v_threshold=1.0, v_reset=0.0, decay_input=0, soft_reset=soft_reset
-    )
+    model = lif_model(tau=onnx_lif.IF_TAU, v_threshold=1.0, v_reset=0.0, decay_input=0, soft_reset=soft_reset)
     expected = [0, 1, 1, 1] if soft_reset else [0, 1, 0, 1]
     assert run(model, x).ravel().tolist() == expected
 

@@ -201,9 +201,7 @@ def test_a_tau_for_each_position_is_refused() -> None:
 
 
 def test_leak_towards_another_rest() -> None:
-    step = (
-        FORMS["normalized"][0].replace("Where (n{t}g, zero, n{t}h)", "Where (n{t}g, rest, n{t}h)").replace(") ", ")\n")
-    )
+    step = FORMS["normalized"][0].replace("Where (n{t}g, zero, n{t}h)", "Where (n{t}g, rest, n{t}h)").replace(") ", ")\n")
     with pytest.raises(NeurocompileError, match="NC1009 neuron .*(leak|starts at)"):
         recover_lif(files.unrolled(3, step, decay=0.75, vth=0.5, rest=-0.2))
 

@@ -80,9 +80,7 @@ def made(kind: type, **fields):
     return lambda mode: kind(step_mode=mode, surrogate_function=Heaviside(), **fields)
 
 
-def attributes(
-    tau: float, decay: int, v_reset: float = 0.0, soft: int = 0, v_threshold: float = 1.0
-) -> dict[str, float]:
+def attributes(tau: float, decay: int, v_reset: float = 0.0, soft: int = 0, v_threshold: float = 1.0) -> dict[str, float]:
     return {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset, "decay_input": decay, "soft_reset": soft}
 
 

@@ -45,7 +45,10 @@ def test_all_unknown_operators_are_named_at_once_with_what_to_use(tmp_path: Path
         imported(mlp(nodes), tmp_path)
     assert caught.value.code == "NC2012"
     one, two, three, four = caught.value.messages
-    assert one.startswith("node 'n_s1' (Softmax): a softmax in every step") and "softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)" in one
+    assert (
+        one.startswith("node 'n_s1' (Softmax): a softmax in every step")
+        and "softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)" in one
+    )
     assert two.startswith("node 'n_s2': operator LayerNormalization") and two.endswith("BatchNormalization")
     assert three.startswith("node 'n_s3': operator Erf") and three.endswith("LIF")
     assert four.startswith("node 'n_s4': operator GridSample") and "no supported form" in four

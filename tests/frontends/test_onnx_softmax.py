@@ -45,7 +45,9 @@ def test_the_file_is_imported_as_onnxruntime_computes_it(tmp_path: Path) -> None
     assert set(reference.layers) == {"q", "k", "v", "l"}
     for name, spikes in reference.layers.items():
         np.testing.assert_array_equal(ours[name].reshape(spikes.shape), spikes, err_msg=name)
-    np.testing.assert_allclose(ours[found.graph.output.name].reshape(reference.logits.shape), reference.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        ours[found.graph.output.name].reshape(reference.logits.shape), reference.logits, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_it_compiles_and_lava_finds_no_difference(tmp_path: Path) -> None:

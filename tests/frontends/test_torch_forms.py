@@ -15,8 +15,8 @@ from torch import nn  # noqa: E402
 
 import neurocompile  # noqa: E402
 from neurocompile.errors import NeurocompileError  # noqa: E402
-from neurocompile.pipeline import import_model  # noqa: E402
 from neurocompile.ir.evaluate import evaluate  # noqa: E402
+from neurocompile.pipeline import import_model  # noqa: E402
 
 try:
     from spikingjelly.clock_driven import neuron as clock_driven

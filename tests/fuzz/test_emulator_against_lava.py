@@ -33,9 +33,7 @@ def _lava():
         pytest.skip(str(error))
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(networks(), st.integers(1, 4), st.sampled_from([1, 2, 62]), st.booleans(), st.booleans())
 def test_the_emulator_the_cycles_and_lava_equal_the_definition_in_every_step(graph, steps, limit, power_of_two, frames):
     graph = on_frames(graph, steps) if frames else graph

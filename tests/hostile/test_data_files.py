@@ -149,12 +149,8 @@ def test_data_shorter_than_its_header_is_refused(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4), st.booleans()
-)
-def test_damaged_files_give_arrays_or_an_error_of_ours(
-    tmp_path: Path, flips: list[tuple[float, int]], deflate: bool
-) -> None:
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
+def test_damaged_files_give_arrays_or_an_error_of_ours(tmp_path: Path, flips: list[tuple[float, int]], deflate: bool) -> None:
     buffer = io.BytesIO()
     (np.savez_compressed if deflate else np.savez)(buffer, x=X, y=Y)
     content = bytearray(buffer.getvalue())

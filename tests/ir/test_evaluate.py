@@ -217,9 +217,7 @@ def test_sums_and_products_broadcast_over_features_only(a: tuple[int, ...], b: t
     np.testing.assert_allclose(two(s.Mul, x, y), np.stack([x[i] * y[i] for i in range(2)]), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("a", "b"), [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (1, 4, 3))]
-)
+@pytest.mark.parametrize(("a", "b"), [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (1, 4, 3))])
 def test_matrix_products_are_numpys_a_sample(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     x, y = normal(2, *a), normal(2, *b, seed=1)
     np.testing.assert_allclose(two(s.MatMul, x, y), np.stack([x[i] @ y[i] for i in range(2)]), rtol=1e-4, atol=1e-6)

@@ -85,7 +85,10 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     "sums over time and spikes of a softmax are integers": [
         (canonical(c=s.TimeSum(name="c", x=Ref("l"), steps=4)), "c"),
         (canonical("quantized", c=s.TimeSum(name="c", x=Ref("l"), steps=1)), "c"),
-        *((with_grid(np.array(values, np.int32), shift), "c") for values, shift in (([], 0), ([0, 3], 0), ([3, 2], 0), ([3, 9], 0), ([1], 8))),
+        *(
+            (with_grid(np.array(values, np.int32), shift), "c")
+            for values, shift in (([], 0), ([0, 3], 0), ([3, 2], 0), ([3, 9], 0), ([1], 8))
+        ),
     ],
     "weights are integers on the chip's grid": [
         (with_weight(INT16.astype(np.int32)), "w"),
@@ -100,19 +103,28 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (canonical("quantized", w=replace(LINEAR, exponent=-1)), "w"),
     ],
     "integer soft-reset LIF parameters fit": [
-        (canonical("quantized", l=s.SoftIntegerLIF(name="l", x=Ref("w"), **{"threshold": 4, "reset": 2, "decay": 2048, **bad})), "l")
+        (
+            canonical("quantized", l=s.SoftIntegerLIF(name="l", x=Ref("w"), **{"threshold": 4, "reset": 2, "decay": 2048, **bad})),
+            "l",
+        )
         for bad in ({"threshold": 0, "reset": 0}, {"threshold": 131072}, {"decay": 4096}, {"gain": 0}, {"reset": 5})
     ],
     "integer LIF parameters fit": [
         (canonical("quantized", l=replace(INTEGER, **{field: value})), "l")
-        for field, value in [("vth", -1), ("vth", 131072), ("dv", -1), ("dv", 4096), ("dv", TensorRef("b")), ("gain", 0), ("bias_exp", 8)]
+        for field, value in [
+            ("vth", -1),
+            ("vth", 131072),
+            ("dv", -1),
+            ("dv", 4096),
+            ("dv", TensorRef("b")),
+            ("gain", 0),
+            ("bias_exp", 8),
+        ]
     ],
 }
 
 
-def circuit(
-    change: Callable[[c.CircuitGraph], c.CircuitGraph] = lambda g: g, scheduled: bool = False
-) -> c.CircuitGraph:
+def circuit(change: Callable[[c.CircuitGraph], c.CircuitGraph] = lambda g: g, scheduled: bool = False) -> c.CircuitGraph:
     """HostInput (2, 2, 1), a Conv2d to a LIF of the same shape, a Dense and a Strided to a relay of two, a readout."""
     d = (0, 1, 2) if scheduled else (-1, -1, -1)
     delay = {"delay": 1} if scheduled else {}
@@ -140,9 +152,7 @@ def item(name: str, scheduled: bool = False, **fields: Any) -> c.CircuitGraph:
 
     def change(g: c.CircuitGraph) -> c.CircuitGraph:
         parts = ("populations", "projections", "readouts")
-        return g.replace(
-            **{p: tuple(replace(i, **fields) if i.name == name else i for i in getattr(g, p)) for p in parts}
-        )
+        return g.replace(**{p: tuple(replace(i, **fields) if i.name == name else i for i in getattr(g, p)) for p in parts})
 
     return circuit(change, scheduled)
 
@@ -153,10 +163,7 @@ def tensor(name: str, value: np.ndarray) -> c.CircuitGraph:
 
 BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
     "thresholds have 17 bits": [
-        *(
-            (item("l", **{k: v}), "l")
-            for k, v in [("vth", -1), ("vth", 131072), ("dv", 4097), ("du", -1), ("bias_exp", 8)]
-        ),
+        *((item("l", **{k: v}), "l") for k, v in [("vth", -1), ("vth", 131072), ("dv", 4097), ("du", -1), ("bias_exp", 8)]),
         (tensor("bias", np.full((2, 2, 1), 4096, np.int16)), "l"),
         (tensor("bias", np.full((2, 2, 1), -4097, np.int16)), "l"),
     ],
@@ -196,7 +203,8 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
     "recurrent projections join neurons": [(item("c", recurrent=True), "c")],
     "a readout is a graded population": [(item("o", src=Ref("l")), "o")],
     "a projection advances by less than T steps": [
-        *((item("d", advance=n), "d") for n in (-1, 4)), (item("d", advance=1, recurrent=True), "d"),
+        *((item("d", advance=n), "d") for n in (-1, 4)),
+        (item("d", advance=1, recurrent=True), "d"),
     ],
     "paths are balanced": [
         (item("d", True, advance=1), "d"),
@@ -209,9 +217,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
 
 
 def cases(broken: dict[str, list]) -> list:
-    return [
-        pytest.param(rule, *case, id=f"{rule} {i}") for rule, found in broken.items() for i, case in enumerate(found)
-    ]
+    return [pytest.param(rule, *case, id=f"{rule} {i}") for rule, found in broken.items() for i, case in enumerate(found)]
 
 
 @pytest.mark.parametrize(("rule", "graph", "name"), cases(BROKEN_SPIKING))

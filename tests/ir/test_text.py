@@ -43,9 +43,7 @@ def of_kinds(kinds: dict[str, type], base: type | None = None) -> st.SearchStrat
     return st.lists(st.one_of(*map(items, chosen)), max_size=5).map(tuple)
 
 
-SPIKING = st.builds(
-    s.SpikingGraph, name=STRINGS, stage=STRINGS, nodes=of_kinds(s.KINDS), tensors=TENSORS, exported_T=INTS
-)
+SPIKING = st.builds(s.SpikingGraph, name=STRINGS, stage=STRINGS, nodes=of_kinds(s.KINDS), tensors=TENSORS, exported_T=INTS)
 CIRCUITS = st.builds(
     c.CircuitGraph, name=STRINGS, steps=INTS, populations=of_kinds(c.KINDS, c.Population),
     projections=of_kinds(c.KINDS, c.Projection), readouts=of_kinds(c.KINDS, c.Readout), tensors=TENSORS, period=INTS,

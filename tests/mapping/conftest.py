@@ -27,9 +27,7 @@ class Builder:
 
     def conv(self, src: str, dst: str, shape: tuple[int, int, int, int], **fields: object) -> None:
         self.tensors[f"{dst}.w"] = np.zeros(shape, dtype=np.int16)
-        self.projections.append(
-            Conv2d(name=f"{src}>{dst}", src=Ref(src), dst=Ref(dst), weight=TensorRef(f"{dst}.w"), **fields)
-        )
+        self.projections.append(Conv2d(name=f"{src}>{dst}", src=Ref(src), dst=Ref(dst), weight=TensorRef(f"{dst}.w"), **fields))
 
     def strided(self, src: str, dst: str, sizes: tuple, src_strides: tuple, dst_strides: tuple, tag: str = "") -> None:
         self.projections.append(

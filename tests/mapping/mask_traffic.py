@@ -62,9 +62,7 @@ def axon_lists(counter: CostCounter, population: str, homes: Homes) -> AxonLists
     return AxonLists(by_neuron, by_position)
 
 
-def flows(
-    counter: CostCounter, cores: Sequence[Sequence[Tile]], rates: Mapping[str, float]
-) -> tuple[np.ndarray, float, float]:
+def flows(counter: CostCounter, cores: Sequence[Sequence[Tile]], rates: Mapping[str, float]) -> tuple[np.ndarray, float, float]:
     """Packets of one step.
 
     Args:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import LIF, CircuitGraph, Conv2d, Dense, Projection, Strided
 from neurocompile.ir.text import Ref, TensorRef
-from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.cost import convolution_row, row
+from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, cut, grid, whole
 from neurocompile.targets import load_target
@@ -25,9 +25,7 @@ NAMES = {"name": "p", "src": Ref("s"), "dst": Ref("d")}
 
 def circuit(src: tuple[int, ...], dst: tuple[int, ...], projection: Projection, **tensors: np.ndarray) -> CircuitGraph:
     populations = tuple(LIF(name=name, shape=shape, layer=name, vth=1) for name, shape in (("s", src), ("d", dst)))
-    return CircuitGraph(
-        name="c", steps=1, populations=populations, projections=(projection,), readouts=(), tensors=tensors
-    )
+    return CircuitGraph(name="c", steps=1, populations=populations, projections=(projection,), readouts=(), tensors=tensors)
 
 
 def synapses(graph: CircuitGraph) -> tuple[np.ndarray, np.ndarray]:

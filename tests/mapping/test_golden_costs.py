@@ -6,8 +6,8 @@ import pytest
 from mask_traffic import axon_lists
 
 from neurocompile.ir.circuit import LIF, HostInput
-from neurocompile.mapping.mapping import map_circuit
 from neurocompile.mapping.cost import convolution_row
+from neurocompile.mapping.mapping import map_circuit
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, whole
 from neurocompile.mapping.traffic import home_cores

@@ -10,10 +10,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
 pytest.importorskip("onnxscript")
 
+from neurocompile.models.layers import ConvBN, lif  # noqa: E402
 from spikingjelly.activation_based import functional  # noqa: E402
 from torch import nn  # noqa: E402
-
-from neurocompile.models.layers import ConvBN, lif  # noqa: E402
 
 
 class ChannelQKAttention(nn.Module):

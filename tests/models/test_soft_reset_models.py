@@ -21,7 +21,10 @@ def soft(module: torch.nn.Module) -> None:
     for cell in module.modules():
         if isinstance(cell, neuron.BaseNode):
             cell.v_reset = None
-            (getattr(cell, "set_reset_value", None) or (lambda n, v: cell._memories_rv.__setitem__(n, v)))("v", 0.0)
+            if hasattr(cell, "set_reset_value"):
+                cell.set_reset_value("v", 0.0)
+            else:
+                cell._memories_rv["v"] = 0.0
             cell.v = 0.0
 
 

@@ -49,7 +49,11 @@ def test_lava_finds_no_difference_in_a_model_that_the_command_built(tmp_path):
     command = [sys.executable, "-m", "neurocompile", "build", "vit.onnx", "--T", "16", "--json"]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    program = neurocompile.load(tmp_path / json.loads(built.stdout)["out"]) if "out" in json.loads(built.stdout) else neurocompile.load(tmp_path / "vit.nca")
+    program = (
+        neurocompile.load(tmp_path / json.loads(built.stdout)["out"])
+        if "out" in json.loads(built.stdout)
+        else neurocompile.load(tmp_path / "vit.nca")
+    )
     report = program.parity(x[:2].numpy(), against=("emulator", "lava"), reference=tmp_path / "vit.onnx")
     for backend in report.backends:
         assert backend.differences == 0, backend.first

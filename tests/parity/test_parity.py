@@ -111,18 +111,12 @@ def test_an_altered_threshold_is_reported_with_layer_neuron_step_and_values(digi
     report = dataclasses.replace(digits_program, circuit=altered).parity(x, against=("emulator",))
     first = report.backends[0].first
     assert not report.exact and report.backends[0].differences > 0
-    expected = evaluate(digits_program.quantized, encode_input(digits_program.quantized.input, x), 4, [view.layer])[
-        view.layer
-    ]
+    expected = evaluate(digits_program.quantized, encode_input(digits_program.quantized.input, x), 4, [view.layer])[view.layer]
     found = view.read(Emulator().open(altered).run(encode(altered, x))[view.src])
     sample, step, *neuron = (int(i[0]) for i in np.nonzero(expected != found))
     assert (first.layer, first.population, first.sample, first.step) == (view.layer, view.src, sample, step)
     assert first.neuron == tuple(neuron)
-    assert (
-        (first.expected, first.found)
-        == (expected[sample, step][tuple(neuron)], found[sample, step][tuple(neuron)])
-        == (1, 0)
-    )
+    assert (first.expected, first.found) == (expected[sample, step][tuple(neuron)], found[sample, step][tuple(neuron)]) == (1, 0)
     assert f"layer '{view.layer}'" in str(first) and f"step {step}: expected 1, found 0" in str(first)
 
 
@@ -143,9 +137,7 @@ def test_a_difference_beyond_the_first_chunk_keeps_its_sample_number(digits_prog
     view = circuit.views[0]
     quiet = circuit.replace(populations=tuple(
         dataclasses.replace(p, vth=131071) if p.name == view.src else p for p in circuit.populations))  # fmt: skip
-    expected = evaluate(digits_program.quantized, encode_input(digits_program.quantized.input, x), 4, [view.layer])[
-        view.layer
-    ]
+    expected = evaluate(digits_program.quantized, encode_input(digits_program.quantized.input, x), 4, [view.layer])[view.layer]
     first = dataclasses.replace(digits_program, circuit=quiet).parity(x, against=("emulator",)).backends[0].first
     assert first.sample == int(np.nonzero(expected)[0][0])
 
@@ -178,9 +170,7 @@ def test_spikingjelly_agrees_with_the_float_evaluation_at_other_T(T, digits_mode
     assert equal / sum(v.size for v in ours.values()) >= 0.999
 
 
-def test_the_compiled_model_is_as_accurate_as_the_float_one_within_half_a_point(
-    digits_program, digits_model, digits_data
-):
+def test_the_compiled_model_is_as_accurate_as_the_float_one_within_half_a_point(digits_program, digits_model, digits_data):
     report = digits_program.parity(digits_data.x, digits_data.y, against=(), reference=digits_model)
     half = report.reference
     assert half.samples == 360 and half.accuracy_reference >= 0.97
@@ -218,9 +208,7 @@ def test_rates_are_measured_on_calibration_samples_and_modelled_without(digits_p
     assert set(measured.manifest.rates) == names and all(0 <= v <= 1 for v in measured.manifest.rates.values())
     trace = measured.trace(digits_data.x[:32])
     for p in measured.circuit.populations:
-        assert measured.manifest.rates[p.name] == pytest.approx(
-            np.count_nonzero(trace[p.name]) / trace[p.name].size, abs=1e-8
-        )
+        assert measured.manifest.rates[p.name] == pytest.approx(np.count_nonzero(trace[p.name]) / trace[p.name].size, abs=1e-8)
     for p in digits_program.circuit.populations:  # the model of rates never misses a message that must come
         if isinstance(p, LIF) and p.vth == 0 and not digits_program.circuit.incoming[p.name]:
             assert digits_program.manifest.rates[p.name] == 1

@@ -101,9 +101,7 @@ def test_nothing_that_canonical_forbids_is_left() -> None:
 def test_random_real_weights_change_few_spikes() -> None:
     fields = {"tau": 2.0, "v_threshold": 1.0, "v_reset": -0.3, "decay_input": True}
     graph, rng = model(fields, fields, fields, 0), np.random.default_rng(0)
-    graph = graph.replace(
-        tensors={k: np.abs(rng.normal(size=v.shape)).astype(np.float32) for k, v in graph.tensors.items()}
-    )
+    graph = graph.replace(tensors={k: np.abs(rng.normal(size=v.shape)).astype(np.float32) for k, v in graph.tensors.items()})
     x = rng.normal(size=(40, 1, 4, 4)).astype(np.float32)
     before, after = evaluate(graph, x, 4), evaluate(canonicalize(graph), x, 4)
     assert np.mean(before["l2"] == after["l2"]) > 0.999

@@ -96,9 +96,7 @@ def test_a_linear_layer_over_the_width_of_a_biased_convolution_sees_the_bias_eve
 
 
 def test_a_lif_and_an_output_add_it_to_the_bias_that_they_have() -> None:
-    after = move(
-        graph("%h = Linear {x = %x, weight = @w, bias = @b}", "%y = LIF {x = %h, " + LIF + ", bias = @b}", shape="[4]")
-    )
+    after = move(graph("%h = Linear {x = %x, weight = @w, bias = @b}", "%y = LIF {x = %h, " + LIF + ", bias = @b}", shape="[4]"))
     np.testing.assert_array_equal(after.tensors["y.bias"], 2 * TENSORS["b"])
     before = graph("%y = Linear {x = %x, weight = @w, bias = @b}", shape="[4]")
     after = move(SpikingGraph.parse(before.text().replace("%y}", "%y, unit = 2.0, bias = @b}"), TENSORS))

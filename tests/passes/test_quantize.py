@@ -59,9 +59,7 @@ def test_weights_lie_on_the_grid_of_their_bits_and_near_the_float_ones(bits: int
         dequantized, true = w * unit, graph.tensors[original]
         inside = np.abs(true) < np.abs(dequantized).max()
         assert np.abs(dequantized - true)[inside].max() <= 0.51 * step * unit
-        assert np.corrcoef(dequantized.ravel(), true.ravel())[0, 1] > (
-            0.75 if bits == 2 else 0.9 if bits == 3 else 0.98
-        )
+        assert np.corrcoef(dequantized.ravel(), true.ravel())[0, 1] > (0.75 if bits == 2 else 0.9 if bits == 3 else 0.98)
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9, 16])
@@ -89,9 +87,7 @@ def test_a_threshold_in_float_units_is_the_integer_threshold_plus_a_64th() -> No
 def test_sums_biases_and_thresholds_stay_in_their_fields(seed, bits, scale, width, signed, biased) -> None:
     bias = normal(4, seed=seed + 1, scale=3 * scale) if biased else None
     try:
-        found = Quantize(4, statistics(-1.0 if signed else 0.0), bits)(
-            mlp(normal(4, width, seed=seed, scale=scale), bias=bias)
-        )
+        found = Quantize(4, statistics(-1.0 if signed else 0.0), bits)(mlp(normal(4, width, seed=seed, scale=scale), bias=bias))
     except NeurocompileError as error:
         assert error.code == "NC2002"
         return
@@ -141,9 +137,7 @@ def test_the_bias_takes_the_exponent_that_it_needs_and_no_more() -> None:
 
 def test_the_output_bias_is_added_in_the_units_of_the_sum() -> None:
     found = Quantize(4, statistics())(mlp(normal(2, 3)))
-    np.testing.assert_allclose(
-        found.tensors[found.output.bias] * found.output.unit, [0.5, -1.0, 3.0], atol=found.output.unit
-    )
+    np.testing.assert_allclose(found.tensors[found.output.bias] * found.output.unit, [0.5, -1.0, 3.0], atol=found.output.unit)
 
 
 def test_the_input_is_scaled_to_its_grid_or_to_255_levels() -> None:

@@ -19,10 +19,16 @@ def attention(n: int, k: int, m: int, p: int, left_first: bool, real: bool = Fal
     """(n, k) @ (k, m) @ (m, p) of spikes cut from one layer."""
     sizes = [n * k, k * m, m * p]
     total, offset = sum(sizes), 0
-    text = [f'spiking "g" {{stage = "imported"}}', f"%x = Input {{shape = [{total}]}}", "%l = LIF {x = %x, tau = 2.0, v_threshold = 0.5}"]
+    text = [
+        'spiking "g" {stage = "imported"}',
+        f"%x = Input {{shape = [{total}]}}",
+        "%l = LIF {x = %x, tau = 2.0, v_threshold = 0.5}",
+    ]
     for name, (a, b), size in zip("abc", ((n, k), (k, m), (m, p)), sizes):
         source = "x" if real and name == "b" else "l"
-        text.append(f"%{name} = Rearrange {{x = %{source}, shape = [{a}, {b}], sizes = [{size}], strides = [1], offset = {offset}}}")
+        text.append(
+            f"%{name} = Rearrange {{x = %{source}, shape = [{a}, {b}], sizes = [{size}], strides = [1], offset = {offset}}}"
+        )
         offset += size
     if left_first:
         text += ["%i = MatMul {a = %a, b = %b}", "%y = MatMul {a = %i, b = %c}"]

@@ -104,9 +104,7 @@ def test_all_consumers_of_a_source_share_one_line_of_relays_no_longer_than_neede
 
 @settings(max_examples=150, deadline=None)
 @given(circuits(), LIMITS, st.booleans(), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**31))
-def test_streaming_through_the_pipeline_equals_the_depth_free_execution(
-    circuit, limit, power_of_two, count, idle, seed
-):
+def test_streaming_through_the_pipeline_equals_the_depth_free_execution(circuit, limit, power_of_two, count, idle, seed):
     scheduled = schedule(circuit, max_spike_delay=limit, power_of_two_period=power_of_two)
     scheduled = scheduled.replace(period=scheduled.period + idle)
     x = np.random.default_rng(seed).integers(-9, 10, (count, *circuit.inputs[0].shape)).astype(np.int32)

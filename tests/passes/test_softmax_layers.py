@@ -79,7 +79,12 @@ def test_the_error_against_the_float_softmax_falls_as_one_over_t():
 
 def test_equal_scores_take_turns_and_every_row_sums_to_its_steps():
     node = s.RateSoftmax(name="p", x=Ref("x"), thresholds=s.TensorRef("grid"), span=4)
-    nodes = (s.Input(name="x", shape=(2, 16), unit=1.0, low=0, high=4), node, s.TimeMean(name="m", x=Ref("p")), s.Output(name="o", x=Ref("m")))
+    nodes = (
+        s.Input(name="x", shape=(2, 16), unit=1.0, low=0, high=4),
+        node,
+        s.TimeMean(name="m", x=Ref("p")),
+        s.Output(name="o", x=Ref("m")),
+    )
     graph = s.SpikingGraph("p", "quantized", nodes, {"grid": np.array([4, 4, 4, 4], np.int32)})
     x = np.zeros((1, 2, 16), np.int32)
     x[0, 1, :4] = 4  # four equal winners, twelve that never fire

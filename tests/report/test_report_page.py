@@ -58,7 +58,9 @@ def renamed(program: Program) -> Program:
     )
     views = tuple(dataclasses.replace(v, src=Ref(ATTACK), layer=ATTACK) if v.src == old else v for v in circuit.views)
     cores = tuple(
-        msgspec.structs.replace(c, tiles=tuple(msgspec.structs.replace(t, population=ATTACK) if t.population == old else t for t in c.tiles))
+        msgspec.structs.replace(
+            c, tiles=tuple(msgspec.structs.replace(t, population=ATTACK) if t.population == old else t for t in c.tiles)
+        )
         for c in program.mapping.cores
     )
     rates = {ATTACK if k == old else k: v for k, v in program.manifest.rates.items()}
@@ -111,16 +113,28 @@ def huge(cores: int) -> tuple[CircuitGraph, Mapping, object]:
     """A line of relays with one neuron a core, on a board of as many chips as Hala Point."""
     chip = load_target("loihi2")
     board = msgspec.structs.replace(
-        chip, name="board", chips=msgspec.structs.replace(chip.chips, value=1152), chip_columns=msgspec.structs.replace(chip.chip_columns, value=36)
+        chip,
+        name="board",
+        chips=msgspec.structs.replace(chip.chips, value=1152),
+        chip_columns=msgspec.structs.replace(chip.chip_columns, value=36),
     )
-    populations = (HostInput(name="x", shape=(cores,), layer="x", low=0, high=1), GradedRelay(name="r", shape=(cores,), layer="r", depth=1))
+    populations = (
+        HostInput(name="x", shape=(cores,), layer="x", low=0, high=1),
+        GradedRelay(name="r", shape=(cores,), layer="r", depth=1),
+    )
     q = Strided(name="q", src=Ref("x"), dst=Ref("r"), sizes=(cores,), src_strides=(1,), dst_strides=(1,), delay=1)
     circuit = CircuitGraph("huge", 1, populations, (q,), (), {}, period=1)
     held = tuple(
         CoreUse(chip=s.chip, x=s.x, y=s.y, core=s.core, tiles=(Tile("r", (i,), (i + 1,)),), used=Usage(1, 1, 1, 1, 1, 0))
         for i, s in enumerate(board.slot_order(cores))
     )
-    return circuit, Mapping(circuit="huge", target="board", seed=0, cores=held, traffic=Traffic(packets=0, local=0, from_host=0, to_host=0, hops=0)), board
+    return (
+        circuit,
+        Mapping(
+            circuit="huge", target="board", seed=0, cores=held, traffic=Traffic(packets=0, local=0, from_host=0, to_host=0, hops=0)
+        ),
+        board,
+    )
 
 
 @pytest.mark.parametrize("cores", [19_000, pytest.param(138_240, marks=pytest.mark.slow)])
@@ -155,7 +169,9 @@ def browser(tmp_path: Path):
 
 def show(browser, path: Path, text: str, width: int) -> None:
     write_page(text, path)
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    )
     browser.get(path.as_uri())
 
 

@@ -142,7 +142,7 @@ def test_wrong_fields_are_named(change: dict, where: str) -> None:
         "a: 2020-99-99",
         "? [1, 2]\n: 3",
         "? {a: b}\n: 3",
-        "name: \"\\0\\x1b[31m\"",
+        'name: "\\0\\x1b[31m"',
         b"\xff\xfe\xff",
         b"\0",
         b"#" * (SIZE_LIMIT + 1),

@@ -21,7 +21,6 @@ from neurocompile.theory.subject import Subject, open_subject
 from neurocompile.theory.sweep import Point, run_at, smallest, synaptic_operations
 
 
-
 @given(st.floats(0.1, 100), st.floats(0.5, 50))
 def test_fit_finds_the_constant(constant: float, scale: float) -> None:
     eps = np.geomspace(0.01, 1, 9)

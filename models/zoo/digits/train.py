@@ -27,7 +27,15 @@ from ...spike_driven_transformer import SpikeDrivenTransformer, SpikeDrivenTrans
 from ...spikformer import Spikformer, SpikformerConfig
 from ...spiking_resformer import SpikingResformer, SpikingResformerConfig
 from ..qkformer_digits.train import (
-    BATCH, CALIBRATION_SAMPLES, LABEL_SMOOTHING, LEARNING_RATE, SEED, WEIGHT_DECAY, augment, count_correct, load_split,
+    BATCH,
+    CALIBRATION_SAMPLES,
+    LABEL_SMOOTHING,
+    LEARNING_RATE,
+    SEED,
+    WEIGHT_DECAY,
+    augment,
+    count_correct,
+    load_split,
 )  # fmt: skip
 
 EPOCHS = 60

@@ -48,9 +48,7 @@ def load_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """
     x, y = load_digits(return_X_y=True)
     x = (x / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y.astype(np.int64), test_size=0.2, random_state=0, stratify=y
-    )
+    x_train, x_test, y_train, y_test = train_test_split(x, y.astype(np.int64), test_size=0.2, random_state=0, stratify=y)
     return x_train, y_train, x_test, y_test
 
 

@@ -48,9 +48,7 @@ def require_extension() -> None:
 class HardwareExecutor(RuntimeExecutor):
     """Executor on Loihi 2. Records the readouts' sources unless told otherwise."""
 
-    def __init__(
-        self, circuit: CircuitGraph, input_latency: int = 3, deadline: float | None = None, probe: bool = False
-    ) -> None:
+    def __init__(self, circuit: CircuitGraph, input_latency: int = 3, deadline: float | None = None, probe: bool = False) -> None:
         require_extension()
         if any(isinstance(p, LIF) and p.reset for p in circuit.populations) and circuit.period & (circuit.period - 1):
             raise NeurocompileError("NC9001", f"circuit '{circuit.name}' has period {circuit.period}: Loihi 2 resets "

@@ -1,11 +1,12 @@
 """Run Lava's own fixed-point ProcessModels in this process, without Lava's runtime. The default Lava backend.
 
-Lava's runtime starts one operating-system process for each process of the network and synchronizes all of them in every
-step: 65-75 % of its time goes there, it needs ten file descriptors a process, and most failures hang it. The models
-themselves are plain Python objects: a ``PyProcessBuilder`` makes them, given ports. Here the ports are queues in this
-process. Running the models in topological order always finds their input ready, so nothing blocks and no scheduler is
-needed. A recurrent connection would have to send before its source has run: Lava's connections send first, in each
-step, what they computed in the step before, so it runs last and hands that over at once, for the next step. Results are those of the runtime, element for element (tests compare them).
+Lava's runtime starts one operating-system process for each process of the network and synchronizes all of them in every step:
+65-75 % of its time goes there, it needs ten file descriptors a process, and most failures hang it. The models themselves are
+plain Python objects: a ``PyProcessBuilder`` makes them, given ports. Here the ports are queues in this process. Running the
+models in topological order always finds their input ready, so nothing blocks and no scheduler is needed. A recurrent
+connection would have to send before its source has run: Lava's connections send first, in each step, what they computed in
+the step before, so it runs last and hands that over at once, for the next step. Results are those of the runtime, element for
+element (tests compare them).
 
 Builders are made directly rather than by ``Process.compile``, which executes every module beside a Process class again
 (26-35 ms a process) and fails with RecursionError beyond some 490 layers. The models are those that ``compile`` selects

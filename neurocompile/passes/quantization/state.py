@@ -16,7 +16,7 @@ from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.quantization.thresholds import LARGEST_PAYLOAD, LARGEST_SHIFT, input_limit
-from neurocompile.passes.trunk import Trunk, find_trunks
+from neurocompile.passes.trunk import find_trunks
 
 if TYPE_CHECKING:
     from neurocompile.passes.quantize import Quantize

@@ -66,8 +66,9 @@ def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
 def input_limit(soft_reset: bool, tau: float, steps: int) -> int:
     """Largest input a step for which every current of a neuron, and of what closes its loop, stays below 2^17.
 
-    Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input (g steps, as far as the leak lets it), and silence takes an
-    inhibition as strong, which a leaky current accumulates g times (``passes/close_loops.py``).
+    Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input (g steps, as far as the
+    leak lets it), and silence takes an inhibition as strong, which a leaky current accumulates g times
+    (``passes/close_loops.py``).
     """
     if not soft_reset:
         return LARGEST_CURRENT

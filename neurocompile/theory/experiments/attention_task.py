@@ -119,6 +119,7 @@ def _draw(steps: list[int], found: dict[str, Any]) -> Figure:
 
 def _needed(code: str, target: str, eps: float, seed: int) -> int | None:
     """Spikes at the smallest T whose root mean square error is at most eps, for one input; None if no T reaches it."""
+
     def reach(T: int) -> bool:
         return _trial(code, target, T, seed)[0] <= eps * eps
 

@@ -66,7 +66,9 @@ def _draw(curves: list[Curve]) -> Figure:
     axes = figure.subplots()
     for i, curve in enumerate(curves):
         low, high = curve.interval
-        axes.loglog(curve.steps, curve.error, "o-", ms=3, color=f"C{i}", label=f"{curve.name}: {curve.slope:.2f} [{low:.2f}, {high:.2f}]")
+        axes.loglog(
+            curve.steps, curve.error, "o-", ms=3, color=f"C{i}", label=f"{curve.name}: {curve.slope:.2f} [{low:.2f}, {high:.2f}]"
+        )
     for power, style in ((-0.5, ":"), (-1.0, "--")):
         axes.loglog(curves[0].steps, [0.5 * t**power for t in curves[0].steps], style, color="0.6", lw=1, label=f"T^{power:g}")
     axes.set_xlabel("T (steps)")

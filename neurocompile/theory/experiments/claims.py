@@ -15,7 +15,8 @@ def table5() -> Result:
     """The paper's energies, as its claim."""
     base = TABLE5[0][2]
     table = Table(
-        "the paper's claim, NOT measured by neurocompile", ("model", ">accuracy, %", ">energy, mJ", ">ratio"),
+        "the paper's claim, NOT measured by neurocompile",
+        ("model", ">accuracy, %", ">energy, mJ", ">ratio"),
         tuple((name, accuracy, energy, f"{base / energy:.0f}") for name, accuracy, energy in TABLE5),
     )
     notes = (

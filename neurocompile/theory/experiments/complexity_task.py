@@ -103,7 +103,11 @@ def complexity_task() -> Result:
         "parity_full": [{"n": n, "accuracy": full[i][0]} for i, n in enumerate(BITS)],
     }  # fmt: skip
     return Result(
-        "complexity", "circuits lowered from attention graphs; PARITY on the emulator", tables, notes, data,
+        "complexity",
+        "circuits lowered from attention graphs; PARITY on the emulator",
+        tables,
+        notes,
+        data,
         lambda: _draw(by_n, by_T, parity, full),
     )
 

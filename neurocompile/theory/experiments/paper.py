@@ -10,7 +10,10 @@ TABLE2: tuple[tuple[int, float, int], ...] = (
 """T, MSE, spikes. "Predicted" is 1/T^2."""
 
 TABLE3: tuple[tuple[float, int, int], ...] = (
-    (0.10, 2_847, 1_024), (0.05, 10_392, 4_096), (0.02, 58_291, 25_600), (0.01, 221_847, 102_400),
+    (0.10, 2_847, 1_024),
+    (0.05, 10_392, 4_096),
+    (0.02, 58_291, 25_600),
+    (0.01, 221_847, 102_400),
 )
 """Target epsilon, measured spikes, "Theo.", which is 10.24 / eps^2."""
 

@@ -69,7 +69,4 @@ def run(graph: CircuitGraph, x: np.ndarray) -> dict[str, np.ndarray]:
             elif isinstance(p, GradedRelu):
                 a = np.maximum(a, 0)
             history[p.name][g] = a.reshape(p.shape)
-    return {
-        p.name: np.stack([history[p.name][p.depth + k * graph.period :][: graph.steps] for k in range(len(x))])
-        for p in order
-    }
+    return {p.name: np.stack([history[p.name][p.depth + k * graph.period :][: graph.steps] for k in range(len(x))]) for p in order}
