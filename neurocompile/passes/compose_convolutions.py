@@ -54,53 +54,76 @@ class ComposeConvolutions(SpikingPass):
             node = rewriter.resolved(old)
             first = made.get(getattr(node, "x", ""))
             if isinstance(node, s.Conv2d):
-                cost[node.name] = self.cores(rewriter, node, size[node.name])
+                cost[node.name] = self.cores(rewriter.tensors[node.weight].shape, node.groups, size[node.name])
             if isinstance(first, s.Conv2d) and len(graph.users[old.inputs[0]]) == 1 and self.policy != "factor":
                 second = _as_convolution(rewriter, node, size)
-                product = None if second is None else self.composed(rewriter, first, second)
+                product = None if second is None else self.product_shape(rewriter, first, second)
                 if product is not None and second is not None:
+                    alone = self.cores(rewriter.tensors[second.weight].shape, second.groups, size[node.name])
                     # a real value between two layers is relayed, and once more in a coarser unit
-                    apart = cost[first.name] + self.cores(rewriter, second, size[node.name]) + prod(size[first.name]) / self.neurons
-                    if self.policy == "merge" or self.cores(rewriter, product, size[node.name]) <= apart:
-                        node = product
+                    apart = cost[first.name] + alone + prod(size[first.name]) / self.neurons
+                    if self.policy == "merge" or self.cores(product, 1, size[node.name]) <= apart:
+                        node = _composed(rewriter, first, second)
                         cost[node.name] = apart
             made[node.name] = node
             rewriter.emit(node)
         return rewriter.finish()
 
-    def cores(self, rewriter: Rewriter, conv: s.Conv2d, shape: tuple[int, ...]) -> float:
+    def cores(self, weight: tuple[int, ...], groups: int, shape: tuple[int, ...]) -> float:
         """About how many cores a convolution with an output (C, H, W) fills: by neurons, or by kernel rows of 8 bits.
 
         A core holds a tile of channels, as many as its memory has kernels for, times as much of the map as its neurons are.
         """
-        out, group_in, kh, kw = rewriter.tensors[conv.weight].shape
+        out, group_in, kh, kw = weight
         area = prod(shape[1:])
-        if conv.groups == 1:
+        if groups == 1:
             channels = min(max(int((self.words / (group_in * kh * kw) - 1) * 8), 1), out)
         else:
-            a_group = group_in * kh * kw * (out // conv.groups * 8 // 64 + 1)
-            channels = min(max(self.words // a_group, 1) * (out // conv.groups), out)
+            a_group = group_in * kh * kw * (out // groups * 8 // 64 + 1)
+            channels = min(max(self.words // a_group, 1) * (out // groups), out)
         return out * area / min(self.neurons, channels * area)
 
-    def composed(self, rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> s.Conv2d | None:
-        """The product, under the second's name; None where the two must stay apart."""
+    def product_shape(self, rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> tuple[int, ...] | None:
+        """Of the product's weights, which has no groups; None where the two must stay apart."""
         if first.stride != (1, 1) or {first.dilation, second.dilation} != {(1, 1)} or second.padding != (0, 0):
             return None
-        a, b = (_dense(np.asarray(rewriter.tensors[n.weight], np.float64), n.groups) for n in (first, second))
-        height, width = (m + n - 1 for m, n in zip(a.shape[2:], b.shape[2:]))
-        if len(b) * a.shape[1] * height * width > self.largest:
-            return None
-        weight = np.zeros((len(b), a.shape[1], height, width))
-        for u, v in np.ndindex(*b.shape[2:]):
-            weight[:, :, u : u + a.shape[2], v : v + a.shape[3]] += np.einsum("oc,ciyx->oiyx", b[:, :, u, v], a)
-        bias = np.zeros(len(b)) if second.bias is None else np.asarray(rewriter.tensors[second.bias], np.float64)
-        if first.bias is not None:
-            bias = bias + np.einsum("oc,c->o", b.sum(axis=(2, 3)), np.asarray(rewriter.tensors[first.bias], np.float64))
-        return replace(
-            second, x=first.x, weight=rewriter.tensor(f"{second.weight}.composed", weight), padding=first.padding, groups=1,
-            bias=None if first.bias is None and second.bias is None else
-            rewriter.tensor(f"{second.weight}.composed.bias", bias),
-        )  # fmt: skip
+        (_, group_in, ah, aw), (out, _, bh, bw) = (rewriter.tensors[n.weight].shape for n in (first, second))
+        shape = out, group_in * first.groups, ah + bh - 1, aw + bw - 1
+        return None if prod(shape) > self.largest else shape
+
+
+def _composed(rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> s.Conv2d:
+    """The product, under the second's name."""
+    a, b = (np.asarray(rewriter.tensors[n.weight], np.float64) for n in (first, second))
+    weight = _product(a, first.groups, b, second.groups)
+    bias = np.zeros(len(b)) if second.bias is None else np.asarray(rewriter.tensors[second.bias], np.float64)
+    if first.bias is not None:
+        given = np.asarray(rewriter.tensors[first.bias], np.float64)
+        bias = bias + np.einsum("oc,c->o", _dense(b.sum(axis=(2, 3), keepdims=True), second.groups)[:, :, 0, 0], given)
+    return replace(
+        second, x=first.x, weight=rewriter.tensor(f"{second.weight}.composed", weight), padding=first.padding, groups=1,
+        bias=None if first.bias is None and second.bias is None else
+        rewriter.tensor(f"{second.weight}.composed.bias", bias),
+    )  # fmt: skip
+
+
+def _product(a: np.ndarray, a_groups: int, b: np.ndarray, b_groups: int) -> np.ndarray:
+    """Weights of ``b`` after ``a``, without groups: float64 (C'', C, kH, kW). Sums go over channels in order: the same on any machine."""
+    middle = len(a)
+    a_each, b_each = a_groups == middle and a.shape[1] == 1, b_groups == middle == len(b)  # depthwise: nothing is summed
+    a = a if a_each and not b_each else _dense(a, a_groups)
+    b = b if b_each else _dense(b, b_groups)
+    inputs = middle if a_each and not b_each else a.shape[1]
+    weight = np.zeros((len(b), inputs, a.shape[2] + b.shape[2] - 1, a.shape[3] + b.shape[3] - 1))
+    for u, v in np.ndindex(*b.shape[2:]):
+        at, factor = weight[:, :, u : u + a.shape[2], v : v + a.shape[3]], b[:, :, u, v]
+        if b_each:
+            at += factor[:, :, None, None] * a
+        elif a_each:
+            at += factor[:, :, None, None] * a[:, 0]
+        else:
+            at += np.einsum("oc,ciyx->oiyx", factor, a)
+    return weight
 
 
 def _as_convolution(rewriter: Rewriter, node: s.Node, size: dict[str, tuple[int, ...]]) -> s.Conv2d | None:
