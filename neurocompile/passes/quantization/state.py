@@ -43,6 +43,7 @@ class Quantization:
         self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunks = find_trunks(self.graph, self.integer, self.size)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
+        self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
 
     def track_bound(self, new: s.Node) -> None:
