@@ -22,7 +22,7 @@ from neurocompile.frontends.onnx_load import LoadedModel, load_onnx, with_head
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.mapping import map_circuit
+from neurocompile.mapping import map_circuit, precompile
 from neurocompile.mapping.estimate import Estimate, estimate
 from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.passes.canonicalize import canonicalize
@@ -117,6 +117,7 @@ def compile_model(
                                  max_cores=max_cores, budget=budget, convolutions=convolutions, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
+    precompile.start()
     with stages("import"):
         loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
         imported.graph.input.check_steps(T)

@@ -30,7 +30,7 @@ def lif_bias(circuit: CircuitGraph, population: LIF) -> np.ndarray:
     if population.bias is None:
         return np.zeros(population.size, np.int32)
     mantissa = circuit.tensors[population.bias].astype(np.int32) << population.bias_exp
-    return np.ascontiguousarray(np.broadcast_to(mantissa, population.shape)).reshape(-1)
+    return np.array(np.broadcast_to(mantissa, population.shape), order="C").reshape(-1)  # writable: one type for the kernel
 
 
 def _fixed(circuit: CircuitGraph) -> set[str]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.mapping import precompile
 from neurocompile.mapping.advice import needs_more_cores
 from neurocompile.mapping.estimate import refuse
 from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
@@ -211,25 +212,26 @@ def _fit(counter: CostCounter, rates: Table[str, float], limit: int, seed: int, 
     semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= SMALL else (1, 1)
     fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
     styles = _styles(counter, spikes)
-    tried: list[Partition] = []
-    for style in styles:
-        if found and style.slack <= 1.0:
-            break  # the last resort is not needed
-        parts = partition(counter, rates, style)
-        if semifinalists > 1:  # of small models ways often come to the same cut
-            if parts in tried:
+    for chosen in (styles[:-1], styles[-1:]):  # the last resort only if nothing was found
+        if found:
+            break
+        cut: list[tuple[Style, Partition]] = []
+        for style in chosen:
+            parts = partition(counter, rates, style)
+            if all(parts != other for _, other in cut):  # of small models ways often come to the same cut
+                cut.append((style, parts))
+        precompile.wait()
+        for style, parts in cut:
+            graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
+            instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
+            start = pack(instance, ready_order(graph), style.room)
+            cores = int(start.max(initial=-1)) + 1
+            fewest = min(fewest or cores, cores)
+            if cores > limit:
                 continue
-            tried.append(parts)
-        graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
-        instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
-        start = pack(instance, ready_order(graph), style.room)
-        cores = int(start.max(initial=-1)) + 1
-        fewest = min(fewest or cores, cores)
-        if cores > limit:
-            continue
-        cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
-        rank = spikes is None and cores > FEW * bound + SPARE, cost, cores
-        found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:semifinalists]
+            cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
+            rank = spikes is None and cores > FEW * bound + SPARE, cost, cores
+            found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:semifinalists]
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
     if len(found) > finalists:

@@ -1,9 +1,10 @@
-"""The inner loop of :func:`neurocompile.mapping.packing.pack`. Arrays are made outside the kernels, which compile faster so."""
+"""The inner loop of :func:`neurocompile.mapping.packing.pack`."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from neurocompile.mapping.jit import helper, kernel
 
 __all__ = ["pack", "ready_order"]
 
@@ -13,7 +14,7 @@ KNOWN = 32
 """Cores of a net that are remembered, the last ones."""
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def _descending(values, low, high):
     """Sort ``values[low:high]``, which mostly ascend, downwards: numba takes four seconds to compile ``np.sort``."""
     for i in range((high - low) // 2):
@@ -33,7 +34,7 @@ def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
     return order
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _ready_order(owner, offsets, pins, owned_offsets, owned, need, stack, order, done):
     vertices = order.size
     for e in range(owner.size):
@@ -76,7 +77,7 @@ def pack(vertex_offsets, nets_of, nets, weight, takes, limit, heavy, most, group
     return core_of
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _pack(vertex_offsets, nets_of, weight, takes, limit, heavy, most, group, groups, order, tie, window, close,
           core_of, used, held, known, shared, part, held_count, known_count, touched, open_):  # fmt: skip
     resources, opened, cores = limit.size, 0, 0

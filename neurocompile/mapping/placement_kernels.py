@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from neurocompile.mapping.jit import helper, kernel
 from neurocompile.mapping.refine_kernels import below, draw
 
 __all__ = ["anneal"]
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py):
     """Change of the cost if a at ``here`` changed places with b (or nothing, -1) at ``there``."""
     ax, ay, bx, by = x[here], y[here], x[there], y[there]
@@ -31,7 +31,7 @@ def swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py)
     return change
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def swap(a, b, here, there, at, who, x, y, px, py):
     """Book that a and b changed places."""
     at[a], who[there], who[here] = there, a, b
@@ -41,7 +41,7 @@ def swap(a, b, here, there, at, who, x, y, px, py):
         px[b], py[b] = x[here], y[here]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def descend(at, offsets, columns, weight, pull, x, y, who, px, py):
     """Swap as long as some swap helps: afterwards none does. Changes ``at``."""
     for i in range(who.size):
@@ -74,7 +74,7 @@ def anneal(offsets, columns, weight, pull, x, y, near, start, swaps, hot, cold, 
     return best
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _anneal(offsets, columns, weight, pull, x, y, near, at, who, px, py, best, state, swaps, hot, cold, exponential):
     things, places = at.size, x.size
     for _ in range(8):

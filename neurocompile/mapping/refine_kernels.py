@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from neurocompile.mapping.jit import helper, kernel
 
 __all__ = ["anneal", "below", "distinct_blocks", "draw"]
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def draw(state: np.ndarray) -> np.uint64:
     """Next 64 random bits (xorshift64*); ``state`` uint64 (1), not 0."""
     x = state[0]
@@ -19,27 +20,30 @@ def draw(state: np.ndarray) -> np.uint64:
     return x * np.uint64(2685821657736338717)
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def below(state: np.ndarray, n: int) -> int:
     """A random whole number in 0..n-1, n < 2^31."""
     return np.int64(((draw(state) >> np.uint64(33)) * np.uint64(n)) >> np.uint64(31))
 
 
-@njit(cache=True, error_model="numpy")
 def distinct_blocks(offsets, pins, block, blocks):
     """Number of different blocks of each net's pins, int64 (nets)."""
-    seen = np.full(blocks, -1, dtype=np.int64)
     found = np.zeros(offsets.size - 1, dtype=np.int64)
+    _distinct_blocks(offsets, pins, block, np.full(blocks, -1, dtype=np.int64), found)
+    return found
+
+
+@kernel
+def _distinct_blocks(offsets, pins, block, seen, found):
     for e in range(found.size):
         for i in range(offsets[e], offsets[e + 1]):
             b = block[pins[i]]
             if seen[b] != e:
                 seen[b] = e
                 found[e] += 1
-    return found
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def fits(v, out, b, takes, limit, used, group, groups, members_of_group, groups_used):
     """Whether v fits into b once ``out`` (or none, -1) has left it."""
     for r in range(limit.size):
@@ -54,7 +58,7 @@ def fits(v, out, b, takes, limit, used, group, groups, members_of_group, groups_
     return need <= groups
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used):
     """Book v from a to b."""
     for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
@@ -71,7 +75,7 @@ def move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of
     members_of_group[b, group[v]] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def gain(v, a, b, vertex_offsets, nets_of, weight, count):
     """Change of km1 if v moved from a to b."""
     change = 0
@@ -84,7 +88,7 @@ def gain(v, a, b, vertex_offsets, nets_of, weight, count):
     return change
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def book(offsets, pins, block, takes, group, count, used, members_of_group, groups_used, size, members, place):
     """Fill the ledgers of :func:`anneal`, all zero, from ``block``."""
     for e in range(offsets.size - 1):
@@ -122,7 +126,7 @@ def anneal(offsets, pins, weight, vertex_offsets, nets_of, block, blocks, takes,
     return best
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit, group, groups, steps, hot, cold, exponential, count,
             used, members_of_group, groups_used, size, members, place, state, best):  # fmt: skip
     vertices, room = block.size, members.shape[1]
