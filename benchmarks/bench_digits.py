@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,9 @@ def measure(runtime_samples: int) -> dict[str, float]:
     found = {"help, s": best(lambda: subprocess.run([command, "--help"], capture_output=True, check=True))}
     with tempfile.TemporaryDirectory() as folder:
         build = [command, "build", str(ZOO / "qkformer.onnx"), "--target", "loihi2", "--T", "4", "-o", f"{folder}/d.nca"]
+        nothing_compiled = {**os.environ, "NUMBA_CACHE_DIR": f"{folder}/kernels", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
+        first = best(lambda: subprocess.run(build, capture_output=True, check=True, env=nothing_compiled), 1)
+        found["very first build, no kernel and no bytecode compiled, s"] = first
         found["build, fresh process, s"] = best(lambda: subprocess.run(build, capture_output=True, check=True))
         program = neurocompile.load(f"{folder}/d.nca")
     with np.load(ZOO / "test.npz", allow_pickle=False) as data:
@@ -72,7 +76,7 @@ def main() -> None:
         print(json.dumps({k: round(v, 4) for k, v in found.items()}))
         return
     for name, value in found.items():
-        print(f"{name:<40} {value:10.3f}")
+        print(f"{name:<56} {value:10.3f}")
 
 
 if __name__ == "__main__":

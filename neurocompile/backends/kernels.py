@@ -16,7 +16,7 @@ from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided
 __all__ = ["lif", "project"]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
 def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
     """One LIF population over a batch, in place: :class:`neurocompile.ir.circuit.LIF`.
 
@@ -75,7 +75,7 @@ def project(projection: Projection, weight: np.ndarray | None, x: np.ndarray, sr
         _scatter(image, kernel, p.stride, p.padding, p.dilation, per_group, a.reshape(rows, rows_out, -1, out))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
 def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignore[no-untyped-def]
     """Event-driven convolution: every non-zero input adds its weight rows to the outputs it reaches.
 

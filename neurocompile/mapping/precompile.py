@@ -36,13 +36,10 @@ def start() -> None:
     global _running
     if _running is not None or (os.cpu_count() or 1) < 2 or _cached():
         return
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+    code = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as kernels; kernels.compile_packing()"
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     try:
-        _running = subprocess.Popen(
-            [sys.executable, "-c", f"import {__name__} as kernels; kernels.compile_packing()"], env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        _running = subprocess.Popen([sys.executable, "-c", code], **quiet)
     except OSError:  # no second process here: nothing is lost but time
         _running = None
 
@@ -50,21 +47,26 @@ def start() -> None:
 def wait() -> None:
     """Return when the kernels are compiled; what the second process does not compile is compiled here meanwhile."""
     global _running
-    if _running is None:
+    process = _running
+    if process is None:
         return
     compile_refinement()
     try:
-        _running.wait(_LONGEST_WAIT)
+        process.wait(_LONGEST_WAIT)
     except subprocess.TimeoutExpired:
-        _running.kill()
-        _running.wait()
+        process.kill()
+        process.wait()
     _running = None
 
 
 def _cached() -> bool:
-    """Whether numba has a kernel of the second process in its cache, stale or not."""
+    """Whether numba has a kernel of the second process in its cache, stale or not; or does not compile at all."""
+    from numba import config
+
     from neurocompile.mapping.placement_kernels import _anneal
 
+    if config.DISABLE_JIT:
+        return True
     stem = _anneal.py_func.__module__.rpartition(".")[2]
     return any(Path(_anneal.stats.cache_path).glob(f"{stem}._anneal-*.nbi"))
 
