@@ -26,12 +26,13 @@ import numpy as np
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.quantization.neurons import integer_lif
 from neurocompile.passes.quantization.products import check_softmax, counted_product, product, rate_softmax
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LARGEST_CURRENT, LARGEST_PAYLOAD, LEAST_LEVELS
-from neurocompile.passes.quantization.weights import weighted
+from neurocompile.passes.quantization.weights import lif_unit, weighted
 
 __all__ = ["Quantize"]
 
@@ -73,7 +74,8 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
     if isinstance(node, (s.Conv2d, s.Linear)):
         return weighted(state, node, units[0])
     if isinstance(node, s.LIF):
-        return integer_lif(state, node, units[0]), 1.0
+        node = replace(node, x=_lif_input(state, node, units[0]))
+        return integer_lif(state, node, state.unit[node.x]), 1.0
     if isinstance(node, s.Or):
         return node, 1.0
     if isinstance(node, s.Softmax):
@@ -108,6 +110,14 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
             bias = state.rewriter.tensor(f"{node.name}.bias.int", rounded)
         return replace(node, unit=unit, bias=bias), unit
     return node, units[0]
+
+
+def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
+    """What ``lif`` reads, in a coarser unit where its fields do not hold a residual's fine one."""
+    if state.integer[lif.x] is not None:
+        return lif.x
+    limit, least = state.input_limit(lif), lif_unit(state, lif, 0.0)
+    return state.coarser(lif.x, min(limit, int(state.bound[lif.x].magnitude * min(unit / least, 1.0))))
 
 
 def _input(state: Quantization, node: s.Input) -> tuple[s.Node, float]:
@@ -145,7 +155,8 @@ def _carry_shift(state: Quantization, node: s.Node) -> None:
         state.shift[node.name] = sum(found, np.zeros(()))
     elif isinstance(node, s.TimeMean) and found:
         state.shift[node.name] = found[0]
-    elif isinstance(node, s.MaxPool2d) and found and found[0].shape[1:] == (1, 1):
-        state.shift[node.name] = found[0]
+    elif isinstance(node, s.MaxPool2d) and found:
+        channels = found[0].shape[1:] in ((), (1, 1))
+        state.shift[node.name] = found[0] if channels else found[0].mean(axis=(1, 2), keepdims=True)
     elif isinstance(node, s.Rearrange) and found:
         state.shift[node.name] = node.apply(np.broadcast_to(found[0], state.size[node.x]))

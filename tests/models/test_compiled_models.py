@@ -35,7 +35,16 @@ def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path
     program = neurocompile.compile(path, calibration=images.numpy(), convolutions=convolutions)
     report = program.parity(images[:2].numpy(), against=("emulator", "lava"), reference=path)
     assert report.exact and report.reference is not None
-    assert np.mean([layer.agreement for layer in report.reference.layers]) > 0.75
+    _assert_rates_are_kept(report.reference.layers)
+
+
+def _assert_rates_are_kept(layers) -> None:
+    """A layer that falls silent would still agree with a sparse one in most steps."""
+    assert np.mean([layer.agreement for layer in layers]) > 0.7
+    errors = [layer.rate_quantized - layer.rate_reference for layer in layers]
+    assert np.mean(np.abs(errors)) <= 0.02, errors
+    silent = [layer.layer for layer in layers if layer.rate_quantized < 0.3 * layer.rate_reference]
+    assert not silent, layers
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -54,4 +63,4 @@ def test_a_family_compiles_and_is_exact_on_lava(name, tmp_path):
     assert report.reference is not None
     # the first layer differs by the rounding of its own weights and inputs; noise through random layers drifts apart
     assert report.reference.layers[0].agreement > 0.94
-    assert np.mean([layer.agreement for layer in report.reference.layers]) > 0.75
+    _assert_rates_are_kept(report.reference.layers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from spiking_cases import assert_equal_to_definition, samples
 
 from neurocompile.calibration import calibrate_on
@@ -14,6 +16,8 @@ from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.lower import lower
+from neurocompile.passes.quantization.state import Quantization
+from neurocompile.passes.quantization.weights import _through
 from neurocompile.passes.quantize import Quantize
 
 T = 4
@@ -92,3 +96,73 @@ def test_a_residual_layer_of_zeros_is_named():
     x = np.random.default_rng(1).random((4, 1, 6, 6)).astype(np.float32)
     with pytest.raises(NeurocompileError, match="NC2001 layer 'c2' has only zero weights"):
         Quantize(T, calibrate_on(graph, x, T))(graph)
+
+
+def deep(depth: int, seed: int = 0) -> s.SpikingGraph:
+    """A membrane-shortcut network: ``depth`` blocks LIF -> conv added to the trunk, halved in width by a convolution of the
+    trunk's real values in the middle."""
+    rng, width = np.random.default_rng(seed), 8
+    tensors = {"w": rng.normal(0.4, 1, (width, 1, 3, 3)), "head": rng.normal(0, 1, (3, width))}
+    nodes: list[s.Node] = [s.Input(name="x", shape=(1, 12, 12))]
+    nodes.append(s.Conv2d(name="c", x=Ref("x"), weight=TensorRef("w"), padding=(1, 1)))
+    trunk, stride = Ref("c"), (1, 1)
+    for i in range(depth):
+        stride = (2, 2) if i == depth // 2 else (1, 1)
+        tensors[f"w{i}"] = rng.normal(0.02, 0.15, (width, width, 3, 3))
+        nodes.append(s.LIF(name=f"l{i}", x=trunk, tau=2.0, v_threshold=1.0))
+        nodes.append(s.Conv2d(name=f"c{i}", x=Ref(f"l{i}"), weight=TensorRef(f"w{i}"), padding=(1, 1), stride=stride))
+        if stride == (2, 2):
+            tensors["down"] = rng.normal(0, 0.4, (width, width, 1, 1))
+            nodes.append(s.Conv2d(name="down", x=trunk, weight=TensorRef("down"), stride=stride))
+            trunk = Ref("down")
+        nodes.append(s.Add(name=f"a{i}", a=trunk, b=Ref(f"c{i}")))
+        trunk = Ref(f"a{i}")
+    nodes += [
+        s.LIF(name="last", x=trunk, tau=2.0, v_threshold=1.0),
+        s.Sum(name="tokens", x=Ref("last"), axes=(1, 2)),
+        s.Linear(name="logits", x=Ref("tokens"), weight=TensorRef("head")),
+        s.TimeMean(name="t", x=Ref("logits")),
+        s.Output(name="o", x=Ref("t")),
+    ]
+    return canonicalize(s.SpikingGraph("deep", "imported", tuple(nodes), {k: v.astype(np.float32) for k, v in tensors.items()}))
+
+
+@pytest.mark.parametrize("depth", [4, 8])
+def test_a_convolution_of_the_residual_keeps_weights_and_rates(depth: int) -> None:
+    graph = deep(depth)
+    x = (np.random.default_rng(1).integers(0, 17, (24, 1, 12, 12)) / 16).astype(np.float32)
+    quantized = Quantize(T, calibrate_on(graph, x, T))(graph)
+    down = quantized.node["down"]
+    assert isinstance(down, s.Conv2d) and np.abs(quantized.tensors[down.weight]).max() >= 2 * 31
+    shifts = [(n.x, n.bits) for n in quantized.nodes if isinstance(n, s.Shift)]
+    assert len(shifts) == len(set(shifts))  # a value has one coarser form for all that read it
+    float_trace, trace = evaluate(graph, x, T), evaluate(quantized, encode_input(quantized.input, x), T)
+    first, last = float_trace["l0"] == trace["l0"], float_trace["last"] == trace["last"]
+    assert first.mean() > 0.95 and last.mean() > 0.75
+    assert abs(trace["last"].mean() - float_trace["last"].mean()) < 0.02
+    assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 2))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    groups=st.sampled_from([1, 2, 4]),
+)
+def test_a_mean_goes_through_a_convolution_with_its_border(seed: int, kernel: int, stride: int, padding: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, channels = rng.normal(size=(8, 4 // groups, kernel, kernel)), rng.normal(size=(4, 1, 1))
+    nodes = (
+        s.Input(name="x", shape=(4, 5, 6)),
+        s.Conv2d(name="c", x=Ref("x"), weight=TensorRef("w"), stride=(stride, stride), padding=(padding, padding), groups=groups),
+        s.TimeMean(name="t", x=Ref("c")),
+        s.Output(name="o", x=Ref("t")),
+    )
+    graph = s.SpikingGraph("conv", "canonical", nodes, {"w": weight.astype(np.float32)})
+    x = np.broadcast_to(channels, (4, 5, 6)).astype(np.float32)
+    state, node = Quantization(graph, Quantize(1, calibrate_on(graph, x[None], 1))), graph.node["c"]
+    assert isinstance(node, s.Conv2d)
+    found = np.broadcast_to(_through(state, node, weight, x.astype(np.float64)), state.size["c"])
+    assert np.allclose(found, evaluate(graph, x[None], 1)["c"][0, 0], atol=1e-4)

@@ -16,6 +16,7 @@ from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.quantization.thresholds import LARGEST_PAYLOAD, LARGEST_SHIFT, input_limit
+from neurocompile.passes.quantization.unheard import active_values, clip_unheard
 from neurocompile.passes.trunk import find_trunks
 
 if TYPE_CHECKING:
@@ -33,18 +34,21 @@ class Quantization:
     rewriter: Rewriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rewriter = Rewriter(self.graph)
         self.size = shapes(self.graph)
         self.integer = ranges(self.graph)  # values that are integers in the float model already
         self.mean = mean_values(self.graph, self.options.calibration, self.size)
+        self.trunks = find_trunks(self.graph, self.integer, self.size)
+        self.active = active_values(self.graph, self.mean, self.size)
+        self.graph = clip_unheard(self.graph, self.active, self.trunks.values())
+        self.rewriter = Rewriter(self.graph)
         self.unit: dict[str, float] = {}  # float value of the integer 1
         self.shift: dict[str, np.ndarray] = {}  # float mean that rounding weights took away, broadcasts
         self.bound: dict[str, Range] = {}
         self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
-        self.trunks = find_trunks(self.graph, self.integer, self.size)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
+        self.coarse: dict[tuple[str, int, bool], Ref] = {}  # values in a coarser unit, by name, bits dropped and rounding
 
     def track_bound(self, new: s.Node) -> None:
         """Bounds of the new integers; NC2002 if a payload does not hold them."""
@@ -58,23 +62,47 @@ class Quantization:
                     "NC2002", f"layer '{new.name}' can reach {found.magnitude:,}, a payload holds {limit:,}; use fewer weight bits"
                 )
 
-    def coarser(self, name: Ref, limit: int) -> Ref:
-        """``name``, or the value shifted right until its magnitude is at most ``limit``."""
-        grid = 1 << (9 - self.options.weight_bits)
-        while self.bound[name].magnitude > limit:
-            bits = 1
-            while bits < LARGEST_SHIFT and self.bound[name].magnitude >> bits > limit:
-                bits += 1
-            new = s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=name, bits=bits)
-            self.unit[new.name], self.size[new.name] = self.unit[name] * (1 << bits), self.size[name]
-            self.integer[new.name] = self.integer[name]
-            # what rounding down takes on average
-            lost = 0.5 * max((1 << bits) - grid, 0) * self.unit[name]
-            self.shift[new.name], grid = self.shift.get(name, np.zeros(())) + lost, 1
-            self.rewriter.emit(new)
-            self.track_bound(new)
-            name = Ref(new.name)
-        return name
+    def coarser(self, name: Ref, limit: int, *, nearest: bool = False) -> Ref:
+        """``name``, or the value shifted right until its magnitude is at most ``limit``.
+
+        Args:
+            nearest: round to the nearest, by a constant that the value takes first, instead of down: a value that is often
+                0 then stays 0, and what later layers make of the mean loss need not be guessed.
+        """
+        bound, bits = self.bound[name], 0
+        while bits < 23 and max(bound.high >> bits, -(bound.low >> bits)) > limit:
+            bits += 1
+        key = (name, bits, nearest)
+        if bits and key not in self.coarse:
+            self.coarse[key] = self._shifted(name, bits, nearest)
+        return self.coarse[key] if bits else name
+
+    def _shifted(self, name: Ref, bits: int, nearest: bool) -> Ref:
+        grid, half, found = 1 << (9 - self.options.weight_bits), 1 << (bits - 1), name
+        lost = max((1 << bits) - grid, 0) / 2  # on average, if the multiples of ``grid`` leave all remainders as often
+        if nearest and lost and self.bound[name].high + half <= LARGEST_PAYLOAD:
+            shape = self.size[name]
+            axis = 0 if len(shape) == 3 else len(shape) - 1
+            values = np.full([n if i == axis else 1 for i, n in enumerate(shape)], half, np.int64)
+            offset = self.rewriter.tensor(f"{name}.half", values)
+            found = self._emit(s.Offset(name=self.rewriter.fresh(f"{name}.half"), x=name, offset=offset), name)
+            lost = 0.0
+        while bits:
+            part = min(bits, LARGEST_SHIFT)
+            unit = self.unit[found] * (1 << part)
+            found = self._emit(s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=found, bits=part), name)
+            self.unit[found], bits = unit, bits - part
+        taken = np.asarray(lost * self.unit[name])
+        self.shift[found] = self.shift.get(name, np.zeros(())) + (taken if self.active[name].all() else taken * self.active[name])
+        return found
+
+    def _emit(self, node: s.Node, like: Ref) -> Ref:
+        """Emit a node whose float value is that of ``like``."""
+        self.size[node.name], self.integer[node.name] = self.size[like], self.integer[like]
+        self.unit[node.name], self.active[node.name] = self.unit[like], self.active[like]
+        self.rewriter.emit(node)
+        self.track_bound(node)
+        return Ref(node.name)
 
     def consumer(self, name: str) -> s.LIF | None:
         """The LIF that a linear layer feeds, directly or through a pool or a view."""

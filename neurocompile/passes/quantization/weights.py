@@ -21,11 +21,17 @@ from neurocompile.passes.quantization.thresholds import (
 )
 from neurocompile.passes.trunk import Trunk
 
-__all__ = ["weighted"]
+__all__ = ["lif_unit", "weighted"]
 
 _REACH_OVER_VALUE = 64
 """How much larger the bound of a graded value is taken to be than its usual size: 4, 16 and 64 lose 4, 3 and 1 of 360 images on
 the zoo's Meta-SpikeFormer in factors."""
+_ROUNDING = 0.1
+"""Of a threshold: what rounding a real input may cost before a residual counts in a finer unit than its LIFs hold, and each of them
+reads it through a shift. 0.1 and 0.2 lose none of 360 images on the zoo's Meta-SpikeFormer in factors, 0.05 and 0.02 two; a
+membrane-shortcut ResNet agrees alike."""
+_FEW_LEVELS = 1 << 10
+"""Levels of a worst case, below which a usual value is a few: it is rounded to the nearest, which takes a relay more."""
 _CLIPS = np.linspace(1.0, 0.55, 46)
 _BLOCK = 1 << 14
 """Weights that are looked at together."""
@@ -47,7 +53,7 @@ def weighted(state: Quantization, node: s.Conv2d | s.Linear, unit: float) -> tup
         terms = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / largest * (1 << (9 - bits))
         all_bits = limit / (terms * ((1 << (bits - 1)) - 1))
         levels = max(all_bits, np.sqrt(_REACH_OVER_VALUE * limit / terms), LEAST_LEVELS)
-        node = replace(node, x=state.coarser(node.x, int(levels)))
+        node = replace(node, x=state.coarser(node.x, int(levels), nearest=levels < _FEW_LEVELS))
         unit = state.unit[node.x]
     for narrower in range(bits - 1):  # a very wide layer or a large bias gives up low bits so that all fits
         step, levels = 1 << (9 - bits), (1 << (bits - 1 - narrower)) - 1
@@ -68,7 +74,7 @@ def weighted(state: Quantization, node: s.Conv2d | s.Linear, unit: float) -> tup
         raise NeurocompileError(
             "NC2002", f"layer '{node.name}': sums, threshold or bias leave their fields at every scale (vth {vth})"
         )
-    _note_shift(state, node, weight - scale * q)
+    _note_shift(state, node, weight, weight - scale * q)
     stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
     return replace(node, weight=stored), unit * scale / step
 
@@ -94,15 +100,45 @@ def _soft_shift(state: Quantization, lif: s.LIF, reach: int, current: float) -> 
     return next((k for k in range(LARGEST_SHIFT) if total / (1 << k) <= limit), LARGEST_SHIFT)
 
 
-def _note_shift(state: Quantization, node: s.Conv2d | s.Linear, lost: np.ndarray) -> None:
-    """Remember the mean of what rounding took from the layer's output: ``lost`` weights times the input's mean."""
-    mean = state.mean.get(node.x)
-    if mean is None:
-        return
-    # a plain sum: a matrix product's rounding may depend on the number of threads
-    channels = _per_weight(state, node, _per_input_channel(node, mean))
-    shift = (lost.reshape(len(lost), -1) * channels).sum(axis=1)
-    state.shift[node.name] = shift[:, None, None] if isinstance(node, s.Conv2d) else shift
+def _note_shift(state: Quantization, node: s.Conv2d | s.Linear, weight: np.ndarray, lost: np.ndarray) -> None:
+    """Remember the mean of what rounding took from the layer's output: ``lost`` weights times the input's mean, and
+    ``weight`` times what the input already lacks."""
+    found = []
+    if (mean := state.mean.get(node.x)) is not None:
+        # a plain sum: a matrix product's rounding may depend on the number of threads
+        channels = _per_weight(state, node, _per_input_channel(node, mean))
+        shift = (lost.reshape(len(lost), -1) * channels).sum(axis=1)
+        found.append(shift[:, None, None] if isinstance(node, s.Conv2d) else shift)
+    if (lacking := state.shift.get(node.x)) is not None:
+        found.append(_through(state, node, weight, np.broadcast_to(lacking, state.size[node.x])))
+    if found:
+        state.shift[node.name] = sum(found[1:], found[0])
+
+
+def _through(state: Quantization, node: s.Conv2d | s.Linear, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """What the layer makes of the mean of each input channel of ``x``: (C, 1, 1), or (C, H, W) where the border pads with zeros."""
+    channels = _per_input_channel(node, x)
+    if isinstance(node, s.Linear):
+        return (weight * channels).sum(axis=1)
+    out, group_in, kh, kw = weight.shape
+    spread = np.repeat(channels.reshape(node.groups, group_in), out // node.groups, axis=0)
+    taps = (weight * spread[:, :, None, None]).sum(axis=1)
+    if not any(node.padding):
+        return taps.sum(axis=(1, 2))[:, None, None]
+    inside = [
+        _taps_inside(size, kernel, *geometry)
+        for size, kernel, geometry in zip(
+            state.size[node.x][1:], (kh, kw), zip(node.stride, node.padding, node.dilation, strict=True), strict=True
+        )
+    ]
+    return np.einsum("oij,yi,xj->oyx", taps, *inside)
+
+
+def _taps_inside(size: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
+    """(outputs, kernel), 1 where a tap of an output along one axis reads the input and 0 where it reads padding."""
+    outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    at = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel) * dilation
+    return ((at >= 0) & (at < size)).astype(np.float64)
 
 
 def _weighted_in_trunk(state: Quantization, node: s.Conv2d | s.Linear, unit: float, trunk: Trunk) -> tuple[s.Node, float]:
@@ -111,19 +147,20 @@ def _weighted_in_trunk(state: Quantization, node: s.Conv2d | s.Linear, unit: flo
         state.trunk_units[trunk.producers] = _trunk_unit(state, trunk)
     common, step = state.trunk_units[trunk.producers], 1 << (9 - state.options.weight_bits)
     weight = np.asarray(state.graph.tensors[node.weight], np.float64)
-    levels = (1 << (state.options.weight_bits - 1)) - 1
     scale, ideal = common * step / unit, _ideal_scale(state, node)
     if state.integer[node.x] is None and scale > ideal and not isinstance(state.graph.node[node.x], s.Input):
         bits = int(np.log2(scale / ideal))  # a real input gives up bits that the weights would lose
-        node = replace(node, x=state.coarser(node.x, max(state.bound[node.x].magnitude >> bits, LEAST_LEVELS)))
+        levels = max(state.bound[node.x].magnitude >> bits, LEAST_LEVELS)
+        node = replace(node, x=state.coarser(node.x, levels, nearest=levels < _FEW_LEVELS))
         unit = state.unit[node.x]
         scale = common * step / unit
     exponent = max(ceil(np.log2(ideal / scale) - 1e-9), 0)
     if exponent > 7:
         raise NeurocompileError("NC2002", f"layer '{node.name}' needs weight exponent {exponent} > 7 in its residual")
     scale *= 1 << exponent
+    levels = (1 << (state.options.weight_bits - 1)) - 1
     q = np.clip(np.rint(weight / scale), -levels, levels)
-    _note_shift(state, node, weight - scale * q)
+    _note_shift(state, node, weight, weight - scale * q)
     stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
     return replace(node, weight=stored, exponent=exponent), common
 
@@ -146,32 +183,47 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
         raise NeurocompileError(
             "NC2001", f"a residual of real values also takes {', '.join(kinds)}; only linear layers may feed it"
         )
-    ideals, total = [], 0.0
+    ideals, real, total = [], [], 0.0
     step = 1 << (9 - state.options.weight_bits)
     for producer in trunk.producers:
         known = state.bound.get(producer.x) or state.integer[producer.x]
         weight = np.abs(np.asarray(state.graph.tensors[producer.weight], np.float64)).reshape(-1)
         if not weight.any():
             continue  # refused by name when its turn comes
-        rows = weight.reshape(len(state.graph.tensors[producer.weight]), -1).sum(axis=1)
-        if known is None:  # a real value that is not quantized yet: it will take a unit that suits the trunk's
-            total += float(rows.max()) * state.magnitude[producer.x]
-            continue
-        unit = state.unit.get(producer.x, 1.0)
-        ideals.append(unit * _ideal_scale(state, producer) / step)
-        total += float(rows.max()) * known.magnitude * unit
+        rows = weight.reshape(len(state.graph.tensors[producer.weight]), -1)
+        largest = state.magnitude[producer.x] if known is None else known.magnitude * state.unit.get(producer.x, 1.0)
+        total += float(rows.sum(axis=1).max()) * largest
+        if state.integer[producer.x] is None and not isinstance(state.graph.node[producer.x], s.Input):
+            real.append((_ideal_scale(state, producer) / step, float(np.sqrt((rows * rows).sum(axis=1).max())), largest))
+        if known is not None:  # a real value that is not quantized yet will take a unit that suits the trunk's
+            ideals.append(state.unit.get(producer.x, 1.0) * _ideal_scale(state, producer) / step)
     if not ideals:
         names = ", ".join(f"'{p.name}'" for p in trunk.producers)
         raise NeurocompileError("NC2001", f"no layer of a residual of real values reads spikes or the input: {names}")
-    floors = [min(ideals), max(ideals) / (1 << 7), 1.02 * total / LARGEST_PAYLOAD]
-    for lif, summed in trunk.neurons:
-        limit = state.input_limit(lif)
-        floors.append(1.02 * total * summed / limit)
-        largest = 0.0 if lif.bias is None else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0))
-        floors.append(lif.v_threshold / (lif.gain * min(limit, LARGEST_THRESHOLD)))
-        floors.append(largest * 64 / (lif.gain * 0.9 * (LARGEST_MANTISSA << 7)))
-        if lif.soft_reset:
-            floors.append(largest / (lif.gain * 0.9 * LARGEST_SOFT_BIAS))
+    coarsest = max(lif_unit(state, lif, 1.02 * total * summed) for lif, summed in trunk.neurons) if trunk.neurons else 0.0
+    fields = max(max(ideals) / (1 << 7), 1.02 * total / LARGEST_PAYLOAD)
+    unit = max(min(ideals), coarsest, fields)
+    least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
+    if all(_real_fits(unit, *sizes, least) for sizes in real):
+        return unit
+    return fields  # each LIF reads it in a coarser unit
+
+
+def _real_fits(unit: float, ideal: float, norm: float, largest: float, threshold: float) -> bool:
+    """True if a layer of a real input loses little where its output counts in ``unit``: the rounding of the input makes at most
+    a tenth of a threshold, and the weights, of ``norm`` a row, keep all their bits but one."""
+    rounding = unit / ideal  # of the input, if the weights keep their bits
+    return rounding * norm / np.sqrt(12) <= _ROUNDING * threshold and rounding <= 2 * largest / LEAST_LEVELS
+
+
+def lif_unit(state: Quantization, lif: s.LIF, largest: float) -> float:
+    """The least unit of a LIF's input, of up to ``largest``, for which sums, threshold and bias have their fields."""
+    limit = state.input_limit(lif)
+    bias = 0.0 if lif.bias is None else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0))
+    floors = [largest / limit, lif.v_threshold / (lif.gain * min(limit, LARGEST_THRESHOLD))]
+    floors.append(bias * 64 / (lif.gain * 0.9 * (LARGEST_MANTISSA << 7)))
+    if lif.soft_reset:
+        floors.append(bias / (lif.gain * 0.9 * LARGEST_SOFT_BIAS))
     return max(floors)
 
 
