@@ -196,6 +196,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "build --estimate-only maps nothing, and what a budget of spikes means for a core follows from a mapping. Leave out "
         "--budget, or build the model.",
     ),
+    "NC3113": (
+        "a field of the target is too narrow",
+        "A target's file may have narrower fields than Loihi 2: thresholds, biases, decays, weights, messages, neuron state. What "
+        "leaves a field is refused, never wrapped. The message names layer, field, need and limit (neurocompile targets --show "
+        "NAME). Without --weight-bits, weights take the bits that the target has.",
+    ),
     "NC3103": (
         "a delay exceeds what the target allows",
         "The scheduler inserts relays where a delay is longer than the target's; this target allows neither.",

@@ -33,7 +33,9 @@ def build(
     calibration: Annotated[
         Path | None, typer.Option(metavar="X.npz", help="Samples to quantize with and to measure spike rates on.")
     ] = None,
-    weight_bits: Annotated[int, typer.Option(metavar="N", help="2 to 8, sign included.")] = 8,
+    weight_bits: Annotated[
+        int | None, typer.Option(metavar="N", help="2 to 8, sign included; by default 8, or the target's if it has fewer.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of placement and of the recorded proof.")] = 0,
     max_cores: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use at most so many cores.")] = None,
     budget: Annotated[

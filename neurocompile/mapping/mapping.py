@@ -15,6 +15,7 @@ from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping import precompile
 from neurocompile.mapping.advice import needs_more_cores
 from neurocompile.mapping.estimate import refuse
+from neurocompile.mapping.fields import exceeded_fields
 from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
 from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
@@ -134,7 +135,7 @@ def map_circuit(
 
     Raises:
         ViolationList: all that does not fit: NC3102 for every layer of which one neuron does not fit a core, NC3110 for every
-            graded signal that the target has no messages for, NC3111 for every population that exceeds the budget of spikes
+            graded signal that the target has no messages for, NC3113 for every field that it leaves, NC3111 for every population that exceeds the budget of spikes
             with one neuron, NC3101 if cores do not suffice.
     """
     counter = CostCounter(circuit, target)
@@ -175,11 +176,14 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     """Recount everything from the circuit and the tiles alone; one line for each disagreement, none if all is well.
 
     Checked: every neuron outside HostInput lies on exactly one core, cores are usable and distinct, recorded resources
-    equal the recounted ones, and these keep the target's limits. The mapping may come from a stranger.
+    equal the recounted ones, and these, and all fields, keep the target's limits. The mapping may come from a stranger.
     """
     if mapping.target != target.name:
         return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
     counter = CostCounter(circuit, target)
+    fields = exceeded_fields(circuit, target)
+    if fields:
+        return [f"NC3113 {line}" for line in fields]
     held = [core.tiles for core in mapping.cores]
     problems = _coverage(counter, held)
     slots = [core.slot for core in mapping.cores]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from neurocompile.errors import NeurocompileError
 from neurocompile.targets.schema import Target
 
-__all__ = ["list_targets", "load_target", "parse_target", "target_schema"]
+__all__ = ["hardware_targets", "list_targets", "load_target", "parse_target", "target_schema"]
 
 SIZE_LIMIT = 256 * 1024
 """Bytes; the shipped files have under 10 KiB."""
@@ -39,6 +40,13 @@ def list_targets() -> list[str]:
     """Names of the shipped targets, sorted."""
     files = resources.files("neurocompile.hw_targets").iterdir()
     return sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml"))
+
+
+@cache
+def hardware_targets() -> tuple[str, ...]:
+    """Names of the shipped targets that exist, the one with the fewest cores first: somebody published a number of each."""
+    found = [target for name in list_targets() if (target := load_target(name)).chips.status != "assumed"]
+    return tuple(target.name for target in sorted(found, key=lambda target: (target.cores, not target.graded)))
 
 
 def load_target(name_or_path: str | Path) -> Target:

@@ -130,7 +130,7 @@ class Neuron(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bias_mantissa: Range
     bias_exponent: Range
     voltage_decay: Range
-    """4096ths of the voltage lost a step."""
+    """4096ths of the voltage lost a step; a range up to 4095 includes all of it (4096)."""
     current_decay: Range
     state_bits: Count
     """Bits of current and voltage, sign included."""
