@@ -290,6 +290,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "them. Nothing is taken as zero: measure more samples, or write the readings of other instruments into a file for "
         "--measured.",
     ),
+    "NC7007": (
+        "measured step times do not determine the time model",
+        "The model t = c0 + max(c1 operations, c2 updates, c3 packets) has up to four constants. Measurements that are too few, "
+        "alike, or whose counts grow together fit many sets of constants equally well, so none is given. Measure networks whose "
+        "busiest core and link differ.",
+    ),
     "NC8001": (
         "data cannot be analysed",
         "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "

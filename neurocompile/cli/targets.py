@@ -78,7 +78,7 @@ def _quantities(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, s
         elif isinstance(value, dict):
             yield from _quantities(value, f"{path}{name}.")
         elif value is None:
-            limit = path == "core." or not path
+            limit = path == "core." or (not path and name != "static_power")
             yield path + name, *(("none", "", "no such limit") if limit else ("unknown", "", "not published, so left empty"))
 
 

@@ -202,32 +202,49 @@ class BlockCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
 
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Energies in pJ, static power in mW a chip. What nobody published stays empty; the user may supply it."""
+    """Energies in pJ, of a target or of an energy profile. What nobody published stays empty; the user may supply it."""
 
     synaptic_operation: Number | None = None
+    """Of any kind for which no kind of its own is given."""
+    synaptic_operation_dense: Number | None = None
+    synaptic_operation_sparse: Number | None = None
+    synaptic_operation_convolution: Number | None = None
+    ac: Number | None = None
+    """Operation that a spike causes; instead of the above, never with them."""
+    mac: Number | None = None
+    """Operation that a graded message causes."""
     neuron_update_active: Number | None = None
     neuron_update_inactive: Number | None = None
-    message: Number | None = None
-    spike_within_tile: Number | None = None
+    spike: Number | None = None
+    """Message that a neuron makes, spike or graded."""
+    packet: Number | None = None
+    """Message to a core, the own one included."""
+    packet_within_tile: Number | None = None
+    """Packet that stays in its tile; one that leaves it pays hops."""
     hop_east_west: Number | None = None
     hop_north_south: Number | None = None
+    chip_crossing: Number | None = None
     barrier: Number | None = None
-    static_power: Number | None = None
+    """One synchronization of the mesh."""
+
+    def __post_init__(self) -> None:
+        kinds = ("synaptic_operation", *(f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")))
+        if any(getattr(self, k) for k in kinds) and (self.ac or self.mac):
+            raise ValueError("an operation would be priced twice: give synaptic_operation or ac and mac, not both")
 
 
 class Time(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Durations in ns, of one operation each. What nobody published stays empty."""
+    """Durations in ns, of one operation each, of a target or of an energy profile. What nobody published stays empty."""
 
     synaptic_operation: Number | None = None
     neuron_update_active: Number | None = None
     neuron_update_inactive: Number | None = None
-    spike_within_tile: Number | None = None
+    packet_within_tile: Number | None = None
     hop_east_west: Number | None = None
     hop_north_south: Number | None = None
-    barrier_least: Number | None = None
+    barrier_1_tile: Number | None = None
     """Of a mesh barrier over a single tile."""
-    barrier_most: Number | None = None
-    """Over all tiles of a chip."""
+    barrier_32_tiles: Number | None = None
 
 
 class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -249,6 +266,8 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
     cost: RowCost | BlockCost
     energy: Energy = Energy()
     time: Time = Time()
+    static_power: Number | None = None
+    """mW a chip."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.chip_columns.value <= self.chips.value <= 1 << 16:
