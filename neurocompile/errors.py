@@ -202,6 +202,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "leaves a field is refused, never wrapped. The message names layer, field, need and limit (neurocompile targets --show "
         "NAME). Without --weight-bits, weights take the bits that the target has.",
     ),
+    "NC3114": (
+        "a budget of spikes needs more cores than there are",
+        "The budget (--budget, or spikes_per_core_step) lets a core send so few messages that the model spreads over more cores "
+        "than may be used, though its resources need fewer. Grant more spikes, or leave the budget out.",
+    ),
     "NC3103": (
         "a delay exceeds what the target allows",
         "The scheduler inserts relays where a delay is longer than the target's; this target allows neither.",

@@ -99,7 +99,9 @@ def _data(summary: Summary, output: Path) -> dict[str, object]:
 
 def _text(s: Summary, output: Path) -> Iterator[Any]:
     from neurocompile.cli.tables import facts
+    from neurocompile.mapping.resources import LABELS
 
+    label = LABELS.get(s.cores_at_least_for, s.cores_at_least_for)
     share = f"{s.fullest_used / s.fullest_limit:.0%} full" if s.fullest_limit else ""
     first = f"first answer after {s.depth + s.T:,} steps, then one every {s.period:,}"
     total = sum(s.seconds.values())
@@ -110,7 +112,7 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
         ("neurons", f"{s.neurons:,}", ""),
         ("synapses", f"{s.synapses:,}", "unrolled"),
         ("depth", f"{s.depth:,} steps", first),
-        ("cores", f"{s.cores:,} of {s.cores_available:,}", ""),
+        ("cores", f"{s.cores:,} of {s.cores_available:,}", f"no mapping can do with fewer than {s.cores_at_least:,} ({label})"),
         (f"fullest: {s.fullest_resource or 'none'}", f"{s.fullest_used:,} of {s.fullest_limit:,}", share),
         ("spikes per inference", f"{s.spikes_per_inference:,.0f}", f"expected; rates {s.rates_source}"),
         ("packets per step", f"{s.packets_per_step:,.0f}", "expected, between cores"),
