@@ -170,7 +170,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC3002": (
         "a target file is not valid",
-        "A target is one YAML file with the fields of neurocompile/targets/schema.py, each number with source and status.",
+        "A target is one YAML file, each number with source and status. 'neurocompile targets --schema' has its fields, "
+        "docs/new_target.md says what they decide, 'targets --show loihi2' is an example.",
     ),
     "NC3101": (
         "the model does not fit the target",

@@ -29,13 +29,14 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
     part = ""
     if parts and resource in ("axon_in", "synaptic_memory_words", "total"):
         part = f" Largest part: {_describe(counter, max(parts, key=lambda item: item[0])[1], tile)}."
-    ways = ["reduce its fan-in" if part else "give it fewer consumers"]
+    sends = resource in ("axon_map", "axon_memory")
+    ways = ["reduce its fan-in"] if part else ["give it fewer consumers"] if sends else []
     larger = next((n for n, other in others(counter).items() if not other.usage(tile).excess(other.target)), None)
     ways.append(
         f"take a target with larger cores (--target {larger})" if larger else "describe a core that holds it (docs/new_target.md)"
     )
     fewer = _with_fewer_bits(counter)
-    if fewer is not None and not fewer.usage(tile).excess(target):
+    if fewer is not None and part and resource != "axon_in" and not fewer.usage(tile).excess(target):
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
     return (
         f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} {_sentence(ways)}"
