@@ -71,7 +71,7 @@ def build(
             source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, max_cores=max_cores,
             per_sample_lif=per_sample_lif, head=choice, convolutions=convolutions, progress=True,
         )  # fmt: skip
-        return Output(found, estimate_text(found), 0 if found.fits else 2)
+        return Output({"fits": found.fits, **_builtins(found)}, estimate_text(found), 0 if found.fits else 2)
     default = Path(f"{source.stem}.nca")
     if is_factory(model) and not source.exists():
         default = Path(f"{model.partition(':')[2]}.nca")
@@ -91,10 +91,20 @@ def build(
     return Output(_data(summary, output), _text(summary, output))
 
 
-def _data(summary: Summary, output: Path) -> dict[str, object]:
+def _builtins(struct: Any) -> dict[str, Any]:
     import msgspec
 
-    return {"output": str(output), **msgspec.to_builtins(summary)}
+    return msgspec.to_builtins(struct)
+
+
+def _data(summary: Summary, output: Path) -> dict[str, object]:
+    found = {"output": str(output), **_builtins(summary), "first_answer_steps": summary.depth + summary.T}
+    if summary.budget is not None:
+        found["budget"] |= {
+            "expected": sum(share.expected for share in summary.budget.layers),
+            "exceeding": [{**_builtins(share), "excess": share.excess} for share in summary.budget.exceeding],
+        }
+    return found
 
 
 def _text(s: Summary, output: Path) -> Iterator[Any]:
