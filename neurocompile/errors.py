@@ -275,8 +275,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC7002": (
         "an energy profile is not valid",
-        "A profile is one YAML file with the fields of neurocompile/energy/profile.py, each number with source and status, "
-        "under a name of its own. docs/energy.md has an example.",
+        "A profile is one YAML file: name, description, hardware, and the energy, time and static_power of target files, each number "
+        "with source and status, under a name of its own. docs/energy.md has an example.",
     ),
     "NC7003": (
         "a file of measured power is not valid",

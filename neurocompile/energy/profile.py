@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,9 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from neurocompile.errors import NeurocompileError
-from neurocompile.targets.loader import _line, _Loader
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.targets.loader import MOST, _line, _Loader
+from neurocompile.targets.problems import problems
 from neurocompile.targets.schema import Energy, Number, Target, Text, Time
 
 __all__ = ["Profile", "list_profiles", "load_profile", "profile_of"]
@@ -81,8 +83,11 @@ def _parse(data: bytes, label: str) -> Profile:
     if len(data) > SIZE_LIMIT:
         raise NeurocompileError("NC7002", f"energy profile {label[:200]!r} is larger than {SIZE_LIMIT:,} bytes")
     try:
-        return msgspec.convert(yaml.load(data.decode("utf-8"), _Loader), Profile, strict=True)  # safe: see _Loader
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise NeurocompileError(
-            "NC7002", f"energy profile {label[:200]!r} does not follow neurocompile/energy/profile.py: {_line(error)}"
-        ) from error
+        content = yaml.load(data.decode("utf-8"), _Loader)  # safe: see _Loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise NeurocompileError("NC7002", f"energy profile {label[:200]!r} is not plain YAML: {_line(error)}") from error
+    try:
+        return msgspec.convert(content, Profile, strict=True)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        lines = list(islice(problems(content, Profile), MOST)) or [str(error)]
+        raise ViolationList("NC7002", [f"energy profile {label[:200]!r}: {_line(line)}" for line in lines]) from error

@@ -39,10 +39,12 @@ class Field(NamedTuple):
     path: str
     limits: Callable[[Target], tuple[int, int]]
     way: str
+    counted: bool = False
+    """Whether the field is told by its size, in bits or steps, and not by its values."""
 
 
 def _most(path: str, of: Callable[[Target], int], way: str) -> Field:
-    return Field(path, lambda target: (0, of(target)), way)
+    return Field(path, lambda target: (0, of(target)), way, True)
 
 
 _SCALE = "train the layer for a smaller {} beside its weights"
@@ -137,7 +139,8 @@ def _line(use: Use, target: Target) -> str:
     text = ", or ".join(ways)
     part = f", {use.where}," if use.where else ""
     limit = f"{high:,}" if not low else f"{low:,}..{high:,}"
-    return (f"{where}{part} needs {need} as {use.field}; {target.name} has {limit} ({field.path}). "
+    needs = f"needs {need} {use.field}" if field.counted else f"needs a {use.field} of {need}"
+    return (f"{where}{part} {needs}; {target.name} has {limit} ({field.path}). "
             f"{text[0].upper()}{text[1:]}.")  # fmt: skip
 
 

@@ -39,7 +39,17 @@ def test_hostile_files(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(NeurocompileError) as caught:
         load_profile(path)
-    assert caught.value.code == "NC7002" and "\n" not in str(caught.value) and len(str(caught.value)) < 700
+    for line in str(caught.value).split("\n"):
+        assert line.startswith("NC7002 energy profile 'p.yaml'") and line.isprintable() and len(line) < 700
+
+
+def test_all_that_is_wrong_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("name: mine\ndescription: d\nhardware: h\nenergy: {message: 3, spike: {value: -2, source: s, status: derived}}")
+    with pytest.raises(NeurocompileError) as caught:
+        load_profile(path)
+    unknown, negative = caught.value.messages
+    assert "$.energy.message is unknown" in unknown and "$.energy.spike.value is -2" in negative
 
 
 def test_unknown_profile(tmp_path: Path) -> None:

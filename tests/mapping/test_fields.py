@@ -49,15 +49,15 @@ def test_shipped_targets_hold_what_loihi2_holds(program, name: str) -> None:
 @pytest.mark.parametrize(
     ("section", "field", "value", "says"),
     [
-        ("neuron", "threshold", [0, 100], "as threshold; narrow has 100 (neuron.threshold)"),
-        ("neuron", "threshold", [1, 131071], "needs 0 as threshold; narrow has 1..131,071"),
-        ("neuron", "bias_mantissa", [-16, 15], "as bias mantissa; narrow has -16..15"),
-        ("neuron", "voltage_decay", [0, 100], "as voltage decay"),
-        ("neuron", "current_decay", [0, 4094], "needs 4,095 as current decay"),
-        ("neuron", "state_bits", 12, "as bits of state; narrow has 12"),
-        ("synapse", "payload_bits", 4, "as bits of a message; narrow has 4"),
-        ("synapse", "weight_bits", [1, 4], "needs 8 as weight bits; narrow has 4"),
-        ("delay", "max_spike_delay", 1, "as steps of delay; narrow has 1"),
+        ("neuron", "threshold", [0, 100], "; narrow has 100 (neuron.threshold)"),
+        ("neuron", "threshold", [1, 131071], "needs a threshold of 0; narrow has 1..131,071"),
+        ("neuron", "bias_mantissa", [-16, 15], "; narrow has -16..15"),
+        ("neuron", "voltage_decay", [0, 100], "needs a voltage decay of "),
+        ("neuron", "current_decay", [0, 4094], "needs a current decay of 4,095; narrow has 4,094"),
+        ("neuron", "state_bits", 12, " bits of state; narrow has 12"),
+        ("synapse", "payload_bits", 4, " bits of a message; narrow has 4"),
+        ("synapse", "weight_bits", [1, 4], "needs 8 weight bits; narrow has 4"),
+        ("delay", "max_spike_delay", 1, " steps of delay; narrow has 1"),
     ],
 )
 def test_what_leaves_a_field_is_refused(program, section: str, field: str, value: object, says: str) -> None:
@@ -84,7 +84,7 @@ def test_weights_take_the_bits_that_the_target_has(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (2, *found.circuit.input_shape), dtype=np.int32)
     ours, theirs = (Emulator().open(p.circuit).run(x) for p in (found, wide))
     assert all(np.array_equal(theirs[name], values) for name, values in ours.items())
-    with pytest.raises(NeurocompileError, match=r"needs 8 as weight bits; narrow has 4.*--weight-bits 4"):
+    with pytest.raises(NeurocompileError, match=r"needs 8 weight bits; narrow has 4.*--weight-bits 4"):
         compile_model(MODEL, target=path, weight_bits=8)
     estimated = estimate_model(MODEL, target=path, weight_bits=8)
     assert {code for code, _ in estimated.violations} == {"NC3113"} and not estimated.fits
