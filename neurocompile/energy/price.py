@@ -76,8 +76,7 @@ def complete(profile: Profile) -> bool:
 def unpriced(profile: Profile, counts: Mapping[str, float]) -> dict[str, float]:
     """What was counted and has no price, with its count: the energy leaves it out.
 
-    Operations are priced by their kind of connection, or as ACs and MACs; a message by what it is in the profile: that a
-    neuron makes it, or its packets. Packets that leave a tile may pay by hops.
+    Operations are priced by their kind of connection, or as ACs and MACs. Packets that leave a tile may pay by hops alone.
 
     Args:
         profile: the constants.
@@ -93,8 +92,8 @@ def unpriced(profile: Profile, counts: Mapping[str, float]) -> dict[str, float]:
         *operations,
         ("active neuron updates", "active", e.neuron_update_active),
         ("inactive neuron updates", "inactive", e.neuron_update_inactive),
-        ("spikes sent", "spikes", e.spike or by_packet),
-        ("graded messages sent", "graded_messages", e.spike or by_packet),
+        ("spikes sent", "spikes", e.spike),
+        ("graded messages sent", "graded_messages", e.spike),
         ("packets", "packets", by_packet or hops),
         ("hops east-west", "hops_east_west", e.hop_east_west),
         ("hops north-south", "hops_north_south", e.hop_north_south),

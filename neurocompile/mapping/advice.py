@@ -11,7 +11,7 @@ from dataclasses import replace
 from neurocompile.ir.circuit import Conv2d, Dense, HostInput, Population, Projection
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
 from neurocompile.mapping.tile import Tile
-from neurocompile.targets import hardware_targets, load_target
+from neurocompile.targets import Target, hardware_targets, load_target
 
 __all__ = ["does_not_fit_core", "exceeds_target", "lacks_graded", "budget_needs_more_cores", "needs_more_cores", "sends_too_much"]
 
@@ -153,11 +153,14 @@ def others(counter: CostCounter) -> dict[str, CostCounter]:
 
 def _with_cores(counter: CostCounter, cores: int) -> str | None:
     """The smallest target of at least so many cores of the same kind."""
-    target = counter.target
-    alike = {
-        n: o.target for n, o in others(counter).items() if (o.target.capacity, o.target.cost) == (target.capacity, target.cost)
-    }
-    return next((name for name, other in alike.items() if other.cores >= cores), None)
+    alike = {name: other.target for name, other in others(counter).items() if _core(other.target) == _core(counter.target)}
+    return next((name for name, target in alike.items() if target.cores >= cores), None)
+
+
+def _core(target: Target) -> tuple[object, ...]:
+    """What a core holds and how connections are counted, whoever said so."""
+    cost = target.cost
+    return target.capacity, type(cost), *(getattr(cost, name).value for name in cost.__struct_fields__)
 
 
 def _larger_target(counter: CostCounter, cores: int) -> str | None:
@@ -166,8 +169,10 @@ def _larger_target(counter: CostCounter, cores: int) -> str | None:
     if found is not None:
         return found
     for name, other in others(counter).items():
-        alike = (other.target.capacity, other.target.cost) == (counter.target.capacity, counter.target.cost)
-        if not alike and max(need for _, need in other.shortages().values()) <= other.target.cores:
+        if (
+            _core(other.target) != _core(counter.target)
+            and max(need for _, need in other.shortages().values()) <= other.target.cores
+        ):
             return name
     return None
 

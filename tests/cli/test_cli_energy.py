@@ -103,8 +103,10 @@ def test_static_energy_takes_the_fitted_time_of_a_step(cli, program: Program, tm
 def test_what_has_no_price_is_listed_with_its_count(cli, artifact: Path, tmp_path: Path) -> None:
     told = cli("energy", artifact, "--json").json
     listed = told["energies"][0]["not_priced"]
-    assert listed == {"barriers": told["counts"]["barriers"]}
-    assert f"Not priced: {listed['barriers']:,.0f} barriers" in cli("energy", artifact).out
+    names = {"spikes sent": "spikes", "graded messages sent": "graded_messages", "barriers": "barriers"}
+    assert listed == {name: told["counts"][count] for name, count in names.items()}
+    text = "Not priced: " + ", ".join(f"{listed[name]:,.0f} {name}" for name in names)
+    assert text in cli("energy", artifact).out
     told = cli("energy", artifact, "--profile", "horowitz45", "--json").json
     assert {"inactive neuron updates", "hops east-west", "packets"} <= set(told["energies"][0]["not_priced"])
     (tmp_path / "none.yaml").write_text("name: none\ndescription: d\nhardware: h\nenergy: {}\n")
