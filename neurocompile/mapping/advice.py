@@ -126,10 +126,11 @@ def budget_needs_more_cores(counter: CostCounter, cores: int, limit: int, spikes
     """
     bound = max((need for _, need in counter.shortages().values()), default=0)
     ways = [f"grant {enough:g} times as many spikes (--budget), which fit"] if enough else []
-    if limit < counter.target.cores and cores <= counter.target.cores:
+    capped = limit < counter.target.cores
+    if capped and cores <= counter.target.cores:
         ways.append(f"raise --max-cores (to {cores:,})")
     elif (larger := _with_cores(counter, cores)) is not None:
-        ways.append(f"take a target with more such cores (--target {larger})")
+        ways.append(f"take a target with more such cores (--target {larger}){' without --max-cores' if capped else ''}")
     ways.append("leave out --budget")
     if len(ways) < 2:
         ways.append("train for a lower rate")
@@ -184,12 +185,13 @@ def _available(counter: CostCounter, limit: int) -> str:
 
 def _model_ways(counter: CostCounter, cores: int, limit: int, fewer_bits_help: bool) -> str:
     ways = ["use a smaller model (fewer tokens, channels or blocks)"]
-    larger = _larger_target(counter, cores)
+    capped, enough = limit < counter.target.cores, cores <= counter.target.cores
+    larger = None if capped and enough else _larger_target(counter, cores)
     if larger is not None:
-        ways.insert(0, f"take a larger target (--target {larger})")
+        ways.insert(0, f"take a larger target (--target {larger}){' without --max-cores' if capped else ''}")
     if fewer_bits_help:
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
-    if limit < counter.target.cores and cores <= counter.target.cores:
+    if capped and enough:
         ways.insert(0, f"raise --max-cores (up to {counter.target.cores:,})")
     if len(ways) < 2:
         ways.append("describe a board of more chips (docs/new_target.md): none that is shipped has enough cores")

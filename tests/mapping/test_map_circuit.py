@@ -350,6 +350,7 @@ def test_max_cores_is_a_limit_that_can_be_raised(transformer) -> None:
         map_circuit(circuit, LOIHI2, {}, max_cores=needed - 1)
     assert caught.value.code == "NC3101"
     assert "Raise --max-cores (up to 120)" in str(caught.value)
+    assert "--target" not in str(caught.value)  # which --max-cores would bind too
     assert "Largest layers: 'b" in str(caught.value)
 
 
