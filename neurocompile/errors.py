@@ -170,7 +170,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC3002": (
         "a target file is not valid",
-        "A target is one YAML file with the fields of neurocompile/targets/schema.py, each number with source and status.",
+        "A target is one YAML file, each number with source and status. 'neurocompile targets --schema' has its fields, "
+        "docs/new_target.md says what they decide, 'targets --show loihi2' is an example.",
     ),
     "NC3101": (
         "the model does not fit the target",
@@ -195,6 +196,17 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "an estimate knows no budget",
         "build --estimate-only maps nothing, and what a budget of spikes means for a core follows from a mapping. Leave out "
         "--budget, or build the model.",
+    ),
+    "NC3113": (
+        "a field of the target is too narrow",
+        "A target's file may have narrower fields than Loihi 2: thresholds, biases, decays, weights, messages, neuron state. What "
+        "leaves a field is refused, never wrapped. The message names layer, field, need and limit (neurocompile targets --show "
+        "NAME). Without --weight-bits, weights take the bits that the target has.",
+    ),
+    "NC3114": (
+        "a budget of spikes needs more cores than there are",
+        "The budget (--budget, or spikes_per_core_step) lets a core send so few messages that the model spreads over more cores "
+        "than may be used, though its resources need fewer. Grant more spikes, or leave the budget out.",
     ),
     "NC3103": (
         "a delay exceeds what the target allows",
@@ -263,8 +275,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC7002": (
         "an energy profile is not valid",
-        "A profile is one YAML file with the fields of neurocompile/energy/profile.py, each number with source and status, "
-        "under a name of its own. docs/energy.md has an example.",
+        "A profile is one YAML file: name, description, hardware, and the energy, time and static_power of target files, each number "
+        "with source and status, under a name of its own. docs/energy.md has an example.",
     ),
     "NC7003": (
         "a file of measured power is not valid",
@@ -283,6 +295,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Lava's probes read the sensors of a Loihi 2 board. Some boards have none, and a run of a few samples is too short for "
         "them. Nothing is taken as zero: measure more samples, or write the readings of other instruments into a file for "
         "--measured.",
+    ),
+    "NC7007": (
+        "measured step times do not determine the time model",
+        "The model t = c0 + max(c1 operations, c2 updates, c3 packets) has up to four constants. Measurements that are too few, "
+        "alike, or whose counts grow together fit many sets of constants equally well, so none is given. Measure networks whose "
+        "busiest core and link differ.",
     ),
     "NC8001": (
         "data cannot be analysed",

@@ -28,6 +28,7 @@ from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
 from neurocompile.passes.lower import lower
+from neurocompile.passes.narrow_weights import narrow_weights
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
 from neurocompile.program import Program, make_proof
@@ -77,7 +78,7 @@ def import_model(
 
 def compile_model(
     model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
-    calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, seed: int = 0, max_cores: int | None = None,
+    calibration: np.ndarray | str | Path | None = None, weight_bits: int | None = None, seed: int = 0, max_cores: int | None = None,
     budget: str | None = None, per_sample_lif: bool = False, head: int | str | None = None, convolutions: str = "auto",
     progress: bool = False,
 ) -> Program:  # fmt: skip
@@ -90,7 +91,7 @@ def compile_model(
         T: steps a sample, >= 1; need not be the T that the file was exported with, unless samples bring their own steps.
         calibration: float32 (samples, *input shape), or the path of an .npz file with such an ``x``. Without it the
             statistics that ``export_onnx`` stored are used; without these the weights alone, with a warning.
-        weight_bits: 2..8, sign included.
+        weight_bits: 2..8, sign included; by default 8, or as many as the target has.
         seed: of placement and of the proof inputs.
         max_cores: use at most so many cores.
         budget: of spikes, ``epsilon=E`` or ``spikes=N`` (:mod:`neurocompile.theory.budget`): one more capacity of a core.
@@ -104,7 +105,7 @@ def compile_model(
         NeurocompileError: with the code of what is wrong.
     """
     T = _whole("NC1007", "T", T, 1, 1 << 16)
-    weight_bits = _whole("NC2003", "weight_bits", weight_bits, 2, 8)
+    weight_bits = None if weight_bits is None else _whole("NC2003", "weight_bits", weight_bits, 2, 8)
     seed = _whole("NC1015", "seed", seed, 0, (1 << 32) - 1)
     max_cores = None if max_cores is None else _whole("NC1015", "max_cores", max_cores, 1, 1 << 32)
     request = None if budget is None else parse_budget(budget)
@@ -117,6 +118,7 @@ def compile_model(
                                  max_cores=max_cores, budget=budget, convolutions=convolutions, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
+    weight_bits = weight_bits or _bits_of(chip)
     precompile.start()
     with stages("import"):
         loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
@@ -161,7 +163,7 @@ def compile_model(
 
 def estimate_model(
     model: str | Path | nn.Module, example_input: Any = None, *, target: str | Path = "loihi2", T: int = 4,
-    calibration: np.ndarray | str | Path | None = None, weight_bits: int = 8, max_cores: int | None = None,
+    calibration: np.ndarray | str | Path | None = None, weight_bits: int | None = None, max_cores: int | None = None,
     per_sample_lif: bool = False, head: int | str | None = None, convolutions: str = "auto", progress: bool = False,
 ) -> Estimate:  # fmt: skip
     """Least cores that a model needs of a target, and everything that rules it out; nothing is mapped, checked or written.
@@ -169,7 +171,7 @@ def estimate_model(
     Args and errors are those of :func:`compile_model`.
     """
     T = _whole("NC1007", "T", T, 1, 1 << 16)
-    weight_bits = _whole("NC2003", "weight_bits", weight_bits, 2, 8)
+    weight_bits = None if weight_bits is None else _whole("NC2003", "weight_bits", weight_bits, 2, 8)
     if not isinstance(model, (str, Path)):
         from neurocompile.frontends.torch_module import exported
 
@@ -179,6 +181,7 @@ def estimate_model(
                                   convolutions=convolutions, progress=progress)  # fmt: skip
     stages = Stages(progress)
     chip = load_target(target)
+    weight_bits = weight_bits or _bits_of(chip)
     with stages("import"):
         loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
         imported.graph.input.check_steps(T)
@@ -198,11 +201,17 @@ def _compose(convolutions: str, target: Target) -> ComposeConvolutions:
 
 
 def build_circuit(quantized: SpikingGraph, T: int, weight_bits: int, target: Target) -> CircuitGraph:
-    """Lower a quantized graph and schedule it for ``target``."""
-    return schedule(
+    """Lower a quantized graph and schedule it for ``target``, weights of circuits in its bits."""
+    scheduled = schedule(
         lower(quantized, T, weight_bits), max_spike_delay=target.delay.max_spike_delay.value,
         power_of_two_period=target.reset.power_of_two.value,
     )  # fmt: skip
+    return narrow_weights(scheduled, target.synapse.weight_bits.high)
+
+
+def _bits_of(target: Target) -> int:
+    """Weight bits where none are asked for: the target's, from 2 to 8, which is what the quantizer makes."""
+    return min(max(target.synapse.weight_bits.high, 2), 8)
 
 
 def _whole(code: str, name: str, value: Any, low: int, high: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from neurocompile.ir.circuit import LIF, HostInput
+from neurocompile.mapping.resources import CostCounter
 from neurocompile.theory.budget import SpikeBudget
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Summary", "summarize"]
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a program; ``spikes_per_inference`` and ``packets_per_step`` are expected, from ``rates_source``."""
 
     model: str
@@ -30,6 +31,10 @@ class Summary(msgspec.Struct, frozen=True):
     depth: int
     cores: int
     cores_available: int
+    cores_at_least: int
+    """That no mapping can do without."""
+    cores_at_least_for: str
+    """The resource of which all layers together need so many."""
     fullest_resource: str
     fullest_used: int
     fullest_limit: int
@@ -46,6 +51,8 @@ def summarize(program: Program) -> Summary:
     circuit, mapping = program.circuit, program.mapping
     fullest = mapping.fullest(program.target)
     rates = program.manifest.rates
+    shortages = CostCounter(circuit, program.target).shortages()
+    binding = max(shortages, key=lambda resource: shortages[resource][1], default="")
     spikes = sum(rates[p.name] * p.size * circuit.steps for p in circuit.populations if isinstance(p, LIF))
     return Summary(
         model=program.manifest.model, target=program.target.name, T=circuit.steps, period=circuit.period,
@@ -53,6 +60,7 @@ def summarize(program: Program) -> Summary:
         populations=len(circuit.populations),
         neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)), synapses=program.synapses,
         depth=circuit.depth, cores=mapping.cores_used, cores_available=program.target.cores,
+        cores_at_least=mapping.lower_bound, cores_at_least_for=binding,
         fullest_resource=fullest.resource if fullest else "", fullest_used=fullest.used if fullest else 0,
         fullest_limit=fullest.limit if fullest else 0, spikes_per_inference=spikes,
         packets_per_step=mapping.traffic.packets, rates_source=program.manifest.rates_source,

@@ -8,7 +8,7 @@ from neurocompile.theory.budget import SpikeBudget
 
 __all__ = ["SCHEMA_VERSION", "Manifest", "Options", "Proof"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

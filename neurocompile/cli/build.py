@@ -33,7 +33,9 @@ def build(
     calibration: Annotated[
         Path | None, typer.Option(metavar="X.npz", help="Samples to quantize with and to measure spike rates on.")
     ] = None,
-    weight_bits: Annotated[int, typer.Option(metavar="N", help="2 to 8, sign included.")] = 8,
+    weight_bits: Annotated[
+        int | None, typer.Option(metavar="N", help="2 to 8, sign included; by default 8, or the target's if it has fewer.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of placement and of the recorded proof.")] = 0,
     max_cores: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use at most so many cores.")] = None,
     budget: Annotated[
@@ -69,7 +71,7 @@ def build(
             source, example, target=target, T=steps, calibration=calibration, weight_bits=weight_bits, max_cores=max_cores,
             per_sample_lif=per_sample_lif, head=choice, convolutions=convolutions, progress=True,
         )  # fmt: skip
-        return Output(found, estimate_text(found), 0 if found.fits else 2)
+        return Output({"fits": found.fits, **_builtins(found)}, estimate_text(found), 0 if found.fits else 2)
     default = Path(f"{source.stem}.nca")
     if is_factory(model) and not source.exists():
         default = Path(f"{model.partition(':')[2]}.nca")
@@ -89,15 +91,27 @@ def build(
     return Output(_data(summary, output), _text(summary, output))
 
 
-def _data(summary: Summary, output: Path) -> dict[str, object]:
+def _builtins(struct: Any) -> dict[str, Any]:
     import msgspec
 
-    return {"output": str(output), **msgspec.to_builtins(summary)}
+    return msgspec.to_builtins(struct)
+
+
+def _data(summary: Summary, output: Path) -> dict[str, object]:
+    found = {"output": str(output), **_builtins(summary), "first_answer_steps": summary.depth + summary.T}
+    if summary.budget is not None:
+        found["budget"] |= {
+            "expected": sum(share.expected for share in summary.budget.layers),
+            "exceeding": [{**_builtins(share), "excess": share.excess} for share in summary.budget.exceeding],
+        }
+    return found
 
 
 def _text(s: Summary, output: Path) -> Iterator[Any]:
     from neurocompile.cli.tables import facts
+    from neurocompile.mapping.resources import LABELS
 
+    label = LABELS.get(s.cores_at_least_for, s.cores_at_least_for)
     share = f"{s.fullest_used / s.fullest_limit:.0%} full" if s.fullest_limit else ""
     first = f"first answer after {s.depth + s.T:,} steps, then one every {s.period:,}"
     total = sum(s.seconds.values())
@@ -108,7 +122,7 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
         ("neurons", f"{s.neurons:,}", ""),
         ("synapses", f"{s.synapses:,}", "unrolled"),
         ("depth", f"{s.depth:,} steps", first),
-        ("cores", f"{s.cores:,} of {s.cores_available:,}", ""),
+        ("cores", f"{s.cores:,} of {s.cores_available:,}", f"no mapping can do with fewer than {s.cores_at_least:,} ({label})"),
         (f"fullest: {s.fullest_resource or 'none'}", f"{s.fullest_used:,} of {s.fullest_limit:,}", share),
         ("spikes per inference", f"{s.spikes_per_inference:,.0f}", f"expected; rates {s.rates_source}"),
         ("packets per step", f"{s.packets_per_step:,.0f}", "expected, between cores"),

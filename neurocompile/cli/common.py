@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 
 __all__ = ["Artifact", "Input", "Json", "Output", "Samples", "app", "check_output", "clean", "command", "say"]
 
@@ -27,6 +27,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, a
 
 TRACEBACK = "NEUROCOMPILE_TRACEBACK"
 """Environment variable that shows the traceback of a defect of neurocompile."""
+
+said: list[dict[str, str]] = []
+"""Notes and warnings of this call."""
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -67,6 +70,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(*args: Any, **options: Any) -> None:
         as_json = options.get("json_output", False)
+        said.clear()
         try:
             with _warnings_as_lines(), contextlib.redirect_stdout(sys.stderr):
                 output = function(*args, **options)
@@ -92,7 +96,9 @@ def clean(text: object) -> str:
 
 
 def say(kind: str, text: object) -> None:
-    """One line on stderr: ``kind: text``."""
+    """One line on stderr: ``kind: text``. Notes and warnings are under ``messages`` of ``--json`` too."""
+    if kind in ("note", "warning"):
+        said.append({"kind": kind, "text": clean(text)})
     print(f"{kind}: {clean(text)}", file=sys.stderr, flush=True)
 
 
@@ -111,7 +117,10 @@ def check_output(path: Path, *inputs: Path | None) -> Path:
 
 def _emit(output: Output, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(output.data, default=_builtins))
+        told = json.dumps(output.data, default=_builtins)
+        if said and told.startswith("{"):
+            told = json.dumps({**json.loads(told), "messages": said})
+        print(told)
     else:
         for part in output.text:
             if isinstance(part, str):
@@ -140,6 +149,9 @@ def _fail(error: Exception, as_json: bool) -> int:
         say("error", line)
     if as_json:
         details = {} if error.details is None else {"details": error.details}
+        if isinstance(error, ViolationList):
+            pairs = zip(error.codes, error.messages, strict=True)
+            details["violations"] = [{"code": code, "message": message} for code, message in pairs]
         print(json.dumps({"error": {"code": error.code, "message": error.message, **details}}))
     return 2
 

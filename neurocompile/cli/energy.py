@@ -12,7 +12,9 @@ from neurocompile.cli.common import Artifact, Json, Output, Samples, command, sa
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
+    from neurocompile.energy.profile import Profile
     from neurocompile.energy.report import EnergyOf, EnergyReport
+    from neurocompile.targets import Target
 
 
 @command
@@ -23,8 +25,14 @@ def energy(
         typer.Option("--input", metavar="X.npz", help="Measure on these samples; otherwise modelled from stored rates."),
     ] = None,
     profile: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="davies2018, sanafe-loihi, keras-spiking, horowitz45, or a YAML file.")
-    ] = "davies2018",
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE|target",
+            help="davies2018, sanafe-loihi, keras-spiking, horowitz45, a YAML file, or target: the target file's own constants. "
+            "By default those, if they are complete, else davies2018.",
+            show_default=False,
+        ),
+    ] = None,
     measured: Annotated[
         str | None,
         typer.Option(
@@ -45,11 +53,12 @@ def energy(
     from neurocompile.energy.profile import load_profile
     from neurocompile.energy.report import count_program, energy_report
 
-    chosen = load_profile(profile)
+    chosen = None if profile in (None, "target") else load_profile(profile)
     on_loihi = measured == "loihi"
     power = None if measured is None or on_loihi else load_power(Path(measured))
     fitted = None if timings is None else fit_max_affine(load_timings(timings))
     program = load_program(artifact)
+    chosen = chosen or _chosen(program.target, own=profile == "target")
     x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
     if x is None and samples is not None:
         raise NeurocompileError("NC1015", "--samples is given without --input")
@@ -63,9 +72,23 @@ def energy(
     return Output(report, _text(report))
 
 
+def _chosen(target: Target, *, own: bool) -> Profile:
+    """The target's constants where they are ``own``, asked for, or complete; davies2018 otherwise."""
+    from neurocompile.energy.price import complete, priced
+    from neurocompile.energy.profile import load_profile, profile_of
+
+    found = profile_of(target)
+    if own or complete(found):
+        return found
+    if priced(found):
+        say("note", f"{target.name}'s own energy constants do not price everything (--profile target prices what they do)")
+    return load_profile("davies2018")
+
+
 def foreign_note(report: EnergyReport, found: EnergyOf) -> str:
     """Why the figures are not the target's."""
-    extra = " (nobody has published those of Loihi 2)" if report.target != "loihi1" else ""
+    loihi2 = report.target in ("loihi2", "kapoho_point", "hala_point")
+    extra = " (nobody has published those of Loihi 2)" if loihi2 else ""
     return (f"{found.profile} has the constants of {found.hardware}, not of {report.target}{extra}: it prices the same "
             "work as if done there")  # fmt: skip
 
@@ -113,8 +136,12 @@ def _text(r: EnergyReport) -> Iterator[Any]:
     if power:
         yield f"measured on {power.device}: {power.source}"
     yield f"ANN: {r.ann_macs:,} MACs at 4.6 pJ (horowitz45)"
+    yield f"constants: {found.description}: {'; '.join(found.sources) or 'none'}"
+    yield f"static: {found.static_time}"
+    if found.dynamic_pj is None:
+        yield f"{found.profile} has no energy constant: it prices nothing, and no energy can be told"
     if found.not_priced:
-        yield f"not priced, as the profile has no constant: {', '.join(found.not_priced)}"
+        yield f"Not priced: {', '.join(f'{n:,.0f} {name}' for name, n in found.not_priced.items())}"
     yield "\ntime (modelled)\n"
     yield facts(_time(r, found))
     yield "\nNeuroBench\n"
@@ -144,6 +171,8 @@ def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:
     yield "times from", "", late.model
     if r.fitted is not None and r.fitted_times is not None:
         fit = f"max-affine, {r.fitted.measurements} measurements, relative rms {r.fitted.relative_rms:.1%}"
+        if r.fitted.undetermined:
+            yield "fitted: not determined", "", f"{', '.join(r.fitted.undetermined)}: never the slowest part, taken as 0"
         yield "fitted: time a step", f"{r.fitted_times['step_ns'] / 1e3:,.2f} us", fit
         yield "fitted: first answer", f"{r.fitted_times['first_answer_us']:,.1f} us", ""
         yield "fitted: throughput", f"{r.fitted_times['samples_per_second']:,.0f} samples/s", ""

@@ -77,7 +77,8 @@ def _installed() -> list[str]:
 def _data(report: ParityReport) -> dict[str, Any]:
     import msgspec
 
-    found = {"exact": report.exact, **msgspec.to_builtins(report)}
+    totals = {k: sum(getattr(b, k) for b in report.backends) for k in ("values", "differences")}
+    found = {"exact": report.exact, **totals, **msgspec.to_builtins(report)}
     if report.reference is not None:
         for entry, layer in zip(found["reference"]["layers"], report.reference.layers, strict=True):
             entry["rate_error"] = layer.rate_error

@@ -55,4 +55,7 @@ def plot(
             raise typer.BadParameter(f"there are {len(x):,} samples, counted from 0", param_hint="--sample")
         figure = draw_raster(program, x[sample], f"sample {sample}")
     save_figure(figure, output)
-    return Output({"output": str(output), "kind": kind.value}, [f"wrote {output}"])
+    drawn = sample if kind is Kind.raster else None
+    return Output(
+        {"output": str(output), "kind": kind.value, "model": program.manifest.model, "sample": drawn}, [f"wrote {output}"]
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurocompile.cli.common import Json, Output, command
+from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
     from neurocompile.targets import Target
@@ -27,6 +28,8 @@ def targets(
 
     from neurocompile.targets import list_targets, load_target, target_schema
 
+    if schema and show is not None:
+        raise NeurocompileError("NC1015", "--schema (of all target files) and --show (of one) are two questions; give one of them")
     if schema:
         found = target_schema()
         return Output(found, [json.dumps(found, indent=2)])
@@ -78,7 +81,7 @@ def _quantities(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, s
         elif isinstance(value, dict):
             yield from _quantities(value, f"{path}{name}.")
         elif value is None:
-            limit = path == "core." or not path
+            limit = path == "core." or (not path and name != "static_power")
             yield path + name, *(("none", "", "no such limit") if limit else ("unknown", "", "not published, so left empty"))
 
 

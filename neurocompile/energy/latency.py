@@ -68,10 +68,18 @@ def estimate_latency(counts: Counts, circuit: CircuitGraph, mapping: Mapping, ta
             barrier = low + (high - low) * (tiles - 1) / 31
             found |= {"barrier_ns": barrier} | times(max(float(core.max()), link) + barrier, circuit)
             found["model"] += "; barrier interpolated between 1 and 32 tiles"
-        elif t.barrier_1_tile and t.barrier_32_tiles:
+        elif not (t.barrier_1_tile and t.barrier_32_tiles):
+            found["model"] += "; it has no times of barriers (barrier_1_tile, barrier_32_tiles), so there is no time a step"
+        else:
             found["model"] += f"; no barrier time is published for {tiles:,} tiles, so there is no time a step"
     else:
-        found["model"] = f"{profile.name} has no time constants: counts only"
+        names = ("synaptic_operation", "neuron_update_active", "neuron_update_inactive", "hop_east_west", "hop_north_south")
+        gone = ", ".join(name for name, constant in zip(names, needed, strict=True) if constant is None)
+        found["model"] = (
+            f"{profile.name} has no time of {gone}: counts only"
+            if any(needed)
+            else f"{profile.name} has no time constants: counts only"
+        )
     return Latency(
         basis=counts.basis, steps_first_answer=circuit.depth + circuit.steps, period=circuit.period,
         busiest_core=busiest, core_operations=float(operations.max(initial=0.0)),

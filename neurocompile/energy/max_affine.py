@@ -2,6 +2,9 @@
 
 ``t = c0 + max(c1 operations, c2 updates, c3 packets)``, with the counts of the busiest core and link of a step
 (:class:`neurocompile.energy.latency.Latency`) and all constants >= 0. Nobody published such constants for Loihi 2.
+
+A count that is 0 in every measurement has no constant, and one that is never the slowest part has only a bound: both stand
+as 0 among the ``undetermined``. What remains must be determined by the measurements, or NC7007 says what is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from msgspec import Meta, Struct
 from neurocompile.errors import NeurocompileError
 
 __all__ = ["MaxAffine", "Timing", "fit_max_affine", "load_timings"]
+
+COUNTS = ("core_operations", "core_updates", "link_packets")
+_ADVICE = "Measure networks whose busiest cores and links differ: many synapses, many neurons, many packets, each in two sizes."
 
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
 
@@ -39,6 +45,8 @@ class MaxAffine(Struct, frozen=True):
     per_packet: float
     measurements: int
     relative_rms: float
+    undetermined: tuple[str, ...] = ()
+    """Counts whose constant no measurement shows; it is taken as 0, so times of networks that they slow are too short."""
 
     def step_ns(self, core_operations: float, core_updates: float, link_packets: float) -> float:
         """Time of a step in ns."""
@@ -56,15 +64,16 @@ def load_timings(path: Path) -> list[Timing]:
             "NC7004", f"'{path}': {error}; a JSON list of objects with core_operations, core_updates, link_packets (a "
             "step, of the busiest core and link) and step_ns is needed"
         ) from error  # fmt: skip
-    if len(found) < 3:
-        raise NeurocompileError("NC7004", f"'{path}' holds {len(found)} measurements; at least 3 are needed, with "
-                                "different busiest parts")  # fmt: skip
     return found
 
 
 def fit_max_affine(timings: list[Timing]) -> MaxAffine:
-    """Least squares of the relative error by alternation: which part is the largest, then the constants; deterministic."""
-    x = np.array([[t.core_operations, t.core_updates, t.link_packets] for t in timings])
+    """Least squares of the relative error by alternation: which part is the largest, then the constants; deterministic.
+
+    NC7007 if there are too few measurements, or they do not tell the constants apart.
+    """
+    x = np.array([[t.core_operations, t.core_updates, t.link_packets] for t in timings], float).reshape(-1, 3)
+    _check_spread(x)
     y = np.array([t.step_ns for t in timings])
     scale = np.where(x.max(axis=0) > 0, x.max(axis=0), 1.0)
     z, best, least = x / scale, np.zeros(4), np.inf
@@ -81,7 +90,37 @@ def fit_max_affine(timings: list[Timing]) -> MaxAffine:
             if np.allclose(following, constants, rtol=1e-12, atol=0):
                 break
             constants = following
-    return MaxAffine(float(best[0]), *(float(v) for v in best[1:] / scale), len(timings), float(np.sqrt(least)))
+    slowest = (z * best[1:]).argmax(axis=1)
+    shown = [i for i in range(3) if (slowest == i).any() and best[i + 1] > 0]
+    design = np.stack([np.ones(len(y)), *(np.where(slowest == i, z[:, i], 0.0) for i in shown)], axis=1)
+    if np.linalg.matrix_rank(design) < len(shown) + 1 or len(y) <= len(shown) + 1:
+        named = ", ".join(COUNTS[i] for i in shown) or "no count"
+        raise NeurocompileError(
+            "NC7007", f"the {len(y)} measurements do not determine the fitted constants: each of {named} has to be the slowest part "
+            f"in several that differ, and one of them more often than that. {_ADVICE}"
+        )  # fmt: skip
+    constants = [float(best[i + 1] / scale[i]) if i in shown else 0.0 for i in range(3)]
+    missing = tuple(name for i, name in enumerate(COUNTS) if i not in shown)
+    return MaxAffine(float(best[0]), *constants, len(timings), float(np.sqrt(least)), missing)
+
+
+def _check_spread(x: np.ndarray) -> None:
+    """NC7007 unless the measured counts tell a constant time and each of their own apart, with one measurement to spare."""
+    used = [i for i in range(3) if x[:, i].any()]
+    distinct, needed = len(np.unique(x, axis=0)), len(used) + 2
+    if not used or distinct < needed:
+        names = ", ".join(COUNTS[i] for i in used) or "no count"
+        raise NeurocompileError(
+            "NC7007", f"{len(x)} measurements, {distinct} of them different in their counts, are too few: {len(used) + 1} constants "
+            f"(a step's own and one each for {names}) need at least {max(needed, 3)}. {_ADVICE}"
+        )  # fmt: skip
+    z = x[:, used] / x[:, used].max(axis=0)
+    if np.linalg.matrix_rank(np.column_stack([np.ones(len(x)), z]), tol=1e-6 * np.sqrt(len(x))) <= len(used):
+        names = ", ".join(COUNTS[i] for i in used)
+        raise NeurocompileError(
+            "NC7007", f"the measurements cannot tell the constants of {names} and of a step itself apart: one of these counts never "
+            f"varies, or follows from the others. {_ADVICE}"
+        )  # fmt: skip
 
 
 def _error(constants: np.ndarray, z: np.ndarray, y: np.ndarray) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from neurocompile.energy.counts import COLUMNS
 from neurocompile.energy.profile import Profile
 
-__all__ = ["ITEMS", "missing", "price", "priced"]
+__all__ = ["ITEMS", "complete", "price", "priced", "unpriced"]
 
 ITEMS = ("synapses", "neurons", "spikes", "packets", "hops")
 """What energies are grouped into."""
@@ -62,15 +64,40 @@ def priced(profile: Profile) -> set[str]:
     return {item for item, _, _ in _terms(profile)}
 
 
-def missing(profile: Profile) -> list[str]:
-    """Constants that the profile leaves empty, so that what they would price is not in its energy."""
+def complete(profile: Profile) -> bool:
+    """Whether there is a constant of each thing that every inference does; a barrier's was never published of any chip."""
     e = profile.energy
-    if e.ac or e.mac:
-        return ["neuron updates, packets, hops and barriers are not priced by this convention"]
     kinds = [f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")]
-    gone = [] if e.synaptic_operation or all(getattr(e, k) for k in kinds) else ["synaptic_operation"]
-    gone += [n for n in ("neuron_update_active", "neuron_update_inactive", "hop_east_west", "hop_north_south", "barrier")
-             if getattr(e, n) is None]  # fmt: skip
-    if e.packet is None and e.packet_within_tile is None:
-        gone.append("packet")
-    return gone
+    operations = e.synaptic_operation or all(getattr(e, k) for k in kinds) or (e.ac and e.mac)
+    updates, hops = e.neuron_update_active and e.neuron_update_inactive, e.hop_east_west and e.hop_north_south
+    return bool(operations and updates and hops and (e.packet or e.packet_within_tile))
+
+
+def unpriced(profile: Profile, counts: Mapping[str, float]) -> dict[str, float]:
+    """What was counted and has no price, with its count: the energy leaves it out.
+
+    Operations are priced by their kind of connection, or as ACs and MACs. Packets that leave a tile may pay by hops alone.
+
+    Args:
+        profile: the constants.
+        counts: totals by the names of :data:`neurocompile.energy.counts.COLUMNS`, and ``inactive`` and ``barriers``.
+    """
+    e = profile.energy
+    by_packet = e.packet or e.packet_within_tile
+    hops = bool(e.hop_east_west and e.hop_north_south)
+    kinds = [(f"{k} synaptic operations", f"synops_{k}", e.synaptic_operation or getattr(e, f"synaptic_operation_{k}"))
+             for k in ("dense", "sparse", "convolution")]  # fmt: skip
+    operations = [("ACs", "acs", e.ac), ("MACs", "macs", e.mac)] if e.ac or e.mac else kinds
+    checks = [
+        *operations,
+        ("active neuron updates", "active", e.neuron_update_active),
+        ("inactive neuron updates", "inactive", e.neuron_update_inactive),
+        ("spikes sent", "spikes", e.spike),
+        ("graded messages sent", "graded_messages", e.spike),
+        ("packets", "packets", by_packet or hops),
+        ("hops east-west", "hops_east_west", e.hop_east_west),
+        ("hops north-south", "hops_north_south", e.hop_north_south),
+        ("chip crossings", "chip_crossings", e.chip_crossing),
+        ("barriers", "barriers", e.barrier),
+    ]
+    return {name: counts[column] for name, column, constant in checks if not constant and counts[column]}

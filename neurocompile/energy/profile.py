@@ -1,8 +1,9 @@
-"""Energy and time constants under a name. Every number carries source and status; what nobody published is absent."""
+"""Energy and time constants under a name, in the words of a target's file (targets/schema.py). Every number carries source and status; what nobody published is absent."""
 
 from __future__ import annotations
 
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -10,53 +11,14 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from neurocompile.errors import NeurocompileError
-from neurocompile.targets.loader import _line, _Loader
-from neurocompile.targets.schema import Number, Text
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.targets.loader import MOST, _line, _Loader
+from neurocompile.targets.problems import problems
+from neurocompile.targets.schema import Energy, Number, Target, Text, Time
 
-__all__ = ["EnergyConstants", "Profile", "TimeConstants", "list_profiles", "load_profile"]
+__all__ = ["Profile", "list_profiles", "load_profile", "profile_of"]
 
 SIZE_LIMIT = 64 * 1024
-
-
-class EnergyConstants(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """pJ each."""
-
-    synaptic_operation: Number | None = None
-    """Of any kind for which no kind of its own is given."""
-    synaptic_operation_dense: Number | None = None
-    synaptic_operation_sparse: Number | None = None
-    synaptic_operation_convolution: Number | None = None
-    ac: Number | None = None
-    """Operation that a spike causes; instead of the above, never with them."""
-    mac: Number | None = None
-    """Operation that a graded message causes."""
-    neuron_update_active: Number | None = None
-    neuron_update_inactive: Number | None = None
-    spike: Number | None = None
-    """Message that a neuron makes, spike or graded."""
-    packet: Number | None = None
-    """Message to a core, the own one included."""
-    packet_within_tile: Number | None = None
-    """Packet that stays in its tile; one that leaves it pays hops."""
-    hop_east_west: Number | None = None
-    hop_north_south: Number | None = None
-    chip_crossing: Number | None = None
-    barrier: Number | None = None
-    """One synchronization of the mesh."""
-
-
-class TimeConstants(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """ns each."""
-
-    synaptic_operation: Number | None = None
-    neuron_update_active: Number | None = None
-    neuron_update_inactive: Number | None = None
-    packet_within_tile: Number | None = None
-    hop_east_west: Number | None = None
-    hop_north_south: Number | None = None
-    barrier_1_tile: Number | None = None
-    barrier_32_tiles: Number | None = None
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,15 +30,24 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the constants were measured on or derived for."""
     targets: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
     """Names of the targets whose constants these are; on all others a report says that they are foreign."""
-    energy: EnergyConstants
-    time: TimeConstants = TimeConstants()
+    energy: Energy
+    time: Time = Time()
     static_power: Number | None = None
     """mW a chip."""
 
-    def __post_init__(self) -> None:
-        kinds = ("synaptic_operation", *(f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")))
-        if any(getattr(self.energy, k) for k in kinds) and (self.energy.ac or self.energy.mac):
-            raise ValueError("an operation would be priced twice: give synaptic_operation or ac and mac, not both")
+    @property
+    def sources(self) -> list[str]:
+        """``source (status)`` of every constant, each once."""
+        parts = [*(getattr(part, name) for part in (self.energy, self.time) for name in part.__struct_fields__), self.static_power]
+        return list(dict.fromkeys(f"{n.source} ({n.status})" for n in parts if n is not None))
+
+
+def profile_of(target: Target) -> Profile:
+    """The constants of the target's own file as a profile, complete or not."""
+    return Profile(
+        name=f"target:{target.name}", description=f"the constants of target {target.name}'s own file", hardware=target.description,
+        targets=(target.name,), energy=target.energy, time=target.time, static_power=target.static_power,
+    )  # fmt: skip
 
 
 def list_profiles() -> list[str]:
@@ -112,8 +83,11 @@ def _parse(data: bytes, label: str) -> Profile:
     if len(data) > SIZE_LIMIT:
         raise NeurocompileError("NC7002", f"energy profile {label[:200]!r} is larger than {SIZE_LIMIT:,} bytes")
     try:
-        return msgspec.convert(yaml.load(data.decode("utf-8"), _Loader), Profile, strict=True)  # safe: see _Loader
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise NeurocompileError(
-            "NC7002", f"energy profile {label[:200]!r} does not follow neurocompile/energy/profile.py: {_line(error)}"
-        ) from error
+        content = yaml.load(data.decode("utf-8"), _Loader)  # safe: see _Loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise NeurocompileError("NC7002", f"energy profile {label[:200]!r} is not plain YAML: {_line(error)}") from error
+    try:
+        return msgspec.convert(content, Profile, strict=True)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        lines = list(islice(problems(content, Profile), MOST)) or [str(error)]
+        raise ViolationList("NC7002", [f"energy profile {label[:200]!r}: {_line(line)}" for line in lines]) from error

@@ -14,7 +14,7 @@ from neurocompile.energy.counts import COLUMNS, Counts, count
 from neurocompile.energy.latency import Latency, estimate_latency, times
 from neurocompile.energy.max_affine import MaxAffine
 from neurocompile.energy.power import MeasuredPower
-from neurocompile.energy.price import ITEMS, missing, price, priced
+from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
 
 if TYPE_CHECKING:
@@ -33,16 +33,22 @@ class EnergyOf(msgspec.Struct, frozen=True, kw_only=True):
     """The constants are not those of the target: what its work would cost on ``hardware``."""
     items: dict[str, float | None]
     """Null where the profile prices nothing of the kind."""
-    dynamic_pj: float
-    layers: dict[str, float]
+    dynamic_pj: float | None
+    """Null where the profile prices nothing at all."""
+    layers: dict[str, float | None]
     barriers_pj: float | None
     static_pj: float | None
-    """Static power times the modelled time of the chips in use; null without both constants."""
+    """Static power of the chips in use times the time of an inference; null without one of them."""
+    static_time: str
+    """Where the time of ``static_pj`` comes from, or what is missing."""
     bound_pj: float | None
     """Corollary 9: E_s N_spikes, E_s the profile's cheapest synaptic operation; a lower bound, and a weak one."""
     bound_energy_per_spike_pj: float | None
     ratio_to_bound: float | None
-    not_priced: list[str]
+    not_priced: dict[str, float]
+    """What was counted and has no constant, so that no energy here has it: name -> count of an inference."""
+    sources: list[str]
+    """Of the constants, each with how well it is known."""
     latency: Latency
 
 
@@ -90,7 +96,8 @@ def energy_report(
     circuit, mapping = program.circuit, program.mapping
     totals = {name: float(v) for name, v in zip(COLUMNS, counts.populations.sum(axis=0), strict=True)}
     spiking = sum(p.size for p in circuit.populations if p.spiking) * circuit.steps
-    energies = [_price(program, counts, profile) for profile in profiles]
+    told = {**totals, "inactive": totals["updates"] - totals["active"], "barriers": float(counts.barriers)}
+    energies = [_price(program, counts, profile, told, fitted) for profile in profiles]
     sent = totals["spikes"] + totals["graded_messages"]
     bits = sum(w.size * q.weight_bits for q in circuit.projections if (w := circuit.weight(q)) is not None)
     neurobench = {
@@ -103,43 +110,58 @@ def energy_report(
         },
     }  # fmt: skip
     macs = ann_macs(program.quantized)
-    fitted_times = None
-    if fitted is not None and energies:
-        late = energies[0].latency
-        fitted_times = times(fitted.step_ns(late.core_operations, late.core_updates, late.link_packets), circuit)
+    fitted_times = times(_fitted_step(fitted, energies[0].latency), circuit) if fitted is not None and energies else None
     return EnergyReport(
         model=program.manifest.model, target=program.target.name, T=circuit.steps,
         banner="neurocompile emulator (bit-exact integer model on the CPU), NOT hardware"
         if counts.basis == "measured" else "nothing was run: modelled from stored rates, NOT hardware",
         basis=counts.basis, source=counts.source, samples=counts.samples, chips=len({c.chip for c in mapping.cores}),
-        counts={**totals, "inactive": totals["updates"] - totals["active"], "barriers": counts.barriers},
+        counts=told,
         firing_rate=totals["spikes"] / spiking if spiking else 0.0, layers=_layers(program, counts),
         cores=_cores(program, counts), neurobench=neurobench, energies=energies, ann_macs=macs, ann_pj=macs * MAC_PJ,
         measured=measured, fitted=fitted, fitted_times=fitted_times, notes=_notes(program),
     )  # fmt: skip
 
 
-def _price(program: Program, counts: Counts, profile: Profile) -> EnergyOf:
-    e = profile.energy
+def _price(
+    program: Program, counts: Counts, profile: Profile, told: dict[str, float], fitted: MaxAffine | None
+) -> EnergyOf:  # fmt: skip
+    e, kinds = profile.energy, priced(profile)
     items = price(profile, counts.populations).sum(axis=0)
     late = estimate_latency(counts, program.circuit, program.mapping, program.target, profile)
     barriers = None if e.barrier is None else e.barrier.value * counts.barriers
-    dynamic = float(items.sum()) + (barriers or 0.0)
-    kinds = ("", "_dense", "_sparse", "_convolution")
-    prices = [c.value for k in kinds if (c := getattr(e, f"synaptic_operation{k}"))] + ([e.ac.value] if e.ac else [])
+    dynamic = float(items.sum()) + (barriers or 0.0) if kinds or barriers is not None else None
+    operations = ("", "_dense", "_sparse", "_convolution")
+    prices = [c.value for k in operations if (c := getattr(e, f"synaptic_operation{k}"))] + ([e.ac.value] if e.ac else [])
     bound = min(prices) * counts.total("spikes") if prices else None
-    static = None
-    if profile.static_power and late.step_ns:
-        chips = len({core.chip for core in program.mapping.cores})
-        static = profile.static_power.value * chips * late.step_ns * program.circuit.period  # mW ns = pJ
+    static, static_time = _static(program, profile, late, fitted)
     return EnergyOf(
         profile=profile.name, description=profile.description, hardware=profile.hardware,
         foreign=program.target.name not in profile.targets,
-        items={n: v if n in priced(profile) else None for n, v in zip(ITEMS, items.tolist(), strict=True)}, dynamic_pj=dynamic,
-        layers={layer: float(price(profile, row).sum()) for layer, row in counts.layers.items()}, barriers_pj=barriers,
-        static_pj=static, bound_pj=bound, bound_energy_per_spike_pj=min(prices) if prices else None,
-        ratio_to_bound=dynamic / bound if bound else None, not_priced=missing(profile), latency=late,
+        items={n: v if n in kinds else None for n, v in zip(ITEMS, items.tolist(), strict=True)}, dynamic_pj=dynamic,
+        layers={layer: float(price(profile, row).sum()) if kinds else None for layer, row in counts.layers.items()},
+        barriers_pj=barriers, static_pj=static, static_time=static_time, bound_pj=bound,
+        bound_energy_per_spike_pj=min(prices) if prices else None,
+        ratio_to_bound=dynamic / bound if bound and dynamic is not None else None, not_priced=unpriced(profile, told),
+        sources=profile.sources, latency=late,
     )  # fmt: skip
+
+
+def _fitted_step(fitted: MaxAffine, late: Latency) -> float:
+    return fitted.step_ns(late.core_operations, late.core_updates, late.link_packets)
+
+
+def _static(program: Program, profile: Profile, late: Latency, fitted: MaxAffine | None) -> tuple[float | None, str]:
+    """Static energy in pJ, and whose time it is of: a time fitted to measurements comes before one from constants."""
+    step, whose = late.step_ns, f"the time constants of {profile.name}"
+    if fitted is not None:
+        step, whose = _fitted_step(fitted, late), f"fitted to {fitted.measurements} measurements"
+    if profile.static_power is None:
+        return None, f"{profile.name} has no static power"
+    if step is None:
+        return None, f"no time a step: {late.model}"
+    chips = len({core.chip for core in program.mapping.cores})
+    return profile.static_power.value * chips * step * program.circuit.period, whose  # mW ns = pJ
 
 
 def _row(values: np.ndarray) -> dict[str, float]:

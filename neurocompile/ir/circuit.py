@@ -123,7 +123,7 @@ class Projection:
     sign: str = "mixed"
     """excitatory, inhibitory or mixed."""
     weight_bits: int = 8
-    """Bits a synapse stores (1..8, sign included in mixed mode); mixed weights are multiples of 2^(9 - weight_bits)."""
+    """Bits a synapse stores (1..8, sign included in mixed mode): weights are numbers of so many bits times one power of two."""
     weight_exp: int = 0
     """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's input, one to one."""
     recurrent: bool = False

@@ -15,6 +15,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.significance import bits_needed, values_of
 from neurocompile.ir.text import TensorRef
 
 __all__ = ["CIRCUIT_RULES", "Rule", "SPIKING_RULES", "check_circuit", "check_spiking"]
@@ -156,15 +157,16 @@ _ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 25
 
 
 def _weight_range(g: c.CircuitGraph, p: c.Projection) -> str | None:
-    values = np.asarray([p.weight]) if isinstance(p, c.Strided) else g.weight(p)
-    assert values is not None
+    values = values_of(g, p)
     if p.sign not in _ONE_SIGN or not 1 <= p.weight_bits <= 8:
         return f"sign mode {p.sign!r} with {p.weight_bits}-bit weights"
     low, high = _ONE_SIGN[p.sign]
     if values.min(initial=0) < low or values.max(initial=0) > high:
         return f"{p.sign} weights {values.min()}..{values.max()} leave {low}..{high}"
-    step = 1 << (8 - p.weight_bits + (p.sign == "mixed"))
-    return _unless(not (values % step).any(), f"{p.sign} {p.weight_bits}-bit weights are not multiples of {step}")
+    if p.sign == "mixed" and (values % 2).any():
+        return "mixed weights are not even"
+    need = bits_needed(values, p.sign)
+    return _unless(need <= p.weight_bits, f"{p.sign} {p.weight_bits}-bit weights need {need} bits")
 
 
 def _single_product(g: c.CircuitGraph, p: c.Projection) -> bool:
@@ -224,7 +226,7 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "weights lie in their sign mode's range, on the grid that 8 - bits (+ 1 if mixed) dropped low bits leave",
+        "weights lie in their sign mode's range, even if mixed, and are numbers of their bits times a common power of two",
         (c.Projection,),
         _weight_range,
     ),

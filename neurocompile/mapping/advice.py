@@ -1,6 +1,7 @@
-"""Texts of NC3101 and NC3102: what, where, how much against which limit, and ways out.
+"""Texts of NC3101, NC3102 and NC3114: what, where, how much against which limit, and ways out.
 
-Fewer weight bits are named only where a recount with them fits (for a packed model: where it probably would)."""
+Fewer weight bits are named only where a recount with them fits (for a packed model: where it probably would),
+and a target only where it is one: its cores are enough, or by all lower bounds may be."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from dataclasses import replace
 from neurocompile.ir.circuit import Conv2d, Dense, HostInput, Population, Projection
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
 from neurocompile.mapping.tile import Tile
+from neurocompile.targets import Target, hardware_targets, load_target
 
-__all__ = ["does_not_fit_core", "exceeds_target", "lacks_graded", "needs_more_cores", "sends_too_much"]
+__all__ = ["does_not_fit_core", "exceeds_target", "lacks_graded", "budget_needs_more_cores", "needs_more_cores", "sends_too_much"]
 
 FEWER_BITS = 4
 
@@ -27,9 +29,14 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
     part = ""
     if parts and resource in ("axon_in", "synaptic_memory_words", "total"):
         part = f" Largest part: {_describe(counter, max(parts, key=lambda item: item[0])[1], tile)}."
-    ways = ["reduce its fan-in" if part else "give it fewer consumers", "take a target with larger cores (--target)"]
+    sends = resource in ("axon_map", "axon_memory")
+    ways = ["reduce its fan-in"] if part else ["give it fewer consumers"] if sends else []
+    larger = next((n for n, other in others(counter).items() if not other.usage(tile).excess(other.target)), None)
+    ways.append(
+        f"take a target with larger cores (--target {larger})" if larger else "describe a core that holds it (docs/new_target.md)"
+    )
     fewer = _with_fewer_bits(counter)
-    if fewer is not None and not fewer.usage(tile).excess(target):
+    if fewer is not None and part and resource != "axon_in" and not fewer.usage(tile).excess(target):
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
     return (
         f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} {_sentence(ways)}"
@@ -75,6 +82,7 @@ def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
     target, short, lines = counter.target, counter.shortages(), []
     fewer = _with_fewer_bits(counter)
     narrow = fewer.shortages() if fewer is not None else short
+    most_cores = max((cores for _, cores in short.values()), default=0)
     for resource, (need, cores) in short.items():
         if cores > limit:
             layer, most = counter.largest_layer(resource)
@@ -82,7 +90,7 @@ def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
                 f"model '{counter.circuit.name}' needs {need:,} {LABELS[resource]}, so at least {cores:,} cores; "
                 f"{_available(counter, limit)} with {target.capacity[resource]:,} each. Largest: layer "
                 f"'{layer}' with {most:,}. "
-                f"{_model_ways(counter, limit, narrow[resource][1] <= limit)}"
+                f"{_model_ways(counter, most_cores, limit, narrow[resource][1] <= limit)}"
             )
     return lines
 
@@ -102,8 +110,72 @@ def needs_more_cores(counter: CostCounter, parts: Mapping[str, list[tuple[Tile, 
     listed = ", ".join(f"'{layer}' ({by_layer[layer]:.1f} cores)" for layer in largest)
     return (
         f"model '{counter.circuit.name}' needs {cores:,} cores; {_available(counter, limit)}. "
-        f"Largest layers: {listed}. {_model_ways(counter, limit, saved * cores <= limit)}"
+        f"Largest layers: {listed}. {_model_ways(counter, cores, limit, saved * cores <= limit)}"
     )
+
+
+def budget_needs_more_cores(counter: CostCounter, cores: int, limit: int, spikes: float, enough: float | None) -> str:
+    """NC3114: a budget that spreads a model over more cores than there are, which fits without it or not.
+
+    Args:
+        counter: of the model.
+        cores: that the budget needs.
+        limit: cores that may be used.
+        spikes: messages that the budget grants a core in a step.
+        enough: a multiple of the budget that was found to fit; None if none was.
+    """
+    bound = max((need for _, need in counter.shortages().values()), default=0)
+    ways = [f"grant {enough:g} times as many spikes (--budget), which fit"] if enough else []
+    capped = limit < counter.target.cores
+    if capped and cores <= counter.target.cores:
+        ways.append(f"raise --max-cores (to {cores:,})")
+    elif (larger := _with_cores(counter, cores)) is not None:
+        ways.append(f"take a target with more such cores (--target {larger}){' without --max-cores' if capped else ''}")
+    ways.append("leave out --budget")
+    if len(ways) < 2:
+        ways.append("train for a lower rate")
+    return (
+        f"the budget (--budget) grants a core {spikes:,.4g} messages a step, so that model '{counter.circuit.name}' needs {cores:,} "
+        f"cores; {_available(counter, limit)}, {cores - limit:,} fewer. Its resources alone need at least {bound:,}: the budget is the "
+        f"cause, not the target. {_sentence(ways)}"
+    )
+
+
+def others(counter: CostCounter) -> dict[str, CostCounter]:
+    """Costs of the same circuit on the shipped chips and boards that can run it, by name, the smallest first."""
+    if counter.others is None:
+        counter.others = {}
+        for name in hardware_targets():
+            other = CostCounter(counter.circuit, load_target(name))
+            if name != counter.target.name and not lacks_graded(other):
+                counter.others[name] = other
+    return counter.others
+
+
+def _with_cores(counter: CostCounter, cores: int) -> str | None:
+    """The smallest target of at least so many cores of the same kind."""
+    alike = {name: other.target for name, other in others(counter).items() if _core(other.target) == _core(counter.target)}
+    return next((name for name, target in alike.items() if target.cores >= cores), None)
+
+
+def _core(target: Target) -> tuple[object, ...]:
+    """What a core holds and how connections are counted, whoever said so."""
+    cost = target.cost
+    return target.capacity, type(cost), *(getattr(cost, name).value for name in cost.__struct_fields__)
+
+
+def _larger_target(counter: CostCounter, cores: int) -> str | None:
+    """A target that holds the model by its lower bounds: of the same cores if one has enough, else of any."""
+    found = _with_cores(counter, cores)
+    if found is not None:
+        return found
+    for name, other in others(counter).items():
+        if (
+            _core(other.target) != _core(counter.target)
+            and max(need for _, need in other.shortages().values()) <= other.target.cores
+        ):
+            return name
+    return None
 
 
 def _available(counter: CostCounter, limit: int) -> str:
@@ -111,12 +183,18 @@ def _available(counter: CostCounter, limit: int) -> str:
     return f"{target.name} has {limit:,}" if limit >= target.cores else f"--max-cores allows {limit:,} of {target.name}"
 
 
-def _model_ways(counter: CostCounter, limit: int, fewer_bits_help: bool) -> str:
-    ways = ["take a larger target (--target)", "use a smaller model (fewer tokens, channels or blocks)"]
+def _model_ways(counter: CostCounter, cores: int, limit: int, fewer_bits_help: bool) -> str:
+    ways = ["use a smaller model (fewer tokens, channels or blocks)"]
+    capped, enough = limit < counter.target.cores, cores <= counter.target.cores
+    larger = None if capped and enough else _larger_target(counter, cores)
+    if larger is not None:
+        ways.insert(0, f"take a larger target (--target {larger}){' without --max-cores' if capped else ''}")
     if fewer_bits_help:
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
-    if limit < counter.target.cores:
+    if capped and enough:
         ways.insert(0, f"raise --max-cores (up to {counter.target.cores:,})")
+    if len(ways) < 2:
+        ways.append("describe a board of more chips (docs/new_target.md): none that is shipped has enough cores")
     return _sentence(ways)
 
 

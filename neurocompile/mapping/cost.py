@@ -71,9 +71,15 @@ class ConnectionCost(Protocol):
         """Input axons and words of a convolution."""
 
 
+def _stored(bits: int, cost: RowCost | BlockCost) -> int:
+    """Bits that a weight takes; of more bits than the target knows (NC3113 refuses them) as the widest."""
+    table = cost.stored_weight_bits.value
+    return table[min(bits, len(table)) - 1]
+
+
 def row(synapses: int, bits: int, cost: RowCost) -> int:
     """Words of one dense or sparse row: ``floor(synapses * (stored bits + overhead) / word) + 1``."""
-    stored = cost.stored_weight_bits.value[bits - 1] + cost.synapse_overhead_bits.value
+    stored = _stored(bits, cost) + cost.synapse_overhead_bits.value
     return synapses * stored // cost.word_bits.value + 1
 
 
@@ -84,7 +90,7 @@ def convolution_row(channels: int, bits: int, cost: RowCost) -> int:
 
 def block_list(synapses: int, bits: int, cost: BlockCost, *, addressed: bool) -> int:
     """Words of the synapses of one input axon in blocks."""
-    each = cost.stored_weight_bits.value[bits - 1] + (cost.index_bits.value if addressed else 0)
+    each = _stored(bits, cost) + (cost.index_bits.value if addressed else 0)
     word, most, header = cost.word_bits.value, cost.block_synapses.value, cost.header_bits.value
     full, rest = divmod(synapses, most)
     return full * -(-(header + most * each) // word) + (-(-(header + rest * each) // word) if rest else 0)

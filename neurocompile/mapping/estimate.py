@@ -9,6 +9,7 @@ from msgspec import Struct
 from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 from neurocompile.mapping.advice import does_not_fit_core, exceeds_target, lacks_graded, sends_too_much
+from neurocompile.mapping.fields import exceeded_fields
 from neurocompile.mapping.resources import LABELS, CostCounter
 from neurocompile.mapping.tile import Tile
 from neurocompile.targets.schema import Target
@@ -51,6 +52,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
 def violations(counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None) -> list[tuple[str, str]]:
     """(code, text) of everything that rules a circuit out whatever the cut; a line for each layer and resource."""
     found = [("NC3110", text) for text in lacks_graded(counter)]
+    found += [("NC3113", text) for text in exceeded_fields(counter.circuit, counter.target)]
     for population in counter.on_chip:
         rate = rates.get(population.name, 1.0)
         if spikes is not None and rate > spikes:

@@ -13,8 +13,9 @@ from msgspec import Struct
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping import precompile
-from neurocompile.mapping.advice import needs_more_cores
+from neurocompile.mapping.advice import budget_needs_more_cores, needs_more_cores
 from neurocompile.mapping.estimate import refuse
+from neurocompile.mapping.fields import exceeded_fields
 from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
 from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
@@ -40,6 +41,8 @@ ROOM = 0.015
 """Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there cores count first."""
 SMALL, SEMIFINALISTS, FINALISTS = 200_000, 5, 2
 """Up to so many neurons: the ways to cut that are refined for longer, and those to the end."""
+MULTIPLES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+"""Of a budget of spikes that does not fit: tried in turn, so that the error can name one that does."""
 FEW, SPARE = 1.15, 2
 """A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no other is at hand."""
 
@@ -134,8 +137,8 @@ def map_circuit(
 
     Raises:
         ViolationList: all that does not fit: NC3102 for every layer of which one neuron does not fit a core, NC3110 for every
-            graded signal that the target has no messages for, NC3111 for every population that exceeds the budget of spikes
-            with one neuron, NC3101 if cores do not suffice.
+            graded signal that the target has no messages for, NC3113 for every field that it leaves, NC3111 for every population that exceeds the budget of spikes
+            with one neuron, NC3101 if cores do not suffice, NC3114 if they do but for the budget.
     """
     counter = CostCounter(circuit, target)
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
@@ -175,11 +178,14 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     """Recount everything from the circuit and the tiles alone; one line for each disagreement, none if all is well.
 
     Checked: every neuron outside HostInput lies on exactly one core, cores are usable and distinct, recorded resources
-    equal the recounted ones, and these keep the target's limits. The mapping may come from a stranger.
+    equal the recounted ones, and these, and all fields, keep the target's limits. The mapping may come from a stranger.
     """
     if mapping.target != target.name:
         return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
     counter = CostCounter(circuit, target)
+    fields = exceeded_fields(circuit, target)
+    if fields:
+        return [f"NC3113 {line}" for line in fields]
     held = [core.tiles for core in mapping.cores]
     problems = _coverage(counter, held)
     slots = [core.slot for core in mapping.cores]
@@ -232,6 +238,9 @@ def _fit(counter: CostCounter, rates: Table[str, float], limit: int, seed: int, 
             cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
             rank = spikes is None and cores > FEW * bound + SPARE, cost, cores
             found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:semifinalists]
+    if not found and spikes is not None:
+        enough = _enough(counter, rates, limit, spikes) if size <= SMALL else None
+        raise ViolationList("NC3114", [budget_needs_more_cores(counter, fewest, limit, spikes, enough)])
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
     if len(found) > finalists:
@@ -245,6 +254,17 @@ def _fit(counter: CostCounter, rates: Table[str, float], limit: int, seed: int, 
     merged, core_of = merge_boxes(graph.tiles, packed.core_of)
     order = np.argsort(core_of, kind="stable")
     return make_tile_graph(counter, [merged[i] for i in order], rates), replace(packed, core_of=core_of[order])
+
+
+def _enough(counter: CostCounter, rates: Table[str, float], limit: int, spikes: float) -> float | None:
+    """A multiple of a budget of spikes that keeps to the cores, of those in ``MULTIPLES`` the least."""
+    for factor in MULTIPLES:
+        parts = partition(counter, rates, Style(1.0, 1, spikes * factor))
+        graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
+        instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes * factor)
+        if int(pack(instance, ready_order(graph)).max(initial=-1)) < limit:
+            return factor
+    return None
 
 
 def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:

@@ -79,6 +79,8 @@ class CostCounter:
 
     def __init__(self, circuit: CircuitGraph, target: Target) -> None:
         self.circuit, self.target, self.cost = circuit, target, connection_cost(target)
+        self.others: dict[str, CostCounter] | None = None
+        """Of the same circuit on other targets, where somebody asked (:mod:`neurocompile.mapping.advice`)."""
         self._patterns: dict[str, Pattern] = {}
         self._sources: dict[tuple[str, Tile], np.ndarray] = {}
         self._fields: dict[tuple[str, int, int, int], tuple[np.ndarray, np.ndarray]] = {}

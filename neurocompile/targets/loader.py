@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.targets.problems import problems
 from neurocompile.targets.schema import Target
 
-__all__ = ["list_targets", "load_target", "parse_target", "target_schema"]
+__all__ = ["hardware_targets", "list_targets", "load_target", "parse_target", "target_schema"]
 
 SIZE_LIMIT = 256 * 1024
 """Bytes; the shipped files have under 10 KiB."""
+MOST = 50
+"""Problems of a file that are listed."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,6 +44,13 @@ def list_targets() -> list[str]:
     """Names of the shipped targets, sorted."""
     files = resources.files("neurocompile.hw_targets").iterdir()
     return sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml"))
+
+
+@cache
+def hardware_targets() -> tuple[str, ...]:
+    """Names of the shipped targets that exist, the one with the fewest cores first: somebody published a number of each."""
+    found = [target for name in list_targets() if (target := load_target(name)).chips.status != "assumed"]
+    return tuple(target.name for target in sorted(found, key=lambda target: (target.cores, not target.graded)))
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -64,7 +76,7 @@ def load_target(name_or_path: str | Path) -> Target:
 
 
 def parse_target(data: bytes, label: str) -> Target:
-    """A target from the bytes of its file; NC3002 with the path of the wrong field, in one line.
+    """A target from the bytes of its file; NC3002 with path and value of each wrong field, a line each.
 
     Args:
         data: UTF-8 YAML.
@@ -79,7 +91,10 @@ def parse_target(data: bytes, label: str) -> Target:
     try:
         return msgspec.convert(content, Target, strict=True)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        raise _invalid(label, f"does not follow neurocompile/targets/schema.py: {_line(error)}") from error
+        lines = list(islice(problems(content, Target), MOST + 1)) or [str(error)]
+        if len(lines) > MOST:
+            lines[MOST:] = ["and more"]
+        raise ViolationList("NC3002", [f"target file {label[:200]!r}: {_line(line)}" for line in lines]) from error
 
 
 def target_schema() -> dict[str, Any]:

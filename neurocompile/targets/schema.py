@@ -15,12 +15,13 @@ from msgspec import Meta, Struct
 
 __all__ = [
     "RESOURCES", "BlockCost", "Core", "Count", "Delay", "Energy", "Flag", "Mesh", "Neuron", "Number", "Range", "Reset",
-    "RowCost", "Slot", "Synapse", "Table", "Target", "Time",
+    "RowCost", "Size", "Slot", "Synapse", "Table", "Target", "Time",
 ]  # fmt: skip
 
 Status = Literal["published", "secondary", "derived", "assumed"]
 Text = Annotated[str, Meta(min_length=1, max_length=2000)]
 Natural = Annotated[int, Meta(ge=0, le=1 << 40)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 40)]
 Bounded = Annotated[int, Meta(ge=-(1 << 40), le=1 << 40)]
 Bits = Annotated[int, Meta(ge=1, le=64)]
 
@@ -37,6 +38,12 @@ class Count(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole number, at least 0."""
 
     value: Natural
+
+
+class Size(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole number, at least 1: nothing runs on a core, a field or a mesh of size 0."""
+
+    value: Positive
 
 
 class Number(_Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -93,10 +100,10 @@ class Slot(Struct, frozen=True):
 class Mesh(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Tiles of one chip, each with a router and some cores."""
 
-    columns: Count
-    rows: Count
-    cores_per_tile: Count
-    cores_usable: Count
+    columns: Size
+    rows: Size
+    cores_per_tile: Size
+    cores_usable: Size
     """Cores of one chip that networks may use: the first in row order of the tiles."""
 
     def __post_init__(self) -> None:
@@ -108,17 +115,17 @@ class Mesh(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Core(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities of one core."""
 
-    neurons: Count
-    neuron_groups: Count
+    neurons: Size
+    neuron_groups: Size
     """Sets of neuron parameters; a population takes one on each core where it has neurons."""
-    synaptic_memory_words: Count
-    axon_in: Count
+    synaptic_memory_words: Size
+    axon_in: Size
     """Entries of the input axon table."""
-    axon_map: Count | None = None
+    axon_map: Size | None = None
     """Entries that lead from neurons to their output axons; absent where there is no such limit."""
-    axon_memory: Count
+    axon_memory: Size
     """Entries of output axon lists."""
-    total: Count | None = None
+    total: Size | None = None
     """Limit of the sum of all of the above; absent where there is none."""
 
 
@@ -130,9 +137,9 @@ class Neuron(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bias_mantissa: Range
     bias_exponent: Range
     voltage_decay: Range
-    """4096ths of the voltage lost a step."""
+    """4096ths of the voltage lost a step; a range up to 4095 includes all of it (4096)."""
     current_decay: Range
-    state_bits: Count
+    state_bits: Size
     """Bits of current and voltage, sign included."""
 
 
@@ -141,14 +148,14 @@ class Synapse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     weight_bits: Range
     weight_exponent: Range
-    payload_bits: Count
+    payload_bits: Size
     """Bits of a graded message, sign included."""
 
 
 class Delay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Delays on a projection, in steps from emission to arrival."""
 
-    max_spike_delay: Count
+    max_spike_delay: Size
     graded_delay: Flag
     """Whether graded messages may take more than one step."""
 
@@ -166,14 +173,10 @@ class _Cost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_f
     :mod:`neurocompile.mapping.cost` has the formulas, one class a kind.
     """
 
-    word_bits: Count
+    word_bits: Size
     """Bits of a word of synaptic memory."""
     stored_weight_bits: Table
     """Bits that a weight of 1, 2, ... bits takes in memory."""
-
-    def __post_init__(self) -> None:
-        if self.word_bits.value < 1:
-            raise ValueError("word_bits is 0")
 
 
 class RowCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="rows"):
@@ -188,46 +191,58 @@ class RowCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
 class BlockCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="blocks"):
     """Loihi 1: an input axon's synapses lie in blocks with a header; nothing is shared between positions."""
 
-    block_synapses: Count
+    block_synapses: Size
     """Most synapses of a block."""
     header_bits: Count
     """Bits of a block's header."""
     index_bits: Count
     """Bits beside the weight of each synapse of a list that does not run through the tile (sparse, convolution)."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block_synapses.value < 1:
-            raise ValueError("block_synapses is 0")
-
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Energies in pJ, static power in mW a chip. What nobody published stays empty; the user may supply it."""
+    """Energies in pJ, of a target or of an energy profile. What nobody published stays empty; the user may supply it."""
 
     synaptic_operation: Number | None = None
+    """Of any kind for which no kind of its own is given."""
+    synaptic_operation_dense: Number | None = None
+    synaptic_operation_sparse: Number | None = None
+    synaptic_operation_convolution: Number | None = None
+    ac: Number | None = None
+    """Operation that a spike causes; instead of the above, never with them."""
+    mac: Number | None = None
+    """Operation that a graded message causes."""
     neuron_update_active: Number | None = None
     neuron_update_inactive: Number | None = None
-    message: Number | None = None
-    spike_within_tile: Number | None = None
+    spike: Number | None = None
+    """Message that a neuron makes, spike or graded."""
+    packet: Number | None = None
+    """Message to a core, the own one included."""
+    packet_within_tile: Number | None = None
+    """Packet that stays in its tile; one that leaves it pays hops."""
     hop_east_west: Number | None = None
     hop_north_south: Number | None = None
+    chip_crossing: Number | None = None
     barrier: Number | None = None
-    static_power: Number | None = None
+    """One synchronization of the mesh."""
+
+    def __post_init__(self) -> None:
+        kinds = ("synaptic_operation", *(f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")))
+        if any(getattr(self, k) for k in kinds) and (self.ac or self.mac):
+            raise ValueError("an operation would be priced twice: give synaptic_operation or ac and mac, not both")
 
 
 class Time(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Durations in ns, of one operation each. What nobody published stays empty."""
+    """Durations in ns, of one operation each, of a target or of an energy profile. What nobody published stays empty."""
 
     synaptic_operation: Number | None = None
     neuron_update_active: Number | None = None
     neuron_update_inactive: Number | None = None
-    spike_within_tile: Number | None = None
+    packet_within_tile: Number | None = None
     hop_east_west: Number | None = None
     hop_north_south: Number | None = None
-    barrier_least: Number | None = None
+    barrier_1_tile: Number | None = None
     """Of a mesh barrier over a single tile."""
-    barrier_most: Number | None = None
-    """Over all tiles of a chip."""
+    barrier_32_tiles: Number | None = None
 
 
 class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -235,8 +250,8 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,40}$")]
     description: Text
-    chips: Count
-    chip_columns: Count
+    chips: Size
+    chip_columns: Size
     """Chips lie in rows of this many, their meshes joined at the edges."""
     chip_crossing: Count | None = None
     """What crossing from chip to chip costs a message, in tile hops beside the one of the step; absent for 0."""
@@ -249,13 +264,18 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
     cost: RowCost | BlockCost
     energy: Energy = Energy()
     time: Time = Time()
+    static_power: Number | None = None
+    """mW a chip."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.chip_columns.value <= self.chips.value <= 1 << 16:
-            raise ValueError("chips is 1 to 65,536, and chip_columns is 1 to chips")
+            raise ValueError(
+                f"chips is {self.chips.value:,} (of 1..65,536), chip_columns {self.chip_columns.value:,} (of 1..chips)"
+            )
         low, high = self.synapse.weight_bits.value
         if low < 1 or high > len(self.cost.stored_weight_bits.value):
-            raise ValueError("stored_weight_bits has no entry for some of weight_bits")
+            entries = len(self.cost.stored_weight_bits.value)
+            raise ValueError(f"weight_bits is {low}..{high}, cost.stored_weight_bits has entries for 1..{entries}")
 
     @property
     def cores(self) -> int:

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
+from neurocompile.targets.schema import RESOURCES
+
 FACTS = ("layers", "neurons", "synapses", "depth", "cores", "spikes per inference", "packets per step", "agreement")
 
 
@@ -16,6 +18,7 @@ def test_text_and_default_name(cli, model: Path, tmp_path: Path, monkeypatch, ar
     found = cli("build", model)
     assert found.code == 0 and found.err == ""
     assert all(fact in found.out for fact in FACTS)
+    assert "no mapping can do with fewer than 13 (" in found.out
     assert "quantize" in found.out and "modelled from calibration" in found.out
     assert [p.name for p in tmp_path.iterdir()] == ["qkformer.nca"]
     assert (tmp_path / "qkformer.nca").read_bytes() == artifact.read_bytes()
@@ -27,7 +30,8 @@ def test_json_with_calibration(cli, model: Path, data: Path, tmp_path: Path) -> 
     told = found.json
     assert (told["T"], told["weight_bits"], told["output"]) == (2, 6, str(tmp_path / "a.nca"))
     assert told["rates_source"] == "measured on 3 samples"
-    assert told["cores"] <= told["cores_available"] == 120
+    assert 1 <= told["cores_at_least"] <= told["cores"] <= told["cores_available"] == 120
+    assert told["cores_at_least_for"] in RESOURCES or told["cores_at_least_for"] == "total"
     assert told["seconds"]["map"] > 0
 
 
@@ -47,6 +51,7 @@ def test_weights_alone_are_one_warning(cli, model: Path, tmp_path: Path) -> None
         (["--weight-bits", 9], "NC2003"),
         (["--target", "loihi3"], "NC3001"),
         (["--max-cores", 2], "NC3101"),
+        (["--budget", "spikes=300"], "NC3114"),
         (["--calibration", "absent.npz"], "NC1001"),
         (["-o", "absent/folder/a.nca"], "NC5005"),
         (["-o", "."], "NC5005"),

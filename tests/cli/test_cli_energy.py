@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+
+import msgspec
+import pytest
+
+from neurocompile.program import Program
+from neurocompile.targets.schema import Energy, Number, Time
 
 
 def test_text_names_what_is_measured_modelled_and_bound(cli, artifact: Path, data: Path) -> None:
@@ -40,6 +47,75 @@ def test_json(cli, artifact: Path, data: Path, tmp_path: Path) -> None:
     assert energy["profile"] == "davies2018" and energy["foreign"] and energy["barriers_pj"] is None
     assert told["fitted"]["relative_rms"] < 1e-6 and told["fitted_times"]["step_ns"] > 100
     assert cli(*arguments).json == told
+
+
+OWN = {
+    "energy": {"synaptic_operation": 2, "neuron_update_active": 3, "neuron_update_inactive": 1, "packet": 5, "hop_east_west": 1,
+               "hop_north_south": 1},
+    "time": {"synaptic_operation": 1, "neuron_update_active": 1, "neuron_update_inactive": 1, "hop_east_west": 1,
+             "hop_north_south": 1, "barrier_1_tile": 100, "barrier_32_tiles": 400},
+}  # fmt: skip
+
+
+def with_constants(program: Program, constants: dict, path: Path) -> Path:
+    """The program, on a target like its own with energy and time constants."""
+
+    def number(value: float) -> Number:
+        return Number(value=value, source="our board", status="derived")
+
+    energy = Energy(**{k: number(v) for k, v in constants.get("energy", {}).items()})
+    time = Time(**{k: number(v) for k, v in constants.get("time", {}).items()})
+    power = number(constants["static_power"]) if "static_power" in constants else None
+    target = msgspec.structs.replace(program.target, energy=energy, time=time, static_power=power)
+    dataclasses.replace(program, target=target).save(path)
+    return path
+
+
+def test_a_target_with_constants_of_its_own_is_priced_with_them(cli, program: Program, tmp_path: Path) -> None:
+    """By default, with their source; incomplete ones only when asked for, and davies2018 otherwise, which a note says."""
+    full = with_constants(program, {**OWN, "static_power": 50}, tmp_path / "own.nca")
+    found = cli("energy", full, "--json")
+    told = found.json["energies"][0]
+    assert told["profile"] == "target:loihi2" and not told["foreign"] and told["sources"] == ["our board (derived)"]
+    assert told["items"]["synapses"] > 0 and told["static_pj"] > 0 and found.err == ""
+    assert "our board (derived)" in cli("energy", full).out
+    assert cli("energy", full, "--profile", "davies2018", "--json").json["energies"][0]["profile"] == "davies2018"
+    part = with_constants(program, {"energy": {"synaptic_operation": 2}}, tmp_path / "part.nca")
+    found = cli("energy", part, "--json")
+    assert found.json["energies"][0]["profile"] == "davies2018" and "loihi2's own energy constants do not price" in found.err
+    told = cli("energy", part, "--profile", "target", "--json").json["energies"][0]
+    assert told["profile"] == "target:loihi2" and {"packets", "barriers", "active neuron updates"} <= set(told["not_priced"])
+
+
+def test_static_energy_takes_the_fitted_time_of_a_step(cli, program: Program, tmp_path: Path) -> None:
+    """Static power of the chips in use times the period: with a time from constants, or measured."""
+    path = with_constants(program, {"energy": OWN["energy"], "static_power": 50}, tmp_path / "own.nca")
+    without = cli("energy", path, "--json").json["energies"][0]
+    assert without["static_pj"] is None and "no time a step" in without["static_time"]
+    times = [{"core_operations": a, "core_updates": b, "link_packets": 0, "step_ns": 100 + max(2 * a, 3 * b)}
+             for a, b in ((10, 0), (100, 0), (0, 10), (0, 100))]  # fmt: skip
+    (tmp_path / "t.json").write_text(json.dumps(times))
+    told = cli("energy", path, "--timings", tmp_path / "t.json", "--json").json
+    assert told["energies"][0]["static_pj"] == pytest.approx(50 * told["fitted_times"]["step_ns"] * 4 * told["chips"])
+    assert "fitted to 4 measurements" in cli("energy", path, "--timings", tmp_path / "t.json").out
+
+
+def test_what_has_no_price_is_listed_with_its_count(cli, artifact: Path, tmp_path: Path) -> None:
+    told = cli("energy", artifact, "--json").json
+    listed = told["energies"][0]["not_priced"]
+    names = {"spikes sent": "spikes", "graded messages sent": "graded_messages", "barriers": "barriers"}
+    assert listed == {name: told["counts"][count] for name, count in names.items()}
+    text = "Not priced: " + ", ".join(f"{listed[name]:,.0f} {name}" for name in names)
+    assert text in cli("energy", artifact).out
+    told = cli("energy", artifact, "--profile", "horowitz45", "--json").json
+    assert {"inactive neuron updates", "hops east-west", "packets"} <= set(told["energies"][0]["not_priced"])
+    (tmp_path / "none.yaml").write_text("name: none\ndescription: d\nhardware: h\nenergy: {}\n")
+    found = cli("energy", artifact, "--profile", tmp_path / "none.yaml")
+    assert "prices nothing" in found.out and "0.0 pJ" not in found.out and found.code == 0
+    energy = cli("energy", artifact, "--profile", tmp_path / "none.yaml", "--json").json["energies"][0]
+    assert energy["dynamic_pj"] is None and set(energy["layers"].values()) == {None}
+    page = cli("report", artifact, "--profile", tmp_path / "none.yaml", "-o", tmp_path / "r.html")
+    assert page.code == 2 and page.err.startswith("error: NC7002 ")
 
 
 def test_wrong_input_is_one_line(cli, artifact: Path, tmp_path: Path) -> None:

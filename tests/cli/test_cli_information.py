@@ -75,3 +75,8 @@ def test_explain_lists_all(cli) -> None:
 def test_usage(cli, tmp_path: Path) -> None:
     assert cli("--help").code == 0
     assert cli("build").code == cli("frobnicate").code == cli("build", tmp_path, "--seed", "-1").code == 2
+
+
+def test_the_schema_and_one_target_are_two_questions(cli) -> None:
+    found = cli("targets", "--show", "loihi2", "--schema", "--json")
+    assert found.code == 2 and found.json["error"]["code"] == "NC1015" and found.err.count("\n") == 1

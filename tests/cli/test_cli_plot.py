@@ -25,7 +25,7 @@ def test_files_are_deterministic(cli, artifact: Path, data: Path, tmp_path: Path
 
 def test_json(cli, artifact: Path, tmp_path: Path) -> None:
     told = cli("plot", artifact, "--kind", "cores", "-o", tmp_path / "a.png", "--json").json
-    assert told == {"output": str(tmp_path / "a.png"), "kind": "cores"}
+    assert told == {"output": str(tmp_path / "a.png"), "kind": "cores", "model": "qkformer", "sample": None}
 
 
 def test_wrong_usage(cli, artifact: Path, data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace as changed
 from math import prod
@@ -16,6 +17,7 @@ from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelay, HostInput, Readout
 from neurocompile.ir.text import Ref
 from neurocompile.mapping import Mapping, check_mapping, lower_bound_cores, map_circuit
+from neurocompile.mapping.estimate import estimate
 from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.placement import hop_matrix, place
 from neurocompile.mapping.resources import CostCounter
@@ -311,7 +313,7 @@ def test_all_layers_that_do_not_fit_are_named(builder) -> None:
     first, second = caught.value.messages
     assert first == (
         "layer 'fc1' needs 600 input axons on a core for one neuron, sim_small has 512. Largest part: 600 x 1 weights "
-        "at 8 bits of 'x>fc1'. Reduce its fan-in, or take a target with larger cores (--target)."
+        "at 8 bits of 'x>fc1'. Reduce its fan-in, or take a target with larger cores (--target loihi2)."
     )
     assert "layer 'fc2' (population 'fc2.sum')" in second
 
@@ -336,7 +338,7 @@ def test_a_model_larger_than_the_target_names_every_short_resource(transformer) 
     for message in caught.value.messages:
         assert "loihi2 has 120 with" in message
         assert "Largest: layer 'b" in message
-        assert "Take a larger target (--target), or use a smaller model" in message
+        assert "Take a larger target (--target kapoho_point), or use a smaller model" in message
 
 
 def test_max_cores_is_a_limit_that_can_be_raised(transformer) -> None:
@@ -348,6 +350,7 @@ def test_max_cores_is_a_limit_that_can_be_raised(transformer) -> None:
         map_circuit(circuit, LOIHI2, {}, max_cores=needed - 1)
     assert caught.value.code == "NC3101"
     assert "Raise --max-cores (up to 120)" in str(caught.value)
+    assert "--target" not in str(caught.value)  # which --max-cores would bind too
     assert "Largest layers: 'b" in str(caught.value)
 
 
@@ -437,3 +440,26 @@ def test_recount_depends_on_the_circuit(transformer, data: st.DataObject) -> Non
 def test_counter_orders_populations_by_depth(transformer) -> None:
     depths = [p.depth for p in CostCounter(transformer(), LOIHI2).on_chip]
     assert depths == sorted(depths)
+
+
+def test_a_budget_that_needs_too_many_cores_is_named_as_the_cause(transformer) -> None:
+    """By how much, with ways out that are some: the multiple of the budget that it names fits."""
+    circuit, target = transformer(), load_target("loihi2")
+    rates = {p.name: 0.1 for p in circuit.populations}
+    with pytest.raises(ViolationList) as caught:
+        map_circuit(circuit, target, rates, max_cores=6, spikes_per_core_step=20.0)
+    text = str(caught.value)
+    assert caught.value.code == "NC3114" and "grants a core 20 messages a step" in text and "the budget is the cause" in text
+    factor = float(re.search(r"[Gg]rant ([\d.]+) times", text).group(1))
+    assert map_circuit(circuit, target, rates, max_cores=6, spikes_per_core_step=20.0 * factor).cores_used <= 6
+    needed = int(re.search(r"needs (\d+) cores", text).group(1))
+    assert map_circuit(circuit, target, rates, max_cores=needed, spikes_per_core_step=20.0).cores_used <= needed
+
+
+def test_only_targets_with_cores_enough_are_named(transformer) -> None:
+    circuit = transformer(side=64, dim=128, blocks=2)
+    for name in ("loihi2", "sim_small"):
+        for code, text in estimate(circuit, load_target(name), max_cores=None).violations:
+            for named in re.findall(r"--target (\w+)", text):
+                found = {c for c, _ in estimate(circuit, load_target(named)).violations}
+                assert code != "NC3101" or code not in found, (text, found)

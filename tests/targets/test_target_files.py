@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.targets import list_targets, load_target
 from neurocompile.targets.loader import SIZE_LIMIT, parse_target
 from neurocompile.targets.schema import Slot
@@ -110,8 +110,8 @@ def test_a_misspelt_target_gets_a_suggestion() -> None:
         ({"core__neurons": {"value": 3, "status": "assumed"}}, "source"),
         ({"core__neurons__source": ""}, "$.core.neurons.source"),
         ({"core__speed": 3}, "speed"),
-        ({"energy": {"message": {"value": float("nan"), "source": "s", "status": "assumed"}}}, "$.energy.message"),
-        ({"energy": {"message": {"value": float("inf"), "source": "s", "status": "assumed"}}}, "$.energy.message"),
+        ({"energy": {"packet": {"value": float("nan"), "source": "s", "status": "assumed"}}}, "$.energy.packet"),
+        ({"energy": {"packet": {"value": float("inf"), "source": "s", "status": "assumed"}}}, "$.energy.packet"),
         ({"neuron__threshold__value": [5, 1]}, "$.neuron.threshold"),
         ({"neuron__threshold__value": [5]}, "$.neuron.threshold.value"),
         ({"mesh__cores_usable__value": 17}, "$.mesh"),
@@ -148,8 +148,12 @@ def test_wrong_fields_are_named(change: dict, where: str) -> None:
         b"#" * (SIZE_LIMIT + 1),
     ],
 )
-def test_hostile_files_are_refused_in_one_line(text: str | bytes) -> None:
-    failure(text)
+def test_hostile_files_are_refused_in_short_printable_lines(text: str | bytes) -> None:
+    with pytest.raises(NeurocompileError) as caught:
+        parse_target(text if isinstance(text, bytes) else text.encode(), "t.yaml")
+    assert caught.value.code == "NC3002"
+    for line in str(caught.value).split("\n"):
+        assert line.startswith("NC3002 target file 't.yaml'") and line.isprintable() and len(line) < 500
 
 
 def test_slots_are_usable_and_distinct_and_neighbours_are_near() -> None:
@@ -176,3 +180,27 @@ def test_boards_of_several_chips_have_one_mesh() -> None:
 def test_schema_round_trips() -> None:
     target = load_target("loihi2")
     assert msgspec.convert(msgspec.to_builtins(target), type(target)) == target
+
+
+def test_all_that_is_wrong_is_listed_with_path_and_value() -> None:
+    changes = {
+        "core__neurons__value": 0, "core__speed": 3, "synapse__weight_bits__value": [4, 2], "neuron__state_bits__value": "many",
+        "delay__max_spike_delay__value": 0, "chips__status": "rumour",
+    }  # fmt: skip
+    with pytest.raises(ViolationList) as caught:
+        parse_target(edited(**changes).encode(), "t.yaml")
+    lines = caught.value.messages
+    assert len(lines) == len(changes) and caught.value.code == "NC3002"
+    for path, shown in (
+        ("$.core.neurons.value", "0"), ("$.core.speed", "unknown"), ("$.synapse.weight_bits", "4..2"),
+        ("$.neuron.state_bits.value", "'many'"), ("$.delay.max_spike_delay.value", "0"), ("$.chips.status", "'rumour'"),
+    ):  # fmt: skip
+        assert sum(path in line and shown in line for line in lines) == 1, (path, lines)
+
+
+@pytest.mark.parametrize(
+    "field", ["neurons", "neuron_groups", "synaptic_memory_words", "axon_in", "axon_map", "axon_memory", "total"]
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_core_without_room_is_refused(field: str, value: int) -> None:
+    assert f"$.core.{field}.value is {value}" in failure(edited(**{f"core__{field}__value": value}))

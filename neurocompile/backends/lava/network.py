@@ -162,7 +162,8 @@ def _as_conv(circuit: CircuitGraph, projection: Conv2d, hardware: bool) -> bool:
     if hardware:
         return True
     unrolled = dst.size * k_h * k_w * c_in
-    legal = projection.weight_exp == 0 and max(small) <= _INT8_SAFE
+    unmoved = aligned_weights(circuit.tensors[projection.weight], projection)[1] == 0
+    legal = unmoved and max(small) <= _INT8_SAFE
     return legal and (c_out * c_in <= _CONV_PAIRS or unrolled > _MAX_UNROLLED)
 
 
@@ -182,8 +183,8 @@ def _projection(circuit: CircuitGraph, projection: Projection, as_conv: bool, fa
     bits = 0 if src.spiking else GRADED_BITS
     if as_conv:
         assert isinstance(projection, Conv2d)
-        weight = circuit.tensors[projection.weight].astype(np.int32)
-        return LavaConv(weight=np.ascontiguousarray(weight[:, ::-1, ::-1]), weight_exp=projection.weight_exp,
+        weight, exponent = aligned_weights(circuit.tensors[projection.weight], projection)
+        return LavaConv(weight=np.ascontiguousarray(weight[:, ::-1, ::-1]), weight_exp=exponent,
                         input_shape=src.shape, padding=projection.padding, stride=projection.stride,
                         dilation=projection.dilation, groups=projection.groups, num_weight_bits=projection.weight_bits,
                         num_message_bits=bits, name=projection.name)  # fmt: skip
