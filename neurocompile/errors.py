@@ -331,8 +331,9 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC8011": (
         "no other number of steps to compare with",
-        "The budget's report sweeps T, and this model's samples bring their own steps (frames of events). 'build --budget' divides a "
-        "budget over its layers at its T; 'energy' counts its spikes beside Corollary 9's bound.",
+        "A sweep over T needs a model that runs at any. Samples that bring their own steps (frames of events) fix it: 'build "
+        "--budget' divides a budget over the layers at their T, 'energy' counts spikes beside Corollary 9's bound. The integers of "
+        "a softmax fix it too: 'budget' on such an artifact leaves the sweep out, on the model's ONNX file it does not.",
     ),
     "NC9001": (
         "an internal invariant is broken",

@@ -87,6 +87,7 @@ def _data(e: Examination) -> dict[str, Any]:
             "mean": e.dimension.mean, "std": e.dimension.std, "width": e.dimension.width, "kind": "measured"},
         "lipschitz": {
             "bound": None if e.bound is None else e.bound.value, "bound_missing": e.bound_missing,
+            "bound_status": "unknown" if e.bound is None else "bound",
             "local_largest": e.local.largest, "local_mean_square": e.local.mean_square, "local_radius": e.local.radius,
             "local_pairs": e.local.pairs,
             "layers": [] if e.bound is None else [asdict(k) for k in e.bound.layers]},
@@ -99,16 +100,18 @@ def _data(e: Examination) -> dict[str, Any]:
         "sweep": [asdict(p) for p in e.sweep],
         "complexity": asdict(e.complexity),
         "fit": None if e.fit is None else asdict(e.fit),
+        "left_out": list(e.left_out),
     }  # fmt: skip
 
 
 def _text(e: Examination) -> Iterator[Any]:
     from neurocompile.cli.tables import facts, table
     from neurocompile.theory.statements import statement
+    from neurocompile.theory.sweep import reference_steps
 
     yield f"{e.model}, T = {e.T}, on {e.origin}; the emulator, NOT hardware\n"
     dimension = "not measured" if e.dimension is None else f"{e.dimension.mean:.1f} +- {e.dimension.std:.1f}"
-    bound = "none" if e.bound is None else f"{e.bound.value:.4g}"
+    bound = "unknown" if e.bound is None else f"{e.bound.value:.4g}"
     steps = f"; the rate of {', '.join(e.bound.unbounded)} is a step" if e.bound is not None and e.bound.unbounded else ""
     yield facts([
         ("error epsilon", f"{e.eps:.4g}", e.eps_basis),
@@ -146,11 +149,17 @@ def _text(e: Examination) -> Iterator[Any]:
             for s in e.steps
         ],
     )  # fmt: skip
-    yield "\nthe sweep (measured; error: of the logits against the largest T, rms over samples)\n"
-    yield table(
-        (">T", ">error", ">spikes", ">accuracy"),
-        [(p.T, f"{p.eps:.4g}", f"{p.spikes:,.0f}", "" if p.accuracy is None else f"{p.accuracy:.2%}") for p in e.sweep],
-    )
+    if e.sweep:
+        far = reference_steps([p.T for p in e.sweep])
+        yield f"\nthe sweep (measured on the emulator; error: of the logits against those at T = {far}, rms over samples)\n"
+        yield table(
+            (">T", ">error", ">spikes", ">accuracy"),
+            [(p.T, f"{p.eps:.4g}", f"{p.spikes:,.0f}", "" if p.accuracy is None else f"{p.accuracy:.2%}") for p in e.sweep],
+        )
+    if e.left_out:
+        yield ""
+    for what in e.left_out:
+        yield f"left out: {what}"
     k = e.complexity
     yield (
         f"\nthreshold circuit (Theorem 11, counted): depth {k.depth:,} and {k.gates:,} gates for {k.neurons:,} neurons; unrolled "

@@ -6,7 +6,13 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["epsilon_for_accuracy"]
+__all__ = ["check_accuracy", "epsilon_for_accuracy"]
+
+
+def check_accuracy(accuracy: float) -> None:
+    """NC8003 unless it is a share: above 0, up to 1."""
+    if not 0 < accuracy <= 1:
+        raise NeurocompileError("NC8003", f"accuracy is {accuracy}; a number above 0, up to 1, is needed")
 
 
 def epsilon_for_accuracy(logits: np.ndarray, y: np.ndarray, accuracy: float) -> float:
@@ -21,8 +27,7 @@ def epsilon_for_accuracy(logits: np.ndarray, y: np.ndarray, accuracy: float) -> 
 
     Raises NC8003 (accuracy not in 0..1), NC8006 (the reference itself does not reach it).
     """
-    if not 0 < accuracy <= 1:
-        raise NeurocompileError("NC8003", f"accuracy is {accuracy}; a number above 0, up to 1, is needed")
+    check_accuracy(accuracy)
     if y.min(initial=0) < 0 or y.max(initial=0) >= logits.shape[1]:
         raise NeurocompileError("NC8006", f"labels reach from {y.min()} to {y.max()}; the model has {logits.shape[1]} classes")
     rows = np.arange(len(y))
