@@ -90,7 +90,7 @@ def _data(e: Examination) -> dict[str, Any]:
             "bound_status": "unknown" if e.bound is None else "bound",
             "local_largest": e.local.largest, "local_mean_square": e.local.mean_square, "local_radius": e.local.radius,
             "local_pairs": e.local.pairs,
-            "layers": [] if e.bound is None else [asdict(k) for k in e.bound.layers]},
+            "layers": [asdict(k) for k in e.gains]},
         "beside": [{**asdict(b), "ratio": b.ratio, "status": status[b.statement]} for b in e.beside],
         "layers": [
             {"layer": k.layer, "n": k.n, "d": k.d, "sensitivity": k.sensitivity, "share": k.share, "budget": k.spikes,

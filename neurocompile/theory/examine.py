@@ -13,7 +13,7 @@ from neurocompile.theory.check import positive
 from neurocompile.theory.complexity import Complexity, complexity
 from neurocompile.theory.data_rows import Rows
 from neurocompile.theory.effective_dimension import EffectiveDimension, effective_dimension
-from neurocompile.theory.lipschitz import LipschitzBound, lipschitz_bound
+from neurocompile.theory.lipschitz import LayerGain, LipschitzBound, layer_gains
 from neurocompile.theory.margin import check_accuracy, epsilon_for_accuracy
 from neurocompile.theory.sensitivity import LocalLipschitz, affordable, layer_sensitivity, local_lipschitz
 from neurocompile.theory.shares import LayerShare, layer_demand, shares
@@ -62,6 +62,8 @@ class Examination:
     dimension: EffectiveDimension | None
     bound: LipschitzBound | None
     bound_missing: str
+    gains: tuple[LayerGain, ...]
+    """Of the layers, whether or not they make a bound."""
     local: LocalLipschitz
     reached: Point | None
     """Smallest T of the sweep with an error of at most eps."""
@@ -124,12 +126,13 @@ def examine(
     goal, basis = _goal(subject, x, y, points, run, eps, accuracy, progress)
     reached = smallest(points, goal)
     quantized, circuit = subject.at(T)
+    gains, value = layer_gains(subject.canonical or quantized)
     bound, missing = None, ""
-    try:
-        bound = lipschitz_bound(subject.canonical or quantized)
-    except NeurocompileError as error:
-        missing = str(error)
-        left_out.append(f"L_f's upper bound: {error.message}")
+    if isinstance(value, NeurocompileError):
+        missing = str(value)
+        left_out.append(f"L_f's upper bound: {value.message}")
+    else:
+        bound = LipschitzBound(value, gains)
     local = local_lipschitz(circuit, x, radius)
     dimension = effective_dimension(rows, progress=progress) if rows is not None else None
     channels = subject.input_shape[0] if len(subject.input_shape) == 3 else subject.input_shape[-1]
@@ -151,7 +154,7 @@ def examine(
         scale = local.largest**2 * size
         fit = fit_constant(np.array([p.eps for p in chosen]), np.array([p.spikes for p in chosen]), scale)
     return Examination(
-        subject.name, T, len(x), origin, goal, basis, tokens, channels, dimension, bound, missing, local, reached, run,
+        subject.name, T, len(x), origin, goal, basis, tokens, channels, dimension, bound, missing, gains, local, reached, run,
         beside, layers, demand, _steps(points, goal, accuracy, dimension), points, complexity(circuit), fit,
         tuple(left_out),
     )  # fmt: skip

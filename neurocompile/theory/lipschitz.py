@@ -20,17 +20,17 @@ from neurocompile.theory.magnitude import magnitudes
 from neurocompile.theory.operator_norm import convolution_norm, matrix_norm
 from neurocompile.theory.ramp import ramp_of
 
-__all__ = ["LayerGain", "LipschitzBound", "lipschitz_bound"]
+__all__ = ["LayerGain", "LipschitzBound", "layer_gains", "lipschitz_bound"]
 
 
 @dataclass(frozen=True)
 class LayerGain:
-    """``gain``: of this node alone; ``to_here``: of everything from the input to it. ``method`` names how."""
+    """``gain``: of this node alone; ``to_here``: of everything from the input to it; None for unknown. ``method`` names how."""
 
     node: str
     kind: str
-    gain: float
-    to_here: float
+    gain: float | None
+    to_here: float | None
     method: str
 
 
@@ -52,19 +52,42 @@ def lipschitz_bound(graph: s.SpikingGraph) -> LipschitzBound:
 
     Raises NC8005 for a product of values that nothing bounds, and for the integers of a softmax.
     """
+    layers, found = layer_gains(graph)
+    if isinstance(found, NeurocompileError):
+        raise found
+    return LipschitzBound(found, layers)
+
+
+def layer_gains(graph: s.SpikingGraph) -> tuple[tuple[LayerGain, ...], float | NeurocompileError]:
+    """The layers of :func:`lipschitz_bound`, and its value or why there is none.
+
+    A layer of unknown gain (``unknown`` is its method) leaves what lies behind it a gain of its own, and no bound up to it.
+    """
     size, bounds = shapes(graph), magnitudes(graph)
-    total: dict[str, float] = {}
-    layers = []
+    total: dict[str, float | None] = {}
+    layers, missing = [], None
     for node in graph.nodes:
-        incoming = [total[i] for i in node.inputs]
         if isinstance(node, s.Input):
             total[node.name] = 1 / node.unit if graph.stage == "quantized" else 1.0
             continue
-        gain, found, method = _compose(graph, node, incoming, size, bounds)
-        total[node.name] = found
+        incoming = [total[i] for i in node.inputs]
+        known = [1.0 if x is None else x for x in incoming]
+        gain: float | None
+        to_here: float | None
+        try:
+            gain, to_here, method = _compose(graph, node, known, size, bounds)
+        except NeurocompileError as error:
+            missing = missing or error
+            gain, to_here, method = None, None, "unknown"
+        to_here = None if None in incoming else to_here
+        total[node.name] = to_here
         if method:
-            layers.append(LayerGain(node.name, type(node).__name__, gain, found, method))
-    return LipschitzBound(total[graph.output.name], tuple(layers))
+            layers.append(LayerGain(node.name, type(node).__name__, gain, to_here, method))
+    value = total[graph.output.name]
+    if value is None:
+        assert missing is not None
+        return tuple(layers), missing
+    return tuple(layers), value
 
 
 def _compose(

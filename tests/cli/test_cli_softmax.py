@@ -24,6 +24,9 @@ def test_budget_of_an_artifact_with_a_softmax(cli, files: Path, options: list) -
     assert "left out: the sweep of T" in found.out and "left out: L_f's upper bound" in found.out
     told = cli("budget", files / "attention.nca", *options, "--json").json
     assert len(told["left_out"]) == 2 and told["sweep"] == [] and told["lipschitz"]["bound_status"] == "unknown"
+    gains = {k["kind"]: (k["gain"], k["to_here"]) for k in told["lipschitz"]["layers"]}
+    assert gains["RateSoftmax"] == (None, None) and gains["Output"][0] > 0 and gains["Output"][1] is None
+    assert len(told["lipschitz"]["layers"]) > 10
 
 
 def test_budget_of_a_file_with_a_softmax(cli, files: Path) -> None:
