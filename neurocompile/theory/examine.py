@@ -9,13 +9,20 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.theory.calibrate import Fit, fit_constant
-from neurocompile.theory.check import positive
+from neurocompile.theory.check import between, positive
 from neurocompile.theory.complexity import Complexity, complexity
 from neurocompile.theory.data_rows import Rows
 from neurocompile.theory.effective_dimension import EffectiveDimension, effective_dimension
 from neurocompile.theory.lipschitz import LayerGain, LipschitzBound, layer_gains
 from neurocompile.theory.margin import check_accuracy, epsilon_for_accuracy
-from neurocompile.theory.sensitivity import LocalLipschitz, affordable, layer_sensitivity, local_lipschitz
+from neurocompile.theory.sensitivity import (
+    LARGEST_RADIUS,
+    LEAST_RADIUS,
+    LocalLipschitz,
+    affordable,
+    layer_sensitivity,
+    local_lipschitz,
+)
 from neurocompile.theory.shares import LayerShare, layer_demand, shares
 from neurocompile.theory.spike_bound import energy_bound, spike_bound
 from neurocompile.theory.statements import Kind
@@ -101,7 +108,7 @@ def examine(
     T = subject.T if T is None else T
     if eps is not None and accuracy is not None:
         raise NeurocompileError("NC8003", "both an epsilon and an accuracy are given; give one of them")
-    positive("radius", radius), positive("constant", constant)
+    between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS), positive("constant", constant)
     if eps is not None:
         positive("epsilon", eps)
     if accuracy is not None:
@@ -134,14 +141,18 @@ def examine(
     else:
         bound = LipschitzBound(value, gains)
     local = local_lipschitz(circuit, x, radius)
+    if local.largest <= 0:
+        raise NeurocompileError("NC8003", f"no disturbance of {radius:.3g} times a sample moves the logits, so L is 0 and a bound says "
+                                "nothing; raise --radius, or give other samples")  # fmt: skip
     dimension = effective_dimension(rows, progress=progress) if rows is not None else None
     channels = subject.input_shape[0] if len(subject.input_shape) == 3 else subject.input_shape[-1]
     tokens = int(np.prod(subject.input_shape)) // channels
     spent = reached.spikes if reached else run.total
     at = reached.T if reached else T
     beside = _beside(
-        subject, x, goal, local, bound, (tokens, channels), dimension, constant, spent, at, _where(at, reached, points), run
-    )
+        subject, x, goal, local, bound, (tokens, channels), dimension, constant, spent, at, _where(at, reached, points), run,
+        left_out,
+    )  # fmt: skip
     few = x[: affordable(sum(p.size for p in circuit.populations))]
     sensitivity = layer_sensitivity(quantized, few, T, [v.layer for v in circuit.views])
     total = next(b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8"))
@@ -194,16 +205,19 @@ def _where(T: int, reached: Point | None, points: Sequence[Point]) -> str:
 def _beside(
     subject: Subject, x: np.ndarray, eps: float, local: LocalLipschitz, bound: LipschitzBound | None, size: tuple[int, int],
     dimension: EffectiveDimension | None, constant: float, spikes: float, T: int, where: str, run: Run,
+    left_out: list[str],
 ) -> tuple[Beside, ...]:  # fmt: skip
     found = [
         Beside("Theorem 8", f"c = {constant:g}, L local (largest), n = {size[0]}, d = {size[1]}", "spikes",
                spike_bound(local.largest, *size, eps, constant), spikes, Kind.measured, where)
     ]  # fmt: skip
     if bound is not None and np.isfinite(bound.value) and bound.value > 0:
-        found.append(
-            Beside("Theorem 8", "the same with L's upper bound: no lower bound on spikes any more", "spikes",
-                   spike_bound(bound.value, *size, eps, constant), spikes, Kind.measured, where)
-        )  # fmt: skip
+        what = "the same with L's upper bound: no lower bound on spikes any more"
+        try:
+            most = spike_bound(bound.value, *size, eps, constant)
+            found.append(Beside("Theorem 8", what, "spikes", most, spikes, Kind.measured, where))
+        except NeurocompileError as error:
+            left_out.append(f"Theorem 8 with L's upper bound: {error.message}")
     if dimension is not None:
         found.append(
             Beside("Theorem 10", f"L local (largest), n = 1, d_eff = {dimension.mean:.1f} of {dimension.width:,}", "spikes",

@@ -36,6 +36,12 @@ def test_deff_draws_the_same_bytes_twice(cli, tmp_path: Path) -> None:
         (np.ones((4, 3)), [], "NC8002"),
         (np.ones((1, 3)), [], "NC8001"),
         (np.ones(3), [], "NC8001"),
+        (np.ones((0, 3)), [], "NC8001"),
+        (np.eye(4) * 1e200, [], "NC8001"),
+        (np.full((4, 3), 1e200), [], "NC8001"),
+        (np.eye(4) * 1e-200, [], "NC8002"),
+        (np.concatenate([np.eye(5000)[:1], np.zeros((9, 5000))]) * 1e200, [], "NC8001"),
+        (np.concatenate([np.eye(5)[:1], np.zeros((9, 5))]), ["--subsamples", 40], "NC8002"),
         (np.eye(4), ["--quantile", 1.5], "NC8003"),
         (np.eye(4), ["--subsamples", 0], "NC8003"),
     ],
@@ -80,7 +86,10 @@ def test_budget_by_accuracy(cli, model: Path, data: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "code"),
     [(["--epsilon", -1], "NC8003"), (["--epsilon", 1, "--accuracy", 0.5], "NC8003"), (["--constant", 0], "NC8003"),
-     (["--radius", 0], "NC8003"), (["--data", "absent.npz"], "NC1001")],
+     (["--radius", 0], "NC8003"), (["--radius", 1e300], "NC8003"), (["--radius", 1e-300], "NC8003"), (["--epsilon", 1e-200], "NC8003"),
+     (["--epsilon", 1e300], "NC8003"), (["--epsilon", "nan"], "NC8003"), (["--constant", 1e300], "NC8003"),
+     (["--constant", 1e-320], "NC8003"), (["--accuracy", 1.5], "NC8003"), (["--accuracy", "nan"], "NC8003"),
+     (["--data", "absent.npz"], "NC1001")],
 )  # fmt: skip
 def test_budget_errors(cli, artifact: Path, options: list, code: str) -> None:
     found = cli("budget", artifact, "--samples", 2, *options, "--json")
