@@ -16,6 +16,8 @@ __all__ = ["EXACT_WIDTH", "Spectrum", "exact_spectra", "sketched_spectrum"]
 EXACT_WIDTH = 4096
 """Numbers a sample up to which the covariance is computed whole (134 MB)."""
 _OVERSAMPLING = 16
+_RESOLVED = 1e-12
+"""Of the variance of all samples: less is the rounding of a subsample's."""
 _POWER_PASSES = 3
 
 
@@ -69,6 +71,8 @@ def exact_spectra(rows: Rows, left_out: Sequence[np.ndarray], progress: bool = F
         variances = np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0)
         variance = float(np.trace(covariance))
         found.append(_checked(rows, Spectrum(variances, variance, True), largest, k == 0))
+        if variance <= _RESOLVED * found[0].total:  # a difference of large sums: what is left is their rounding
+            raise _same(rows)
     return found
 
 
@@ -121,15 +125,19 @@ def _checked(rows: Rows, found: Spectrum, scale: float, whole: bool) -> Spectrum
     """``found``, of all rows or of a subsample; NC8002 without variance. ``scale``: the largest mean square of a number."""
     if found.total <= 1e-24 * max(scale, 1e-300) * rows.width or found.total <= 0:
         if not whole:
-            raise NeurocompileError(
-                "NC8002", f"{rows.source}: the samples of a random subsample are all the same, as so few of the {rows.samples:,} differ; "
-                "give more samples that do, or another --seed"
-            )  # fmt: skip
+            raise _same(rows)
         raise NeurocompileError(
             "NC8002", f"{rows.source}: all samples are the same, or differ by less than float64 can square (1e-150): no component holds "
             "any variance; give varied samples, or multiply them by a constant"
         )  # fmt: skip
     return found
+
+
+def _same(rows: Rows) -> NeurocompileError:
+    return NeurocompileError(
+        "NC8002", f"{rows.source}: the samples of a random subsample are all the same, as so few of the {rows.samples:,} differ; give more "
+        "samples that do, or another --seed"
+    )  # fmt: skip
 
 
 def _shown(rows: Rows, label: str, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
