@@ -284,6 +284,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "them. Nothing is taken as zero: measure more samples, or write the readings of other instruments into a file for "
         "--measured.",
     ),
+    "NC7007": (
+        "a result of another program",
+        "A file beside the artifact (--parity) was written for another program, or by a version that did not say for which: its "
+        "fingerprint, a hash of the circuit, its weights and the target, is not this artifact's. Make it again from this artifact.",
+    ),
     "NC8001": (
         "data cannot be analysed",
         "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "

@@ -37,8 +37,8 @@ def report(
     from neurocompile.report.page import load_parity, render_page, write_page
 
     profiles = [load_profile(name) for name in profile or list_profiles()]
-    checked = None if parity is None else load_parity(parity)
     program = load_program(artifact)
+    checked = None if parity is None else load_parity(parity, program)
     x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
     text = render_page(program, count_program(program, x, progress=True), profiles, parity=checked)
     write_page(text, output)

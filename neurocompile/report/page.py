@@ -76,15 +76,27 @@ def write_page(text: str, path: Path) -> None:
         raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
 
 
-def load_parity(path: Path) -> ParityReport:
-    """What ``neurocompile parity --json`` wrote; NC7005 for anything else."""
+def load_parity(path: Path, program: Program) -> ParityReport:
+    """What ``neurocompile parity --json`` wrote of ``program``; NC7005 for anything else, NC7007 for another program's."""
     from neurocompile.parity.report import ParityReport
 
     try:
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(1 << 24), type=ParityReport)
+            found = msgspec.json.decode(file.read(1 << 24), type=ParityReport)
     except (OSError, msgspec.DecodeError, ValueError) as error:
         raise NeurocompileError("NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}") from error
+    if not found.backends:
+        raise NeurocompileError("NC7005", f"'{path}' compares no backend, so it shows nothing; run 'neurocompile parity' again")
+    if found.program != program.fingerprint:
+        own, theirs = (
+            program.fingerprint[:12],
+            f"program {found.program[:12]}" if found.program else "no program by its fingerprint",
+        )
+        raise NeurocompileError(
+            "NC7007", f"'{path}' is of model {found.model[:60]!r}, T = {found.T}, and names {theirs}; this artifact is '{program.manifest.model}', "
+            f"T = {program.circuit.steps}, program {own}. Run 'neurocompile parity' on this artifact"
+        )  # fmt: skip
+    return found
 
 
 def _joule(pj: float | None) -> str:
