@@ -111,7 +111,10 @@ def check_output(path: Path, *inputs: Path | None) -> Path:
 
 def _emit(output: Output, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(output.data, default=_builtins))
+        text = json.dumps(output.data, default=_builtins)
+        if "Infinity" in text or "NaN" in text:  # no JSON: null, as for what is unknown
+            text = json.dumps(json.loads(text, parse_constant=lambda _: None))
+        print(text)
     else:
         for part in output.text:
             if isinstance(part, str):

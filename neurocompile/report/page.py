@@ -164,13 +164,14 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
 
 def _facts(program: Program, report: EnergyReport) -> Facts:
     summary = program.summary()
+    basis = "measured on the emulator" if report.basis == "measured" else report.basis
     return [
         ("neurons", f"{summary.neurons:,}", "on cores"),
         ("synapses", f"{summary.synapses:,}", "unrolled"),
         ("cores", f"{summary.cores:,} of {summary.cores_available:,}", "modelled"),
         ("chips", f"{report.chips:,}", "modelled"),
-        ("spikes", f"{report.counts['spikes']:,.0f}", report.basis),
-        ("synaptic operations", f"{report.counts['acs'] + report.counts['macs']:,.0f}", report.basis),
-        ("packets between cores", f"{report.counts['packets']:,.0f}", report.basis),
-        ("firing rate", f"{report.firing_rate:.4f}", report.basis),
+        ("spikes", f"{report.counts['spikes']:,.0f}", basis),
+        ("synaptic operations", f"{report.counts['acs'] + report.counts['macs']:,.0f}", basis),
+        ("packets between cores", f"{report.counts['packets']:,.0f}", basis),
+        ("firing rate", f"{report.firing_rate:.4f}", basis),
     ]

@@ -38,7 +38,7 @@ _SHARE = 0.1
 
 @dataclass(frozen=True)
 class Beside:
-    """A number of the theory beside the measured one; ``ratio`` is measured / theory."""
+    """A number of the theory beside the one found: counted on the emulator (measured), or priced (modelled)."""
 
     statement: str
     what: str
@@ -50,7 +50,7 @@ class Beside:
 
     @property
     def ratio(self) -> float:
-        """Measured over theory."""
+        """The number found over the theory's."""
         return self.measured / self.theory
 
 

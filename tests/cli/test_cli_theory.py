@@ -62,6 +62,15 @@ def test_budget_of_a_model(cli, model: Path) -> None:
     assert told["effective_dimension"]["width"] == 64 and told["effective_dimension"]["mean"] == pytest.approx(27)  # of all 360
     assert sum(k["share"] for k in told["layers"]) == pytest.approx(1) and len(told["layers"]) == 19
     assert told["lipschitz"]["bound"] > told["lipschitz"]["local_largest"] > 0
+    assert all(b["measured_on"] == "emulator" and b["ratio"] == b["measured"] / b["theory"] for b in told["beside"])
+    assert {(b["statement"], b["ratio_of"]) for b in told["beside"]} == {
+        ("Theorem 8", "measured / bound"), ("Theorem 10", "measured / bound"), ("Corollary 9", "modelled / bound"),
+    }  # fmt: skip
+    rules = {s["rule"]: (s["kind"], s["status"]) for s in told["timesteps"]}
+    assert rules["measured"] == ("measured", None) and rules["fitted"] == ("modelled", "unknown")
+    assert (
+        told["fit"]["status"] == "fitted" and told["sweep_reference_T"] == 128 and told["lipschitz"]["local_status"] == "measured"
+    )
     fit = told["fit"]
     assert fit["low"] <= fit["constant"] <= fit["high"] and fit["r_squared"] == pytest.approx(fit["r"] ** 2)
 
@@ -69,6 +78,7 @@ def test_budget_of_a_model(cli, model: Path) -> None:
 def test_budget_text_of_an_artifact_without_data(cli, artifact: Path) -> None:
     found = cli("budget", artifact, "--epsilon", 2, "--samples", 4)
     assert found.code == 0 and found.err == ""
+    assert "found / bound" in found.out and "measured on the emulator: spikes" in found.out and "modelled: " in found.out
     for part in ("pseudo-random", "NOT hardware", "Theorem 8", "reconstructed", "unknown", "measured", "threshold circuit"):
         assert part in found.out
     assert "Theorem 10" not in found.out
@@ -129,6 +139,22 @@ def test_reproduce(cli, tmp_path: Path, experiment: str) -> None:
     drawn = experiment not in ("table5", "statements")
     assert files == {f"{experiment}.json"} | ({f"{experiment}.svg"} if drawn else set())
     json.loads((tmp_path / "out" / f"{experiment}.json").read_text())
+    told = cli("reproduce", experiment, "--seeds", 2, "--json").json
+    for table in told["tables"]:
+        assert table["title"] in found.out and all(len(row) == len(table["columns"]) for row in table["rows"])
+
+
+def test_json_has_no_numbers_that_json_lacks(cli, tmp_path: Path) -> None:
+    """A neuron without memory has an infinite slope, and so has the bound: null, and its status says infinite."""
+    from onnx_cases import lif, model, normal, op, timed
+
+    nodes, constants = timed(
+        (4,), [op("MatMul", "t w", "f"), lif("f", "l", tau=1.0), op("ReduceMean", "l zero", "out", keepdims=0)], 4
+    )
+    (tmp_path / "m.onnx").write_bytes(model(nodes, {**constants, "w": normal(4, 4)}, ("batch", 4)).SerializeToString())
+    found = cli("budget", tmp_path / "m.onnx", "--samples", 4, "--epsilon", 0.5, "--json")
+    told = json.loads(found.out, parse_constant=lambda name: pytest.fail(name))
+    assert told["lipschitz"]["bound"] is None and told["lipschitz"]["bound_status"] == "infinite" and told["lipschitz"]["steps"]
 
 
 def test_reproduce_table2_has_the_slopes(cli) -> None:
