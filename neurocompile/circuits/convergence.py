@@ -62,6 +62,11 @@ class Curve:
         """Mean over inputs, float64 (number of T,)."""
         return self.errors.mean(axis=1)
 
+    @property
+    def largest(self) -> np.ndarray:
+        """Of all inputs, float64 (number of T,)."""
+        return self.errors.max(axis=1)
+
 
 @dataclass(frozen=True)
 class Case:

@@ -157,6 +157,15 @@ def test_json_has_no_numbers_that_json_lacks(cli, tmp_path: Path) -> None:
     assert told["lipschitz"]["bound"] is None and told["lipschitz"]["bound_status"] == "infinite" and told["lipschitz"]["steps"]
 
 
+def test_reproduce_circuits_says_which_error_is_which(cli) -> None:
+    options = ("reproduce", "circuits", "--inputs", 3, "--longest", 16)
+    told = cli(*options, "--json").json
+    assert len(told["circuits"]) == 10 and told["T"] == [4, 8, 16]
+    for one in told["circuits"].values():
+        assert all(m <= r + 1e-12 and r <= x + 1e-12 for m, r, x in zip(one["mean"], one["rms"], one["max"], strict=True))
+    assert "error at T = 16 (largest over outputs): root mean square, mean and largest over the 3 inputs" in cli(*options).out
+
+
 def test_reproduce_table2_has_the_slopes(cli) -> None:
     told = cli("reproduce", "table2", "--seeds", 4, "--json").json
     slopes = {name: told[f"the values, {name}"]["slope"] for name in ("bernoulli", "integrate", "integrate-half", "hard-reset LIF")}
