@@ -302,6 +302,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "alike, or whose counts grow together fit many sets of constants equally well, so none is given. Measure networks whose "
         "busiest core and link differ.",
     ),
+    "NC7008": (
+        "a result of another program",
+        "A file beside the artifact (--parity) was written for another program, or by a version that did not say for which: its "
+        "fingerprint, a hash of the circuit, its weights and the target, is not this artifact's. Make it again from this artifact.",
+    ),
     "NC8001": (
         "data cannot be analysed",
         "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "
@@ -349,8 +354,9 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC8011": (
         "no other number of steps to compare with",
-        "The budget's report sweeps T, and this model's samples bring their own steps (frames of events). 'build --budget' divides a "
-        "budget over its layers at its T; 'energy' counts its spikes beside Corollary 9's bound.",
+        "A sweep over T needs a model that runs at any. Samples that bring their own steps (frames of events) fix it: 'build "
+        "--budget' divides a budget over the layers at their T, 'energy' counts spikes beside Corollary 9's bound. The integers of "
+        "a softmax fix it too: 'budget' on such an artifact leaves the sweep out, on the model's ONNX file it does not.",
     ),
     "NC9001": (
         "an internal invariant is broken",

@@ -72,6 +72,16 @@ class Program:
         """Shape of one input sample."""
         return self.quantized.input.sample_shape
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what runs: the circuit with its tensors, and the target. Side files carry it to say whose they are."""
+        found = hashlib.sha256(self.circuit.text().encode())
+        found.update(self.target.name.encode())
+        for name, tensor in sorted(self.circuit.tensors.items()):
+            found.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+            found.update(np.ascontiguousarray(tensor).data)
+        return found.hexdigest()
+
     def save(self, path: str | Path) -> None:
         """Write the artifact, whole or not at all."""
         from neurocompile.artifact.store import save_program

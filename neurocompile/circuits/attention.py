@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.check import real, whole
 from neurocompile.circuits.clock import clock_line, window
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.circuits.soft_reset import soft_reset
@@ -29,8 +30,11 @@ __all__ = ["attention", "attention_plan", "attention_spikes", "rate_spikes", "so
 
 def attention_plan(n: int, d: int, levels: int, unit: float, steps: int) -> SoftmaxPlan:
     """The softmax of :func:`attention`; ``unit`` is the float value of 1 of a product q k."""
+    for name, value in (("n", n), ("d", d), ("levels", levels), ("steps", steps)):
+        whole(name, value, code="NC2012")
+    real("unit", unit, "NC2012")
     count = max(steps // 4, 1)
-    if min(n, d, levels) < 1 or levels > 8191:
+    if levels > 8191:
         raise NeurocompileError("NC2012", f"attention of {n} tokens, {d} channels, levels up to {levels:,}: levels are 1 to 8,191")
     return plan_softmax(n, steps, 2 * levels * unit / count, d * levels * count, count)
 
@@ -86,6 +90,7 @@ def _product(
 
 def rate_spikes(x: np.ndarray, levels: int, count: int) -> np.ndarray:
     """Spikes of integrate and fire with soft reset from half way, by its definition: int64 (samples, count, ...)."""
+    whole("levels", levels), whole("count", count)
     moments = np.arange(count + 1).reshape(-1, *[1] * x.ndim)
     total = (moments * (x.astype(np.int64) + levels) + levels) // (2 * levels)
     return np.moveaxis(np.diff(total, axis=0), 0, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.calibration import calibration_from_weights
+from neurocompile.circuits.check import real, whole
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import evaluate
@@ -22,6 +23,7 @@ __all__ = ["attention_block", "compiled_block", "float_attention"]
 def attention_block(n: int, d: int, channels: int, gain: float, seed: int) -> s.SpikingGraph:
     """A canonical graph: input (channels, n, 1), Q, K and V of n tokens and d channels from random weights and LIF with tau 2
     and threshold 1/2, and the attention as output (n, d). Scores are ``gain`` Q K^T."""
+    whole("n", n), whole("d", d), whole("channels", channels), real("gain", gain), whole("seed", seed, 0, 1 << 60)
     rng = np.random.default_rng(seed)
     tensors = {i: rng.normal(0, channels**-0.5, (d, channels, 1, 1)) for i in "qkv"}
     nodes: list[s.Node] = [s.Input(name="x", shape=(channels, n, 1))]

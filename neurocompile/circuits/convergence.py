@@ -15,6 +15,7 @@ from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
 from neurocompile.circuits.attention import attention, softmax_attention
 from neurocompile.circuits.attention_block import attention_block, compiled_block, float_attention
+from neurocompile.circuits.check import whole
 from neurocompile.circuits.exponential import (
     LEVELS,
     exponential,
@@ -60,6 +61,11 @@ class Curve:
     def mean(self) -> np.ndarray:
         """Mean over inputs, float64 (number of T,)."""
         return self.errors.mean(axis=1)
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Of all inputs, float64 (number of T,)."""
+        return self.errors.max(axis=1)
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,7 @@ def prepared(circuit: CircuitGraph) -> CircuitGraph:
 
 def measure(name: str, inputs: int = 200, steps: Sequence[int] = STEPS, seed: int = 0) -> Curve:
     """Run ``inputs`` random inputs of a circuit of :data:`CIRCUITS` on the emulator for the longest of ``steps``."""
+    whole("inputs", inputs), whole("seed", seed, 0, 1 << 60)
     rng, errors = np.random.default_rng(seed), []
     for start in range(0, inputs, _BATCH):
         few = min(_BATCH, inputs - start)

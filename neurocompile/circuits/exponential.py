@@ -15,6 +15,7 @@ from math import factorial
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.check import MOST, whole
 from neurocompile.circuits.random_bits import REGISTER, random_bits
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -29,7 +30,7 @@ _LARGEST_K = 7
 
 def exponential(K: int, steps: int) -> c.CircuitGraph:
     """Thresholds from the host: input int32 (samples, steps, 1 + K), x times 2^16 and the thresholds of each step."""
-    _check(K)
+    _check(K, steps)
     builder = Builder()
     x = builder.population(c.HostInput, "x", (1 + K,), "x", low=0, high=LEVELS, stepwise=True)
     train = builder.population(c.LIF, "train", (K,), "train", vth=0, dv=4096, reset=True)
@@ -39,9 +40,8 @@ def exponential(K: int, steps: int) -> c.CircuitGraph:
 
 def exponential_on_chip(K: int, bits: int, steps: int) -> c.CircuitGraph:
     """Thresholds of ``bits`` bits from the chip: input int32 (samples, 1 + 32 K bits), x times 2^bits and the seeds."""
-    _check(K)
-    if not 1 <= bits <= 14:
-        raise NeurocompileError("NC2011", f"thresholds of {bits} bits; 1 to 14 are supported")
+    _check(K, steps)
+    whole("bits", bits, 1, 14)
     builder = Builder()
     x = builder.population(c.HostInput, "x", (1 + K * bits * REGISTER,), "x", low=0, high=1 << bits)
     random = random_bits(builder, K * bits, x, 1)
@@ -54,7 +54,8 @@ def exponential_on_chip(K: int, bits: int, steps: int) -> c.CircuitGraph:
     return _series(builder, train, K, steps)
 
 
-def _check(K: int) -> None:
+def _check(K: int, steps: int) -> None:
+    whole("K", K, -MOST), whole("steps", steps)
     if not 1 <= K <= _LARGEST_K:
         raise NeurocompileError("NC2011", f"{K} terms of the exponential series; 1 to {_LARGEST_K} are supported")
 
@@ -76,12 +77,15 @@ def _series(builder: Builder, train: str, K: int, steps: int) -> c.CircuitGraph:
 
 def random_thresholds(samples: int, steps: int, K: int, rng: np.random.Generator) -> np.ndarray:
     """Independent uniform thresholds, int32 (samples, steps, K)."""
+    whole("samples", samples), whole("steps", steps), whole("K", K)
     return rng.integers(0, LEVELS, (samples, steps, K)).astype(np.int32)
 
 
 def sobol_thresholds(samples: int, steps: int, K: int, seed: int = 0) -> np.ndarray:
     """A scrambled Sobol sequence a sample, one dimension a train, int32 (samples, steps, K); needs scipy."""
     from scipy.stats import qmc
+
+    whole("samples", samples), whole("steps", steps), whole("K", K, 1, _LARGEST_K), whole("seed", seed, 0, 1 << 60)
 
     order = max(steps - 1, 1).bit_length()
     points = [qmc.Sobol(K, scramble=True, seed=seed + i).random_base2(order)[:steps] for i in range(samples)]

@@ -29,6 +29,7 @@ from dataclasses import replace
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.check import MOST, whole
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
@@ -49,7 +50,8 @@ def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c
 
     Its readout is the rate of each neuron; population ``out`` has the spikes as 0 and 1.
     """
-    if n < 1 or not 1 <= largest_sum <= LARGEST_SUM or steps < 1:
+    whole("n", n), whole("largest_sum", largest_sum, -MOST, 1 << 60), whole("steps", steps)
+    if not 1 <= largest_sum <= LARGEST_SUM:
         raise NeurocompileError(
             "NC2011",
             f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {LARGEST_SUM:,}",
@@ -116,6 +118,7 @@ def staggered(builder: Builder, total: str, rows: int, n: int, largest_sum: int,
 
 def stochastic_normalization(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
     """The stochastic form. Input int32 (samples, steps, 2 n): x in every step, then noise, uniform on 0..sum(x)-1."""
+    whole("n", n), whole("largest_sum", largest_sum, most=(1 << 17) - 1), whole("steps", steps)
     builder = Builder()
     x = builder.population(c.HostInput, "x", (2 * n,), "x", low=0, high=largest_sum, stepwise=True)
     fired = builder.population(c.LIF, "fired", (n,), "fired", vth=0, dv=4096, reset=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.check import whole
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -34,7 +35,8 @@ def one_winner(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
 
     Its readout is how often each neuron won; population ``out`` has the winners as 0 and 1.
     """
-    if not 1 <= n <= 127 or largest_sum < 1 or (6 * n + 8) * largest_sum > _LARGEST or steps < 1:
+    whole("n", n), whole("largest_sum", largest_sum, 0, 1 << 60), whole("steps", steps)
+    if not 1 <= n <= 127 or largest_sum < 1 or (6 * n + 8) * largest_sum > _LARGEST:
         raise NeurocompileError(
             "NC2011", f"one winner a step of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: n is 1 to 127, and sums "
             f"reach {_LARGEST // (6 * n + 8):,}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.check import whole
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.ir import circuit as c
 
@@ -52,6 +53,7 @@ def random_bits(builder: Builder, count: int, host: str, offset: int) -> str:
 
 def seeds(samples: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Random seeds, int32 (samples, count * 32): u and w are never on together, no register is all zero."""
+    whole("samples", samples), whole("count", count)
     found = rng.integers(0, 2, (samples, count, REGISTER)).astype(np.int32)
     found[..., 1] = 0
     found[..., 2] |= ~found.any(axis=-1)

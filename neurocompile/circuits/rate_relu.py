@@ -4,6 +4,7 @@ below 1/T. True only without leak and with a soft reset."""
 from __future__ import annotations
 
 from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.check import whole
 from neurocompile.circuits.soft_reset import soft_reset
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -18,7 +19,8 @@ def rate_relu(n: int, unit: int, steps: int) -> c.CircuitGraph:
 
     A negative input pulls the membrane down to ``-steps * unit``, for which a current has 17 bits.
     """
-    if n < 1 or unit < 1 or 2 * unit * (steps + 2) > 131071:
+    whole("n", n), whole("unit", unit), whole("steps", steps)
+    if 2 * unit * (steps + 2) > 131071:
         raise NeurocompileError("NC2011", f"inputs up to {unit:,} over {steps:,} steps; unit * (steps + 2) is at most 65,535")
     builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=-unit, high=unit)

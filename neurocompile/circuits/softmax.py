@@ -23,6 +23,7 @@ from math import ceil, log
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.check import MOST, real, whole
 from neurocompile.circuits.clock import clock_line, table, window
 from neurocompile.circuits.latch import total
 from neurocompile.circuits.normalize import LARGEST_SUM, STARTS, divide, recurrent, staggered
@@ -65,8 +66,10 @@ def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponenti
     Raises:
         NeurocompileError: NC2012 for ranges that leave their fields.
     """
-    levels = min(levels, LARGEST_SUM // max(n, 1))
-    if n < 1 or levels < 1 or not 0 < unit < np.inf or not 1 <= reach < 1 << 18:
+    whole("n", n, code="NC2012"), whole("levels", levels, code="NC2012"), whole("reach", reach, 1, 1 << 60, "NC2012")
+    real("unit", unit, "NC2012")
+    levels = min(levels, LARGEST_SUM // n)
+    if levels < 1 or not reach < 1 << 18:
         raise NeurocompileError(
             "NC2012", f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {LARGEST_SUM:,} scores, and sums of "
             f"scores below {1 << 18:,}, are supported; use coarser scores or fewer steps"
@@ -76,8 +79,8 @@ def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponenti
     if shift > 7:
         raise NeurocompileError("NC2012", f"a softmax tells scores {unit:.3g} apart; {unit * (1 << shift - 7):.3g} is supported")
     grid = np.log((np.arange(levels) + 0.5) / levels) / unit
-    whole = span + np.ceil(np.maximum(grid, -span)).astype(np.int64)
-    return Exponentials(np.clip((whole + (1 << shift >> 1)) >> shift, 1, span >> shift), span, shift)
+    grid = span + np.ceil(np.maximum(grid, -span)).astype(np.int64)
+    return Exponentials(np.clip((grid + (1 << shift >> 1)) >> shift, 1, span >> shift), span, shift)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,9 @@ def plan_softmax(n: int, steps: int, unit: float, reach: int, count: int | None 
     Raises:
         NeurocompileError: NC2012 for fewer than 4 steps or ranges that leave their fields.
     """
+    whole("steps", steps, -MOST, code="NC2012")
+    if count is not None:
+        whole("count", count, 1, max(steps, 1), "NC2012")
     if steps < 4:
         raise NeurocompileError("NC2012", f"a softmax in {steps:,} steps; at least 4 are needed")
     count = steps // 4 if count is None else count

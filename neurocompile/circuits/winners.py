@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.check import whole
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -29,7 +30,7 @@ __all__ = ["k_winners", "subtractive_winners"]
 
 def k_winners(n: int, k: int, largest: int, steps: int = 1) -> c.CircuitGraph:
     """The k largest of n inputs, int32 (samples, n) in 0..``largest``, as spikes of population ``winner`` in every step."""
-    _check(n, k, largest, 1)
+    _check(n, k, largest, 1, steps)
     builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
     # rows win ties against later columns: bias 1 makes > into >=
@@ -43,7 +44,8 @@ def k_winners(n: int, k: int, largest: int, steps: int = 1) -> c.CircuitGraph:
 
 def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGraph:
     """The same by subtractive inhibition; population ``active`` has converged after about ``2 n^2 largest`` steps at most."""
-    _check(n, k, largest, 2 * n * n)
+    whole("n", n)
+    _check(n, k, largest, 2 * n * n, steps)
     builder, scale, reach = Builder(), 2 * n, (2 * n * n) * (largest + 1)
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
     load = builder.population(c.GradedRelu, "load", (n,), "load")
@@ -68,7 +70,8 @@ def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGr
     return _finish(builder, active, n, f"{k} winners by subtraction", steps)
 
 
-def _check(n: int, k: int, largest: int, scale: int) -> None:
+def _check(n: int, k: int, largest: int, scale: int, steps: int) -> None:
+    whole("n", n), whole("k", k), whole("largest", largest, 0, 1 << 60), whole("steps", steps)
     if not 1 <= k <= n <= 127 or not 1 <= largest or scale * (largest + 1) > 30_000:
         raise NeurocompileError(
             "NC2011",

@@ -118,6 +118,8 @@ def check_output(path: Path, *inputs: Path | None) -> Path:
 def _emit(output: Output, as_json: bool) -> None:
     if as_json:
         told = json.dumps(output.data, default=_builtins)
+        if "Infinity" in told or "NaN" in told:  # no JSON: null, as for what is unknown
+            told = json.dumps(json.loads(told, parse_constant=lambda _: None))
         if said and told.startswith("{"):
             told = json.dumps({**json.loads(told), "messages": said})
         print(told)

@@ -52,7 +52,7 @@ def deff(
         from neurocompile.theory.spectrum_plot import draw_spectrum
 
         save_figure(draw_spectrum(found, data.name.replace("$", "\\$"), paper), picture)
-    return Output(_data(found, paper, picture), _text(found, paper, picture, data))
+    return Output(_data(found, paper, picture, data), _text(found, paper, picture, data))
 
 
 def check_plot(picture: Path | None, *inputs: Path | None) -> None:
@@ -70,12 +70,12 @@ def check_plot(picture: Path | None, *inputs: Path | None) -> None:
     check_output(picture, *inputs)
 
 
-def _data(found: EffectiveDimension, paper: float | None, picture: Path | None) -> dict[str, Any]:
+def _data(found: EffectiveDimension, paper: float | None, picture: Path | None, data: Path) -> dict[str, Any]:
     held = None if paper is None else found.spectrum.held(round(paper))
     return {
-        "quantile": found.quantile, "samples": found.samples, "width": found.width, "mean": found.mean, "std": found.std,
+        "data": str(data), "quantile": found.quantile, "samples": found.samples, "width": found.width, "mean": found.mean, "std": found.std,
         "full": found.full, "subsamples": list(found.subsamples), "compression_ratio": found.ratio, "method": found.method,
-        "exact": found.spectrum.exact, "kind": "measured", "paper": paper, "paper_holds": held,
+        "exact": found.spectrum.exact, "kind": "measured", "paper": paper, "paper_kind": None if paper is None else "claim", "paper_holds": held,
         "plot": None if picture is None else str(picture),
     }  # fmt: skip
 

@@ -129,10 +129,10 @@ def _text(r: EnergyReport) -> Iterator[Any]:
         ("dynamic", joule(found.dynamic_pj), "modelled", joule(power.dynamic_pj) if power else ""),
         ("static", joule(found.static_pj), "modelled", joule(power.static_pj) if power else ""),
         ("Corollary 9: E_s x spikes", joule(found.bound_pj), "bound", ""),
-        ("dynamic / bound", f"{found.ratio_to_bound:,.0f}" if found.ratio_to_bound else "unknown", "", ""),
+        ("dynamic / Corollary 9", f"{found.ratio_to_bound:,.0f}" if found.ratio_to_bound else "unknown", "modelled / bound", ""),
         ("the same network as an ANN", joule(r.ann_pj), "modelled", ""),
     ]
-    yield table(("", f">{found.profile}", "basis", ">measured" if power else ">"), rows)
+    yield table(("", f">{found.profile}", "basis", ">measured on hardware" if power else ">"), rows)
     if power:
         yield f"measured on {power.device}: {power.source}"
     yield f"ANN: {r.ann_macs:,} MACs at 4.6 pJ (horowitz45)"

@@ -46,8 +46,8 @@ def report(
         raise NeurocompileError(
             "NC7002", f"energy profile '{nothing}' has no energy constant: it prices nothing that a page could show"
         )
-    checked = None if parity is None else load_parity(parity)
     program = load_program(artifact)
+    checked = None if parity is None else load_parity(parity, program)
     if not profile and complete(profile_of(program.target)):
         profiles.insert(0, profile_of(program.target))
     x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x

@@ -65,9 +65,18 @@ def reproduce(
     written = [] if out is None else _write(result, out, figure_format)
     data = {
         "experiment": result.name, "setting": result.setting, **result.data, "notes": list(result.notes),
+        "tables": [
+            {"title": t.title, "columns": [c.lstrip(">") for c in t.columns], "rows": [[_cell(c) for c in row] for row in t.rows]}
+            for t in result.tables
+        ],
         "files": [str(path) for path in written],
     }  # fmt: skip
     return Output(data, _text(result, written))
+
+
+def _cell(value: object) -> object:
+    """As the text shows it; numbers stay numbers."""
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
 def _run(experiment: Experiment, train: bool, epochs: int, seeds: int, circuits: tuple[int, int]) -> Result:

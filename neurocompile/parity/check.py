@@ -61,7 +61,7 @@ def parity(
         part = x[:runtime_samples] if name == "lava-runtime" else x
         results.append(_emulator(program, part, progress) if name == "emulator" else _backend(program, name, part, progress))
     halves = None if reference is None else _float_half(program, x, y, reference, device)
-    return ParityReport(program.manifest.model, program.circuit.steps, tuple(results), halves)
+    return ParityReport(program.manifest.model, program.circuit.steps, tuple(results), halves, program.fingerprint)
 
 
 def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:

@@ -75,6 +75,8 @@ class ParityReport(msgspec.Struct, frozen=True):
     T: int
     backends: tuple[BackendParity, ...]
     reference: FloatParity | None
+    program: str = ""
+    """Fingerprint of the program that was compared (:attr:`neurocompile.program.Program.fingerprint`)."""
 
     @property
     def exact(self) -> bool:

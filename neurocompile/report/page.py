@@ -76,15 +76,27 @@ def write_page(text: str, path: Path) -> None:
         raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
 
 
-def load_parity(path: Path) -> ParityReport:
-    """What ``neurocompile parity --json`` wrote; NC7005 for anything else."""
+def load_parity(path: Path, program: Program) -> ParityReport:
+    """What ``neurocompile parity --json`` wrote of ``program``; NC7005 for anything else, NC7008 for another program's."""
     from neurocompile.parity.report import ParityReport
 
     try:
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(1 << 24), type=ParityReport)
+            found = msgspec.json.decode(file.read(1 << 24), type=ParityReport)
     except (OSError, msgspec.DecodeError, ValueError) as error:
         raise NeurocompileError("NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}") from error
+    if not found.backends:
+        raise NeurocompileError("NC7005", f"'{path}' compares no backend, so it shows nothing; run 'neurocompile parity' again")
+    if found.program != program.fingerprint:
+        own, theirs = (
+            program.fingerprint[:12],
+            f"program {found.program[:12]}" if found.program else "no program by its fingerprint",
+        )
+        raise NeurocompileError(
+            "NC7008", f"'{path}' is of model {found.model[:60]!r}, T = {found.T}, and names {theirs}; this artifact is '{program.manifest.model}', "
+            f"T = {program.circuit.steps}, program {own}. Run 'neurocompile parity' on this artifact"
+        )  # fmt: skip
+    return found
 
 
 def _joule(pj: float | None) -> str:
@@ -152,13 +164,14 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
 
 def _facts(program: Program, report: EnergyReport) -> Facts:
     summary = program.summary()
+    basis = "measured on the emulator" if report.basis == "measured" else report.basis
     return [
         ("neurons", f"{summary.neurons:,}", "on cores"),
         ("synapses", f"{summary.synapses:,}", "unrolled"),
         ("cores", f"{summary.cores:,} of {summary.cores_available:,}", "modelled"),
         ("chips", f"{report.chips:,}", "modelled"),
-        ("spikes", f"{report.counts['spikes']:,.0f}", report.basis),
-        ("synaptic operations", f"{report.counts['acs'] + report.counts['macs']:,.0f}", report.basis),
-        ("packets between cores", f"{report.counts['packets']:,.0f}", report.basis),
-        ("firing rate", f"{report.firing_rate:.4f}", report.basis),
+        ("spikes", f"{report.counts['spikes']:,.0f}", basis),
+        ("synaptic operations", f"{report.counts['acs'] + report.counts['macs']:,.0f}", basis),
+        ("packets between cores", f"{report.counts['packets']:,.0f}", basis),
+        ("firing rate", f"{report.firing_rate:.4f}", basis),
     ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.theory.check import count as whole
+from neurocompile.theory.check import positive
 
 __all__ = ["RESAMPLES", "Fit", "fit_constant"]
 
@@ -43,7 +45,10 @@ def fit_constant(eps: np.ndarray, spikes: np.ndarray, scale: float = 1.0, resamp
     The interval resamples points with replacement (``resamples`` times, percentiles 2.5 and 97.5). NC8007 for fewer
     than three points, or points that do not differ.
     """
+    positive("scale", scale), whole("resamples", resamples), whole("seed", seed, 0)
     eps, spikes = np.asarray(eps, np.float64), np.asarray(spikes, np.float64)
+    if eps.shape != spikes.shape or eps.ndim != 1:
+        raise NeurocompileError("NC8003", f"{eps.size} errors and {spikes.size} numbers of spikes; one of each a point is needed")
     good = np.isfinite(eps) & np.isfinite(spikes) & (eps > 0) & (spikes > 0)
     if good.sum() < 3 or len(np.unique(eps[good])) < 3:
         raise NeurocompileError(

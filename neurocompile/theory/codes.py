@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from neurocompile.errors import NeurocompileError
+from neurocompile.theory.check import count
 from neurocompile.theory.rate_coding import relu_rate
 
 __all__ = ["CODES", "bernoulli", "hard_reset_lif", "integrate", "integrate_half"]
@@ -13,7 +15,9 @@ __all__ = ["CODES", "bernoulli", "hard_reset_lif", "integrate", "integrate_half"
 
 def bernoulli(x: np.ndarray, T: int, rng: np.random.Generator) -> np.ndarray:
     """Spikes of independent Bernoulli trains (Lemma 1's code): counts, int64."""
-    return rng.binomial(T, x)
+    if not ((np.asarray(x) >= 0) & (np.asarray(x) <= 1)).all():
+        raise NeurocompileError("NC8003", "a value to encode lies outside of 0..1, which no rate does")
+    return rng.binomial(count("T", T), x)
 
 
 def integrate(x: np.ndarray, T: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -28,13 +32,13 @@ def integrate_half(x: np.ndarray, T: int, rng: np.random.Generator | None = None
 
 def hard_reset_lif(x: np.ndarray, T: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Spikes of the models' own neuron, equations (1) and (2): beta 0.5, V_th 1, hard reset, current x."""
-    v, count = np.zeros(x.shape), np.zeros(x.shape, np.int64)
-    for _ in range(T):
+    v, fired = np.zeros(x.shape), np.zeros(x.shape, np.int64)
+    for _ in range(count("T", T)):
         v = 0.5 * v + x
         spikes = v >= 1
-        count += spikes
+        fired += spikes
         v[spikes] = 0
-    return count
+    return fired
 
 
 CODES: dict[str, Callable[..., np.ndarray]] = {

@@ -19,6 +19,7 @@ from neurocompile.errors import NeurocompileError
 
 __all__ = ["Rows", "open_rows", "rows_of"]
 
+_LARGEST = 1e120
 _BLOCK_BYTES = 1 << 25
 """Of a block as float64."""
 
@@ -42,13 +43,20 @@ class Rows:
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """First row and float64 (rows, width) of each block, in order; NC8001 for values that are not finite."""
         for start, raw in self._raw():
-            part = raw.reshape(len(raw), -1).astype(np.float64)
+            with np.errstate(over="ignore"):  # wider floats: infinite then
+                part = raw.reshape(len(raw), -1).astype(np.float64)
             finite = np.isfinite(part)
             if not finite.all():
                 row = start + int(np.argmin(finite.all(axis=1)))
                 raise NeurocompileError(
                     "NC8001", f"{self.source}: sample {row} holds NaN or infinity; remove such samples, or mend them"
                 )
+            largest = float(np.abs(part).max())
+            if largest > _LARGEST:
+                raise NeurocompileError(
+                    "NC8001", f"{self.source} holds numbers up to {largest:.3g}, and squares of numbers beyond {_LARGEST:g} leave "
+                    "double precision; divide the data by a constant, which changes no share of the variance"
+                )  # fmt: skip
             yield start, part
 
     def _raw(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -141,4 +149,6 @@ def _check(source: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if len(shape) < 2 or math.prod(shape[1:]) < 1:
         raise NeurocompileError("NC8001", f"{source} has shape {list(shape)}; [samples, ...] with at least one value a sample")
     if shape[0] < 2:
-        raise NeurocompileError("NC8001", f"{source} holds {shape[0]} sample; a variance needs at least 2")
+        raise NeurocompileError(
+            "NC8001", f"{source} holds {shape[0]} sample{'' if shape[0] == 1 else 's'}; a variance needs at least 2"
+        )

@@ -61,7 +61,8 @@ def effective_dimension(
 
     Raises NC8001 (not finite), NC8002 (no variance), NC8003 (a parameter), NC8004 (the sketch does not reach).
     """
-    fraction("quantile", quantile), fraction("share", share), count("subsamples", subsamples)
+    fraction("quantile", quantile), fraction("share", share), count("subsamples", subsamples), count("seed", seed, 0)
+    count("exact_width", exact_width, 0)
     rng = np.random.default_rng(seed)
     size = max(2, round(share * rows.samples))
     kept = [np.zeros(rows.samples, bool) for _ in range(subsamples)]

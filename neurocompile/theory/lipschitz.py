@@ -1,8 +1,9 @@
 """An upper bound of a model's Lipschitz constant: per-layer spectral norms, composed along the graph.
 
 It bounds the network whose neurons are ramps (:mod:`neurocompile.theory.ramp`), in the Euclidean norm, from the input to the
-logits: residuals add, compositions multiply, a product of bounded values takes the product rule. Being a product over all
-layers it is far above what any data show; :mod:`neurocompile.theory.sensitivity` measures that.
+logits: residuals add, compositions multiply, a product of bounded values takes the product rule (:mod:`.magnitude` bounds
+them), a softmax counts half of its gain. Being a product over all layers it is far above what any data show;
+:mod:`neurocompile.theory.sensitivity` measures that.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.ir.analysis import shapes
+from neurocompile.theory.magnitude import magnitudes
 from neurocompile.theory.operator_norm import convolution_norm, matrix_norm
 from neurocompile.theory.ramp import ramp_of
 
-__all__ = ["LayerGain", "LipschitzBound", "lipschitz_bound"]
+__all__ = ["LayerGain", "LipschitzBound", "layer_gains", "lipschitz_bound"]
 
 
 @dataclass(frozen=True)
 class LayerGain:
-    """``gain``: of this node alone; ``to_here``: of everything from the input to it. ``method`` names how."""
+    """``gain``: of this node alone; ``to_here``: of everything from the input to it; None for unknown. ``method`` names how."""
 
     node: str
     kind: str
-    gain: float
-    to_here: float
+    gain: float | None
+    to_here: float | None
     method: str
 
 
@@ -48,26 +50,49 @@ class LipschitzBound:
 def lipschitz_bound(graph: s.SpikingGraph) -> LipschitzBound:
     """Bound ``|f(x) - f(y)| <= L |x - y|`` for the ramp network of ``graph`` (any stage; logits of the output's unit).
 
-    Raises NC8005 for a product of values that nothing bounds.
+    Raises NC8005 for a product of values that nothing bounds, and for the integers of a softmax.
     """
-    size, bounds = shapes(graph), ranges(graph)
-    total: dict[str, float] = {}
-    layers = []
+    layers, found = layer_gains(graph)
+    if isinstance(found, NeurocompileError):
+        raise found
+    return LipschitzBound(found, layers)
+
+
+def layer_gains(graph: s.SpikingGraph) -> tuple[tuple[LayerGain, ...], float | NeurocompileError]:
+    """The layers of :func:`lipschitz_bound`, and its value or why there is none.
+
+    A layer of unknown gain (``unknown`` is its method) leaves what lies behind it a gain of its own, and no bound up to it.
+    """
+    size, bounds = shapes(graph), magnitudes(graph)
+    total: dict[str, float | None] = {}
+    layers, missing = [], None
     for node in graph.nodes:
-        incoming = [total[i] for i in node.inputs]
         if isinstance(node, s.Input):
             total[node.name] = 1 / node.unit if graph.stage == "quantized" else 1.0
             continue
-        gain, found, method = _compose(graph, node, incoming, size, bounds)
-        total[node.name] = found
+        incoming = [total[i] for i in node.inputs]
+        known = [1.0 if x is None else x for x in incoming]
+        gain: float | None
+        to_here: float | None
+        try:
+            gain, to_here, method = _compose(graph, node, known, size, bounds)
+        except NeurocompileError as error:
+            missing = missing or error
+            gain, to_here, method = None, None, "unknown"
+        to_here = None if None in incoming else to_here
+        total[node.name] = to_here
         if method:
-            layers.append(LayerGain(node.name, type(node).__name__, gain, found, method))
-    return LipschitzBound(total[graph.output.name], tuple(layers))
+            layers.append(LayerGain(node.name, type(node).__name__, gain, to_here, method))
+    value = total[graph.output.name]
+    if value is None:
+        assert missing is not None
+        return tuple(layers), missing
+    return tuple(layers), value
 
 
 def _compose(
     graph: s.SpikingGraph, node: s.Node, incoming: list[float], size: dict[str, tuple[int, ...]],
-    bounds: dict[str, Range | None],
+    bounds: dict[str, float | None],
 ) -> tuple[float, float, str]:  # fmt: skip
     """(gain of the node, bound up to it, method); an empty method for nodes not worth a line."""
     if isinstance(node, (s.Add, s.Mul)):
@@ -100,12 +125,16 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
     if isinstance(node, s.BatchNorm):
         scale, var = graph.tensors[node.scale].astype(np.float64), graph.tensors[node.var].astype(np.float64)
         return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
-    if isinstance(node, (s.LIF, s.IntegerLIF, s.Or)):
+    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)):
         return ramp_of(node, graph.tensors).slope, "ramp"
     if isinstance(node, s.Softmax):
         return node.gain / 2, "exact"  # its Jacobian diag(p) - p p^T has norm 1/2 at most
     if isinstance(node, s.Scale):
         return abs(node.factor), ""
+    if isinstance(node, s.Shift):
+        return 2.0**-node.bits, ""  # its rounding aside, like that of all integers here
+    if isinstance(node, s.TimeSum):
+        return float(node.steps), ""
     if isinstance(node, s.Output):
         return abs(node.unit), "exact"
     if isinstance(node, s.Sum):
@@ -116,17 +145,22 @@ def _gain(graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]])
         return sqrt(prod(node.kernel) * prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))), "windows"
     if isinstance(node, (s.Rearrange, s.TimeMean, s.Offset)):
         return 1.0, ""
+    if isinstance(node, s.RateSoftmax):
+        raise NeurocompileError(
+            "NC8005", f"layer '{node.name}' (RateSoftmax) counts thresholds, which are steps: integers keep no gain of the softmax; "
+            "give the model's ONNX file, whose softmax has one"
+        )  # fmt: skip
     raise NeurocompileError("NC8005", f"layer '{node.name}' ({type(node).__name__}) has no known Lipschitz constant")
 
 
-def _largest(graph: s.SpikingGraph, node: s.Node, name: str, bounds: dict[str, Range | None]) -> float:
+def _largest(graph: s.SpikingGraph, node: s.Node, name: str, bounds: dict[str, float | None]) -> float:
     found = bounds[name]
     if found is None:
         raise NeurocompileError(
             "NC8005", f"layer '{node.name}' ({type(node).__name__}) multiplies by '{name}', a real value that nothing bounds: "
             "no Lipschitz bound exists; use the measured local value"
         )  # fmt: skip
-    return float(found.magnitude)
+    return found
 
 
 def _times(a: float, b: float) -> float:

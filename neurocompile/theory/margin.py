@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.theory.check import number
 
-__all__ = ["epsilon_for_accuracy"]
+__all__ = ["check_accuracy", "epsilon_for_accuracy"]
+
+
+def check_accuracy(accuracy: float) -> None:
+    """NC8003 unless it is a share: above 0, up to 1."""
+    if not 0 < number("accuracy", accuracy) <= 1:
+        raise NeurocompileError("NC8003", f"accuracy is {accuracy}; a number above 0, up to 1, is needed")
 
 
 def epsilon_for_accuracy(logits: np.ndarray, y: np.ndarray, accuracy: float) -> float:
@@ -21,8 +28,12 @@ def epsilon_for_accuracy(logits: np.ndarray, y: np.ndarray, accuracy: float) -> 
 
     Raises NC8003 (accuracy not in 0..1), NC8006 (the reference itself does not reach it).
     """
-    if not 0 < accuracy <= 1:
-        raise NeurocompileError("NC8003", f"accuracy is {accuracy}; a number above 0, up to 1, is needed")
+    check_accuracy(accuracy)
+    if logits.ndim != 2 or logits.shape[1] < 2 or not len(y) or len(y) != len(logits) or not np.isfinite(logits).all():
+        raise NeurocompileError(
+            "NC8006", f"logits {list(logits.shape)} and {len(y)} labels; finite logits of at least two classes and a label for each "
+            "sample are needed"
+        )  # fmt: skip
     if y.min(initial=0) < 0 or y.max(initial=0) >= logits.shape[1]:
         raise NeurocompileError("NC8006", f"labels reach from {y.min()} to {y.max()}; the model has {logits.shape[1]} classes")
     rows = np.arange(len(y))

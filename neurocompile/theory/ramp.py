@@ -40,7 +40,7 @@ class Ramp:
 
 
 def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({})) -> Ramp:
-    """The ramp of a LIF, IntegerLIF or Or node, or the ramps of its channels. Resets to another value than 0 count as if to 0."""
+    """The ramp of a neuron (LIF, IntegerLIF, SoftIntegerLIF, Or), or the ramps of its channels. Resets to another value than 0 count as if to 0."""
     if isinstance(node, s.LIF) and isinstance(node.tau, TensorRef):
         return Ramp(node.v_threshold / tensors[node.tau], node.v_threshold, node.gain)
     if isinstance(node, s.LIF):
@@ -51,6 +51,10 @@ def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({
     if isinstance(node, s.IntegerLIF):
         threshold = node.vth + 1 / 64  # the smallest membrane that fires
         return Ramp(threshold * (tensors[node.dv] if isinstance(node.dv, TensorRef) else node.dv) / 4096, threshold, node.gain)
+    if isinstance(node, s.SoftIntegerLIF):  # gain and bias count before the shift
+        decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
+        threshold = node.threshold * 2**node.shift
+        return Ramp(threshold * decay / 4096, threshold, node.gain)
     if isinstance(node, s.Or):
         return Ramp(0, 1)
     raise TypeError(f"{type(node).__name__} is no neuron")

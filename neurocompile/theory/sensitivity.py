@@ -24,6 +24,8 @@ FLIPPED = 0.02
 
 
 _NEURONS = 2_000_000
+LEAST_RADIUS, LARGEST_RADIUS = 1e-6, 100.0
+"""Of a disturbance: a share of a sample's size that float32 resolves, and that the host's grid does not merely clip."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.theory.check import LARGEST, between
 from neurocompile.theory.spike_bound import spike_bound
 from neurocompile.theory.universal import layer_error
 
@@ -55,7 +56,8 @@ def layer_size(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def layer_demand(n: int, d: int, sensitivity: float, layers: int, eps: float, constant: float = 1.0) -> float:
     """Spikes that a layer needs by Theorem 8 for its part of eps: ``c K^2 D^2 n d / eps^2``; 0 if nothing depends on it."""
-    return spike_bound(sensitivity, n, d, layer_error(eps, layers), constant) if sensitivity > 0 else 0.0
+    found = between("sensitivity", sensitivity, 0, LARGEST)
+    return spike_bound(found, n, d, layer_error(eps, layers), constant) if found > 0 else 0.0
 
 
 def shares(

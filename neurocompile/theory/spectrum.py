@@ -16,6 +16,8 @@ __all__ = ["EXACT_WIDTH", "Spectrum", "exact_spectra", "sketched_spectrum"]
 EXACT_WIDTH = 4096
 """Numbers a sample up to which the covariance is computed whole (134 MB)."""
 _OVERSAMPLING = 16
+_RESOLVED = 1e-12
+"""Of the variance of all samples: less is the rounding of a subsample's."""
 _POWER_PASSES = 3
 
 
@@ -68,7 +70,9 @@ def exact_spectra(rows: Rows, left_out: Sequence[np.ndarray], progress: bool = F
         largest = float(np.abs(moment).max()) / size
         variances = np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0)
         variance = float(np.trace(covariance))
-        found.append(_checked(rows, Spectrum(variances, variance, True), largest))
+        found.append(_checked(rows, Spectrum(variances, variance, True), largest, k == 0))
+        if variance <= _RESOLVED * found[0].total:  # a difference of large sums: what is left is their rounding
+            raise _same(rows)
     return found
 
 
@@ -97,7 +101,7 @@ def sketched_spectrum(rows: Rows, kept: np.ndarray, size: int, seed: int, progre
             basis = np.linalg.qr(product)[0]
     ritz = basis.T @ product
     variances = np.maximum(np.linalg.eigvalsh((ritz + ritz.T) / 2)[::-1], 0)[:size]
-    return _checked(rows, Spectrum(variances, variance, False), shift)
+    return _checked(rows, Spectrum(variances, variance, False), shift, bool(kept.all()))
 
 
 def _mean_and_variance(rows: Rows, kept: np.ndarray, progress: bool) -> tuple[np.ndarray, float, float]:
@@ -117,12 +121,23 @@ def _mean_and_variance(rows: Rows, kept: np.ndarray, progress: bool) -> tuple[np
     return shift + total / count, float(variance.sum()), float(squares.max()) / count
 
 
-def _checked(rows: Rows, found: Spectrum, scale: float) -> Spectrum:
+def _checked(rows: Rows, found: Spectrum, scale: float, whole: bool) -> Spectrum:
+    """``found``, of all rows or of a subsample; NC8002 without variance. ``scale``: the largest mean square of a number."""
     if found.total <= 1e-24 * max(scale, 1e-300) * rows.width or found.total <= 0:
+        if not whole:
+            raise _same(rows)
         raise NeurocompileError(
-            "NC8002", f"{rows.source}: all samples are the same, so no component holds any variance; give varied samples"
-        )
+            "NC8002", f"{rows.source}: all samples are the same, or differ by less than float64 can square (1e-150): no component holds "
+            "any variance; give varied samples, or multiply them by a constant"
+        )  # fmt: skip
     return found
+
+
+def _same(rows: Rows) -> NeurocompileError:
+    return NeurocompileError(
+        "NC8002", f"{rows.source}: the samples of a random subsample are all the same, as so few of the {rows.samples:,} differ; give more "
+        "samples that do, or another --seed"
+    )  # fmt: skip
 
 
 def _shown(rows: Rows, label: str, progress: bool) -> Iterator[tuple[int, np.ndarray]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from neurocompile.errors import NeurocompileError
-from neurocompile.theory.check import positive
+from neurocompile.theory.check import positive, result
 
 __all__ = ["SYNAPTIC_OPERATION", "energy_bound", "epsilon_of", "spike_bound"]
 
@@ -20,18 +19,17 @@ def spike_bound(lipschitz: float, n: float, d: float, eps: float, constant: floa
     The paper gives no c: it is 1 here unless the caller has fitted one (``neurocompile budget --calibrate``).
     """
     lipschitz, eps = positive("lipschitz", lipschitz), positive("epsilon", eps)
-    found = positive("constant", constant) * positive("n", n) * positive("d", d) * (lipschitz / eps) ** 2
-    if found == float("inf"):
-        raise NeurocompileError("NC8003", f"the bound for epsilon {eps} and L {lipschitz} exceeds every number; raise epsilon")
-    return found
+    ratio = lipschitz / eps
+    size = positive("constant", constant) * positive("n", n) * positive("d", d)
+    return result(f"the bound for epsilon {eps:.4g} and L {lipschitz:.4g}", size * ratio * ratio)
 
 
 def epsilon_of(spikes: float, lipschitz: float, n: float, d: float, constant: float = 1.0) -> float:
     """The precision that ``spikes`` buy by the same formula: L_f sqrt(c n d / N)."""
     scale = positive("constant", constant) * positive("n", n) * positive("d", d) / positive("spikes", spikes)
-    return positive("lipschitz", lipschitz) * sqrt(scale)
+    return result("the error", positive("lipschitz", lipschitz) * sqrt(scale))
 
 
 def energy_bound(spikes: float, joules: float = SYNAPTIC_OPERATION) -> float:
     """Corollary 9: E >= E_s N in joules, one synaptic operation a spike."""
-    return positive("E_s", joules) * positive("spikes", spikes)
+    return result("the energy", positive("E_s", joules) * positive("spikes", spikes))

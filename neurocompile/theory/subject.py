@@ -11,6 +11,7 @@ import numpy as np
 
 from neurocompile.calibration import Calibration, calibrate_on, calibration_from_metadata, calibration_from_weights
 from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.canonicalize import canonicalize
@@ -36,6 +37,11 @@ class Subject:
     _cache: dict[int, tuple[SpikingGraph, CircuitGraph]] = field(default_factory=dict, compare=False)
 
     @property
+    def only_T(self) -> bool:
+        """The integers hold for ``T`` steps alone: an artifact that sums over its steps, as a softmax does."""
+        return self.compiled is not None and any(isinstance(n, (s.TimeSum, s.RateSoftmax)) for n in self.compiled.nodes)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one sample."""
         graph = self.canonical or self.compiled
@@ -43,7 +49,15 @@ class Subject:
         return graph.input.sample_shape
 
     def at(self, T: int) -> tuple[SpikingGraph, CircuitGraph]:
-        """Quantized graph and (unscheduled) circuit for ``T`` steps; NC1021 if samples bring another number of them."""
+        """Quantized graph and (unscheduled) circuit for ``T`` steps.
+
+        NC1021 if samples bring another number of them, NC8011 if the integers hold for another T alone.
+        """
+        if self.only_T and T != self.T:
+            raise NeurocompileError(
+                "NC8011", f"'{self.name}' sums over the steps of a sample (a softmax does), and the artifact's integers do so for "
+                f"T = {self.T} alone, not {T}; take its ONNX file, which is quantized anew for each T, or leave out --T"
+            )  # fmt: skip
         if T not in self._cache:
             if self.canonical is not None:
                 quantized = Quantize(T, self.calibration, self.weight_bits)(self.canonical)

@@ -16,20 +16,27 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from neurocompile.theory.check import between, count, positive
+
 __all__ = ["constant_depth_gates", "evaluate_constant_depth", "sequential_gates"]
 
+_LARGEST_T = 20
+"""Of an evaluation, which looks at 2^T sets of spike times."""
+_LARGEST_COUNTED = 1 << 16
+"""Of a count: 2^T is written out."""
 DEPTH = 3
 """Layers of gates, T >= 2; a single step is one threshold gate."""
 
 
 def constant_depth_gates(T: int) -> int:
     """Gates of the circuit above for one neuron: T(T+1)/2 comparisons, 2^T - 1 ANDs, T ORs; 1 for T = 1."""
+    T = int(between("T", count("T", T), 1, _LARGEST_COUNTED))
     return 1 if T == 1 else T * (T + 1) // 2 + 2**T - 1 + T
 
 
 def sequential_gates(T: int) -> int:
     """Gates of the neuron unrolled in time, one after another: a comparison and the reset's gate a step (depth 2T - 1)."""
-    return 2 * T - 1
+    return 2 * count("T", T) - 1
 
 
 def evaluate_constant_depth(current: np.ndarray, beta: float, threshold: float) -> np.ndarray:
@@ -37,7 +44,8 @@ def evaluate_constant_depth(current: np.ndarray, beta: float, threshold: float) 
 
     Equal to stepping ``v = beta v + I; s = v >= V_th; v = 0 where s`` wherever the arithmetic is exact.
     """
-    T = current.shape[-1]
+    T = int(between("T", count("T", np.shape(current)[-1] if np.ndim(current) else 0), 1, _LARGEST_T))
+    beta, threshold = between("beta", beta, 0, 1), positive("threshold", threshold)
     gate: dict[tuple[int, int], np.ndarray] = {}
     for r in range(-1, T):
         for t in range(r + 1, T):
@@ -50,7 +58,7 @@ def evaluate_constant_depth(current: np.ndarray, beta: float, threshold: float) 
                 times, holds = (-1, *earlier, t), np.ones(current.shape[:-1], bool)
                 for r, following in pairwise(times):
                     holds &= gate[r, following]
-                    for between in range(r + 1, following):
-                        holds &= ~gate[r, between]
+                    for silent in range(r + 1, following):
+                        holds &= ~gate[r, silent]
                 spikes[..., t] |= holds
     return spikes

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, log10
+from math import log10
 
-from neurocompile.theory.check import positive
+from neurocompile.theory.check import count, positive, whole_steps
 from neurocompile.theory.rate_coding import hoeffding_steps
 from neurocompile.theory.statements import Kind, Status
 
@@ -41,7 +41,8 @@ class Steps:
     T: int | None
     interval: tuple[int, int] | None
     kind: Kind
-    status: Status
+    status: Status | None
+    """None: no statement of the paper."""
     basis: str
     remark: str = ""
 
@@ -52,7 +53,7 @@ class Rule:
 
     name: str
     kind: Kind
-    status: Status
+    status: Status | None
     basis: str
     function: Callable[[Known], tuple[int | None, tuple[int, int] | None, str]]
 
@@ -66,6 +67,9 @@ def _fitted(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.d_eff is None:
         return None, None, "needs the data's effective dimension: --data X.npz with at least two samples"
     scale = log10(max(positive("d_eff", known.d_eff), 1.0))
+    positive("constant", known.constant)
+    if known.interval is not None:
+        positive("interval", known.interval[0]), positive("interval", known.interval[1])
     ends = None if known.interval is None else (_steps(known.interval[0] * scale), _steps(known.interval[1] * scale))
     return _steps(known.constant * scale), ends, f"{known.constant:g} x log10({known.d_eff:.4g}) = {known.constant * scale:.2f}"
 
@@ -73,7 +77,7 @@ def _fitted(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
 def _deterministic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.eps is None:
         return None, None, "needs an error: --epsilon"
-    return ceil(1 / positive("epsilon", known.eps) - 1e-9), None, f"1 / {known.eps:g}"  # 1 / 0.01 is above 100 in floats
+    return whole_steps(1 / positive("epsilon", known.eps) - 1e-9), None, f"1 / {known.eps:g}"  # 1 / 0.01 is above 100 in floats
 
 
 def _stochastic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
@@ -85,11 +89,11 @@ def _stochastic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
 def _measured(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.measured is None:
         return None, None, known.goal or "needs a sweep on the emulator: --data X.npz"
-    return known.measured, None, known.goal
+    return count("measured", known.measured), None, known.goal
 
 
 def _steps(value: float) -> int:
-    return max(1, ceil(value - 1e-9))
+    return whole_steps(value - 1e-9)
 
 
 RULES: tuple[Rule, ...] = (
@@ -99,7 +103,7 @@ RULES: tuple[Rule, ...] = (
         _deterministic,
     ),
     Rule("stochastic", Kind.bound, Status.reconstructed, "Lemma 1: T = ln(2/delta) / (2 eps^2)", _stochastic),
-    Rule("measured", Kind.measured, Status.stated, "the sweep of T on the emulator", _measured),
+    Rule("measured", Kind.measured, None, "the sweep of T on the emulator", _measured),
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,25 @@ def test_page_with_parity(cli, artifact: Path, data: Path, tmp_path: Path) -> No
     assert "<b>Exact</b>" in text and "emulator, 3 samples" in text
     assert cli("report", artifact, "--profile", "davies2018", "-o", tmp_path / "b.html").out == f"wrote {tmp_path / 'b.html'}\n"
     assert "nothing was run" in (tmp_path / "b.html").read_text()
+
+
+def test_parity_of_another_program_is_refused(cli, artifact: Path, altered: Path, data: Path, tmp_path: Path) -> None:
+    told = cli("parity", altered, "--input", data, "--against", "emulator", "--json")
+    (tmp_path / "foreign.json").write_text(told.out)
+    (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in told.json.items() if k != "program"}))
+    (tmp_path / "empty.json").write_text(json.dumps(told.json | {"backends": []}))
+    for name, code in (("foreign", "NC7008"), ("old", "NC7008"), ("empty", "NC7005")):
+        found = cli("report", artifact, "--parity", tmp_path / f"{name}.json", "-o", tmp_path / "r.html")
+        assert found.code == 2 and found.err.startswith(f"error: {code} ") and found.err.count("\n") == 1
+        assert not (tmp_path / "r.html").exists()
+    assert cli("report", altered, "--parity", tmp_path / "foreign.json", "-o", tmp_path / "r.html").code == 0
+    assert "NOT EXACT" in (tmp_path / "r.html").read_text()
+
+
+def test_a_program_is_the_same_before_and_after_its_file(program, artifact: Path) -> None:
+    from neurocompile.artifact.store import load_program
+
+    assert load_program(artifact).fingerprint == program.fingerprint
 
 
 def test_wrong_input_leaves_nothing(cli, artifact: Path, tmp_path: Path) -> None:

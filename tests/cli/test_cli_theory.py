@@ -36,6 +36,12 @@ def test_deff_draws_the_same_bytes_twice(cli, tmp_path: Path) -> None:
         (np.ones((4, 3)), [], "NC8002"),
         (np.ones((1, 3)), [], "NC8001"),
         (np.ones(3), [], "NC8001"),
+        (np.ones((0, 3)), [], "NC8001"),
+        (np.eye(4) * 1e200, [], "NC8001"),
+        (np.full((4, 3), 1e200), [], "NC8001"),
+        (np.eye(4) * 1e-200, [], "NC8002"),
+        (np.concatenate([np.eye(5000)[:1], np.zeros((9, 5000))]) * 1e200, [], "NC8001"),
+        (np.concatenate([np.eye(5)[:1], np.zeros((9, 5))]), ["--subsamples", 40], "NC8002"),
         (np.eye(4), ["--quantile", 1.5], "NC8003"),
         (np.eye(4), ["--subsamples", 0], "NC8003"),
     ],
@@ -56,6 +62,15 @@ def test_budget_of_a_model(cli, model: Path) -> None:
     assert told["effective_dimension"]["width"] == 64 and told["effective_dimension"]["mean"] == pytest.approx(27)  # of all 360
     assert sum(k["share"] for k in told["layers"]) == pytest.approx(1) and len(told["layers"]) == 19
     assert told["lipschitz"]["bound"] > told["lipschitz"]["local_largest"] > 0
+    assert all(b["measured_on"] == "emulator" and b["ratio"] == b["measured"] / b["theory"] for b in told["beside"])
+    assert {(b["statement"], b["ratio_of"]) for b in told["beside"]} == {
+        ("Theorem 8", "measured / bound"), ("Theorem 10", "measured / bound"), ("Corollary 9", "modelled / bound"),
+    }  # fmt: skip
+    rules = {s["rule"]: (s["kind"], s["status"]) for s in told["timesteps"]}
+    assert rules["measured"] == ("measured", None) and rules["fitted"] == ("modelled", "unknown")
+    assert (
+        told["fit"]["status"] == "fitted" and told["sweep_reference_T"] == 128 and told["lipschitz"]["local_status"] == "measured"
+    )
     fit = told["fit"]
     assert fit["low"] <= fit["constant"] <= fit["high"] and fit["r_squared"] == pytest.approx(fit["r"] ** 2)
 
@@ -63,6 +78,7 @@ def test_budget_of_a_model(cli, model: Path) -> None:
 def test_budget_text_of_an_artifact_without_data(cli, artifact: Path) -> None:
     found = cli("budget", artifact, "--epsilon", 2, "--samples", 4)
     assert found.code == 0 and found.err == ""
+    assert "found / bound" in found.out and "measured on the emulator: spikes" in found.out and "modelled: " in found.out
     for part in ("pseudo-random", "NOT hardware", "Theorem 8", "reconstructed", "unknown", "measured", "threshold circuit"):
         assert part in found.out
     assert "Theorem 10" not in found.out
@@ -80,7 +96,10 @@ def test_budget_by_accuracy(cli, model: Path, data: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "code"),
     [(["--epsilon", -1], "NC8003"), (["--epsilon", 1, "--accuracy", 0.5], "NC8003"), (["--constant", 0], "NC8003"),
-     (["--radius", 0], "NC8003"), (["--data", "absent.npz"], "NC1001")],
+     (["--radius", 0], "NC8003"), (["--radius", 1e300], "NC8003"), (["--radius", 1e-300], "NC8003"), (["--epsilon", 1e-200], "NC8003"),
+     (["--epsilon", 1e300], "NC8003"), (["--epsilon", "nan"], "NC8003"), (["--constant", 1e300], "NC8003"),
+     (["--constant", 1e-320], "NC8003"), (["--accuracy", 1.5], "NC8003"), (["--accuracy", "nan"], "NC8003"),
+     (["--data", "absent.npz"], "NC1001")],
 )  # fmt: skip
 def test_budget_errors(cli, artifact: Path, options: list, code: str) -> None:
     found = cli("budget", artifact, "--samples", 2, *options, "--json")
@@ -120,6 +139,31 @@ def test_reproduce(cli, tmp_path: Path, experiment: str) -> None:
     drawn = experiment not in ("table5", "statements")
     assert files == {f"{experiment}.json"} | ({f"{experiment}.svg"} if drawn else set())
     json.loads((tmp_path / "out" / f"{experiment}.json").read_text())
+    told = cli("reproduce", experiment, "--seeds", 2, "--json").json
+    for table in told["tables"]:
+        assert table["title"] in found.out and all(len(row) == len(table["columns"]) for row in table["rows"])
+
+
+def test_json_has_no_numbers_that_json_lacks(cli, tmp_path: Path) -> None:
+    """A neuron without memory has an infinite slope, and so has the bound: null, and its status says infinite."""
+    from onnx_cases import lif, model, normal, op, timed
+
+    nodes, constants = timed(
+        (4,), [op("MatMul", "t w", "f"), lif("f", "l", tau=1.0), op("ReduceMean", "l zero", "out", keepdims=0)], 4
+    )
+    (tmp_path / "m.onnx").write_bytes(model(nodes, {**constants, "w": normal(4, 4)}, ("batch", 4)).SerializeToString())
+    found = cli("budget", tmp_path / "m.onnx", "--samples", 4, "--epsilon", 0.5, "--json")
+    told = json.loads(found.out, parse_constant=lambda name: pytest.fail(name))
+    assert told["lipschitz"]["bound"] is None and told["lipschitz"]["bound_status"] == "infinite" and told["lipschitz"]["steps"]
+
+
+def test_reproduce_circuits_says_which_error_is_which(cli) -> None:
+    options = ("reproduce", "circuits", "--inputs", 3, "--longest", 16)
+    told = cli(*options, "--json").json
+    assert len(told["circuits"]) == 10 and told["T"] == [4, 8, 16]
+    for one in told["circuits"].values():
+        assert all(m <= r + 1e-12 and r <= x + 1e-12 for m, r, x in zip(one["mean"], one["rms"], one["max"], strict=True))
+    assert "error at T = 16 (largest over outputs): root mean square, mean and largest over the 3 inputs" in cli(*options).out
 
 
 def test_reproduce_table2_has_the_slopes(cli) -> None:

@@ -193,6 +193,29 @@ def test_a_click_on_a_core_shows_what_lives_there(browser, program: Program, pag
         assert not [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
+def test_on_a_phone_tables_scroll_and_the_page_does_not(browser, program: Program, tmp_path: Path) -> None:
+    """With a layer and a reference of long names; what parity found is seen without scrolling."""
+    from neurocompile.parity.report import BackendParity, FloatParity, ParityReport
+
+    banner = "neurocompile emulator (bit-exact integer model on the CPU), NOT hardware"
+    backend = BackendParity("lava-runtime", banner, "emulator", 360, 2, 75_356_640_123, 0, None, 0.1)
+    parity = ParityReport("m", 4, (backend,), FloatParity("y" * 150 + ".onnx", 3, (), None, 1.0, None, None))
+    old, long = program.circuit.populations[3].layer, "blocks_" + "x" * 150
+    populations = tuple(dataclasses.replace(q, layer=long if q.layer == old else q.layer) for q in program.circuit.populations)
+    views = tuple(dataclasses.replace(v, layer=long if v.layer == old else v.layer) for v in program.circuit.views)
+    named = dataclasses.replace(program, circuit=program.circuit.replace(populations=populations, views=views))
+    text = render_page(named, count_program(named), [load_profile("davies2018")], parity=parity)
+    for width in (320, 390):
+        show(browser, tmp_path / "r.html", text, width)
+        for shape in browser.find_elements("css selector", "rect.used"):
+            browser.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", shape)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        inside = "const t = document.getElementById('layers'); return t.scrollWidth > t.parentElement.clientWidth"
+        assert browser.execute_script(inside), "the table of layers is wide, and scrolls in its own box"
+    seen = browser.execute_script("return document.querySelectorAll('#parity th')[1].getBoundingClientRect().right")
+    assert seen <= 390, "the column of differences"
+
+
 def test_nothing_is_cut_off_on_paper(browser, page: str, tmp_path: Path) -> None:
     paper = 718  # A4 in CSS pixels, less 1 cm a side
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

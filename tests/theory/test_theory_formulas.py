@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.theory import exponential, normalization, rate_coding, spike_bound, timesteps, universal
+from neurocompile.theory import exponential, normalization, rate_coding, shares, spike_bound, threshold_lif, timesteps, universal
+from neurocompile.theory.calibrate import fit_constant
 from neurocompile.theory.codes import CODES
+from neurocompile.theory.margin import epsilon_for_accuracy
 from neurocompile.theory.statements import STATEMENTS, Status, statement
 
 EPS = st.floats(1e-3, 0.9)
@@ -173,3 +176,59 @@ def test_parameters_out_of_range(call) -> None:
     with pytest.raises(NeurocompileError) as error:
         call()
     assert error.value.code == "NC8003" and "\n" not in str(error.value)
+
+
+_FORMULAS = {
+    rate_coding.hoeffding_steps: (0.1, 0.05), rate_coding.hoeffding_error: (4, 0.05), rate_coding.hoeffding_failure: (4, 0.1),
+    rate_coding.relu_rate: (0.5, 4, 1.0, 0.0), rate_coding.relu_error: (4, 1.0, 0.5), exponential.taylor: (0.5, 3),
+    exponential.taylor_remainder: (1.0, 3), exponential.taylor_order: (1.0, 0.1), exponential.coincidence_steps: (1.0, 0.1, 0.25),
+    exponential.coincidence_variance: (0.5, 1.0, 3, 4), normalization.normalization_steps: (4, 0.1, 0.05),
+    normalization.deterministic_normalization_steps: (0.1, 0.5), normalization.softmax_error: (4, 4, 1.0, 0.0),
+    universal.layer_error: (0.1, 3), universal.universal_steps: (3, 4, 0.1, 1.0), spike_bound.spike_bound: (1.0, 4, 4, 0.1, 1.0),
+    spike_bound.epsilon_of: (100.0, 1.0, 4, 4, 1.0), spike_bound.energy_bound: (100.0, 1e-12),
+    threshold_lif.constant_depth_gates: (4,), threshold_lif.sequential_gates: (4,), shares.layer_demand: (4, 4, 1.0, 3, 0.1, 1.0),
+}  # fmt: skip
+_BAD = (math.nan, math.inf, -math.inf, 0, -1, 2.5, 1e-320, 1e-200, 1e-9, 1e9, 1e200, 1e308, "a", None, [])
+
+
+@pytest.mark.parametrize("function", _FORMULAS, ids=lambda f: f.__name__)
+def test_whatever_is_given_a_formula_answers_with_a_finite_number_or_one_line(function) -> None:
+    base = _FORMULAS[function]
+    for i in range(len(base)):
+        for bad in _BAD:
+            arguments = [*base[:i], bad, *base[i + 1 :]]
+            try:
+                found = function(*arguments)
+            except NeurocompileError as error:
+                assert error.code == "NC8003" and "\n" not in str(error), arguments
+            else:
+                assert np.isfinite(np.float64(found)).all() and np.all(np.float64(found) >= 0), (arguments, found)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        timesteps.Known(eps=1e-200), timesteps.Known(eps=1e200), timesteps.Known(eps=1e-320), timesteps.Known(d_eff=math.nan),
+        timesteps.Known(d_eff=10, constant=-1), timesteps.Known(d_eff=10, interval=(math.nan, 1)), timesteps.Known(eps=1, delta=2),
+    ],
+)  # fmt: skip
+def test_rules_of_what_is_out_of_range(known) -> None:
+    with contextlib.suppress(NeurocompileError):
+        assert all(s.T is None or 1 <= s.T <= 1e100 for s in timesteps.choose(known))
+
+
+def test_codes_and_fits_of_what_is_out_of_range() -> None:
+    rng = np.random.default_rng(0)
+    for call in (
+        lambda: CODES["bernoulli"](np.array([1.5]), 4, rng), lambda: CODES["bernoulli"](np.array([0.5]), 0, rng),
+        lambda: CODES["hard-reset LIF"](np.array([0.5]), -1), lambda: CODES["integrate"](np.array([np.nan]), 4),
+        lambda: fit_constant(np.ones(4), np.ones(3)), lambda: fit_constant(np.arange(1, 5), np.arange(1, 5), scale=0),
+        lambda: fit_constant(np.arange(1, 5), np.arange(1, 5), resamples=0),
+        lambda: threshold_lif.evaluate_constant_depth(np.zeros((2, 0)), 0.5, 1), lambda: threshold_lif.constant_depth_gates(0),
+        lambda: threshold_lif.evaluate_constant_depth(np.zeros((2, 40)), 0.5, 1),
+    ):  # fmt: skip
+        with pytest.raises(NeurocompileError, match="NC8003"):
+            call()
+    for logits, y in ((np.zeros((0, 3)), []), (np.ones((3, 3)), [0]), (np.ones((2, 1)), [0, 0]), (np.full((2, 3), np.nan), [0, 1])):
+        with pytest.raises(NeurocompileError, match="NC8006"):
+            epsilon_for_accuracy(logits, np.array(y, np.int64), 0.5)

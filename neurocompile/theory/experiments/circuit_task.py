@@ -37,12 +37,12 @@ def circuit_task(inputs: int = 200, longest: int = max(STEPS), *, progress: bool
     tables = [Table("error (root mean square over inputs of the largest over outputs) and slope of log error over log T, 95 % bootstrap interval",
                     ("circuit", *(f">T={t}" for t in shown), ">slope", ">paper's rate"), rows)]  # fmt: skip
     T, limit = _WANTED
-    if T in steps:
-        at = steps.index(T)
-        tables.append(Table(
-            f"mean error at T = {T:,}", ("circuit", ">mean", f"at most {limit}"),
-            tuple((c.name, f"{c.mean[at]:.5f}", "yes" if c.mean[at] <= limit else "no") for c in curves),
-        ))  # fmt: skip
+    at = steps.index(min(T, steps[-1]))
+    tables.append(Table(
+        f"error at T = {steps[at]:,} (largest over outputs): root mean square, mean and largest over the {inputs} inputs",
+        ("circuit", ">rms", ">mean", ">max", f"mean at most {limit}"),
+        tuple((c.name, *(f"{v[at]:.5f}" for v in (c.error, c.mean, c.largest)), "yes" if c.mean[at] <= limit else "no") for c in curves),
+    ))  # fmt: skip
     notes = (
         "n = 16 inputs of 1..63; K = 6 terms and x uniform on 0..1 (registers: 10 bits); attention of 8 tokens and 4 channels, scores "
         "within +-3 ('in a model': spikes of LIF layers, reference in floating point on the same spikes).",
@@ -52,7 +52,7 @@ def circuit_task(inputs: int = 200, longest: int = max(STEPS), *, progress: bool
     )  # fmt: skip
     data = {
         "T": steps, "circuits": {
-            c.name: {"rms": c.error.tolist(), "mean": c.mean.tolist(), "slope": c.slope, "interval": list(c.interval)} for c in curves
+            c.name: {"rms": c.error.tolist(), "mean": c.mean.tolist(), "max": c.largest.tolist(), "slope": c.slope, "interval": list(c.interval)} for c in curves
         },
     }  # fmt: skip
     setting = f"{inputs} random inputs a circuit, T = {steps[0]} to {steps[-1]:,}, neurocompile emulator (NOT hardware)"
