@@ -70,3 +70,56 @@ class Blocks(nn.Module):
 def test_a_neuron_may_be_called_neuron(tmp_path) -> None:
     torch.manual_seed(0)
     assert same(Blocks(), 4 * torch.rand(5, 8), tmp_path).keys() == {"neuron.neuron.neuron", "second.neuron"}
+
+
+# ---- query, key and value of one layer -------------------------------------------------------------------------------
+
+
+class Fused(nn.Module):
+    """Attention whose query, key and value are one linear layer, with a LIF behind it or behind each part."""
+
+    def __init__(self, form: str, fused: bool) -> None:
+        super().__init__()
+        self.form, self.fused = form, fused
+        self.embed, self.lif = nn.Linear(6, 16), lif()
+        self.qkv, self.qkv_lif = nn.Linear(16, 48), lif(0.3)
+        self.q_lif, self.k_lif, self.v_lif = lif(0.3), lif(0.3), lif(0.3)
+        self.attn_lif, self.head = lif(0.5), nn.Linear(16, 3)
+        nn.init.normal_(self.qkv.weight, 0.1, 0.8)
+
+    def parts(self, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(T, B, heads, N, d) each."""
+        steps, batch, tokens, _ = y.shape
+        if self.form in ("chunk", "split"):
+            parts = y.chunk(3, -1) if self.form == "chunk" else torch.split(y, 16, -1)
+            return tuple(p.reshape(steps, batch, tokens, 2, 8).transpose(2, 3) for p in parts)
+        y = y.reshape(steps, batch, tokens, 3, 2, 8)
+        if self.form == "third_axis":
+            y = y.permute(0, 1, 3, 4, 2, 5)
+            return y[:, :, 0], y[:, :, 1], y[:, :, 2]
+        y = y.permute(3, 0, 1, 4, 2, 5)
+        return y.unbind(0) if self.form == "unbind" else (y[0], y[1], y[2])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.qkv(self.lif(self.embed(x.unsqueeze(0).repeat(T, 1, 1, 1))))
+        q, k, v = self.parts(self.qkv_lif(y) if self.fused else y)
+        if not self.fused:
+            q, k, v = self.q_lif(q), self.k_lif(k), self.v_lif(v)
+        y = self.attn_lif((q @ k.transpose(-2, -1) @ v * 0.25).transpose(2, 3).flatten(3))
+        return self.head(y[:, :, 0] + y[:, :, -1]).mean(0)
+
+
+FUSED = [("index", True), ("index", False), ("third_axis", False), ("unbind", True), ("chunk", False), ("split", False)]
+
+
+@pytest.mark.parametrize(("form", "fused"), FUSED)
+def test_query_key_and_value_may_be_parts_of_one_layer(form: str, fused: bool, tmp_path) -> None:
+    torch.manual_seed(0)
+    assert len(same(Fused(form, fused), 4 * torch.rand(3, 5, 6), tmp_path)) == (3 if fused else 5)
+
+
+def test_indexed_parts_compile_and_run_without_a_difference() -> None:
+    torch.manual_seed(0)
+    x = 4 * torch.rand(3, 5, 6)
+    program = neurocompile.compile(Fused("index", False), x, T=T)
+    assert program.parity(x.numpy(), against=("emulator",)).exact
