@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
 pytest.importorskip("onnxscript")
 
-from spikingjelly.activation_based import neuron  # noqa: E402
+from spikingjelly.activation_based import functional, layer, neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
 import neurocompile  # noqa: E402
@@ -122,4 +122,67 @@ def test_indexed_parts_compile_and_run_without_a_difference() -> None:
     torch.manual_seed(0)
     x = 4 * torch.rand(3, 5, 6)
     program = neurocompile.compile(Fused("index", False), x, T=T)
+    assert program.parity(x.numpy(), against=("emulator",)).exact
+
+
+# ---- one axis --------------------------------------------------------------------------------------------------------
+
+
+class Audio(nn.Module):
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm, self.lif, self.pool = nn.Conv1d(1, 6, 5, stride=2, padding=2), nn.BatchNorm1d(6), lif(0.2), pool
+        self.conv2, self.lif2, self.gap, self.head = (
+            nn.Conv1d(6, 8, 3, padding=1),
+            lif(0.1),
+            nn.AdaptiveAvgPool1d(1),
+            nn.Linear(8, 3),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = T, x.shape[0]
+        x = self.norm(self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1).flatten(0, 1)))
+        x = self.conv2(self.pool(self.lif(x.unflatten(0, rows)).flatten(0, 1)))
+        x = self.gap(self.lif2(x.unflatten(0, rows)).flatten(0, 1)).flatten(1)
+        return self.head(x).unflatten(0, rows).mean(0)
+
+
+POOLS = {
+    "average": nn.AvgPool1d(2),
+    "average_overlapping": nn.AvgPool1d(3, stride=2, padding=1),
+    "largest": nn.MaxPool1d(3, stride=2, padding=1),
+    "adaptive_average": nn.AdaptiveAvgPool1d(4),
+    "adaptive_largest": nn.AdaptiveMaxPool1d(4),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_network_over_one_axis(pool: str, tmp_path) -> None:
+    torch.manual_seed(0)
+    x = 4 * torch.rand(3, 1, 32)
+    assert same(Audio(POOLS[pool]), x, tmp_path).keys() == {"lif", "lif2"}
+    program = neurocompile.compile(tmp_path / "m.onnx", T=T)
+    assert program.parity(x.numpy(), against=("emulator",)).exact
+
+
+def test_the_voting_layer_of_spikingjelly(tmp_path) -> None:
+    torch.manual_seed(0)
+    stack = nn.Sequential(
+        layer.Conv2d(1, 4, 3, padding=1, bias=False), layer.BatchNorm2d(4), neuron.IFNode(), layer.MaxPool2d(2, 2), layer.Flatten(),
+        layer.Dropout(0.5), layer.Linear(64, 20, bias=False), neuron.LIFNode(v_threshold=0.1), layer.VotingLayer(5),
+    )  # fmt: skip
+    functional.set_step_mode(stack, "m")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack = stack
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.stack(x.unsqueeze(0).repeat(T, 1, 1, 1, 1)).mean(0)
+
+    x = 4 * torch.rand(3, 1, 8, 8)
+    assert len(same(Net(), x, tmp_path)) == 2
+    program = neurocompile.compile(tmp_path / "m.onnx", T=T)
+    assert program.run(x.numpy()).predictions.shape == (3,)
     assert program.parity(x.numpy(), against=("emulator",)).exact
