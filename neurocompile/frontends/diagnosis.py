@@ -47,7 +47,7 @@ _CLOSEST = {
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
     "Max": "MaxPool", "Min": "MaxPool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool", "ReduceL2": "BatchNormalization",
     "ArgMax": "the host: predictions are the largest logit", "TopK": "no choice of the largest: a threshold (LIF)",
-    "Einsum": "MatMul", "Resize": "a strided Conv", "Concat": "a sum of layers, or one layer for each part",
+    "Resize": "a strided Conv", "Concat": "a sum of layers, or one layer for each part",
     "Where": "a product with spikes (Mul)", "Equal": _LIF, "Neg": "weights of the other sign",
 }  # fmt: skip
 

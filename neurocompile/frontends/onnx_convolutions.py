@@ -111,9 +111,11 @@ def _pointwise(im: Importer, x: Traced, dim: int, wanted: str, weight: Any, bias
     return Traced(y, Layout(tuple(dims)))
 
 
-def linear(im: Importer, node: onnx.NodeProto, weight: np.ndarray, source: str, bias: np.ndarray | None) -> None:
-    """``weight`` (out, in), made from the initializer ``source``, on the last axis."""
-    x, wanted = im.traced[node.input[0]], node.name or node.output[0]
+def linear(
+    im: Importer, node: onnx.NodeProto, weight: np.ndarray, source: str, bias: np.ndarray | None, x: Traced | None = None
+) -> None:
+    """``weight`` (out, in), made from the initializer ``source``, on the last axis of ``x``, by default the first operand."""
+    x, wanted = im.traced[node.input[0]] if x is None else x, node.name or node.output[0]
     if x.layout.shape[-1] != weight.shape[1] or any(a.axis for a in x.dims[-1]):
         raise im.error("NC1006", f"weight (out, in) {list(weight.shape)} does not match {list(x.layout.shape)}")
     if bias is not None and (bias.size not in (1, len(weight)) or bias.shape[-1:] not in ((), (1,), (len(weight),))):

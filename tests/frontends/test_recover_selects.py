@@ -49,9 +49,13 @@ class Attention(nn.Module):
         lead = y.shape[:-2]  # of time and samples, or samples
         y = y.reshape(*lead, 5, 3, 2, 4)
         y = y.permute(3, 0, 1, 4, 2, 5) if self.mode == "m" else y.permute(2, 0, 3, 1, 4)
-        q, k, v = (y[0], y[1], y[2]) if self.form == "index" else y.unbind(0)
+        q, k, v = y.unbind(0) if self.form == "unbind" else (y[0], y[1], y[2])
         q, k, v = self.q_lif(q), self.k_lif(k), self.v_lif(v)
-        y = self.attn_lif(q @ k.transpose(-2, -1) @ v * 0.25)
+        if self.form == "einsum":
+            y = torch.einsum("...nm,...md->...nd", torch.einsum("...nd,...md->...nm", q, k), v)
+        else:
+            y = q @ k.transpose(-2, -1) @ v
+        y = self.attn_lif(y * 0.25)
         return self.head(y.transpose(-3, -2).reshape(*lead, 5, 8).mean(-2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -60,7 +64,7 @@ class Attention(nn.Module):
         return sum(self.one(x) for _ in range(T)) / T
 
 
-@pytest.mark.parametrize("form", ["index", "unbind"])
+@pytest.mark.parametrize("form", ["index", "unbind", "einsum"])
 @pytest.mark.parametrize("mode", ["m", "s"])
 @pytest.mark.parametrize("exporter", ["script", "dynamo"])
 def test_parts_of_one_layer_are_not_taken_for_steps(exporter: str, mode: str, form: str, tmp_path: Path) -> None:

@@ -186,3 +186,40 @@ def test_the_voting_layer_of_spikingjelly(tmp_path) -> None:
     program = neurocompile.compile(tmp_path / "m.onnx", T=T)
     assert program.run(x.numpy()).predictions.shape == (3,)
     assert program.parity(x.numpy(), against=("emulator",)).exact
+
+
+# ---- index notation --------------------------------------------------------------------------------------------------
+
+
+class Indexed(nn.Module):
+    """Attention in torch.einsum."""
+
+    def __init__(self, scores: str, values: str, project: str) -> None:
+        super().__init__()
+        self.equations, self.weight = (scores, values, project), nn.Parameter(torch.randn(2, 8, 16))
+        self.q, self.k, self.v, self.head = nn.Linear(6, 16), nn.Linear(6, 16), nn.Linear(6, 16), nn.Linear(16, 3)
+        self.q_lif, self.k_lif, self.v_lif, self.attn_lif, self.last = lif(0.2), lif(0.2), lif(0.2), lif(0.4), lif(0.2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores, values, project = self.equations
+        x = x.unsqueeze(0).repeat(T, 1, 1, 1)
+        q, k, v = (
+            act(fc(x)).unflatten(-1, (2, 8)) for fc, act in ((self.q, self.q_lif), (self.k, self.k_lif), (self.v, self.v_lif))
+        )
+        y = self.attn_lif(torch.einsum(values, torch.einsum(scores, q, k), v) * 0.25)
+        return self.head(self.last(torch.einsum(project, y, self.weight))).mean((0, 2))
+
+
+EQUATIONS = {
+    "scores_first": ("tbnhd,tbmhd->tbhnm", "tbhnm,tbmhd->tbnhd", "tbnhd,hdc->tbnc"),
+    "values_first": ("tbnhd,tbnhe->tbhde", "tbhde,tbnhe->tbnhd", "tbnhd,hdc->tbnc"),
+    "ellipsis": ("...nhd,...mhd->...hnm", "...hnm,...mhd->...nhd", "... h d, h d c -> ... c"),
+}
+
+
+@pytest.mark.parametrize("form", EQUATIONS)
+def test_attention_in_index_notation(form: str, tmp_path) -> None:
+    torch.manual_seed(0)
+    x = 4 * torch.rand(3, 5, 6)
+    assert len(same(Indexed(*EQUATIONS[form]), x, tmp_path)) == 5
+    assert neurocompile.compile(tmp_path / "m.onnx", T=T).parity(x.numpy(), against=("emulator",)).exact
