@@ -6,6 +6,7 @@ everything else is folded to constants. :mod:`neurocompile.frontends.onnx_contex
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import onnx
@@ -29,14 +30,18 @@ from neurocompile.frontends.onnx_shapes import LARGEST_T, SHAPE_RULES
 from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
-from neurocompile.ir.layout import Atom, Layout, LayoutError
+from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError
 
 __all__ = ["ImportedModel", "import_onnx"]
 
-_PROBE_BATCH = 8191
-"""Stands for a dynamic batch while shapes are folded: a prime that divides no layer's size."""
-
 _RULES = LAYER_RULES | SHAPE_RULES
+_KEEPS_SHAPE = frozenset(
+    "Abs Acos Atan Ceil Celu Clip Cos CumSum Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual GroupNormalization HardSigmoid "
+    "HardSwish InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mish Mod Neg Not PRelu "
+    "Pow RMSNormalization Reciprocal Relu Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin Softplus Softsign Sqrt Swish "
+    "Tan Tanh ThresholdedRelu Where".split()
+)
+"""Operators without a rule whose output has the shape of an operand."""
 _DATA_FREE = frozenset({"Shape", "Size"})
 """Operators whose output depends on the shape of their input only."""
 
@@ -90,7 +95,7 @@ def _import(importer: Importer, name: str, frames: bool = False) -> ImportedMode
     except Exception as error:  # attributes and operands that the ONNX checker lets pass are of any type and number
         raise NeurocompileError(
             "NC1009", f"{importer.where}: attributes or operands that ONNX does not define here "
-            f"({type(error).__name__}: {str(error)[:160]})"
+            f"({type(error).__name__}: {_masked(str(error)[:160])})"
         ) from error  # fmt: skip
     return ImportedModel(graph, importer.layer_values, importer.layouts, tuple(importer.leaking), time_first)
 
@@ -108,6 +113,7 @@ def _run(im: Importer, frames: bool) -> bool:
     nodes = _live(im.graph)
     problems = _unknown(nodes, inputs[0].name)
     lost: set[str] = set()  # values that depend on what was refused
+    guessed: set[str] = set()  # and those whose shape was guessed behind it, of which nothing said would be sure
     time_first = False
     try:
         time_first = _input(im, inputs[0], frames)
@@ -122,11 +128,18 @@ def _run(im: Importer, frames: bool) -> bool:
         if lost.intersection(node.input):
             lost.update(node.output)
             continue
+        sure = not guessed.intersection(node.input)
         try:
             _one(im, node, refused)
         except NeurocompileError as error:
-            problems.append(problem_of(error, node, im.where))
-            lost.update(name for name in node.output if name not in im.traced)
+            if sure or error.code == "NC2012":  # of the operator, whatever its operands
+                problems.append(problem_of(error, node, im.where))
+        except Exception:
+            if sure:
+                raise
+        if not sure or (node.name or node.output[0]) in refused and node.op_type not in _KEEPS_SHAPE:
+            guessed.update(node.output)
+        lost.update(name for name in node.output if name not in im.traced and name not in im.constants)
     timeless = not im.exported_T and im.model.metadata.get("neurocompile.T") != "1" and inputs[0].name in im.traced
     if timeless and any(p.code == "NC1008" for p in problems):
         problems = [_own_time(im, inputs[0].name), *(p for p in problems if p.code != "NC1008")]
@@ -215,9 +228,16 @@ def _sweep(im: Importer) -> None:
     im.tensors = {k: v for k, v in im.tensors.items() if k in used}
 
 
+def _masked(text: str) -> str:
+    """``text`` of an exception without the number that stands for the batch."""
+    return re.sub(r"\d+", lambda m: m[0] if int(m[0]) % OPEN or not int(m[0]) else "batch", text)
+
+
 def _fold(im: Importer, node: onnx.NodeProto) -> None:
     feeds = {i: im.constants[i] for i in node.input if i}
     values = fold(node, feeds, im.model.proto.opset_import, im.where)
+    if im.of_batch.intersection(feeds):
+        im.of_batch.update(node.output)
     im.constants.update(zip(filter(None, node.output), values))
 
 
@@ -238,7 +258,7 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
         raise NeurocompileError(
             "NC1006", f"input '{value.name}' has shape {sizes}; (batch, features...) with fixed features is supported"
         )
-    batch, steps, shape = sizes[0] or _PROBE_BATCH, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
+    batch, steps, shape = sizes[0] or OPEN, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
     ref = im.emit(s.Input, value.name, shape, shape=shape, steps=steps)
     lead = [(Atom(batch, 1, "B"),) if batch > 1 else ()]
     if frames:

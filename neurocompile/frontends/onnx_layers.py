@@ -16,6 +16,7 @@ from neurocompile.frontends.onnx_pools import POOL_RULES
 from neurocompile.frontends.onnx_slices import SLICE_RULES
 from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import shown
 from neurocompile.ir.text import Ref
 
 __all__ = ["LAYER_RULES"]
@@ -62,7 +63,9 @@ def _channel_axis(im: Importer, x: Traced, taus: np.ndarray) -> int:
     """The axis of ``x`` whose elements have a tau each."""
     wide = [len(x.dims) - taus.ndim + k for k, n in enumerate(taus.shape) if n > 1]
     if len(wide) != 1 or wide[0] < 1 or not im.fits(taus, x) or any(a.axis for a in x.dims[wide[0]]):
-        raise im.error("NC1009", f"a tau of shape {list(taus.shape)} for {list(x.layout.shape)}; one for each channel is supported")
+        raise im.error(
+            "NC1009", f"a tau of shape {list(taus.shape)} for {shown(x.layout.shape)}; one for each channel is supported"
+        )
     if not (taus >= 1).all():
         raise im.error("NC1009", f"a tau of {taus.min():.6g}; it is at least 1")
     return wide[0]
@@ -128,7 +131,7 @@ def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     (axis,) = im.axes([attributes.get("axis", 1 if old else -1)], len(x.dims))
     if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
         raise im.error(
-            "NC2012", f"a softmax over axis {axis} of {list(x.layout.shape)}; over the last axis, of features, is supported"
+            "NC2012", f"a softmax over axis {axis} of {shown(x.layout.shape)}; over the last axis, of features, is supported"
         )
     if has_time(x.layout):
         im.keep(node, x)  # so that what follows is looked at, too

@@ -9,7 +9,7 @@ import onnx
 
 from neurocompile.frontends.onnx_context import Importer, Rule, Traced
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Layout
+from neurocompile.ir.layout import Layout, shown
 
 __all__ = ["POOL_RULES"]
 
@@ -36,7 +36,7 @@ def _pool(
     im.window(kernel, stride)
     ref = im.features(Traced(x.ref, Layout((*x.dims, *((),) * (2 - axes)))))
     if len(im.shapes[ref]) != 3:
-        raise im.error("NC1008", f"batch and time must be the first axis of {list(x.layout.shape)}")
+        raise im.error("NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}")
     channels, *size = im.shapes[ref]
     out = [(n + 2 * p - k) // st + 1 for n, p, k, st in zip(size, padding, kernel, stride)]
     wanted = node.name or node.output[0]

@@ -21,6 +21,8 @@ def _split(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> No
     x = im.traced[node.input[0]]
     (axis,) = im.axes([int(attributes.get("axis", 0))], len(x.dims))
     size, pieces = x.layout.shape[axis], len(node.output)
+    if pieces > 1:
+        _check_features(im, x, axis)
     lengths = im.constant(node, 1)
     if lengths is None:
         length = -(-size // pieces)
@@ -42,11 +44,13 @@ def _slice(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> No
     axes = [int(a) for a in (range(len(starts)) if axes is None else axes)]
     steps = [1] * len(starts) if steps is None else [int(n) for n in steps]
     if not len(starts) == len(ends) == len(axes) == len(steps) or min(steps, default=1) < 1:
-        raise im.error("NC1009", f"a slice with steps {steps}; slices with steps of at least 1 are supported")
+        raise im.error("NC1009", f"a slice with steps {steps}, a flip; steps of at least 1 are supported")
     for start, end, axis, step in zip(starts, ends, axes, steps):
         (axis,) = im.axes([axis], len(x.dims))
         size = x.layout.shape[axis]
         places = range(size)[slice(start, end, step)]
+        if len(places) != size:
+            _check_features(im, x, axis)
         if not places:
             raise im.error("NC1009", f"an empty slice {start}:{end}:{step} of an axis of {size}")
         if len(places) != size:
@@ -61,6 +65,7 @@ def _gather(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         raise im.error("NC1009", "looks rows of a constant up; only a signal can be indexed")
     (axis,) = im.axes([int(attributes.get("axis", 0))], len(x.dims))
     size = x.layout.shape[axis]
+    _check_features(im, x, axis)
     places = [int(i) + size * (int(i) < 0) for i in index.reshape(-1)]
     step = places[1] - places[0] if len(places) > 1 else 1
     if not places or not all(0 <= i < size for i in places):
@@ -74,10 +79,17 @@ def _gather(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     im.keep(node, x)
 
 
+def _check_features(im: Importer, x: Traced, axis: int) -> None:
+    """NC1008 for an axis of time or of samples."""
+    kinds = {a.axis for a in x.dims[axis]}
+    if "B" in kinds:
+        raise im.error("NC1008", "takes some samples of the batch; samples are computed alone, so only features can be selected")
+    if "T" in kinds:
+        raise im.error("NC1008", "takes some steps of time; what treats all steps alike is supported, or their mean")
+
+
 def _piece(im: Importer, x: Traced, axis: int, start: int, length: int, wanted: str, step: int = 1) -> Traced:
     """``length`` elements of an axis from ``start``, ``step`` apart."""
-    if any(a.axis for a in x.dims[axis]):
-        raise im.error("NC1008", "a slice of time or of the batch; slices of features are supported")
     pattern = im.pattern(x)
     ref = im.features(x)
     shape, place = im.shapes[ref], sum(p is None for p in pattern[:axis])

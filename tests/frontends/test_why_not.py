@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -158,3 +159,42 @@ def test_the_command_prints_the_table_and_json(tmp_path) -> None:
     assert good.returncode == 0 and good.stdout.startswith("compiles: 1 spiking layers")
     built = run("build", "mine:bad", "--json")
     assert built.returncode == 2 and json.loads(built.stdout)["error"]["details"][0]["module"] == "act"
+
+
+# ---- what follows from a reason goes unsaid ---------------------------------------------------------------------------
+
+
+class Between(nn.Module):
+    """``function`` between two spiking layers, on (T, B, 6, 8)."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function, self.fc, self.lif, self.head = function, nn.Linear(8, 8), neuron.LIFNode(step_mode="m"), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.lif(self.fc(x.unsqueeze(0).repeat(4, 1, 1, 1)))
+        return self.head(self.function(x).mean(2)).mean(0)
+
+
+def upsampled(x: torch.Tensor) -> torch.Tensor:
+    y = nn.functional.interpolate(x.flatten(0, 1).transpose(1, 2), scale_factor=2.0)
+    return y.transpose(1, 2).unflatten(0, (4, -1))
+
+
+CONSEQUENCES = {
+    "another_number_of_tokens": (upsampled, ["Resize"]),
+    "largest": (lambda x: x.topk(2, dim=2)[0].reshape(4, -1, 16).unsqueeze(2)[..., :8], ["TopK"]),
+    "two_reasons": (lambda x: nn.functional.normalize(torch.sigmoid(x), dim=-1), ["Sigmoid", "ReduceL2", "Clip"]),
+    "some_steps": (lambda x: x[:2].mean(0, keepdim=True).repeat(4, 1, 1, 1), ["Slice"]),
+    "some_samples": (lambda x: x + x[:, :1], ["Slice"]),
+    "batch_and_tokens": (lambda x: x.reshape(4, -1, 1, 8), ["ReduceMean"]),
+}
+
+
+@pytest.mark.parametrize("form", CONSEQUENCES)
+def test_only_reasons_are_listed_and_no_number_of_ours(form: str) -> None:
+    function, operators = CONSEQUENCES[form]
+    found = check_model(Between(function), torch.rand(2, 6, 8))
+    assert [r.operator for r in found.reasons] == operators
+    text = " ".join(r.why for r in found.reasons)
+    assert not any(int(n) > 100 for n in re.findall(r"\d+", text)), text
