@@ -59,7 +59,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC1003": (
         "unsupported operator",
         "The graph holds an operator that no rule turns into spikes. The message names the node, the operator and the "
-        "closest supported form. docs/architecture.md lists what is understood.",
+        "closest supported form. docs/import.md lists what is understood.",
     ),
     "NC1004": (
         "a weight or constant is not finite",

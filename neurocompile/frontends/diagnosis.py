@@ -11,6 +11,7 @@ from neurocompile.errors import NeurocompileError, ViolationList
 
 __all__ = [
     "MODULE_KEY", "OWN_TIME", "NotSupportedError", "Problem", "closest_form", "module_class", "module_path", "problem_of",
+    "unsupported",
 ]  # fmt: skip
 
 MODULE_KEY = "neurocompile.module"
@@ -26,6 +27,7 @@ _CLASSES = "pkg.torch.onnx.class_hierarchy"
 _LIF = "a LIF, whose spikes carry the signal on"
 _OURS = "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)"
 _HOST = "the host: give the model what this computes as its float32 input"
+_LISTED = "docs/import.md lists what is understood"
 _CLOSEST = {
     "Softmax": "a softmax of mean scores, softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0), or softmax-free attention (scale * Q K^T V "
                "between LIF layers)",
@@ -38,9 +40,10 @@ _CLOSEST = {
     "Gelu": "LIF", "Erf": "LIF", "Relu": "LIF", "Sigmoid": "LIF", "Tanh": "LIF", "Clip": "LIF", "Elu": "LIF",
     "LeakyRelu": "LIF", "PRelu": "LIF", "Selu": "LIF", "HardSwish": "LIF", "HardSigmoid": "LIF", "Softplus": "LIF",
     "Exp": f"no exponential exists in spikes: {_LIF}", "Log": f"no logarithm exists in spikes: {_LIF}",
-    "Pow": f"a product of a signal with itself: {_LIF}", "Sqrt": f"no root exists in spikes: {_LIF}",
+    "Pow": "a product of a signal with itself (Mul)", "Sqrt": f"no root exists in spikes: {_LIF}",
     "Reciprocal": "division by a constant", "Abs": _LIF, "Sign": _LIF, "Floor": _LIF, "Round": _LIF, "Ceil": _LIF,
-    "ConvTranspose": "Conv", "GlobalMaxPool": "MaxPool",
+    "ConvTranspose": "Conv (of a map enlarged by zeros on the host, or at a lower resolution)", "DepthToSpace": "Reshape and Transpose",
+    "SpaceToDepth": "Reshape and Transpose", "LpPool": "AveragePool", "LpNormalization": "BatchNormalization", "GlobalMaxPool": "MaxPool",
     "Gather": f"token ids are looked up by {_HOST}", "OneHot": f"token ids are looked up by {_HOST}",
     "Loop": _OURS, "Scan": _OURS, "Greater": _OURS, "GreaterOrEqual": _OURS, "Less": _OURS, "LessOrEqual": _OURS,
     "LSTM": f"no gated recurrence: {_LIF}", "GRU": f"no gated recurrence: {_LIF}", "RNN": f"no recurrence: {_LIF}",
@@ -95,6 +98,19 @@ class NotSupportedError(ViolationList):
 def closest_form(operator: str) -> str:
     """What to use in place of ``operator``; "" if nothing is close."""
     return _CLOSEST.get(operator, "")
+
+
+def unsupported(node: onnx.NodeProto, why: str = "is not supported") -> Problem:
+    """Of an operator that no rule knows."""
+    operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    closest = closest_form(node.op_type)
+    if closest.startswith("no "):
+        advice = closest
+    else:
+        advice = f"closest supported form: {closest}" if closest else f"no supported form is close to it; {_LISTED}"
+    name = node.name or next(filter(None, node.output), "")
+    why = f"operator {operator} {why}; {advice}"
+    return Problem("NC1003", name, operator, module_path(node), module_class(node), why, closest)
 
 
 def module_path(node: onnx.NodeProto) -> str:

@@ -17,9 +17,8 @@ from neurocompile.frontends.diagnosis import (
     NotSupportedError,
     Problem,
     closest_form,
-    module_class,
-    module_path,
     problem_of,
+    unsupported,
 )  # fmt: skip
 from neurocompile.frontends.onnx_context import Importer, Traced
 from neurocompile.frontends.onnx_fold import fold
@@ -78,8 +77,10 @@ def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) 
             raise
         try:  # nothing makes an axis of time: perhaps the input has one
             return _import(Importer(model, per_sample_lif), name, frames=True)
-        except NeurocompileError:
-            raise error from None
+        except NeurocompileError as second:
+            # With that axis nothing but operators may stand in the way.
+            operators = isinstance(second, NotSupportedError) and all(p.code in ("NC1003", "NC2012") for p in second.problems)
+            raise (second if operators else error) from None
 
 
 def _import(importer: Importer, name: str, frames: bool = False) -> ImportedModel:
@@ -204,13 +205,7 @@ def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
                 dynamic.update(node.output)
             continue
         dynamic.update(node.output)
-        operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        closest = closest_form(node.op_type)
-        advice = f"closest supported form: {closest}" if closest else "no supported form is close to it"
-        problems.append(Problem(
-            "NC1003", node.name or node.output[0], operator, module_path(node), module_class(node),
-            f"operator {operator} is not supported; {advice}", closest,
-        ))  # fmt: skip
+        problems.append(unsupported(node))
     return problems
 
 

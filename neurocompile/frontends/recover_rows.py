@@ -8,7 +8,7 @@ import onnx
 from neurocompile.frontends.onnx_einsum import indices_of
 from neurocompile.frontends.recover_graph import Graph, attributes_of
 
-__all__ = ["UnsuitableError", "constant_inputs"]
+__all__ = ["UNDERSTOOD", "UnsuitableError", "constant_inputs"]
 
 
 class UnsuitableError(Exception):
@@ -27,6 +27,8 @@ _WITH_AXES = frozenset(
     "ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd ReduceSumSquare Squeeze Unsqueeze Slice "
     "Softmax LogSoftmax LayerNormalization Concat Gather Split ArgMax ArgMin".split()
 )
+UNDERSTOOD = _ELEMENTWISE | _FIRST_ONLY | _WITH_AXES | frozenset("Einsum Expand Flatten Gemm MatMul Pad Reshape Transpose".split())
+"""Operators whose rows may be told apart in some form."""
 
 
 def constant_inputs(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> dict[int, np.ndarray]:
