@@ -257,6 +257,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",
     ),
+    "NC6002": (
+        "wrong usage",
+        "The command line names a command, an option or a value that does not exist, or lacks one. 'neurocompile COMMAND --help' "
+        "lists what a command takes.",
+    ),
     "NC7001": (
         "unknown energy profile",
         "The profile is neither the name of a shipped one (davies2018, horowitz45, keras-spiking, sanafe-loihi) nor a file.",
