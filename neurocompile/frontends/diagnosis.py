@@ -44,13 +44,14 @@ _CLOSEST = {
     "Reciprocal": "division by a constant", "Abs": _LIF, "Sign": _LIF, "Floor": _LIF, "Round": _LIF, "Ceil": _LIF,
     "ConvTranspose": "Conv (of a map enlarged by zeros on the host, or at a lower resolution)", "DepthToSpace": "Reshape and Transpose",
     "SpaceToDepth": "Reshape and Transpose", "LpPool": "AveragePool", "LpNormalization": "BatchNormalization", "GlobalMaxPool": "MaxPool",
-    "Gather": f"token ids are looked up by {_HOST}", "OneHot": f"token ids are looked up by {_HOST}",
+    "OneHot": f"token ids are looked up by {_HOST}",
     "Loop": _OURS, "Scan": _OURS, "Greater": _OURS, "GreaterOrEqual": _OURS, "Less": _OURS, "LessOrEqual": _OURS,
     "LSTM": f"no gated recurrence: {_LIF}", "GRU": f"no gated recurrence: {_LIF}", "RNN": f"no recurrence: {_LIF}",
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
     "Max": "MaxPool", "Min": "MaxPool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool", "ReduceL2": "BatchNormalization",
     "ArgMax": "the host: predictions are the largest logit", "TopK": "no choice of the largest: a threshold (LIF)",
-    "Resize": "a strided Conv", "Concat": "a sum of layers, or one layer for each part",
+    "Resize": "a strided Conv, or a Conv at the resolution that is there", "GatherND": "Gather (x.index_select(dim, index))",
+    "GatherElements": "Gather (x.index_select(dim, index))", "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
     "Where": "a product with spikes (Mul)", "Equal": _LIF, "Neg": "weights of the other sign",
 }  # fmt: skip
 

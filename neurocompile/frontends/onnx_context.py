@@ -23,7 +23,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
-__all__ = ["Border", "Importer", "Pattern", "Rule", "Traced"]
+__all__ = ["Border", "Importer", "Joined", "Pattern", "Rule", "Traced"]
 
 Pattern = tuple[tuple[Atom, ...] | None, ...]
 """Of a tensor's axes: the time and batch atoms of an axis, None for a feature axis."""
@@ -53,6 +53,14 @@ class Border:
     done: bool = False
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A feature map (C, H, W) that is others, one after another along C."""
+
+    parts: tuple[tuple[Ref, int, int], ...]
+    """Of each: value, first channel in the whole, channels."""
+
+
 def _clean(name: str) -> str:
     """``name`` in the characters that the text form knows."""
     return re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
@@ -75,6 +83,7 @@ class Importer:
         self.per_sample = per_sample
         self.leaking: list[str] = []
         self.borders: dict[str, Border] = {}
+        self.joined: dict[str, Joined] = {}
         self.of_batch: set[str] = set()  # constants made of the length of an open batch
         self.where = "the graph"
         self.readers = Counter(i for n in self.graph.node for i in n.input) + Counter(o.name for o in self.graph.output)

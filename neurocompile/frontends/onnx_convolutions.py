@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from neurocompile.frontends.onnx_context import Border, Importer, Rule, Traced
+from neurocompile.frontends.onnx_context import Border, Importer, Joined, Rule, Traced
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref
@@ -58,7 +58,9 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
 
 
 def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
-    """A Conv2d of the feature map ``ref``."""
+    """A Conv2d of the feature map ``ref``, or the sum of those of the parts that it is joined of."""
+    if ref in im.joined and fields.get("groups", 1) == 1:
+        return _of_parts(im, wanted, im.joined[ref], **fields)
     weight = im.tensors[fields["weight"]]
     stride, padding, dilation = (fields.get(k, d) for k, d in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))))
     out = [
@@ -66,6 +68,16 @@ def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
         for n, p, d, k, st in zip(im.shapes[ref][1:], padding, dilation, weight.shape[2:], stride)
     ]
     return im.emit(s.Conv2d, wanted, (weight.shape[0], *out), x=ref, **fields)
+
+
+def _of_parts(im: Importer, wanted: str, joined: Joined, **fields: Any) -> Ref:
+    weight, whole = im.tensors[fields["weight"]], None
+    for k, (ref, start, channels) in enumerate(joined.parts):
+        share = im.store(f"{fields['weight']}.part{k}", weight[:, start : start + channels])
+        y = _emit(im, f"{wanted}.part{k}", ref, **{**fields, "weight": share, "bias": fields.get("bias") if k == 0 else None})
+        whole = y if whole is None else im.emit(s.Add, wanted, im.shapes[y], a=whole, b=y)
+    assert whole is not None
+    return whole
 
 
 def _pads(

@@ -16,7 +16,6 @@ from neurocompile.frontends.diagnosis import (
     OWN_TIME,
     NotSupportedError,
     Problem,
-    closest_form,
     problem_of,
     unsupported,
 )  # fmt: skip
@@ -173,7 +172,7 @@ def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
         # Listed already. What follows is looked at as if the operator kept shapes, as most of them do.
         shown = max((im.traced[i] for i in node.input if i in im.traced), key=lambda t: len(t.dims), default=None)
         for output in filter(None, node.output):
-            if shown is not None and closest_form(node.op_type) != closest_form("Gather"):
+            if shown is not None and node.op_type != "OneHot":
                 im.traced[output] = shown
         return
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -241,7 +240,9 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
     kind = value.type.tensor_type
     if kind.elem_type != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(kind.elem_type)
-        raise NeurocompileError("NC1006", f"input '{value.name}' is {found}; float32 is supported")
+        ids = ": token ids? Look their embedding up on the host, and let the file take what the embedding makes"
+        hint = ids if found.startswith(("INT", "UINT")) else ""
+        raise NeurocompileError("NC1006", f"input '{value.name}' is {found}; float32 is supported{hint}")
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
     time_first = len(sizes) > 2 and sizes[0] > 0 and not sizes[1] and min(sizes[2:]) > 0
     if time_first and not frames:

@@ -12,6 +12,7 @@ from neurocompile.frontends.onnx_affine import AFFINE_RULES
 from neurocompile.frontends.onnx_context import Importer, Rule, Traced
 from neurocompile.frontends.onnx_convolutions import CONVOLUTION_RULES, linear
 from neurocompile.frontends.onnx_einsum import EINSUM_RULES
+from neurocompile.frontends.onnx_joins import JOIN_RULES
 from neurocompile.frontends.onnx_pools import POOL_RULES
 from neurocompile.frontends.onnx_slices import SLICE_RULES
 from neurocompile.frontends.onnx_values import has_time
@@ -188,6 +189,6 @@ def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any])
 
 LAYER_RULES: dict[str, Rule] = {
     "LIF": _lif, "ChannelLIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "Softmax": _softmax, "ReduceSum": _reduce,
-    "ReduceMean": _reduce, "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **EINSUM_RULES, **POOL_RULES,
+    "ReduceMean": _reduce, "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **EINSUM_RULES, **JOIN_RULES, **POOL_RULES,
     **SLICE_RULES,
 }  # fmt: skip

@@ -223,3 +223,48 @@ def test_attention_in_index_notation(form: str, tmp_path) -> None:
     x = 4 * torch.rand(3, 5, 6)
     assert len(same(Indexed(*EQUATIONS[form]), x, tmp_path)) == 5
     assert neurocompile.compile(tmp_path / "m.onnx", T=T).parity(x.numpy(), against=("emulator",)).exact
+
+
+# ---- signals side by side --------------------------------------------------------------------------------------------
+
+
+class Between(nn.Module):
+    """``function`` between two spiking convolutions, on (T B, 4, 6, 6)."""
+
+    def __init__(self, function, channels: int) -> None:
+        super().__init__()
+        self.function, self.conv, self.lif = function, nn.Conv2d(2, 4, 3, padding=1), lif(0.5)
+        self.conv2, self.lif2, self.head = nn.Conv2d(channels, 5, 3, padding=1), lif(0.1), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = T, x.shape[0]
+        y = self.lif(self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)).unflatten(0, rows)).flatten(0, 1)
+        y = self.lif2(self.conv2(self.function(y)).unflatten(0, rows))
+        return self.head(y.mean((3, 4))).mean(0)
+
+
+SIDE_BY_SIDE = {
+    "channels": (lambda x: torch.cat([x, x.roll(1, 3), x[:, :1]], 1), 9),
+    "rows": (lambda x: torch.cat([x, x], 2), 4),
+    "stacked": (lambda x: torch.stack([x, x.flip(2)], 2).flatten(1, 2), 8),
+    "rolled": (lambda x: torch.roll(x, (2, -1), (2, 3)), 4),
+    "flipped": (lambda x: x.flip(3), 4),
+    "any_order": (lambda x: x.index_select(1, torch.tensor([2, 0, 3])), 3),
+    "shuffled": (lambda x: x.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2), 4),
+    "a_slice_that_does_not_divide": (lambda x: x[:, :, 1:], 4),
+}
+
+
+@pytest.mark.parametrize("form", SIDE_BY_SIDE)
+def test_spikes_are_joined_and_moved(form: str, tmp_path) -> None:
+    torch.manual_seed(0)
+    x = 4 * torch.rand(3, 2, 6, 6)
+    assert len(same(Between(*SIDE_BY_SIDE[form]), x, tmp_path)) == 2
+    assert neurocompile.compile(tmp_path / "m.onnx", T=T).parity(x.numpy(), against=("emulator",)).exact
+
+
+def test_a_layer_reads_the_parts_of_what_is_joined(tmp_path) -> None:
+    torch.manual_seed(0)
+    neurocompile.export_onnx(Between(lambda x: torch.cat([x, x], 1), 8), torch.rand(2, 2, 6, 6), tmp_path / "m.onnx")
+    graph = import_model(tmp_path / "m.onnx", T)[1].graph
+    assert sum(type(n).__name__ == "Conv2d" for n in graph.nodes) == 3

@@ -154,7 +154,7 @@ def test_the_command_prints_the_table_and_json(tmp_path) -> None:
     (reason,) = json.loads(bad.stdout)["reasons"]
     assert (reason["module"], reason["kind"], reason["operator"]) == ("act", "Softmax", "Softmax")
     text = run("check", "mine:bad")
-    assert text.returncode == 1 and "does not compile: 1 reasons" in text.stdout and "act (Softmax)" in text.stdout
+    assert text.returncode == 1 and "does not compile: 1 reason," in text.stdout and "act (Softmax)" in text.stdout
     good = run("check", "mine:good")
     assert good.returncode == 0 and good.stdout.startswith("compiles: 1 spiking layers")
     built = run("build", "mine:bad", "--json")
