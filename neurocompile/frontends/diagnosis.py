@@ -25,7 +25,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 _LIF = "a LIF, whose spikes carry the signal on"
-_OURS = "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)"
+_OURS = "a neuron: LIFNode, IFNode or ParametricLIFNode in a module, ai.neurocompile::LIF in a file (neurocompile.export_onnx)"
 _HOST = "the host: give the model what this computes as its float32 input"
 _LISTED = "docs/import.md lists what is understood"
 _CLOSEST = {
@@ -107,6 +107,8 @@ def unsupported(node: onnx.NodeProto, why: str = "is not supported") -> Problem:
     closest = closest_form(node.op_type)
     if closest.startswith("no "):
         advice = closest
+    elif closest.startswith("the host"):
+        advice = f"it is for {closest}"
     else:
         advice = f"closest supported form: {closest}" if closest else f"no supported form is close to it; {_LISTED}"
     name = node.name or next(filter(None, node.output), "")
@@ -151,4 +153,5 @@ def problem_of(error: NeurocompileError, node: onnx.NodeProto, where: str) -> Pr
     """``error``, raised by the rule of ``node`` with the prefix ``where``, as a problem."""
     why = error.message.removeprefix(f"{where}: ")
     name = node.name or next(filter(None, node.output), "")
-    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, closest_form(node.op_type))
+    closest = "" if error.code == "NC1009" else closest_form(node.op_type)  # else ``why`` has it
+    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, closest)

@@ -134,6 +134,8 @@ def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
         raise im.error(
             "NC2012", f"a softmax over axis {axis} of {shown(x.layout.shape)}; over the last axis, of features, is supported"
         )
+    if node.output[0] in {o.name for o in im.graph.output}:
+        raise im.error("NC1009", "a softmax of the logits: leave it to the host, which needs only the largest one for a prediction")
     if has_time(x.layout):
         im.keep(node, x)  # so that what follows is looked at, too
         raise im.error(
@@ -174,9 +176,9 @@ def _reduce_axes(im: Importer, node: onnx.NodeProto, x: Traced, axes: list[int],
         if mean:
             ref = im.emit(s.Scale, f"{wanted}.mean", shape, x=ref, factor=1.0 / count)
     if time:
-        if not mean:
-            raise im.error("NC1009", "a sum over time; a mean over time is supported")
         ref = im.emit(s.TimeMean, f"{wanted}.time", im.shapes[ref], x=ref)
+        if not mean:  # over the file's T, whatever T the model is compiled for
+            ref = im.emit(s.Scale, f"{wanted}.sum", im.shapes[ref], x=ref, factor=float(im.exported_T))
     for i in time:
         pattern[i] = ()
     im.keep(node, im.fresh(ref, tuple(p for i, p in enumerate(pattern) if keepdims or i not in axes)))

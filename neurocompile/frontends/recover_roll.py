@@ -31,6 +31,9 @@ Rule = Generator[Key, str, str]
 """A rule yields what it needs, is sent its name, and returns the name of what it made."""
 
 
+_ADVICE = {"its target shape is not known": ". Export with a fixed batch, or with torch.onnx.export(..., dynamo=True)"}
+
+
 class Roller:
     """Builds the new graph.
 
@@ -186,7 +189,9 @@ class Roller:
         except UnsuitableError as error:
             if first.op_type not in UNDERSTOOD or first.domain not in ("", "ai.onnx"):
                 raise NotSupportedError([unsupported(first)]) from error
-            raise NeurocompileError("NC1009", f"{label_of(first)} cannot be run for all steps at once: {error}") from error
+            raise NeurocompileError(
+                "NC1009", f"{label_of(first)} cannot be run for all steps at once: {error}{_ADVICE.get(str(error), '')}"
+            ) from error
         names = []
         for k, column in enumerate(columns):
             if k in changed:

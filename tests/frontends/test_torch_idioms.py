@@ -268,3 +268,30 @@ def test_a_layer_reads_the_parts_of_what_is_joined(tmp_path) -> None:
     neurocompile.export_onnx(Between(lambda x: torch.cat([x, x], 1), 8), torch.rand(2, 2, 6, 6), tmp_path / "m.onnx")
     graph = import_model(tmp_path / "m.onnx", T)[1].graph
     assert sum(type(n).__name__ == "Conv2d" for n in graph.nodes) == 3
+
+
+# ---- heads -----------------------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """The spikes of all steps, summed."""
+
+    def __init__(self, divided: bool) -> None:
+        super().__init__()
+        self.divided, self.fc, self.lif, self.head = divided, nn.Linear(6, 12), lif(0.3), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = self.lif(self.fc(x.unsqueeze(0).repeat(T, 1, 1)))
+        return self.head(spikes.sum(0) / T) if self.divided else self.head(spikes).sum(0)
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_sum_over_time_is_a_mean_times_the_steps(divided: bool, tmp_path) -> None:
+    torch.manual_seed(0)
+    net, x = Counting(divided), 4 * torch.rand(5, 6)
+    same(net, x, tmp_path)
+    program = neurocompile.compile(tmp_path / "m.onnx", T=T)
+    with torch.no_grad():
+        functional.reset_net(net)
+        wanted = net(x).numpy()
+    np.testing.assert_allclose(program.run(x.numpy()).logits, wanted, atol=0.1 * np.abs(wanted).max())

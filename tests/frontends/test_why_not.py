@@ -198,3 +198,40 @@ def test_only_reasons_are_listed_and_no_number_of_ours(form: str) -> None:
     assert [r.operator for r in found.reasons] == operators
     text = " ".join(r.why for r in found.reasons)
     assert not any(int(n) > 100 for n in re.findall(r"\d+", text)), text
+
+
+# ---- what a forward does that cannot be traced ------------------------------------------------------------------------
+
+
+def test_a_number_made_of_the_batch_is_named() -> None:
+    (found,) = check_model(Between(lambda x: x.reshape(4, len(x[0]), 6, 8)), torch.rand(3, 6, 8)).reasons
+    assert found.code == "NC1013" and "len(x)" in found.why and "TORCH_LOGS" not in found.why
+
+
+def test_a_model_that_fails_itself_is_told_so() -> None:
+    (found,) = check_model(Between(lambda x: x), torch.rand(3, 6, 9)).reasons
+    assert found.code == "NC1013" and "itself fails on its example input (3, 6, 9): " in found.why and "s77" not in found.why
+
+
+def test_a_forward_without_a_tensor_is_told_so() -> None:
+    class Silent(Between):
+        def forward(self, x: torch.Tensor) -> str:
+            super().forward(x)
+            return "done"
+
+    (found,) = check_model(Silent(lambda x: x), torch.rand(3, 6, 8)).reasons
+    assert found.why == "the forward returns str without a tensor; it has to return logits"
+
+
+def test_a_module_of_other_neurons_is_shown_the_way_by_a_file() -> None:
+    (found,) = check_model(nn.Linear(3, 2), torch.rand(2, 3)).reasons
+    assert found.code == "NC1010" and "torch.onnx.export" in found.why
+
+
+def test_a_softmax_of_the_logits_is_for_the_host() -> None:
+    class Probabilities(Between):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).softmax(-1)
+
+    (found,) = check_model(Probabilities(lambda x: x), torch.rand(3, 6, 8)).reasons
+    assert "the host" in found.why and not found.supported
