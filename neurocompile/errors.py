@@ -59,7 +59,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC1003": (
         "unsupported operator",
         "The graph holds an operator that no rule turns into spikes. The message names the node, the operator and the "
-        "closest supported form. docs/architecture.md lists what is understood.",
+        "closest supported form. docs/import.md lists what is understood.",
     ),
     "NC1004": (
         "a weight or constant is not finite",
@@ -268,6 +268,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC6001": (
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",
+    ),
+    "NC6002": (
+        "wrong usage",
+        "The command line names a command, an option or a value that does not exist, or lacks one. 'neurocompile COMMAND --help' "
+        "lists what a command takes.",
     ),
     "NC7001": (
         "unknown energy profile",

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
+
+import typer
 
 from neurocompile.cli import (
     budget,
@@ -25,12 +28,16 @@ from neurocompile.cli import (
     targets,
     verify,
 )  # fmt: skip
-from neurocompile.cli.common import app
+from neurocompile.cli.common import app, fail
+from neurocompile.errors import NeurocompileError
 
 __all__ = [
     "app", "budget", "build", "check", "deff", "doctor", "energy", "explain", "main",
     "parity", "plot", "report", "reproduce", "run", "targets", "verify",
 ]  # fmt: skip
+
+_UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
+"""Of click, or of the copy of it that typer brings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=arguments)
-    except KeyboardInterrupt:
+        if "--json" not in given:
+            app(args=given)
+        sys.exit(app(args=given, standalone_mode=False))
+    except _UsageError as error:  # with --json: otherwise it is shown already
+        sys.exit(fail(NeurocompileError("NC6002", _usage(error)), as_json=True))
+    except (KeyboardInterrupt, typer.Abort):
         return 130
-    return 0
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, and where its help is."""
+    command = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else ""
+    message = error.format_message().strip().rstrip(".")
+    return f"{message}; 'neurocompile {command + ' ' if command else ''}--help' shows the usage"

@@ -50,7 +50,8 @@ def _text(found: CheckResult) -> Iterator[Any]:
     if found.compiles:
         yield f"compiles: {found.layers} spiking layers (cores are not counted: 'build' does)"
         return
-    yield f"does not compile: {len(found.reasons)} reasons, found at {found.stage}\n"
+    count = "1 reason" if len(found.reasons) == 1 else f"{len(found.reasons)} reasons"
+    yield f"does not compile: {count}, found at {found.stage}\n"
     rows = [
         (r.code, f"{r.module or r.node}{f' ({r.kind})' if r.kind else ''}", r.operator, r.supported or r.why) for r in found.reasons
     ]

@@ -18,7 +18,7 @@ import typer
 
 from neurocompile.errors import NeurocompileError, ViolationList
 
-__all__ = ["Artifact", "Input", "Json", "Output", "Samples", "app", "check_output", "clean", "command", "say"]
+__all__ = ["Artifact", "Input", "Json", "Output", "Samples", "app", "check_output", "clean", "command", "fail", "say"]
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT.nca", help="A compiled program.", show_default=False)]
 Input = Annotated[Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")]
@@ -84,7 +84,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         except KeyboardInterrupt:
             code = 130
         except Exception as error:  # the last resort of a program: nothing above main may see a traceback
-            code = _fail(error, as_json)
+            code = fail(error, as_json)
         raise typer.Exit(code)
 
     return app.command(function.__name__)(wrapper)
@@ -140,7 +140,7 @@ def _builtins(value: object) -> object:
     return str(value) if isinstance(value, Path) else msgspec.to_builtins(value)
 
 
-def _fail(error: Exception, as_json: bool) -> int:
+def fail(error: Exception, as_json: bool) -> int:
     """Report ``error``: the line on stderr, with --json an object on stdout too; the exit code."""
     if not isinstance(error, NeurocompileError):
         if os.environ.get(TRACEBACK):

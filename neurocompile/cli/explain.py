@@ -19,10 +19,10 @@ def explain(
 ) -> Output:
     """Explain an error code, or list all of them."""
     if code is None:
-        return Output(
-            {"codes": {key: title for key, (title, _) in sorted(CATALOGUE.items())}},
-            [f"{key}  {title}" for key, (title, _) in sorted(CATALOGUE.items())],
-        )
-    lines = long_text(code).split("\n\n")
-    title, text = CATALOGUE[code.upper()]
-    return Output({"code": code.upper(), "title": title, "text": text}, [textwrap.fill(part, 100) + "\n" for part in lines])
+        codes = [{"code": key, "title": title} for key, (title, _) in sorted(CATALOGUE.items())]
+        return Output({"codes": codes}, [f"{key}  {title}" for key, (title, _) in sorted(CATALOGUE.items())])
+    found = long_text(code)
+    code = code.upper()
+    title, text = CATALOGUE[code]
+    data = {"code": code, "title": title, "text": text}
+    return Output(data, [textwrap.fill(part, 100) + "\n" for part in found.split("\n\n")])

@@ -18,8 +18,6 @@ STEPS_KEY = "neurocompile.T"
 """Key of the number of simulation steps in ``metadata_props``, a decimal integer."""
 
 _BATCH = 64
-_INSIDE = ".neuron"
-"""A neuron in a module that takes samples apart."""
 _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 
@@ -58,7 +56,7 @@ def calibrate(model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set
 
     hooks = [
         neuron.register_forward_hook(lambda module, _inputs, spikes, path=path: record(path, module, spikes))
-        for path, neuron in ((path.removesuffix(_INSIDE), neuron) for path, neuron in neurons)
+        for path, neuron in neurons
         if path in paths
     ]
     with torch.no_grad():
@@ -99,7 +97,6 @@ def spikes_of(model: nn.Module, x: np.ndarray) -> tuple[np.ndarray, dict[str, np
     calls: dict[str, list[np.ndarray]] = {}
     single, hooks = set(), []
     for path, neuron in find_neurons(model):
-        path = path.removesuffix(_INSIDE)
         if is_single_step(neuron):
             single.add(path)
         hooks.append(neuron.register_forward_hook(

@@ -11,6 +11,7 @@ from neurocompile.errors import NeurocompileError, ViolationList
 
 __all__ = [
     "MODULE_KEY", "OWN_TIME", "NotSupportedError", "Problem", "closest_form", "module_class", "module_path", "problem_of",
+    "unsupported",
 ]  # fmt: skip
 
 MODULE_KEY = "neurocompile.module"
@@ -24,8 +25,9 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 _LIF = "a LIF, whose spikes carry the signal on"
-_OURS = "ai.neurocompile::LIF, one node a layer (neurocompile.export_onnx)"
+_OURS = "a neuron: LIFNode, IFNode or ParametricLIFNode in a module, ai.neurocompile::LIF in a file (neurocompile.export_onnx)"
 _HOST = "the host: give the model what this computes as its float32 input"
+_LISTED = "docs/import.md lists what is understood"
 _CLOSEST = {
     "Softmax": "a softmax of mean scores, softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0), or softmax-free attention (scale * Q K^T V "
                "between LIF layers)",
@@ -38,16 +40,18 @@ _CLOSEST = {
     "Gelu": "LIF", "Erf": "LIF", "Relu": "LIF", "Sigmoid": "LIF", "Tanh": "LIF", "Clip": "LIF", "Elu": "LIF",
     "LeakyRelu": "LIF", "PRelu": "LIF", "Selu": "LIF", "HardSwish": "LIF", "HardSigmoid": "LIF", "Softplus": "LIF",
     "Exp": f"no exponential exists in spikes: {_LIF}", "Log": f"no logarithm exists in spikes: {_LIF}",
-    "Pow": f"a product of a signal with itself: {_LIF}", "Sqrt": f"no root exists in spikes: {_LIF}",
+    "Pow": "a product of a signal with itself (Mul)", "Sqrt": f"no root exists in spikes: {_LIF}",
     "Reciprocal": "division by a constant", "Abs": _LIF, "Sign": _LIF, "Floor": _LIF, "Round": _LIF, "Ceil": _LIF,
-    "ConvTranspose": "Conv", "GlobalMaxPool": "MaxPool",
-    "Gather": f"token ids are looked up by {_HOST}", "OneHot": f"token ids are looked up by {_HOST}",
+    "ConvTranspose": "Conv (of a map enlarged by zeros on the host, or at a lower resolution)", "DepthToSpace": "Reshape and Transpose",
+    "SpaceToDepth": "Reshape and Transpose", "LpPool": "AveragePool", "LpNormalization": "BatchNormalization", "GlobalMaxPool": "MaxPool",
+    "OneHot": f"token ids are looked up by {_HOST}",
     "Loop": _OURS, "Scan": _OURS, "Greater": _OURS, "GreaterOrEqual": _OURS, "Less": _OURS, "LessOrEqual": _OURS,
     "LSTM": f"no gated recurrence: {_LIF}", "GRU": f"no gated recurrence: {_LIF}", "RNN": f"no recurrence: {_LIF}",
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
     "Max": "MaxPool", "Min": "MaxPool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool", "ReduceL2": "BatchNormalization",
     "ArgMax": "the host: predictions are the largest logit", "TopK": "no choice of the largest: a threshold (LIF)",
-    "Einsum": "MatMul", "Resize": "a strided Conv", "Concat": "a sum of layers, or one layer for each part",
+    "Resize": "a strided Conv, or a Conv at the resolution that is there", "GatherND": "Gather (x.index_select(dim, index))",
+    "GatherElements": "Gather (x.index_select(dim, index))", "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
     "Where": "a product with spikes (Mul)", "Equal": _LIF, "Neg": "weights of the other sign",
 }  # fmt: skip
 
@@ -97,6 +101,21 @@ def closest_form(operator: str) -> str:
     return _CLOSEST.get(operator, "")
 
 
+def unsupported(node: onnx.NodeProto, why: str = "is not supported") -> Problem:
+    """Of an operator that no rule knows."""
+    operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    closest = closest_form(node.op_type)
+    if closest.startswith("no "):
+        advice = closest
+    elif closest.startswith("the host"):
+        advice = f"it is for {closest}"
+    else:
+        advice = f"closest supported form: {closest}" if closest else f"no supported form is close to it; {_LISTED}"
+    name = node.name or next(filter(None, node.output), "")
+    why = f"operator {operator} {why}; {advice}"
+    return Problem("NC1003", name, operator, module_path(node), module_class(node), why, closest)
+
+
 def module_path(node: onnx.NodeProto) -> str:
     """Path of the module in the user's code that ``node`` comes from: from its metadata, or its name as exporters write it."""
     found = {entry.key: entry.value for entry in node.metadata_props}
@@ -134,4 +153,5 @@ def problem_of(error: NeurocompileError, node: onnx.NodeProto, where: str) -> Pr
     """``error``, raised by the rule of ``node`` with the prefix ``where``, as a problem."""
     why = error.message.removeprefix(f"{where}: ")
     name = node.name or next(filter(None, node.output), "")
-    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, closest_form(node.op_type))
+    closest = "" if error.code == "NC1009" else closest_form(node.op_type)  # else ``why`` has it
+    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, closest)

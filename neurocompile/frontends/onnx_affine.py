@@ -12,6 +12,7 @@ import onnx
 
 from neurocompile.frontends.onnx_context import Importer, Rule, Traced
 from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import shown
 
 __all__ = ["AFFINE_RULES"]
 
@@ -81,7 +82,7 @@ def _two_signals(im: Importer, node: onnx.NodeProto, a: Traced, b: Traced) -> No
     try:
         shape = np.broadcast_shapes(im.shapes[left], im.shapes[right])
     except ValueError as error:
-        raise im.error("NC1006", f"shapes {a.layout.shape} and {b.layout.shape} do not broadcast") from error
+        raise im.error("NC1006", f"shapes {shown(a.layout.shape)} and {shown(b.layout.shape)} do not broadcast") from error
     im.keep(node, im.fresh(im.emit(kind, wanted, tuple(shape), a=left, b=right), pattern))
 
 
@@ -90,7 +91,7 @@ def _affine(im: Importer, node: onnx.NodeProto, x: Traced, scale: np.ndarray, sh
     rank, wanted = len(x.dims), node.name or node.output[0]
     shape = np.broadcast_shapes(scale.shape, shift.shape)
     if len(shape) > rank or not im.fits(np.empty(shape), x):
-        raise im.error("NC1009", f"a constant of shape {list(shape)} with a signal of {rank} axes {list(x.layout.shape)}")
+        raise im.error("NC1009", f"a constant of shape {list(shape)} with a signal of {rank} axes {shown(x.layout.shape)}")
     if (scale == 1).all() and not shift.any():
         im.keep(node, x)
         return
@@ -106,7 +107,9 @@ def _affine(im: Importer, node: onnx.NodeProto, x: Traced, scale: np.ndarray, sh
         )  # fmt: skip
     dim = wide[0] if wide else next((k for k in range(1, rank) if im.axis_of(x, k) == 0), None)
     if dim is None:
-        raise im.error("NC1009", f"a constant {shift.reshape(-1)[0]:.6g} added to a signal {list(x.layout.shape)} without channels")
+        raise im.error(
+            "NC1009", f"a constant {shift.reshape(-1)[0]:.6g} added to a signal {shown(x.layout.shape)} without channels"
+        )
     size = x.layout.shape[dim]
     scale, shift = (np.broadcast_to(v.reshape(-1), (size,)) for v in (scale, shift))
     if (scale == 1).all() and _into_bias(im, node, x, dim, shift):

@@ -20,10 +20,10 @@ import onnx
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx_load import LoadedModel
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Atom, Layout
+from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
-__all__ = ["Border", "Importer", "Pattern", "Rule", "Traced"]
+__all__ = ["Border", "Importer", "Joined", "Pattern", "Rule", "Traced"]
 
 Pattern = tuple[tuple[Atom, ...] | None, ...]
 """Of a tensor's axes: the time and batch atoms of an axis, None for a feature axis."""
@@ -53,6 +53,14 @@ class Border:
     done: bool = False
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A feature map (C, H, W) that is others, one after another along C."""
+
+    parts: tuple[tuple[Ref, int, int], ...]
+    """Of each: value, first channel in the whole, channels."""
+
+
 def _clean(name: str) -> str:
     """``name`` in the characters that the text form knows."""
     return re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
@@ -75,6 +83,8 @@ class Importer:
         self.per_sample = per_sample
         self.leaking: list[str] = []
         self.borders: dict[str, Border] = {}
+        self.joined: dict[str, Joined] = {}
+        self.of_batch: set[str] = set()  # constants made of the length of an open batch
         self.where = "the graph"
         self.readers = Counter(i for n in self.graph.node for i in n.input) + Counter(o.name for o in self.graph.output)
 
@@ -87,7 +97,7 @@ class Importer:
     def emit(self, kind: type[s.Node], wanted: str, size: tuple[int, ...], **fields: Any) -> Ref:
         name = self.name(wanted)
         if prod(size) > _LARGEST_VALUE or min(size, default=1) < 1:
-            raise self.error("NC1009", f"a value of shape {list(size)}; 1 to {_LARGEST_VALUE:,} elements are supported")
+            raise self.error("NC1009", f"a value of shape {shown(size)}; 1 to {_LARGEST_VALUE:,} elements are supported")
         self.nodes.append(kind(name=name, **fields))
         self.shapes[name] = size
         return Ref(name)
@@ -128,9 +138,9 @@ class Importer:
         pattern = self.pattern(t) if common is None else common[len(common) - len(t.dims) :]
         dims = [d for d, p in zip(t.dims, pattern) if p is None]
         if any(d and not any(a.axis for a in d) for d, p in zip(t.dims, pattern) if p is not None):
-            raise self.error("NC1008", f"features of {list(t.layout.shape)} meet time or batch of the other operand")
+            raise self.error("NC1008", f"features of {shown(t.layout.shape)} meet time or batch of the other operand")
         if any(a.axis for d in t.dims for a in d if any(not b.axis for b in d)):
-            raise self.error("NC1008", f"an axis of {list(t.layout.shape)} mixes time or batch with features")
+            raise self.error("NC1008", f"an axis of {shown(t.layout.shape)} mixes time or batch with features")
         layout = Layout(((),) * (rank - len(dims)) + tuple(dims))
         if layout.shape == self.shapes[t.ref] and layout.is_contiguous:
             return t.ref

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from neurocompile.frontends.onnx_context import Border, Importer, Rule, Traced
+from neurocompile.frontends.onnx_context import Border, Importer, Joined, Rule, Traced
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Atom, Layout
+from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref
 
 __all__ = ["CONVOLUTION_RULES", "linear"]
@@ -36,7 +36,7 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
     weight = weight.reshape(*weight.shape, *unit)
     im.window(stride, dilation, weight.shape[2:])
     if any(a.axis for a in x.dims[1]):
-        raise im.error("NC1008", f"batch and time must be the first axis of {list(x.layout.shape)}")
+        raise im.error("NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}")
     channels = x.layout.shape[1]
     if groups < 1 or weight.shape[1] * groups != channels or weight.shape[0] % groups:
         raise im.error("NC1006", f"weight {list(weight.shape)} does not match {channels} input channels")
@@ -50,7 +50,7 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         return
     ref = im.features(Traced(x.ref, Layout((*x.dims, *((),) * (2 - axes)))))
     if len(im.shapes[ref]) != 3:
-        raise im.error("NC1008", f"batch and time must be the first axis of {list(x.layout.shape)}")
+        raise im.error("NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}")
     ref, padding = _unpadded(im, ref, padding)
     y = _emit(im, wanted, ref, weight=key, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     out = Layout.contiguous(im.shapes[y]).dims[: 1 + axes]
@@ -58,7 +58,9 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
 
 
 def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
-    """A Conv2d of the feature map ``ref``."""
+    """A Conv2d of the feature map ``ref``, or the sum of those of the parts that it is joined of."""
+    if ref in im.joined and fields.get("groups", 1) == 1:
+        return _of_parts(im, wanted, im.joined[ref], **fields)
     weight = im.tensors[fields["weight"]]
     stride, padding, dilation = (fields.get(k, d) for k, d in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))))
     out = [
@@ -66,6 +68,16 @@ def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
         for n, p, d, k, st in zip(im.shapes[ref][1:], padding, dilation, weight.shape[2:], stride)
     ]
     return im.emit(s.Conv2d, wanted, (weight.shape[0], *out), x=ref, **fields)
+
+
+def _of_parts(im: Importer, wanted: str, joined: Joined, **fields: Any) -> Ref:
+    weight, whole = im.tensors[fields["weight"]], None
+    for k, (ref, start, channels) in enumerate(joined.parts):
+        share = im.store(f"{fields['weight']}.part{k}", weight[:, start : start + channels])
+        y = _emit(im, f"{wanted}.part{k}", ref, **{**fields, "weight": share, "bias": fields.get("bias") if k == 0 else None})
+        whole = y if whole is None else im.emit(s.Add, wanted, im.shapes[y], a=whole, b=y)
+    assert whole is not None
+    return whole
 
 
 def _pads(
@@ -111,11 +123,13 @@ def _pointwise(im: Importer, x: Traced, dim: int, wanted: str, weight: Any, bias
     return Traced(y, Layout(tuple(dims)))
 
 
-def linear(im: Importer, node: onnx.NodeProto, weight: np.ndarray, source: str, bias: np.ndarray | None) -> None:
-    """``weight`` (out, in), made from the initializer ``source``, on the last axis."""
-    x, wanted = im.traced[node.input[0]], node.name or node.output[0]
+def linear(
+    im: Importer, node: onnx.NodeProto, weight: np.ndarray, source: str, bias: np.ndarray | None, x: Traced | None = None
+) -> None:
+    """``weight`` (out, in), made from the initializer ``source``, on the last axis of ``x``, by default the first operand."""
+    x, wanted = im.traced[node.input[0]] if x is None else x, node.name or node.output[0]
     if x.layout.shape[-1] != weight.shape[1] or any(a.axis for a in x.dims[-1]):
-        raise im.error("NC1006", f"weight (out, in) {list(weight.shape)} does not match {list(x.layout.shape)}")
+        raise im.error("NC1006", f"weight (out, in) {list(weight.shape)} does not match {shown(x.layout.shape)}")
     if bias is not None and (bias.size not in (1, len(weight)) or bias.shape[-1:] not in ((), (1,), (len(weight),))):
         raise im.error("NC1006", f"a bias of shape {list(bias.shape)} for {len(weight)} outputs")
     pattern = im.pattern(x)
@@ -162,7 +176,7 @@ def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         raise im.error("NC1009", f"pads {pads} of mode {mode.decode()}; zeros, as many at both ends of (H, W), are supported")
     ref = im.features(x)
     if len(im.shapes[ref]) != 3:
-        raise im.error("NC1008", f"batch and time must be the first axis of {list(x.layout.shape)}")
+        raise im.error("NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}")
     channels = im.shapes[ref][0]
     weight = im.store(f"{_PAD}{channels}", np.ones((channels, 1, 1, 1)))
     y = _emit(im, node.name or node.output[0], ref, weight=weight, padding=(begin[-2], begin[-1]), groups=channels)

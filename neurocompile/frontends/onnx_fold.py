@@ -26,8 +26,12 @@ def fold(
     node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opsets: Sequence[onnx.OperatorSetIdProto], where: str
 ) -> list[np.ndarray]:
     """The node's outputs; NC1009 for what is random, has a body, or is larger than :data:`LARGEST` elements."""
+    if node.op_type in _RANDOM or node.op_type.startswith("Random"):
+        raise NeurocompileError(
+            "NC1009", f"{where}: draws random numbers: draw on the host, and give the model frames of spikes, (B, T, ...)"
+        )
     has_body = any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute)
-    if has_body or node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or node.op_type.startswith("Random"):
+    if has_body or node.domain not in ("", "ai.onnx"):
         raise NeurocompileError("NC1009", f"{where}: does not depend on the input, and is no plain function of constants")
     if node.op_type in _VIEWS:
         return [_VIEWS[node.op_type](node, *(feeds[i] for i in node.input if i))]

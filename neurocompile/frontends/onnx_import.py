@@ -6,6 +6,7 @@ everything else is folded to constants. :mod:`neurocompile.frontends.onnx_contex
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import onnx
@@ -15,10 +16,8 @@ from neurocompile.frontends.diagnosis import (
     OWN_TIME,
     NotSupportedError,
     Problem,
-    closest_form,
-    module_class,
-    module_path,
     problem_of,
+    unsupported,
 )  # fmt: skip
 from neurocompile.frontends.onnx_context import Importer, Traced
 from neurocompile.frontends.onnx_fold import fold
@@ -29,14 +28,18 @@ from neurocompile.frontends.onnx_shapes import LARGEST_T, SHAPE_RULES
 from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
-from neurocompile.ir.layout import Atom, Layout, LayoutError
+from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError
 
 __all__ = ["ImportedModel", "import_onnx"]
 
-_PROBE_BATCH = 8191
-"""Stands for a dynamic batch while shapes are folded: a prime that divides no layer's size."""
-
 _RULES = LAYER_RULES | SHAPE_RULES
+_KEEPS_SHAPE = frozenset(
+    "Abs Acos Atan Ceil Celu Clip Cos CumSum Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual GroupNormalization HardSigmoid "
+    "HardSwish InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mish Mod Neg Not PRelu "
+    "Pow RMSNormalization Reciprocal Relu Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin Softplus Softsign Sqrt Swish "
+    "Tan Tanh ThresholdedRelu Where".split()
+)
+"""Operators without a rule whose output has the shape of an operand."""
 _DATA_FREE = frozenset({"Shape", "Size"})
 """Operators whose output depends on the shape of their input only."""
 
@@ -73,8 +76,10 @@ def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) 
             raise
         try:  # nothing makes an axis of time: perhaps the input has one
             return _import(Importer(model, per_sample_lif), name, frames=True)
-        except NeurocompileError:
-            raise error from None
+        except NeurocompileError as second:
+            # With that axis nothing but operators may stand in the way.
+            operators = isinstance(second, NotSupportedError) and all(p.code in ("NC1003", "NC2012") for p in second.problems)
+            raise (second if operators else error) from None
 
 
 def _import(importer: Importer, name: str, frames: bool = False) -> ImportedModel:
@@ -90,7 +95,7 @@ def _import(importer: Importer, name: str, frames: bool = False) -> ImportedMode
     except Exception as error:  # attributes and operands that the ONNX checker lets pass are of any type and number
         raise NeurocompileError(
             "NC1009", f"{importer.where}: attributes or operands that ONNX does not define here "
-            f"({type(error).__name__}: {str(error)[:160]})"
+            f"({type(error).__name__}: {_masked(str(error)[:160])})"
         ) from error  # fmt: skip
     return ImportedModel(graph, importer.layer_values, importer.layouts, tuple(importer.leaking), time_first)
 
@@ -108,6 +113,7 @@ def _run(im: Importer, frames: bool) -> bool:
     nodes = _live(im.graph)
     problems = _unknown(nodes, inputs[0].name)
     lost: set[str] = set()  # values that depend on what was refused
+    guessed: set[str] = set()  # and those whose shape was guessed behind it, of which nothing said would be sure
     time_first = False
     try:
         time_first = _input(im, inputs[0], frames)
@@ -122,11 +128,18 @@ def _run(im: Importer, frames: bool) -> bool:
         if lost.intersection(node.input):
             lost.update(node.output)
             continue
+        sure = not guessed.intersection(node.input)
         try:
             _one(im, node, refused)
         except NeurocompileError as error:
-            problems.append(problem_of(error, node, im.where))
-            lost.update(name for name in node.output if name not in im.traced)
+            if sure or error.code == "NC2012":  # of the operator, whatever its operands
+                problems.append(problem_of(error, node, im.where))
+        except Exception:
+            if sure:
+                raise
+        if not sure or (node.name or node.output[0]) in refused and node.op_type not in _KEEPS_SHAPE:
+            guessed.update(node.output)
+        lost.update(name for name in node.output if name not in im.traced and name not in im.constants)
     timeless = not im.exported_T and im.model.metadata.get("neurocompile.T") != "1" and inputs[0].name in im.traced
     if timeless and any(p.code == "NC1008" for p in problems):
         problems = [_own_time(im, inputs[0].name), *(p for p in problems if p.code != "NC1008")]
@@ -159,7 +172,7 @@ def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
         # Listed already. What follows is looked at as if the operator kept shapes, as most of them do.
         shown = max((im.traced[i] for i in node.input if i in im.traced), key=lambda t: len(t.dims), default=None)
         for output in filter(None, node.output):
-            if shown is not None and closest_form(node.op_type) != closest_form("Gather"):
+            if shown is not None and node.op_type != "OneHot":
                 im.traced[output] = shown
         return
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -191,13 +204,7 @@ def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
                 dynamic.update(node.output)
             continue
         dynamic.update(node.output)
-        operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        closest = closest_form(node.op_type)
-        advice = f"closest supported form: {closest}" if closest else "no supported form is close to it"
-        problems.append(Problem(
-            "NC1003", node.name or node.output[0], operator, module_path(node), module_class(node),
-            f"operator {operator} is not supported; {advice}", closest,
-        ))  # fmt: skip
+        problems.append(unsupported(node))
     return problems
 
 
@@ -215,9 +222,16 @@ def _sweep(im: Importer) -> None:
     im.tensors = {k: v for k, v in im.tensors.items() if k in used}
 
 
+def _masked(text: str) -> str:
+    """``text`` of an exception without the number that stands for the batch."""
+    return re.sub(r"\d+", lambda m: m[0] if int(m[0]) % OPEN or not int(m[0]) else "batch", text)
+
+
 def _fold(im: Importer, node: onnx.NodeProto) -> None:
     feeds = {i: im.constants[i] for i in node.input if i}
     values = fold(node, feeds, im.model.proto.opset_import, im.where)
+    if im.of_batch.intersection(feeds):
+        im.of_batch.update(node.output)
     im.constants.update(zip(filter(None, node.output), values))
 
 
@@ -226,7 +240,9 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
     kind = value.type.tensor_type
     if kind.elem_type != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(kind.elem_type)
-        raise NeurocompileError("NC1006", f"input '{value.name}' is {found}; float32 is supported")
+        ids = ": token ids? Look their embedding up on the host, and let the file take what the embedding makes"
+        hint = ids if found.startswith(("INT", "UINT")) else ""
+        raise NeurocompileError("NC1006", f"input '{value.name}' is {found}; float32 is supported{hint}")
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
     time_first = len(sizes) > 2 and sizes[0] > 0 and not sizes[1] and min(sizes[2:]) > 0
     if time_first and not frames:
@@ -238,7 +254,7 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
         raise NeurocompileError(
             "NC1006", f"input '{value.name}' has shape {sizes}; (batch, features...) with fixed features is supported"
         )
-    batch, steps, shape = sizes[0] or _PROBE_BATCH, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
+    batch, steps, shape = sizes[0] or OPEN, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
     ref = im.emit(s.Input, value.name, shape, shape=shape, steps=steps)
     lead = [(Atom(batch, 1, "B"),) if batch > 1 else ()]
     if frames:

@@ -11,10 +11,13 @@ import onnx
 from neurocompile.frontends.onnx_affine import AFFINE_RULES
 from neurocompile.frontends.onnx_context import Importer, Rule, Traced
 from neurocompile.frontends.onnx_convolutions import CONVOLUTION_RULES, linear
+from neurocompile.frontends.onnx_einsum import EINSUM_RULES
+from neurocompile.frontends.onnx_joins import JOIN_RULES
 from neurocompile.frontends.onnx_pools import POOL_RULES
 from neurocompile.frontends.onnx_slices import SLICE_RULES
 from neurocompile.frontends.onnx_values import has_time
 from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import shown
 from neurocompile.ir.text import Ref
 
 __all__ = ["LAYER_RULES"]
@@ -61,7 +64,9 @@ def _channel_axis(im: Importer, x: Traced, taus: np.ndarray) -> int:
     """The axis of ``x`` whose elements have a tau each."""
     wide = [len(x.dims) - taus.ndim + k for k, n in enumerate(taus.shape) if n > 1]
     if len(wide) != 1 or wide[0] < 1 or not im.fits(taus, x) or any(a.axis for a in x.dims[wide[0]]):
-        raise im.error("NC1009", f"a tau of shape {list(taus.shape)} for {list(x.layout.shape)}; one for each channel is supported")
+        raise im.error(
+            "NC1009", f"a tau of shape {list(taus.shape)} for {shown(x.layout.shape)}; one for each channel is supported"
+        )
     if not (taus >= 1).all():
         raise im.error("NC1009", f"a tau of {taus.min():.6g}; it is at least 1")
     return wide[0]
@@ -127,8 +132,10 @@ def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     (axis,) = im.axes([attributes.get("axis", 1 if old else -1)], len(x.dims))
     if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
         raise im.error(
-            "NC2012", f"a softmax over axis {axis} of {list(x.layout.shape)}; over the last axis, of features, is supported"
+            "NC2012", f"a softmax over axis {axis} of {shown(x.layout.shape)}; over the last axis, of features, is supported"
         )
+    if node.output[0] in {o.name for o in im.graph.output}:
+        raise im.error("NC1009", "a softmax of the logits: leave it to the host, which needs only the largest one for a prediction")
     if has_time(x.layout):
         im.keep(node, x)  # so that what follows is looked at, too
         raise im.error(
@@ -169,9 +176,9 @@ def _reduce_axes(im: Importer, node: onnx.NodeProto, x: Traced, axes: list[int],
         if mean:
             ref = im.emit(s.Scale, f"{wanted}.mean", shape, x=ref, factor=1.0 / count)
     if time:
-        if not mean:
-            raise im.error("NC1009", "a sum over time; a mean over time is supported")
         ref = im.emit(s.TimeMean, f"{wanted}.time", im.shapes[ref], x=ref)
+        if not mean:  # over the file's T, whatever T the model is compiled for
+            ref = im.emit(s.Scale, f"{wanted}.sum", im.shapes[ref], x=ref, factor=float(im.exported_T))
     for i in time:
         pattern[i] = ()
     im.keep(node, im.fresh(ref, tuple(p for i, p in enumerate(pattern) if keepdims or i not in axes)))
@@ -184,5 +191,6 @@ def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any])
 
 LAYER_RULES: dict[str, Rule] = {
     "LIF": _lif, "ChannelLIF": _lif, "Gemm": _gemm, "MatMul": _matmul, "Softmax": _softmax, "ReduceSum": _reduce,
-    "ReduceMean": _reduce, "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **POOL_RULES, **SLICE_RULES,
+    "ReduceMean": _reduce, "GlobalAveragePool": _global_pool, **AFFINE_RULES, **CONVOLUTION_RULES, **EINSUM_RULES, **JOIN_RULES, **POOL_RULES,
+    **SLICE_RULES,
 }  # fmt: skip

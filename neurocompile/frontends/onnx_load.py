@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.onnx_lif import register_schema
+from neurocompile.frontends.diagnosis import NotSupportedError, Problem, unsupported
+from neurocompile.frontends.onnx_lif import DOMAIN, register_schema
 
 __all__ = ["LoadedModel", "load_onnx", "with_head"]
 
@@ -69,7 +71,7 @@ def with_head(proto: onnx.ModelProto, head: int | str | None) -> onnx.ModelProto
 def load_onnx(path: str | Path) -> LoadedModel:
     """Read and check ``path``.
 
-    Raises NC1001 (unreadable), NC1002 (not ONNX, truncated), NC1004 (non-finite constant), NC1005 (external data
+    Raises NC1001 (unreadable), NC1002 (not ONNX, truncated), NC1003 (operators that ONNX does not define), NC1004 (non-finite constant), NC1005 (external data
     outside the folder).
     """
     path = Path(path)
@@ -112,9 +114,47 @@ def _checked(data: bytes, path: Path) -> LoadedModel:
         register_schema()  # or the verdict on a LIF node would depend on what else was imported
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
+        undefined = _undefined(proto)
+        if undefined:
+            raise NotSupportedError(undefined) from error
         reason = str(error).strip().splitlines()[0]
         raise NeurocompileError("NC1002", f"'{path}' fails the ONNX checker: {reason[:200]}") from error
     return LoadedModel(proto, _constants(proto), digest.hexdigest(), path)
+
+
+def _undefined(proto: onnx.ModelProto) -> list[Problem]:
+    """Operators that ONNX does not define in the opset that the file names."""
+    opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
+    local = {(f.domain, f.name) for f in proto.functions}
+    problems = []
+    for node in proto.graph.node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if (node.domain, node.op_type) in local or domain == DOMAIN:
+            continue
+        if domain:
+            known = domain in opsets
+            why = f"is not supported, and the file does not import its domain '{domain}'"
+        else:
+            known = _has_schema(node.op_type, opsets.get("", 1))
+            why = f"is none that ONNX defines in opset {opsets.get('', 1)}{_meant(node.op_type)}"
+        if not known:
+            problems.append(unsupported(node, why))
+    return problems
+
+
+def _meant(operator: str) -> str:
+    """A question after an operator of almost the same name."""
+    names = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""} - {operator}
+    close = difflib.get_close_matches(operator, sorted(names), 1, 0.8)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _has_schema(operator: str, version: int) -> bool:
+    try:
+        onnx.defs.get_schema(operator, version, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True
 
 
 def _tensors(message: Message) -> Iterator[onnx.TensorProto]:

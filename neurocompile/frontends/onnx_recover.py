@@ -5,6 +5,7 @@ what it is, a polynomial, and needs no pattern of any exporter:
 
 1. :mod:`~neurocompile.frontends.recover_unroll` writes out the steps of loops, and
    :mod:`~neurocompile.frontends.recover_states` those of a file that holds one step;
+   :mod:`~neurocompile.frontends.recover_selects` tells indices of features from those of time;
 2. :mod:`~neurocompile.frontends.recover_steps` reads every comparison with a constant as one step of a neuron, and
    :mod:`~neurocompile.frontends.recover_neurons` chains the steps;
 3. :mod:`~neurocompile.frontends.recover_roll` makes a new graph from the outputs backwards, in which what was done once
@@ -22,6 +23,7 @@ from neurocompile.frontends.onnx_load import with_head
 from neurocompile.frontends.recover_graph import Graph
 from neurocompile.frontends.recover_neurons import Neuron, find_neurons
 from neurocompile.frontends.recover_roll import Roller
+from neurocompile.frontends.recover_selects import settle_selects
 from neurocompile.frontends.recover_states import unroll_states
 from neurocompile.frontends.recover_unroll import copy_renamed, unroll_loops
 
@@ -70,7 +72,7 @@ def recover_lif(proto: onnx.ModelProto, T: int | None = None, *, head: int | str
 
 
 def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
-    proto = with_head(unroll_states(unroll_loops(_modern(proto)), T), head)
+    proto = settle_selects(with_head(unroll_states(unroll_loops(_modern(proto)), T), head))
     graph = Graph(proto)
     try:
         neurons = find_neurons(graph)

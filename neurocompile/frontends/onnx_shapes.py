@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from neurocompile.frontends.onnx_context import Importer, Rule
-from neurocompile.ir.layout import Atom, Layout
+from neurocompile.ir.layout import OPEN, Atom, Layout, shown
 
 __all__ = ["LARGEST_T", "SHAPE_RULES"]
 
@@ -18,7 +18,9 @@ LARGEST_T = 1 << 16
 
 def _shape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     sizes = np.asarray(im.traced[node.input[0]].layout.shape, np.int64)
-    im.constants[node.output[0]] = sizes[attributes.get("start", 0) : attributes.get("end", len(sizes))]
+    found = im.constants[node.output[0]] = sizes[attributes.get("start", 0) : attributes.get("end", len(sizes))]
+    if (found % OPEN == 0).any():
+        im.of_batch.add(node.output[0])
 
 
 def _reshape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -26,8 +28,12 @@ def _reshape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     wanted = [int(n) for n in im.constant(node, 1)]
     if not attributes.get("allowzero", 0):
         wanted = [layout.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
+    aim = shown(wanted, computed=node.input[1] in im.of_batch)
     if -1 in wanted:
-        wanted[wanted.index(-1)] = prod(layout.shape) // max(prod(n for n in wanted if n != -1), 1)
+        place, rest = wanted.index(-1), max(prod(n for n in wanted if n != -1), 1)
+        wanted[place] = prod(layout.shape) // rest if prod(layout.shape) % rest == 0 else 0
+    if prod(wanted) != prod(layout.shape):
+        raise im.error("NC1009", f"cannot reshape {shown(layout.shape)} to {aim}")
     im.relayout(node, layout.reshape(tuple(wanted)))
 
 
@@ -59,7 +65,7 @@ def _squeeze(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     dims = im.traced[node.input[0]].dims
     gone = {i for i, d in enumerate(dims) if not d} if axes is None else set(im.axes(axes, len(dims)))
     if any(dims[i] for i in gone):
-        raise im.error("NC1009", f"removes axes {sorted(gone)} of {[prod(a.size for a in d) for d in dims]}")
+        raise im.error("NC1009", f"removes axes {sorted(gone)} of {shown(prod(a.size for a in d) for d in dims)}")
     im.relayout(node, Layout(tuple(d for i, d in enumerate(dims) if i not in gone)))
 
 
@@ -68,6 +74,10 @@ def _repeat(im: Importer, node: onnx.NodeProto, dims: list[tuple[Atom, ...]], re
     for i, n in enumerate(repeats):
         if n == 1:
             continue
+        if n % OPEN == 0:
+            raise im.error(
+                "NC1009", "repeats a value once for each sample; only the repetition of the input over time is supported"
+            )
         if not 1 <= n <= LARGEST_T:
             raise im.error("NC1007", f"repeats the input {n:,} times; T is 1 to {LARGEST_T:,}")
         if dims[i] or any(a.axis == "T" for d in dims for a in d):

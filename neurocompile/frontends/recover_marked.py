@@ -12,6 +12,7 @@ from neurocompile.frontends import onnx_lif
 from neurocompile.frontends.onnx_recover import rolled
 from neurocompile.frontends.recover_graph import Graph, attributes_of
 from neurocompile.frontends.recover_neurons import Neuron
+from neurocompile.frontends.recover_selects import settle_selects
 
 __all__ = ["roll_marked"]
 
@@ -22,6 +23,7 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         NeurocompileError: NC1003 for what treats steps differently; NC1013 for a step whose spikes nothing reads.
     """
+    proto = settle_selects(proto)
     graph = Graph(proto)
     calls: dict[str, dict[int, onnx.NodeProto]] = {}
     for node in graph.nodes:

@@ -14,11 +14,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
 from neurocompile.frontends.onnx_lif import CHANNEL_TYPE, DOMAIN, OP_TYPE
 from neurocompile.frontends.recover_graph import Graph, captured, label_of
 from neurocompile.frontends.recover_join import Joins
 from neurocompile.frontends.recover_neurons import Neuron, same_constant
-from neurocompile.frontends.recover_rows import UnsuitableError, constant_inputs
+from neurocompile.frontends.recover_rows import UNDERSTOOD, UnsuitableError, constant_inputs
 from neurocompile.frontends.recover_unroll import copy_renamed
 
 __all__ = ["Roller"]
@@ -28,6 +29,9 @@ Key = tuple[str, Any]
 """What is wanted: ("one", value), ("steps", lanes), ("rows", lanes) or ("lif", index of a neuron)."""
 Rule = Generator[Key, str, str]
 """A rule yields what it needs, is sent its name, and returns the name of what it made."""
+
+
+_ADVICE = {"its target shape is not known": ". Export with a fixed batch, or with torch.onnx.export(..., dynamo=True)"}
 
 
 class Roller:
@@ -183,7 +187,11 @@ class Roller:
         try:
             changed = constant_inputs(first, rows, self.graph, len(lanes))
         except UnsuitableError as error:
-            raise NeurocompileError("NC1009", f"{label_of(first)} cannot be run for all steps at once: {error}") from error
+            if first.op_type not in UNDERSTOOD or first.domain not in ("", "ai.onnx"):
+                raise NotSupportedError([unsupported(first)]) from error
+            raise NeurocompileError(
+                "NC1009", f"{label_of(first)} cannot be run for all steps at once: {error}{_ADVICE.get(str(error), '')}"
+            ) from error
         names = []
         for k, column in enumerate(columns):
             if k in changed:

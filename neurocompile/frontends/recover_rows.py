@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from neurocompile.frontends.onnx_einsum import indices_of
 from neurocompile.frontends.recover_graph import Graph, attributes_of
 
-__all__ = ["UnsuitableError", "constant_inputs"]
+__all__ = ["UNDERSTOOD", "UnsuitableError", "constant_inputs"]
 
 
 class UnsuitableError(Exception):
@@ -26,6 +27,8 @@ _WITH_AXES = frozenset(
     "ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd ReduceSumSquare Squeeze Unsqueeze Slice "
     "Softmax LogSoftmax LayerNormalization Concat Gather Split ArgMax ArgMin".split()
 )
+UNDERSTOOD = _ELEMENTWISE | _FIRST_ONLY | _WITH_AXES | frozenset("Einsum Expand Flatten Gemm MatMul Pad Reshape Transpose".split())
+"""Operators whose rows may be told apart in some form."""
 
 
 def constant_inputs(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> dict[int, np.ndarray]:
@@ -51,6 +54,8 @@ def constant_inputs(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: 
         if not suits:
             raise UnsuitableError(f"a product of operands with {ranks} axes")
         return {}
+    if kind == "Einsum":
+        return _einsum(node, rows, graph)
     if kind == "Flatten" and attributes_of(node).get("axis", 1) == 1:
         return {}
     if kind == "Transpose" and list(attributes_of(node).get("perm", (1,)))[0] == 0:
@@ -87,6 +92,18 @@ def _elementwise(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[in
             raise UnsuitableError(f"constant '{name}' {dims} differs between samples")
         if rank is None and len(dims):
             raise UnsuitableError("the number of its axes is not known")
+    return {}
+
+
+def _einsum(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[int, np.ndarray]:
+    """Rows are an index that every operand with rows has first, the others not, and the result first."""
+    ranks = [graph.rank(i) for i in node.input]
+    if any(rank is None for rank in ranks):
+        raise UnsuitableError(f"a product of operands with {ranks} axes")
+    terms, result = indices_of(attributes_of(node)["equation"].decode(), [rank or 0 for rank in ranks])
+    first = result[:1]
+    if not first or any((term[:1] == first) != (i in rows) or first in term[1:] for i, term in enumerate(terms)):
+        raise UnsuitableError("the first index of its result is not the first of its operands")
     return {}
 
 

@@ -129,6 +129,8 @@ def _traced(
     try:
         return model, example, trace(model, example, T, per_sample_lif, head)
     except NeurocompileError as error:
+        if error.code == "NC1013" and error.message.startswith("torch.export"):
+            _check_runs(model, example, error)
         if error.code != "NC1020" or example.ndim < 3 or example.shape[0] < 2:
             raise
         turned, frames = samples_first(model), np.ascontiguousarray(example.swapaxes(0, 1))
@@ -136,6 +138,17 @@ def _traced(
             return turned, frames, trace(turned, frames, T, per_sample_lif, head)
         except NeurocompileError:
             raise error from None
+
+
+def _check_runs(model: nn.Module, example: np.ndarray, traced: NeurocompileError) -> None:
+    """NC1013 if it is the model itself that fails on its example input, not the trace of it."""
+    try:
+        with torch.no_grad():
+            copied(model)(torch.from_numpy(example))
+    except Exception as error:  # whatever the user's code raises
+        raise NeurocompileError(
+            "NC1013", f"{type(model).__name__} itself fails on its example input {tuple(example.shape)}: {_first_line(error)}"
+        ) from traced
 
 
 def _as_array(values: torch.Tensor | np.ndarray, name: str) -> np.ndarray:

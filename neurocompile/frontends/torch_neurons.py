@@ -110,14 +110,18 @@ def path_of(arguments: tuple[Any, ...]) -> str:
 def find_neurons(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every neuron of ``model`` with its module path; one that is registered under several paths comes with each.
 
+    The path of a neuron inside of a :class:`PerSample` is that of the whole.
+
     Raises:
         NeurocompileError: NC1013 for a neuron of a kind or in a mode that has no marker.
     """
     neurons, problems = [], []
-    for path, module in model.named_modules(remove_duplicate=False):
+    modules = dict(model.named_modules(remove_duplicate=False))
+    wholes = {f"{path}.neuron": path for path, module in modules.items() if isinstance(module, PerSample)}
+    for path, module in modules.items():
         if _is_neuron(type(module)):
             problems += _problems(path, module)
-            neurons.append((path, module))
+            neurons.append((wholes.get(path, path), module))
     if problems:
         raise ViolationList("NC1013", problems)
     return neurons

@@ -121,7 +121,12 @@ def _marked(model: nn.Module, plan: Plan) -> nn.Module:
         marker = markers.setdefault(neuron, LIFMarker(neuron, path, rows))
         model.set_submodule(path, marker)
     if not markers:
-        raise NeurocompileError("NC1010", f"{type(model).__name__} holds no neuron of SpikingJelly")
+        raise NeurocompileError(
+            "NC1010",
+            f"{type(model).__name__} holds no neuron of SpikingJelly (LIFNode, IFNode, "
+            "ParametricLIFNode). Neurons written by hand, or of other libraries, are read from ONNX: give the file that "
+            "torch.onnx.export makes of the module",
+        )
     return model
 
 
@@ -144,12 +149,22 @@ def _program(model: nn.Module, example: np.ndarray, head: int | None, repeats: i
     except NeurocompileError:
         raise
     except Exception as error:  # torch.export lets any exception of the model's forward through
-        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
         raise NeurocompileError(
-            "NC1013",
-            f"torch.export could not trace {type(model).__name__} on {tuple(batch.shape)}: {reason}. The leading axis of the "
-            "input must be the batch, of any length",
+            "NC1013", f"torch.export could not trace {type(model).__name__} on {tuple(batch.shape)}: {_reason(error)}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What stops the trace, in the words of who wrote the forward."""
+    reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+    if "Constraints violated" in reason or "specializ" in reason:
+        return (
+            "the forward makes a fixed number of the number of samples, as len(x), int(x.shape[0]) and a Python loop over samples do. "
+            "Write x.shape[0], or -1 in a reshape, and compute samples together"
+        )
+    if "data-dependent" in reason:
+        return f"the forward decides by values that it computes, as .item() or an if over a tensor do ({reason})"
+    return f"{reason}. The leading axis of the input must be the batch, of any length"
 
 
 @contextmanager
@@ -168,7 +183,11 @@ def _chosen(value: Any, head: int | None) -> torch.Tensor:
     """The tensor that the forward returns, or the one of number ``head``."""
     found = tensors_of(value)
     if not found or head is None and len(found) > 1 or head is not None and not 0 <= head < len(found):
-        shapes = ", ".join(f"{i}: {list(t.shape)}" for i, t in enumerate(found)) or "none"
+        if not found:
+            raise NeurocompileError(
+                "NC1009", f"the forward returns {type(value).__name__} without a tensor; it has to return logits"
+            )
+        shapes = ", ".join(f"{i}: {list(t.shape)}" for i, t in enumerate(found))
         raise NeurocompileError("NC1009", f"the forward returns {len(found)} tensors ({shapes}); choose one (head=, --head)")
     return found[head or 0]
 

@@ -8,12 +8,32 @@ an atom runs over: the importer follows time ("T") and batch ("B") through the u
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-__all__ = ["Atom", "Layout", "LayoutError", "strided_index"]
+__all__ = ["OPEN", "Atom", "Layout", "LayoutError", "shown", "strided_index"]
+
+OPEN = 8191
+"""Stands for the batch where its length is open: a prime that divides no layer's size."""
+
+
+def shown(sizes: Iterable[int], computed: bool = False) -> str:
+    """``sizes`` for a user, who knows an open length as ``batch``.
+
+    Args:
+        computed: numbers were made of an open length in other ways than by multiplying it; large ones are shown as ``?``.
+    """
+    parts = []
+    for n in sizes:
+        times, rest = divmod(n, OPEN)
+        if not rest and times > 0:
+            parts.append("batch" if times == 1 else f"{times} * batch")
+        else:
+            parts.append("?" if computed and n > OPEN // 16 else str(n))
+    return f"[{', '.join(parts)}]"
 
 
 def strided_index(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> np.ndarray:
@@ -76,13 +96,13 @@ class Layout:
     def transpose(self, permutation: tuple[int, ...]) -> Layout:
         """``numpy.transpose``; LayoutError for what is no permutation of the axes."""
         if sorted(permutation) != list(range(len(self.dims))):
-            raise LayoutError(f"{list(permutation)} is no permutation of the axes of {list(self.shape)}")
+            raise LayoutError(f"{list(permutation)} is no permutation of the axes of {shown(self.shape)}")
         return Layout(tuple(self.dims[i] for i in permutation))
 
     def reshape(self, shape: tuple[int, ...]) -> Layout:
         """``numpy.reshape`` (row-major); LayoutError where the axes do not nest."""
         if prod(shape) != prod(self.shape) or min(shape, default=1) < 1:
-            raise LayoutError(f"cannot reshape {list(self.shape)} to {list(shape)}")
+            raise LayoutError(f"cannot reshape {shown(self.shape)} to {shown(shape)}")
         atoms = [atom for dim in self.dims for atom in dim]
         dims = []
         for size in shape:
@@ -96,7 +116,7 @@ class Layout:
                     taken.append(Atom(missing, atom.stride * inner, atom.axis))
                     atoms.insert(0, Atom(inner, atom.stride, atom.axis))
                 else:
-                    raise LayoutError(f"reshaping {list(self.shape)} to {list(shape)} cuts an axis of {atom.size}")
+                    raise LayoutError(f"reshaping {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}")
             dims.append(tuple(taken))
         return Layout(tuple(dims))
 
@@ -110,7 +130,7 @@ class Layout:
             inside = sorted(c for c in cuts if position < c < position * atom.size)
             bounds = [position, *inside, position * atom.size]
             if any(high % low for low, high in zip(bounds, bounds[1:])):
-                raise LayoutError(f"rearranging {list(self.shape)} to {list(shape)} cuts an axis of {atom.size}")
+                raise LayoutError(f"rearranging {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}")
             for low, high in reversed(list(zip(bounds, bounds[1:]))):
                 placed.append((low, Atom(high // low, atom.stride * (low // position), atom.axis)))
         digits = [atom for n, stride in zip(sizes, strides) for low, atom in placed if stride <= low < n * stride]

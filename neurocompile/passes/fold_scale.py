@@ -38,7 +38,11 @@ class FoldScale(SpikingPass):
                 factor[old.name] = factors[0] * factors[1]
             elif isinstance(node, (s.Add, s.MaxPool2d)):
                 if len(set(factors)) > 1 or (isinstance(node, s.MaxPool2d) and factors[0] <= 0):
-                    raise NeurocompileError("NC2001", f"layer '{old.name}' ({type(old).__name__}) joins values scaled by {factors}")
+                    shown = ", ".join(f"{f:.6g}" for f in factors)
+                    raise NeurocompileError(
+                        "NC2001", f"layer '{old.name}' ({type(old).__name__}) joins values that are scaled differently, by {shown}: scale "
+                        "them alike, or let a layer with weights, or a LIF, take the factor first"
+                    )  # fmt: skip
                 factor[old.name] = factors[0]
             elif isinstance(node, (s.Conv2d, s.Linear)) and factors[0] != 1.0:
                 node = replace(node, weight=_scaled(rewriter, node.weight, factors[0]))

@@ -80,3 +80,42 @@ def test_usage(cli, tmp_path: Path) -> None:
 def test_the_schema_and_one_target_are_two_questions(cli) -> None:
     found = cli("targets", "--show", "loihi2", "--schema", "--json")
     assert found.code == 2 and found.json["error"]["code"] == "NC1015" and found.err.count("\n") == 1
+
+
+def test_explain_as_json(cli) -> None:
+    told = cli("explain", "nc1003", "--json").json
+    assert told == {"code": "NC1003", "title": CATALOGUE["NC1003"][0], "text": CATALOGUE["NC1003"][1]}
+    assert [entry["code"] for entry in cli("explain", "--json").json["codes"]] == sorted(CATALOGUE)
+    assert cli("explain", "NC9999", "--json").json["error"]["code"] == "NC6001"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why", "where"),
+    [
+        (["build", "--json"], "Missing argument 'MODEL'", "build --help"),
+        (["build", "a.onnx", "--t", "4", "--json"], "No such option: --t", "build --help"),
+        (["check", "a.onnx", "--T", "many", "--json"], "'--T'", "check --help"),
+        (["check", "--json", "a.onnx", "--T", "0"], "'--T'", "check --help"),
+        (["frobnicate", "--json"], "No such command 'frobnicate'", "neurocompile --help"),
+        (["--json"], "No such option: --json", "neurocompile --help"),
+    ],
+)
+def test_wrong_usage_with_json_is_an_object(cli, arguments: list[str], why: str, where: str) -> None:
+    found = cli(*arguments)
+    told = found.json["error"]
+    assert found.code == 2 and told["code"] == "NC6002" and why in told["message"] and where in told["message"]
+    assert found.err == f"error: NC6002 {told['message']}\n"
+
+
+def test_wrong_usage_without_json_is_text(cli) -> None:
+    found = cli("build")
+    assert found.code == 2 and found.out == "" and "Missing argument 'MODEL'" in found.err
+
+
+def test_every_command_takes_json() -> None:
+    import typer
+
+    from neurocompile.cli import app
+
+    for name, command in typer.main.get_command(app).commands.items():
+        assert any("--json" in parameter.opts for parameter in command.params), name

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import helper
-from onnx_cases import MLP, imported, ints, lif, mlp, model, op
+from onnx_cases import MLP, imported, ints, lif, mlp, model, op, refused, small
+from recover_files import unrolled
 
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.onnx_recover import recover_lif
 
 NO_TIME = {
     "feature": [op("Transpose", "t", "u", perm=[2, 1, 0]), lif("u", "l")],
@@ -70,7 +72,6 @@ def test_an_activation_has_lif_as_closest_form(gelu: str, last: str, tmp_path: P
         ([op("ReduceMean", "t", "l")], "NC1009", "all axes"),
         ([op("ReduceMean", "t one", "l")], "NC1008", "mix samples"),
         ([op("ReduceMean", "t nine", "l")], "NC1009", "axes"),
-        ([op("ReduceSum", "t zero", "l")], "NC1009", "sum over time"),
         ([op("Div", "t nil", "l")], "NC1004", "division by 0"),
         ([op("Div", "t t", "l")], "NC1009", "division of two signals"),
         ([op("Squeeze", "t one", "l")], "NC1009", "removes axes"),
@@ -94,3 +95,39 @@ def test_what_has_no_meaning_here_is_refused(nodes: list, code: str, why: str, t
     }
     with pytest.raises(NeurocompileError, match=f"{code} .*{why}"):
         imported(mlp(nodes, [op("Identity", "l", "out")], **constants), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (op("Foo", "t", "g"), r"operator Foo is none that ONNX defines in opset 18; no supported form is close"),
+        (op("Sofmax", "t", "g"), r"operator Sofmax is none .*\(did you mean Softmax\?\)"),
+        (op("RMSNormalization", "t w", "g"), r"operator RMSNormalization is none .*: BatchNormalization"),
+        (op("Foo", "t", "g", domain="com.x"), r"operator com\.x::Foo is not supported, and the file does not import its domain"),
+    ],
+)
+def test_an_operator_that_is_not_defined_is_named(node, why: str, tmp_path: Path) -> None:
+    refused(small([node, op("MatMul", "g w", "f")]), tmp_path, "NC1003", rf"NC1003 node 'n_g': {why}")
+
+
+def test_an_operator_in_every_step_of_an_unrolled_file_is_named() -> None:
+    proto = unrolled(3)
+    nodes = list(proto.graph.node)
+    for t in range(3):
+        place = next(k for k, n in enumerate(nodes) if n.output[0] == f"i{t}")
+        nodes[place].output[0] = f"j{t}"
+        nodes.insert(place + 1, op("DepthToSpace", f"j{t}", f"i{t}", blocksize=1))
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    with pytest.raises(
+        NeurocompileError, match=r"NC1003 node 'n_i0': operator DepthToSpace is not supported; .*Reshape and Transpose"
+    ):
+        recover_lif(proto)
+
+
+def test_only_the_operator_is_named_where_frames_are_understood(tmp_path: Path) -> None:
+    proto = model([op("CumSum", "x one", "f"), lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)],
+                  {"one": ints(2), "zero": ints(0)}, (4, "batch", 5))  # fmt: skip
+    with pytest.raises(NeurocompileError, match="NC1003 node 'n_f': operator CumSum is not supported; no recurrence") as caught:
+        imported(proto, tmp_path)
+    assert len(caught.value.problems) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -153,8 +154,84 @@ def test_the_command_prints_the_table_and_json(tmp_path) -> None:
     (reason,) = json.loads(bad.stdout)["reasons"]
     assert (reason["module"], reason["kind"], reason["operator"]) == ("act", "Softmax", "Softmax")
     text = run("check", "mine:bad")
-    assert text.returncode == 1 and "does not compile: 1 reasons" in text.stdout and "act (Softmax)" in text.stdout
+    assert text.returncode == 1 and "does not compile: 1 reason," in text.stdout and "act (Softmax)" in text.stdout
     good = run("check", "mine:good")
     assert good.returncode == 0 and good.stdout.startswith("compiles: 1 spiking layers")
     built = run("build", "mine:bad", "--json")
     assert built.returncode == 2 and json.loads(built.stdout)["error"]["details"][0]["module"] == "act"
+
+
+# ---- what follows from a reason goes unsaid ---------------------------------------------------------------------------
+
+
+class Between(nn.Module):
+    """``function`` between two spiking layers, on (T, B, 6, 8)."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function, self.fc, self.lif, self.head = function, nn.Linear(8, 8), neuron.LIFNode(step_mode="m"), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.lif(self.fc(x.unsqueeze(0).repeat(4, 1, 1, 1)))
+        return self.head(self.function(x).mean(2)).mean(0)
+
+
+def upsampled(x: torch.Tensor) -> torch.Tensor:
+    y = nn.functional.interpolate(x.flatten(0, 1).transpose(1, 2), scale_factor=2.0)
+    return y.transpose(1, 2).unflatten(0, (4, -1))
+
+
+CONSEQUENCES = {
+    "another_number_of_tokens": (upsampled, ["Resize"]),
+    "largest": (lambda x: x.topk(2, dim=2)[0].reshape(4, -1, 16).unsqueeze(2)[..., :8], ["TopK"]),
+    "two_reasons": (lambda x: nn.functional.normalize(torch.sigmoid(x), dim=-1), ["Sigmoid", "ReduceL2", "Clip"]),
+    "some_steps": (lambda x: x[:2].mean(0, keepdim=True).repeat(4, 1, 1, 1), ["Slice"]),
+    "some_samples": (lambda x: x + x[:, :1], ["Slice"]),
+    "batch_and_tokens": (lambda x: x.reshape(4, -1, 1, 8), ["ReduceMean"]),
+}
+
+
+@pytest.mark.parametrize("form", CONSEQUENCES)
+def test_only_reasons_are_listed_and_no_number_of_ours(form: str) -> None:
+    function, operators = CONSEQUENCES[form]
+    found = check_model(Between(function), torch.rand(2, 6, 8))
+    assert [r.operator for r in found.reasons] == operators
+    text = " ".join(r.why for r in found.reasons)
+    assert not any(int(n) > 100 for n in re.findall(r"\d+", text)), text
+
+
+# ---- what a forward does that cannot be traced ------------------------------------------------------------------------
+
+
+def test_a_number_made_of_the_batch_is_named() -> None:
+    (found,) = check_model(Between(lambda x: x.reshape(4, len(x[0]), 6, 8)), torch.rand(3, 6, 8)).reasons
+    assert found.code == "NC1013" and "len(x)" in found.why and "TORCH_LOGS" not in found.why
+
+
+def test_a_model_that_fails_itself_is_told_so() -> None:
+    (found,) = check_model(Between(lambda x: x), torch.rand(3, 6, 9)).reasons
+    assert found.code == "NC1013" and "itself fails on its example input (3, 6, 9): " in found.why and "s77" not in found.why
+
+
+def test_a_forward_without_a_tensor_is_told_so() -> None:
+    class Silent(Between):
+        def forward(self, x: torch.Tensor) -> str:
+            super().forward(x)
+            return "done"
+
+    (found,) = check_model(Silent(lambda x: x), torch.rand(3, 6, 8)).reasons
+    assert found.why == "the forward returns str without a tensor; it has to return logits"
+
+
+def test_a_module_of_other_neurons_is_shown_the_way_by_a_file() -> None:
+    (found,) = check_model(nn.Linear(3, 2), torch.rand(2, 3)).reasons
+    assert found.code == "NC1010" and "torch.onnx.export" in found.why
+
+
+def test_a_softmax_of_the_logits_is_for_the_host() -> None:
+    class Probabilities(Between):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).softmax(-1)
+
+    (found,) = check_model(Probabilities(lambda x: x), torch.rand(3, 6, 8)).reasons
+    assert "the host" in found.why and not found.supported
