@@ -6,6 +6,7 @@ from neurocompile.ir.rules import check_spiking
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
+from neurocompile.passes.connect_spikes import ConnectSpikes
 from neurocompile.passes.fold_batch_norm import FoldBatchNorm
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.move_bias import MoveBias
@@ -23,7 +24,7 @@ def canonical_passes(compose: ComposeConvolutions) -> tuple[SpikingPass, ...]:
     """All of them in order; ``compose`` as chosen for a target."""
     return (
         SinkTimeMean(), FoldBatchNorm(), SliceLayers(), SettleBatchNorm(), compose, NormalizeLIF(), FoldScale(), Reassociate(),
-        MoveBias(), RecognizeOr(),
+        MoveBias(), RecognizeOr(), ConnectSpikes(),
     )  # fmt: skip
 
 

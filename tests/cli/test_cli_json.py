@@ -48,6 +48,8 @@ def test_files_are_named(cli, artifact: Path, tmp_path: Path) -> None:
 
 
 def test_explain_has_json(cli) -> None:
-    assert cli("explain", "--json").json["codes"] == {code: title for code, (title, _) in CATALOGUE.items()}
+    assert cli("explain", "--json").json["codes"] == [
+        {"code": code, "title": title} for code, (title, _) in sorted(CATALOGUE.items())
+    ]
     told = cli("explain", "nc1003", "--json").json
     assert (told["title"], told["text"]) == CATALOGUE["NC1003"]

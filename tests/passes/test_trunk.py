@@ -80,15 +80,37 @@ def test_its_circuit_computes_its_definition(scale):
     assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 4))
 
 
-def test_spikes_added_to_real_values_are_named():
-    graph = shortcut(1.0)
-    nodes = [n for n in graph.nodes if n.name not in ("sum",)]
-    mixed = s.Add(name="sum", a=Ref("c1"), b=Ref("l1"))
-    nodes.insert([n.name for n in nodes].index("l2"), mixed)
-    broken = graph.replace(nodes=tuple(n for n in nodes if n.name != "c2"))
-    x = np.random.default_rng(1).random((4, 1, 6, 6)).astype(np.float32)
-    with pytest.raises(NeurocompileError, match="NC2001.*'l1' \\(LIF\\)"):
-        Quantize(T, calibrate_on(broken, x, T))(broken)
+def spiking_shortcut(maps: bool) -> s.SpikingGraph:
+    """The classical spiking ResNet: a block's spikes and the next convolution's real values are added before a LIF."""
+    rng = np.random.default_rng(5)
+    layer = s.Conv2d if maps else s.Linear
+    shape = (8, 4, 4) if maps else (8,)
+    kernel: tuple[int, ...] = (3, 3) if maps else ()
+    geometry = {"padding": (1, 1)} if maps else {}
+    tensors = {f"w{i}": rng.normal(0.05 if maps else 0.4, 0.2 if i else 0.5, (8, 8, *kernel)).astype(np.float32) for i in range(3)}
+    nodes = (
+        s.Input(name="x", shape=shape),
+        layer(name="c0", x=Ref("x"), weight=TensorRef("w0"), **geometry),
+        s.LIF(name="l0", x=Ref("c0"), tau=2.0, v_threshold=1.0),
+        layer(name="c1", x=Ref("l0"), weight=TensorRef("w1"), **geometry),
+        s.LIF(name="l1", x=Ref("c1"), tau=2.0, v_threshold=1.0),
+        layer(name="c2", x=Ref("l1"), weight=TensorRef("w2"), **geometry),
+        s.Add(name="sum", a=Ref("c2"), b=Ref("l0")),
+        s.LIF(name="l2", x=Ref("sum"), tau=2.0, v_threshold=1.0),
+        s.TimeMean(name="t", x=Ref("l2")),
+        s.Output(name="o", x=Ref("t")),
+    )
+    return canonicalize(s.SpikingGraph("spiking", "imported", nodes, tensors))
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_spikes_are_added_to_real_values(maps: bool) -> None:
+    graph = spiking_shortcut(maps)
+    x = np.random.default_rng(1).random((40, *graph.input.shape)).astype(np.float32)
+    quantized = Quantize(T, calibrate_on(graph, x, T))(graph)
+    float_trace, trace = evaluate(graph, x, T), evaluate(quantized, encode_input(quantized.input, x), T)
+    assert float_trace["l2"].mean() > 0.1 and (float_trace["l2"] == trace["l2"]).mean() > 0.93
+    assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 2))
 
 
 def test_a_residual_layer_of_zeros_is_named():
