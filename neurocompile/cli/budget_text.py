@@ -18,7 +18,7 @@ def budget_text(budget: SpikeBudget, T: int, cores: int) -> Iterator[Any]:
     expected = sum(k.expected for k in budget.layers)
     yield f"\nspike budget {budget.text} (a bound of the theory, docs/theory.md; the spikes are expected)"
     yield facts([
-        ("budget", f"{budget.total:,.0f}", f"spikes an inference of the layers: {budget.basis}"),
+        ("budget", f"{budget.total:,.0f}" if budget.total >= 100 else f"{budget.total:.4g}", f"spikes an inference of the layers: {budget.basis}"),
         ("expected", f"{expected:,.0f}", f"{expected / budget.total:.3g} times the budget"),
         ("per core and step", f"{budget.per_core_step:,.1f}",
          f"messages: the budget with gates and relays, over {T} steps and the {budget.cores_without} cores taken without it"),

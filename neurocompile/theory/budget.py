@@ -20,6 +20,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.theory.check import LARGEST
 from neurocompile.theory.sensitivity import affordable, layer_sensitivity, local_lipschitz
 from neurocompile.theory.shares import LayerShare, shares
 from neurocompile.theory.spike_bound import spike_bound
@@ -93,10 +94,10 @@ def parse_budget(text: str) -> BudgetRequest:
             number = float(value)
         except ValueError:
             number = math.nan
-        if name not in known or name in found or not (math.isfinite(number) and number > 0):
+        if name not in known or name in found or not 1 / LARGEST <= number <= LARGEST:
             raise NeurocompileError(
                 "NC8008", f"'{part.strip()}' in --budget '{text}'; give epsilon=E or spikes=N, and if known constant=C, "
-                "lipschitz=L, dimension=D, each once and above 0"
+                f"lipschitz=L, dimension=D, each once, from {1 / LARGEST:g} to {LARGEST:g}"
             )  # fmt: skip
         found[name] = number
     if ("epsilon" in found) == ("spikes" in found):

@@ -99,6 +99,12 @@ def test_parse() -> None:
         assert error.value.code == "NC8008" and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["epsilon=1e-200", "epsilon=1e300", "spikes=1e-300", "spikes=1e300", "epsilon=1,constant=1e-320"])
+def test_budgets_beyond_every_chip_are_refused(text: str) -> None:
+    with pytest.raises(NeurocompileError, match="NC8008 .*1e-100 to 1e"):
+        parse_budget(text)
+
+
 def test_shares_sum_to_the_total(digits_program) -> None:
     circuit = digits_program.circuit
     found = shares(circuit, 5000.0, {v.layer: 2.0 for v in circuit.views}, {})
