@@ -28,12 +28,16 @@ def _reshape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     wanted = [int(n) for n in im.constant(node, 1)]
     if not attributes.get("allowzero", 0):
         wanted = [layout.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
-    aim = shown(wanted, computed=node.input[1] in im.of_batch)
+    given, aim = list(wanted), shown(wanted, computed=node.input[1] in im.of_batch)
     if -1 in wanted:
         place, rest = wanted.index(-1), max(prod(n for n in wanted if n != -1), 1)
         wanted[place] = prod(layout.shape) // rest if prod(layout.shape) % rest == 0 else 0
     if prod(wanted) != prod(layout.shape):
-        raise im.error("NC1009", f"cannot reshape {shown(layout.shape)} to {aim}")
+        fixed = prod(layout.shape) % OPEN == 0 and "batch" not in aim and -1 not in given
+        why = (
+            ": the exporter stored the batch of its example. Export with a fixed batch, or with torch.onnx.export(..., dynamo=True)"
+        )
+        raise im.error("NC1009", f"cannot reshape {shown(layout.shape)} to {aim}{why if fixed else ''}")
     im.relayout(node, layout.reshape(tuple(wanted)))
 
 

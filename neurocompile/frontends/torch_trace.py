@@ -160,7 +160,8 @@ def _reason(error: Exception) -> str:
     if "Constraints violated" in reason or "specializ" in reason:
         return (
             "the forward makes a fixed number of the number of samples, as len(x), int(x.shape[0]) and a Python loop over samples do. "
-            "Write x.shape[0], or -1 in a reshape, and compute samples together"
+            "Write x.shape[0], or -1 in a reshape, and compute samples together. The leading axis of the input must be the batch, of "
+            "any length; frames are (B, T, ...)"
         )
     if "data-dependent" in reason:
         return f"the forward decides by values that it computes, as .item() or an if over a tensor do ({reason})"

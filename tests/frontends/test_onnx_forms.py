@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_cases import imported, ints, lif, model, normal, op, timed
+from onnx_cases import imported, ints, lif, model, normal, op, refused, small, timed
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
@@ -90,3 +90,10 @@ def test_other_borders_are_refused(node, why: str, tmp_path: Path) -> None:
     constants = {"odd": ints(0, 0, 0, 0, 0, 0, 1, 1), "pads": ints(0, 0, 1, 1, 0, 0, 1, 1), "idx": ints(0).reshape(1, 1)}
     with pytest.raises(NeurocompileError, match=rf"NC1009 node 'n_c'.*{why}|NC1002"):
         net([node], (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, upd=normal(1, 4, 6, 6), **constants)
+
+
+def test_a_batch_that_an_exporter_stored_is_told_so(tmp_path: Path) -> None:
+    nodes = [op("Reshape", "t kept", "f")]
+    refused(
+        small(nodes, constants={"kept": ints(4, 2, 4)}), tmp_path, "NC1009", r"reshape \[4, batch, 4\] to \[4, 2, 4\]: the exporter"
+    )

@@ -187,6 +187,7 @@ CONSEQUENCES = {
     "two_reasons": (lambda x: nn.functional.normalize(torch.sigmoid(x), dim=-1), ["Sigmoid", "ReduceL2", "Clip"]),
     "some_steps": (lambda x: x[:2].mean(0, keepdim=True).repeat(4, 1, 1, 1), ["Slice"]),
     "some_samples": (lambda x: x + x[:, :1], ["Slice"]),
+    "class_token": (lambda x: torch.cat([torch.ones(1, 1, 1, 8).expand(4, x.shape[1], 1, 8), x], 2), ["Concat"]),
     "batch_and_tokens": (lambda x: x.reshape(4, -1, 1, 8), ["ReduceMean"]),
 }
 
