@@ -136,7 +136,7 @@ def parity(name: str, path: str) -> dict[str, Any]:
     return {
         "differences": sum(b.differences for b in report.backends), "values": report.backends[-1].values,
         "cores": program.mapping.cores_used,
-        "layers": [(one.layer, one.agreement, one.rate_reference) for one in report.reference.layers],
+        "layers": [(one.layer, one.agreement, one.rate_reference, one.rate_quantized) for one in report.reference.layers],
     }  # fmt: skip
 
 
@@ -199,16 +199,18 @@ def markdown(found: list[dict[str, Any]]) -> str:
         "",
         "## Float against 8 bits, layer by layer",
         "",
-        "The same runs: the share of a layer's spikes that equal the float model's (onnxruntime), and its spike rate there. Noise",
-        "through random layers drifts apart with depth; trained models lose less, see *Accuracy*.",
+        "The same runs: the share of a layer's spikes that equal the float model's (onnxruntime), and the spike rates there and",
+        "after compilation. Noise through random layers drifts apart with depth; trained models lose less, see *Accuracy*.",
         "",
-        "| model | mean | layers in order: agreement % (rate) |",
+        "| model | mean | layers in order: agreement % (rate, compiled) |",
         "|---|---|---|",
     ]
     for one in found:
         if "layers" in one:
-            mean = sum(a for _, a, _ in one["layers"]) / len(one["layers"])
-            layers = ", ".join(f"{layer} {agreement:.1%} ({rate:.2f})" for layer, agreement, rate in one["layers"])
+            mean = sum(a for _, a, *_ in one["layers"]) / len(one["layers"])
+            layers = ", ".join(
+                f"{layer} {agreement:.1%} ({rate:.2f}, {compiled:.2f})" for layer, agreement, rate, compiled in one["layers"]
+            )
             lines.append(f"| {one['model']} | {mean:.1%} | {layers} |")
     lines += [
         "",

@@ -176,7 +176,8 @@ def estimate_model(
         from neurocompile.frontends.torch_module import exported
 
         samples = calibration if isinstance(calibration, np.ndarray) else None
-        with exported(model, example_input, samples, T=T, per_sample_lif=per_sample_lif, head=head) as path:
+        options = {"per_sample_lif": per_sample_lif, "head": head, "compare": False}
+        with exported(model, example_input, samples, T=T, **options) as path:
             return estimate_model(path, target=target, T=T, calibration=calibration, weight_bits=weight_bits, max_cores=max_cores,
                                   convolutions=convolutions, progress=progress)  # fmt: skip
     stages = Stages(progress)
@@ -189,7 +190,7 @@ def estimate_model(
         canonical = canonicalize(imported.graph, _compose(convolutions, chip))
     with stages("quantize"):
         statistics = _statistics(canonical, calibration_from_metadata(loaded.metadata), samples, T)
-        quantized = Quantize(T, statistics, weight_bits)(canonical)
+        quantized = Quantize(T, statistics, weight_bits, most_weights=1 << 14)(canonical)
     with stages("estimate"):
         return estimate(build_circuit(quantized, T, weight_bits, chip), chip, max_cores=max_cores)
 

@@ -51,6 +51,8 @@ class Quantize(SpikingPass):
     steps: int
     calibration: Calibration
     weight_bits: int = 8
+    most_weights: int | None = None
+    """Of a layer, looked at when its scale is chosen; None for all. Estimates take fewer."""
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         if not 2 <= self.weight_bits <= 8:

@@ -57,7 +57,7 @@ def weighted(state: Quantization, node: s.Conv2d | s.Linear, unit: float) -> tup
         unit = state.unit[node.x]
     for narrower in range(bits - 1):  # a very wide layer or a large bias gives up low bits so that all fits
         step, levels = 1 << (9 - bits), (1 << (bits - 1 - narrower)) - 1
-        scale = _best_scale(weight, largest, levels, moments)
+        scale = _best_scale(weight, largest, levels, moments, state.options.most_weights)
         q = np.clip(np.rint(weight / scale), -levels, levels)
         vth = None
         if lif is not None:
@@ -171,7 +171,9 @@ def _ideal_scale(state: Quantization, node: s.Conv2d | s.Linear) -> float:
         return state.ideal_scales[node.name]
     weight, mean = np.asarray(state.graph.tensors[node.weight], np.float64), state.mean.get(node.x)
     moments = None if mean is None else _per_input_channel(node, mean + mean * mean)
-    found = _best_scale(weight, float(np.abs(weight).max()), (1 << (state.options.weight_bits - 1)) - 1, moments)
+    found = _best_scale(
+        weight, float(np.abs(weight).max()), (1 << (state.options.weight_bits - 1)) - 1, moments, state.options.most_weights
+    )
     state.ideal_scales[node.name] = found
     return found
 
@@ -258,8 +260,9 @@ def _per_weight(state: Quantization, node: s.Conv2d | s.Linear, channels: np.nda
     return np.repeat(channels.reshape(-1, group_in).mean(axis=0), kh * kw)
 
 
-def _best_scale(weight: np.ndarray, largest: float, levels: int, moments: np.ndarray | None) -> float:
-    """The scale of least expected squared error; ``moments`` is E[x^2] of each input channel."""
+def _best_scale(weight: np.ndarray, largest: float, levels: int, moments: np.ndarray | None, most: int | None = None) -> float:
+    """The scale of least expected squared error; ``moments`` is E[x^2] of each input channel. Of more than ``most`` weights
+    every so many are looked at."""
     importance = np.ones(1)
     if moments is not None and weight.ndim == 4 and moments.size == weight.shape[1]:
         importance = np.maximum(moments, 1e-6).reshape(1, -1, 1, 1)
@@ -267,6 +270,8 @@ def _best_scale(weight: np.ndarray, largest: float, levels: int, moments: np.nda
         importance = np.maximum(moments, 1e-6).reshape(1, -1)
     scales, flat = _CLIPS * largest / levels, weight.reshape(-1)
     each = np.broadcast_to(importance, weight.shape).reshape(-1) if importance.size > 1 else None
+    if most is not None and flat.size > most:
+        flat, each = flat[:: flat.size // most], None if each is None else each[:: flat.size // most]
     errors, buffer = np.zeros(len(scales)), np.empty(min(_BLOCK, flat.size))
     for start in range(0, flat.size, _BLOCK):  # what fits the cache, for all scales
         part = flat[start : start + _BLOCK]
