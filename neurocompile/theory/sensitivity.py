@@ -13,9 +13,11 @@ import numpy as np
 
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.theory.check import between, count, fraction
 
 __all__ = ["LocalLipschitz", "affordable", "layer_sensitivity", "local_lipschitz"]
 
@@ -49,6 +51,7 @@ def local_lipschitz(
         x: float32 (samples, *input shape).
         radius: Euclidean size of the disturbance, as a share of the sample's own (of the data's, for an all-zero sample).
     """
+    between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS), count("directions", directions), count("samples", len(x))
     rng = np.random.default_rng(seed)
     scale, readout = circuit.inputs[0].scale, circuit.readouts[0].src
     axes = tuple(range(1, x.ndim))
@@ -86,6 +89,13 @@ def layer_sensitivity(
         x: float32 (samples, *input shape).
         layers: names of spiking layers.
     """
+    fraction("flipped", flipped), count("steps", steps), count("samples", len(x))
+    known = {node.name for node in graph.spiking_layers}
+    for layer in layers:
+        if layer not in known:
+            raise NeurocompileError(
+                "NC8003", f"'{layer}' is no spiking layer of '{graph.name}'; its first is '{min(known, default='')}'"
+            )
     encoded = encode_input(graph.input, x)
     output = graph.output.name
     clean = evaluate(graph, encoded, steps, [output])[output].reshape(len(x), -1)

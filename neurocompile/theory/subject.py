@@ -17,6 +17,7 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.lower import lower
 from neurocompile.passes.quantize import Quantize
+from neurocompile.theory.check import count
 
 __all__ = ["Subject", "from_graph", "open_subject"]
 
@@ -51,8 +52,9 @@ class Subject:
     def at(self, T: int) -> tuple[SpikingGraph, CircuitGraph]:
         """Quantized graph and (unscheduled) circuit for ``T`` steps.
 
-        NC1021 if samples bring another number of them, NC8011 if the integers hold for another T alone.
+        NC8003 for another than a whole number from 1, NC1021 if samples bring another number of them, NC8011 if the integers hold for another T alone.
         """
+        count("T", T)
         if self.only_T and T != self.T:
             raise NeurocompileError(
                 "NC8011", f"'{self.name}' sums over the steps of a sample (a softmax does), and the artifact's integers do so for "

@@ -12,6 +12,7 @@ from neurocompile.backends.encoding import decode, encode
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.progress import chunks
+from neurocompile.theory.check import count
 from neurocompile.theory.subject import Subject
 
 __all__ = ["STEPS", "Point", "Run", "reference_steps", "run_at", "smallest", "sweep", "synaptic_operations"]
@@ -49,6 +50,7 @@ class Point:
 
 def run_at(subject: Subject, x: np.ndarray, T: int, progress: bool = False) -> Run:
     """Run float32 ``x`` (samples, *input shape) on the emulator at ``T`` steps."""
+    count("samples", len(x))
     circuit = subject.at(T)[1]
     logits, messages = [], {p.name: 0 for p in circuit.populations}
     with Emulator().open(circuit) as executor:
@@ -63,6 +65,7 @@ def run_at(subject: Subject, x: np.ndarray, T: int, progress: bool = False) -> R
 
 def reference_steps(steps: Sequence[int]) -> int:
     """The T that stands for infinity in a sweep over ``steps``: four times the largest, at least 64."""
+    count("the number of steps to compare", len(steps))
     return max(64, 4 * max(steps))
 
 

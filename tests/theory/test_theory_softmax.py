@@ -18,7 +18,9 @@ from neurocompile.theory.examine import examine
 from neurocompile.theory.lipschitz import lipschitz_bound
 from neurocompile.theory.magnitude import magnitudes
 from neurocompile.theory.ramp import ramp_of, ramp_values
+from neurocompile.theory.sensitivity import layer_sensitivity, local_lipschitz
 from neurocompile.theory.subject import open_subject
+from neurocompile.theory.sweep import sweep
 
 
 def test_a_softmax_of_linear_scores_has_half_their_gain() -> None:
@@ -65,6 +67,23 @@ def test_an_artifact_with_a_softmax_runs_at_its_own_steps_only(files: Path) -> N
         examine(subject, x, origin="", eps=0.5, calibrate=True)
     chosen = examine(subject, x, origin="12 samples")
     assert chosen.eps == pytest.approx(0.1 * np.sqrt((chosen.run.logits**2).sum(axis=1).mean())) and "a choice" in chosen.eps_basis
+
+
+def test_what_has_no_samples_steps_or_layers_is_one_line(files: Path) -> None:
+    subject, x = open_subject(files / "attention.onnx"), np.ones((2, 3, 4), np.float32)
+    quantized, circuit = subject.at(T)
+    layer = [quantized.spiking_layers[0].name]
+    for call in (
+        lambda: subject.at(0), lambda: subject.at(-1), lambda: sweep(subject, x, None, ()), lambda: local_lipschitz(circuit, x, 0),
+        lambda: local_lipschitz(circuit, x, float("nan")), lambda: local_lipschitz(circuit, x, 0.1, 0),
+        lambda: local_lipschitz(circuit, x[:0]), lambda: layer_sensitivity(quantized, x, T, ["nothing"]),
+        lambda: layer_sensitivity(quantized, x, T, layer, float("nan")), lambda: layer_sensitivity(quantized, x, 0, layer),
+        lambda: layer_sensitivity(quantized, x[:0], T, layer), lambda: examine(subject, x[:0], origin="", eps=1),
+        lambda: examine(subject, x, origin="", T=0),
+    ):  # fmt: skip
+        with pytest.raises(NeurocompileError, match="NC8003") as error:
+            call()
+        assert "\n" not in str(error.value)
 
 
 def attention_graph(rng: np.random.Generator) -> s.SpikingGraph:
