@@ -295,3 +295,46 @@ def test_a_sum_over_time_is_a_mean_times_the_steps(divided: bool, tmp_path) -> N
         functional.reset_net(net)
         wanted = net(x).numpy()
     np.testing.assert_allclose(program.run(x.numpy()).logits, wanted, atol=0.1 * np.abs(wanted).max())
+
+
+# ---- residuals -------------------------------------------------------------------------------------------------------
+
+
+class SpikingBlock(nn.Module):
+    """Of the classical spiking ResNet: spikes and normalized real values are added before the LIF."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = layer.Conv2d(channels, channels, 3, padding=1, bias=False, step_mode="m")
+        self.norm1, self.lif1 = layer.BatchNorm2d(channels, step_mode="m"), lif(0.25)
+        self.conv2 = layer.Conv2d(channels, channels, 3, padding=1, bias=False, step_mode="m")
+        self.norm2, self.lif2 = layer.BatchNorm2d(channels, step_mode="m"), lif(0.25)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lif2(self.norm2(self.conv2(self.lif1(self.norm1(self.conv1(x))))) + x)
+
+
+class SpikingResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = layer.Conv2d(1, 8, 3, padding=1, bias=False, step_mode="m"), layer.BatchNorm2d(8, step_mode="m")
+        self.lif, self.blocks, self.head = lif(0.25), nn.Sequential(SpikingBlock(8), SpikingBlock(8)), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.lif(self.norm(self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1, 1)))))
+        return self.head(x.flatten(3).mean(3)).mean(0)
+
+
+def test_spikes_added_to_normalized_convolutions(tmp_path) -> None:
+    torch.manual_seed(0)
+    model, x = SpikingResNet(), torch.rand(8, 1, 6, 6)
+    with torch.no_grad():
+        for _ in range(20):  # statistics of the normalizations
+            functional.reset_net(model)
+            model(x)
+    model.eval()
+    same(model, x, tmp_path)
+    program = neurocompile.compile(tmp_path / "m.onnx", T=T, calibration=x.numpy())
+    report = program.parity(x[:4].numpy(), against=("emulator",), reference=tmp_path / "m.onnx")
+    assert report.exact and report.reference is not None
+    assert all(abs(one.rate_quantized - one.rate_reference) < 0.02 and one.agreement > 0.7 for one in report.reference.layers)
