@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_mapping_scale.py MODEL --target hala_point [--T N]
 
 MODEL is a file of `neurocompile.export_onnx`, or the name of a reference model (`qkformer-4-384`), which a process of its own
-then exports with random weights: cores do not depend on them, and every rate counts as 1 (the most packets that a step can
+then exports with random weights: cores depend on them only in residuals of real values, and every rate counts as 1 (the most packets that a step can
 have). Import, quantization and lowering are not timed here.
 """
 
