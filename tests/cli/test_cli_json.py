@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from neurocompile.errors import CATALOGUE
 
 
@@ -12,6 +14,7 @@ def test_an_estimate_says_whether_it_fits(cli, model: Path) -> None:
     assert cli("build", model, "--estimate-only", "--max-cores", 3, "--json").json["fits"] is False
 
 
+@pytest.mark.slow
 def test_a_build_with_a_budget_says_which_layers_exceed_their_share(cli, model: Path, tmp_path: Path) -> None:
     arguments = ("build", model, "--budget", "spikes=6000", "-o", tmp_path / "a.nca")
     told, text = cli(*arguments, "--json").json, cli(*arguments).out
