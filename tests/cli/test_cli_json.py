@@ -46,6 +46,7 @@ def test_every_violation_is_an_entry(cli, model: Path, tmp_path: Path) -> None:
 
 def test_files_are_named(cli, artifact: Path, tmp_path: Path) -> None:
     assert cli("verify", artifact, "--json").json["artifact"] == str(artifact)
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     told = cli("plot", artifact, "--kind", "cores", "-o", tmp_path / "a.png", "--json").json
     assert (told["model"], told["sample"]) == ("qkformer", None)
 

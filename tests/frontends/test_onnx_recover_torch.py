@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-import warnings
 from pathlib import Path
 
-import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,6 +13,7 @@ pytest.importorskip("onnxscript")
 
 from neurocompile.models.qkformer import QKFormer, QKFormerConfig  # noqa: E402
 from recover_checks import PLAIN, check, imported_layers, lifs  # noqa: E402
+from recover_export import export  # noqa: E402
 from spikingjelly.activation_based import functional, neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -98,18 +97,6 @@ NEURONS = {
     "plif": (made(PLIF, init_tau=2.5), attributes(2.5, 1)),
     "plif_reset": (made(PLIF, init_tau=2.5, decay_input=False, v_reset=0.2), attributes(2.5, 0, 0.2)),
 }
-
-
-def export(network: nn.Module, example: torch.Tensor, path: Path, **options: object) -> onnx.ModelProto:
-    functional.reset_net(network)
-    options.setdefault("training", torch.onnx.TrainingMode.PRESERVE) if not options.get("dynamo") else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(network, (example,), str(path), input_names=["x"], verbose=False, **options)
-        except Exception as error:  # SpikingJelly and torch do not fit together in every version
-            pytest.skip(f"torch.onnx.export: {type(error).__name__}")
-    return onnx.load(path)
 
 
 CASES = ["lif", "lif_reset", "lif_soft", "lif_plain", "lif_plain_reset", "lif_plain_soft", "if", "if_reset", "if_soft",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from recover_checks import check, imported_layers, lifs, run
 from recover_files import model
@@ -17,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
 pytest.importorskip("onnxscript")
 
+from recover_export import export  # noqa: E402
 from spikingjelly.activation_based import neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -69,14 +68,11 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("exporter", ["script", "dynamo"])
 def test_parts_of_one_layer_are_not_taken_for_steps(exporter: str, mode: str, form: str, tmp_path: Path) -> None:
     net, x, path = Attention(mode, form).eval(), torch.rand(2, 5, 6), tmp_path / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if exporter == "dynamo":
-            batch = ({0: torch.export.Dim("batch")},)
-            torch.onnx.export(net, (x,), path, dynamo=True, opset_version=18, dynamic_shapes=batch, verbose=False)
-        else:
-            torch.onnx.export(net, (x,), path, dynamo=False, opset_version=17)
-    recovered = check(onnx.load(path), 2, 5, 6)
+    if exporter == "dynamo":
+        options = {"dynamo": True, "opset_version": 18, "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+    else:
+        options = {"dynamo": False, "opset_version": 17}
+    recovered = check(export(net, x, path, **options), 2, 5, 6)
     assert len(lifs(recovered)) == 5
     assert imported_layers(recovered, tmp_path) == 5
 
