@@ -1,10 +1,12 @@
-"""The mapping stage alone at scale: cores against the lower bound, packets, seconds and peak memory.
+"""The mapping stage alone at scale: cores against the lower bound, packets, seconds and peak
+memory.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_mapping_scale.py MODEL --target hala_point [--T N]
 
-MODEL is a file of `neurocompile.export_onnx`, or the name of a reference model (`qkformer-4-384`), which a process of its own
-then exports with random weights: cores depend on them only in residuals of real values, and every rate counts as 1 (the most packets that a step can
-have). Import, quantization and lowering are not timed here.
+MODEL is a file of `neurocompile.export_onnx`, or the name of a reference model (`qkformer-4-384`),
+which a process of its own then exports with random weights: cores depend on them only in residuals
+of real values, and every rate counts as 1 (the most packets that a step can have). Import,
+quantization and lowering are not timed here.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from neurocompile.targets import load_target
 
 def main() -> int:
     """Exit code 1 if cores exceed 1.15 of the bound, 2 if the model does not fit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--target", default="hala_point")
     parser.add_argument("--T", type=int, default=4)
@@ -42,10 +46,15 @@ def main() -> int:
         loaded, imported = import_model(file, arguments.T)
     statistics = calibration_from_metadata(loaded.metadata) or calibration_from_weights(arguments.T)
     target = load_target(arguments.target)
-    circuit = build_circuit(Quantize(arguments.T, statistics, 8)(canonicalize(imported.graph)), arguments.T, 8, target)
+    circuit = build_circuit(
+        Quantize(arguments.T, statistics, 8)(canonicalize(imported.graph)), arguments.T, 8, target
+    )
     neurons = sum(p.size for p in circuit.populations)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"{circuit.name}: {neurons:,} neurons in {len(circuit.populations)} populations; {before:,} MiB so far", flush=True)
+    print(
+        f"{circuit.name}: {neurons:,} neurons in {len(circuit.populations)} populations; {before:,} MiB so far",
+        flush=True,
+    )
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         mapping = map_circuit(circuit, target, {})
@@ -53,10 +62,17 @@ def main() -> int:
         print(f"{time.perf_counter() - wall:.1f} s\n{error}")
         return 2
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    ratio, chips = mapping.cores_used / mapping.lower_bound, len({core.chip for core in mapping.cores})
-    print(f"{mapping.cores_used:,} cores on {chips:,} chips, at least {mapping.lower_bound:,} ({ratio:.3f}); {mapping.method}")
+    ratio, chips = (
+        mapping.cores_used / mapping.lower_bound,
+        len({core.chip for core in mapping.cores}),
+    )
+    print(
+        f"{mapping.cores_used:,} cores on {chips:,} chips, at least {mapping.lower_bound:,} ({ratio:.3f}); {mapping.method}"
+    )
     t = mapping.traffic
-    print(f"a step at rate 1: {t.packets:,.0f} packets, {t.chip_packets:,.0f} of them between chips, {t.local:,.0f} local")
+    print(
+        f"a step at rate 1: {t.packets:,.0f} packets, {t.chip_packets:,.0f} of them between chips, {t.local:,.0f} local"
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"{wall:.1f} s ({cpu:.1f} s CPU), peak {peak:,} MiB with the model")
     return int(ratio > 1.15)

@@ -1,11 +1,14 @@
-"""Every reference model through the compiler's front half: time, peak memory, neurons, and the table of docs/models.md.
+"""Every reference model through the compiler's front half: time, peak memory, neurons, and the
+table of docs/models.md.
 
-    uv run python benchmarks/bench_models.py [NAME ...] [--markdown docs/models.md] [--json OUT.json]
+    uv run python benchmarks/bench_models.py [NAME ...] [--markdown docs/models.md] [--json
+    OUT.json]
 
-For each model, with random weights: ``export_onnx`` in one process, then import, canonicalize, quantize, lower and schedule
-for one Loihi 2 in another, whose time and peak memory count. The tiny models, their normalizations calibrated, also run on
-Lava's process models, and every spike is compared, as is every layer with the float model. Without names: all models, half an
-hour on two cores.
+For each model, with random weights: ``export_onnx`` in one process, then import, canonicalize,
+quantize, lower and schedule for one Loihi 2 in another, whose time and peak memory count. The tiny
+models, their normalizations calibrated, also run on Lava's process models, and every spike is
+compared, as is every layer with the float model. Without names: all models, half an hour on two
+cores.
 """
 
 from __future__ import annotations
@@ -31,9 +34,17 @@ FAMILIES = {
     "meta-spikeformer": ("Meta-SpikeFormer", "Yao et al. 2024, arXiv:2404.03663"),
 }
 LABELS = {
-    "Conv2d": "conv", "Linear": "linear", "LIF": "LIF", "Add": "add", "MatMul": "Q K^T V products", "Mul": "masks",
-    "MaxPool2d": "max-pool", "SumPool2d": "average pool", "BatchNorm": "factors a head", "Sum": "sums",
-}  # fmt: skip
+    "Conv2d": "conv",
+    "Linear": "linear",
+    "LIF": "LIF",
+    "Add": "add",
+    "MatMul": "Q K^T V products",
+    "Mul": "masks",
+    "MaxPool2d": "max-pool",
+    "SumPool2d": "average pool",
+    "BatchNorm": "factors a head",
+    "Sum": "sums",
+}
 CALIBRATION_IMAGES, PARITY_IMAGES = 16, 4
 
 
@@ -56,7 +67,10 @@ def export(name: str, path: str) -> dict[str, Any]:
                 torch.nn.init.uniform_(module.bias, 0.2, 1.0)  # or deep layers never fire
     start = time.perf_counter()
     neurocompile.export_onnx(model, images, path, calibration=images)
-    return {"export": time.perf_counter() - start, "parameters": sum(p.numel() for p in model.parameters())}
+    return {
+        "export": time.perf_counter() - start,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
 
 
 def pictures(name: str, count: int) -> Any:
@@ -109,7 +123,9 @@ def stages(name: str, path: str) -> dict[str, Any]:
 
 
 def peak_megabytes() -> float:
-    """Of this process since it started (getrusage would count the process that forked it, which holds torch)."""
+    """Of this process since it started (getrusage would count the process that forked it, which
+    holds torch).
+    """
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
 
@@ -124,7 +140,9 @@ def _lif_sizes(graph: Any) -> Iterator[int]:
 
 
 def parity(name: str, path: str) -> dict[str, Any]:
-    """Compile and run a tiny model on the emulator and on Lava's process models, and compare it with its float model."""
+    """Compile and run a tiny model on the emulator and on Lava's process models, and compare it
+    with its float model.
+    """
     from neurocompile.models.registry import MODELS
 
     import neurocompile
@@ -134,16 +152,22 @@ def parity(name: str, path: str) -> dict[str, Any]:
     report = program.parity(images[:PARITY_IMAGES], against=("emulator", "lava"), reference=path)
     assert report.reference is not None
     return {
-        "differences": sum(b.differences for b in report.backends), "values": report.backends[-1].values,
+        "differences": sum(b.differences for b in report.backends),
+        "values": report.backends[-1].values,
         "cores": program.mapping.cores_used,
-        "layers": [(one.layer, one.agreement, one.rate_reference, one.rate_quantized) for one in report.reference.layers],
-    }  # fmt: skip
+        "layers": [
+            (one.layer, one.agreement, one.rate_reference, one.rate_quantized)
+            for one in report.reference.layers
+        ],
+    }
 
 
 def child(step: str, name: str, path: Path) -> dict[str, Any]:
     """Run one step in a process of its own."""
     command = [sys.executable, __file__, "--child", step, "--path", str(path), name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "2"}
+    )
     if done.returncode:
         raise SystemExit(f"{step} of {name} failed")
     return json.loads(done.stdout.splitlines()[-1])
@@ -158,7 +182,10 @@ def measure(name: str) -> dict[str, Any]:
             found |= child("parity", name, path)
     seconds = found["seconds"]
     total, neurons = sum(seconds.values()), found["neurons"]
-    print(f"{name:38s} {total:7.1f} s {found['megabytes']:8,.0f} MB {neurons:13,} neurons", file=sys.stderr)
+    print(
+        f"{name:38s} {total:7.1f} s {found['megabytes']:8,.0f} MB {neurons:13,} neurons",
+        file=sys.stderr,
+    )
     return found
 
 
@@ -209,7 +236,8 @@ def markdown(found: list[dict[str, Any]]) -> str:
         if "layers" in one:
             mean = sum(a for _, a, *_ in one["layers"]) / len(one["layers"])
             layers = ", ".join(
-                f"{layer} {agreement:.1%} ({rate:.2f}, {compiled:.2f})" for layer, agreement, rate, compiled in one["layers"]
+                f"{layer} {agreement:.1%} ({rate:.2f}, {compiled:.2f})"
+                for layer, agreement, rate, compiled in one["layers"]
             )
             lines.append(f"| {one['model']} | {mean:.1%} | {layers} |")
     lines += [
@@ -254,7 +282,11 @@ def main() -> None:
     parser.add_argument("--child", choices=("export", "stages", "parity"), help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     parser.add_argument("--markdown", type=Path, help="write the table")
-    parser.add_argument("--json", type=Path, help="write all figures; figures already there are kept for models not named")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="write all figures; figures already there are kept for models not named",
+    )
     arguments = parser.parse_args()
     if arguments.child:
         step = {"export": export, "stages": stages, "parity": parity}[arguments.child]

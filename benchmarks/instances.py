@@ -1,4 +1,6 @@
-"""The instance of the mapping benchmarks: groups of 64 neurons of a spiking transformer, and the packets between them."""
+"""The instance of the mapping benchmarks: groups of 64 neurons of a spiking transformer, and the
+packets between them.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,25 @@ class Instance:
     """int64: of a step."""
 
     def net_lists(self) -> tuple[list[list[int]], list[int]]:
-        """A net for each group that sends: itself and its targets, weighted by the mean of its packets (at least 1)."""
+        """A net for each group that sends: itself and its targets, weighted by the mean of its
+        packets (at least 1).
+        """
         order = np.argsort(self.source, kind="stable")
         owners, first, counts = np.unique(self.source[order], return_index=True, return_counts=True)
         sums = np.add.reduceat(self.packets[order], first)
         ends = [*first.tolist(), len(order)]
         targets = self.target[order].tolist()
-        nets = [[owner, *targets[a:b]] for owner, (a, b) in zip(owners.tolist(), pairwise(ends), strict=True)]
+        nets = [
+            [owner, *targets[a:b]]
+            for owner, (a, b) in zip(owners.tolist(), pairwise(ends), strict=True)
+        ]
         return nets, np.maximum(1, sums // counts).astype(np.int64).tolist()
 
 
 def transformer_groups() -> Instance:
-    """8 blocks of attention by gates (q with k of every token tile, v summed into every one) and an MLP of twice the width."""
+    """8 blocks of attention by gates (q with k of every token tile, v summed into every one) and an
+    MLP of twice the width.
+    """
     groups = WIDTH // GROUP
     number: dict[tuple, int] = {}
     weight: dict[tuple[int, int], int] = {}

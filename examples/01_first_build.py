@@ -2,8 +2,9 @@
 
     uv run --no-dev --extra lava --extra plot python examples/01_first_build.py [--output FOLDER]
 
-Compiles the shipped model, runs its 360 held-out images on the emulator, checks every population, sample and step against
-the quantized model's definition and against Lava's process models, and draws a spike raster and the chip's cores.
+Compiles the shipped model, runs its 360 held-out images on the emulator, checks every population,
+sample and step against the quantized model's definition and against Lava's process models, and
+draws a spike raster and the chip's cores.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ ZOO = Path(__file__).resolve().parents[1] / "models" / "zoo" / "qkformer_digits"
 
 def main() -> int:
     """Exit code 1 if any spike differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("out"), help="folder for the artifact and the plots")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("out"), help="folder for the artifact and the plots"
+    )
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     with np.load(ZOO / "test.npz", allow_pickle=False) as data:
@@ -53,7 +58,9 @@ def main() -> int:
 
     save_figure(draw_core_grid(program), folder / "cores.png")
     save_figure(draw_raster(program, x[0], "sample 0"), folder / "raster.png")
-    print(f"look at    {folder / 'cores.png'} and {folder / 'raster.png'}; the program is {folder / 'qkformer.nca'}")
+    print(
+        f"look at    {folder / 'cores.png'} and {folder / 'raster.png'}; the program is {folder / 'qkformer.nca'}"
+    )
     return 0 if report.exact else 1
 
 

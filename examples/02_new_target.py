@@ -1,9 +1,11 @@
-"""A target of your own: Loihi 2's numbers with cores of half the size, and what that costs a trained QKFormer.
+"""A target of your own: Loihi 2's numbers with cores of half the size, and what that costs a
+trained QKFormer.
 
     uv run --no-dev --extra plot python examples/02_new_target.py [--output FOLDER]
 
-Writes the target's file (docs/new_target.md explains every field), compiles the shipped model for it and for Loihi 2, prints
-cores and packets side by side, draws the cores of both, and shows what an error looks like when the model does not fit.
+Writes the target's file (docs/new_target.md explains every field), compiles the shipped model for
+it and for Loihi 2, prints cores and packets side by side, draws the cores of both, and shows what
+an error looks like when the model does not fit.
 """
 
 from __future__ import annotations
@@ -24,20 +26,31 @@ ZOO = Path(__file__).resolve().parents[1] / "models" / "zoo" / "qkformer_digits"
 
 
 def write_target(path: Path) -> None:
-    """Loihi 2 with half of every capacity; each changed number says that it was assumed, and by whom."""
+    """Loihi 2 with half of every capacity; each changed number says that it was assumed, and by
+    whom.
+    """
     content = yaml.safe_load(files("neurocompile.hw_targets").joinpath("loihi2.yaml").read_text())
-    content["name"], content["description"] = "half_loihi2", "Loihi 2 with cores of half the size; no such hardware exists"
+    content["name"], content["description"] = (
+        "half_loihi2",
+        "Loihi 2 with cores of half the size; no such hardware exists",
+    )
     for name in ("neurons", "synaptic_memory_words", "axon_in", "axon_map", "axon_memory", "total"):
         content["core"][name] = {
-            "value": content["core"][name]["value"] // 2, "source": "examples/02_new_target.py", "status": "assumed",
-        }  # fmt: skip
+            "value": content["core"][name]["value"] // 2,
+            "source": "examples/02_new_target.py",
+            "status": "assumed",
+        }
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def main() -> int:
     """Exit code 1 if the small cores do not take more of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("out"), help="folder for the target, and for the plots")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("out"), help="folder for the target, and for the plots"
+    )
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     own = folder / "half_loihi2.yaml"

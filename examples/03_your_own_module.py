@@ -1,9 +1,12 @@
-"""Your own module: a spiking transformer written by hand, trained for seconds, to one Loihi 2 chip, spike for spike.
+"""Your own module: a spiking transformer written by hand, trained for seconds, to one Loihi 2 chip,
+spike for spike.
 
-    uv run --no-dev --extra torch --extra lava python examples/03_your_own_module.py [--output FOLDER]
+    uv run --no-dev --extra torch --extra lava python examples/03_your_own_module.py [--output
+    FOLDER]
 
-`Net` is not one of neurocompile's models: it is what a user writes with torch and SpikingJelly. It is compiled as it stands,
-and a variant with two operators that no spike can carry is refused with every reason at once.
+`Net` is not one of neurocompile's models: it is what a user writes with torch and SpikingJelly. It
+is compiled as it stands, and a variant with two operators that no spike can carry is refused with
+every reason at once.
 """
 
 from __future__ import annotations
@@ -39,7 +42,11 @@ class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k, self.v, self.proj = (
-            nn.Sequential(layer.Conv1d(DIM, DIM, 1, bias=False, step_mode="m"), layer.BatchNorm1d(DIM, step_mode="m"), lif())
+            nn.Sequential(
+                layer.Conv1d(DIM, DIM, 1, bias=False, step_mode="m"),
+                layer.BatchNorm1d(DIM, step_mode="m"),
+                lif(),
+            )
             for _ in range(4)
         )
         self.attn_lif = lif(0.5)
@@ -50,13 +57,21 @@ class Attention(nn.Module):
 
 
 class Net(nn.Module):
-    """A convolution to 16 patches, attention and an MLP with residuals, and a head on the mean over time."""
+    """A convolution to 16 patches, attention and an MLP with residuals, and a head on the mean over
+    time.
+    """
 
     def __init__(self, activation: nn.Module | None = None, norm: nn.Module | None = None) -> None:
         super().__init__()
-        self.patch = nn.Sequential(layer.Conv2d(1, DIM, 2, stride=2, step_mode="m"), layer.BatchNorm2d(DIM, step_mode="m"), lif())
+        self.patch = nn.Sequential(
+            layer.Conv2d(1, DIM, 2, stride=2, step_mode="m"),
+            layer.BatchNorm2d(DIM, step_mode="m"),
+            lif(),
+        )
         self.attn = Attention()
-        self.mlp = nn.Sequential(layer.Conv1d(DIM, DIM, 1, step_mode="m"), layer.BatchNorm1d(DIM, step_mode="m"), lif())
+        self.mlp = nn.Sequential(
+            layer.Conv1d(DIM, DIM, 1, step_mode="m"), layer.BatchNorm1d(DIM, step_mode="m"), lif()
+        )
         self.activation, self.norm = activation or nn.Identity(), norm or nn.Identity()
         self.head = nn.Linear(DIM * 16, 10)
 
@@ -84,7 +99,9 @@ def train(model: nn.Module, x: np.ndarray, y: np.ndarray, epochs: int = 15) -> N
 
 def main() -> int:
     """Exit code 1 if any spike differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder for the artifact")
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,13 +127,23 @@ def main() -> int:
 
     neurocompile.export_onnx(model, x[:2], folder / "net.onnx", calibration=x[seen])
     lava = ("lava",) if importlib.util.find_spec("lava") else ()
-    report = program.parity(x[held_out], y[held_out], against=("emulator", *lava), reference=folder / "net.onnx", progress=True)
+    report = program.parity(
+        x[held_out],
+        y[held_out],
+        against=("emulator", *lava),
+        reference=folder / "net.onnx",
+        progress=True,
+    )
     for part in report.backends:
-        print(f"{part.backend:<10} {part.differences} differences from {part.expected} in {part.values:,} values ({part.banner})")
+        print(
+            f"{part.backend:<10} {part.differences} differences from {part.expected} in {part.values:,} values ({part.banner})"
+        )
     if not lava:
         print("lava       not installed: pip install 'neurocompile[lava]'")
     floats = report.reference
-    print(f"float      {floats.accuracy_quantized:.1%} right, torch {floats.accuracy_reference:.1%}; equal spikes:")
+    print(
+        f"float      {floats.accuracy_quantized:.1%} right, torch {floats.accuracy_reference:.1%}; equal spikes:"
+    )
     for one in floats.layers:
         print(f"           {one.agreement:.2%} {one.layer}")
 
@@ -125,7 +152,9 @@ def main() -> int:
         neurocompile.compile(Net(nn.GELU(), nn.LayerNorm(16)), x[:2], target="loihi2", T=T)
     except neurocompile.NeurocompileError as error:
         for row in error.details:
-            print(f"{row['code']}     {row['module']:<11} {row['kind']:<10} {row['operator']:<19} use: {row['supported']}")
+            print(
+                f"{row['code']}     {row['module']:<11} {row['kind']:<10} {row['operator']:<19} use: {row['supported']}"
+            )
     print(f"look at    neurocompile report {folder / 'net.nca'} --input {DIGITS} -o report.html")
     return 0 if report.exact else 1
 

@@ -1,4 +1,5 @@
-"""Blocks that the reference models share, over tensors (T, B, C, H, W): time, batch, channels, height and width.
+"""Blocks that the reference models share, over tensors (T, B, C, H, W): time, batch, channels,
+height and width.
 
 No convolution before a batch normalization has a bias: it would do nothing.
 """
@@ -27,11 +28,12 @@ __all__ = [
 
 
 def lif(v_threshold: float = 1.0) -> neuron.LIFNode:
-    """A multi-step LIF neuron over (T, B, ...): ``h = v + (x - v) / 2; s = h >= v_threshold; v = 0 where s, else h``.
+    """A multi-step LIF neuron over (T, B, ...): ``h = v + (x - v) / 2; s = h >= v_threshold; v = 0
+    where s, else h``.
 
     Args:
-        v_threshold: firing threshold, in the unit of the input. tau is 2 steps and the hard reset goes to 0, as in the
-            published training scripts of Spikformer and QKFormer.
+        v_threshold: firing threshold, in the unit of the input. tau is 2 steps and the hard reset
+            goes to 0, as in the published training scripts of Spikformer and QKFormer.
     """
     return neuron.LIFNode(
         tau=2.0,
@@ -44,7 +46,8 @@ def lif(v_threshold: float = 1.0) -> neuron.LIFNode:
 
 
 def present(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """Images (B, C, H, W) to the same image at every step (T, B, C, H, W): direct coding; frames (B, T, C, H, W) as they come.
+    """Images (B, C, H, W) to the same image at every step (T, B, C, H, W): direct coding; frames
+    (B, T, C, H, W) as they come.
 
     ValueError for another number of frames than ``steps``.
     """
@@ -56,13 +59,17 @@ def present(x: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 def check_image_size(image_size: int, multiple: int) -> None:
-    """ValueError unless ``image_size`` is a positive multiple of ``multiple``, by which the model shrinks its grid."""
+    """ValueError unless ``image_size`` is a positive multiple of ``multiple``, by which the model
+    shrinks its grid.
+    """
     if image_size < 1 or image_size % multiple:
         raise ValueError(f"image_size is {image_size}, these strides need a multiple of {multiple}")
 
 
 def halvings(patch_size: int) -> tuple[bool, ...]:
-    """Which of four convolutions halve the grid so that a token has ``patch_size`` pixels a side: the last ones."""
+    """Which of four convolutions halve the grid so that a token has ``patch_size`` pixels a side:
+    the last ones.
+    """
     if patch_size not in (1, 2, 4, 8, 16):
         raise ValueError(f"patch_size is {patch_size}, four halvings reach 1, 2, 4, 8 or 16")
     return tuple(patch_size >= 2**after for after in (4, 3, 2, 1))
@@ -79,21 +86,31 @@ def merge_heads(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, batch normalization and, on request, MaxPool(3, 2, 1): (T, B, C, H, W) to the same.
+    """Convolution without bias, batch normalization and, on request, MaxPool(3, 2, 1): (T, B, C, H,
+    W) to the same.
 
     Args:
         in_channels, out_channels: C before and after.
         kernel: edge of the square kernel, odd; padding keeps H and W.
         stride: step of the convolution on both axes.
-        pool: halve H and W after the normalization, before whatever neuron follows (QKFormer pools real values).
+        pool: halve H and W after the normalization, before whatever neuron follows (QKFormer pools
+            real values).
         groups: groups of channels that do not see each other.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, pool: bool = False, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        pool: bool = False,
+        groups: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(out_channels)
         self.pool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
 
@@ -104,9 +121,13 @@ class ConvBN(nn.Module):
 
 
 class LIFConvBN(ConvBN):
-    """A neuron before a :class:`ConvBN`: membrane potentials to membrane potentials, as membrane shortcuts need."""
+    """A neuron before a :class:`ConvBN`: membrane potentials to membrane potentials, as membrane
+    shortcuts need.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, groups=groups)
         self.lif = lif()
 
@@ -115,7 +136,9 @@ class LIFConvBN(ConvBN):
 
 
 class ConvLIFPool(nn.Module):
-    """A 3x3 :class:`ConvBN`, its neuron and, on request, MaxPool(3, 2, 1) over spikes: an OR over each window."""
+    """A 3x3 :class:`ConvBN`, its neuron and, on request, MaxPool(3, 2, 1) over spikes: an OR over
+    each window.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, pool: bool) -> None:
         super().__init__()
@@ -130,10 +153,12 @@ class ConvLIFPool(nn.Module):
 
 
 class SpikingSelfAttention(nn.Module):
-    """Spiking self-attention without softmax: ``y = lif(proj(lif(Q K^T V * 0.125)))``, the inner threshold 0.5.
+    """Spiking self-attention without softmax: ``y = lif(proj(lif(Q K^T V * 0.125)))``, the inner
+    threshold 0.5.
 
-    Q, K and V are spikes of shape (T, B, heads, tokens, channels per head), so the products are integers.
-    The last neuron runs over (T, B, ...): QKFormer's authors' code runs it over T * B, where images disturb each other.
+    Q, K and V are spikes of shape (T, B, heads, tokens, channels per head), so the products are
+    integers. The last neuron runs over (T, B, ...): QKFormer's authors' code runs it over T * B,
+    where images disturb each other.
 
     Args:
         channels: C before and after.
@@ -195,7 +220,9 @@ class MembraneMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block: ``x + attn(x)``, then ``x + mlp(x)``; integers if both give spikes, else real."""
+    """A transformer block: ``x + attn(x)``, then ``x + mlp(x)``; integers if both give spikes, else
+    real.
+    """
 
     def __init__(self, attn: nn.Module, mlp: nn.Module) -> None:
         super().__init__()

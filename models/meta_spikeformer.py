@@ -1,9 +1,10 @@
-"""Meta-SpikeFormer (Spike-driven Transformer, version 2): convolution, then attention (Yao et al. 2024,
-arXiv:2404.03663).
+"""Meta-SpikeFormer (Spike-driven Transformer, version 2): convolution, then attention (Yao et al.
+2024, arXiv:2404.03663).
 
-Membrane shortcuts: residuals carry real potentials, and a neuron stands before every convolution or chain of
-convolutions. Two stages of convolution blocks, two of transformer blocks with SDSA-3, in spikes Q, K and V and with
-s = 0.125; RepConv is a chain of convolutions that merges into a 3x3 one::
+Membrane shortcuts: residuals carry real potentials, and a neuron stands before every convolution or
+chain of convolutions. Two stages of convolution blocks, two of transformer blocks with SDSA-3, in
+spikes Q, K and V and with s = 0.125; RepConv is a chain of convolutions that merges into a 3x3
+one::
 
     Q = SN(RepConv_1(SN(U))), K and V alike
     SDSA_3(Q, K, V) = RepConv_4(SN(Q K^T V * s))
@@ -51,13 +52,19 @@ class MetaSpikeFormerConfig:
     image_size: int = 224
     """H and W of the input image; a multiple of 16."""
     dims: tuple[int, int, int, int] = (128, 256, 512, 640)
-    """Channels of the four stages; stage 1 begins with half of its own. The grids are 1/4, 1/8, 1/16 and 1/16."""
+    """Channels of the four stages; stage 1 begins with half of its own. The grids are 1/4, 1/8,
+    1/16 and 1/16.
+    """
     depths: tuple[int, int, int, int] = (1, 2, 6, 2)
-    """Blocks of the stages, convolution in 1 and 2, transformer in 3 and 4; stage 1 has as many more at 1/2."""
+    """Blocks of the stages, convolution in 1 and 2, transformer in 3 and 4; stage 1 has as many
+    more at 1/2.
+    """
     num_heads: int = 8
     """Attention heads; divides the channels of stages 3 and 4."""
     mlp_ratio: int = 4
-    """Hidden channels of an MLP, and of the 3x3 convolutions of a convolution block, over their channels."""
+    """Hidden channels of an MLP, and of the 3x3 convolutions of a convolution block, over their
+    channels.
+    """
     T: int = 4
     """Simulation steps of one image."""
 
@@ -69,14 +76,17 @@ META_8_512 = MetaSpikeFormerConfig()
 class SeparableConv(nn.Module):
     """``reduce(depthwise(lif(expand(x))))``: potentials (T, B, C, H, W) to the same.
 
-    expand, a 1x1 convolution after a neuron, doubles the channels; depthwise is 7x7 in each; reduce is 1x1.
+    expand, a 1x1 convolution after a neuron, doubles the channels; depthwise is 7x7 in each; reduce
+    is 1x1.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.expand = LIFConvBN(channels, 2 * channels, 1)
         self.depthwise_lif = lif()
-        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 7, padding=3, groups=2 * channels, bias=False)
+        self.depthwise = nn.Conv2d(
+            2 * channels, 2 * channels, 7, padding=3, groups=2 * channels, bias=False
+        )
         self.reduce = ConvBN(2 * channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -85,7 +95,9 @@ class SeparableConv(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """``x + separable(x)``, then ``x + channel2(channel1(x))``: 3x3 convolutions where a transformer has an MLP."""
+    """``x + separable(x)``, then ``x + channel2(channel1(x))``: 3x3 convolutions where a
+    transformer has an MLP.
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -99,11 +111,13 @@ class ConvBlock(nn.Module):
 
 
 class RepConv(nn.Module):
-    """1x1, 3x3 by channel and 1x1 convolutions without neurons between: one 3x3 convolution, told in fewer weights.
+    """1x1, 3x3 by channel and 1x1 convolutions without neurons between: one 3x3 convolution, told
+    in fewer weights.
 
-    Where the 3x3 reaches over the edge it must see what the first normalization makes of zero, else the chain would not
-    merge into a convolution with zero padding. So the first convolution pads: the authors' code pads after the
-    normalization with its value at zero, the same in evaluation, but without the edge in the statistics of training.
+    Where the 3x3 reaches over the edge it must see what the first normalization makes of zero, else
+    the chain would not merge into a convolution with zero padding. So the first convolution pads:
+    the authors' code pads after the normalization with its value at zero, the same in evaluation,
+    but without the edge in the statistics of training.
     """
 
     def __init__(self, channels: int) -> None:
@@ -122,7 +136,9 @@ class RepConv(nn.Module):
 
 
 class RepConvSelfAttention(nn.Module):
-    """SDSA-3 of the module's docstring, the inner threshold 0.5: potentials (T, B, C, H, W) to the same."""
+    """SDSA-3 of the module's docstring, the inner threshold 0.5: potentials (T, B, C, H, W) to the
+    same.
+    """
 
     scale = 0.125
 
@@ -151,8 +167,8 @@ class RepConvSelfAttention(nn.Module):
 class MetaSpikeFormer(nn.Module):
     """Images (B, in_channels, H, W) float32 to logits (B, num_classes) float32.
 
-    The image is presented T times (direct coding); logits are the head's output on the potentials' mean over steps and
-    grid.
+    The image is presented T times (direct coding); logits are the head's output on the potentials'
+    mean over steps and grid.
 
     Args:
         config: sizes. No weight depends on ``config.T`` or ``config.image_size``.
@@ -177,11 +193,18 @@ class MetaSpikeFormer(nn.Module):
         self.head = nn.Linear(dims[3], config.num_classes)
 
     def _convolutions(self, channels: int, depth: int) -> nn.Sequential:
-        return nn.Sequential(*(ConvBlock(channels, channels * self.config.mlp_ratio) for _ in range(depth)))
+        return nn.Sequential(
+            *(ConvBlock(channels, channels * self.config.mlp_ratio) for _ in range(depth))
+        )
 
     def _transformers(self, channels: int, depth: int) -> nn.Sequential:
         heads, hidden = self.config.num_heads, channels * self.config.mlp_ratio
-        return nn.Sequential(*(Block(RepConvSelfAttention(channels, heads), MembraneMLP(channels, hidden)) for _ in range(depth)))
+        return nn.Sequential(
+            *(
+                Block(RepConvSelfAttention(channels, heads), MembraneMLP(channels, hidden))
+                for _ in range(depth)
+            )
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stage1_1(self.downsample1_1(present(x, self.config.T)))

@@ -1,9 +1,11 @@
-"""QKFormer: a hierarchical spiking transformer with linear token attention (Zhou et al. 2024, arXiv:2403.16552).
+"""QKFormer: a hierarchical spiking transformer with linear token attention (Zhou et al. 2024,
+arXiv:2403.16552).
 
-Every signal between two layers is a spike or a sum of spikes: convolution, batch normalization and neuron come in this
-order, and residuals add spikes, so they are integers. Between stages a patch embedding halves the grid and doubles the
-channels. Stages but the last have token attention, ``A = SN(sum over channels of Q), y = A * K`` (equations 7 and 8),
-the last spiking self-attention, ``y = SN(Q K^T V * s)`` (Zhou et al. 2023, arXiv:2209.15425).
+Every signal between two layers is a spike or a sum of spikes: convolution, batch normalization and
+neuron come in this order, and residuals add spikes, so they are integers. Between stages a patch
+embedding halves the grid and doubles the channels. Stages but the last have token attention, ``A =
+SN(sum over channels of Q), y = A * K`` (equations 7 and 8), the last spiking self-attention, ``y =
+SN(Q K^T V * s)`` (Zhou et al. 2023, arXiv:2209.15425).
 
 ============== ========== =================
 config         parameters data of the paper
@@ -15,7 +17,8 @@ config         parameters data of the paper
 ``HST_10_768``    64.96 M ImageNet, 224x224
 ============== ========== =================
 
-Neurons keep their potential between calls, as always in SpikingJelly: call ``functional.reset_net`` between batches.
+Neurons keep their potential between calls, as always in SpikingJelly: call ``functional.reset_net``
+between batches.
 """
 
 from __future__ import annotations
@@ -27,7 +30,15 @@ from torch import nn
 
 from .layers import MLP, Block, ConvBN, SpikingSelfAttention, check_image_size, lif, present
 
-__all__ = ["HST_10_384", "HST_10_512", "HST_10_768", "QK_4_256", "QK_4_384", "QKFormer", "QKFormerConfig"]
+__all__ = [
+    "HST_10_384",
+    "HST_10_512",
+    "HST_10_768",
+    "QK_4_256",
+    "QK_4_384",
+    "QKFormer",
+    "QKFormerConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,9 @@ class QKFormerConfig:
     num_classes: int = 10
     """Outputs of the head."""
     embed_dim: int = 32
-    """Channels of the last stage; each stage before has half of the next one, the first convolution half of stage 1."""
+    """Channels of the last stage; each stage before has half of the next one, the first convolution
+    half of stage 1.
+    """
     num_heads: int = 4
     """Attention heads of every stage; divides the channels of stage 1."""
     mlp_ratio: int = 2
@@ -53,13 +66,35 @@ class QKFormerConfig:
     depth3: int = 0
     """Self-attention blocks in stage 3; 0 for a model of two stages."""
     pool_early: bool = False
-    """The ImageNet models: the first embedding quarters H and W, and the others pool before their last convolution."""
+    """The ImageNet models: the first embedding quarters H and W, and the others pool before their
+    last convolution.
+    """
     image_size: int = 8
-    """H and W of the input image; a multiple of 2 to the number of stages - 1, times 4 if ``pool_early``."""
+    """H and W of the input image; a multiple of 2 to the number of stages - 1, times 4 if
+    ``pool_early``.
+    """
 
 
-QK_4_256 = QKFormerConfig(in_channels=3, embed_dim=256, num_heads=8, mlp_ratio=4, depth1=1, depth2=1, depth3=2, image_size=32)
-QK_4_384 = QKFormerConfig(in_channels=3, embed_dim=384, num_heads=8, mlp_ratio=4, depth1=1, depth2=1, depth3=2, image_size=32)
+QK_4_256 = QKFormerConfig(
+    in_channels=3,
+    embed_dim=256,
+    num_heads=8,
+    mlp_ratio=4,
+    depth1=1,
+    depth2=1,
+    depth3=2,
+    image_size=32,
+)
+QK_4_384 = QKFormerConfig(
+    in_channels=3,
+    embed_dim=384,
+    num_heads=8,
+    mlp_ratio=4,
+    depth1=1,
+    depth2=1,
+    depth3=2,
+    image_size=32,
+)
 
 
 def _hst_10(embed_dim: int) -> QKFormerConfig:
@@ -83,9 +118,11 @@ HST_10_768 = _hst_10(768)
 
 
 class PatchEmbedInit(nn.Module):
-    """First embedding, at full resolution: ``z = lif(f(x)); y = lif(g(z)) + lif(r(z))``, in (T, B, in, H, W).
+    """First embedding, at full resolution: ``z = lif(f(x)); y = lif(g(z)) + lif(r(z))``, in (T, B,
+    in, H, W).
 
-    g is a 3x3 and r, the deformed shortcut (section 3.4 of the paper), a 1x1 convolution. y holds 0, 1 or 2.
+    g is a 3x3 and r, the deformed shortcut (section 3.4 of the paper), a 1x1 convolution. y holds
+    0, 1 or 2.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -105,7 +142,8 @@ class PatchEmbedInit(nn.Module):
 class PatchEmbedInitPooled(nn.Module):
     """First embedding of the ImageNet models, to a quarter of H and W.
 
-    ``z = lif(pool(f(x))); y = lif(h(lif(pool(g(z))))) + lif(r(z))``, f, g and h 3x3, r 1x1 of stride 2.
+    ``z = lif(pool(f(x))); y = lif(h(lif(pool(g(z))))) + lif(r(z))``, f, g and h 3x3, r 1x1 of
+    stride 2.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -126,9 +164,11 @@ class PatchEmbedInitPooled(nn.Module):
 
 
 class PatchEmbedStage(nn.Module):
-    """Embedding between stages, halves H and W: ``y = lif(pool(g(lif(f(x))))) + lif(r(x))``, r of stride 2.
+    """Embedding between stages, halves H and W: ``y = lif(pool(g(lif(f(x))))) + lif(r(x))``, r of
+    stride 2.
 
-    The maximum is taken over real values, before the neuron; with ``pool_early`` f is pooled instead of g.
+    The maximum is taken over real values, before the neuron; with ``pool_early`` f is pooled
+    instead of g.
     """
 
     def __init__(self, in_channels: int, channels: int, pool_early: bool = False) -> None:
@@ -146,10 +186,11 @@ class PatchEmbedStage(nn.Module):
 
 
 class TokenQKAttention(nn.Module):
-    """Q-K token attention (equations 7 and 8): a token passes its K when any channel of its Q fired.
+    """Q-K token attention (equations 7 and 8): a token passes its K when any channel of its Q
+    fired.
 
-    Per head, ``mask = lif(sum over channels of Q)`` with threshold 0.5, then ``y = lif(proj(mask * K))``. The sum is an
-    integer, so a spike of Q at step t always fires the mask at step t.
+    Per head, ``mask = lif(sum over channels of Q)`` with threshold 0.5, then ``y = lif(proj(mask *
+    K))``. The sum is an integer, so a spike of Q at step t always fires the mask at step t.
     """
 
     def __init__(self, channels: int, num_heads: int) -> None:
@@ -173,7 +214,8 @@ class TokenQKAttention(nn.Module):
 class QKFormer(nn.Module):
     """Images (B, in_channels, H, W) float32 to logits (B, num_classes) float32.
 
-    The image is presented T times (direct coding); logits are the head's output on the mean over steps and tokens.
+    The image is presented T times (direct coding); logits are the head's output on the mean over
+    steps and tokens.
 
     Args:
         config: sizes. No weight depends on ``config.T`` or ``config.image_size``.
@@ -183,13 +225,17 @@ class QKFormer(nn.Module):
         super().__init__()
         self.config = config
         dim = config.embed_dim
-        check_image_size(config.image_size, (4 if config.pool_early else 1) * (4 if config.depth3 else 2))
+        check_image_size(
+            config.image_size, (4 if config.pool_early else 1) * (4 if config.depth3 else 2)
+        )
         dims = (dim // 4, dim // 2, dim) if config.depth3 else (dim // 2, dim)
         init = PatchEmbedInitPooled if config.pool_early else PatchEmbedInit
         self.patch_embed1 = init(config.in_channels, dims[0])
         self.stage1 = self._stage(TokenQKAttention, dims[0], config.depth1)
         self.patch_embed2 = PatchEmbedStage(dims[0], dims[1], config.pool_early)
-        self.stage2 = self._stage(TokenQKAttention if config.depth3 else SpikingSelfAttention, dims[1], config.depth2)
+        self.stage2 = self._stage(
+            TokenQKAttention if config.depth3 else SpikingSelfAttention, dims[1], config.depth2
+        )
         if config.depth3:
             self.patch_embed3 = PatchEmbedStage(dims[1], dim, config.pool_early)
             self.stage3 = self._stage(SpikingSelfAttention, dim, config.depth3)
@@ -197,7 +243,9 @@ class QKFormer(nn.Module):
 
     def _stage(self, attention: type[nn.Module], channels: int, depth: int) -> nn.Sequential:
         heads, hidden = self.config.num_heads, channels * self.config.mlp_ratio
-        return nn.Sequential(*(Block(attention(channels, heads), MLP(channels, hidden)) for _ in range(depth)))
+        return nn.Sequential(
+            *(Block(attention(channels, heads), MLP(channels, hidden)) for _ in range(depth))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = present(x, self.config.T)

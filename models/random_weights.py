@@ -1,4 +1,6 @@
-"""Reference models without training: random weights whose normalizations fit some images, so that neurons fire."""
+"""Reference models without training: random weights whose normalizations fit some images, so that
+neurons fire.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,16 @@ from torch import nn
 __all__ = ["calibrated"]
 
 
-def calibrated(name: str, images: torch.Tensor, change: Callable[[nn.Module], object] | None = None, **config: Any) -> nn.Module:
+def calibrated(
+    name: str,
+    images: torch.Tensor,
+    change: Callable[[nn.Module], object] | None = None,
+    **config: Any,
+) -> nn.Module:
     """The model ``name`` in eval mode, the same for the same images.
 
-    Every normalization has the mean and variance that its input takes on ``images`` and a bias within 0.2..1, so layers fire at
-    any depth, as those of a trained network do.
+    Every normalization has the mean and variance that its input takes on ``images`` and a bias
+    within 0.2..1, so layers fire at any depth, as those of a trained network do.
 
     Args:
         images: float32 (samples, C, H, W), 0..1, or frames (samples, T, C, H, W).

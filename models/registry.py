@@ -1,6 +1,8 @@
-"""Every reference model by name: ``build("spikformer-4-384")``, ``build("spikformer-tiny", T=8, num_classes=100)``.
+"""Every reference model by name: ``build("spikformer-4-384")``, ``build("spikformer-tiny", T=8,
+num_classes=100)``.
 
-Names without ``tiny`` are the sizes of the papers. The tiny ones have the same parts and run in milliseconds.
+Names without ``tiny`` are the sizes of the papers. The tiny ones have the same parts and run in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class Reference(NamedTuple):
     config: Any
     """A frozen dataclass with at least in_channels, num_classes, image_size and T."""
     published: float | None = None
-    """Published parameters (the paper's or the authors' code's), in millions; None for a size that nobody published."""
+    """Published parameters (the paper's or the authors' code's), in millions; None for a size that
+    nobody published.
+    """
 
 
 _TINY_RESFORMER = res.SpikingResformerConfig(
@@ -47,11 +51,20 @@ MODELS: dict[str, Reference] = {
     "spikformer-4-384": Reference(spik.Spikformer, spik.SPIKFORMER_4_384, 9.33),
     "spikformer-8-512": Reference(spik.Spikformer, spik.SPIKFORMER_8_512, 29.71),
     "spikformer-tiny": Reference(
-        spik.Spikformer, spik.SpikformerConfig(image_size=16, embed_dim=32, depth=1, num_heads=2, mlp_ratio=2)
+        spik.Spikformer,
+        spik.SpikformerConfig(image_size=16, embed_dim=32, depth=1, num_heads=2, mlp_ratio=2),
     ),
     "spikformer-tiny-imagenet": Reference(
         spik.Spikformer,
-        spik.SpikformerConfig(image_size=32, patch_size=16, embed_dim=32, depth=1, num_heads=2, mlp_ratio=2, kv_first=True),
+        spik.SpikformerConfig(
+            image_size=32,
+            patch_size=16,
+            embed_dim=32,
+            depth=1,
+            num_heads=2,
+            mlp_ratio=2,
+            kv_first=True,
+        ),
     ),
     "qkformer-4-256": Reference(qk.QKFormer, qk.QK_4_256, 2.99),
     "qkformer-4-384": Reference(qk.QKFormer, qk.QK_4_384, 6.71),
@@ -59,10 +72,15 @@ MODELS: dict[str, Reference] = {
     "qkformer-hst-10-512": Reference(qk.QKFormer, qk.HST_10_512, 29.08),
     "qkformer-hst-10-768": Reference(qk.QKFormer, qk.HST_10_768, 64.96),
     "qkformer-tiny-digits": Reference(qk.QKFormer, qk.QKFormerConfig()),
-    "qkformer-tiny": Reference(qk.QKFormer, qk.QKFormerConfig(in_channels=3, embed_dim=32, num_heads=2, depth3=1, image_size=16)),
+    "qkformer-tiny": Reference(
+        qk.QKFormer,
+        qk.QKFormerConfig(in_channels=3, embed_dim=32, num_heads=2, depth3=1, image_size=16),
+    ),
     "qkformer-tiny-hst": Reference(
         qk.QKFormer,
-        qk.QKFormerConfig(in_channels=3, embed_dim=32, num_heads=2, depth3=1, pool_early=True, image_size=32),
+        qk.QKFormerConfig(
+            in_channels=3, embed_dim=32, num_heads=2, depth3=1, pool_early=True, image_size=32
+        ),
     ),
     "spiking-resformer-cifar": Reference(res.SpikingResformer, res.RESFORMER_CIFAR, 10.79),
     "spiking-resformer-ti": Reference(res.SpikingResformer, res.RESFORMER_TI, 11.18),
@@ -71,7 +89,8 @@ MODELS: dict[str, Reference] = {
     "spiking-resformer-l": Reference(res.SpikingResformer, res.RESFORMER_L, 60.38),
     "spiking-resformer-tiny": Reference(res.SpikingResformer, _TINY_RESFORMER),
     "spiking-resformer-tiny-imagenet": Reference(
-        res.SpikingResformer, dataclasses.replace(_TINY_RESFORMER, image_size=32, large_prologue=True)
+        res.SpikingResformer,
+        dataclasses.replace(_TINY_RESFORMER, image_size=32, large_prologue=True),
     ),
     "spike-driven-transformer-2-256": Reference(sdt.SpikeDrivenTransformer, sdt.SDT_2_256, 2.57),
     "spike-driven-transformer-2-512": Reference(sdt.SpikeDrivenTransformer, sdt.SDT_2_512, 10.23),
@@ -82,14 +101,21 @@ MODELS: dict[str, Reference] = {
     ),
     "spike-driven-transformer-tiny-imagenet": Reference(
         sdt.SpikeDrivenTransformer,
-        sdt.SpikeDrivenTransformerConfig(image_size=32, patch_size=16, embed_dim=32, depth=1, mlp_ratio=2),
+        sdt.SpikeDrivenTransformerConfig(
+            image_size=32, patch_size=16, embed_dim=32, depth=1, mlp_ratio=2
+        ),
     ),
     "meta-spikeformer-8-384": Reference(meta.MetaSpikeFormer, meta.META_8_384, 31.33),
     "meta-spikeformer-8-512": Reference(meta.MetaSpikeFormer, meta.META_8_512, 55.35),
     "meta-spikeformer-tiny": Reference(
         meta.MetaSpikeFormer,
         meta.MetaSpikeFormerConfig(
-            num_classes=10, image_size=32, dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=2, mlp_ratio=2
+            num_classes=10,
+            image_size=32,
+            dims=(8, 8, 16, 16),
+            depths=(1, 1, 1, 1),
+            num_heads=2,
+            mlp_ratio=2,
         ),
     ),
 }

@@ -1,12 +1,14 @@
-"""Spike-driven Transformer, version 1: attention by masks and additions (Yao et al. 2023, arXiv:2307.01694).
+"""Spike-driven Transformer, version 1: attention by masks and additions (Yao et al. 2023,
+arXiv:2307.01694).
 
-Membrane shortcuts: residuals carry real potentials, and a neuron stands before every convolution, so weights meet
-spikes alone. Attention SDSA-1, in spikes Q, K and V::
+Membrane shortcuts: residuals carry real potentials, and a neuron stands before every convolution,
+so weights meet spikes alone. Attention SDSA-1, in spikes Q, K and V::
 
     SDSA(Q, K, V) = Q * SN(sum over tokens of K * V)
 
-with * element by element: per channel, one mask for all tokens. It costs no product of two matrices. The authors split
-channels into 8 heads, but no head sees another channel than its own: the number of heads changes nothing.
+with * element by element: per channel, one mask for all tokens. It costs no product of two
+matrices. The authors split channels into 8 heads, but no head sees another channel than its own:
+the number of heads changes nothing.
 
 ============= ========== =================
 config        parameters data of the paper
@@ -26,9 +28,25 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .layers import Block, ConvBN, ConvLIFPool, LIFConvBN, MembraneMLP, check_image_size, halvings, lif, present
+from .layers import (
+    Block,
+    ConvBN,
+    ConvLIFPool,
+    LIFConvBN,
+    MembraneMLP,
+    check_image_size,
+    halvings,
+    lif,
+    present,
+)
 
-__all__ = ["SDT_2_256", "SDT_2_512", "SDT_8_768", "SpikeDrivenTransformer", "SpikeDrivenTransformerConfig"]
+__all__ = [
+    "SDT_2_256",
+    "SDT_2_512",
+    "SDT_8_768",
+    "SpikeDrivenTransformer",
+    "SpikeDrivenTransformerConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -55,14 +73,16 @@ class SpikeDrivenTransformerConfig:
 
 SDT_2_256 = SpikeDrivenTransformerConfig(embed_dim=256)
 SDT_2_512 = SpikeDrivenTransformerConfig()
-SDT_8_768 = SpikeDrivenTransformerConfig(num_classes=1000, image_size=224, patch_size=16, embed_dim=768, depth=8)
+SDT_8_768 = SpikeDrivenTransformerConfig(
+    num_classes=1000, image_size=224, patch_size=16, embed_dim=768, depth=8
+)
 
 
 class MembranePatchSplitting(nn.Module):
     """Four 3x3 convolutions to a grid of potentials x, then ``y = x + rpe(lif(x))``.
 
-    The first three end in neurons and pool spikes, the fourth ends in real values and pools those. Images
-    (T, B, in, H, W) to potentials (T, B, C, H / patch_size, W / patch_size).
+    The first three end in neurons and pool spikes, the fourth ends in real values and pools those.
+    Images (T, B, in, H, W) to potentials (T, B, C, H / patch_size, W / patch_size).
     """
 
     def __init__(self, in_channels: int, channels: int, patch_size: int) -> None:
@@ -79,9 +99,11 @@ class MembranePatchSplitting(nn.Module):
 
 
 class SpikeDrivenSelfAttention(nn.Module):
-    """``proj(Q * lif(sum over tokens of K * V))``, the threshold 0.5; potentials (T, B, C, H, W) to the same.
+    """``proj(Q * lif(sum over tokens of K * V))``, the threshold 0.5; potentials (T, B, C, H, W) to
+    the same.
 
-    The sum is an integer, so a spike of K * V at step t, at any token, always fires the mask at step t: it is an OR.
+    The sum is an integer, so a spike of K * V at step t, at any token, always fires the mask at
+        step t: it is an OR.
     """
 
     def __init__(self, channels: int) -> None:
@@ -106,8 +128,8 @@ class SpikeDrivenSelfAttention(nn.Module):
 class SpikeDrivenTransformer(nn.Module):
     """Images (B, in_channels, H, W) float32 to logits (B, num_classes) float32.
 
-    The image is presented T times (direct coding). A last neuron fires on the mean over tokens; logits are the head's
-    output on its rate.
+    The image is presented T times (direct coding). A last neuron fires on the mean over tokens;
+    logits are the head's output on its rate.
 
     Args:
         config: sizes. No weight depends on ``config.T`` or ``config.image_size``.
@@ -119,7 +141,12 @@ class SpikeDrivenTransformer(nn.Module):
         check_image_size(config.image_size, config.patch_size)
         dim, hidden = config.embed_dim, config.embed_dim * config.mlp_ratio
         self.patch_embed = MembranePatchSplitting(config.in_channels, dim, config.patch_size)
-        self.blocks = nn.Sequential(*(Block(SpikeDrivenSelfAttention(dim), MembraneMLP(dim, hidden)) for _ in range(config.depth)))
+        self.blocks = nn.Sequential(
+            *(
+                Block(SpikeDrivenSelfAttention(dim), MembraneMLP(dim, hidden))
+                for _ in range(config.depth)
+            )
+        )
         self.head_lif = lif()
         self.head = nn.Linear(dim, config.num_classes)
 

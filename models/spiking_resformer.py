@@ -1,9 +1,9 @@
-"""SpikingResformer: a pyramid of dual spike self-attention and group-wise feed-forward (Shi et al. 2024,
-arXiv:2403.14302).
+"""SpikingResformer: a pyramid of dual spike self-attention and group-wise feed-forward (Shi et al.
+2024, arXiv:2403.14302).
 
-Membrane shortcuts: residuals carry real potentials, and a neuron stands before every convolution. Attention DSSA, in
-spikes X of n tokens and d channels a head, with f_1 and f_2 the two halves of one BN(Conv(X)) whose p x p patches
-leave m = n / p^2 tokens::
+Membrane shortcuts: residuals carry real potentials, and a neuron stands before every convolution.
+Attention DSSA, in spikes X of n tokens and d channels a head, with f_1 and f_2 the two halves of
+one BN(Conv(X)) whose p x p patches leave m = n / p^2 tokens::
 
     A = SN(f_1(X) X^T / sqrt(r_X d))                    (m, n), real times spikes
     DSSA(X) = BN(Linear(SN(f_2(X)^T A / sqrt(r_A m))))  (d, n), real times spikes
@@ -45,16 +45,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SpikingResformerConfig:
-    """Sizes of a :class:`SpikingResformer`; every tuple has one entry a stage, each of half the grid before."""
+    """Sizes of a :class:`SpikingResformer`; every tuple has one entry a stage, each of half the
+    grid before.
+    """
 
     in_channels: int = 3
     """Channels of the input image."""
     num_classes: int = 1000
     """Outputs of the head."""
     image_size: int = 224
-    """H and W of the input image; a multiple of what the prologue, the stages and their patches divide by."""
+    """H and W of the input image; a multiple of what the prologue, the stages and their patches
+    divide by.
+    """
     large_prologue: bool = True
-    """Start with a 7x7 convolution of stride 2 and a maximum of stride 2 (ImageNet), not with a 3x3 convolution."""
+    """Start with a 7x7 convolution of stride 2 and a maximum of stride 2 (ImageNet), not with a 3x3
+    convolution.
+    """
     dims: tuple[int, ...] = (64, 192, 384)
     """Channels; each a multiple of its heads."""
     num_heads: tuple[int, ...] = (1, 3, 6)
@@ -79,10 +85,12 @@ RESFORMER_L = SpikingResformerConfig(dims=(128, 512, 1024), num_heads=(2, 8, 16)
 
 
 class RateScale(nn.Module):
-    """Divide a product by ``sqrt(rate * terms)``, where rate is the running mean rate of its spike factor, by head.
+    """Divide a product by ``sqrt(rate * terms)``, where rate is the running mean rate of its spike
+    factor, by head.
 
-    In training the first 1000 batches are averaged, then older ones fade by 0.1 % a batch. The rate is 1 before any,
-    and taken for :attr:`floor` where it is less: a head that never fires must not make the scale infinite.
+    In training the first 1000 batches are averaged, then older ones fade by 0.1 % a batch. The rate
+    is 1 before any, and taken for :attr:`floor` where it is less: a head that never fires must not
+    make the scale infinite.
     """
 
     floor = 1e-3
@@ -93,16 +101,22 @@ class RateScale(nn.Module):
         self.register_buffer("batches", torch.zeros(()))
 
     def forward(self, product: torch.Tensor, spikes: torch.Tensor, terms: int) -> torch.Tensor:
-        """``product`` and ``spikes`` are (T, B, heads, ..., ...); a value of ``product`` sums ``terms`` values."""
+        """``product`` and ``spikes`` are (T, B, heads, ..., ...); a value of ``product`` sums
+        ``terms`` values.
+        """
         if self.training:
             with torch.no_grad():
                 self.batches += 1
-                self.rate += (spikes.mean((0, 1, 3, 4)).view_as(self.rate) - self.rate) / self.batches.clamp(max=1000)
+                self.rate += (
+                    spikes.mean((0, 1, 3, 4)).view_as(self.rate) - self.rate
+                ) / self.batches.clamp(max=1000)
         return product * torch.rsqrt(self.rate.clamp(min=self.floor) * terms)
 
 
 class DualSpikeSelfAttention(nn.Module):
-    """DSSA of the module's docstring: potentials (T, B, C, H, W) to the same; H and W multiples of ``patch_size``."""
+    """DSSA of the module's docstring: potentials (T, B, C, H, W) to the same; H and W multiples of
+    ``patch_size``.
+    """
 
     def __init__(self, channels: int, num_heads: int, patch_size: int) -> None:
         super().__init__()
@@ -129,7 +143,8 @@ class DualSpikeSelfAttention(nn.Module):
 class GroupWiseFeedForward(nn.Module):
     """``down(y + conv(y))`` with ``y = up(x)``: potentials (T, B, C, H, W) to the same.
 
-    up and down are 1x1 convolutions, conv a 3x3 in groups of ``group_size`` channels, each after a neuron.
+    up and down are 1x1 convolutions, conv a 3x3 in groups of ``group_size`` channels, each after a
+    neuron.
     """
 
     def __init__(self, channels: int, hidden: int, group_size: int) -> None:
@@ -146,8 +161,8 @@ class GroupWiseFeedForward(nn.Module):
 class SpikingResformer(nn.Module):
     """Images (B, in_channels, H, W) float32 to logits (B, num_classes) float32.
 
-    The image is presented T times (direct coding); logits are the head's output on the potentials' mean over steps and
-    grid.
+    The image is presented T times (direct coding); logits are the head's output on the potentials'
+    mean over steps and grid.
 
     Args:
         config: sizes. No weight depends on ``config.T`` or ``config.image_size``.
@@ -157,7 +172,9 @@ class SpikingResformer(nn.Module):
         super().__init__()
         self.config = config
         prologue = 4 if config.large_prologue else 1
-        check_image_size(config.image_size, prologue * max(p * 2**i for i, p in enumerate(config.patch_sizes)))
+        check_image_size(
+            config.image_size, prologue * max(p * 2**i for i, p in enumerate(config.patch_sizes))
+        )
         if config.large_prologue:
             self.prologue = ConvBN(config.in_channels, config.dims[0], 7, stride=2, pool=True)
         else:

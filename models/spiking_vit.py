@@ -1,7 +1,8 @@
-"""A small vision transformer with softmax attention between spiking neurons: what ``circuits/softmax.py`` compiles.
+"""A small vision transformer with softmax attention between spiking neurons: what
+``circuits/softmax.py`` compiles.
 
-Q, K and V are spikes. Scores and values are averaged over the steps before the softmax, so attention has the meaning of
-rates, and what follows sees one value for a sample::
+Q, K and V are spikes. Scores and values are averaged over the steps before the softmax, so
+attention has the meaning of rates, and what follows sees one value for a sample::
 
     y = softmax(mean_t(Q K^T) / sqrt(d)) mean_t(V)
 
@@ -13,7 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from neurocompile.models.layers import MLP, ConvBN, check_image_size, lif, merge_heads, present, split_heads
+from neurocompile.models.layers import (
+    MLP,
+    ConvBN,
+    check_image_size,
+    lif,
+    merge_heads,
+    present,
+    split_heads,
+)
 from torch import nn
 
 __all__ = ["SoftmaxAttention", "SpikingViT", "SpikingViTConfig"]
@@ -35,7 +44,9 @@ class SpikingViTConfig:
 
 
 class SoftmaxAttention(nn.Module):
-    """``lif(proj(softmax(mean_t(Q K^T) / sqrt(d)) mean_t(V)))``: (T, B, C, H, W) spikes to the same shape."""
+    """``lif(proj(softmax(mean_t(Q K^T) / sqrt(d)) mean_t(V)))``: (T, B, C, H, W) spikes to the same
+    shape.
+    """
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -58,15 +69,21 @@ class SoftmaxAttention(nn.Module):
 
 
 class SpikingViT(nn.Module):
-    """Patches, blocks of :class:`SoftmaxAttention` and MLP with residuals, mean over tokens and time, a linear head."""
+    """Patches, blocks of :class:`SoftmaxAttention` and MLP with residuals, mean over tokens and
+    time, a linear head.
+    """
 
     def __init__(self, config: SpikingViTConfig = SpikingViTConfig()) -> None:
         super().__init__()
         check_image_size(config.image_size, config.patch_size)
         self.config = config
-        self.patch = nn.Conv2d(config.in_channels, config.dim, config.patch_size, config.patch_size, bias=False)
+        self.patch = nn.Conv2d(
+            config.in_channels, config.dim, config.patch_size, config.patch_size, bias=False
+        )
         self.patch_bn, self.patch_lif = nn.BatchNorm2d(config.dim), lif()
-        self.attention = nn.ModuleList(SoftmaxAttention(config.dim, config.num_heads) for _ in range(config.depth))
+        self.attention = nn.ModuleList(
+            SoftmaxAttention(config.dim, config.num_heads) for _ in range(config.depth)
+        )
         self.mlp = nn.ModuleList(MLP(config.dim, config.mlp_hidden) for _ in range(config.depth))
         self.head = nn.Linear(config.dim, config.num_classes)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neurocompile.artifact.store import load_program as load
     from neurocompile.errors import NeurocompileError
-    from neurocompile.frontends.torch_export import export_onnx
+    from neurocompile.frontends.torch.export import export_onnx
     from neurocompile.pipeline import compile_model as compile
     from neurocompile.program import Program
 
@@ -26,7 +26,7 @@ __all__ = ["NeurocompileError", "Program", "compile", "export_onnx", "load"]
 _WHERE = {
     "compile": ("neurocompile.pipeline", "compile_model"),
     "load": ("neurocompile.artifact.store", "load_program"),
-    "export_onnx": ("neurocompile.frontends.torch_export", "export_onnx"),
+    "export_onnx": ("neurocompile.frontends.torch.export", "export_onnx"),
     "NeurocompileError": ("neurocompile.errors", "NeurocompileError"),
     "Program": ("neurocompile.program", "Program"),
 }

@@ -12,10 +12,18 @@ from neurocompile.frontends.calibration import CALIBRATION_KEY, value_grid
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 
-__all__ = ["Calibration", "calibrate_on", "calibration_from_metadata", "calibration_from_weights", "mean_values"]
+__all__ = [
+    "Calibration",
+    "calibrate_on",
+    "calibration_from_metadata",
+    "calibration_from_weights",
+    "mean_values",
+]
 
 _ASSUMED_RATE = 0.15
-"""Spikes a neuron a step where nothing was measured: the order that published spiking transformers report."""
+"""Spikes a neuron a step where nothing was measured: the order that published spiking transformers
+report.
+"""
 _BATCH = 64
 _LARGEST_INPUT = 1e30
 _LEVELS = (1 << 23) - 1
@@ -31,7 +39,9 @@ class InputStatistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LayerStatistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Spikes a neuron a step: the mean, and for each index of the channel axis (empty if there is none)."""
+    """Spikes a neuron a step: the mean, and for each index of the channel axis (empty if there is
+    none).
+    """
 
     rate: float
     channel_rate: tuple[float, ...] = ()
@@ -58,24 +68,37 @@ def calibration_from_metadata(metadata: Mapping[str, str]) -> Calibration | None
     try:
         found = msgspec.json.decode(metadata[CALIBRATION_KEY], type=Calibration)
     except msgspec.DecodeError as error:
-        raise NeurocompileError("NC1002", f"metadata '{CALIBRATION_KEY}' is malformed: {error}") from error
+        raise NeurocompileError(
+            "NC1002", f"metadata '{CALIBRATION_KEY}' is malformed: {error}"
+        ) from error
     rates = [r for layer in found.layers.values() for r in (layer.rate, *layer.channel_rate)]
     grid = 1.0 if found.input.grid is None else found.input.grid
     numbers = np.asarray([found.input.min, found.input.max, grid, *rates])
-    if not np.isfinite(numbers).all() or found.input.min > found.input.max or grid <= 0 or not 1 <= found.T <= 1 << 16:
-        raise NeurocompileError("NC1002", f"metadata '{CALIBRATION_KEY}' holds numbers that are not finite or not ordered")
+    if (
+        not np.isfinite(numbers).all()
+        or found.input.min > found.input.max
+        or grid <= 0
+        or not 1 <= found.T <= 1 << 16
+    ):
+        raise NeurocompileError(
+            "NC1002",
+            f"metadata '{CALIBRATION_KEY}' holds numbers that are not finite or not ordered",
+        )
     largest = max(abs(found.input.min), abs(found.input.max))
     fine = found.input.grid is not None and largest / grid > _LEVELS
     if any(not 0 <= r <= 1 for r in rates) or largest > _LARGEST_INPUT or fine:
         raise NeurocompileError(
-            "NC1002", f"metadata '{CALIBRATION_KEY}': rates lie in 0..1, inputs within {_LARGEST_INPUT:.0e} and on at "
-            f"most {_LEVELS:,} levels; rewrite it with neurocompile.export_onnx"
-        )  # fmt: skip
+            "NC1002",
+            f"metadata '{CALIBRATION_KEY}': rates lie in 0..1, inputs within {_LARGEST_INPUT:.0e} and on at "
+            f"most {_LEVELS:,} levels; rewrite it with neurocompile.export_onnx",
+        )
     return found
 
 
 def calibration_from_weights(T: int) -> Calibration:
-    """No data: inputs are taken to lie within -4..4 at 1/255, rates to be typical. The caller warns."""
+    """No data: inputs are taken to lie within -4..4 at 1/255, rates to be typical. The caller
+    warns.
+    """
     return Calibration(0, T, InputStatistics(-4.0, 4.0, 1.0 / 255.0), {}, "weights")
 
 
@@ -90,17 +113,24 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int) -> Calibration:
             sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
             totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
-    statistics = {name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r)) for name, r in rates.items()}
+    statistics = {
+        name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r))
+        for name, r in rates.items()
+    }
     grid = value_grid(np.asarray(x, np.float32))
-    bounds = InputStatistics(float(f"{x.min():.9g}"), float(f"{x.max():.9g}"), grid and float(f"{grid:.9g}"))
+    bounds = InputStatistics(
+        float(f"{x.min():.9g}"), float(f"{x.max():.9g}"), grid and float(f"{grid:.9g}")
+    )
     return Calibration(len(x), T, bounds, statistics, "data")
 
 
-def mean_values(graph: s.SpikingGraph, calibration: Calibration, size: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def mean_values(
+    graph: s.SpikingGraph, calibration: Calibration, size: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
     """Expected value of every value of a float graph (full shape), from the layers' channel rates.
 
-    Signals are treated as independent where they are multiplied, a softmax as uniform. Values that depend on weights or on the input are
-    missing.
+    Signals are treated as independent where they are multiplied, a softmax as uniform. Values that
+    depend on weights or on the input are missing.
     """
     found: dict[str, np.ndarray] = {}
     for node in graph.nodes:
@@ -111,7 +141,9 @@ def mean_values(graph: s.SpikingGraph, calibration: Calibration, size: Mapping[s
                 continue
             rates = np.asarray(measured.channel_rate, np.float64)
             if rates.size and shape and rates.size == shape[0]:
-                found[node.name] = np.broadcast_to(rates.reshape(-1, *[1] * (len(shape) - 1)), shape)
+                found[node.name] = np.broadcast_to(
+                    rates.reshape(-1, *[1] * (len(shape) - 1)), shape
+                )
             else:
                 found[node.name] = np.full(shape, measured.rate)
             continue

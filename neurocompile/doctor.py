@@ -1,4 +1,6 @@
-"""What this machine can do: each check is OK, absent (optional; how to get it) or problem (what to do)."""
+"""What this machine can do: each check is OK, absent (optional; how to get it) or problem (what to
+do).
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,23 @@ from neurocompile.errors import NeurocompileError
 
 __all__ = ["Check", "diagnose"]
 
-CORE = ("numpy", "onnx", "onnxruntime", "numba", "msgspec", "pyyaml", "safetensors", "typer", "rich")
+CORE = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "numba",
+    "msgspec",
+    "pyyaml",
+    "safetensors",
+    "typer",
+    "rich",
+)
 """Distributions that neurocompile always needs."""
-EXTRAS = {"torch": ("torch", "spikingjelly", "onnxscript"), "lava": ("lava-nc", "networkx", "scipy"),
-          "plot": ("matplotlib",)}  # fmt: skip
+EXTRAS = {
+    "torch": ("torch", "spikingjelly", "onnxscript"),
+    "lava": ("lava-nc", "networkx", "scipy"),
+    "plot": ("matplotlib",),
+}
 """Distributions of each extra."""
 _MODULES = {"pyyaml": "yaml"}
 _FIRST, _LAST = (3, 10), (3, 12)
@@ -39,9 +54,16 @@ def diagnose() -> list[Check]:
     """All checks, in the order to read them. Imports what it checks, so it takes some seconds."""
     extras = [_extra(name) for name in EXTRAS]
     return [
-        _python(), Check("neurocompile", "OK", _version("neurocompile") or "from a source tree"),
-        *(_core(name) for name in CORE), *extras, _lava(), _loihi(), _gpu(), _file_descriptors(), _processors(),
-    ]  # fmt: skip
+        _python(),
+        Check("neurocompile", "OK", _version("neurocompile") or "from a source tree"),
+        *(_core(name) for name in CORE),
+        *extras,
+        _lava(),
+        _loihi(),
+        _gpu(),
+        _file_descriptors(),
+        _processors(),
+    ]
 
 
 def _version(name: str) -> str | None:
@@ -56,7 +78,9 @@ def _python() -> Check:
     found = f"{python} on {platform.system()} {platform.machine()}"
     if _FIRST <= sys.version_info[:2] <= _LAST:
         return Check("python", "OK", found)
-    return Check("python", "problem", found, "neurocompile supports 3.10 to 3.12: uv venv --python 3.11")
+    return Check(
+        "python", "problem", found, "neurocompile supports 3.10 to 3.12: uv venv --python 3.11"
+    )
 
 
 def _core(name: str) -> Check:
@@ -83,40 +107,69 @@ def _extra(name: str) -> Check:
     text = ", ".join(f"{package} {number or 'absent'}" for package, number in found.items())
     if all(found.values()):
         return Check(f"extra {name}", "OK", text)
-    return Check(f"extra {name}", "absent", text, f"uv sync --extra {name}, or pip install 'neurocompile[{name}]'")
+    return Check(
+        f"extra {name}",
+        "absent",
+        text,
+        f"uv sync --extra {name}, or pip install 'neurocompile[{name}]'",
+    )
 
 
 def _lava() -> Check:
     number = _version("lava-nc")
     found = f"lava-nc {number}, through neurocompile's loader"
-    return _tried("lava imports", "absent" if number is None else "problem", "compat", "require_lava", found)
+    return _tried(
+        "lava imports", "absent" if number is None else "problem", "compat", "require_lava", found
+    )
 
 
 def _loihi() -> Check:
-    return _tried("loihi 2", "absent", "hardware", "require_extension", "Intel's lava-loihi extension is installed")
+    return _tried(
+        "loihi 2",
+        "absent",
+        "hardware",
+        "require_extension",
+        "Intel's lava-loihi extension is installed",
+    )
 
 
-def _tried(name: str, otherwise: Literal["absent", "problem"], module: str, require: str, found: str) -> Check:
+def _tried(
+    name: str, otherwise: Literal["absent", "problem"], module: str, require: str, found: str
+) -> Check:
     """OK if function ``require`` of a module of the Lava backend passes; its message otherwise."""
     try:
         getattr(import_module(f"neurocompile.backends.lava.{module}"), require)()
     except NeurocompileError as error:
         return Check(name, otherwise, error.message, f"neurocompile explain {error.code}")
     except Exception as error:  # see _import
-        return Check(name, "problem", f"{type(error).__name__}: {error}", "install the extra lava again")
+        return Check(
+            name, "problem", f"{type(error).__name__}: {error}", "install the extra lava again"
+        )
     return Check(name, "OK", found)
 
 
 def _gpu() -> Check:
     if _version("torch") is None:
-        return Check("gpu", "absent", "not looked for: torch is not installed", "only parity --device cuda needs one")
+        return Check(
+            "gpu",
+            "absent",
+            "not looked for: torch is not installed",
+            "only parity --device cuda needs one",
+        )
     why = _import("torch")
     if why:
-        return Check("gpu", "problem", f"torch does not import: {why}", "install the extra torch again")
+        return Check(
+            "gpu", "problem", f"torch does not import: {why}", "install the extra torch again"
+        )
     import torch
 
     if not torch.cuda.is_available():
-        return Check("gpu", "absent", f"torch {torch.__version__} finds none", "only parity --device cuda needs one")
+        return Check(
+            "gpu",
+            "absent",
+            f"torch {torch.__version__} finds none",
+            "only parity --device cuda needs one",
+        )
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return Check("gpu", "OK", names)
 
@@ -128,16 +181,30 @@ def _file_descriptors() -> Check:
 
         from neurocompile.backends.lava.runtime import check_file_descriptors
     except ImportError as error:
-        return Check(name, "absent", f"cannot be read: {error}", "lava-runtime needs Linux or macOS, and numpy")
-    soft, hard = ("unlimited" if n == resource.RLIM_INFINITY else f"{n:,}" for n in resource.getrlimit(resource.RLIMIT_NOFILE))
+        return Check(
+            name,
+            "absent",
+            f"cannot be read: {error}",
+            "lava-runtime needs Linux or macOS, and numpy",
+        )
+    soft, hard = (
+        "unlimited" if n == resource.RLIM_INFINITY else f"{n:,}"
+        for n in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
     limits = f"limit {soft}, at most {hard}"
     try:
         check_file_descriptors(_RUNTIME_PROCESSES)
     except NeurocompileError as error:
-        return Check(name, "problem", f"{limits}: {error.message}", "raise it, or use --backend lava")
-    return Check(name, "OK", f"{limits}: enough for lava-runtime with {_RUNTIME_PROCESSES} processes")
+        return Check(
+            name, "problem", f"{limits}: {error.message}", "raise it, or use --backend lava"
+        )
+    return Check(
+        name, "OK", f"{limits}: enough for lava-runtime with {_RUNTIME_PROCESSES} processes"
+    )
 
 
 def _processors() -> Check:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return Check("processors", "OK", f"{count} usable")

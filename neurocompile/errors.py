@@ -1,8 +1,10 @@
-"""Errors that teach: one line with a stable code, and a longer text behind ``neurocompile explain NC####``.
+"""Errors that teach: one line with a stable code, and a longer text behind ``neurocompile explain
+NC####``.
 
-A message says what is wrong, where, how much against which limit, and what to do. The first digit of a code is the
-stage: 1 files and import, 2 canonicalize, quantize and lower, 3 target and mapping, 4 backends, 5 artifact,
-6 command line, 7 energy, 8 theory, 9 a broken invariant of neurocompile itself.
+A message says what is wrong, where, how much against which limit, and what to do. The first digit
+of a code is the stage: 1 files and import, 2 canonicalize, quantize and lower, 3 target and
+mapping, 4 backends, 5 artifact, 6 command line, 7 energy, 8 theory, 9 a broken invariant of
+neurocompile itself.
 """
 
 from __future__ import annotations
@@ -136,10 +138,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Payloads on Loihi 2 carry 24 bits with sign, thresholds 17 bits, weights 8 bits. The range analysis found a value "
         "that can exceed its field.",
     ),
-    "NC2003": (
-        "weight bits out of range",
-        "--weight-bits takes 2 to 8.",
-    ),
+    "NC2003": ("weight bits out of range", "--weight-bits takes 2 to 8."),
     "NC2004": (
         "a pass broke the rules of its stage",
         "Every pass is checked after it ran. This is a defect of neurocompile: please report it with the model.",
@@ -232,18 +231,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Lava's runtime opens about eleven files a process and hangs when it runs out. Raise the limit with ulimit -n, or "
         "use --backend lava, which runs the same process models in one process.",
     ),
-    "NC4005": (
-        "unknown backend",
-        "Backends are emulator, lava, lava-runtime and loihi.",
-    ),
+    "NC4005": ("unknown backend", "Backends are emulator, lava, lava-runtime and loihi."),
     "NC4006": (
         "backend and emulator disagree",
         "The integer program is exact: one different spike is a defect. The message names the layer, the neuron and the step.",
     ),
-    "NC4007": (
-        "no accelerator",
-        "--device cuda was asked for, and torch finds no CUDA device.",
-    ),
+    "NC4007": ("no accelerator", "--device cuda was asked for, and torch finds no CUDA device."),
     "NC5001": (
         "not a neurocompile artifact",
         "A .nca file is a zip archive with a manifest. This file is not one, or is cut short.",
@@ -374,6 +367,8 @@ def explain(code: str) -> str:
     """The title and explanation of ``code`` as text; unknown codes raise NC6001."""
     code = code.upper()
     if code not in CATALOGUE:
-        raise NeurocompileError("NC6001", f"there is no error code '{code}'; 'neurocompile explain' lists all")
+        raise NeurocompileError(
+            "NC6001", f"there is no error code '{code}'; 'neurocompile explain' lists all"
+        )
     title, text = CATALOGUE[code]
     return f"{code}: {title}\n\n{text}"

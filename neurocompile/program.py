@@ -1,4 +1,6 @@
-"""A compiled program: what ``compile`` returns and an artifact holds, with everything one can do with it."""
+"""A compiled program: what ``compile`` returns and an artifact holds, with everything one can do
+with it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class RunResult:
     spikes: dict[str, int]
     neuron_steps: dict[str, int]
     step_logits: np.ndarray | None = None
-    """Of a model with one set of logits a step: float64 (samples, T, classes), whose mean over T is ``logits``."""
+    """Of a model with one set of logits a step: float64 (samples, T, classes), whose mean over T is
+    ``logits``.
+    """
 
     @property
     def predictions(self) -> np.ndarray:
@@ -56,7 +60,9 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Program:
-    """Integer model, circuit, mapping and how they came to be. Make one with :func:`neurocompile.compile`."""
+    """Integer model, circuit, mapping and how they came to be. Make one with
+    :func:`neurocompile.compile`.
+    """
 
     quantized: SpikingGraph
     circuit: CircuitGraph
@@ -74,7 +80,9 @@ class Program:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what runs: the circuit with its tensors, and the target. Side files carry it to say whose they are."""
+        """SHA-256 of what runs: the circuit with its tensors, and the target. Side files carry it
+        to say whose they are.
+        """
         found = hashlib.sha256(self.circuit.text().encode())
         found.update(self.target.name.encode())
         for name, tensor in sorted(self.circuit.tensors.items()):
@@ -95,13 +103,20 @@ class Program:
         return summarize(self)
 
     def run(self, x: np.ndarray, backend: str = "emulator", *, progress: bool = False) -> RunResult:
-        """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime or loihi."""
+        """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime
+        or loihi.
+        """
         x = check_inputs(x, self.input_shape)
         engine = get_backend(backend)
         views = {v.src: v.layer for v in self.circuit.views}
         readout = self.circuit.readouts[0].src
         recorded = [readout] if backend == "loihi" else [readout, *views]
-        logits, step_logits, spikes, sizes = [], [], dict.fromkeys(views.values(), 0), dict.fromkeys(views.values(), 0)
+        logits, step_logits, spikes, sizes = (
+            [],
+            [],
+            dict.fromkeys(views.values(), 0),
+            dict.fromkeys(views.values(), 0),
+        )
         with engine.open(self.circuit) as executor:
             for part in chunks(len(x), _CHUNK, engine.name, progress):
                 trace = executor.run(encode(self.circuit, x[part]), recorded)
@@ -114,24 +129,40 @@ class Program:
                         sizes[layer] += trace[population].size
         known = {layer for layer, n in sizes.items() if n}
         return RunResult(
-            engine.name, engine.banner, np.concatenate(logits), {k: v for k, v in spikes.items() if k in known},
-            {k: v for k, v in sizes.items() if k in known}, np.concatenate(step_logits) if step_logits else None,
-        )  # fmt: skip
+            engine.name,
+            engine.banner,
+            np.concatenate(logits),
+            {k: v for k, v in spikes.items() if k in known},
+            {k: v for k, v in sizes.items() if k in known},
+            np.concatenate(step_logits) if step_logits else None,
+        )
 
-    def trace(self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator") -> Trace:
+    def trace(
+        self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator"
+    ) -> Trace:
         """Every population's output (or those of ``record``): name -> (samples, T, *shape)."""
         x = check_inputs(x, self.input_shape)
         with get_backend(backend).open(self.circuit) as executor:
             return executor.run(encode(self.circuit, x), record)
 
     def parity(
-        self, x: np.ndarray, y: np.ndarray | None = None, *, against: Sequence[str] = ("emulator", "lava"),
-        reference: str | Path | None = None, device: str = "cpu", progress: bool = False,
-    ) -> ParityReport:  # fmt: skip
-        """Compare with backends, spike for spike, and with the float model: :func:`neurocompile.parity.check.parity`."""
+        self,
+        x: np.ndarray,
+        y: np.ndarray | None = None,
+        *,
+        against: Sequence[str] = ("emulator", "lava"),
+        reference: str | Path | None = None,
+        device: str = "cpu",
+        progress: bool = False,
+    ) -> ParityReport:
+        """Compare with backends, spike for spike, and with the float model:
+        :func:`neurocompile.parity.check.parity`.
+        """
         from neurocompile.parity.check import parity
 
-        return parity(self, x, y, against=against, reference=reference, device=device, progress=progress)
+        return parity(
+            self, x, y, against=against, reference=reference, device=device, progress=progress
+        )
 
     @property
     def spiking_neurons(self) -> int:
@@ -147,7 +178,9 @@ class Program:
 def make_proof(circuit: CircuitGraph, samples: int, seed: int) -> Proof:
     """Run pseudo-random inputs on the emulator and hash every population's output."""
     host = circuit.inputs[0]
-    x = np.random.default_rng(seed).integers(host.low, host.high + 1, (samples, *circuit.input_shape), dtype=np.int32)
+    x = np.random.default_rng(seed).integers(
+        host.low, host.high + 1, (samples, *circuit.input_shape), dtype=np.int32
+    )
     with get_backend("emulator").open(circuit) as executor:
         trace = executor.run(x)
     digest = hashlib.sha256()

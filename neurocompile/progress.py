@@ -11,7 +11,9 @@ __all__ = ["Stages", "chunks"]
 
 
 def chunks(samples: int, size: int, label: str, show: bool) -> Iterator[slice]:
-    """Slices of at most ``size`` of ``samples``, with a line that counts them if ``show`` and stderr is a terminal."""
+    """Slices of at most ``size`` of ``samples``, with a line that counts them if ``show`` and
+    stderr is a terminal.
+    """
     show = show and sys.stderr.isatty()
     for start in range(0, samples, size):
         if show:

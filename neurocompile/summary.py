@@ -17,7 +17,9 @@ __all__ = ["Summary", "summarize"]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of a program; ``spikes_per_inference`` and ``packets_per_step`` are expected, from ``rates_source``."""
+    """Figures of a program; ``spikes_per_inference`` and ``packets_per_step`` are expected, from
+    ``rates_source``.
+    """
 
     model: str
     target: str
@@ -53,17 +55,31 @@ def summarize(program: Program) -> Summary:
     rates = program.manifest.rates
     shortages = CostCounter(circuit, program.target).shortages()
     binding = max(shortages, key=lambda resource: shortages[resource][1], default="")
-    spikes = sum(rates[p.name] * p.size * circuit.steps for p in circuit.populations if isinstance(p, LIF))
+    spikes = sum(
+        rates[p.name] * p.size * circuit.steps for p in circuit.populations if isinstance(p, LIF)
+    )
     return Summary(
-        model=program.manifest.model, target=program.target.name, T=circuit.steps, period=circuit.period,
-        weight_bits=program.manifest.options.weight_bits, layers=len(circuit.views),
+        model=program.manifest.model,
+        target=program.target.name,
+        T=circuit.steps,
+        period=circuit.period,
+        weight_bits=program.manifest.options.weight_bits,
+        layers=len(circuit.views),
         populations=len(circuit.populations),
-        neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)), synapses=program.synapses,
-        depth=circuit.depth, cores=mapping.cores_used, cores_available=program.target.cores,
-        cores_at_least=mapping.lower_bound, cores_at_least_for=binding,
-        fullest_resource=fullest.resource if fullest else "", fullest_used=fullest.used if fullest else 0,
-        fullest_limit=fullest.limit if fullest else 0, spikes_per_inference=spikes,
-        packets_per_step=mapping.traffic.packets, rates_source=program.manifest.rates_source,
-        import_agreement=program.manifest.import_agreement, seconds=program.seconds,
+        neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)),
+        synapses=program.synapses,
+        depth=circuit.depth,
+        cores=mapping.cores_used,
+        cores_available=program.target.cores,
+        cores_at_least=mapping.lower_bound,
+        cores_at_least_for=binding,
+        fullest_resource=fullest.resource if fullest else "",
+        fullest_used=fullest.used if fullest else 0,
+        fullest_limit=fullest.limit if fullest else 0,
+        spikes_per_inference=spikes,
+        packets_per_step=mapping.traffic.packets,
+        rates_source=program.manifest.rates_source,
+        import_agreement=program.manifest.import_agreement,
+        seconds=program.seconds,
         budget=program.manifest.budget,
-    )  # fmt: skip
+    )

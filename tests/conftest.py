@@ -30,11 +30,17 @@ class Data(NamedTuple):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow too (or set NEUROCOMPILE_SLOW=1)")
+    parser.addoption(
+        "--slow",
+        action="store_true",
+        help="run the tests marked slow too (or set NEUROCOMPILE_SLOW=1)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes many seconds; runs only with --slow or NEUROCOMPILE_SLOW=1")
+    config.addinivalue_line(
+        "markers", "slow: takes many seconds; runs only with --slow or NEUROCOMPILE_SLOW=1"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

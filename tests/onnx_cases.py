@@ -11,16 +11,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends import onnx_lif
-from neurocompile.frontends.onnx_import import ImportedModel, import_onnx
-from neurocompile.frontends.onnx_load import LoadedModel, load_onnx
+from neurocompile.frontends.onnx import lif as onnx_lif
+from neurocompile.frontends.onnx.importer import ImportedModel, import_onnx
+from neurocompile.frontends.onnx.load import LoadedModel, load_onnx
 
 ZOO = Path(__file__).parents[1] / "models/zoo/qkformer_digits/qkformer.onnx"
 
 
 def lif(x: str, y: str, **changes: object) -> onnx.NodeProto:
     fields = {"tau": 2.0, "v_threshold": 0.5, "v_reset": 0.0, "decay_input": 1, "soft_reset": 0}
-    return helper.make_node("LIF", [x], [y], name=y, domain=onnx_lif.DOMAIN, **{**fields, **changes})
+    return helper.make_node(
+        "LIF", [x], [y], name=y, domain=onnx_lif.DOMAIN, **{**fields, **changes}
+    )
 
 
 def op(kind: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
@@ -54,13 +56,19 @@ def model(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(onnx_lif.DOMAIN, onnx_lif.VERSION)]
-    proto = helper.make_model(graph, opset_imports=opsets, functions=[onnx_lif.lif_function(18)], ir_version=10)
+    proto = helper.make_model(
+        graph, opset_imports=opsets, functions=[onnx_lif.lif_function(18)], ir_version=10
+    )
     helper.set_model_props(proto, metadata or {})
     return proto
 
 
-def timed(shape: tuple[int, ...], nodes: list[onnx.NodeProto], steps: int = 4) -> tuple[list[onnx.NodeProto], dict]:
-    """``nodes`` behind the repetition of x over time, read as 't' (steps, batch, *shape); the batch is dynamic."""
+def timed(
+    shape: tuple[int, ...], nodes: list[onnx.NodeProto], steps: int = 4
+) -> tuple[list[onnx.NodeProto], dict]:
+    """``nodes`` behind the repetition of x over time, read as 't' (steps, batch, *shape); the batch
+    is dynamic.
+    """
     head = [op("Unsqueeze", "x zero", "x1"), op("Tile", "x1 repeats", "t")]
     return head + nodes, {"zero": ints(0), "repeats": ints(steps, *[1] * (len(shape) + 1))}
 
@@ -75,7 +83,9 @@ def imported(proto: onnx.ModelProto, folder: Path) -> tuple[LoadedModel, Importe
 def small(nodes: list[onnx.NodeProto] | None = None, **changes: object) -> onnx.ModelProto:
     """x (batch, 4) over four steps, a product, a LIF, a mean; ``nodes`` stand between 't' and 'f'."""
     nodes = [op("MatMul", "t w", "f")] if nodes is None else nodes
-    nodes, fixed = timed((4,), [*nodes, lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)])
+    nodes, fixed = timed(
+        (4,), [*nodes, lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)]
+    )
     constants = {"w": normal(4, 4), **fixed, **changes.pop("constants", {})}
     return model(nodes, constants, **{"shape": ("batch", 4), **changes})
 
@@ -88,10 +98,17 @@ def refused(proto: onnx.ModelProto, folder: Path, code: str, why: str = ".") -> 
     assert time.monotonic() - started < 5
 
 
-MLP = {"w": normal(4, 5), "v": normal(5, 5, seed=1), "b": normal(5, seed=2), "h": normal(5, 3, seed=3)}
+MLP = {
+    "w": normal(4, 5),
+    "v": normal(5, 5, seed=1),
+    "b": normal(5, seed=2),
+    "h": normal(5, 3, seed=3),
+}
 TAIL = [op("ReduceMean", "l zero", "m", keepdims=0), op("MatMul", "m h", "out")]
 
 
-def mlp(nodes: list[onnx.NodeProto], tail: list[onnx.NodeProto] = TAIL, **constants: np.ndarray) -> onnx.ModelProto:
+def mlp(
+    nodes: list[onnx.NodeProto], tail: list[onnx.NodeProto] = TAIL, **constants: np.ndarray
+) -> onnx.ModelProto:
     found, fixed = timed((4,), [*nodes, *tail])
     return model(found, {**MLP, **fixed, **constants}, ("batch", 4))

@@ -14,14 +14,33 @@ WEIGHT = 2.0
 
 
 def attention() -> onnx.ModelProto:
-    """x (batch, 3, 4); Q, K and V by LIF, ``softmax(0.7 mean(Q K^T)) mean(V)``, a projection, a LIF and means."""
-    nodes, constants = timed((TOKENS, D), [
-        op("MatMul", "t wq", "fq"), lif("fq", "q"), op("MatMul", "t wk", "fk"), lif("fk", "k"), op("MatMul", "t wv", "fv"), lif("fv", "v"),
-        op("Transpose", "k", "kt", perm=[0, 1, 3, 2]), op("MatMul", "q kt", "s"), op("ReduceMean", "s zero", "sm", keepdims=1),
-        op("Mul", "sm scale", "sc"), op("Softmax", "sc", "p", axis=-1), op("ReduceMean", "v zero", "vm", keepdims=1),
-        op("MatMul", "p vm", "y"), op("MatMul", "y wo", "o"), op("Tile", "o again", "r"), lif("r", "l"),
-        op("ReduceMean", "l tokens", "m", keepdims=0), op("ReduceMean", "m zero", "out", keepdims=0),
-    ], T)  # fmt: skip
+    """x (batch, 3, 4); Q, K and V by LIF, ``softmax(0.7 mean(Q K^T)) mean(V)``, a projection, a LIF
+    and means.
+    """
+    nodes, constants = timed(
+        (TOKENS, D),
+        [
+            op("MatMul", "t wq", "fq"),
+            lif("fq", "q"),
+            op("MatMul", "t wk", "fk"),
+            lif("fk", "k"),
+            op("MatMul", "t wv", "fv"),
+            lif("fv", "v"),
+            op("Transpose", "k", "kt", perm=[0, 1, 3, 2]),
+            op("MatMul", "q kt", "s"),
+            op("ReduceMean", "s zero", "sm", keepdims=1),
+            op("Mul", "sm scale", "sc"),
+            op("Softmax", "sc", "p", axis=-1),
+            op("ReduceMean", "v zero", "vm", keepdims=1),
+            op("MatMul", "p vm", "y"),
+            op("MatMul", "y wo", "o"),
+            op("Tile", "o again", "r"),
+            lif("r", "l"),
+            op("ReduceMean", "l tokens", "m", keepdims=0),
+            op("ReduceMean", "m zero", "out", keepdims=0),
+        ],
+        T,
+    )
     weights = {f"w{i}": WEIGHT * normal(D, D, seed=k) for k, i in enumerate("qkvo")}
     more = {"scale": np.float32(0.7), "again": ints(T, 1, 1, 1), "tokens": ints(2)}
     return model(nodes, {**constants, **weights, **more}, ("batch", TOKENS, D))

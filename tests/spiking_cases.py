@@ -1,4 +1,6 @@
-"""Random quantized SpikingGraphs, built node by node from a hypothesis draw, and the comparison with ``evaluate``."""
+"""Random quantized SpikingGraphs, built node by node from a hypothesis draw, and the comparison
+with ``evaluate``.
+"""
 
 from __future__ import annotations
 
@@ -78,13 +80,25 @@ class Maker:
         _, *size = self.shape(x)
         kernel = tuple(self.integer(1, min(3, n)) for n in size)
         padding = tuple(self.integer(0, k // 2) for k in kernel)
-        return self.add(s.MaxPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding)
+        return self.add(
+            s.MaxPool2d,
+            x=x,
+            kernel=kernel,
+            stride=(self.integer(1, 2), self.integer(1, 2)),
+            padding=padding,
+        )
 
     def sum_pool(self, x: str) -> str:
         _, *size = self.shape(x)
         kernel = tuple(self.integer(1, min(3, n)) for n in size)
         padding = tuple(self.integer(0, k // 2) for k in kernel)
-        return self.add(s.SumPool2d, x=x, kernel=kernel, stride=(self.integer(1, 2), self.integer(1, 2)), padding=padding)
+        return self.add(
+            s.SumPool2d,
+            x=x,
+            kernel=kernel,
+            stride=(self.integer(1, 2), self.integer(1, 2)),
+            padding=padding,
+        )
 
     def offset(self, x: str) -> str:
         shape, largest = self.shape(x), self.choose(3, 300, 40_000)
@@ -114,9 +128,13 @@ class Maker:
         """A leak for each channel, or for each element of any of the axes."""
         axes = self.draw(st.sets(st.integers(0, len(shape) - 1)))
         broad = tuple(n if k in axes or not k else 1 for k, n in enumerate(shape))
-        return self.tensor(self.rng.choice(np.asarray(self.choose((0, 2048), (0, 1, 1024, 2048, 4095))), broad))
+        return self.tensor(
+            self.rng.choice(np.asarray(self.choose((0, 2048), (0, 1, 1024, 2048, 4095))), broad)
+        )
 
-    def rearrange(self, x: str, split: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    def rearrange(
+        self, x: str, split: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, ...]
+    ) -> str:
         """``x.reshape(split).transpose(order).reshape(shape)``."""
         strides = [prod(split[i + 1 :]) for i in range(len(split))]
         return self.add(
@@ -132,7 +150,9 @@ class Maker:
         return self.rearrange(x, shape, tuple(range(len(shape))), (prod(shape),))
 
     def attention(self, q: str, k: str, v: str) -> str:
-        """Q K^T V over (C, H, W) spikes of one shape, in either association order, as (C, H, W) integers."""
+        """Q K^T V over (C, H, W) spikes of one shape, in either association order, as (C, H, W)
+        integers.
+        """
         channels, height, width = self.shape(q)
         heads = self.choose(*(h for h in (1, 2) if channels % h == 0))
         split, tokens = (heads, channels // heads, height * width), height * width
@@ -151,7 +171,11 @@ class Maker:
             x = self.flat(x)
         if self.draw(st.booleans()):
             x = self.linear(x)
-        bias = self.tensor(self.rng.integers(-9, 9, self.shape(x))) if self.draw(st.booleans()) else None
+        bias = (
+            self.tensor(self.rng.integers(-9, 9, self.shape(x)))
+            if self.draw(st.booleans())
+            else None
+        )
         self.add(s.Output, x=self.add(s.TimeMean, x=x), unit=0.5, bias=bias)
         return self.graph()
 
@@ -166,7 +190,17 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
         x = m.choose(*spikes)
         alike = [i for i in spikes if m.shape(i) == m.shape(x)]
         kind = m.choose(
-            "conv", "pool", "conv pool", "add", "add conv", "or", "mask", "graded mask", "signed mask", "sum pool", "attention"
+            "conv",
+            "pool",
+            "conv pool",
+            "add",
+            "add conv",
+            "or",
+            "mask",
+            "graded mask",
+            "signed mask",
+            "sum pool",
+            "attention",
         )
         gain = m.choose(1, 3, 64, 254)
         if kind == "conv":
@@ -188,7 +222,9 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
             gate = m.add(s.Or, x=m.add(s.Sum, x=x, axes=axes, keepdims=True))
             y = m.lif(m.add(s.Mul, a=gate, b=m.choose(*alike)), gain)
         elif kind == "signed mask":
-            real = m.shift(m.offset(m.add(s.Conv2d, x=x, weight=m.weight(m.shape(x)[0], m.shape(x)[0], 1, 1))))
+            real = m.shift(
+                m.offset(m.add(s.Conv2d, x=x, weight=m.weight(m.shape(x)[0], m.shape(x)[0], 1, 1)))
+            )
             y = m.lif(m.add(s.Mul, a=real, b=m.choose(*alike)))
         elif kind == "sum pool":
             y = m.lif(m.sum_pool(x), gain)
@@ -200,7 +236,11 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
             y = m.lif(m.attention(x, m.choose(*alike), m.choose(*alike)), m.choose(1, 16))
         spikes.append(y)
     if draw(st.booleans()):
-        residual = m.add(s.Add, a=spikes[-1], b=m.choose(*[i for i in spikes if m.shape(i) == m.shape(spikes[-1])]))
+        residual = m.add(
+            s.Add,
+            a=spikes[-1],
+            b=m.choose(*[i for i in spikes if m.shape(i) == m.shape(spikes[-1])]),
+        )
         return m.finish(residual)
     return m.finish(spikes[-1])
 
@@ -208,7 +248,11 @@ def networks(draw, layers: int = 3) -> s.SpikingGraph:
 def samples(graph: s.SpikingGraph, count: int = 2, seed: int = 0) -> np.ndarray:
     """Random inputs over the whole range, float32."""
     node = graph.input
-    return np.random.default_rng(seed).integers(node.low, node.high + 1, (count, *node.sample_shape)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .integers(node.low, node.high + 1, (count, *node.sample_shape))
+        .astype(np.float32)
+    )
 
 
 def on_frames(graph: s.SpikingGraph, steps: int) -> s.SpikingGraph:
@@ -217,13 +261,21 @@ def on_frames(graph: s.SpikingGraph, steps: int) -> s.SpikingGraph:
     return replace(graph, nodes=nodes)
 
 
-def assert_equal_to_definition(graph: s.SpikingGraph, circuit: CircuitGraph, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Every spiking layer and the logits of ``circuit`` on the emulator equal ``evaluate``; returns the trace."""
+def assert_equal_to_definition(
+    graph: s.SpikingGraph, circuit: CircuitGraph, x: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every spiking layer and the logits of ``circuit`` on the emulator equal ``evaluate``; returns
+    the trace.
+    """
     expected = evaluate(graph, encode_input(graph.input, x), circuit.steps)
     trace = Emulator().open(circuit).run(encode(circuit, x))
     assert {v.layer for v in circuit.views} == {n.name for n in graph.spiking_layers}
     for view in circuit.views:
-        np.testing.assert_array_equal(view.read(trace[view.src]), expected[view.layer], err_msg=view.layer)
+        np.testing.assert_array_equal(
+            view.read(trace[view.src]), expected[view.layer], err_msg=view.layer
+        )
     logits = expected[graph.output.name]
-    np.testing.assert_allclose(decode(circuit, trace), logits.reshape(len(x), -1), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        decode(circuit, trace), logits.reshape(len(x), -1), rtol=0, atol=1e-9
+    )
     return trace

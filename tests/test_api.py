@@ -43,14 +43,19 @@ def test_a_run_counts_the_spikes_of_every_layer(digits_program, digits_data):
 
 def test_a_run_on_lava_gives_the_emulators_logits(digits_program, digits_data):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
-    ours, theirs = (digits_program.run(digits_data.x[:2], backend) for backend in ("emulator", "lava"))
+    ours, theirs = (
+        digits_program.run(digits_data.x[:2], backend) for backend in ("emulator", "lava")
+    )
     np.testing.assert_array_equal(ours.logits, theirs.logits)
     assert ours.spikes == theirs.spikes and theirs.backend == "lava"
 
 
 def test_a_program_tells_its_sizes(digits_program):
     assert digits_program.input_shape == (1, 8, 8)
-    assert digits_program.spiking_neurons > 1000 and digits_program.synapses > digits_program.spiking_neurons
+    assert (
+        digits_program.spiking_neurons > 1000
+        and digits_program.synapses > digits_program.spiking_neurons
+    )
     assert digits_program.mapping.target == digits_program.target.name == "loihi2"
     assert "map" in digits_program.seconds
     assert digits_program.summary() is not None
@@ -73,7 +78,9 @@ def test_weight_bits_out_of_range_are_refused(bits, digits_model):
     assert error_of(neurocompile.compile, digits_model, weight_bits=bits).code == "NC2003"
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 8, 8), (2, 1, 8, 9), (2, 3, 8, 8), (2, 1, 8, 8, 1), (8,), ()])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (2, 8, 8), (2, 1, 8, 9), (2, 3, 8, 8), (2, 1, 8, 8, 1), (8,), ()]
+)
 @pytest.mark.parametrize("call", ["run", "trace", "parity"])
 def test_an_input_of_another_shape_is_refused_with_both_shapes(shape, call, digits_program):
     error = error_of(getattr(digits_program, call), np.zeros(shape, np.float32))
@@ -104,13 +111,20 @@ def test_double_precision_and_lists_are_taken(digits_program, digits_data):
 
 def test_values_beyond_the_calibrated_range_are_clipped(digits_program):
     black, beyond = np.ones((1, 1, 8, 8), np.float32), np.full((1, 1, 8, 8), 1e6, np.float32)
-    np.testing.assert_array_equal(digits_program.run(black).logits, digits_program.run(beyond).logits)
+    np.testing.assert_array_equal(
+        digits_program.run(black).logits, digits_program.run(beyond).logits
+    )
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(digits_program, digits_data):
     error = error_of(digits_program.run, digits_data.x[:1], backend="gpu")
-    assert error.code == "NC4005" and all(name in str(error) for name in ("emulator", "lava", "lava-runtime", "loihi"))
-    assert error_of(digits_program.parity, digits_data.x[:1], against=("emulator", "nest")).code == "NC4005"
+    assert error.code == "NC4005" and all(
+        name in str(error) for name in ("emulator", "lava", "lava-runtime", "loihi")
+    )
+    assert (
+        error_of(digits_program.parity, digits_data.x[:1], against=("emulator", "nest")).code
+        == "NC4005"
+    )
 
 
 def test_an_unknown_target_is_refused(digits_model):
@@ -135,16 +149,23 @@ def test_a_model_larger_than_the_target_names_every_resource_that_lacks(digits_m
 
 def test_layers_that_fit_no_core_are_all_named(digits_model, tmp_path):
     text = (files("neurocompile.hw_targets") / "sim_small.yaml").read_text()
-    for a, b in (("columns: {value: 2", "columns: {value: 60"), ("rows: {value: 2", "rows: {value: 60"),
-                 ("cores_usable: {value: 16", "cores_usable: {value: 14400"), ("name: sim_small", "name: narrow"),
-                 ("synaptic_memory_words: {value: 1000", "synaptic_memory_words: {value: 30")):  # fmt: skip
+    for a, b in (
+        ("columns: {value: 2", "columns: {value: 60"),
+        ("rows: {value: 2", "rows: {value: 60"),
+        ("cores_usable: {value: 16", "cores_usable: {value: 14400"),
+        ("name: sim_small", "name: narrow"),
+        ("synaptic_memory_words: {value: 1000", "synaptic_memory_words: {value: 30"),
+    ):
         assert a in text
         text = text.replace(a, b, 1)
     (tmp_path / "narrow.yaml").write_text(text)
     error = error_of(neurocompile.compile, digits_model, target=tmp_path / "narrow.yaml")
     assert isinstance(error, ViolationList) and error.code == "NC3102" and len(error.messages) >= 3
     for message in error.messages:
-        assert "layer '" in message and "words of synaptic memory on a core for one neuron, narrow has 30" in message
+        assert (
+            "layer '" in message
+            and "words of synaptic memory on a core for one neuron, narrow has 30" in message
+        )
 
 
 def test_more_cores_than_asked_for_are_never_used(digits_model):
@@ -157,7 +178,9 @@ def test_seeds_move_cores_and_nothing_else(digits_model, digits_program, digits_
     other = neurocompile.compile(digits_model, seed=5)
     assert other.circuit.text() == digits_program.circuit.text()
     assert other.manifest.proof != digits_program.manifest.proof
-    np.testing.assert_array_equal(other.run(digits_data.x[:5]).logits, digits_program.run(digits_data.x[:5]).logits)
+    np.testing.assert_array_equal(
+        other.run(digits_data.x[:5]).logits, digits_program.run(digits_data.x[:5]).logits
+    )
 
 
 def test_importing_neurocompile_imports_nothing_heavy():
@@ -173,9 +196,16 @@ def test_an_unknown_name_is_an_attribute_error():
 
 @pytest.mark.parametrize(
     ("option", "value", "code"),
-    [("weight_bits", 4.5, "NC2003"), ("weight_bits", "8", "NC2003"), ("seed", -1, "NC1015"), ("seed", None, "NC1015"),
-     ("max_cores", 0, "NC1015"), ("max_cores", True, "NC1015"), ("T", 2.0, "NC1007")],
-)  # fmt: skip
+    [
+        ("weight_bits", 4.5, "NC2003"),
+        ("weight_bits", "8", "NC2003"),
+        ("seed", -1, "NC1015"),
+        ("seed", None, "NC1015"),
+        ("max_cores", 0, "NC1015"),
+        ("max_cores", True, "NC1015"),
+        ("T", 2.0, "NC1007"),
+    ],
+)
 def test_options_of_wrong_type_or_range_are_named(option, value, code, digits_model):
     error = error_of(neurocompile.compile, digits_model, **{option: value})
     assert error.code == code

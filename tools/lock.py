@@ -1,7 +1,9 @@
-"""Rewrite the pins of every dependency in pyproject.toml (``[tool.uv] constraint-dependencies``): ``python tools/lock.py``.
+"""Rewrite the pins of every dependency in pyproject.toml (``[tool.uv] constraint-dependencies``):
+``python tools/lock.py``.
 
-They are the project's lock: exact versions with their markers, and no download address, so that uv resolves the same
-environment from whatever index a lab uses. ``--check`` only says whether they are what uv resolves.
+They are the project's lock: exact versions with their markers, and no download address, so that uv
+resolves the same environment from whatever index a lab uses. ``--check`` only says whether they are
+what uv resolves.
 """
 
 from __future__ import annotations
@@ -12,13 +14,27 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(# pins: tools/lock\.py writes them\nconstraint-dependencies = \[\n)(.*?)(^\]\n)", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"(# pins: tools/lock\.py writes them\nconstraint-dependencies = \[\n)(.*?)(^\]\n)",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def resolve() -> list[str]:
     """``name==version ; marker`` of every package of every extra and group, sorted."""
-    command = ["uv", "export", "--quiet", "--no-hashes", "--no-emit-project", "--no-header", "--no-annotate",
-               "--all-extras", "--all-groups", "--format", "requirements.txt"]  # fmt: skip
+    command = [
+        "uv",
+        "export",
+        "--quiet",
+        "--no-hashes",
+        "--no-emit-project",
+        "--no-header",
+        "--no-annotate",
+        "--all-extras",
+        "--all-groups",
+        "--format",
+        "requirements.txt",
+    ]
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return sorted(line.strip() for line in text.splitlines() if "==" in line)
 

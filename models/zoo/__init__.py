@@ -1,1 +1,3 @@
-"""Trained models that ship with neurocompile, each with its data, its card and the script that made it."""
+"""Trained models that ship with neurocompile, each with its data, its card and the script that made
+it.
+"""

@@ -1,6 +1,8 @@
-"""The container of an artifact: a zip of stored members with fixed times, written whole or not at all.
+"""The container of an artifact: a zip of stored members with fixed times, written whole or not at
+all.
 
-Members are not compressed, so that their bytes depend on nothing but their content (zlib differs between Pythons).
+Members are not compressed, so that their bytes depend on nothing but their content (zlib differs
+between Pythons).
 """
 
 from __future__ import annotations
@@ -28,9 +30,14 @@ def sha256(data: bytes) -> str:
 def write_archive(path: Path, members: Mapping[str, bytes]) -> None:
     """Write ``members`` in their order; NC5005 (and nothing left behind) if that fails."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+        )
         try:
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            with (
+                os.fdopen(handle, "wb") as file,
+                zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+            ):
                 for name, data in members.items():
                     info = zipfile.ZipInfo(name, _TIME)
                     info.external_attr = 0o644 << 16
@@ -41,7 +48,9 @@ def write_archive(path: Path, members: Mapping[str, bytes]) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': {error.strerror or error}"
+        ) from error
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
@@ -51,10 +60,16 @@ def read_archive(path: Path) -> dict[str, bytes]:
             members = {}
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > _LARGEST_MEMBER:
-                    raise NeurocompileError("NC5001", f"'{path}': member '{info.filename}' is compressed or too large")
+                    raise NeurocompileError(
+                        "NC5001", f"'{path}': member '{info.filename}' is compressed or too large"
+                    )
                 members[info.filename] = archive.read(info)
             return members
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise NeurocompileError("NC5001", f"'{path}' is not a neurocompile artifact or is cut short: {error}") from error
+        raise NeurocompileError(
+            "NC5001", f"'{path}' is not a neurocompile artifact or is cut short: {error}"
+        ) from error
     except OSError as error:
-        raise NeurocompileError("NC1001", f"cannot read '{path}': {error.strerror or error}") from error
+        raise NeurocompileError(
+            "NC1001", f"cannot read '{path}': {error.strerror or error}"
+        ) from error

@@ -28,7 +28,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A short run to repeat: ``samples`` pseudo-random inputs of ``seed``, and the SHA-256 of every output."""
+    """A short run to repeat: ``samples`` pseudo-random inputs of ``seed``, and the SHA-256 of every
+    output.
+    """
 
     samples: int
     seed: int
@@ -36,7 +38,9 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The artifact's header. ``rates`` are messages a neuron a step, ``rates_source`` is measured or modelled."""
+    """The artifact's header. ``rates`` are messages a neuron a step, ``rates_source`` is measured
+    or modelled.
+    """
 
     schema: int
     tool: str

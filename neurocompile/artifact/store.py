@@ -1,8 +1,9 @@
 """Program <-> .nca file.
 
-Members: ``manifest.json`` (with the SHA-256 of the others), ``quantized.txt`` and ``circuit.txt`` (text forms),
-``weights.safetensors`` (the integer tensors of both), ``mapping.json``, ``target.json``, ``calibration.json``, and
-``versions.json``: the only member that differs between two Pythons, so it carries its own hash.
+Members: ``manifest.json`` (with the SHA-256 of the others), ``quantized.txt`` and ``circuit.txt``
+(text forms), ``weights.safetensors`` (the integer tensors of both), ``mapping.json``,
+``target.json``, ``calibration.json``, and ``versions.json``: the only member that differs between
+two Pythons, so it carries its own hash.
 """
 
 from __future__ import annotations
@@ -32,14 +33,29 @@ from neurocompile.targets.schema import Target
 
 __all__ = ["MALFORMED", "load_program", "save_program"]
 
-MALFORMED = (ArithmeticError, AttributeError, IndexError, KeyError, MemoryError, RecursionError, TypeError, ValueError)
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 """What values of wrong types and sizes raise where nothing checks them one by one."""
 
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "msgspec", "safetensors")
 _MEMBERS = (
-    "manifest.json", "quantized.txt", "circuit.txt", "weights.safetensors", "mapping.json", "target.json",
-    "calibration.json", "versions.json",
-)  # fmt: skip
+    "manifest.json",
+    "quantized.txt",
+    "circuit.txt",
+    "weights.safetensors",
+    "mapping.json",
+    "target.json",
+    "calibration.json",
+    "versions.json",
+)
 
 
 def _json(value: Any) -> bytes:
@@ -63,39 +79,61 @@ def save_program(program: Program, path: str | Path) -> None:
     members = {
         "quantized.txt": program.quantized.text().encode(),
         "circuit.txt": program.circuit.text().encode(),
-        "weights.safetensors": save_tensors({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}),
+        "weights.safetensors": save_tensors(
+            {k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}
+        ),
         "mapping.json": program.mapping.to_json(),
         "target.json": _json(program.target),
         "calibration.json": _json(program.calibration),
     }
-    manifest = msgspec.structs.replace(program.manifest, members={name: sha256(data) for name, data in sorted(members.items())})
-    write_archive(Path(path), {"manifest.json": _json(manifest), **members, "versions.json": _versions()})
+    manifest = msgspec.structs.replace(
+        program.manifest, members={name: sha256(data) for name, data in sorted(members.items())}
+    )
+    write_archive(
+        Path(path), {"manifest.json": _json(manifest), **members, "versions.json": _versions()}
+    )
 
 
 def load_program(path: str | Path) -> Program:
-    """Read and check an artifact; NC1001, NC5001 (not an artifact), NC5002 (damaged) or NC5003 (other schema)."""
+    """Read and check an artifact; NC1001, NC5001 (not an artifact), NC5002 (damaged) or NC5003
+    (other schema).
+    """
     path = Path(path)
     members = read_archive(path)
     missing = [name for name in _MEMBERS if name not in members]
     if missing or len(members) != len(_MEMBERS):
-        raise NeurocompileError("NC5001", f"'{path}' is not a neurocompile artifact: members {missing or 'unknown'}")
+        raise NeurocompileError(
+            "NC5001", f"'{path}' is not a neurocompile artifact: members {missing or 'unknown'}"
+        )
     header = _decode(path, "manifest.json", members, dict)
     if header.get("schema") != SCHEMA_VERSION:
         raise NeurocompileError(
-            "NC5003", f"'{path}' has schema {header.get('schema')!r}, this neurocompile reads {SCHEMA_VERSION}; build it again"
+            "NC5003",
+            f"'{path}' has schema {header.get('schema')!r}, this neurocompile reads {SCHEMA_VERSION}; build it again",
         )
     manifest = _decode(path, "manifest.json", members, Manifest)
-    hashed = {name: data for name, data in members.items() if name not in ("manifest.json", "versions.json")}
+    hashed = {
+        name: data
+        for name, data in members.items()
+        if name not in ("manifest.json", "versions.json")
+    }
     for name, data in hashed.items():
         if manifest.members.get(name) != sha256(data):
-            raise NeurocompileError("NC5002", f"'{path}': member '{name}' is damaged (SHA-256 differs from the manifest)")
+            raise NeurocompileError(
+                "NC5002",
+                f"'{path}': member '{name}' is damaged (SHA-256 differs from the manifest)",
+            )
     versions = _decode(path, "versions.json", members, dict)
     if versions.get("sha256") != sha256(_json(versions.get("versions"))):
-        raise NeurocompileError("NC5002", f"'{path}': member 'versions.json' is damaged (SHA-256 differs)")
+        raise NeurocompileError(
+            "NC5002", f"'{path}': member 'versions.json' is damaged (SHA-256 differs)"
+        )
     try:
         tensors = load_tensors(members["weights.safetensors"])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise NeurocompileError("NC5001", f"'{path}': weights are not safetensors: {error}") from error
+        raise NeurocompileError(
+            "NC5001", f"'{path}': weights are not safetensors: {error}"
+        ) from error
     graphs = []
     try:
         for kind, graph in (("quantized", SpikingGraph), ("circuit", CircuitGraph)):
@@ -108,13 +146,17 @@ def load_program(path: str | Path) -> Program:
             raise ValueError("a circuit has one input, one readout and at least one step")
         _check_input(*graphs)
     except MALFORMED as error:  # a field of another type, in a text that a stranger wrote
-        raise NeurocompileError("NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}") from error
+        raise NeurocompileError(
+            "NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}"
+        ) from error
     return Program(
-        quantized=graphs[0], circuit=graphs[1], manifest=manifest,
+        quantized=graphs[0],
+        circuit=graphs[1],
+        manifest=manifest,
         mapping=_decode(path, "mapping.json", members, Mapping),
         target=_decode(path, "target.json", members, Target),
         calibration=_decode(path, "calibration.json", members, Calibration),
-    )  # fmt: skip
+    )
 
 
 def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
@@ -123,11 +165,15 @@ def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
     axes = host.source_axes or tuple(range(len(source.shape)))
     fits = sorted(axes) == list(range(len(source.shape))) and prod(source.shape) == prod(host.shape)
     if not fits or source.steps != (circuit.steps if host.stepwise else 0):
-        raise ValueError(f"the circuit's input is {list(circuit.input_shape)}, the quantized graph's {list(source.sample_shape)}")
+        raise ValueError(
+            f"the circuit's input is {list(circuit.input_shape)}, the quantized graph's {list(source.sample_shape)}"
+        )
 
 
 def _decode(path: Path, name: str, members: dict[str, bytes], kind: Any) -> Any:
     try:
         return msgspec.json.decode(members[name], type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise NeurocompileError("NC5001", f"'{path}': member '{name}' is malformed: {error}") from error
+        raise NeurocompileError(
+            "NC5001", f"'{path}': member '{name}' is malformed: {error}"
+        ) from error

@@ -1,4 +1,6 @@
-"""Check an artifact from its own content: hashes, resources of every core, and a few steps run again."""
+"""Check an artifact from its own content: hashes, resources of every core, and a few steps run
+again.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,13 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 def verify(path: str | Path) -> Verification:
-    """Check ``path``; NC5001, NC5002 or NC5003 as :func:`load_program`, NC5004 for every other disagreement.
+    """Check ``path``; NC5001, NC5002 or NC5003 as :func:`load_program`, NC5004 for every other
+    disagreement.
 
-    Hashes are checked on loading. Then the quantized graph is lowered again and must give the circuit, tensors included;
-    every core's resources are counted again from the circuit and the mapping; the proof's samples are emulated
-    again and compared with the recorded hash; and one of them runs cycle by cycle, through the real delays and resets,
-    and must give the same spikes.
+    Hashes are checked on loading. Then the quantized graph is lowered again and must give the
+    circuit, tensors included; every core's resources are counted again from the circuit and the
+    mapping; the proof's samples are emulated again and compared with the recorded hash; and one of
+    them runs cycle by cycle, through the real delays and resets, and must give the same spikes.
     """
     program = load_program(path)
     try:
@@ -49,20 +52,31 @@ def verify(path: str | Path) -> Verification:
         raise ViolationList("NC5004", [f"'{path}': {problem}" for problem in problems])
     circuit, manifest = program.circuit, program.manifest
     return Verification(
-        manifest.model, len(manifest.members) + 2, program.mapping.cores_used, len(circuit.populations),
-        manifest.proof.samples, circuit.period + circuit.depth,
-    )  # fmt: skip
+        manifest.model,
+        len(manifest.members) + 2,
+        program.mapping.cores_used,
+        len(circuit.populations),
+        manifest.proof.samples,
+        circuit.period + circuit.depth,
+    )
 
 
 def _problems(program: Program) -> list[str]:
     circuit, proof = program.circuit, program.manifest.proof
     problems = check_mapping(circuit, program.mapping, program.target)
     if program.target.name != program.manifest.options.target:
-        problems.append(f"target.json is '{program.target.name}', the manifest says '{program.manifest.options.target}'")
+        problems.append(
+            f"target.json is '{program.target.name}', the manifest says '{program.manifest.options.target}'"
+        )
     if not 1 <= proof.samples <= _MOST_SAMPLES or proof.seed < 0:
-        return [*problems, f"the proof has {proof.samples:,} samples (of 1..{_MOST_SAMPLES:,}), seed {proof.seed}"]
+        return [
+            *problems,
+            f"the proof has {proof.samples:,} samples (of 1..{_MOST_SAMPLES:,}), seed {proof.seed}",
+        ]
     if make_proof(circuit, proof.samples, proof.seed) != proof:
-        problems.append(f"the {proof.samples} proof samples do not reproduce: outputs differ from the recorded hash")
+        problems.append(
+            f"the {proof.samples} proof samples do not reproduce: outputs differ from the recorded hash"
+        )
     options = program.manifest.options
     again = build_circuit(program.quantized, options.T, options.weight_bits, program.target)
     same = again.tensors.keys() == circuit.tensors.keys() and all(
@@ -71,7 +85,9 @@ def _problems(program: Program) -> list[str]:
     if again.text() != circuit.text() or not same:
         problems.append("lowering its quantized graph does not give its circuit")
     host = circuit.inputs[0]
-    x = np.random.default_rng(proof.seed).integers(host.low, host.high + 1, (1, *circuit.input_shape), dtype=np.int32)
+    x = np.random.default_rng(proof.seed).integers(
+        host.low, host.high + 1, (1, *circuit.input_shape), dtype=np.int32
+    )
     expected, stepped = Emulator().open(circuit).run(x), emulate_cycles(circuit, x)
     return problems + [
         f"population '{name}' differs between the depth-free and the cycle-accurate run"

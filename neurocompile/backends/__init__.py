@@ -19,6 +19,12 @@ def get_backend(name: str) -> Backend:
     if name in BACKENDS:
         from neurocompile.backends import lava
 
-        kinds = {"lava": lava.LavaInProcess, "lava-runtime": lava.LavaRuntime, "loihi": lava.LoihiHardware}
+        kinds = {
+            "lava": lava.LavaInProcess,
+            "lava-runtime": lava.LavaRuntime,
+            "loihi": lava.LoihiHardware,
+        }
         return kinds[name]()
-    raise NeurocompileError("NC4005", f"there is no backend '{name}'; choose one of {', '.join(BACKENDS)}")
+    raise NeurocompileError(
+        "NC4005", f"there is no backend '{name}'; choose one of {', '.join(BACKENDS)}"
+    )

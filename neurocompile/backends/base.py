@@ -1,7 +1,8 @@
-"""What every backend offers: open a scheduled circuit, run samples, give back every population's output.
+"""What every backend offers: open a scheduled circuit, run samples, give back every population's
+output.
 
-A backend is exact. Its trace equals the emulator's element for element; the aligned step t of sample k of a population
-with depth D is global step ``D + k*period + t``.
+A backend is exact. Its trace equals the emulator's element for element; the aligned step t of
+sample k of a population with depth D is global step ``D + k*period + t``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from neurocompile.ir.circuit import CircuitGraph
 __all__ = ["Backend", "Executor", "Trace"]
 
 Trace = dict[str, np.ndarray]
-"""Population name -> integers (samples, steps, *shape), of any dtype that holds them: spikes as 0 and 1, graded payloads as
-they are."""
+"""Population name -> integers (samples, steps, *shape), of any dtype that holds them: spikes as 0
+and 1, graded payloads as they are."""
 
 
 class Executor(Protocol):
@@ -27,7 +28,8 @@ class Executor(Protocol):
         """Run the samples one after another through the pipeline.
 
         Args:
-            x: int32 (samples, *input shape), already encoded (:func:`neurocompile.backends.encoding.encode`).
+            x: int32 (samples, *input shape), already encoded
+                (:func:`neurocompile.backends.encoding.encode`).
             record: populations to give back; all if None.
 
         May be called again: each call starts from reset state.

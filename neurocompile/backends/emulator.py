@@ -1,10 +1,10 @@
 """The emulator: neurocompile's own bit-exact integer execution of a circuit on the CPU.
 
-Two executions of one semantics. :class:`Emulator` is depth-free: population after population in topological order, all
-samples and steps of a chunk at once, delays ignored, because ``schedule`` balances them; only populations that recurrent
-projections tie together go step by step, all samples at once. :func:`emulate_cycles` is
-cycle-accurate: global steps, real delays, samples streaming every ``period`` steps. That both agree is a law the tests
-check.
+Two executions of one semantics. :class:`Emulator` is depth-free: population after population in
+topological order, all samples and steps of a chunk at once, delays ignored, because ``schedule``
+balances them; only populations that recurrent projections tie together go step by step, all samples
+at once. :func:`emulate_cycles` is cycle-accurate: global steps, real delays, samples streaming
+every ``period`` steps. That both agree is a law the tests check.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ __all__ = ["Emulator", "emulate_cycles"]
 _CHUNK_NEURON_STEPS = 4_000_000
 """Neuron-steps emulated at once: bounds memory to some tens of megabytes."""
 _CHUNK_OF_LOOPS = 8
-"""So many times more where loops go step by step, whose cost hardly depends on the number of samples."""
+"""So many times more where loops go step by step, whose cost hardly depends on the number of
+samples.
+"""
 
 
 def lif_bias(circuit: CircuitGraph, population: LIF) -> np.ndarray:
@@ -30,7 +32,9 @@ def lif_bias(circuit: CircuitGraph, population: LIF) -> np.ndarray:
     if population.bias is None:
         return np.zeros(population.size, np.int32)
     mantissa = circuit.tensors[population.bias].astype(np.int32) << population.bias_exp
-    return np.array(np.broadcast_to(mantissa, population.shape), order="C").reshape(-1)  # writable: one type for the kernel
+    return np.array(np.broadcast_to(mantissa, population.shape), order="C").reshape(
+        -1
+    )  # writable: one type for the kernel
 
 
 def _fixed(circuit: CircuitGraph) -> set[str]:
@@ -84,7 +88,9 @@ class EmulatorExecutor:
             if p.name in wanted
         }
         widest = max((p.size for p in self._order if p.name not in self._fixed), default=1) * steps
-        at_once = _CHUNK_NEURON_STEPS * (_CHUNK_OF_LOOPS if any(q.recurrent for q in self.circuit.projections) else 1)
+        at_once = _CHUNK_NEURON_STEPS * (
+            _CHUNK_OF_LOOPS if any(q.recurrent for q in self.circuit.projections) else 1
+        )
         chunk = max(1, at_once // (4 * widest))
         for start in range(0, len(x), chunk):
             part = x[start : start + chunk]
@@ -94,7 +100,8 @@ class EmulatorExecutor:
 
     def _run_chunk(self, x: np.ndarray, wanted: set[str]) -> Trace:
         samples, steps = len(x), self.circuit.steps
-        # (samples or 1, steps or 1, neurons): 1 where all samples are alike, and where constant in time
+        # (samples or 1, steps or 1, neurons): 1 where all samples are alike, and where constant in
+        # time
         alive: dict[str, np.ndarray] = {}
         found: Trace = {}
         for i, group in enumerate(self._groups):
@@ -111,7 +118,9 @@ class EmulatorExecutor:
 
     def _population(self, p: Population, x: np.ndarray, alive: dict[str, np.ndarray]) -> np.ndarray:
         if isinstance(p, HostInput):
-            return np.ascontiguousarray(x, np.int32).reshape(len(x), self.circuit.steps if p.stepwise else 1, p.size)
+            return np.ascontiguousarray(x, np.int32).reshape(
+                len(x), self.circuit.steps if p.stepwise else 1, p.size
+            )
         steps = self.circuit.steps
         a = self._forward(p, alive)
         if isinstance(p, LIF):
@@ -122,11 +131,14 @@ class EmulatorExecutor:
         return np.maximum(a, 0, out=a) if isinstance(p, GradedRelu) else a
 
     def _forward(self, p: Population, alive: dict[str, np.ndarray]) -> np.ndarray:
-        """What all but recurrent projections deliver: int32 (samples or 1, steps or 1, neurons), 1 where it is the same for all
-        samples, and where it is constant in time."""
+        """What all but recurrent projections deliver: int32 (samples or 1, steps or 1, neurons), 1
+        where it is the same for all samples, and where it is constant in time."""
         incoming = [q for q in self.circuit.incoming[p.name] if not q.recurrent]
         samples = max((len(alive[q.src]) for q in incoming), default=1)
-        steps = max((self.circuit.steps if q.advance else alive[q.src].shape[1] for q in incoming), default=1)
+        steps = max(
+            (self.circuit.steps if q.advance else alive[q.src].shape[1] for q in incoming),
+            default=1,
+        )
         a = np.zeros((samples, steps, p.size), np.int32)
         for q in incoming:
             source = alive[q.src].astype(np.int32, copy=False)
@@ -136,21 +148,36 @@ class EmulatorExecutor:
                 source[:, : steps - q.advance] = full[:, q.advance :]
             alike = source.shape[:2] == a.shape[:2]
             part = a if alike else np.zeros((*source.shape[:2], p.size), np.int32)
-            project(q, self.circuit.weight(q), source.reshape(-1, source.shape[2]), self.circuit.population[q.src].shape,
-                    part.reshape(-1, p.size))  # fmt: skip
+            project(
+                q,
+                self.circuit.weight(q),
+                source.reshape(-1, source.shape[2]),
+                self.circuit.population[q.src].shape,
+                part.reshape(-1, p.size),
+            )
             if not alike:
                 a += part
         return a
 
-    def _loop(self, group: tuple[Population, ...], alive: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Populations that recurrent projections tie together: step by step, all of them and all samples at once."""
+    def _loop(
+        self, group: tuple[Population, ...], alive: dict[str, np.ndarray]
+    ) -> list[np.ndarray]:
+        """Populations that recurrent projections tie together: step by step, all of them and all
+        samples at once.
+        """
         steps, circuit = self.circuit.steps, self.circuit
         forward = [self._forward(p, alive) for p in group]
         samples = max(map(len, forward))
-        out = [np.empty((samples, steps, p.size), np.uint8 if p.spiking else np.int32) for p in group]
+        out = [
+            np.empty((samples, steps, p.size), np.uint8 if p.spiking else np.int32) for p in group
+        ]
         last = {p.name: np.zeros((samples, p.size), np.int32) for p in group}
-        state = {p.name: np.zeros((2, samples, p.size), np.int32) for p in group if isinstance(p, LIF)}
-        loops = [[(q, circuit.weight(q)) for q in circuit.incoming[p.name] if q.recurrent] for p in group]
+        state = {
+            p.name: np.zeros((2, samples, p.size), np.int32) for p in group if isinstance(p, LIF)
+        }
+        loops = [
+            [(q, circuit.weight(q)) for q in circuit.incoming[p.name] if q.recurrent] for p in group
+        ]
         for t in range(steps):
             now = {}
             for p, a, projections, trace in zip(group, forward, loops, out):
@@ -179,13 +206,18 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
     history = {p.name: np.zeros((reach, p.size), np.int32) for p in order}
     state = {p.name: np.zeros((2, 1, p.size), np.int32) for p in order if isinstance(p, LIF)}
     bias = {p.name: lif_bias(circuit, p) for p in order if isinstance(p, LIF)}
-    trace = {p.name: np.zeros((len(x), steps, p.size), np.uint8 if p.spiking else np.int32) for p in order}
+    trace = {
+        p.name: np.zeros((len(x), steps, p.size), np.uint8 if p.spiking else np.int32)
+        for p in order
+    }
     for now in range(total):
         for p in order:
             sample, step = divmod(now - p.depth, period)
             if isinstance(p, HostInput):
                 active = 0 <= sample < len(x) and step < steps
-                value = (x[sample, step] if p.stepwise else x[sample]) if active else np.zeros(p.size)
+                value = (
+                    (x[sample, step] if p.stepwise else x[sample]) if active else np.zeros(p.size)
+                )
                 out = value.reshape(-1).astype(np.int32)
             else:
                 a = np.zeros((1, p.size), np.int32)
@@ -199,9 +231,15 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
     return {p.name: trace[p.name].reshape(len(x), steps, *p.shape) for p in order}
 
 
-def _step(p: Population, a: np.ndarray, state: dict[str, np.ndarray], bias: dict[str, np.ndarray], first: bool) -> np.ndarray:
-    """One step of one population, int32 (rows, neurons), from its summed input; before the ``first`` step of a sample
-    the state is reset."""
+def _step(
+    p: Population,
+    a: np.ndarray,
+    state: dict[str, np.ndarray],
+    bias: dict[str, np.ndarray],
+    first: bool,
+) -> np.ndarray:
+    """One step of one population, int32 (rows, neurons), from its summed input; before the
+    ``first`` step of a sample the state is reset."""
     if not isinstance(p, LIF):
         return np.maximum(a, 0) if isinstance(p, GradedRelu) else a
     u, v = state[p.name]

@@ -11,7 +11,8 @@ __all__ = ["decode", "decode_steps", "encode"]
 
 
 def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
-    """float32 (samples, *model input) -> int32 (samples, *population shape) for the one HostInput of ``circuit``.
+    """float32 (samples, *model input) -> int32 (samples, *population shape) for the one HostInput
+    of ``circuit``.
 
     Both are (samples, steps, ...) where the host sends another value in every step.
     """
@@ -24,14 +25,25 @@ def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
 
 
 def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
-    """Logits float64 (samples, classes) from the readout population's trace: ``scale * (mean_t a_t + bias)``."""
+    """Logits float64 (samples, classes) from the readout population's trace: ``scale * (mean_t a_t
+    + bias)``.
+    """
     readout = circuit.readouts[0]
-    total = trace[readout.src].reshape(*trace[readout.src].shape[:2], -1).astype(np.float64).mean(axis=1)
-    return readout.scale * (total if readout.bias is None else total + circuit.tensors[readout.bias])
+    total = (
+        trace[readout.src]
+        .reshape(*trace[readout.src].shape[:2], -1)
+        .astype(np.float64)
+        .mean(axis=1)
+    )
+    return readout.scale * (
+        total if readout.bias is None else total + circuit.tensors[readout.bias]
+    )
 
 
 def decode_steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
     """Logits of every step, float64 (samples, steps, classes): ``scale * (a_t + bias)``."""
     readout = circuit.readouts[0]
     steps = trace[readout.src].reshape(*trace[readout.src].shape[:2], -1).astype(np.float64)
-    return readout.scale * (steps if readout.bias is None else steps + circuit.tensors[readout.bias])
+    return readout.scale * (
+        steps if readout.bias is None else steps + circuit.tensors[readout.bias]
+    )

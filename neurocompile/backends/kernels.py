@@ -1,6 +1,7 @@
 """Integer kernels of the emulator: a projection over a batch of rows, and the LIF recurrence.
 
-Weighted projections are event-driven: the cost is that of the spikes, as on the chip, and every sum is an int32.
+Weighted projections are event-driven: the cost is that of the spikes, as on the chip, and every sum
+is an int32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
     """One LIF population over a batch, in place: :class:`neurocompile.ir.circuit.LIF`.
 
     Args:
-        a: int32 (samples, steps, neurons) input, or (samples, 1, neurons) if it is the same in every step.
+        a: int32 (samples, steps, neurons) input, or (samples, 1, neurons) if it is the same in
+            every step.
         bias: int32 (neurons,) shifted by its exponent.
         vth: threshold shifted by 6 bits; dv, du: decays.
         u, v: int32 (samples, neurons) state, updated.
@@ -49,7 +51,13 @@ def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
                 v[b, i] = 0 if spike else voltage
 
 
-def project(projection: Projection, weight: np.ndarray | None, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray) -> None:
+def project(
+    projection: Projection,
+    weight: np.ndarray | None,
+    x: np.ndarray,
+    src_shape: tuple[int, ...],
+    a: np.ndarray,
+) -> None:
     """Add the projection of ``x`` to ``a`` (int32 (rows, n_dst)), in place.
 
     Args:
@@ -63,21 +71,44 @@ def project(projection: Projection, weight: np.ndarray | None, x: np.ndarray, sr
     assert weight is not None
     rows = len(x)
     if isinstance(projection, Dense):
-        kernel = np.ascontiguousarray(weight.T.astype(np.int32) << projection.weight_exp)[:, None, None]
-        _scatter(x.reshape(rows, 1, 1, -1), kernel, (1, 1), (0, 0), (1, 1), len(weight), a.reshape(rows, 1, 1, -1))
+        kernel = np.ascontiguousarray(weight.T.astype(np.int32) << projection.weight_exp)[
+            :, None, None
+        ]
+        _scatter(
+            x.reshape(rows, 1, 1, -1),
+            kernel,
+            (1, 1),
+            (0, 0),
+            (1, 1),
+            len(weight),
+            a.reshape(rows, 1, 1, -1),
+        )
     elif isinstance(projection, Conv2d):
         p, (height, width, channels), (out, kh, kw, group_in) = projection, src_shape, weight.shape
         per_group = out // p.groups
-        kernel = (weight.astype(np.int32) << p.weight_exp).reshape(p.groups, per_group, kh, kw, group_in)
-        kernel = np.ascontiguousarray(kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group))
+        kernel = (weight.astype(np.int32) << p.weight_exp).reshape(
+            p.groups, per_group, kh, kw, group_in
+        )
+        kernel = np.ascontiguousarray(
+            kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group)
+        )
         rows_out = (height + 2 * p.padding[0] - p.dilation[0] * (kh - 1) - 1) // p.stride[0] + 1
         image = x.reshape(rows, height, width, channels)
-        _scatter(image, kernel, p.stride, p.padding, p.dilation, per_group, a.reshape(rows, rows_out, -1, out))
+        _scatter(
+            image,
+            kernel,
+            p.stride,
+            p.padding,
+            p.dilation,
+            per_group,
+            a.reshape(rows, rows_out, -1, out),
+        )
 
 
 @numba.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
 def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignore[no-untyped-def]
-    """Event-driven convolution: every non-zero input adds its weight rows to the outputs it reaches.
+    """Event-driven convolution: every non-zero input adds its weight rows to the outputs it
+    reaches.
 
     Args:
         x: int32 (rows, H, W, C).
@@ -110,7 +141,11 @@ def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignor
 def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
     if prod(p.sizes) == 0:
         return
-    src = as_strided(x[:, p.src_offset :], (len(x), *p.sizes), (x.strides[0], *(s * x.itemsize for s in p.src_strides)))
+    src = as_strided(
+        x[:, p.src_offset :],
+        (len(x), *p.sizes),
+        (x.strides[0], *(s * x.itemsize for s in p.src_strides)),
+    )
     reduced = tuple(k + 1 for k, s in enumerate(p.dst_strides) if s == 0 and p.sizes[k] > 1)
     kept = [k for k in range(len(p.sizes)) if k + 1 not in reduced]
     values = src.sum(axis=reduced, dtype=np.int32) if reduced else src

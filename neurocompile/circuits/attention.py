@@ -1,13 +1,15 @@
 """Softmax attention in spikes (Lemma 6): ``softmax(Q K^T) V`` of integers, with an error of O(1/T).
 
-K is rate-coded for the first T1 steps: integrate and fire with soft reset on ``k + M`` with threshold 2 M (its membrane starts
-half way), so a key's channel fires (k + M) / (2 M) of them. The offset adds the same to all scores of a row, which a softmax
-does not see. Scores are gates of Q and these spikes, :mod:`neurocompile.circuits.softmax` turns their sums into spikes with
-the rates of the softmax, and gates of these and V are the output::
+K is rate-coded for the first T1 steps: integrate and fire with soft reset on ``k + M`` with
+threshold 2 M (its membrane starts half way), so a key's channel fires (k + M) / (2 M) of them. The
+offset adds the same to all scores of a row, which a softmax does not see. Scores are gates of Q and
+these spikes, :mod:`neurocompile.circuits.softmax` turns their sums into spikes with the rates of
+the softmax, and gates of these and V are the output::
 
     X_ij = sum_t sum_d q_id s_jd(t)      p = softmax(X)      y_id = sum_j p_ij v_jd
 
-No multiplier and no random number: every product is a gate of a graded value and a spike (:mod:`neurocompile.circuits.gates`).
+No multiplier and no random number: every product is a gate of a graded value and a spike
+(:mod:`neurocompile.circuits.gates`).
 """
 
 from __future__ import annotations
@@ -35,15 +37,19 @@ def attention_plan(n: int, d: int, levels: int, unit: float, steps: int) -> Soft
     real("unit", unit, "NC2012")
     count = max(steps // 4, 1)
     if levels > 8191:
-        raise NeurocompileError("NC2012", f"attention of {n} tokens, {d} channels, levels up to {levels:,}: levels are 1 to 8,191")
+        raise NeurocompileError(
+            "NC2012",
+            f"attention of {n} tokens, {d} channels, levels up to {levels:,}: levels are 1 to 8,191",
+        )
     return plan_softmax(n, steps, 2 * levels * unit / count, d * levels * count, count)
 
 
 def attention(n: int, d: int, levels: int, unit: float, steps: int) -> c.CircuitGraph:
     """One head over n tokens of d channels.
 
-    Input int32 (samples, 3, n, d) in -levels..levels: Q, K and V. The readout, (n, d), is the attention in units of V. Scores are
-    ``unit`` Q K^T. Raises NC2012 for sizes that leave their fields.
+    Input int32 (samples, 3, n, d) in -levels..levels: Q, K and V. The readout, (n, d), is the
+    attention in units of V. Scores are ``unit`` Q K^T. Raises NC2012 for sizes that leave their
+    fields.
     """
     plan = attention_plan(n, d, levels, unit, steps)
     builder, size = Builder(), n * d
@@ -52,21 +58,41 @@ def attention(n: int, d: int, levels: int, unit: float, steps: int) -> c.Circuit
     key = _rate(builder, x, size, (n, d), levels, window(builder, line, 0, plan.count, "counting"))
     scores = builder.population(c.GradedRelay, "scores", (n, n), "scores", largest=plan.reach)
     # gates of (query, key, channel)
-    _product(builder, x, 0, (d, 0, 1), key, (0, d, 1), (n, n, d), levels, scores, (n, 1, 0), "scores.gate")
+    _product(
+        builder,
+        x,
+        0,
+        (d, 0, 1),
+        key,
+        (0, d, 1),
+        (n, n, d),
+        levels,
+        scores,
+        (n, 1, 0),
+        "scores.gate",
+    )
     builder.drive(scores, [recurrent(strided(scores, (n * n,), (1,), (1,)))])
     p = softmax(builder, scores, n, plan, line, "softmax")
     out = builder.population(c.GradedRelay, "out", (n, d), "out")
-    _product(builder, x, 2 * size, (0, d, 1), p, (n, 1, 0), (n, n, d), levels, out, (d, 0, 1), "out.gate")
-    builder.readouts.append(c.Readout(name=builder.name("readout"), src=Ref(out), scale=steps / plan.divide))
+    _product(
+        builder, x, 2 * size, (0, d, 1), p, (n, 1, 0), (n, n, d), levels, out, (d, 0, 1), "out.gate"
+    )
+    builder.readouts.append(
+        c.Readout(name=builder.name("readout"), src=Ref(out), scale=steps / plan.divide)
+    )
     return builder.finish("softmax attention", steps)
 
 
-def _rate(builder: Builder, x: str, offset: int, shape: tuple[int, int], levels: int, during: str) -> str:
+def _rate(
+    builder: Builder, x: str, offset: int, shape: tuple[int, int], levels: int, during: str
+) -> str:
     """Spikes of rate (x + levels) / (2 levels) while ``during`` fires."""
     size = shape[0] * shape[1]
     current = builder.population(c.GradedRelay, "key.in", shape, "key", largest=2 * levels)
     builder.drive(current, [strided(x, (size,), (1,), (1,), src_offset=offset)])
-    node = s.SoftIntegerLIF(name="key.rate", x=Ref("x"), threshold=levels, reset=2 * levels, decay=0)
+    node = s.SoftIntegerLIF(
+        name="key.rate", x=Ref("x"), threshold=levels, reset=2 * levels, decay=0
+    )
     rate = soft_reset(builder, current, np.array([levels]), node, 3 * levels)
     key = builder.population(c.LIF, "key", shape, "key", vth=1, dv=4096, reset=True)
     builder.drive(key, [strided(rate, (size,), (1,), (1,)), strided(during, (size,), (0,), (1,))])
@@ -74,22 +100,39 @@ def _rate(builder: Builder, x: str, offset: int, shape: tuple[int, int], levels:
 
 
 def _product(
-    builder: Builder, value: str, offset: int, value_strides: tuple[int, ...], spike: str, spike_strides: tuple[int, ...],
-    shape: tuple[int, ...], largest: int, dst: str, dst_strides: tuple[int, ...], name: str,
-) -> None:  # fmt: skip
-    """Add ``value * spike``, broadcast to ``shape`` and summed along zeros of ``dst_strides``, to ``dst``: signed gates."""
+    builder: Builder,
+    value: str,
+    offset: int,
+    value_strides: tuple[int, ...],
+    spike: str,
+    spike_strides: tuple[int, ...],
+    shape: tuple[int, ...],
+    largest: int,
+    dst: str,
+    dst_strides: tuple[int, ...],
+    name: str,
+) -> None:
+    """Add ``value * spike``, broadcast to ``shape`` and summed along zeros of ``dst_strides``, to
+    ``dst``: signed gates.
+    """
     strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
     gate = builder.population(c.GradedRelu, name, shape, dst, largest=2 * largest)
     one, full = builder.always_on(name), int(np.prod(shape))
     builder.drive(gate, [strided(value, shape, value_strides, strides, src_offset=offset)])
-    builder.drive(gate, [strided(spike, shape, spike_strides, strides, weight=w) for w in terms(2 * largest)])
+    builder.drive(
+        gate, [strided(spike, shape, spike_strides, strides, weight=w) for w in terms(2 * largest)]
+    )
     builder.drive(gate, [strided(one, (full,), (0,), (1,), weight=-w) for w in terms(largest)])
     builder.drive(dst, [strided(gate, shape, strides, dst_strides)])
-    builder.drive(dst, [strided(spike, shape, spike_strides, dst_strides, weight=-w) for w in terms(largest)])
+    builder.drive(
+        dst, [strided(spike, shape, spike_strides, dst_strides, weight=-w) for w in terms(largest)]
+    )
 
 
 def rate_spikes(x: np.ndarray, levels: int, count: int) -> np.ndarray:
-    """Spikes of integrate and fire with soft reset from half way, by its definition: int64 (samples, count, ...)."""
+    """Spikes of integrate and fire with soft reset from half way, by its definition: int64
+    (samples, count, ...).
+    """
     whole("levels", levels), whole("count", count)
     moments = np.arange(count + 1).reshape(-1, *[1] * x.ndim)
     total = (moments * (x.astype(np.int64) + levels) + levels) // (2 * levels)
@@ -97,7 +140,9 @@ def rate_spikes(x: np.ndarray, levels: int, count: int) -> np.ndarray:
 
 
 def attention_spikes(x: np.ndarray, levels: int, plan: SoftmaxPlan) -> np.ndarray:
-    """What population ``out`` of :func:`attention` emits, by the definition: int64 (samples, steps, n, d)."""
+    """What population ``out`` of :func:`attention` emits, by the definition: int64 (samples, steps,
+    n, d).
+    """
     q, k, v = np.moveaxis(x.astype(np.int64), 1, 0)
     spikes = np.zeros((len(x), plan.steps, *k.shape[1:]), np.int64)
     spikes[:, : plan.count] = rate_spikes(k, levels, plan.count)

@@ -1,7 +1,8 @@
-"""Softmax attention as the compiler makes it from a model, for measuring: spiking Q, K and V, softmax(mean Q K^T) mean V.
+"""Softmax attention as the compiler makes it from a model, for measuring: spiking Q, K and V,
+softmax(mean Q K^T) mean V.
 
-Nothing here is used to compile a model. The graph is what a front end and ``canonicalize`` leave of such a layer; it goes
-through ``quantize`` and ``lower`` like any other.
+Nothing here is used to compile a model. The graph is what a front end and ``canonicalize`` leave of
+such a layer; it goes through ``quantize`` and ``lower`` like any other.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ __all__ = ["attention_block", "compiled_block", "float_attention"]
 
 
 def attention_block(n: int, d: int, channels: int, gain: float, seed: int) -> s.SpikingGraph:
-    """A canonical graph: input (channels, n, 1), Q, K and V of n tokens and d channels from random weights and LIF with tau 2
-    and threshold 1/2, and the attention as output (n, d). Scores are ``gain`` Q K^T."""
-    whole("n", n), whole("d", d), whole("channels", channels), real("gain", gain), whole("seed", seed, 0, 1 << 60)
+    """A canonical graph: input (channels, n, 1), Q, K and V of n tokens and d channels from random
+    weights and LIF with tau 2 and threshold 1/2, and the attention as output (n, d). Scores are
+    ``gain`` Q K^T."""
+    (
+        whole("n", n),
+        whole("d", d),
+        whole("channels", channels),
+        real("gain", gain),
+        whole("seed", seed, 0, 1 << 60),
+    )
     rng = np.random.default_rng(seed)
     tensors = {i: rng.normal(0, channels**-0.5, (d, channels, 1, 1)) for i in "qkv"}
     nodes: list[s.Node] = [s.Input(name="x", shape=(channels, n, 1))]
@@ -52,7 +60,9 @@ def compiled_block(graph: s.SpikingGraph, steps: int) -> tuple[s.SpikingGraph, C
     return quantized, lower(quantized, steps)
 
 
-def float_attention(graph: s.SpikingGraph, quantized: s.SpikingGraph, x: np.ndarray, steps: int) -> np.ndarray:
+def float_attention(
+    graph: s.SpikingGraph, quantized: s.SpikingGraph, x: np.ndarray, steps: int
+) -> np.ndarray:
     """Softmax attention in float64 on the quantized model's own spikes, (samples, n, d).
 
     Args:

@@ -1,7 +1,9 @@
-"""Builds a CircuitGraph: populations, projections between them, and signals that are not populations yet.
+"""Builds a CircuitGraph: populations, projections between them, and signals that are not
+populations yet.
 
-A :class:`Signal` is a value of the model on the chip, seen through a layout from the model's axes to memory. Its base is
-a population, or a sum of projections (:class:`Drive`) that becomes the input of whatever population is made from it.
+A :class:`Signal` is a value of the model on the chip, seen through a layout from the model's axes
+to memory. Its base is a population, or a sum of projections (:class:`Drive`) that becomes the input
+of whatever population is made from it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ __all__ = ["Builder", "Drive", "Signal", "channels_last", "compact", "loops", "s
 
 @dataclass(frozen=True)
 class Drive:
-    """Input of a population that does not exist yet: projections with ``dst`` still empty, and its array's shape."""
+    """Input of a population that does not exist yet: projections with ``dst`` still empty, and its
+    array's shape.
+    """
 
     shape: tuple[int, ...]
     projections: tuple[c.Projection, ...]
@@ -29,7 +33,9 @@ class Drive:
 
 @dataclass(frozen=True)
 class Signal:
-    """``base`` (a population's name, or a Drive) through ``layout``: logical index -> index of the base's array."""
+    """``base`` (a population's name, or a Drive) through ``layout``: logical index -> index of the
+    base's array.
+    """
 
     base: str | Drive
     layout: Layout
@@ -54,18 +60,24 @@ def compact(layout: Layout) -> tuple[tuple[int, ...], Layout]:
     for atom in reversed(atoms):
         packed[atom] = Atom(atom.size, stride)
         stride *= atom.size
-    return tuple(a.size for a in atoms) or (1,), Layout(tuple(tuple(packed[a] for a in dim) for dim in layout.dims))
+    return tuple(a.size for a in atoms) or (1,), Layout(
+        tuple(tuple(packed[a] for a in dim) for dim in layout.dims)
+    )
 
 
 def loops(src: Layout, dst: Layout) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Sizes, source and destination strides of the loops that carry every logical element of ``src`` to ``dst``.
+    """Sizes, source and destination strides of the loops that carry every logical element of
+    ``src`` to ``dst``.
 
-    The logical shapes are equal, or an axis has size 1 on one side: then the source is broadcast, or reduced.
+    The logical shapes are equal, or an axis has size 1 on one side: then the source is broadcast,
+        or reduced.
     """
     found: list[tuple[int, int, int]] = []
     for a, b in zip(src.dims, dst.dims):
         if not a or not b:  # broadcast or reduce
-            found += [(atom.size, atom.stride if a else 0, atom.stride if b else 0) for atom in a or b]
+            found += [
+                (atom.size, atom.stride if a else 0, atom.stride if b else 0) for atom in a or b
+            ]
             continue
         left, right = list(a), list(b)
         while left:
@@ -105,7 +117,14 @@ class Builder:
         self.tensors[name] = value
         return TensorRef(name)
 
-    def population(self, kind: type[c.Population], wanted: str, shape: tuple[int, ...], layer: str, **fields: Any) -> str:
+    def population(
+        self,
+        kind: type[c.Population],
+        wanted: str,
+        shape: tuple[int, ...],
+        layer: str,
+        **fields: Any,
+    ) -> str:
         """Add a population and return its name."""
         name = self.name(wanted)
         self.populations.append(kind(name=name, shape=shape, layer=layer, **fields))
@@ -137,7 +156,7 @@ class Builder:
                 shape=signal.shape,
                 sizes=tuple(a.size for a in atoms),
                 strides=tuple(a.stride for a in atoms),
-            )  # fmt: skip
+            )
         )
 
     def relay(self, signal: Signal, wanted: str, layer: str) -> Signal:
@@ -149,42 +168,61 @@ class Builder:
         return Signal(name, signal.layout)
 
     def carry(self, signal: Signal, target: Layout, weight: int = 1) -> tuple[c.Projection, ...]:
-        """Projections that bring logical element i of ``signal`` to where ``target`` has it, times ``weight``."""
+        """Projections that bring logical element i of ``signal`` to where ``target`` has it, times
+        ``weight``.
+        """
         if isinstance(signal.base, Drive):
             if signal.layout != target:
                 raise ValueError("a drive can only be carried to its own layout; relay it first")
             return tuple(self.weighted(p, weight) for p in signal.base.projections)
         found = loops(signal.layout, target)
         sign = 1 if weight >= 0 else -1
-        return tuple(strided(signal.base, *found, weight=sign * term) for term in terms(abs(weight)))
+        return tuple(
+            strided(signal.base, *found, weight=sign * term) for term in terms(abs(weight))
+        )
 
     def weighted(self, projection: c.Projection, factor: int) -> c.Projection:
-        """A projection with its weights multiplied: a strided one, or a convolution with small positive weights."""
+        """A projection with its weights multiplied: a strided one, or a convolution with small
+        positive weights.
+        """
         if factor == 1:
             return projection
         if isinstance(projection, c.Conv2d) and projection.sign == "excitatory":
             weight = self.tensors[projection.weight] * factor
             if 0 <= weight.min() and weight.max() <= 255:
-                return replace(projection, weight=self.tensor(f"{projection.weight}.{factor}", weight))
+                return replace(
+                    projection, weight=self.tensor(f"{projection.weight}.{factor}", weight)
+                )
         if not isinstance(projection, c.Strided):
             raise ValueError("only unweighted connections take a gain")
         return strided(
-            projection.src, projection.sizes, projection.src_strides, projection.dst_strides,
-            weight=factor * (projection.weight << projection.weight_exp), src_offset=projection.src_offset,
+            projection.src,
+            projection.sizes,
+            projection.src_strides,
+            projection.dst_strides,
+            weight=factor * (projection.weight << projection.weight_exp),
+            src_offset=projection.src_offset,
             dst_offset=projection.dst_offset,
-        )  # fmt: skip
+        )
 
     def finish(self, name: str, steps: int) -> c.CircuitGraph:
         """The graph, populations in topological order."""
         graph = c.CircuitGraph(
-            name, steps, tuple(self.populations), tuple(self.projections), tuple(self.readouts), dict(self.tensors),
+            name,
+            steps,
+            tuple(self.populations),
+            tuple(self.projections),
+            tuple(self.readouts),
+            dict(self.tensors),
             views=tuple(self.views),
-        )  # fmt: skip
+        )
         return graph.replace(populations=tuple(graph.topological()))
 
 
 def terms(value: int) -> list[int]:
-    """Weights that one synapse each can hold (8 bits and an exponent of up to 7) and whose sum is ``value`` >= 0."""
+    """Weights that one synapse each can hold (8 bits and an exponent of up to 7) and whose sum is
+    ``value`` >= 0.
+    """
     found = []
     while value:
         exponent = min(max(value.bit_length() - 8, 0), 7)
@@ -194,10 +232,18 @@ def terms(value: int) -> list[int]:
 
 
 def strided(
-    src: str, sizes: tuple[int, ...], src_strides: tuple[int, ...], dst_strides: tuple[int, ...], *, weight: int = 1,
-    src_offset: int = 0, dst_offset: int = 0,
-) -> c.Strided:  # fmt: skip
-    """A Strided projection without destination; neighbouring loops joined, weights above 255 given an exponent."""
+    src: str,
+    sizes: tuple[int, ...],
+    src_strides: tuple[int, ...],
+    dst_strides: tuple[int, ...],
+    *,
+    weight: int = 1,
+    src_offset: int = 0,
+    dst_offset: int = 0,
+) -> c.Strided:
+    """A Strided projection without destination; neighbouring loops joined, weights above 255 given
+    an exponent.
+    """
     exponent = 0
     while abs(weight) >> exponent > 255:
         exponent += 1
@@ -215,7 +261,15 @@ def strided(
         merged = [(1, 0, 0)]
     n, s, d = zip(*merged)
     return c.Strided(
-        name="", src=Ref(src), dst=Ref(""), sizes=n, src_strides=s, dst_strides=d, weight=weight >> exponent,
-        weight_exp=exponent, sign="excitatory" if weight >= 0 else "inhibitory", src_offset=src_offset,
+        name="",
+        src=Ref(src),
+        dst=Ref(""),
+        sizes=n,
+        src_strides=s,
+        dst_strides=d,
+        weight=weight >> exponent,
+        weight_exp=exponent,
+        sign="excitatory" if weight >= 0 else "inhibitory",
+        src_offset=src_offset,
         dst_offset=dst_offset,
-    )  # fmt: skip
+    )

@@ -14,14 +14,18 @@ MOST = 1 << 20
 """Of a size, and of steps: far beyond what a chip holds, far below what memory does."""
 
 
-def whole(name: str, value: SupportsIndex, least: int = 1, most: int = MOST, code: str = "NC2011") -> int:
+def whole(
+    name: str, value: SupportsIndex, least: int = 1, most: int = MOST, code: str = "NC2011"
+) -> int:
     """``value`` if it is a whole number in ``least``..``most``; one line with ``code`` otherwise."""
     try:
         found = operator.index(value)
     except TypeError:
         found = least - 1
     if not least <= found <= most:
-        raise NeurocompileError(code, f"{name} is {_short(value)}; a whole number from {least:,} to {most:,} is needed")
+        raise NeurocompileError(
+            code, f"{name} is {_short(value)}; a whole number from {least:,} to {most:,} is needed"
+        )
     return found
 
 
@@ -32,7 +36,9 @@ def real(name: str, value: float, code: str = "NC2011") -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not (math.isfinite(found) and found > 0):
-        raise NeurocompileError(code, f"{name} is {_short(value)}; a finite number above 0 is needed")
+        raise NeurocompileError(
+            code, f"{name} is {_short(value)}; a finite number above 0 is needed"
+        )
     return found
 
 

@@ -1,7 +1,8 @@
-"""How fast the circuits converge: errors against T on random inputs, measured on the emulator, with slopes and intervals.
+"""How fast the circuits converge: errors against T on random inputs, measured on the emulator, with
+slopes and intervals.
 
-One run of the longest T gives all shorter ones, because a rate after T steps is a mean over the first T. Softmax attention
-divides a sample into phases, so it is a circuit of its own for each T.
+One run of the longest T gives all shorter ones, because a rate after T steps is a mean over the
+first T. Softmax attention divides a sample into phases, so it is a circuit of its own for each T.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from neurocompile.circuits.exponential import (
     exponential_on_chip,
     random_thresholds,
     sobol_thresholds,
-)  # fmt: skip
+)
 from neurocompile.circuits.normalize import normalization, stochastic_normalization
 from neurocompile.circuits.one_winner import one_winner
 from neurocompile.circuits.random_bits import seeds
@@ -42,9 +43,9 @@ _BOOTSTRAP = 1000
 
 @dataclass(frozen=True)
 class Curve:
-    """``errors`` float64 (number of T, inputs): the largest error over a circuit's outputs. ``error`` is their root mean
-    square over inputs, ``slope`` the least-squares slope of log error against log T, with a 95 % bootstrap interval over
-    inputs."""
+    """``errors`` float64 (number of T, inputs): the largest error over a circuit's outputs.
+    ``error`` is their root mean square over inputs, ``slope`` the least-squares slope of log error
+    against log T, with a 95 % bootstrap interval over inputs."""
 
     name: str
     steps: tuple[int, ...]
@@ -84,7 +85,9 @@ def _normalization(kind: str, samples: int, steps: int, rng: np.random.Generator
         return Case(one_winner(_N, _N * _LARGEST, steps), x, x / total)
     if kind == "stochastic":
         noise = rng.integers(0, total[:, None], (samples, steps, _N))
-        fed = np.concatenate([np.broadcast_to(x[:, None], noise.shape), noise], axis=2).astype(np.int32)
+        fed = np.concatenate([np.broadcast_to(x[:, None], noise.shape), noise], axis=2).astype(
+            np.int32
+        )
         return Case(stochastic_normalization(_N, _N * _LARGEST, steps), fed, x / total)
     return Case(normalization(_N, _N * _LARGEST, steps, half=kind == "half"), x, x / total)
 
@@ -94,13 +97,17 @@ def _exponential(kind: str, samples: int, steps: int, rng: np.random.Generator) 
     if kind == "on chip":
         level = np.rint(x * (1 << _BITS)).astype(np.int32)
         fed = np.concatenate([level[:, None], seeds(samples, _K * _BITS, rng)], axis=1)
-        return Case(exponential_on_chip(_K, _BITS, steps), fed, np.exp(level / (1 << _BITS))[:, None])
+        return Case(
+            exponential_on_chip(_K, _BITS, steps), fed, np.exp(level / (1 << _BITS))[:, None]
+        )
     level = np.rint(x * LEVELS).astype(np.int32)
     if kind == "sobol":
         thresholds = sobol_thresholds(samples, steps, _K, int(rng.integers(1 << 30)))
     else:
         thresholds = random_thresholds(samples, steps, _K, rng)
-    fed = np.concatenate([np.broadcast_to(level[:, None, None], (samples, steps, 1)), thresholds], axis=2)
+    fed = np.concatenate(
+        [np.broadcast_to(level[:, None, None], (samples, steps, 1)), thresholds], axis=2
+    )
     return Case(exponential(_K, steps), fed.astype(np.int32), np.exp(level / LEVELS)[:, None])
 
 
@@ -115,7 +122,11 @@ def _attention(samples: int, steps: int, rng: np.random.Generator) -> Case:
     unit = _SCORE / _LEVELS**2 / np.sqrt(_CHANNELS)
     circuit = attention(_TOKENS, _CHANNELS, _LEVELS, unit, steps)
     readout = replace(circuit.readouts[0], scale=circuit.readouts[0].scale / _LEVELS)
-    return Case(circuit.replace(readouts=(readout,)), x, softmax_attention(x, unit).reshape(samples, -1) / _LEVELS)
+    return Case(
+        circuit.replace(readouts=(readout,)),
+        x,
+        softmax_attention(x, unit).reshape(samples, -1) / _LEVELS,
+    )
 
 
 def _block(samples: int, steps: int, rng: np.random.Generator) -> Case:
@@ -149,13 +160,17 @@ def prepared(circuit: CircuitGraph) -> CircuitGraph:
 
 
 def measure(name: str, inputs: int = 200, steps: Sequence[int] = STEPS, seed: int = 0) -> Curve:
-    """Run ``inputs`` random inputs of a circuit of :data:`CIRCUITS` on the emulator for the longest of ``steps``."""
+    """Run ``inputs`` random inputs of a circuit of :data:`CIRCUITS` on the emulator for the longest
+    of ``steps``.
+    """
     whole("inputs", inputs), whole("seed", seed, 0, 1 << 60)
     rng, errors = np.random.default_rng(seed), []
     for start in range(0, inputs, _BATCH):
         few = min(_BATCH, inputs - start)
         if name in _PHASED:
-            cases = [CIRCUITS[name](few, t, np.random.default_rng((seed, start))) for t in steps]  # the same inputs for each T
+            cases = [
+                CIRCUITS[name](few, t, np.random.default_rng((seed, start))) for t in steps
+            ]  # the same inputs for each T
             errors.append(np.concatenate([_errors(case, (t,)) for case, t in zip(cases, steps)]))
         else:
             errors.append(_errors(CIRCUITS[name](few, max(steps), rng), steps))
@@ -171,7 +186,12 @@ def _errors(case: Case, steps: Sequence[int]) -> np.ndarray:
     trace = Emulator().open(prepared(case.circuit)).run(case.x, [readout.src])[readout.src]
     total = np.cumsum(trace.reshape(*trace.shape[:2], -1), axis=1, dtype=np.int64)
     bias = 0 if readout.bias is None else case.circuit.tensors[readout.bias]
-    return np.stack([np.abs(readout.scale * (total[:, t - 1] / t + bias) - case.expected).max(axis=1) for t in steps])
+    return np.stack(
+        [
+            np.abs(readout.scale * (total[:, t - 1] / t + bias) - case.expected).max(axis=1)
+            for t in steps
+        ]
+    )
 
 
 def _slope(steps: Sequence[int], errors: np.ndarray) -> float:

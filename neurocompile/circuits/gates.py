@@ -1,9 +1,11 @@
-"""Products without multipliers: gates that are exact on integers (THEORY: coincidence of a graded value and a spike).
+"""Products without multipliers: gates that are exact on integers (THEORY: coincidence of a graded
+value and a spike).
 
 * AND of two spikes: a LIF without memory that two inputs of weight 1 reach, threshold 1.
-* Graded value a in 0..M times spike s: ``a s = relu(a + M s - M)``, one graded ReLU with a constant inhibition.
-* The same for a value in -M..M, a membrane potential or a weighted sum: ``relu(a + 2 M s - M) = (a + M) s``, so that one
-  gate and an inhibition of M by the spike itself make ``a s``.
+* Graded value a in 0..M times spike s: ``a s = relu(a + M s - M)``, one graded ReLU with a constant
+  inhibition.
+* The same for a value in -M..M, a membrane potential or a weighted sum: ``relu(a + 2 M s - M) = (a
+  + M) s``, so that one gate and an inhibition of M by the spike itself make ``a s``.
 * OR: a LIF that any input makes fire.
 """
 
@@ -19,44 +21,85 @@ _FORGET = 4095
 """Voltage decay that leaves trunc0(v / 4096): nothing of |v| < 4096."""
 
 
-def and_gate(builder: Builder, a: Signal, b: Signal, shape: tuple[int, ...], layout: Layout, name: str, layer: str) -> Signal:
-    """``a * b`` of two spike signals, broadcast to the logical shape of ``layout`` over an array of ``shape``."""
-    # one input leaves v = 64 <= vth * 64, two make 128; what is left decays to 0 before the next step
+def and_gate(
+    builder: Builder,
+    a: Signal,
+    b: Signal,
+    shape: tuple[int, ...],
+    layout: Layout,
+    name: str,
+    layer: str,
+) -> Signal:
+    """``a * b`` of two spike signals, broadcast to the logical shape of ``layout`` over an array of
+    ``shape``.
+    """
+    # one input leaves v = 64 <= vth * 64, two make 128; what is left decays to 0 before the next
+    # step
     gate = builder.population(c.LIF, name, shape, layer, vth=1, dv=_FORGET)
     builder.drive(gate, (*builder.carry(a, layout), *builder.carry(b, layout)))
     return Signal(gate, layout)
 
 
 def graded_gate(
-    builder: Builder, value: Signal, largest: int, spike: Signal, shape: tuple[int, ...], layout: Layout, name: str,
+    builder: Builder,
+    value: Signal,
+    largest: int,
+    spike: Signal,
+    shape: tuple[int, ...],
+    layout: Layout,
+    name: str,
     layer: str,
-) -> Signal:  # fmt: skip
+) -> Signal:
     """``value * spike`` for a graded value in 0..``largest``, broadcast like :func:`and_gate`."""
     bias = max(largest, 1)
     exponent = max(bias.bit_length() - 8, 0)
     bias = -(-bias >> exponent) << exponent  # rounded up to 8 bits and an exponent
     gate = builder.population(c.GradedRelu, name, shape, layer)
     one = Signal(builder.always_on(name), Layout(((),) * len(layout.dims)))
-    builder.drive(gate, (*builder.carry(value, layout), *builder.carry(spike, layout, bias), *builder.carry(one, layout, -bias)))
+    builder.drive(
+        gate,
+        (
+            *builder.carry(value, layout),
+            *builder.carry(spike, layout, bias),
+            *builder.carry(one, layout, -bias),
+        ),
+    )
     return Signal(gate, layout)
 
 
 def signed_gate(
-    builder: Builder, value: Signal, largest: int, spike: Signal, shape: tuple[int, ...], layout: Layout, name: str,
+    builder: Builder,
+    value: Signal,
+    largest: int,
+    spike: Signal,
+    shape: tuple[int, ...],
+    layout: Layout,
+    name: str,
     layer: str,
-) -> tuple[Signal, int]:  # fmt: skip
-    """Gates of a value in -``largest``..``largest`` and a spike, and M: the product is the gate minus M times the spike."""
+) -> tuple[Signal, int]:
+    """Gates of a value in -``largest``..``largest`` and a spike, and M: the product is the gate
+    minus M times the spike.
+    """
     bias = max(largest, 1)
     exponent = max(bias.bit_length() - 8, 0)
-    bias = -(-bias >> exponent) << exponent  # 8 bits and an exponent: one synapse where that suffices
+    bias = (
+        -(-bias >> exponent) << exponent
+    )  # 8 bits and an exponent: one synapse where that suffices
     gate = builder.population(c.GradedRelu, name, shape, layer)
     one = Signal(builder.always_on(name), Layout(((),) * len(layout.dims)))
     builder.drive(
-        gate, (*builder.carry(value, layout), *builder.carry(spike, layout, 2 * bias), *builder.carry(one, layout, -bias))
+        gate,
+        (
+            *builder.carry(value, layout),
+            *builder.carry(spike, layout, 2 * bias),
+            *builder.carry(one, layout, -bias),
+        ),
     )
     return Signal(gate, layout), bias
 
 
-def or_gate(builder: Builder, shape: tuple[int, ...], layout: Layout, name: str, layer: str) -> Signal:
+def or_gate(
+    builder: Builder, shape: tuple[int, ...], layout: Layout, name: str, layer: str
+) -> Signal:
     """``x >= 1`` for the input of the caller's choice, integers >= 0: drive it with weight 1."""
     return Signal(builder.population(c.LIF, name, shape, layer, vth=0), layout)

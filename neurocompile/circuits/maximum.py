@@ -1,8 +1,9 @@
 """Max-pooling as a tournament: ``max(a, b) = a + relu(b - a)``, exact on integers of any sign.
 
-A graded value is a sum of populations here. A round pairs values: ``a`` is relayed, ``relu(b - a)`` computed, and their
-sum is the winner, one step later; a value without partner is relayed. Windows are separable, so the rounds run along H,
-then along W: ceil(log2 k) steps each. A window's indices beyond the border are clamped to it, which changes no maximum.
+A graded value is a sum of populations here. A round pairs values: ``a`` is relayed, ``relu(b - a)``
+computed, and their sum is the winner, one step later; a value without partner is relayed. Windows
+are separable, so the rounds run along H, then along W: ceil(log2 k) steps each. A window's indices
+beyond the border are clamped to it, which changes no maximum.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ __all__ = ["max_pool"]
 
 @dataclass(frozen=True)
 class _Graded:
-    """The sum of ``populations``, all of one array shape, read at ``tap`` of an axis' windows (None: as it is)."""
+    """The sum of ``populations``, all of one array shape, read at ``tap`` of an axis' windows
+    (None: as it is).
+    """
 
     populations: tuple[str, ...]
     tap: int | None = None
@@ -66,19 +69,31 @@ class _Axis:
             return [strided(p, (n,), (1,), (1,), weight=weight) for p in value.populations]
         return [
             strided(
-                population, (outer, count, inner), (self.shape[self.axis] * inner, step * inner, 1),
-                (self.out * inner, inner, 1), weight=weight, src_offset=first_in * inner, dst_offset=first_out * inner,
+                population,
+                (outer, count, inner),
+                (self.shape[self.axis] * inner, step * inner, 1),
+                (self.out * inner, inner, 1),
+                weight=weight,
+                src_offset=first_in * inner,
+                dst_offset=first_out * inner,
             )
             for population in value.populations
             for first_out, count, first_in, step in self.pieces(value.tap)
-        ]  # fmt: skip
+        ]
 
 
 def max_pool(
-    builder: Builder, population: str, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
-    name: str, layer: str,
-) -> tuple[tuple[str, ...], tuple[int, ...]]:  # fmt: skip
-    """Pool a graded (H, W, C) population. Returns the populations whose sum is the result, and their shape."""
+    builder: Builder,
+    population: str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    name: str,
+    layer: str,
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Pool a graded (H, W, C) population. Returns the populations whose sum is the result, and
+    their shape.
+    """
     winners: tuple[str, ...] = (population,)
     shape = builder.shape(population)
     for axis, label in ((0, "h"), (1, "w")):
@@ -87,7 +102,9 @@ def max_pool(
         round_ = 0
         while len(values) > 1 or values[0].tap is not None:
             values = [
-                _play(builder, windows, values[i : i + 2], f"{name}.{label}{round_}.{i // 2}", layer)
+                _play(
+                    builder, windows, values[i : i + 2], f"{name}.{label}{round_}.{i // 2}", layer
+                )
                 for i in range(0, len(values), 2)
             ]
             round_ += 1
@@ -95,7 +112,9 @@ def max_pool(
     return winners, shape
 
 
-def _play(builder: Builder, windows: _Axis, players: list[_Graded], name: str, layer: str) -> _Graded:
+def _play(
+    builder: Builder, windows: _Axis, players: list[_Graded], name: str, layer: str
+) -> _Graded:
     keep = builder.population(c.GradedRelay, f"{name}.keep", windows.out_shape, layer)
     builder.drive(keep, windows.read(players[0], 1))
     if len(players) == 1:

@@ -1,17 +1,20 @@
-"""Divisive normalization with one winner a step: n neurons compete, and exactly one fires in every step but the first.
+"""Divisive normalization with one winner a step: n neurons compete, and exactly one fires in every
+step but the first.
 
-Every membrane gains its input, the largest membrane fires, and S, the sum of all inputs, is taken from it. Inhibition needs a
-step to arrive, so the winner of a step is that of the membranes one step before::
+Every membrane gains its input, the largest membrane fires, and S, the sum of all inputs, is taken
+from it. Inhibition needs a step to arrive, so the winner of a step is that of the membranes one
+step before::
 
     p_i(t) = p_i(t-1) + x_i - S w_i(t-1)         w(t) = one-hot of the largest p(t-1), ties to the lower index;  w(0) = 0
 
-Of T steps a neuron wins ``x_i / S`` up to O(1/T), without noise. On the chip comparators read what the membranes read, and a
-winner's spike is S itself: a rectifier that all n comparators of its row, itself included, lift above zero::
+Of T steps a neuron wins ``x_i / S`` up to O(1/T), without noise. On the chip comparators read what
+the membranes read, and a winner's spike is S itself: a rectifier that all n comparators of its row,
+itself included, lift above zero::
 
     c_ij = [p_i - S w_i + x_i  >=  p_j - S w_j + x_j]        S w_i = relu(S + M (sum_j c_ij - n))      (right sides one step before)
 
-Membranes lie within -2 S and 2 n S, and (2 n + 2) S apart at most: they sum to 2 S, a winner's is above their mean when it is
-chosen, and at most two inhibitions are on their way.
+Membranes lie within -2 S and 2 n S, and (2 n + 2) S apart at most: they sum to 2 S, a winner's is
+above their mean when it is chosen, and at most two inhibitions are on their way.
 """
 
 from __future__ import annotations
@@ -31,37 +34,64 @@ _LARGEST = 131_000
 
 
 def one_winner(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
-    """The circuit for inputs int32 (samples, n) >= 0 whose sum is 1..``largest_sum``; NC2011 if (6 n + 8) times that exceeds 131,000.
+    """The circuit for inputs int32 (samples, n) >= 0 whose sum is 1..``largest_sum``; NC2011 if (6
+    n + 8) times that exceeds 131,000.
 
     Its readout is how often each neuron won; population ``out`` has the winners as 0 and 1.
     """
     whole("n", n), whole("largest_sum", largest_sum, 0, 1 << 60), whole("steps", steps)
     if not 1 <= n <= 127 or largest_sum < 1 or (6 * n + 8) * largest_sum > _LARGEST:
         raise NeurocompileError(
-            "NC2011", f"one winner a step of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: n is 1 to 127, and sums "
-            f"reach {_LARGEST // (6 * n + 8):,}"
-        )  # fmt: skip
+            "NC2011",
+            f"one winner a step of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: n is 1 to 127, and sums "
+            f"reach {_LARGEST // (6 * n + 8):,}",
+        )
     builder, reach = Builder(), (2 * n + 2) * largest_sum
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)
     total = builder.population(c.GradedRelay, "sum", (1,), "sum", largest=largest_sum)
     builder.drive(total, [strided(x, (n,), (1,), (0,))])
     membrane = builder.population(c.GradedRelay, "membrane", (n,), "membrane", largest=reach)
-    ties = (64 * (np.arange(n)[:, None] <= np.arange(n)[None])).astype(np.int16)  # > becomes >= for the lower index
+    ties = (64 * (np.arange(n)[:, None] <= np.arange(n)[None])).astype(
+        np.int16
+    )  # > becomes >= for the lower index
     better = builder.population(
-        c.LIF, "better", (n, n), "better", vth=0, dv=4096, reset=True, bias=builder.tensor("ties", ties), largest=reach
+        c.LIF,
+        "better",
+        (n, n),
+        "better",
+        vth=0,
+        dv=4096,
+        reset=True,
+        bias=builder.tensor("ties", ties),
+        largest=reach,
     )
     charge = builder.population(c.GradedRelu, "charge", (n,), "charge", largest=largest_sum)
     rows, columns = ((n, n), (1, 0), (n, 1)), ((n, n), (0, 1), (n, 1))
     builder.drive(membrane, [strided(x, (n,), (1,), (1,))])
-    builder.drive(membrane, [recurrent(strided(src, (n,), (1,), (1,), weight=w)) for src, w in ((membrane, 1), (charge, -1))])
+    builder.drive(
+        membrane,
+        [
+            recurrent(strided(src, (n,), (1,), (1,), weight=w))
+            for src, w in ((membrane, 1), (charge, -1))
+        ],
+    )
     for pattern, sign in ((rows, 1), (columns, -1)):
         builder.drive(better, [strided(x, *pattern, weight=sign)])
-        builder.drive(better, [recurrent(strided(src, *pattern, weight=sign * w)) for src, w in ((membrane, 1), (charge, -1))])
+        builder.drive(
+            better,
+            [
+                recurrent(strided(src, *pattern, weight=sign * w))
+                for src, w in ((membrane, 1), (charge, -1))
+            ],
+        )
     one = builder.always_on("charge")
     builder.drive(charge, [strided(total, (n,), (0,), (1,))])
     for weight in terms(largest_sum):
         builder.drive(charge, [recurrent(strided(better, (n, n), (n, 1), (1, 0), weight=weight))])
-    builder.drive(charge, [strided(one, (n,), (0,), (1,), weight=-weight) for weight in terms(n * largest_sum)])
+    builder.drive(
+        charge,
+        [strided(one, (n,), (0,), (1,), weight=-weight) for weight in terms(n * largest_sum)],
+    )
     fired = builder.population(c.LIF, "fired", (n,), "fired", vth=0, dv=4096, reset=True)
     builder.drive(fired, [strided(charge, (n,), (1,), (1,))])
     out = builder.population(c.GradedRelay, "out", (n,), "out")

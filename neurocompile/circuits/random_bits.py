@@ -1,11 +1,13 @@
-"""Pseudo-random bits on the chip: one shift register a bit, ``b(t) = b(t - 31) xor b(t - 28)`` (x^31 + x^3 + 1 is primitive).
+"""Pseudo-random bits on the chip: one shift register a bit, ``b(t) = b(t - 31) xor b(t - 28)``
+(x^31 + x^3 + 1 is primitive).
 
-A register is 32 neurons without memory. XOR is no threshold, but the sum of two that are never on together::
+A register is 32 neurons without memory. XOR is no threshold, but the sum of two that are never on
+together::
 
     u = [r_30 - r_27 > 0]   w = [r_27 - r_30 > 0]   b = u + w   r_1 = [u + w > 0]   r_(i+1) = [r_i > 0]   (of the step before)
 
-The host gives the seed once a sample; a neuron that fires in every step blocks it from step 1 on. Registers with independent
-seeds make independent bits; the period is 2^31 - 1 steps.
+The host gives the seed once a sample; a neuron that fires in every step blocks it from step 1 on.
+Registers with independent seeds make independent bits; the period is 2^31 - 1 steps.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ REGISTER = 32
 
 
 def random_bits(builder: Builder, count: int, host: str, offset: int) -> str:
-    """``count`` registers, population (count, 32); bit i of a step is neuron (i, 0) plus neuron (i, 1).
+    """``count`` registers, population (count, 32); bit i of a step is neuron (i, 0) plus neuron (i,
+    1).
 
     Args:
         host: constant population that holds the seeds (:func:`seeds`) from ``offset`` on.
@@ -35,12 +38,16 @@ def random_bits(builder: Builder, count: int, host: str, offset: int) -> str:
     seed = builder.population(c.GradedRelu, "seed", (count, REGISTER), "random")
     builder.drive(seed, [strided(host, (n,), (1,), (1,), src_offset=offset)])
     builder.drive(seed, [recurrent(strided(past, (n,), (0,), (1,), weight=-1))])
-    bits = builder.population(c.LIF, "random", (count, REGISTER), "random", vth=0, dv=4096, reset=True)
+    bits = builder.population(
+        c.LIF, "random", (count, REGISTER), "random", vth=0, dv=4096, reset=True
+    )
     builder.drive(bits, [strided(seed, (n,), (1,), (1,))])
 
     def wire(first: int, length: int, to: int, weight: int = 1) -> None:
         steps = (REGISTER, 1)
-        projection = strided(bits, (count, length), steps, steps, weight=weight, src_offset=first, dst_offset=to)
+        projection = strided(
+            bits, (count, length), steps, steps, weight=weight, src_offset=first, dst_offset=to
+        )
         builder.drive(bits, [recurrent(projection)])
 
     wire(0, 1, 2)
@@ -52,7 +59,9 @@ def random_bits(builder: Builder, count: int, host: str, offset: int) -> str:
 
 
 def seeds(samples: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Random seeds, int32 (samples, count * 32): u and w are never on together, no register is all zero."""
+    """Random seeds, int32 (samples, count * 32): u and w are never on together, no register is all
+    zero.
+    """
     whole("samples", samples), whole("count", count)
     found = rng.integers(0, 2, (samples, count, REGISTER)).astype(np.int32)
     found[..., 1] = 0
@@ -62,7 +71,10 @@ def seeds(samples: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 def reference_bits(seed: np.ndarray, steps: int) -> np.ndarray:
     """The bits by the recurrence itself, (registers, steps), from seeds (registers, 32)."""
-    history = [seed[:, 0] + seed[:, 1], *(seed[:, i] for i in range(2, REGISTER))]  # b(0), b(-1), .. b(-30)
+    history = [
+        seed[:, 0] + seed[:, 1],
+        *(seed[:, i] for i in range(2, REGISTER)),
+    ]  # b(0), b(-1), .. b(-30)
     found = [history[0]]
     for _ in range(steps - 1):
         history = [history[30] ^ history[27], *history[:30]]

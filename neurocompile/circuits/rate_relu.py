@@ -1,5 +1,5 @@
-"""ReLU as a firing rate (Lemma 5): integrate and fire with soft reset fires ``clip(x, 0, 1)`` of its steps, with an error
-below 1/T. True only without leak and with a soft reset."""
+"""ReLU as a firing rate (Lemma 5): integrate and fire with soft reset fires ``clip(x, 0, 1)`` of
+its steps, with an error below 1/T. True only without leak and with a soft reset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def rate_relu(n: int, unit: int, steps: int) -> c.CircuitGraph:
     """
     whole("n", n), whole("unit", unit), whole("steps", steps)
     if 2 * unit * (steps + 2) > 131071:
-        raise NeurocompileError("NC2011", f"inputs up to {unit:,} over {steps:,} steps; unit * (steps + 2) is at most 65,535")
+        raise NeurocompileError(
+            "NC2011",
+            f"inputs up to {unit:,} over {steps:,} steps; unit * (steps + 2) is at most 65,535",
+        )
     builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=-unit, high=unit)
     current = builder.population(c.GradedRelay, "current", (n,), "current")

@@ -1,18 +1,21 @@
-"""LIF with soft reset, exactly: ``h = leak (h - v_th s) + x; s = h >= v_th`` from neurons that only know the hard reset.
+"""LIF with soft reset, exactly: ``h = leak (h - v_th s) + x; s = h >= v_th`` from neurons that only
+know the hard reset.
 
-Leaky: one neuron whose *current* is the membrane. Loihi's LIF keeps its current when it spikes; with an instantaneous
-voltage (dv = 4096) it is a leaky integrator that a threshold reads, and a recurrent inhibition of ``leak v_th`` from the
-neuron to itself is the reset, one step later, when it is due::
+Leaky: one neuron whose *current* is the membrane. Loihi's LIF keeps its current when it spikes;
+with an instantaneous voltage (dv = 4096) it is a leaky integrator that a threshold reads, and a
+recurrent inhibition of ``leak v_th`` from the neuron to itself is the reset, one step later, when
+it is due::
 
     u = trunc0(u (4096 - decay) / 4096) + 2^6 (x - reset s);   s = u + 1 > 2^6 threshold      (bias 1: >= from >)
 
-Integrate and fire (a current always decays): the membrane travels as a graded value in a loop of its own, and a neuron
-without memory reads the same inputs::
+Integrate and fire (a current always decays): the membrane travels as a graded value in a loop of
+its own, and a neuron without memory reads the same inputs::
 
     h = h + x - threshold s;   s = 2^6 h + 1 > 2^6 threshold
 
-Both read ``x`` from a relay, so that weights are stored once, and all connections of the loop are one to one. Membranes
-have 17 bits, a payload 23: where a layer's sums need more, ``x`` is shifted right on its way, by one product's exponent.
+Both read ``x`` from a relay, so that weights are stored once, and all connections of the loop are
+one to one. Membranes have 17 bits, a payload 23: where a layer's sums need more, ``x`` is shifted
+right on its way, by one product's exponent.
 """
 
 from __future__ import annotations
@@ -30,7 +33,12 @@ __all__ = ["add_constants", "soft_reset"]
 
 
 def soft_reset(
-    builder: Builder, current: str, bias: np.ndarray | None, node: s.SoftIntegerLIF, largest: int, layer: str = ""
+    builder: Builder,
+    current: str,
+    bias: np.ndarray | None,
+    node: s.SoftIntegerLIF,
+    largest: int,
+    layer: str = "",
 ) -> str:
     """Neurons of ``node`` for the graded population ``current``; returns the population of spikes.
 
@@ -46,7 +54,9 @@ def soft_reset(
         add_constants(builder, current, bias, layer)
     if node.shift:
         shifted = builder.population(c.GradedRelay, f"{node.name}.shifted", shape, layer)
-        builder.drive(shifted, [replace(strided(current, (n,), (1,), (1,)), weight_exp=-node.shift)])
+        builder.drive(
+            shifted, [replace(strided(current, (n,), (1,), (1,)), weight_exp=-node.shift)]
+        )
         current = shifted
     one = builder.tensor(f"{node.name}.at_least", np.ones(1, np.int16))
     fields = {"vth": node.threshold, "bias": one, "dv": 4096, "reset": True}
@@ -54,13 +64,20 @@ def soft_reset(
         spikes = builder.population(c.LIF, node.name, shape, layer, du=node.decay - 1, **fields)
         integrators: list[str] = []
     else:
-        membrane = builder.population(c.GradedRelay, f"{node.name}.membrane", shape, layer, largest=largest)
+        membrane = builder.population(
+            c.GradedRelay, f"{node.name}.membrane", shape, layer, largest=largest
+        )
         spikes = builder.population(c.LIF, node.name, shape, layer, largest=largest, **fields)
         integrators = [membrane]
     for name in (*integrators, spikes):
         builder.drive(name, [strided(current, (n,), (1,), (1,))])
-        loops = [(src, 1) for src in integrators] + [(spikes, -weight) for weight in terms(node.reset)]
-        builder.drive(name, [replace(strided(src, (n,), (1,), (1,), weight=w), recurrent=True) for src, w in loops])
+        loops = [(src, 1) for src in integrators] + [
+            (spikes, -weight) for weight in terms(node.reset)
+        ]
+        builder.drive(
+            name,
+            [replace(strided(src, (n,), (1,), (1,), weight=w), recurrent=True) for src, w in loops],
+        )
     return spikes
 
 
@@ -78,6 +95,18 @@ def add_constants(builder: Builder, dst: str, values: np.ndarray, layer: str) ->
         for digit, exponent in digits:
             if digit.any():
                 weight = builder.tensor(f"{layer}.bias.weight", (sign * digit).astype(np.int16))
-                builder.drive(relay, [c.Dense(name="", src=Ref(one), dst=Ref(""), weight=weight, sign=mode, weight_exp=exponent)])
+                builder.drive(
+                    relay,
+                    [
+                        c.Dense(
+                            name="",
+                            src=Ref(one),
+                            dst=Ref(""),
+                            weight=weight,
+                            sign=mode,
+                            weight_exp=exponent,
+                        )
+                    ],
+                )
     repeat = int(np.prod(shape)) // size
     builder.drive(dst, [strided(relay, (repeat, size), (0, 1), (size, 1))])

@@ -1,18 +1,21 @@
 """Softmax of rate-coded scores, with an error of O(1/T): count, exponentiate, divide.
 
 1. Scores arrive as sums of spikes, X.
-2. Thresholds fall on a logarithmic grid, theta_k = ln((k + 1/2) / E), one a step for E steps. A score fires where
-   X - max X >= theta, so the number of its spikes is E exp(X - max X), rounded: exp as a rate, from one comparison a
-   step. (Coincidences of K trains, :mod:`neurocompile.circuits.exponential`, need K trains and hold for 0 <= x < 1.)
+2. Thresholds fall on a logarithmic grid, theta_k = ln((k + 1/2) / E), one a step for E steps. A
+   score fires where X - max X >= theta, so the number of its spikes is E exp(X - max X), rounded:
+   exp as a rate, from one comparison a step. (Coincidences of K trains,
+   :mod:`neurocompile.circuits.exponential`, need K trains and hold for 0 <= x < 1.)
 3. The counts N are constant then and go through :func:`neurocompile.circuits.normalize.divide`.
 
-The largest score is a tournament of ``max(a, b) = a + relu(b - a)``; softmax does not change when it is subtracted, and the
-exponential never overflows. Each phase rounds once: 1/T of a score, 1/(2 E) and 1/T of a probability.
+The largest score is a tournament of ``max(a, b) = a + relu(b - a)``; softmax does not change when
+it is subtracted, and the exponential never overflows. Each phase rounds once: 1/T of a score, 1/(2
+E) and 1/T of a probability.
 
-Two arrangements in time. :func:`softmax` has its phases within one sample of T steps: a clock of T neurons opens them one
-after the other, and the answer comes in the last half. :func:`steady_softmax` gives each phase a whole sample
-(:mod:`neurocompile.circuits.latch`): scores are constant, the answer is rate-coded in all T steps and comes T steps later,
-which is what a layer inside of a model needs.
+Two arrangements in time. :func:`softmax` has its phases within one sample of T steps: a clock of T
+neurons opens them one after the other, and the answer comes in the last half.
+:func:`steady_softmax` gives each phase a whole sample (:mod:`neurocompile.circuits.latch`): scores
+are constant, the answer is rate-coded in all T steps and comes T steps later, which is what a layer
+inside of a model needs.
 """
 
 from __future__ import annotations
@@ -30,12 +33,22 @@ from neurocompile.circuits.normalize import LARGEST_SUM, STARTS, divide, recurre
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 
-__all__ = ["Exponentials", "SoftmaxPlan", "plan_exponentials", "plan_softmax", "softmax", "softmax_spikes", "steady_softmax"]
+__all__ = [
+    "Exponentials",
+    "SoftmaxPlan",
+    "plan_exponentials",
+    "plan_softmax",
+    "softmax",
+    "softmax_spikes",
+    "steady_softmax",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Exponentials:
-    """``E exp(unit (X - max X))``, rounded, of integer scores X: how many of E thresholds a score reaches."""
+    """``E exp(unit (X - max X))``, rounded, of integer scores X: how many of E thresholds a score
+    reaches.
+    """
 
     thresholds: np.ndarray
     """int64 (E,), rising: what ``(span + X - max X) >> shift`` has to reach."""
@@ -66,18 +79,26 @@ def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponenti
     Raises:
         NeurocompileError: NC2012 for ranges that leave their fields.
     """
-    whole("n", n, code="NC2012"), whole("levels", levels, code="NC2012"), whole("reach", reach, 1, 1 << 60, "NC2012")
+    (
+        whole("n", n, code="NC2012"),
+        whole("levels", levels, code="NC2012"),
+        whole("reach", reach, 1, 1 << 60, "NC2012"),
+    )
     real("unit", unit, "NC2012")
     levels = min(levels, LARGEST_SUM // n)
     if levels < 1 or not reach < 1 << 18:
         raise NeurocompileError(
-            "NC2012", f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {LARGEST_SUM:,} scores, and sums of "
-            f"scores below {1 << 18:,}, are supported; use coarser scores or fewer steps"
-        )  # fmt: skip
+            "NC2012",
+            f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {LARGEST_SUM:,} scores, and sums of "
+            f"scores below {1 << 18:,}, are supported; use coarser scores or fewer steps",
+        )
     span = int(min(ceil(log(2 * levels) / unit) + 1, 2 * reach + 1))
     shift = max(span.bit_length() - 16, 0)
     if shift > 7:
-        raise NeurocompileError("NC2012", f"a softmax tells scores {unit:.3g} apart; {unit * (1 << shift - 7):.3g} is supported")
+        raise NeurocompileError(
+            "NC2012",
+            f"a softmax tells scores {unit:.3g} apart; {unit * (1 << shift - 7):.3g} is supported",
+        )
     grid = np.log((np.arange(levels) + 0.5) / levels) / unit
     grid = span + np.ceil(np.maximum(grid, -span)).astype(np.int64)
     return Exponentials(np.clip((grid + (1 << shift >> 1)) >> shift, 1, span >> shift), span, shift)
@@ -117,8 +138,11 @@ class SoftmaxPlan:
         return found
 
 
-def plan_softmax(n: int, steps: int, unit: float, reach: int, count: int | None = None) -> SoftmaxPlan:
-    """Phases for ``steps`` steps: a quarter to count, a quarter to exponentiate, the rest to divide.
+def plan_softmax(
+    n: int, steps: int, unit: float, reach: int, count: int | None = None
+) -> SoftmaxPlan:
+    """Phases for ``steps`` steps: a quarter to count, a quarter to exponentiate, the rest to
+    divide.
 
     Args:
         unit: float value of 1 of the sum of a score over the count, > 0.
@@ -137,50 +161,85 @@ def plan_softmax(n: int, steps: int, unit: float, reach: int, count: int | None 
     return SoftmaxPlan(n, steps, count, reach, plan_exponentials(n, steps // 4, unit, reach))
 
 
-def softmax(builder: Builder, scores: str, rows: int, plan: SoftmaxPlan, line: str, name: str) -> str:
-    """Spikes of ``rows`` softmaxes for the graded population ``scores`` (rows * n), the sums X of each step.
+def softmax(
+    builder: Builder, scores: str, rows: int, plan: SoftmaxPlan, line: str, name: str
+) -> str:
+    """Spikes of ``rows`` softmaxes for the graded population ``scores`` (rows * n), the sums X of
+    each step.
 
     Args:
         line: of :func:`neurocompile.circuits.clock.clock_line`.
 
     Returns:
-        A graded population (rows, n) of 0 and 1; the mean over the last ``plan.divide`` steps is the softmax.
+        A graded population (rows, n) of 0 and 1; the mean over the last ``plan.divide`` steps is
+        the softmax.
     """
     n, size, shape, levels = plan.n, rows * plan.n, (rows, plan.n), plan.grid.levels
-    fired = _exponentials(builder, scores, rows, n, plan.grid, table(builder, line, plan.thresholds(), f"{name}.theta"), name)
+    fired = _exponentials(
+        builder,
+        scores,
+        rows,
+        n,
+        plan.grid,
+        table(builder, line, plan.thresholds(), f"{name}.theta"),
+        name,
+    )
     count = builder.population(c.GradedRelay, f"{name}.count", shape, name, largest=levels)
-    builder.drive(count, [strided(fired, (size,), (1,), (1,)), recurrent(strided(count, (size,), (1,), (1,)))])
-    # until the division starts counts read as 0 and their sum as its largest value, so that nothing fires
+    builder.drive(
+        count, [strided(fired, (size,), (1,), (1,)), recurrent(strided(count, (size,), (1,), (1,)))]
+    )
+    # until the division starts counts read as 0 and their sum as its largest value, so that nothing
+    # fires
     begun = window(builder, line, plan.start, plan.steps, f"{name}.begun")
     weights = builder.population(c.GradedRelu, f"{name}.weight", shape, name, largest=levels)
     builder.drive(weights, [strided(count, (size,), (1,), (1,))])
     builder.drive(weights, [strided(begun, (size,), (0,), (1,), weight=w) for w in terms(levels)])
     _constant(builder, weights, -levels, size, name)
-    total_ = builder.population(c.GradedRelay, f"{name}.sum", (rows, 1), name, largest=plan.largest_sum)
+    total_ = builder.population(
+        c.GradedRelay, f"{name}.sum", (rows, 1), name, largest=plan.largest_sum
+    )
     builder.drive(total_, [strided(weights, shape, (n, 1), (1, 0))])
-    builder.drive(total_, [strided(begun, (rows,), (0,), (1,), weight=-w) for w in terms(plan.largest_sum)])
+    builder.drive(
+        total_, [strided(begun, (rows,), (0,), (1,), weight=-w) for w in terms(plan.largest_sum)]
+    )
     _constant(builder, total_, plan.largest_sum, rows, name)
     return _divided(builder, weights, total_, rows, n, plan.largest_sum, name)
 
 
-def steady_softmax(builder: Builder, scores: str, rows: int, n: int, grid: Exponentials, steps: int, name: str) -> str:
-    """Spikes of ``rows`` softmaxes for the graded population ``scores`` (rows * n), which is constant over the steps.
+def steady_softmax(
+    builder: Builder, scores: str, rows: int, n: int, grid: Exponentials, steps: int, name: str
+) -> str:
+    """Spikes of ``rows`` softmaxes for the graded population ``scores`` (rows * n), which is
+    constant over the steps.
 
     Returns:
-        A graded population (rows, n) of 0 and 1 whose mean over all ``steps`` is the softmax, one sample later.
+        A graded population (rows, n) of 0 and 1 whose mean over all ``steps`` is the softmax, one
+        sample later.
     """
     thresholds = np.full(steps, grid.out_of_reach, np.int64)
     thresholds[: grid.levels] = grid.thresholds
     theta = table(builder, clock_line(builder, steps, name), thresholds, f"{name}.theta")
     fired = _exponentials(builder, scores, rows, n, grid, theta, name)
     size, shape = rows * n, (rows, n)
-    weights = total(builder, (strided(fired, (size,), (1,), (1,)),), shape, (0, grid.levels), steps, f"{name}.weight", name)
-    sums = builder.population(c.GradedRelay, f"{name}.total", (rows, 1), name, largest=n * grid.levels)
+    weights = total(
+        builder,
+        (strided(fired, (size,), (1,), (1,)),),
+        shape,
+        (0, grid.levels),
+        steps,
+        f"{name}.weight",
+        name,
+    )
+    sums = builder.population(
+        c.GradedRelay, f"{name}.total", (rows, 1), name, largest=n * grid.levels
+    )
     builder.drive(sums, [strided(weights, shape, (n, 1), (1, 0))])
     return _divided(builder, weights, sums, rows, n, n * grid.levels, name)
 
 
-def _exponentials(builder: Builder, scores: str, rows: int, n: int, grid: Exponentials, theta: str, name: str) -> str:
+def _exponentials(
+    builder: Builder, scores: str, rows: int, n: int, grid: Exponentials, theta: str, name: str
+) -> str:
     """Spikes where a score reaches the threshold ``theta`` of the step."""
     size, shape = rows * n, (rows, n)
     largest = _maximum(builder, scores, rows, n, name)
@@ -190,19 +249,29 @@ def _exponentials(builder: Builder, scores: str, rows: int, n: int, grid: Expone
     _constant(builder, above, grid.span, size, name)
     if grid.shift:
         shifted = builder.population(c.GradedRelay, f"{name}.shifted", shape, name)
-        builder.drive(shifted, [replace(strided(above, (size,), (1,), (1,)), weight_exp=-grid.shift)])
+        builder.drive(
+            shifted, [replace(strided(above, (size,), (1,), (1,)), weight_exp=-grid.shift)]
+        )
         above = shifted
     one = builder.tensor(f"{name}.at_least", np.ones(1, np.int16))
-    fired = builder.population(c.LIF, f"{name}.exp", shape, name, vth=0, dv=4096, bias=one, reset=True)
-    builder.drive(fired, [strided(above, (size,), (1,), (1,)), strided(theta, (size,), (0,), (1,), weight=-1)])
+    fired = builder.population(
+        c.LIF, f"{name}.exp", shape, name, vth=0, dv=4096, bias=one, reset=True
+    )
+    builder.drive(
+        fired, [strided(above, (size,), (1,), (1,)), strided(theta, (size,), (0,), (1,), weight=-1)]
+    )
     return fired
 
 
-def _divided(builder: Builder, weights: str, sums: str, rows: int, n: int, largest: int, name: str) -> str:
+def _divided(
+    builder: Builder, weights: str, sums: str, rows: int, n: int, largest: int, name: str
+) -> str:
     """The division's spikes as one graded population (rows, n)."""
     out = builder.population(c.GradedRelay, name, (rows, n), name, largest=1)
     threshold = staggered(builder, sums, rows, n, largest, f"{name}.")
-    for part in divide(builder, weights, sums, rows, n, largest, prefix=f"{name}.", threshold=threshold):
+    for part in divide(
+        builder, weights, sums, rows, n, largest, prefix=f"{name}.", threshold=threshold
+    ):
         builder.drive(out, [strided(part, (rows * n,), (1,), (1,))])
     return out
 
@@ -210,7 +279,9 @@ def _divided(builder: Builder, weights: str, sums: str, rows: int, n: int, large
 def _constant(builder: Builder, dst: str, value: int, size: int, name: str) -> None:
     one = builder.always_on(name)
     for weight in terms(abs(value)):
-        builder.drive(dst, [strided(one, (size,), (0,), (1,), weight=weight if value > 0 else -weight)])
+        builder.drive(
+            dst, [strided(one, (size,), (0,), (1,), weight=weight if value > 0 else -weight)]
+        )
 
 
 def _maximum(builder: Builder, values: str, rows: int, n: int, name: str) -> str:
@@ -222,9 +293,18 @@ def _maximum(builder: Builder, values: str, rows: int, n: int, name: str) -> str
         pairs = ((rows, half), (n, 1))
         builder.drive(better, [strided(values, *pairs, (half, 1), src_offset=half)])
         builder.drive(better, [strided(values, *pairs, (half, 1), weight=-1)])
-        builder.drive(winner, [strided(values, *pairs, (half + odd, 1)), strided(better, (rows, half), (half, 1), (half + odd, 1))])
+        builder.drive(
+            winner,
+            [
+                strided(values, *pairs, (half + odd, 1)),
+                strided(better, (rows, half), (half, 1), (half + odd, 1)),
+            ],
+        )
         if odd:
-            builder.drive(winner, [strided(values, (rows,), (n,), (half + 1,), src_offset=n - 1, dst_offset=half)])
+            builder.drive(
+                winner,
+                [strided(values, (rows,), (n,), (half + 1,), src_offset=n - 1, dst_offset=half)],
+            )
         values, n = winner, half + odd
     return values
 
@@ -233,7 +313,8 @@ def softmax_spikes(scores: np.ndarray, plan: SoftmaxPlan) -> np.ndarray:
     """What :func:`softmax` computes, by its definition: int64 (samples, steps, ..., n) of 0 and 1.
 
     Args:
-        scores: int64 (samples, steps, ..., n): X of each step; the last ``steps - count`` are equal.
+        scores: int64 (samples, steps, ..., n): X of each step; the last ``steps - count`` are
+            equal.
     """
     held, grid = scores[:, -1], plan.grid
     above = np.maximum(held - held.max(axis=-1, keepdims=True) + grid.span, 0) >> grid.shift

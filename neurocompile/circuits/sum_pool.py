@@ -1,4 +1,5 @@
-"""Sums over windows of a feature map, the integer part of average pooling: connections of weight 1, no neuron.
+"""Sums over windows of a feature map, the integer part of average pooling: connections of weight 1,
+no neuron.
 
 Without a border it is one strided pattern; with one, a convolution with ones in each channel.
 """
@@ -15,21 +16,37 @@ __all__ = ["sum_pool"]
 
 
 def sum_pool(
-    builder: Builder, population: str, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], name: str
+    builder: Builder,
+    population: str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    name: str,
 ) -> tuple[c.Projection, tuple[int, ...]]:
-    """The projection that pools an (H, W, C) population, destination still open, and the shape of the result."""
+    """The projection that pools an (H, W, C) population, destination still open, and the shape of
+    the result.
+    """
     height, width, channels = builder.shape(population)
-    rows, columns = ((n + 2 * p - k) // st + 1 for n, p, k, st in zip((height, width), padding, kernel, stride))
+    rows, columns = (
+        (n + 2 * p - k) // st + 1 for n, p, k, st in zip((height, width), padding, kernel, stride)
+    )
     if any(padding):
         weight = builder.tensor(f"{name}.ones", np.ones((channels, *kernel, 1), np.int16))
         projection: c.Projection = c.Conv2d(
-            name="", src=Ref(population), dst=Ref(""), weight=weight, stride=stride, padding=padding, groups=channels,
+            name="",
+            src=Ref(population),
+            dst=Ref(""),
+            weight=weight,
+            stride=stride,
+            padding=padding,
+            groups=channels,
             sign="excitatory",
-        )  # fmt: skip
+        )
     else:
         projection = strided(
-            population, (rows, columns, channels, *kernel),
+            population,
+            (rows, columns, channels, *kernel),
             (stride[0] * width * channels, stride[1] * channels, 1, width * channels, channels),
             (columns * channels, channels, 1, 0, 0),
-        )  # fmt: skip
+        )
     return projection, (rows, columns, channels)

@@ -1,7 +1,8 @@
-"""The command line. One module a command; what is heavy is imported inside the commands, so that ``--help`` is fast.
+"""The command line. One module a command; what is heavy is imported inside the commands, so that
+``--help`` is fast.
 
-Exit codes: 0 all is well, 1 a check found something (``parity`` a difference, ``doctor`` a problem), 2 an error or
-wrong usage, 130 Ctrl-C.
+Exit codes: 0 all is well, 1 a check found something (``parity`` a difference, ``doctor`` a
+problem), 2 an error or wrong usage, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,24 +28,42 @@ from neurocompile.cli import (
     run,
     targets,
     verify,
-)  # fmt: skip
+)
 from neurocompile.cli.common import app, fail
 from neurocompile.errors import NeurocompileError
 
 __all__ = [
-    "app", "budget", "build", "check", "deff", "doctor", "energy", "explain", "main",
-    "parity", "plot", "report", "reproduce", "run", "targets", "verify",
-]  # fmt: skip
+    "app",
+    "budget",
+    "build",
+    "check",
+    "deff",
+    "doctor",
+    "energy",
+    "explain",
+    "main",
+    "parity",
+    "plot",
+    "report",
+    "reproduce",
+    "run",
+    "targets",
+    "verify",
+]
 
 _UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
 """Of click, or of the copy of it that typer brings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line on ``arguments``, by default those of the process; raises SystemExit with the exit code."""
+    """Run the command line on ``arguments``, by default those of the process; raises SystemExit
+    with the exit code.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name that the terminal's encoding lacks is no error
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if "--json" not in given:

@@ -17,23 +17,42 @@ def budget_text(budget: SpikeBudget, T: int, cores: int) -> Iterator[Any]:
 
     expected = sum(k.expected for k in budget.layers)
     yield f"\nspike budget {budget.text} (a bound of the theory, docs/theory.md; the spikes are expected)"
-    yield facts([
-        ("budget", f"{budget.total:,.0f}" if budget.total >= 100 else f"{budget.total:.4g}", f"spikes an inference of the layers: {budget.basis}"),
-        ("expected", f"{expected:,.0f}", f"{expected / budget.total:.3g} times the budget"),
-        ("per core and step", f"{budget.per_core_step:,.1f}",
-         f"messages: the budget with gates and relays, over {T} steps and the {budget.cores_without} cores taken without it"),
-        ("cores", f"{cores:,}", f"{budget.cores_without:,} without the budget; {len(budget.moved):,} hold other tiles than before"),
-    ])  # fmt: skip
+    yield facts(
+        [
+            (
+                "budget",
+                f"{budget.total:,.0f}" if budget.total >= 100 else f"{budget.total:.4g}",
+                f"spikes an inference of the layers: {budget.basis}",
+            ),
+            ("expected", f"{expected:,.0f}", f"{expected / budget.total:.3g} times the budget"),
+            (
+                "per core and step",
+                f"{budget.per_core_step:,.1f}",
+                f"messages: the budget with gates and relays, over {T} steps and the {budget.cores_without} cores taken without it",
+            ),
+            (
+                "cores",
+                f"{cores:,}",
+                f"{budget.cores_without:,} without the budget; {len(budget.moved):,} hold other tiles than before",
+            ),
+        ]
+    )
     if budget.exceeding:
         yield f"\n{len(budget.exceeding)} of {len(budget.layers)} layers exceed their share"
         yield table(
             ("layer", ">share", ">budget", ">expected", ">excess", ">times"),
             [
-                (k.layer, f"{k.share:.2%}", f"{k.spikes:,.1f}", f"{k.expected:,.1f}", f"{k.excess:+,.1f}",
-                 f"{k.expected / k.spikes:.3g}" if k.spikes > 0 else "inf")
+                (
+                    k.layer,
+                    f"{k.share:.2%}",
+                    f"{k.spikes:,.1f}",
+                    f"{k.expected:,.1f}",
+                    f"{k.excess:+,.1f}",
+                    f"{k.expected / k.spikes:.3g}" if k.spikes > 0 else "inf",
+                )
                 for k in budget.exceeding
             ],
-        )  # fmt: skip
+        )
     else:
         yield "every layer keeps its share"
     if budget.moved:

@@ -1,4 +1,6 @@
-"""``neurocompile check``: does a model compile, and if not, every reason with its place and what is supported."""
+"""``neurocompile check``: does a model compile, and if not, every reason with its place and what is
+supported.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,27 @@ def check(
             show_default=False,
         ),
     ],
-    steps: Annotated[int, typer.Option("--T", min=1, max=1024, metavar="N", help="Simulation steps of one sample.")] = 4,
+    steps: Annotated[
+        int,
+        typer.Option("--T", min=1, max=1024, metavar="N", help="Simulation steps of one sample."),
+    ] = 4,
     per_sample_lif: Annotated[
-        bool, typer.Option("--per-sample-lif", help="Run a LIF over time and batch for each sample alone.")
+        bool,
+        typer.Option(
+            "--per-sample-lif", help="Run a LIF over time and batch for each sample alone."
+        ),
     ] = False,
-    head: Annotated[str | None, typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0."),
+    ] = None,
     json_output: Json = False,
 ) -> Output:
-    """Say whether a model compiles, and if not, why: no mapping, nothing is written. Exit code 1 if it does not."""
+    """Say whether a model compiles, and if not, why: no mapping, nothing is written. Exit code 1 if
+    it does not.
+    """
     from neurocompile.frontends.check import check_model
-    from neurocompile.frontends.torch_module import is_factory, load_factory
+    from neurocompile.frontends.torch.module import is_factory, load_factory
 
     source: Any = Path(model)
     example = None
@@ -53,6 +66,12 @@ def _text(found: CheckResult) -> Iterator[Any]:
     count = "1 reason" if len(found.reasons) == 1 else f"{len(found.reasons)} reasons"
     yield f"does not compile: {count}, found at {found.stage}\n"
     rows = [
-        (r.code, f"{r.module or r.node}{f' ({r.kind})' if r.kind else ''}", r.operator, r.supported or r.why) for r in found.reasons
+        (
+            r.code,
+            f"{r.module or r.node}{f' ({r.kind})' if r.kind else ''}",
+            r.operator,
+            r.supported or r.why,
+        )
+        for r in found.reasons
     ]
     yield table(("code", "where", "operator", "what is supported, or why not"), rows)

@@ -1,4 +1,6 @@
-"""What every command shares: options, output as text or JSON, and errors as one line and an exit code."""
+"""What every command shares: options, output as text or JSON, and errors as one line and an exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,29 @@ import typer
 
 from neurocompile.errors import NeurocompileError, ViolationList
 
-__all__ = ["Artifact", "Input", "Json", "Output", "Samples", "app", "check_output", "clean", "command", "fail", "say"]
+__all__ = [
+    "Artifact",
+    "Input",
+    "Json",
+    "Output",
+    "Samples",
+    "app",
+    "check_output",
+    "clean",
+    "command",
+    "fail",
+    "say",
+]
 
-Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT.nca", help="A compiled program.", show_default=False)]
-Input = Annotated[Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")]
-Samples = Annotated[int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.")]
+Artifact = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT.nca", help="A compiled program.", show_default=False)
+]
+Input = Annotated[
+    Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")
+]
+Samples = Annotated[
+    int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 
 TRACEBACK = "NEUROCOMPILE_TRACEBACK"
@@ -32,10 +52,13 @@ said: list[dict[str, str]] = []
 """Notes and warnings of this call."""
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all is well; 1 parity found a difference, or doctor a problem; 2 an error.",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -59,13 +82,18 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _neurocompile(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
 ) -> None:
     """Compile trained spiking transformers to neuromorphic hardware, spike for spike."""
 
 
 def command(function: Callable[..., Output]) -> Callable[..., None]:
-    """Register a command of the function's name. Only its :class:`Output` reaches stdout: other prints go to stderr."""
+    """Register a command of the function's name. Only its :class:`Output` reaches stdout: other
+    prints go to stderr.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **options: Any) -> None:
@@ -79,11 +107,15 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # nothing more to flush at exit
             code = 141
         except KeyboardInterrupt:
             code = 130
-        except Exception as error:  # the last resort of a program: nothing above main may see a traceback
+        except (
+            Exception
+        ) as error:  # the last resort of a program: nothing above main may see a traceback
             code = fail(error, as_json)
         raise typer.Exit(code)
 
@@ -91,27 +123,43 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
 
 
 def clean(text: object) -> str:
-    """``text`` without control characters: names come from files of strangers, and may hold terminal sequences."""
+    """``text`` without control characters: names come from files of strangers, and may hold
+    terminal sequences.
+    """
     return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def say(kind: str, text: object) -> None:
-    """One line on stderr: ``kind: text``. Notes and warnings are under ``messages`` of ``--json`` too."""
+    """One line on stderr: ``kind: text``. Notes and warnings are under ``messages`` of ``--json``
+    too.
+    """
     if kind in ("note", "warning"):
         said.append({"kind": kind, "text": clean(text)})
     print(f"{kind}: {clean(text)}", file=sys.stderr, flush=True)
 
 
 def check_output(path: Path, *inputs: Path | None) -> Path:
-    """``path`` if a file can be written there that is none of the ``inputs``; NC5005 otherwise, before any work."""
+    """``path`` if a file can be written there that is none of the ``inputs``; NC5005 otherwise,
+    before any work.
+    """
     if path.is_dir():
-        raise NeurocompileError("NC5005", f"cannot write '{path}': it is a folder; give a file name with -o")
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': it is a folder; give a file name with -o"
+        )
     if not path.parent.is_dir():
-        raise NeurocompileError("NC5005", f"cannot write '{path}': there is no folder '{path.parent}'; make it first")
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': there is no folder '{path.parent}'; make it first"
+        )
     if not os.access(path.parent, os.W_OK):
-        raise NeurocompileError("NC5005", f"cannot write '{path}': no permission to write in '{path.parent}'")
-    if path.exists() and any(given is not None and given.exists() and path.samefile(given) for given in inputs):
-        raise NeurocompileError("NC5005", f"cannot write '{path}': it is the input; give another name with -o")
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': no permission to write in '{path.parent}'"
+        )
+    if path.exists() and any(
+        given is not None and given.exists() and path.samefile(given) for given in inputs
+    ):
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': it is the input; give another name with -o"
+        )
     return path
 
 

@@ -26,18 +26,29 @@ class Dataset(str, Enum):
 
 @command
 def deff(
-    data: Annotated[Path, typer.Argument(metavar="DATA.npz", help="'x' (samples first), or a .npy file.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA.npz", help="'x' (samples first), or a .npy file.", show_default=False
+        ),
+    ],
     quantile: Annotated[float, typer.Option(metavar="Q", help="Share of the variance.")] = 0.95,
-    dataset: Annotated[Dataset | None, typer.Option(help="Print the paper's number for it beside ours.")] = None,
+    dataset: Annotated[
+        Dataset | None, typer.Option(help="Print the paper's number for it beside ours.")
+    ] = None,
     subsamples: Annotated[int, typer.Option(metavar="N", help="Random subsamples.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the subsamples and of the sketch.")] = 0,
-    picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the spectrum: a .png or .svg file.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the spectrum: a .png or .svg file."),
+    ] = None,
     json_output: Json = False,
 ) -> Output:
     """Measure the effective dimension of data (Definition 3).
 
-    The number of principal components that hold 95 % of the variance: of all samples, and mean and standard deviation
-    over random subsamples of 80 %. Exact up to 4,096 numbers a sample, an upper bound from a randomized sketch beyond.
+    The number of principal components that hold 95 % of the variance: of all samples, and mean and
+    standard deviation over random subsamples of 80 %. Exact up to 4,096 numbers a sample, an upper
+    bound from a randomized sketch beyond.
     """
     check_plot(picture, data)
 
@@ -70,31 +81,57 @@ def check_plot(picture: Path | None, *inputs: Path | None) -> None:
     check_output(picture, *inputs)
 
 
-def _data(found: EffectiveDimension, paper: float | None, picture: Path | None, data: Path) -> dict[str, Any]:
+def _data(
+    found: EffectiveDimension, paper: float | None, picture: Path | None, data: Path
+) -> dict[str, Any]:
     held = None if paper is None else found.spectrum.held(round(paper))
     return {
-        "data": str(data), "quantile": found.quantile, "samples": found.samples, "width": found.width, "mean": found.mean, "std": found.std,
-        "full": found.full, "subsamples": list(found.subsamples), "compression_ratio": found.ratio, "method": found.method,
-        "exact": found.spectrum.exact, "kind": "measured", "paper": paper, "paper_kind": None if paper is None else "claim", "paper_holds": held,
+        "data": str(data),
+        "quantile": found.quantile,
+        "samples": found.samples,
+        "width": found.width,
+        "mean": found.mean,
+        "std": found.std,
+        "full": found.full,
+        "subsamples": list(found.subsamples),
+        "compression_ratio": found.ratio,
+        "method": found.method,
+        "exact": found.spectrum.exact,
+        "kind": "measured",
+        "paper": paper,
+        "paper_kind": None if paper is None else "claim",
+        "paper_holds": held,
         "plot": None if picture is None else str(picture),
-    }  # fmt: skip
+    }
 
 
-def _text(found: EffectiveDimension, paper: float | None, picture: Path | None, data: Path) -> Iterator[Any]:
+def _text(
+    found: EffectiveDimension, paper: float | None, picture: Path | None, data: Path
+) -> Iterator[Any]:
     from neurocompile.cli.tables import facts
 
     yield f"{data}: {found.samples:,} samples of {found.width:,} numbers\n"
     one = f"components that hold {found.quantile:.4g} of the variance"
     rows = [
-        ("effective dimension", f"{found.mean:,.1f} +- {found.std:.1f}", f"measured; over {len(found.subsamples)} subsamples: "
-         + " ".join(map(str, found.subsamples))),
+        (
+            "effective dimension",
+            f"{found.mean:,.1f} +- {found.std:.1f}",
+            f"measured; over {len(found.subsamples)} subsamples: "
+            + " ".join(map(str, found.subsamples)),
+        ),
         ("of all samples", f"{found.full:,}", one),
         ("numbers / dimension", f"{found.ratio:,.1f}", "the paper's compression ratio"),
         ("method", "exact" if found.spectrum.exact else "randomized", found.method),
-    ]  # fmt: skip
+    ]
     if paper is not None:
         share = found.spectrum.held(round(paper))
-        rows.append(("the paper's", f"{paper:g}", f"its claim; on these data so many components hold {share:.1%}"))
+        rows.append(
+            (
+                "the paper's",
+                f"{paper:g}",
+                f"its claim; on these data so many components hold {share:.1%}",
+            )
+        )
     yield facts(rows)
     if picture is not None:
         yield f"\nwrote {picture}"

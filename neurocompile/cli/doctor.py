@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 def doctor(json_output: Json = False) -> Output:
     """Check this machine: libraries, Lava, GPU.
 
-    Each line says OK, absent (with the way to get it) or problem (with the way out). Exit code 1 on a problem.
+    Each line says OK, absent (with the way to get it) or problem (with the way out). Exit code 1 on
+    a problem.
     """
     from neurocompile.doctor import diagnose
 
     checks = diagnose()
     healthy = all(check.status != "problem" for check in checks)
-    return Output({"ok": healthy, "checks": [asdict(check) for check in checks]}, _text(checks), 0 if healthy else 1)
+    return Output(
+        {"ok": healthy, "checks": [asdict(check) for check in checks]},
+        _text(checks),
+        0 if healthy else 1,
+    )
 
 
 def _text(checks: list[Check]) -> Iterator[Any]:

@@ -22,7 +22,11 @@ def energy(
     artifact: Artifact,
     samples_file: Annotated[
         Path | None,
-        typer.Option("--input", metavar="X.npz", help="Measure on these samples; otherwise modelled from stored rates."),
+        typer.Option(
+            "--input",
+            metavar="X.npz",
+            help="Measure on these samples; otherwise modelled from stored rates.",
+        ),
     ] = None,
     profile: Annotated[
         str | None,
@@ -36,11 +40,13 @@ def energy(
     measured: Annotated[
         str | None,
         typer.Option(
-            metavar="power.json|loihi", help="Power measured on hardware, for a column of its own; loihi: by Lava's probes, now."
+            metavar="power.json|loihi",
+            help="Power measured on hardware, for a column of its own; loihi: by Lava's probes, now.",
         ),
     ] = None,
     timings: Annotated[
-        Path | None, typer.Option(metavar="T.json", help="Measured step times: fit a max-affine model to them.")
+        Path | None,
+        typer.Option(metavar="T.json", help="Measured step times: fit a max-affine model to them."),
     ] = None,
     samples: Samples = None,
     json_output: Json = False,
@@ -64,9 +70,13 @@ def energy(
         raise NeurocompileError("NC1015", "--samples is given without --input")
     if on_loihi:
         if x is None:
-            raise NeurocompileError("NC1015", "--measured loihi runs samples on the chip: give --input")
+            raise NeurocompileError(
+                "NC1015", "--measured loihi runs samples on the chip: give --input"
+            )
         power = measure_power(program, x)
-    report = energy_report(program, count_program(program, x, progress=True), [chosen], measured=power, fitted=fitted)
+    report = energy_report(
+        program, count_program(program, x, progress=True), [chosen], measured=power, fitted=fitted
+    )
     if report.energies[0].foreign:
         say("note", foreign_note(report, report.energies[0]))
     return Output(report, _text(report))
@@ -81,7 +91,10 @@ def _chosen(target: Target, *, own: bool) -> Profile:
     if own or complete(found):
         return found
     if priced(found):
-        say("note", f"{target.name}'s own energy constants do not price everything (--profile target prices what they do)")
+        say(
+            "note",
+            f"{target.name}'s own energy constants do not price everything (--profile target prices what they do)",
+        )
     return load_profile("davies2018")
 
 
@@ -89,8 +102,10 @@ def foreign_note(report: EnergyReport, found: EnergyOf) -> str:
     """Why the figures are not the target's."""
     loihi2 = report.target in ("loihi2", "kapoho_point", "hala_point")
     extra = " (nobody has published those of Loihi 2)" if loihi2 else ""
-    return (f"{found.profile} has the constants of {found.hardware}, not of {report.target}{extra}: it prices the same "
-            "work as if done there")  # fmt: skip
+    return (
+        f"{found.profile} has the constants of {found.hardware}, not of {report.target}{extra}: it prices the same "
+        "work as if done there"
+    )
 
 
 def joule(pj: float | None) -> str:
@@ -113,23 +128,86 @@ def _text(r: EnergyReport) -> Iterator[Any]:
     for row in r.layers:
         rate = "" if row["rate"] is None else f"{row['rate']:.4f}"
         hops = row["hops_east_west"] + row["hops_north_south"]
-        rows.append((row["layer"], rate, *(f"{row[k]:,.0f}" for k in ("spikes", "graded_messages", "acs", "macs", "active",
-                     "inactive", "packets")), f"{hops:,.0f}", joule(found.layers[row["layer"]])))  # fmt: skip
+        rows.append(
+            (
+                row["layer"],
+                rate,
+                *(
+                    f"{row[k]:,.0f}"
+                    for k in (
+                        "spikes",
+                        "graded_messages",
+                        "acs",
+                        "macs",
+                        "active",
+                        "inactive",
+                        "packets",
+                    )
+                ),
+                f"{hops:,.0f}",
+                joule(found.layers[row["layer"]]),
+            )
+        )
     c = r.counts
     hops = c["hops_east_west"] + c["hops_north_south"]
-    rows.append(("all", f"{r.firing_rate:.4f}", *(f"{c[k]:,.0f}" for k in ("spikes", "graded_messages", "acs", "macs",
-                "active", "inactive", "packets")), f"{hops:,.0f}", joule(found.dynamic_pj)))  # fmt: skip
-    yield table(("layer", ">rate", ">spikes", ">graded", ">ACs", ">MACs", ">active", ">inactive", ">packets", ">hops",
-                 f">{found.profile}"), rows)  # fmt: skip
+    rows.append(
+        (
+            "all",
+            f"{r.firing_rate:.4f}",
+            *(
+                f"{c[k]:,.0f}"
+                for k in (
+                    "spikes",
+                    "graded_messages",
+                    "acs",
+                    "macs",
+                    "active",
+                    "inactive",
+                    "packets",
+                )
+            ),
+            f"{hops:,.0f}",
+            joule(found.dynamic_pj),
+        )
+    )
+    yield table(
+        (
+            "layer",
+            ">rate",
+            ">spikes",
+            ">graded",
+            ">ACs",
+            ">MACs",
+            ">active",
+            ">inactive",
+            ">packets",
+            ">hops",
+            f">{found.profile}",
+        ),
+        rows,
+    )
     yield "\nenergy of one inference\n"
     power = r.measured
-    rows = [(f"dynamic: {name}", "not priced" if pj is None else joule(pj), "modelled", "") for name, pj in found.items.items()]
+    rows = [
+        (f"dynamic: {name}", "not priced" if pj is None else joule(pj), "modelled", "")
+        for name, pj in found.items.items()
+    ]
     rows += [
-        ("dynamic: barriers", "not priced" if found.barriers_pj is None else joule(found.barriers_pj), "modelled", ""),
+        (
+            "dynamic: barriers",
+            "not priced" if found.barriers_pj is None else joule(found.barriers_pj),
+            "modelled",
+            "",
+        ),
         ("dynamic", joule(found.dynamic_pj), "modelled", joule(power.dynamic_pj) if power else ""),
         ("static", joule(found.static_pj), "modelled", joule(power.static_pj) if power else ""),
         ("Corollary 9: E_s x spikes", joule(found.bound_pj), "bound", ""),
-        ("dynamic / Corollary 9", f"{found.ratio_to_bound:,.0f}" if found.ratio_to_bound else "unknown", "modelled / bound", ""),
+        (
+            "dynamic / Corollary 9",
+            f"{found.ratio_to_bound:,.0f}" if found.ratio_to_bound else "unknown",
+            "modelled / bound",
+            "",
+        ),
         ("the same network as an ANN", joule(r.ann_pj), "modelled", ""),
     ]
     yield table(("", f">{found.profile}", "basis", ">measured on hardware" if power else ">"), rows)
@@ -146,12 +224,14 @@ def _text(r: EnergyReport) -> Iterator[Any]:
     yield facts(_time(r, found))
     yield "\nNeuroBench\n"
     n = r.neurobench
-    yield facts([
-        ("Footprint", f"{n['Footprint']:,} bytes", "weights"),
-        ("ConnectionSparsity", f"{n['ConnectionSparsity']:.4f}", ""),
-        ("ActivationSparsity", f"{n['ActivationSparsity']:.4f}", ""),
-        *((name, f"{v:,.0f}", "an inference") for name, v in n["SynapticOperations"].items()),
-    ])  # fmt: skip
+    yield facts(
+        [
+            ("Footprint", f"{n['Footprint']:,} bytes", "weights"),
+            ("ConnectionSparsity", f"{n['ConnectionSparsity']:.4f}", ""),
+            ("ActivationSparsity", f"{n['ActivationSparsity']:.4f}", ""),
+            *((name, f"{v:,.0f}", "an inference") for name, v in n["SynapticOperations"].items()),
+        ]
+    )
     for note in r.notes:
         yield f"note: {note}"
 
@@ -164,7 +244,9 @@ def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:
     yield "most operations a step", f"{late.core_operations:,.0f}", "on one core"
     yield "most packets a step", f"{late.link_packets:,.0f}", "over one link"
     if late.step_ns is not None:
-        barrier = f"core {late.core_ns:,.0f}, link {late.link_ns:,.0f}, barrier {late.barrier_ns:,.0f} ns"
+        barrier = (
+            f"core {late.core_ns:,.0f}, link {late.link_ns:,.0f}, barrier {late.barrier_ns:,.0f} ns"
+        )
         yield "time a step", f"{late.step_ns / 1e3:,.2f} us", barrier
         yield "first answer after", f"{late.first_answer_us:,.1f} us", ""
         yield "throughput", f"{late.samples_per_second:,.0f} samples/s", "pipelined"
@@ -172,7 +254,11 @@ def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:
     if r.fitted is not None and r.fitted_times is not None:
         fit = f"max-affine, {r.fitted.measurements} measurements, relative rms {r.fitted.relative_rms:.1%}"
         if r.fitted.undetermined:
-            yield "fitted: not determined", "", f"{', '.join(r.fitted.undetermined)}: never the slowest part, taken as 0"
+            yield (
+                "fitted: not determined",
+                "",
+                f"{', '.join(r.fitted.undetermined)}: never the slowest part, taken as 0",
+            )
         yield "fitted: time a step", f"{r.fitted_times['step_ns'] / 1e3:,.2f} us", fit
         yield "fitted: first answer", f"{r.fitted_times['first_answer_us']:,.1f} us", ""
         yield "fitted: throughput", f"{r.fitted_times['samples_per_second']:,.0f} samples/s", ""

@@ -17,7 +17,13 @@ def estimate_text(e: Estimate) -> Iterator[Any]:
 
     yield f"{e.circuit} on {e.target}: {e.neurons:,} neurons, at least {e.cores_at_least:,} of {e.cores_available:,} cores\n"
     rows = [
-        (need.label, f"{need.needed:,}", f"{need.per_core:,}", f"{need.cores:,}", f"{need.largest}: {need.largest_needed:,}")
+        (
+            need.label,
+            f"{need.needed:,}",
+            f"{need.per_core:,}",
+            f"{need.cores:,}",
+            f"{need.largest}: {need.largest_needed:,}",
+        )
         for need in e.needs
     ]
     yield table(("resource", ">needed", ">a core has", ">cores at least", "largest layer"), rows)

@@ -14,13 +14,17 @@ from neurocompile.errors import explain as long_text
 
 @command
 def explain(
-    code: Annotated[str | None, typer.Argument(metavar="[NC####]", help="A code; without it, all are listed.")] = None,
+    code: Annotated[
+        str | None, typer.Argument(metavar="[NC####]", help="A code; without it, all are listed.")
+    ] = None,
     json_output: Json = False,
 ) -> Output:
     """Explain an error code, or list all of them."""
     if code is None:
         codes = [{"code": key, "title": title} for key, (title, _) in sorted(CATALOGUE.items())]
-        return Output({"codes": codes}, [f"{key}  {title}" for key, (title, _) in sorted(CATALOGUE.items())])
+        return Output(
+            {"codes": codes}, [f"{key}  {title}" for key, (title, _) in sorted(CATALOGUE.items())]
+        )
     found = long_text(code)
     code = code.upper()
     title, text = CATALOGUE[code]

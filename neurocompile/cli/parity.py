@@ -1,4 +1,6 @@
-"""``neurocompile parity``: the program against backends, spike for spike, and against the float model."""
+"""``neurocompile parity``: the program against backends, spike for spike, and against the float
+model.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,22 @@ def parity(
     samples_file: Input,
     against: Annotated[
         str | None,
-        typer.Option(metavar="B,B,...", help="Of emulator, lava, lava-runtime, loihi. By default emulator,lava."),
+        typer.Option(
+            metavar="B,B,...",
+            help="Of emulator, lava, lava-runtime, loihi. By default emulator,lava.",
+        ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with this float model too.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with this float model too.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Of the float model: cpu or cuda.")] = "cpu",
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
     """Compare with backends and the float model.
 
-    The exact half is spike for spike: exit code 1 on any difference. The float half, with --reference, says how many
+    The exact half is spike for spike: exit code 1 on any difference. The float half, with
+        --reference, says how many
     spikes agree with the float model, layer by layer.
     """
     backends = None if against is None else _names(against)
@@ -43,15 +51,24 @@ def parity(
     program = load_program(artifact)
     data = load_samples(samples_file, program.input_shape, samples)
     chosen = backends or _installed()
-    report = program.parity(data.x, data.y, against=chosen, reference=reference, device=device, progress=True)
+    report = program.parity(
+        data.x, data.y, against=chosen, reference=reference, device=device, progress=True
+    )
     for found in report.backends:
         if found.first is not None:
-            say("error", NeurocompileError("NC4006", f"'{found.backend}' and {found.expected} disagree: {found.first}"))
+            say(
+                "error",
+                NeurocompileError(
+                    "NC4006", f"'{found.backend}' and {found.expected} disagree: {found.first}"
+                ),
+            )
     return Output(_data(report), _text(report), 0 if report.exact else 1)
 
 
 def _names(text: str) -> list[str]:
-    """Backends of a comma-separated list, each once; NC4005 for unknown ones, before any of them runs."""
+    """Backends of a comma-separated list, each once; NC4005 for unknown ones, before any of them
+    runs.
+    """
     from neurocompile.backends import get_backend
 
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
@@ -96,19 +113,40 @@ def _text(report: ParityReport) -> Iterator[Any]:
     yield table(
         ("backend", "against", ">samples", ">populations", ">values", ">differences", ">seconds"),
         [
-            (b.backend, b.expected, f"{b.samples:,}", f"{b.populations:,}", f"{b.values:,}", f"{b.differences:,}",
-             f"{b.seconds:.2f}")
+            (
+                b.backend,
+                b.expected,
+                f"{b.samples:,}",
+                f"{b.populations:,}",
+                f"{b.values:,}",
+                f"{b.differences:,}",
+                f"{b.seconds:.2f}",
+            )
             for b in report.backends
         ],
-    )  # fmt: skip
+    )
     wrong = [(b.backend, b.first) for b in report.backends if b.first is not None]
     if wrong:
         yield "\nfirst difference\n"
         yield table(
-            ("backend", "layer", "population", ">neuron", ">sample", ">step", ">expected", ">found"),
-            [(b, d.layer, d.population, list(d.neuron), d.sample, d.step, d.expected, d.found) for b, d in wrong],
+            (
+                "backend",
+                "layer",
+                "population",
+                ">neuron",
+                ">sample",
+                ">step",
+                ">expected",
+                ">found",
+            ),
+            [
+                (b, d.layer, d.population, list(d.neuron), d.sample, d.step, d.expected, d.found)
+                for b, d in wrong
+            ],
         )
-    values, differences = (sum(getattr(b, k) for b in report.backends) for k in ("values", "differences"))
+    values, differences = (
+        sum(getattr(b, k) for b in report.backends) for k in ("values", "differences")
+    )
     yield f"\n{'exact' if report.exact else 'NOT EXACT'}: {differences:,} differences in {values:,} values\n"
     if report.reference is None:
         yield "the float half was left out: give --reference MODEL.onnx"
@@ -123,11 +161,16 @@ def _float_half(half: FloatParity) -> Iterator[Any]:
     yield table(
         ("layer", ">agreement", ">rate, float", ">rate, quantized", ">rate error"),
         [
-            (k.layer, f"{k.agreement:.3%}", f"{k.rate_reference:.4f}", f"{k.rate_quantized:.4f}",
-             f"{k.rate_error:+.4f}")
+            (
+                k.layer,
+                f"{k.agreement:.3%}",
+                f"{k.rate_reference:.4f}",
+                f"{k.rate_quantized:.4f}",
+                f"{k.rate_error:+.4f}",
+            )
             for k in half.layers
         ],
-    )  # fmt: skip
+    )
     yield f"\nfirst to part  {half.parts or 'no layer: every spike agrees'}"
     yield f"predictions    {half.same_predictions:.2%} the same"
     if half.accuracy_reference is not None and half.accuracy_quantized is not None:

@@ -23,9 +23,15 @@ class Kind(str, Enum):
 @command
 def plot(
     artifact: Artifact,
-    kind: Annotated[Kind, typer.Option(help="Spikes of one sample, or the load of the chip's cores.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png or .svg file.")],
-    samples_file: Annotated[Path | None, typer.Option("--input", metavar="X.npz", help="The samples, for a raster.")] = None,
+    kind: Annotated[
+        Kind, typer.Option(help="Spikes of one sample, or the load of the chip's cores.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="A .png or .svg file.")
+    ],
+    samples_file: Annotated[
+        Path | None, typer.Option("--input", metavar="X.npz", help="The samples, for a raster.")
+    ] = None,
     sample: Annotated[int, typer.Option(min=0, metavar="I", help="Which of them.")] = 0,
     json_output: Json = False,
 ) -> Output:
@@ -52,10 +58,18 @@ def plot(
 
         x = load_samples(samples_file, program.input_shape).x
         if sample >= len(x):
-            raise typer.BadParameter(f"there are {len(x):,} samples, counted from 0", param_hint="--sample")
+            raise typer.BadParameter(
+                f"there are {len(x):,} samples, counted from 0", param_hint="--sample"
+            )
         figure = draw_raster(program, x[sample], f"sample {sample}")
     save_figure(figure, output)
     drawn = sample if kind is Kind.raster else None
     return Output(
-        {"output": str(output), "kind": kind.value, "model": program.manifest.model, "sample": drawn}, [f"wrote {output}"]
+        {
+            "output": str(output),
+            "kind": kind.value,
+            "model": program.manifest.model,
+            "sample": drawn,
+        },
+        [f"wrote {output}"],
     )

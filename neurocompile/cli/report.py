@@ -14,17 +14,29 @@ from neurocompile.errors import NeurocompileError
 @command
 def report(
     artifact: Artifact,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="REPORT.html", help="The page.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="REPORT.html", help="The page.")
+    ],
     samples_file: Annotated[
         Path | None,
-        typer.Option("--input", metavar="X.npz", help="Measure on these samples; otherwise modelled from stored rates."),
+        typer.Option(
+            "--input",
+            metavar="X.npz",
+            help="Measure on these samples; otherwise modelled from stored rates.",
+        ),
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="May be repeated; by default all that are shipped, and the target's own."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="May be repeated; by default all that are shipped, and the target's own.",
+        ),
     ] = None,
     parity: Annotated[
-        Path | None, typer.Option(metavar="parity.json", help="What 'neurocompile parity --json' wrote, to show it.")
+        Path | None,
+        typer.Option(
+            metavar="parity.json", help="What 'neurocompile parity --json' wrote, to show it."
+        ),
     ] = None,
     samples: Samples = None,
     json_output: Json = False,
@@ -44,7 +56,8 @@ def report(
     nothing = next((p.name for p in profiles if p.energy == Energy()), None)
     if nothing is not None:
         raise NeurocompileError(
-            "NC7002", f"energy profile '{nothing}' has no energy constant: it prices nothing that a page could show"
+            "NC7002",
+            f"energy profile '{nothing}' has no energy constant: it prices nothing that a page could show",
         )
     program = load_program(artifact)
     checked = None if parity is None else load_parity(parity, program)
@@ -53,4 +66,6 @@ def report(
     x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
     text = render_page(program, count_program(program, x, progress=True), profiles, parity=checked)
     write_page(text, output)
-    return Output({"output": str(output), "bytes": len(text.encode("utf-8", "replace"))}, [f"wrote {output}"])
+    return Output(
+        {"output": str(output), "bytes": len(text.encode("utf-8", "replace"))}, [f"wrote {output}"]
+    )

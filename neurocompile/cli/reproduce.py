@@ -34,20 +34,36 @@ class Experiment(str, Enum):
 def reproduce(
     experiment: Annotated[Experiment, typer.Argument(show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write EXPERIMENT.json and the figure there.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="Write EXPERIMENT.json and the figure there."
+        ),
     ] = None,
-    figure_format: Annotated[str, typer.Option("--format", metavar="png|svg", help="Of the figure.")] = "png",
-    train: Annotated[bool, typer.Option("--train/--no-train", help="ablation: train one model a number of heads.")] = True,
-    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="ablation: of each training.")] = 30,
-    seeds: Annotated[int, typer.Option(min=2, metavar="N", help="table2, table3: random inputs.")] = 10,
+    figure_format: Annotated[
+        str, typer.Option("--format", metavar="png|svg", help="Of the figure.")
+    ] = "png",
+    train: Annotated[
+        bool,
+        typer.Option("--train/--no-train", help="ablation: train one model a number of heads."),
+    ] = True,
+    epochs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="ablation: of each training.")
+    ] = 30,
+    seeds: Annotated[
+        int, typer.Option(min=2, metavar="N", help="table2, table3: random inputs.")
+    ] = 10,
     inputs: Annotated[int, typer.Option(min=2, metavar="N", help="circuits: random inputs.")] = 200,
-    longest: Annotated[int, typer.Option(min=8, max=4096, metavar="T", help="circuits: largest T.")] = 4096,
+    longest: Annotated[
+        int, typer.Option(min=8, max=4096, metavar="T", help="circuits: largest T.")
+    ] = 4096,
     json_output: Json = False,
 ) -> Output:
     """Run an experiment of the paper again, our numbers beside its.
 
-    table2: error and spikes against T. table3: spikes needed for an error. table5: the paper's energies, its claim. table6: T
-    predicted and measured. ablation: neurons and heads. circuits: errors of the spiking circuits against T. complexity: Theorem 11
+    table2: error and spikes against T. table3: spikes needed for an error. table5: the paper's
+        energies, its claim. table6: T
+    predicted and measured. ablation: neurons and heads. circuits: errors of the spiking circuits
+        against T. complexity: Theorem 11
     and PARITY. statements: all, with status.
     """
     from importlib.util import find_spec
@@ -55,22 +71,33 @@ def reproduce(
     if figure_format not in ("png", "svg"):
         raise typer.BadParameter("choose png or svg", param_hint="--format")
     if out is not None and find_spec("matplotlib") is None:
-        raise NeurocompileError("NC4001", "figures need matplotlib: pip install 'neurocompile[plot]'")
+        raise NeurocompileError(
+            "NC4001", "figures need matplotlib: pip install 'neurocompile[plot]'"
+        )
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise NeurocompileError("NC5005", f"cannot make the folder '{out}': {error.strerror}") from error
+            raise NeurocompileError(
+                "NC5005", f"cannot make the folder '{out}': {error.strerror}"
+            ) from error
     result = _run(experiment, train, epochs, seeds, (inputs, longest))
     written = [] if out is None else _write(result, out, figure_format)
     data = {
-        "experiment": result.name, "setting": result.setting, **result.data, "notes": list(result.notes),
+        "experiment": result.name,
+        "setting": result.setting,
+        **result.data,
+        "notes": list(result.notes),
         "tables": [
-            {"title": t.title, "columns": [c.lstrip(">") for c in t.columns], "rows": [[_cell(c) for c in row] for row in t.rows]}
+            {
+                "title": t.title,
+                "columns": [c.lstrip(">") for c in t.columns],
+                "rows": [[_cell(c) for c in row] for row in t.rows],
+            }
             for t in result.tables
         ],
         "files": [str(path) for path in written],
-    }  # fmt: skip
+    }
     return Output(data, _text(result, written))
 
 
@@ -79,7 +106,9 @@ def _cell(value: object) -> object:
     return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
-def _run(experiment: Experiment, train: bool, epochs: int, seeds: int, circuits: tuple[int, int]) -> Result:
+def _run(
+    experiment: Experiment, train: bool, epochs: int, seeds: int, circuits: tuple[int, int]
+) -> Result:
     if experiment is Experiment.circuits:
         from neurocompile.theory.experiments.circuit_task import circuit_task
 
@@ -87,7 +116,9 @@ def _run(experiment: Experiment, train: bool, epochs: int, seeds: int, circuits:
     if experiment in (Experiment.table2, Experiment.table3):
         from neurocompile.theory.experiments import attention_task
 
-        return (attention_task.table2 if experiment is Experiment.table2 else attention_task.table3)(seeds)
+        return (
+            attention_task.table2 if experiment is Experiment.table2 else attention_task.table3
+        )(seeds)
     if experiment is Experiment.table6:
         from neurocompile.theory.experiments.timestep_task import table6
 
@@ -115,12 +146,17 @@ def _write(result: Result, out: Path, kind: str) -> list[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            part.write_text(json.dumps({"setting": result.setting, **result.data}, indent=1) + "\n", encoding="utf-8")
+            part.write_text(
+                json.dumps({"setting": result.setting, **result.data}, indent=1) + "\n",
+                encoding="utf-8",
+            )
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': {error.strerror or error}"
+        ) from error
     if result.draw is None:
         return [path]
     save_figure(result.draw(), out / f"{result.name}.{kind}")

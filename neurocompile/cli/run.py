@@ -21,7 +21,9 @@ _SHOWN = 40
 def run(
     artifact: Artifact,
     samples_file: Input,
-    backend: Annotated[str, typer.Option(help="emulator, lava, lava-runtime or loihi.")] = "emulator",
+    backend: Annotated[
+        str, typer.Option(help="emulator, lava, lava-runtime or loihi.")
+    ] = "emulator",
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -49,7 +51,12 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
         "predictions": result.predictions.tolist(),
         "spikes": sum(result.spikes.values()),
         "layers": [
-            {"layer": k, "spikes": n, "per_inference": n / count, "rate": n / result.neuron_steps[k]}
+            {
+                "layer": k,
+                "spikes": n,
+                "per_inference": n / count,
+                "rate": n / result.neuron_steps[k],
+            }
             for k, n in result.spikes.items()
         ],
     }
@@ -70,7 +77,10 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
     if not found["layers"]:
         yield "spikes of layers are not read back on this backend"
         return
-    rows = [(r["layer"], f"{r['spikes']:,}", f"{r['per_inference']:,.1f}", f"{r['rate']:.4f}") for r in found["layers"]]
+    rows = [
+        (r["layer"], f"{r['spikes']:,}", f"{r['per_inference']:,.1f}", f"{r['rate']:.4f}")
+        for r in found["layers"]
+    ]
     total = ("all", f"{found['spikes']:,}", f"{found['spikes'] / count:,.1f}", "")
     yield "spikes (rate: per neuron and step)\n"
     yield table(("layer", ">total", ">per inference", ">rate"), [*rows, total])

@@ -21,7 +21,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table; columns whose name starts with ``>`` are right-aligned (numbers)."""
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
-        found.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        found.add_column(
+            name.removeprefix(">"),
+            justify="right" if name.startswith(">") else "left",
+            overflow="fold",
+        )
     for row in rows:
         found.add_row(*map(clean, row))
     return found

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 @command
 def targets(
     show: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Every number of a target (name or YAML file), with its source.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Every number of a target (name or YAML file), with its source."
+        ),
     ] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of target files, for editors and checks.")] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="The JSON Schema of target files, for editors and checks."),
+    ] = False,
     json_output: Json = False,
 ) -> Output:
     """List the targets, show one with sources, or print the schema of target files."""
@@ -29,7 +35,10 @@ def targets(
     from neurocompile.targets import list_targets, load_target, target_schema
 
     if schema and show is not None:
-        raise NeurocompileError("NC1015", "--schema (of all target files) and --show (of one) are two questions; give one of them")
+        raise NeurocompileError(
+            "NC1015",
+            "--schema (of all target files) and --show (of one) are two questions; give one of them",
+        )
     if schema:
         found = target_schema()
         return Output(found, [json.dumps(found, indent=2)])
@@ -54,7 +63,14 @@ def _row(target: Target) -> dict[str, Any]:
 def _all(found: list[Target]) -> Iterator[Any]:
     from neurocompile.cli.tables import table
 
-    columns = ("name", ">chips", ">usable cores", ">neurons/core", ">memory words/core", "description")
+    columns = (
+        "name",
+        ">chips",
+        ">usable cores",
+        ">neurons/core",
+        ">memory words/core",
+        "description",
+    )
     rows = []
     for name, description, *numbers in (_row(target).values() for target in found):
         rows.append((name, *(f"{n:,}" for n in numbers), description))
@@ -82,7 +98,14 @@ def _quantities(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, s
             yield from _quantities(value, f"{path}{name}.")
         elif value is None:
             limit = path == "core." or (not path and name != "static_power")
-            yield path + name, *(("none", "", "no such limit") if limit else ("unknown", "", "not published, so left empty"))
+            yield (
+                path + name,
+                *(
+                    ("none", "", "no such limit")
+                    if limit
+                    else ("unknown", "", "not published, so left empty")
+                ),
+            )
 
 
 def _number(value: Any) -> str:

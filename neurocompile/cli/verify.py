@@ -23,4 +23,6 @@ def verify(artifact: Artifact, json_output: Json = False) -> Output:
         f"  {found.samples:,} recorded samples give the recorded spikes of {found.populations:,} populations",
         f"  {found.cycles:,} cycle-accurate steps, through delays and resets, give the same spikes",
     ]
-    return Output({"verified": True, "artifact": str(artifact), **msgspec.to_builtins(found)}, lines)
+    return Output(
+        {"verified": True, "artifact": str(artifact), **msgspec.to_builtins(found)}, lines
+    )

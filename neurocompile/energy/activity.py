@@ -1,7 +1,9 @@
-"""Messages and active updates of every neuron: measured on the emulator, or modelled from the stored rates.
+"""Messages and active updates of every neuron: measured on the emulator, or modelled from the
+stored rates.
 
-A neuron update is *active* if the neuron receives a message in that step, has a bias, or holds a voltage that is not 0
-(SANA-FE's meaning of an updated neuron; Davies et al. do not define the word). All others are inactive.
+A neuron update is *active* if the neuron receives a message in that step, has a bias, or holds a
+voltage that is not 0 (SANA-FE's meaning of an updated neuron; Davies et al. do not define the
+word). All others are inactive.
 """
 
 from __future__ import annotations
@@ -58,7 +60,9 @@ def measured_activity(circuit: CircuitGraph, x: np.ndarray, *, progress: bool = 
     return Activity("measured", f"emulator, {len(x):,} samples", len(x), messages, active)
 
 
-def _active(circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[str, np.ndarray]) -> np.ndarray:
+def _active(
+    circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Active updates of each neuron, summed over samples and steps of ``trace``."""
     samples, steps = trace[p.name].shape[:2]
     received = np.zeros((samples * steps, p.size), np.float32)
@@ -76,14 +80,27 @@ def _active(circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[st
         busy |= bias[p.name] != 0
         for t in range(steps):
             busy[:, t] |= v != 0
-            lif(np.ascontiguousarray(a[:, t : t + 1]), bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
+            lif(
+                np.ascontiguousarray(a[:, t : t + 1]),
+                bias[p.name],
+                p.vth << 6,
+                p.dv,
+                p.du,
+                u,
+                v,
+                out,
+            )
             if not np.array_equal(out[:, 0], trace[p.name].reshape(samples, steps, -1)[:, t]):
-                raise NeurocompileError("NC9001", f"population '{p.name}': counting does not reproduce the emulator")
+                raise NeurocompileError(
+                    "NC9001", f"population '{p.name}': counting does not reproduce the emulator"
+                )
     return np.count_nonzero(busy.reshape(-1, p.size), axis=0).astype(np.float64)
 
 
 def _sent(projection: Projection, trace: Trace) -> np.ndarray:
-    """What arrives in each step, (samples * steps, neurons): a loop brings what was sent in the step before."""
+    """What arrives in each step, (samples * steps, neurons): a loop brings what was sent in the
+    step before.
+    """
     values = trace[projection.src]
     samples, steps = values.shape[:2]
     values = values.reshape(samples, steps, -1)
@@ -93,9 +110,13 @@ def _sent(projection: Projection, trace: Trace) -> np.ndarray:
 
 
 def modelled_activity(circuit: CircuitGraph, rates: Mapping[str, float], source: str) -> Activity:
-    """From messages a neuron a step: every neuron of a population alike, messages independent (Poisson)."""
+    """From messages a neuron a step: every neuron of a population alike, messages independent
+    (Poisson).
+    """
     steps = circuit.steps
-    messages = {p.name: np.full(p.size, rates.get(p.name, 1.0) * steps) for p in circuit.populations}
+    messages = {
+        p.name: np.full(p.size, rates.get(p.name, 1.0) * steps) for p in circuit.populations
+    }
     active = {}
     for p in circuit.populations:
         if isinstance(p, HostInput):

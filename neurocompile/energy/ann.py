@@ -10,12 +10,14 @@ from neurocompile.ir.analysis import shapes
 __all__ = ["MAC_PJ", "ann_macs"]
 
 MAC_PJ = 4.6
-"""32-bit float multiply and add in 45 nm: Horowitz, ISSCC 2014 (the convention of the spiking-transformer papers)."""
+"""32-bit float multiply and add in 45 nm: Horowitz, ISSCC 2014 (the convention of the
+spiking-transformer papers).
+"""
 
 
 def ann_macs(graph: s.SpikingGraph) -> int:
-    """Multiply-accumulates of one forward pass: convolutions (their padding included, as papers count), linear layers,
-    matrix products, element-wise products."""
+    """Multiply-accumulates of one forward pass: convolutions (their padding included, as papers
+    count), linear layers, matrix products, element-wise products."""
     size, total = shapes(graph), 0
     for node in graph.nodes:
         out = prod(size[node.name])

@@ -1,9 +1,11 @@
-"""Synaptic operations without listing synapses: what arrives at each neuron, and the fan-out of each source.
+"""Synaptic operations without listing synapses: what arrives at each neuron, and the fan-out of
+each source.
 
-A message from neuron s causes one synaptic operation at each of its stored synapses. So the operations at neuron d are
-the projection of the message counts with every weight replaced by 1. Because that replacement is uniform over output
-channels, a convolution costs kH * kW shifted sums over positions, a matrix one sum, a strided pattern one strided add:
-time and memory follow neurons, not synapses, and a convolution's border is exact.
+A message from neuron s causes one synaptic operation at each of its stored synapses. So the
+operations at neuron d are the projection of the message counts with every weight replaced by 1.
+Because that replacement is uniform over output channels, a convolution costs kH * kW shifted sums
+over positions, a matrix one sum, a strided pattern one strided add: time and memory follow neurons,
+not synapses, and a convolution's border is exact.
 """
 
 from __future__ import annotations
@@ -25,9 +27,15 @@ def synapse_kind(projection: Projection) -> str:
     return {Dense: "dense", Conv2d: "convolution"}.get(type(projection), "sparse")
 
 
-def _taps(projection: Conv2d, axis: int, kernel: int, size: int, out: int) -> list[tuple[slice, slice]]:
-    """For each kernel index along ``axis``: source and destination positions that it joins (borders cut off)."""
-    stride, padding, dilation = (getattr(projection, name)[axis] for name in ("stride", "padding", "dilation"))
+def _taps(
+    projection: Conv2d, axis: int, kernel: int, size: int, out: int
+) -> list[tuple[slice, slice]]:
+    """For each kernel index along ``axis``: source and destination positions that it joins (borders
+    cut off).
+    """
+    stride, padding, dilation = (
+        getattr(projection, name)[axis] for name in ("stride", "padding", "dilation")
+    )
     found = []
     for i in range(kernel):
         shift = i * dilation - padding
@@ -35,8 +43,12 @@ def _taps(projection: Conv2d, axis: int, kernel: int, size: int, out: int) -> li
         last = min(out - 1, (size - 1 - shift) // stride)
         count = max(0, last - first + 1)
         start = first * stride + shift
-        found.append((slice(start, start + (count - 1) * stride + 1, stride) if count else slice(0, 0),
-                      slice(first, first + count)))  # fmt: skip
+        found.append(
+            (
+                slice(start, start + (count - 1) * stride + 1, stride) if count else slice(0, 0),
+                slice(first, first + count),
+            )
+        )
     return found
 
 
@@ -44,7 +56,8 @@ def arrivals(circuit: CircuitGraph, projection: Projection, messages: np.ndarray
     """Synaptic operations at each destination neuron.
 
     Args:
-        messages: (rows, source neurons), messages of each source neuron (counts or rates; any float or integer type).
+        messages: (rows, source neurons), messages of each source neuron (counts or rates; any float
+            or integer type).
 
     Returns:
         (rows, destination neurons) of the same dtype, perhaps a read-only broadcast.
@@ -52,12 +65,16 @@ def arrivals(circuit: CircuitGraph, projection: Projection, messages: np.ndarray
     rows = len(messages)
     dst = circuit.population[projection.dst]
     if isinstance(projection, Dense):
-        return np.broadcast_to(messages.sum(axis=1, keepdims=True, dtype=messages.dtype), (rows, dst.size))
+        return np.broadcast_to(
+            messages.sum(axis=1, keepdims=True, dtype=messages.dtype), (rows, dst.size)
+        )
     if isinstance(projection, Conv2d):
         height, width, channels = circuit.population[projection.src].shape
         groups = projection.groups
         kernel = circuit.tensors[projection.weight].shape[1:3]
-        image = messages.reshape(rows, height, width, groups, channels // groups).sum(axis=-1, dtype=messages.dtype)
+        image = messages.reshape(rows, height, width, groups, channels // groups).sum(
+            axis=-1, dtype=messages.dtype
+        )
         out = np.zeros((rows, *dst.shape[:2], groups), messages.dtype)
         columns = _taps(projection, 1, kernel[1], width, dst.shape[1])
         for y_src, y_dst in _taps(projection, 0, kernel[0], height, dst.shape[0]):
@@ -70,13 +87,19 @@ def arrivals(circuit: CircuitGraph, projection: Projection, messages: np.ndarray
         if prod(projection.sizes):
             _strided(projection, np.ascontiguousarray(messages), out)
         return out
-    raise NeurocompileError("NC9001", f"no count for projections of kind {type(projection).__name__}")
+    raise NeurocompileError(
+        "NC9001", f"no count for projections of kind {type(projection).__name__}"
+    )
 
 
 def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
-    loops = [loop for loop in zip(p.sizes, p.src_strides, p.dst_strides, strict=True) if loop[0] > 1]
+    loops = [
+        loop for loop in zip(p.sizes, p.src_strides, p.dst_strides, strict=True) if loop[0] > 1
+    ]
     size, item = tuple(n for n, _, _ in loops), x.itemsize
-    src = as_strided(x[:, p.src_offset :], (len(x), *size), (x.strides[0], *(s * item for _, s, _ in loops)))
+    src = as_strided(
+        x[:, p.src_offset :], (len(x), *size), (x.strides[0], *(s * item for _, s, _ in loops))
+    )
     reduced = tuple(k + 1 for k, loop in enumerate(loops) if loop[2] == 0)
     values = src.sum(axis=reduced, dtype=x.dtype) if reduced else src
     kept = [loop for loop in loops if loop[2]]
@@ -87,7 +110,9 @@ def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
 
 
 def fan_out(circuit: CircuitGraph, projection: Projection) -> np.ndarray:
-    """Stored synapses of each source neuron, int64 of the source's shape; borders of convolutions are cut off."""
+    """Stored synapses of each source neuron, int64 of the source's shape; borders of convolutions
+    are cut off.
+    """
     src, dst = circuit.population[projection.src], circuit.population[projection.dst]
     if isinstance(projection, Dense):
         return np.full(src.shape, dst.size, np.int64)
@@ -95,34 +120,56 @@ def fan_out(circuit: CircuitGraph, projection: Projection) -> np.ndarray:
         kernel, per_axis = circuit.tensors[projection.weight].shape[1:3], []
         for axis in (0, 1):
             reached = np.zeros(src.shape[axis], np.int64)
-            for positions, _ in _taps(projection, axis, kernel[axis], src.shape[axis], dst.shape[axis]):
+            for positions, _ in _taps(
+                projection, axis, kernel[axis], src.shape[axis], dst.shape[axis]
+            ):
                 reached[positions] += 1
             per_axis.append(reached)
-        area = per_axis[0][:, None, None] * per_axis[1][None, :, None] * (dst.shape[2] // projection.groups)
+        area = (
+            per_axis[0][:, None, None]
+            * per_axis[1][None, :, None]
+            * (dst.shape[2] // projection.groups)
+        )
         return np.broadcast_to(area, src.shape).copy()
     if isinstance(projection, Strided):
         loops = list(zip(projection.sizes, projection.src_strides, strict=True))
         moving = [(n, s) for n, s in loops if s]
         times = prod(n for n, s in loops if not s)
         found = np.zeros(src.size, np.int64)
-        index = strided_index(tuple(n for n, _ in moving), tuple(s for _, s in moving), projection.src_offset)
+        index = strided_index(
+            tuple(n for n, _ in moving), tuple(s for _, s in moving), projection.src_offset
+        )
         np.add.at(found, index, times)
         return found.reshape(src.shape)
-    raise NeurocompileError("NC9001", f"no fan-out for projections of kind {type(projection).__name__}")
+    raise NeurocompileError(
+        "NC9001", f"no fan-out for projections of kind {type(projection).__name__}"
+    )
 
 
-def effective_operations(circuit: CircuitGraph, projection: Projection, messages: np.ndarray) -> float:
-    """Operations whose weight is not 0 (NeuroBench's effective ones), for ``messages`` float64 (source neurons,)."""
+def effective_operations(
+    circuit: CircuitGraph, projection: Projection, messages: np.ndarray
+) -> float:
+    """Operations whose weight is not 0 (NeuroBench's effective ones), for ``messages`` float64
+    (source neurons,).
+    """
     weight = circuit.weight(projection)
     if isinstance(projection, Strided):
-        return float(messages @ fan_out(circuit, projection).reshape(-1)) if projection.weight else 0.0
+        return (
+            float(messages @ fan_out(circuit, projection).reshape(-1)) if projection.weight else 0.0
+        )
     assert weight is not None
     if isinstance(projection, Dense):
         return float(messages @ np.count_nonzero(weight, axis=0))
     assert isinstance(projection, Conv2d)
-    src, dst, groups = circuit.population[projection.src], circuit.population[projection.dst], projection.groups
+    src, dst, groups = (
+        circuit.population[projection.src],
+        circuit.population[projection.dst],
+        projection.groups,
+    )
     out, kh, kw, per_group = weight.shape
-    used = np.count_nonzero(weight.reshape(groups, out // groups, kh, kw, per_group), axis=1)  # groups, kh, kw, c
+    used = np.count_nonzero(
+        weight.reshape(groups, out // groups, kh, kw, per_group), axis=1
+    )  # groups, kh, kw, c
     image = messages.reshape(src.shape)
     columns, total = _taps(projection, 1, kw, src.shape[1], dst.shape[1]), 0.0
     for i, (rows, _) in enumerate(_taps(projection, 0, kh, src.shape[0], dst.shape[0])):

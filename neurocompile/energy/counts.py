@@ -1,6 +1,7 @@
 """What happens in one inference, by population, by layer and by core.
 
-Sums over samples are whole numbers below 2^53, so they are exact; only the last step divides by the samples.
+Sums over samples are whole numbers below 2^53, so they are exact; only the last step divides by the
+samples.
 """
 
 from __future__ import annotations
@@ -20,14 +21,32 @@ from neurocompile.targets.schema import Target
 __all__ = ["COLUMNS", "Counts", "count"]
 
 COLUMNS = (
-    "neurons", "spikes", "graded_messages", "synops_dense", "synops_sparse", "synops_convolution", "acs", "macs",
-    "effective_acs", "effective_macs", "updates", "active", "packets", "local_packets", "tile_packets",
-    "hops_east_west", "hops_north_south", "chip_crossings", "packets_in", "host_packets",
-)  # fmt: skip
-"""Columns of the tables. Operations (``synops_*``: stored synapses; ``acs``, ``macs``: the same, caused by spikes and by
-graded messages; ``effective_*``: those of weight not 0) stand where they arrive; packets where they start, ``packets_in``
-(from the host too) and ``host_packets`` (from the host alone) where they end. ``packets`` go to another core,
-``local_packets`` to their own; ``tile_packets`` are those of either kind that stay in their tile."""
+    "neurons",
+    "spikes",
+    "graded_messages",
+    "synops_dense",
+    "synops_sparse",
+    "synops_convolution",
+    "acs",
+    "macs",
+    "effective_acs",
+    "effective_macs",
+    "updates",
+    "active",
+    "packets",
+    "local_packets",
+    "tile_packets",
+    "hops_east_west",
+    "hops_north_south",
+    "chip_crossings",
+    "packets_in",
+    "host_packets",
+)
+"""Columns of the tables. Operations (``synops_*``: stored synapses; ``acs``, ``macs``: the same,
+caused by spikes and by graded messages; ``effective_*``: those of weight not 0) stand where they
+arrive; packets where they start, ``packets_in`` (from the host too) and ``host_packets`` (from the
+host alone) where they end. ``packets`` go to another core, ``local_packets`` to their own;
+``tile_packets`` are those of either kind that stay in their tile."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +84,21 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
     by_population = np.zeros((len(circuit.populations), len(COLUMNS)))
     by_core = np.zeros((len(mapping.cores), len(COLUMNS)))
     homes = home_cores([core.tiles for core in mapping.cores])
-    idle, dense, steps, runs = circuit.period - circuit.steps, 0.0, circuit.steps, activity.inferences
+    idle, dense, steps, runs = (
+        circuit.period - circuit.steps,
+        0.0,
+        circuit.steps,
+        activity.inferences,
+    )
     for row, p in zip(by_population, circuit.populations, strict=True):
         sent, tiles = activity.messages[p.name], homes.get(p.name, ())
         parts: dict[str, np.ndarray] = {"neurons": np.ones(p.size)}
         if not isinstance(p, HostInput):
             parts["spikes" if p.spiking else "graded_messages"] = sent
-            parts |= {"updates": np.full(p.size, float(runs * (steps + idle))), "active": activity.active[p.name]}
+            parts |= {
+                "updates": np.full(p.size, float(runs * (steps + idle))),
+                "active": activity.active[p.name],
+            }
         for q in circuit.incoming[p.name]:
             spikes = circuit.population[q.src].spiking
             operations = arrivals(circuit, q, activity.messages[q.src][None])[0]
@@ -96,21 +123,39 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
     for row, p in zip(by_population, circuit.populations, strict=True):
         layers[p.layer] = layers.get(p.layer, 0.0) + row
     weights = [w for q in circuit.projections if (w := circuit.weight(q)) is not None]
-    possible = float(sum(p.size for p in circuit.populations if not isinstance(p, HostInput)) * steps)
+    possible = float(
+        sum(p.size for p in circuit.populations if not isinstance(p, HostInput)) * steps
+    )
     return Counts(
-        activity.basis, activity.source, runs if activity.basis == "measured" else 0, circuit.period, by_population, by_core, layers, dense,
-        sum(w.size for w in weights), sum(w.size - int(np.count_nonzero(w)) for w in weights), possible, packets,
-    )  # fmt: skip
+        activity.basis,
+        activity.source,
+        runs if activity.basis == "measured" else 0,
+        circuit.period,
+        by_population,
+        by_core,
+        layers,
+        dense,
+        sum(w.size for w in weights),
+        sum(w.size - int(np.count_nonzero(w)) for w in weights),
+        possible,
+        packets,
+    )
 
 
-def _add_packets(p: Packets, column: dict[str, int], by_population: np.ndarray, by_core: np.ndarray) -> None:
+def _add_packets(
+    p: Packets, column: dict[str, int], by_population: np.ndarray, by_core: np.ndarray
+) -> None:
     """The packets' columns of both tables."""
     inside, own = p.src >= 0, p.src == p.dst
     stays = inside & (p.hops_x + p.hops_y == 0)
     for name, chosen, times in (
-        ("packets", inside & ~own, 1), ("local_packets", own, 1), ("tile_packets", stays, 1),
-        ("hops_east_west", inside, p.hops_x), ("hops_north_south", inside, p.hops_y), ("chip_crossings", inside, p.chips),
-    ):  # fmt: skip
+        ("packets", inside & ~own, 1),
+        ("local_packets", own, 1),
+        ("tile_packets", stays, 1),
+        ("hops_east_west", inside, p.hops_x),
+        ("hops_north_south", inside, p.hops_y),
+        ("chip_crossings", inside, p.chips),
+    ):
         values = (p.count * times)[chosen]
         np.add.at(by_population[:, column[name]], p.population[chosen], values)
         np.add.at(by_core[:, column[name]], p.src[chosen], values)

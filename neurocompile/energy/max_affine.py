@@ -1,10 +1,12 @@
 """A max-affine model of the time per step, fitted to a user's own measurements.
 
-``t = c0 + max(c1 operations, c2 updates, c3 packets)``, with the counts of the busiest core and link of a step
-(:class:`neurocompile.energy.latency.Latency`) and all constants >= 0. Nobody published such constants for Loihi 2.
+``t = c0 + max(c1 operations, c2 updates, c3 packets)``, with the counts of the busiest core and
+link of a step (:class:`neurocompile.energy.latency.Latency`) and all constants >= 0. Nobody
+published such constants for Loihi 2.
 
-A count that is 0 in every measurement has no constant, and one that is never the slowest part has only a bound: both stand
-as 0 among the ``undetermined``. What remains must be determined by the measurements, or NC7007 says what is missing.
+A count that is 0 in every measurement has no constant, and one that is never the slowest part has
+only a bound: both stand as 0 among the ``undetermined``. What remains must be determined by the
+measurements, or NC7007 says what is missing.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ Amount = Annotated[float, Meta(ge=0, le=1e15)]
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True):
-    """One measured network: its ``core_operations``, ``core_updates``, ``link_packets`` a step, and ns a step."""
+    """One measured network: its ``core_operations``, ``core_updates``, ``link_packets`` a step, and
+    ns a step.
+    """
 
     core_operations: Amount
     core_updates: Amount
@@ -46,11 +50,17 @@ class MaxAffine(Struct, frozen=True):
     measurements: int
     relative_rms: float
     undetermined: tuple[str, ...] = ()
-    """Counts whose constant no measurement shows; it is taken as 0, so times of networks that they slow are too short."""
+    """Counts whose constant no measurement shows; it is taken as 0, so times of networks that they
+    slow are too short.
+    """
 
     def step_ns(self, core_operations: float, core_updates: float, link_packets: float) -> float:
         """Time of a step in ns."""
-        parts = (self.per_operation * core_operations, self.per_update * core_updates, self.per_packet * link_packets)
+        parts = (
+            self.per_operation * core_operations,
+            self.per_update * core_updates,
+            self.per_packet * link_packets,
+        )
         return self.constant + max(parts)
 
 
@@ -61,18 +71,22 @@ def load_timings(path: Path) -> list[Timing]:
         found = msgspec.json.decode(data[: 1 << 22], type=list[Timing])
     except (OSError, msgspec.DecodeError, ValueError) as error:
         raise NeurocompileError(
-            "NC7004", f"'{path}': {error}; a JSON list of objects with core_operations, core_updates, link_packets (a "
-            "step, of the busiest core and link) and step_ns is needed"
-        ) from error  # fmt: skip
+            "NC7004",
+            f"'{path}': {error}; a JSON list of objects with core_operations, core_updates, link_packets (a "
+            "step, of the busiest core and link) and step_ns is needed",
+        ) from error
     return found
 
 
 def fit_max_affine(timings: list[Timing]) -> MaxAffine:
-    """Least squares of the relative error by alternation: which part is the largest, then the constants; deterministic.
+    """Least squares of the relative error by alternation: which part is the largest, then the
+    constants; deterministic.
 
     NC7007 if there are too few measurements, or they do not tell the constants apart.
     """
-    x = np.array([[t.core_operations, t.core_updates, t.link_packets] for t in timings], float).reshape(-1, 3)
+    x = np.array(
+        [[t.core_operations, t.core_updates, t.link_packets] for t in timings], float
+    ).reshape(-1, 3)
     _check_spread(x)
     y = np.array([t.step_ns for t in timings])
     scale = np.where(x.max(axis=0) > 0, x.max(axis=0), 1.0)
@@ -92,35 +106,44 @@ def fit_max_affine(timings: list[Timing]) -> MaxAffine:
             constants = following
     slowest = (z * best[1:]).argmax(axis=1)
     shown = [i for i in range(3) if (slowest == i).any() and best[i + 1] > 0]
-    design = np.stack([np.ones(len(y)), *(np.where(slowest == i, z[:, i], 0.0) for i in shown)], axis=1)
+    design = np.stack(
+        [np.ones(len(y)), *(np.where(slowest == i, z[:, i], 0.0) for i in shown)], axis=1
+    )
     if np.linalg.matrix_rank(design) < len(shown) + 1 or len(y) <= len(shown) + 1:
         named = ", ".join(COUNTS[i] for i in shown) or "no count"
         raise NeurocompileError(
-            "NC7007", f"the {len(y)} measurements do not determine the fitted constants: each of {named} has to be the slowest part "
-            f"in several that differ, and one of them more often than that. {_ADVICE}"
-        )  # fmt: skip
+            "NC7007",
+            f"the {len(y)} measurements do not determine the fitted constants: each of {named} has to be the slowest part "
+            f"in several that differ, and one of them more often than that. {_ADVICE}",
+        )
     constants = [float(best[i + 1] / scale[i]) if i in shown else 0.0 for i in range(3)]
     missing = tuple(name for i, name in enumerate(COUNTS) if i not in shown)
     return MaxAffine(float(best[0]), *constants, len(timings), float(np.sqrt(least)), missing)
 
 
 def _check_spread(x: np.ndarray) -> None:
-    """NC7007 unless the measured counts tell a constant time and each of their own apart, with one measurement to spare."""
+    """NC7007 unless the measured counts tell a constant time and each of their own apart, with one
+    measurement to spare.
+    """
     used = [i for i in range(3) if x[:, i].any()]
     distinct, needed = len(np.unique(x, axis=0)), len(used) + 2
     if not used or distinct < needed:
         names = ", ".join(COUNTS[i] for i in used) or "no count"
         raise NeurocompileError(
-            "NC7007", f"{len(x)} measurements, {distinct} of them different in their counts, are too few: {len(used) + 1} constants "
-            f"(a step's own and one each for {names}) need at least {max(needed, 3)}. {_ADVICE}"
-        )  # fmt: skip
+            "NC7007",
+            f"{len(x)} measurements, {distinct} of them different in their counts, are too few: {len(used) + 1} constants "
+            f"(a step's own and one each for {names}) need at least {max(needed, 3)}. {_ADVICE}",
+        )
     z = x[:, used] / x[:, used].max(axis=0)
-    if np.linalg.matrix_rank(np.column_stack([np.ones(len(x)), z]), tol=1e-6 * np.sqrt(len(x))) <= len(used):
+    if np.linalg.matrix_rank(
+        np.column_stack([np.ones(len(x)), z]), tol=1e-6 * np.sqrt(len(x))
+    ) <= len(used):
         names = ", ".join(COUNTS[i] for i in used)
         raise NeurocompileError(
-            "NC7007", f"the measurements cannot tell the constants of {names} and of a step itself apart: one of these counts never "
-            f"varies, or follows from the others. {_ADVICE}"
-        )  # fmt: skip
+            "NC7007",
+            f"the measurements cannot tell the constants of {names} and of a step itself apart: one of these counts never "
+            f"varies, or follows from the others. {_ADVICE}",
+        )
 
 
 def _error(constants: np.ndarray, z: np.ndarray, y: np.ndarray) -> float:
@@ -128,7 +151,9 @@ def _error(constants: np.ndarray, z: np.ndarray, y: np.ndarray) -> float:
 
 
 def _non_negative(a: np.ndarray, b: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Least squares with constants >= 0; a constant that no measurement shows stays as it was, if that hides it."""
+    """Least squares with constants >= 0; a constant that no measurement shows stays as it was, if
+    that hides it.
+    """
     shown = np.flatnonzero(np.abs(a).sum(axis=0) > 0)
     best, least = np.zeros(len(shown)), np.inf
     for keep in product((False, True), repeat=len(shown)):

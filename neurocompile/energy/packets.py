@@ -1,7 +1,9 @@
-"""Packets between cores: each message goes once to every distinct core where its neuron has a synapse.
+"""Packets between cores: each message goes once to every distinct core where its neuron has a
+synapse.
 
-Sources that reach a tile are products of index sets (rows x columns x channels, or the components of a strided
-pattern), so packets are counted by adding up message counts over these sets: exact, and in time of the packets' sources.
+Sources that reach a tile are products of index sets (rows x columns x channels, or the components
+of a strided pattern), so packets are counted by adding up message counts over these sets: exact,
+and in time of the packets' sources.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Packets:
     """int64, chip borders crossed."""
 
 
-def count_packets(circuit: CircuitGraph, mapping: Mapping, target: Target, messages: Table[str, np.ndarray]) -> Packets:
+def count_packets(
+    circuit: CircuitGraph, mapping: Mapping, target: Target, messages: Table[str, np.ndarray]
+) -> Packets:
     """Count the packets of ``messages`` (population -> float64 (neurons,), of one inference)."""
     counter = CostCounter(circuit, target)
     homes = home_cores([core.tiles for core in mapping.cores])
@@ -72,17 +76,33 @@ def count_packets(circuit: CircuitGraph, mapping: Mapping, target: Target, messa
             if used.size:
                 same = np.full(used.size, 1, np.int64)
                 found.append((index * same, owner[used], core * same, sums))
-    columns = [np.concatenate(c) for c in zip(*found)] if found else [np.zeros(0, np.int64)] * 3 + [np.zeros(0)]
-    place = np.asarray([target.tile_position(core.slot) for core in mapping.cores], np.int64).reshape(-1, 2)
+    columns = (
+        [np.concatenate(c) for c in zip(*found)]
+        if found
+        else [np.zeros(0, np.int64)] * 3 + [np.zeros(0)]
+    )
+    place = np.asarray(
+        [target.tile_position(core.slot) for core in mapping.cores], np.int64
+    ).reshape(-1, 2)
     src, dst = columns[1], columns[2]
-    far = np.where((src < 0)[:, None], 0, np.abs(place[src] - place[dst])) if src.size else np.zeros((0, 2), np.int64)
+    far = (
+        np.where((src < 0)[:, None], 0, np.abs(place[src] - place[dst]))
+        if src.size
+        else np.zeros((0, 2), np.int64)
+    )
     board = place // np.asarray([target.mesh.columns.value, target.mesh.rows.value])
-    chips = np.where(src < 0, 0, np.abs(board[src] - board[dst]).sum(axis=1)) if src.size else np.zeros(0, np.int64)
+    chips = (
+        np.where(src < 0, 0, np.abs(board[src] - board[dst]).sum(axis=1))
+        if src.size
+        else np.zeros(0, np.int64)
+    )
     return Packets(*columns, far[:, 0], far[:, 1], chips)
 
 
 def _union(parts: list[np.ndarray], seen: np.ndarray) -> np.ndarray:
-    """Distinct neurons of index arrays that hold each neuron once; ``seen`` is all False before and after."""
+    """Distinct neurons of index arrays that hold each neuron once; ``seen`` is all False before and
+    after.
+    """
     if len(parts) == 1:
         return parts[0]
     kept = []
@@ -102,7 +122,10 @@ def _sources(counter: CostCounter, projection: Projection, tile: Tile) -> np.nda
     if isinstance(projection, Conv2d):
         axes, kernel = [], counter.circuit.tensors[projection.weight].shape[1:3]
         for a in (0, 1):
-            first = np.arange(tile.start[a], tile.stop[a]) * projection.stride[a] - projection.padding[a]
+            first = (
+                np.arange(tile.start[a], tile.stop[a]) * projection.stride[a]
+                - projection.padding[a]
+            )
             index = np.unique(first[:, None] + np.arange(kernel[a]) * projection.dilation[a])
             axes.append(index[(index >= 0) & (index < src.shape[a])])
         size = counter.circuit.population[projection.dst].shape[2] // projection.groups
@@ -123,27 +146,38 @@ def _sources(counter: CostCounter, projection: Projection, tile: Tile) -> np.nda
 
 
 def link_loads(packets: Packets, mapping: Mapping, target: Target) -> dict[str, np.ndarray]:
-    """Packets of one inference over each link, routed along x first, then along y (the order is assumed).
+    """Packets of one inference over each link, routed along x first, then along y (the order is
+    assumed).
 
     Returns:
-        ``east``, ``west``, ``south``, ``north``: float64 (rows, columns) of all tiles of all chips; the link that
+        ``east``, ``west``, ``south``, ``north``: float64 (rows, columns) of all tiles of all chips;
+            the link that
         leaves the tile in that direction (south is the direction of growing rows).
     """
     chips, wide = target.chips.value, target.chip_columns.value
     rows, columns = -(-chips // wide) * target.mesh.rows.value, wide * target.mesh.columns.value
-    place = np.asarray([target.tile_position(core.slot) for core in mapping.cores], np.int64).reshape(-1, 2)
+    place = np.asarray(
+        [target.tile_position(core.slot) for core in mapping.cores], np.int64
+    ).reshape(-1, 2)
     inside = packets.src >= 0
     (x1, y1), (x2, y2) = place[packets.src[inside]].T, place[packets.dst[inside]].T
     count = packets.count[inside]
     # +n where a run of links starts, -n behind its end; the running sum is the load
     edges = {name: np.zeros((rows + 1, columns + 1)) for name in ("east", "west", "south", "north")}
     for name, go, (first, last), fixed in (
-        ("east", x2 > x1, (x1, x2), y1), ("west", x2 < x1, (x2 + 1, x1 + 1), y1),
-    ):  # fmt: skip
+        ("east", x2 > x1, (x1, x2), y1),
+        ("west", x2 < x1, (x2 + 1, x1 + 1), y1),
+    ):
         np.add.at(edges[name], (fixed[go], first[go]), count[go])
         np.add.at(edges[name], (fixed[go], last[go]), -count[go])
-    for name, go, (first, last) in (("south", y2 > y1, (y1, y2)), ("north", y2 < y1, (y2 + 1, y1 + 1))):
+    for name, go, (first, last) in (
+        ("south", y2 > y1, (y1, y2)),
+        ("north", y2 < y1, (y2 + 1, y1 + 1)),
+    ):
         np.add.at(edges[name], (first[go], x2[go]), count[go])
         np.add.at(edges[name], (last[go], x2[go]), -count[go])
     axis = {"east": 1, "west": 1, "south": 0, "north": 0}
-    return {name: np.maximum(np.cumsum(e, axis=axis[name])[:rows, :columns], 0.0) for name, e in edges.items()}
+    return {
+        name: np.maximum(np.cumsum(e, axis=axis[name])[:rows, :columns], 0.0)
+        for name, e in edges.items()
+    }

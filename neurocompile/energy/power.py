@@ -1,4 +1,6 @@
-"""Power measured on hardware: by Lava's probes, or by somebody else, from a small JSON file that is a stranger's until checked."""
+"""Power measured on hardware: by Lava's probes, or by somebody else, from a small JSON file that is
+a stranger's until checked.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Text = Annotated[str, Meta(min_length=1, max_length=400)]
 
 
 class MeasuredPower(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``{"schema": 1, "device": "...", "source": "...", "static_w": ..., "dynamic_w": ..., "seconds_per_inference": ...}``."""
+    """``{"schema": 1, "device": "...", "source": "...", "static_w": ..., "dynamic_w": ...,
+    "seconds_per_inference": ...}``.
+    """
 
     schema: Annotated[int, Meta(ge=1, le=1)]
     device: Text
@@ -52,16 +56,18 @@ def load_power(path: Path) -> MeasuredPower:
             return msgspec.json.decode(file.read(1 << 16), type=MeasuredPower)
     except (OSError, msgspec.DecodeError, ValueError) as error:
         raise NeurocompileError(
-            "NC7003", f"measured power '{path}': {error}; needed are schema 1, device, source, static_w, dynamic_w and "
-            "seconds_per_inference (docs/energy.md)"
-        ) from error  # fmt: skip
+            "NC7003",
+            f"measured power '{path}': {error}; needed are schema 1, device, source, static_w, dynamic_w and "
+            "seconds_per_inference (docs/energy.md)",
+        ) from error
 
 
 def measure_power(program: Program, x: np.ndarray) -> MeasuredPower:
     """Run float32 ``x`` (samples, *input shape) on Loihi 2 under Lava's probes, as one stream.
 
     Raises:
-        NeurocompileError: NC4001 or NC4002 without Lava or Intel's extension, NC7006 if the board gives no usable reading.
+        NeurocompileError: NC4001 or NC4002 without Lava or Intel's extension, NC7006 if the board
+            gives no usable reading.
     """
     from neurocompile.backends.encoding import encode
     from neurocompile.backends.lava.hardware import HardwareExecutor
@@ -72,7 +78,9 @@ def measure_power(program: Program, x: np.ndarray) -> MeasuredPower:
 
 
 def power_of(readings: Readings, samples: int) -> MeasuredPower:
-    """Readings of a stream of samples as power, and time of an inference (that between two answers)."""
+    """Readings of a stream of samples as power, and time of an inference (that between two
+    answers).
+    """
     return MeasuredPower(
         schema=1,
         device=f"Loihi 2 ({os.environ.get('LOIHI_GEN', 'generation not told')})",

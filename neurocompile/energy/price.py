@@ -1,4 +1,6 @@
-"""Energy of counts under one profile: constant times count, item by item; a constant that is absent prices nothing."""
+"""Energy of counts under one profile: constant times count, item by item; a constant that is absent
+prices nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ def _terms(profile: Profile) -> list[tuple[str, str, float]]:
             found.append((item, column, value))
 
     for kind in ("dense", "sparse", "convolution"):
-        add("synapses", f"synops_{kind}", getattr(e, f"synaptic_operation_{kind}"), e.synaptic_operation)
+        add(
+            "synapses",
+            f"synops_{kind}",
+            getattr(e, f"synaptic_operation_{kind}"),
+            e.synaptic_operation,
+        )
     add("synapses", "acs", e.ac)
     add("synapses", "macs", e.mac)
     add("neurons", "active", e.neuron_update_active)
@@ -65,28 +72,41 @@ def priced(profile: Profile) -> set[str]:
 
 
 def complete(profile: Profile) -> bool:
-    """Whether there is a constant of each thing that every inference does; a barrier's was never published of any chip."""
+    """Whether there is a constant of each thing that every inference does; a barrier's was never
+    published of any chip.
+    """
     e = profile.energy
     kinds = [f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")]
     operations = e.synaptic_operation or all(getattr(e, k) for k in kinds) or (e.ac and e.mac)
-    updates, hops = e.neuron_update_active and e.neuron_update_inactive, e.hop_east_west and e.hop_north_south
+    updates, hops = (
+        e.neuron_update_active and e.neuron_update_inactive,
+        e.hop_east_west and e.hop_north_south,
+    )
     return bool(operations and updates and hops and (e.packet or e.packet_within_tile))
 
 
 def unpriced(profile: Profile, counts: Mapping[str, float]) -> dict[str, float]:
     """What was counted and has no price, with its count: the energy leaves it out.
 
-    Operations are priced by their kind of connection, or as ACs and MACs. Packets that leave a tile may pay by hops alone.
+    Operations are priced by their kind of connection, or as ACs and MACs. Packets that leave a tile
+    may pay by hops alone.
 
     Args:
         profile: the constants.
-        counts: totals by the names of :data:`neurocompile.energy.counts.COLUMNS`, and ``inactive`` and ``barriers``.
+        counts: totals by the names of :data:`neurocompile.energy.counts.COLUMNS`, and ``inactive``
+            and ``barriers``.
     """
     e = profile.energy
     by_packet = e.packet or e.packet_within_tile
     hops = bool(e.hop_east_west and e.hop_north_south)
-    kinds = [(f"{k} synaptic operations", f"synops_{k}", e.synaptic_operation or getattr(e, f"synaptic_operation_{k}"))
-             for k in ("dense", "sparse", "convolution")]  # fmt: skip
+    kinds = [
+        (
+            f"{k} synaptic operations",
+            f"synops_{k}",
+            e.synaptic_operation or getattr(e, f"synaptic_operation_{k}"),
+        )
+        for k in ("dense", "sparse", "convolution")
+    ]
     operations = [("ACs", "acs", e.ac), ("MACs", "macs", e.mac)] if e.ac or e.mac else kinds
     checks = [
         *operations,
@@ -100,4 +120,6 @@ def unpriced(profile: Profile, counts: Mapping[str, float]) -> dict[str, float]:
         ("chip crossings", "chip_crossings", e.chip_crossing),
         ("barriers", "barriers", e.barrier),
     ]
-    return {name: counts[column] for name, column, constant in checks if not constant and counts[column]}
+    return {
+        name: counts[column] for name, column, constant in checks if not constant and counts[column]
+    }

@@ -1,4 +1,6 @@
-"""Everything that ``neurocompile energy`` tells, as one structure; each figure says measured, modelled or bound."""
+"""Everything that ``neurocompile energy`` tells, as one structure; each figure says measured,
+modelled or bound.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,15 @@ class EnergyOf(msgspec.Struct, frozen=True, kw_only=True):
     static_time: str
     """Where the time of ``static_pj`` comes from, or what is missing."""
     bound_pj: float | None
-    """Corollary 9: E_s N_spikes, E_s the profile's cheapest synaptic operation; a lower bound, and a weak one."""
+    """Corollary 9: E_s N_spikes, E_s the profile's cheapest synaptic operation; a lower bound, and
+    a weak one.
+    """
     bound_energy_per_spike_pj: float | None
     ratio_to_bound: float | None
     not_priced: dict[str, float]
-    """What was counted and has no constant, so that no energy here has it: name -> count of an inference."""
+    """What was counted and has no constant, so that no energy here has it: name -> count of an
+    inference.
+    """
     sources: list[str]
     """Of the constants, each with how well it is known."""
     latency: Latency
@@ -79,80 +85,140 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def count_program(program: Program, x: np.ndarray | None = None, *, progress: bool = False) -> Counts:
-    """Counts of ``program``: measured on float32 ``x`` (samples, *input shape), or modelled from the stored rates."""
+def count_program(
+    program: Program, x: np.ndarray | None = None, *, progress: bool = False
+) -> Counts:
+    """Counts of ``program``: measured on float32 ``x`` (samples, *input shape), or modelled from
+    the stored rates.
+    """
     if x is None:
-        activity = modelled_activity(program.circuit, program.manifest.rates, f"rates {program.manifest.rates_source}")
+        activity = modelled_activity(
+            program.circuit, program.manifest.rates, f"rates {program.manifest.rates_source}"
+        )
     else:
         activity = measured_activity(program.circuit, x, progress=progress)
     return count(program.circuit, program.mapping, program.target, activity)
 
 
 def energy_report(
-    program: Program, counts: Counts, profiles: Sequence[Profile], *, measured: MeasuredPower | None = None,
+    program: Program,
+    counts: Counts,
+    profiles: Sequence[Profile],
+    *,
+    measured: MeasuredPower | None = None,
     fitted: MaxAffine | None = None,
-) -> EnergyReport:  # fmt: skip
+) -> EnergyReport:
     """Price ``counts`` under each of the profiles, never mixing them."""
     circuit, mapping = program.circuit, program.mapping
-    totals = {name: float(v) for name, v in zip(COLUMNS, counts.populations.sum(axis=0), strict=True)}
+    totals = {
+        name: float(v) for name, v in zip(COLUMNS, counts.populations.sum(axis=0), strict=True)
+    }
     spiking = sum(p.size for p in circuit.populations if p.spiking) * circuit.steps
-    told = {**totals, "inactive": totals["updates"] - totals["active"], "barriers": float(counts.barriers)}
+    told = {
+        **totals,
+        "inactive": totals["updates"] - totals["active"],
+        "barriers": float(counts.barriers),
+    }
     energies = [_price(program, counts, profile, told, fitted) for profile in profiles]
     sent = totals["spikes"] + totals["graded_messages"]
-    bits = sum(w.size * q.weight_bits for q in circuit.projections if (w := circuit.weight(q)) is not None)
+    bits = sum(
+        w.size * q.weight_bits for q in circuit.projections if (w := circuit.weight(q)) is not None
+    )
     neurobench = {
         "Footprint": -(-bits // 8),
         "ConnectionSparsity": counts.weights_zero / counts.weights if counts.weights else 0.0,
-        "ActivationSparsity": 1.0 - sent / counts.messages_possible if counts.messages_possible else 0.0,
+        "ActivationSparsity": 1.0 - sent / counts.messages_possible
+        if counts.messages_possible
+        else 0.0,
         "SynapticOperations": {
-            "Effective_MACs": totals["effective_macs"], "Effective_ACs": totals["effective_acs"],
+            "Effective_MACs": totals["effective_macs"],
+            "Effective_ACs": totals["effective_acs"],
             "Dense": counts.dense_operations,
         },
-    }  # fmt: skip
+    }
     macs = ann_macs(program.quantized)
-    fitted_times = times(_fitted_step(fitted, energies[0].latency), circuit) if fitted is not None and energies else None
+    fitted_times = (
+        times(_fitted_step(fitted, energies[0].latency), circuit)
+        if fitted is not None and energies
+        else None
+    )
     return EnergyReport(
-        model=program.manifest.model, target=program.target.name, T=circuit.steps,
+        model=program.manifest.model,
+        target=program.target.name,
+        T=circuit.steps,
         banner="neurocompile emulator (bit-exact integer model on the CPU), NOT hardware"
-        if counts.basis == "measured" else "nothing was run: modelled from stored rates, NOT hardware",
-        basis=counts.basis, source=counts.source, samples=counts.samples, chips=len({c.chip for c in mapping.cores}),
+        if counts.basis == "measured"
+        else "nothing was run: modelled from stored rates, NOT hardware",
+        basis=counts.basis,
+        source=counts.source,
+        samples=counts.samples,
+        chips=len({c.chip for c in mapping.cores}),
         counts=told,
-        firing_rate=totals["spikes"] / spiking if spiking else 0.0, layers=_layers(program, counts),
-        cores=_cores(program, counts), neurobench=neurobench, energies=energies, ann_macs=macs, ann_pj=macs * MAC_PJ,
-        measured=measured, fitted=fitted, fitted_times=fitted_times, notes=_notes(program),
-    )  # fmt: skip
+        firing_rate=totals["spikes"] / spiking if spiking else 0.0,
+        layers=_layers(program, counts),
+        cores=_cores(program, counts),
+        neurobench=neurobench,
+        energies=energies,
+        ann_macs=macs,
+        ann_pj=macs * MAC_PJ,
+        measured=measured,
+        fitted=fitted,
+        fitted_times=fitted_times,
+        notes=_notes(program),
+    )
 
 
 def _price(
-    program: Program, counts: Counts, profile: Profile, told: dict[str, float], fitted: MaxAffine | None
-) -> EnergyOf:  # fmt: skip
+    program: Program,
+    counts: Counts,
+    profile: Profile,
+    told: dict[str, float],
+    fitted: MaxAffine | None,
+) -> EnergyOf:
     e, kinds = profile.energy, priced(profile)
     items = price(profile, counts.populations).sum(axis=0)
     late = estimate_latency(counts, program.circuit, program.mapping, program.target, profile)
     barriers = None if e.barrier is None else e.barrier.value * counts.barriers
     dynamic = float(items.sum()) + (barriers or 0.0) if kinds or barriers is not None else None
     operations = ("", "_dense", "_sparse", "_convolution")
-    prices = [c.value for k in operations if (c := getattr(e, f"synaptic_operation{k}"))] + ([e.ac.value] if e.ac else [])
+    prices = [c.value for k in operations if (c := getattr(e, f"synaptic_operation{k}"))] + (
+        [e.ac.value] if e.ac else []
+    )
     bound = min(prices) * counts.total("spikes") if prices else None
     static, static_time = _static(program, profile, late, fitted)
     return EnergyOf(
-        profile=profile.name, description=profile.description, hardware=profile.hardware,
+        profile=profile.name,
+        description=profile.description,
+        hardware=profile.hardware,
         foreign=program.target.name not in profile.targets,
-        items={n: v if n in kinds else None for n, v in zip(ITEMS, items.tolist(), strict=True)}, dynamic_pj=dynamic,
-        layers={layer: float(price(profile, row).sum()) if kinds else None for layer, row in counts.layers.items()},
-        barriers_pj=barriers, static_pj=static, static_time=static_time, bound_pj=bound,
+        items={n: v if n in kinds else None for n, v in zip(ITEMS, items.tolist(), strict=True)},
+        dynamic_pj=dynamic,
+        layers={
+            layer: float(price(profile, row).sum()) if kinds else None
+            for layer, row in counts.layers.items()
+        },
+        barriers_pj=barriers,
+        static_pj=static,
+        static_time=static_time,
+        bound_pj=bound,
         bound_energy_per_spike_pj=min(prices) if prices else None,
-        ratio_to_bound=dynamic / bound if bound and dynamic is not None else None, not_priced=unpriced(profile, told),
-        sources=profile.sources, latency=late,
-    )  # fmt: skip
+        ratio_to_bound=dynamic / bound if bound and dynamic is not None else None,
+        not_priced=unpriced(profile, told),
+        sources=profile.sources,
+        latency=late,
+    )
 
 
 def _fitted_step(fitted: MaxAffine, late: Latency) -> float:
     return fitted.step_ns(late.core_operations, late.core_updates, late.link_packets)
 
 
-def _static(program: Program, profile: Profile, late: Latency, fitted: MaxAffine | None) -> tuple[float | None, str]:
-    """Static energy in pJ, and whose time it is of: a time fitted to measurements comes before one from constants."""
+def _static(
+    program: Program, profile: Profile, late: Latency, fitted: MaxAffine | None
+) -> tuple[float | None, str]:
+    """Static energy in pJ, and whose time it is of: a time fitted to measurements comes before one
+    from constants.
+    """
     step, whose = late.step_ns, f"the time constants of {profile.name}"
     if fitted is not None:
         step, whose = _fitted_step(fitted, late), f"fitted to {fitted.measurements} measurements"
@@ -172,7 +238,9 @@ def _row(values: np.ndarray) -> dict[str, float]:
 
 
 def _layers(program: Program, counts: Counts) -> list[dict[str, Any]]:
-    """Each layer with its counts; ``rate`` is that of the user's layer itself, without what helps to compute it."""
+    """Each layer with its counts; ``rate`` is that of the user's layer itself, without what helps
+    to compute it.
+    """
     circuit, found = program.circuit, []
     views = {view.layer: str(view.src) for view in circuit.views}
     index = {p.name: i for i, p in enumerate(circuit.populations)}
@@ -194,8 +262,12 @@ def _cores(program: Program, counts: Counts) -> list[dict[str, Any]]:
 
 def _notes(program: Program) -> list[str]:
     circuit = program.circuit
-    found = ["packets from the host are counted, their hops are not: the host's place on the mesh is unknown"]
+    found = [
+        "packets from the host are counted, their hops are not: the host's place on the mesh is unknown"
+    ]
     if circuit.period > circuit.steps:
-        found.append(f"{circuit.period - circuit.steps} idle steps a sample (period {circuit.period}, T {circuit.steps}) "
-                     "count as inactive updates and barriers; what neurons still send in them is not counted")  # fmt: skip
+        found.append(
+            f"{circuit.period - circuit.steps} idle steps a sample (period {circuit.period}, T {circuit.steps}) "
+            "count as inactive updates and barriers; what neurons still send in them is not counted"
+        )
     return found

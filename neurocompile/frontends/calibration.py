@@ -1,4 +1,6 @@
-"""Statistics of a float model on sample inputs, which travel in the ONNX file for the quantizer and the mapper."""
+"""Statistics of a float model on sample inputs, which travel in the ONNX file for the quantizer and
+the mapper.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,31 @@ _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 
 
-def calibrate(model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set[str], samples: np.ndarray, steps: int) -> str:
+def calibrate(
+    model: nn.Module,
+    neurons: list[tuple[str, nn.Module]],
+    paths: set[str],
+    samples: np.ndarray,
+    steps: int,
+) -> str:
     """Run ``model`` on ``samples`` and describe inputs and spikes, as JSON text with sorted keys.
 
-    ``{"samples": N, "T": T, "input": {"min", "max", "grid"}, "layers": {path: {"rate", "channel_rate"}}}``: ``grid`` is
-    :func:`value_grid` of the samples or null, ``rate`` the mean number of spikes a neuron a step, ``channel_rate``
-    the same for each index of axis 2 of the spikes (T, B, C, ...), empty if they have no such axis. Numbers are rounded
-    to 9 significant digits.
+    ``{"samples": N, "T": T, "input": {"min", "max", "grid"}, "layers": {path: {"rate",
+    "channel_rate"}}}``: ``grid`` is
+    :func:`value_grid` of the samples or null, ``rate`` the mean number of spikes a neuron a step,
+    ``channel_rate`` the same for each index of axis 2 of the spikes (T, B, C, ...), empty if they
+    have no such axis. Numbers are rounded to 9 significant digits.
 
     Args:
         model: in eval mode; its neurons are reset, and keep the state of the last batch.
-        neurons: as :func:`neurocompile.frontends.torch_neurons.find_neurons` returns them.
+        neurons: as :func:`neurocompile.frontends.torch.neurons.find_neurons` returns them.
         paths: which of them to describe: those that the forward calls.
         samples: (N, ...) float32.
         steps: T.
     """
     import torch
 
-    from neurocompile.frontends.torch_neurons import is_single_step
+    from neurocompile.frontends.torch.neurons import is_single_step
 
     totals: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
@@ -49,13 +58,20 @@ def calibrate(model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set
         if is_single_step(neuron):
             spikes = spikes.unsqueeze(0)
         # (T, B, C, ...) to one sum a channel; a neuron without channel axis counts as one channel.
-        sums = spikes.double().sum([axis for axis in range(spikes.ndim) if axis != 2]).reshape(-1).numpy()
+        sums = (
+            spikes.double()
+            .sum([axis for axis in range(spikes.ndim) if axis != 2])
+            .reshape(-1)
+            .numpy()
+        )
         totals[path] = totals.get(path, 0.0) + sums
         counts[path] = counts.get(path, 0) + spikes.numel() // len(sums)
         has_channels[path] = spikes.ndim > 2
 
     hooks = [
-        neuron.register_forward_hook(lambda module, _inputs, spikes, path=path: record(path, module, spikes))
+        neuron.register_forward_hook(
+            lambda module, _inputs, spikes, path=path: record(path, module, spikes)
+        )
         for path, neuron in neurons
         if path in paths
     ]
@@ -89,29 +105,38 @@ def calibrate(model: nn.Module, neurons: list[tuple[str, nn.Module]], paths: set
 
 
 def spikes_of(model: nn.Module, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Output of ``model`` on ``x``, from reset neurons, and every called neuron's spikes, (T, ...), by path."""
+    """Output of ``model`` on ``x``, from reset neurons, and every called neuron's spikes, (T, ...),
+    by path.
+    """
     import torch
 
-    from neurocompile.frontends.torch_neurons import find_neurons, is_single_step
+    from neurocompile.frontends.torch.neurons import find_neurons, is_single_step
 
     calls: dict[str, list[np.ndarray]] = {}
     single, hooks = set(), []
     for path, neuron in find_neurons(model):
         if is_single_step(neuron):
             single.add(path)
-        hooks.append(neuron.register_forward_hook(
-            lambda _module, _inputs, spikes, path=path: calls.setdefault(path, []).append(spikes.numpy())
-        ))  # fmt: skip
+        hooks.append(
+            neuron.register_forward_hook(
+                lambda _module, _inputs, spikes, path=path: calls.setdefault(path, []).append(
+                    spikes.numpy()
+                )
+            )
+        )
         neuron.reset()
     with torch.no_grad():
         output = model(torch.from_numpy(x)).numpy()
     for hook in hooks:
         hook.remove()
-    return output, {path: np.stack(found) if path in single else found[0] for path, found in calls.items()}
+    return output, {
+        path: np.stack(found) if path in single else found[0] for path, found in calls.items()
+    }
 
 
 def value_grid(values: np.ndarray) -> float | None:
-    """The largest g, at least (max - min) / 255, of which every value is a multiple within 1e-6; None without one.
+    """The largest g, at least (max - min) / 255, of which every value is a multiple within 1e-6;
+    None without one.
 
     Images scaled from n-bit pixels lie on such a grid, and then the input's integers are exact.
     """
@@ -119,7 +144,8 @@ def value_grid(values: np.ndarray) -> float | None:
     distinct = points[np.diff(points, prepend=-np.inf) > 2 * _GRID_TOLERANCE]
     if len(distinct) > _GRID_LEVELS + 1:
         return None
-    # g divides every value and every difference of two, so it is a whole fraction of the smallest of these.
+    # g divides every value and every difference of two, so it is a whole fraction of the smallest
+    # of these.
     candidates = np.concatenate([np.abs(distinct), np.diff(distinct)])
     candidates = candidates[candidates > 2 * _GRID_TOLERANCE]
     if not len(candidates):

@@ -38,22 +38,31 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 
 def check_model(
-    model: str | Path | nn.Module, example_input: Any = None, *, T: int = 4, weight_bits: int = 8,
-    per_sample_lif: bool = False, head: int | str | None = None,
-) -> CheckResult:  # fmt: skip
-    """Import, canonicalize, quantize and lower ``model``; see :func:`neurocompile.pipeline.compile_model` for arguments.
+    model: str | Path | nn.Module,
+    example_input: Any = None,
+    *,
+    T: int = 4,
+    weight_bits: int = 8,
+    per_sample_lif: bool = False,
+    head: int | str | None = None,
+) -> CheckResult:
+    """Import, canonicalize, quantize and lower ``model``; see
+    :func:`neurocompile.pipeline.compile_model` for arguments.
 
-    Importing finds every reason at once, each later stage its first. Weights are quantized from stored statistics, or
-    from the weights alone. Cores are not counted: a model that passes may still be too large for a target.
+    Importing finds every reason at once, each later stage its first. Weights are quantized from
+    stored statistics, or from the weights alone. Cores are not counted: a model that passes may
+    still be too large for a target.
 
     Raises:
         NeurocompileError: for a file that cannot be read, or is no ONNX; anything else is a reason.
     """
     if not isinstance(model, (str, Path)):
-        from neurocompile.frontends.torch_module import exported
+        from neurocompile.frontends.torch.module import exported
 
         try:
-            with exported(model, example_input, None, T=T, per_sample_lif=per_sample_lif, head=head) as path:
+            with exported(
+                model, example_input, None, T=T, per_sample_lif=per_sample_lif, head=head
+            ) as path:
                 return check_model(path, T=T, weight_bits=weight_bits)
         except NeurocompileError as error:
             if error.code == "NC1014":
@@ -85,7 +94,10 @@ def check_model(
 
 def _refused(stage: str, error: NeurocompileError) -> CheckResult:
     if isinstance(error, NotSupportedError):
-        reasons = [Reason(p.code, p.why, p.node, p.operator, p.module, p.kind, p.supported) for p in error.problems]
+        reasons = [
+            Reason(p.code, p.why, p.node, p.operator, p.module, p.kind, p.supported)
+            for p in error.problems
+        ]
     elif isinstance(error, ViolationList):
         reasons = [Reason(error.code, message) for message in error.messages]
     else:

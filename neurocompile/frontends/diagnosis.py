@@ -1,4 +1,6 @@
-"""Why a model does not compile: every reason at once, each with the place in the user's code and what is supported."""
+"""Why a model does not compile: every reason at once, each with the place in the user's code and
+what is supported.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,20 @@ import onnx
 from neurocompile.errors import NeurocompileError, ViolationList
 
 __all__ = [
-    "MODULE_KEY", "OWN_TIME", "NotSupportedError", "Problem", "closest_form", "module_class", "module_path", "problem_of",
+    "MODULE_KEY",
+    "OWN_TIME",
+    "NotSupportedError",
+    "Problem",
+    "closest_form",
+    "module_class",
+    "module_path",
+    "problem_of",
     "unsupported",
-]  # fmt: skip
+]
 
 MODULE_KEY = "neurocompile.module"
-"""Metadata of a node in our files: the module path and class that it comes from, as 'path:Class'."""
+"""Metadata of a node in our files: the module path and class that it comes from, as 'path:Class'.
+"""
 OWN_TIME = (
     "nothing makes the axis of time that its neurons want first. Let the model take (B, ...) and repeat it, "
     "x.unsqueeze(0).repeat(T, ...), or take frames (B, T, ...) and move their time to the front, x.transpose(0, 1)"
@@ -30,30 +40,68 @@ _HOST = "the host: give the model what this computes as its float32 input"
 _LISTED = "docs/import.md lists what is understood"
 _CLOSEST = {
     "Softmax": "a softmax of mean scores, softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0), or softmax-free attention (scale * Q K^T V "
-               "between LIF layers)",
+    "between LIF layers)",
     "LogSoftmax": "the host: logits are enough for the largest class",
     "LayerNormalization": "BatchNormalization",
     "SimplifiedLayerNormalization": "BatchNormalization",
     "RMSNormalization": "BatchNormalization",
     "InstanceNormalization": "BatchNormalization",
     "GroupNormalization": "BatchNormalization",
-    "Gelu": "LIF", "Erf": "LIF", "Relu": "LIF", "Sigmoid": "LIF", "Tanh": "LIF", "Clip": "LIF", "Elu": "LIF",
-    "LeakyRelu": "LIF", "PRelu": "LIF", "Selu": "LIF", "HardSwish": "LIF", "HardSigmoid": "LIF", "Softplus": "LIF",
-    "Exp": f"no exponential exists in spikes: {_LIF}", "Log": f"no logarithm exists in spikes: {_LIF}",
-    "Pow": "a product of a signal with itself (Mul)", "Sqrt": f"no root exists in spikes: {_LIF}",
-    "Reciprocal": "division by a constant", "Abs": _LIF, "Sign": _LIF, "Floor": _LIF, "Round": _LIF, "Ceil": _LIF,
-    "ConvTranspose": "Conv (of a map enlarged by zeros on the host, or at a lower resolution)", "DepthToSpace": "Reshape and Transpose",
-    "SpaceToDepth": "Reshape and Transpose", "LpPool": "AveragePool", "LpNormalization": "BatchNormalization", "GlobalMaxPool": "MaxPool",
+    "Gelu": "LIF",
+    "Erf": "LIF",
+    "Relu": "LIF",
+    "Sigmoid": "LIF",
+    "Tanh": "LIF",
+    "Clip": "LIF",
+    "Elu": "LIF",
+    "LeakyRelu": "LIF",
+    "PRelu": "LIF",
+    "Selu": "LIF",
+    "HardSwish": "LIF",
+    "HardSigmoid": "LIF",
+    "Softplus": "LIF",
+    "Exp": f"no exponential exists in spikes: {_LIF}",
+    "Log": f"no logarithm exists in spikes: {_LIF}",
+    "Pow": "a product of a signal with itself (Mul)",
+    "Sqrt": f"no root exists in spikes: {_LIF}",
+    "Reciprocal": "division by a constant",
+    "Abs": _LIF,
+    "Sign": _LIF,
+    "Floor": _LIF,
+    "Round": _LIF,
+    "Ceil": _LIF,
+    "ConvTranspose": "Conv (of a map enlarged by zeros on the host, or at a lower resolution)",
+    "DepthToSpace": "Reshape and Transpose",
+    "SpaceToDepth": "Reshape and Transpose",
+    "LpPool": "AveragePool",
+    "LpNormalization": "BatchNormalization",
+    "GlobalMaxPool": "MaxPool",
     "OneHot": f"token ids are looked up by {_HOST}",
-    "Loop": _OURS, "Scan": _OURS, "Greater": _OURS, "GreaterOrEqual": _OURS, "Less": _OURS, "LessOrEqual": _OURS,
-    "LSTM": f"no gated recurrence: {_LIF}", "GRU": f"no gated recurrence: {_LIF}", "RNN": f"no recurrence: {_LIF}",
+    "Loop": _OURS,
+    "Scan": _OURS,
+    "Greater": _OURS,
+    "GreaterOrEqual": _OURS,
+    "Less": _OURS,
+    "LessOrEqual": _OURS,
+    "LSTM": f"no gated recurrence: {_LIF}",
+    "GRU": f"no gated recurrence: {_LIF}",
+    "RNN": f"no recurrence: {_LIF}",
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
-    "Max": "MaxPool", "Min": "MaxPool", "ReduceMax": "MaxPool", "ReduceMin": "MaxPool", "ReduceL2": "BatchNormalization",
-    "ArgMax": "the host: predictions are the largest logit", "TopK": "no choice of the largest: a threshold (LIF)",
-    "Resize": "a strided Conv, or a Conv at the resolution that is there", "GatherND": "Gather (x.index_select(dim, index))",
-    "GatherElements": "Gather (x.index_select(dim, index))", "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
-    "Where": "a product with spikes (Mul)", "Equal": _LIF, "Neg": "weights of the other sign",
-}  # fmt: skip
+    "Max": "MaxPool",
+    "Min": "MaxPool",
+    "ReduceMax": "MaxPool",
+    "ReduceMin": "MaxPool",
+    "ReduceL2": "BatchNormalization",
+    "ArgMax": "the host: predictions are the largest logit",
+    "TopK": "no choice of the largest: a threshold (LIF)",
+    "Resize": "a strided Conv, or a Conv at the resolution that is there",
+    "GatherND": "Gather (x.index_select(dim, index))",
+    "GatherElements": "Gather (x.index_select(dim, index))",
+    "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
+    "Where": "a product with spikes (Mul)",
+    "Equal": _LIF,
+    "Neg": "weights of the other sign",
+}
 
 
 @dataclass(frozen=True)
@@ -110,14 +158,20 @@ def unsupported(node: onnx.NodeProto, why: str = "is not supported") -> Problem:
     elif closest.startswith("the host"):
         advice = f"it is for {closest}"
     else:
-        advice = f"closest supported form: {closest}" if closest else f"no supported form is close to it; {_LISTED}"
+        advice = (
+            f"closest supported form: {closest}"
+            if closest
+            else f"no supported form is close to it; {_LISTED}"
+        )
     name = node.name or next(filter(None, node.output), "")
     why = f"operator {operator} {why}; {advice}"
     return Problem("NC1003", name, operator, module_path(node), module_class(node), why, closest)
 
 
 def module_path(node: onnx.NodeProto) -> str:
-    """Path of the module in the user's code that ``node`` comes from: from its metadata, or its name as exporters write it."""
+    """Path of the module in the user's code that ``node`` comes from: from its metadata, or its
+    name as exporters write it.
+    """
     found = {entry.key: entry.value for entry in node.metadata_props}
     if MODULE_KEY in found:
         return found[MODULE_KEY].partition(":")[0]
@@ -154,4 +208,6 @@ def problem_of(error: NeurocompileError, node: onnx.NodeProto, where: str) -> Pr
     why = error.message.removeprefix(f"{where}: ")
     name = node.name or next(filter(None, node.output), "")
     closest = "" if error.code == "NC1009" else closest_form(node.op_type)  # else ``why`` has it
-    return Problem(error.code, name, node.op_type, module_path(node), module_class(node), why, closest)
+    return Problem(
+        error.code, name, node.op_type, module_path(node), module_class(node), why, closest
+    )

@@ -14,7 +14,9 @@ __all__ = ["Range", "range_of", "ranges", "shapes"]
 
 
 def shapes(graph: s.SpikingGraph) -> dict[str, tuple[int, ...]]:
-    """Shape of every value, for one sample at one step. A ValueError names the node whose operands do not match."""
+    """Shape of every value, for one sample at one step. A ValueError names the node whose operands
+    do not match.
+    """
     found: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
         inputs = [found[i] for i in node.inputs]
@@ -67,13 +69,25 @@ def _shape(graph: s.SpikingGraph, node: s.Node, inputs: list[tuple[int, ...]]) -
         if len(set(node.axes)) != len(node.axes) or any(not 0 <= i < len(x) for i in node.axes):
             raise ValueError(f"axes {node.axes}")
         kept = [(1 if i in node.axes else n) for i, n in enumerate(x)]
-        return tuple(kept) if node.keepdims else tuple(n for i, n in enumerate(x) if i not in node.axes)
+        return (
+            tuple(kept)
+            if node.keepdims
+            else tuple(n for i, n in enumerate(x) if i not in node.axes)
+        )
     if isinstance(node, (s.Softmax, s.RateSoftmax)) and not x:
         raise ValueError("no axis")
     if isinstance(node, s.Rearrange):
         last = node.offset + sum((n - 1) * stride for n, stride in zip(node.sizes, node.strides))
-        inside = min(node.sizes, default=1) > 0 and min((*node.strides, node.offset)) >= 0 and last < prod(x)
-        if prod(node.shape) != prod(node.sizes) or len(node.sizes) != len(node.strides) or not inside:
+        inside = (
+            min(node.sizes, default=1) > 0
+            and min((*node.strides, node.offset)) >= 0
+            and last < prod(x)
+        )
+        if (
+            prod(node.shape) != prod(node.sizes)
+            or len(node.sizes) != len(node.strides)
+            or not inside
+        ):
             raise ValueError(f"shape {node.shape}")
         return node.shape
     return x
@@ -100,8 +114,8 @@ class Range:
 def ranges(graph: s.SpikingGraph) -> dict[str, Range | None]:
     """Bounds of every value that is an integer by construction; None for real values.
 
-    In a float graph spikes, their sums, maxima and products are integers. In a quantized graph everything up to the
-    TimeMean is, and a convolution's bound is that of its worst output channel.
+    In a float graph spikes, their sums, maxima and products are integers. In a quantized graph
+    everything up to the TimeMean is, and a convolution's bound is that of its worst output channel.
     """
     found: dict[str, Range | None] = {}
     size = shapes(graph)
@@ -117,10 +131,15 @@ def _corners(a: Range, b: Range) -> Range:
 
 
 def range_of(
-    node: s.Node, inputs: Sequence[Range | None], tensors: Mapping[str, np.ndarray],
-    size: Mapping[str, tuple[int, ...]], quantized: bool,
-) -> Range | None:  # fmt: skip
-    """Bounds of one value from those of its inputs; ``size`` has the inputs' shapes. See :func:`ranges`."""
+    node: s.Node,
+    inputs: Sequence[Range | None],
+    tensors: Mapping[str, np.ndarray],
+    size: Mapping[str, tuple[int, ...]],
+    quantized: bool,
+) -> Range | None:
+    """Bounds of one value from those of its inputs; ``size`` has the inputs' shapes. See
+    :func:`ranges`.
+    """
     if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or, s.RateSoftmax)):
         return Range(0, 1)
     if isinstance(node, s.Input):
@@ -131,18 +150,29 @@ def range_of(
 
 
 def _range(
-    node: s.Node, inputs: list[Range], tensors: Mapping[str, np.ndarray], size: Mapping[str, tuple[int, ...]],
+    node: s.Node,
+    inputs: list[Range],
+    tensors: Mapping[str, np.ndarray],
+    size: Mapping[str, tuple[int, ...]],
     quantized: bool,
-) -> Range | None:  # fmt: skip
+) -> Range | None:
     x = inputs[0]
     if isinstance(node, (s.Conv2d, s.Linear)):
         if not quantized:
             return None
-        weight = tensors[node.weight].astype(np.int64).reshape(len(tensors[node.weight]), -1) << node.exponent
+        weight = (
+            tensors[node.weight].astype(np.int64).reshape(len(tensors[node.weight]), -1)
+            << node.exponent
+        )
         positive, negative = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
         low, high = min(x.low, 0) if isinstance(node, s.Conv2d) else x.low, x.high
-        high = max(high, 0) if isinstance(node, s.Conv2d) else high  # a convolution's border reads zeros
-        return Range(int((positive * low + negative * high).min()), int((positive * high + negative * low).max()))
+        high = (
+            max(high, 0) if isinstance(node, s.Conv2d) else high
+        )  # a convolution's border reads zeros
+        return Range(
+            int((positive * low + negative * high).min()),
+            int((positive * high + negative * low).max()),
+        )
     if isinstance(node, s.Add):
         return Range(x.low + inputs[1].low, x.high + inputs[1].high)
     if isinstance(node, s.Mul):
@@ -161,8 +191,15 @@ def _range(
         offset = tensors[node.offset]
         return Range(x.low + int(offset.min()), x.high + int(offset.max()))
     if isinstance(node, s.TimeSum):
-        low, high = min(node.steps * x.low, 0), max(node.steps * x.high, 0)  # partial sums begin at 0
-        return Range(max(low, -node.largest), min(high, node.largest)) if node.largest else Range(low, high)
+        low, high = (
+            min(node.steps * x.low, 0),
+            max(node.steps * x.high, 0),
+        )  # partial sums begin at 0
+        return (
+            Range(max(low, -node.largest), min(high, node.largest))
+            if node.largest
+            else Range(low, high)
+        )
     if isinstance(node, s.Shift):
         return Range(x.low >> node.bits, x.high >> node.bits)
     if isinstance(node, (s.MaxPool2d, s.Rearrange)):

@@ -1,15 +1,19 @@
-"""CircuitGraph: what the chip does. Populations of neurons with integer parameters, and projections between them.
+"""CircuitGraph: what the chip does. Populations of neurons with integer parameters, and projections
+between them.
 
-Everything a model computes lowers to these few kinds, each of which Loihi 2 and Lava have (docs/architecture.md). A
-graph is compact: a projection is a kernel, a matrix or a strided pattern, never a list of synapses, so that its size is
-that of the weights whatever the number of neurons. Arrays of a population are C-contiguous in its ``shape``; feature
-maps are channels-last ``(H, W, C)``, so a tile is a range of tokens times a range of channels.
+Everything a model computes lowers to these few kinds, each of which Loihi 2 and Lava have
+(docs/architecture.md). A graph is compact: a projection is a kernel, a matrix or a strided pattern,
+never a list of synapses, so that its size is that of the weights whatever the number of neurons.
+Arrays of a population are C-contiguous in its ``shape``; feature maps are channels-last ``(H, W,
+C)``, so a tile is a range of tokens times a range of channels.
 
-Time: a projection takes ``delay`` >= 1 steps. What a population with depth D emits at global step D + k*period + t
-belongs to step t of sample k. A *recurrent* projection joins populations of one depth: what its source emits in step t - 1
-of a sample arrives in step t, and nothing arrives in step 0 (``schedule`` sees to that on the chip). A projection with
-*advance* n counts steps anew: what its source emits in step t + n of a sample is for step t, and nothing is for the last n
-steps. Its destination, and all that follows, is n steps deeper: what needs a whole sample before it starts.
+Time: a projection takes ``delay`` >= 1 steps. What a population with depth D emits at global step D
++ k*period + t belongs to step t of sample k. A *recurrent* projection joins populations of one
+depth: what its source emits in step t - 1 of a sample arrives in step t, and nothing arrives in
+step 0 (``schedule`` sees to that on the chip). A projection with *advance* n counts steps anew:
+what its source emits in step t + n of a sample is for step t, and nothing is for the last n steps.
+Its destination, and all that follows, is n steps deeper: what needs a whole sample before it
+starts.
 """
 
 from __future__ import annotations
@@ -27,9 +31,21 @@ from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
 __all__ = [
-    "LIF", "CircuitGraph", "Conv2d", "Dense", "GradedRelay", "GradedRelu", "HostInput", "Population", "Projection",
-    "Readout", "Strided", "View", "is_constant", "synapse_count",
-]  # fmt: skip
+    "LIF",
+    "CircuitGraph",
+    "Conv2d",
+    "Dense",
+    "GradedRelay",
+    "GradedRelu",
+    "HostInput",
+    "Population",
+    "Projection",
+    "Readout",
+    "Strided",
+    "View",
+    "is_constant",
+    "synapse_count",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +56,15 @@ class Population:
     shape: tuple[int, ...]
     """Axes of the population's array; the last is the channel axis where there is one."""
     layer: str
-    """Layer of the user's model that this population computes, or helps to compute (then ``name != layer``)."""
+    """Layer of the user's model that this population computes, or helps to compute (then ``name !=
+    layer``).
+    """
     depth: int = -1
     """Steps between the host's input and this population; -1 before ``schedule``."""
     largest: int = 0
-    """Largest sum of inputs (of a LIF: largest membrane, in units of the input) in any step of a sample, where whoever
-    built the circuit knows better than interval arithmetic; 0 for unknown. Only loops need it."""
+    """Largest sum of inputs (of a LIF: largest membrane, in units of the input) in any step of a
+    sample, where whoever built the circuit knows better than interval arithmetic; 0 for unknown.
+    Only loops need it."""
 
     @property
     def size(self) -> int:
@@ -60,8 +79,9 @@ class Population:
 
 @dataclass(frozen=True, kw_only=True)
 class HostInput(Population):
-    """Values that the host injects: ``x_int = clip(rint(x / scale), low, high)``, the same in every step of a sample;
-    with ``stepwise``, those of each step: samples are then arrays (steps, *shape)."""
+    """Values that the host injects: ``x_int = clip(rint(x / scale), low, high)``, the same in every
+    step of a sample; with ``stepwise``, those of each step: samples are then arrays (steps,
+    *shape)."""
 
     low: int
     high: int
@@ -73,15 +93,17 @@ class HostInput(Population):
 
 @dataclass(frozen=True, kw_only=True)
 class LIF(Population):
-    """Leaky integrate and fire, exactly Lava's fixed-point LIF and LIFReset (all integers, ``>>`` of magnitudes)::
+    """Leaky integrate and fire, exactly Lava's fixed-point LIF and LIFReset (all integers, ``>>``
+    of magnitudes)::
 
         u = wrap24(trunc0(u * (4096 - (du + 1)) / 4096) + a * 2^6)
         v = clip(trunc0(v * (4096 - dv) / 4096) + u + bias * 2^bias_exp, -(2^23 - 1), 2^23 - 1)
         s = v > vth * 2^6;   v = 0 where s
 
-    ``wrap24(u)`` is u - 2^24 where u > 2^23 and u + 2^24 where u <= -2^23: the compiler proves that it never happens.
-    ``du = 4095`` makes the current instantaneous, ``dv = 4096`` the voltage (Lava's documentation ends at 4095; its models
-    and public code for the chip take 4096). With ``reset``, u and v start each sample at 0.
+    ``wrap24(u)`` is u - 2^24 where u > 2^23 and u + 2^24 where u <= -2^23: the compiler proves that
+    it never happens. ``du = 4095`` makes the current instantaneous, ``dv = 4096`` the voltage
+    (Lava's documentation ends at 4095; its models and public code for the chip take 4096). With
+    ``reset``, u and v start each sample at 0.
     """
 
     vth: int
@@ -111,8 +133,9 @@ class GradedRelu(Population):
 class Projection:
     """Weighted connections from one population to another.
 
-    ``sign`` is Loihi's sign mode. ``mixed`` weights are even numbers in -256..254, because Loihi 2 and Lava drop their
-    lowest bit; ``excitatory`` ones are 0..255, ``inhibitory`` ones -255..0. ``a = (W s) * 2^weight_exp``.
+    ``sign`` is Loihi's sign mode. ``mixed`` weights are even numbers in -256..254, because Loihi 2
+    and Lava drop their lowest bit; ``excitatory`` ones are 0..255, ``inhibitory`` ones -255..0. ``a
+    = (W s) * 2^weight_exp``.
     """
 
     name: str
@@ -123,25 +146,35 @@ class Projection:
     sign: str = "mixed"
     """excitatory, inhibitory or mixed."""
     weight_bits: int = 8
-    """Bits a synapse stores (1..8, sign included in mixed mode): weights are numbers of so many bits times one power of two."""
+    """Bits a synapse stores (1..8, sign included in mixed mode): weights are numbers of so many
+    bits times one power of two.
+    """
     weight_exp: int = 0
-    """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's input, one to one."""
+    """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's
+    input, one to one.
+    """
     recurrent: bool = False
-    """Source and destination have one depth; what the source emitted in the step before arrives, 0 in step 0."""
+    """Source and destination have one depth; what the source emitted in the step before arrives, 0
+    in step 0.
+    """
     advance: int = 0
     """What the source emits in step t + advance arrives in step t; 0 <= advance < T."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Projection):
-    """``a[dst] = sum_src weight[dst, src] * s[src]`` over the flattened arrays; weight int16 (n_dst, n_src)."""
+    """``a[dst] = sum_src weight[dst, src] * s[src]`` over the flattened arrays; weight int16
+    (n_dst, n_src).
+    """
 
     weight: TensorRef
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Projection):
-    """Cross-correlation from (H, W, C_in) to (H', W', C_out); weight int16 (C_out, kH, kW, C_in / groups)."""
+    """Cross-correlation from (H, W, C_in) to (H', W', C_out); weight int16 (C_out, kH, kW, C_in /
+    groups).
+    """
 
     weight: TensorRef
     stride: tuple[int, int] = (1, 1)
@@ -152,13 +185,15 @@ class Conv2d(Projection):
 
 @dataclass(frozen=True, kw_only=True)
 class Strided(Projection):
-    """One weight along a strided pattern: broadcasts, reductions, permutations, windows, one-to-one::
+    """One weight along a strided pattern: broadcasts, reductions, permutations, windows,
+    one-to-one::
 
         for every index i in product(range(n) for n in sizes):
-            a[dst_offset + sum_k i_k * dst_strides[k]] += weight * s[src_offset + sum_k i_k * src_strides[k]]
+            a[dst_offset + sum_k i_k * dst_strides[k]] += weight * s[src_offset + sum_k i_k *
+            src_strides[k]]
 
-    Offsets and strides count neurons of the flattened arrays. A 0 among ``src_strides`` broadcasts, a 0 among
-    ``dst_strides`` reduces.
+    Offsets and strides count neurons of the flattened arrays. A 0 among ``src_strides`` broadcasts,
+    a 0 among ``dst_strides`` reduces.
     """
 
     sizes: tuple[int, ...]
@@ -171,9 +206,11 @@ class Strided(Projection):
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias int64, one a neuron.
+    """How the host turns a graded population into logits: ``scale * mean_t (a_t + bias)``; bias
+    int64, one a neuron.
 
-    ``per_step``: the model gives ``scale * (a_t + bias)`` at every step, and the mean is taken for predictions only.
+    ``per_step``: the model gives ``scale * (a_t + bias)`` at every step, and the mean is taken for
+        predictions only.
     """
 
     name: str
@@ -185,8 +222,8 @@ class Readout:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Where a layer of the user's model lies in a population: its array, row-major over ``shape``, has the digits
-    ``sizes``, each ``strides`` apart in the population's array."""
+    """Where a layer of the user's model lies in a population: its array, row-major over ``shape``,
+    has the digits ``sizes``, each ``strides`` apart in the population's array."""
 
     name: str
     layer: str
@@ -198,15 +235,22 @@ class View:
     def read(self, trace: np.ndarray) -> np.ndarray:
         """The layer's (samples, steps, *shape) from the population's (samples, steps, ...)."""
         flat = trace.reshape(*trace.shape[:2], -1)
-        return flat[..., strided_index(self.sizes, self.strides)].reshape(*trace.shape[:2], *self.shape)
+        return flat[..., strided_index(self.sizes, self.strides)].reshape(
+            *trace.shape[:2], *self.shape
+        )
 
 
-KINDS = {c.__name__: c for c in (HostInput, LIF, GradedRelay, GradedRelu, Dense, Conv2d, Strided, Readout, View)}
+KINDS = {
+    c.__name__: c
+    for c in (HostInput, LIF, GradedRelay, GradedRelu, Dense, Conv2d, Strided, Readout, View)
+}
 
 
 @dataclass(frozen=True)
 class CircuitGraph:
-    """Populations, projections and readouts with their integer tensors. Immutable: passes return new graphs."""
+    """Populations, projections and readouts with their integer tensors. Immutable: passes return
+    new graphs.
+    """
 
     name: str
     steps: int
@@ -216,7 +260,9 @@ class CircuitGraph:
     readouts: tuple[Readout, ...]
     tensors: Mapping[str, np.ndarray]
     period: int = 0
-    """Steps between two samples, >= ``steps``; a power of two where the target's reset needs it; 0 before schedule."""
+    """Steps between two samples, >= ``steps``; a power of two where the target's reset needs it; 0
+    before schedule.
+    """
     views: tuple[View, ...] = ()
     """Of every spiking layer."""
 
@@ -239,7 +285,9 @@ class CircuitGraph:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample for the first HostInput: (steps, *shape) where that sends another value in every step."""
+        """Of one sample for the first HostInput: (steps, *shape) where that sends another value in
+        every step.
+        """
         host = self.inputs[0]
         return (self.steps, *host.shape) if host.stepwise else host.shape
 
@@ -255,9 +303,11 @@ class CircuitGraph:
 
     @cached_property
     def groups(self) -> tuple[tuple[Population, ...], ...]:
-        """Populations that recurrent projections tie together, in topological order of all other projections.
+        """Populations that recurrent projections tie together, in topological order of all other
+        projections.
 
-        A population without recurrent projections is a group of its own. A cycle of other projections raises ValueError.
+        A population without recurrent projections is a group of its own. A cycle of other
+        projections raises ValueError.
         """
         root = {p.name: p.name for p in self.populations}
 
@@ -292,20 +342,30 @@ class CircuitGraph:
         return tuple(tuple(members[name]) for name in order)
 
     def topological(self) -> Iterator[Population]:
-        """Populations such that sources come before destinations, recurrent projections aside; a cycle raises ValueError."""
+        """Populations such that sources come before destinations, recurrent projections aside; a
+        cycle raises ValueError.
+        """
         return (p for group in self.groups for p in group)
 
     def text(self) -> str:
         """The text form (tensors by dtype and shape only)."""
         items = (*self.populations, *self.projections, *self.readouts, *self.views)
-        return print_graph("circuit", self, items, ("populations", "projections", "readouts", "views", "tensors"))
+        return print_graph(
+            "circuit", self, items, ("populations", "projections", "readouts", "views", "tensors")
+        )
 
     @classmethod
     def parse(cls, text: str, tensors: Mapping[str, np.ndarray]) -> CircuitGraph:
         """Inverse of :meth:`text`; NC2005 on any error."""
         name, fields, items = parse(text, "circuit", KINDS, tensors)
-        groups = {kind: tuple(i for i in items if isinstance(i, kind)) for kind in (Population, Projection, Readout, View)}
-        parts: dict[str, Any] = {"populations": groups[Population], "projections": groups[Projection]}
+        groups = {
+            kind: tuple(i for i in items if isinstance(i, kind))
+            for kind in (Population, Projection, Readout, View)
+        }
+        parts: dict[str, Any] = {
+            "populations": groups[Population],
+            "projections": groups[Projection],
+        }
         parts |= {"readouts": groups[Readout], "views": groups[View], "tensors": tensors}
         return build(lambda name, **header: cls(name, **parts, **header), name, **fields)
 
@@ -315,16 +375,20 @@ class CircuitGraph:
 
 
 def is_constant(graph: CircuitGraph, population: Population) -> bool:
-    """True if the population emits the same in every step and sample: without a membrane that counts, and without input or
-    a relay of such populations."""
+    """True if the population emits the same in every step and sample: without a membrane that
+    counts, and without input or a relay of such populations."""
     if isinstance(population, (GradedRelay, GradedRelu)):
         sources = [graph.population[q.src] for q in graph.incoming[population.name]]
         return all(isinstance(p, LIF) and is_constant(graph, p) for p in sources)
-    return isinstance(population, LIF) and not population.reset and not graph.incoming[population.name]
+    return (
+        isinstance(population, LIF) and not population.reset and not graph.incoming[population.name]
+    )
 
 
 def synapse_count(graph: CircuitGraph, projection: Projection) -> int:
-    """Number of synapses (unrolled, without the zeros that a convolution's border drops) of a projection."""
+    """Number of synapses (unrolled, without the zeros that a convolution's border drops) of a
+    projection.
+    """
     dst = graph.population[projection.dst]
     if isinstance(projection, Strided):
         return prod(projection.sizes)

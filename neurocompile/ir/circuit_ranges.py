@@ -1,4 +1,6 @@
-"""Interval arithmetic on a circuit: how large inputs and membranes can become, over all steps of a sample."""
+"""Interval arithmetic on a circuit: how large inputs and membranes can become, over all steps of a
+sample.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ __all__ = ["Reach", "reaches"]
 
 @dataclass(frozen=True)
 class Reach:
-    """What a population can see: sums of inputs ``low``..``high``; of a LIF also the largest ``membrane`` (2^-6 input
-    units, before a spike resets it); and the largest input without recurrent projections, ``forward``."""
+    """What a population can see: sums of inputs ``low``..``high``; of a LIF also the largest
+    ``membrane`` (2^-6 input units, before a spike resets it); and the largest input without
+    recurrent projections, ``forward``."""
 
     low: int
     high: int
@@ -24,7 +27,9 @@ class Reach:
 
 
 def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
-    """The reach of every population; ``largest`` of a population bounds it from above where it is given."""
+    """The reach of every population; ``largest`` of a population bounds it from above where it is
+    given.
+    """
     gains = {q.name: _gain(circuit, q) for q in circuit.projections}
     out: dict[str, tuple[int, int]] = {}
     found: dict[str, Reach] = {}
@@ -38,7 +43,9 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
         for _ in range(max(circuit.steps, 2) if loops else 1):
             before, made = (dict(now), dict(state)), {}
             for p in group:
-                low, high = (a + b for a, b in zip(forward[p.name], _sum(circuit, p, gains, now, True)))
+                low, high = (
+                    a + b for a, b in zip(forward[p.name], _sum(circuit, p, gains, now, True))
+                )
                 old = bounds[p.name]
                 membrane = old.membrane
                 if isinstance(p, c.LIF):
@@ -46,7 +53,9 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
                     membrane = max(membrane, min(voltage, p.largest << 6) if p.largest else voltage)
                 elif p.largest:
                     low, high = max(low, -p.largest), min(high, p.largest)
-                bounds[p.name] = Reach(min(old.low, low), max(old.high, high), old.forward, membrane)
+                bounds[p.name] = Reach(
+                    min(old.low, low), max(old.high, high), old.forward, membrane
+                )
                 made[p.name] = _out(p, bounds[p.name])
             now = made
             if (now, state) == before:
@@ -61,11 +70,19 @@ def _out(p: c.Population, reach: Reach) -> tuple[int, int]:
         return p.low, p.high
     if isinstance(p, c.LIF):
         return 0, 1
-    return (max(reach.low, 0), max(reach.high, 0)) if isinstance(p, c.GradedRelu) else (reach.low, reach.high)
+    return (
+        (max(reach.low, 0), max(reach.high, 0))
+        if isinstance(p, c.GradedRelu)
+        else (reach.low, reach.high)
+    )
 
 
-def _membrane(circuit: c.CircuitGraph, p: c.LIF, state: tuple[int, int], high: int) -> tuple[tuple[int, int], int]:
-    """Upper bounds of (current, voltage that stays) after a step, and of the voltage before the reset."""
+def _membrane(
+    circuit: c.CircuitGraph, p: c.LIF, state: tuple[int, int], high: int
+) -> tuple[tuple[int, int], int]:
+    """Upper bounds of (current, voltage that stays) after a step, and of the voltage before the
+    reset.
+    """
     bias = 0 if p.bias is None else int(circuit.tensors[p.bias].max()) << p.bias_exp
     u = max((max(state[0], 0) * (4095 - p.du) >> 12) + (high << 6), 0)
     v = (max(state[1], 0) * (4096 - p.dv) >> 12) + u + bias
@@ -73,9 +90,12 @@ def _membrane(circuit: c.CircuitGraph, p: c.LIF, state: tuple[int, int], high: i
 
 
 def _sum(
-    circuit: c.CircuitGraph, p: c.Population, gains: dict[str, tuple[int, int]], out: dict[str, tuple[int, int]],
+    circuit: c.CircuitGraph,
+    p: c.Population,
+    gains: dict[str, tuple[int, int]],
+    out: dict[str, tuple[int, int]],
     recurrent: bool,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[int, int]:
     low = high = 0
     for q in circuit.incoming[p.name]:
         if q.recurrent == recurrent:
@@ -97,4 +117,6 @@ def _gain(circuit: c.CircuitGraph, q: c.Projection) -> tuple[int, int]:
     weight = circuit.weight(q)
     assert weight is not None
     flat = weight.reshape(len(weight), -1).astype(np.int64) << q.weight_exp
-    return int(np.minimum(flat, 0).sum(axis=1).min(initial=0)), int(np.maximum(flat, 0).sum(axis=1).max(initial=0))
+    return int(np.minimum(flat, 0).sum(axis=1).min(initial=0)), int(
+        np.maximum(flat, 0).sum(axis=1).max(initial=0)
+    )

@@ -1,7 +1,9 @@
-"""Evaluate a SpikingGraph directly, from the definitions: the quantized model's meaning, in plain numpy.
+"""Evaluate a SpikingGraph directly, from the definitions: the quantized model's meaning, in plain
+numpy.
 
-Float graphs run in float32, quantized ones in int64. This is the reference that the lowered circuit is compared with, so
-it shares no code with the emulator: a maximum is a maximum here, and an attention product a matrix product.
+Float graphs run in float32, quantized ones in int64. This is the reference that the lowered circuit
+is compared with, so it shares no code with the emulator: a maximum is a maximum here, and an
+attention product a matrix product.
 """
 
 from __future__ import annotations
@@ -20,25 +22,32 @@ __all__ = ["encode_input", "evaluate"]
 
 def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
     """Integers for the host to inject, int32: ``clip(rint(x / unit), low, high)`` in float64."""
-    return np.clip(np.rint(np.asarray(x, np.float64) / node.unit), node.low, node.high).astype(np.int32)
+    return np.clip(np.rint(np.asarray(x, np.float64) / node.unit), node.low, node.high).astype(
+        np.int32
+    )
 
 
 def evaluate(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None,
+    graph: s.SpikingGraph,
+    x: np.ndarray,
+    steps: int,
+    record: Collection[str] | None = None,
     alter: Callable[[s.Node, list[np.ndarray], np.ndarray], np.ndarray] | None = None,
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Run all samples for ``steps`` steps.
 
     Args:
         graph: any stage.
-        x: (samples, *the input's sample_shape); float for float graphs, encoded int32 for quantized ones.
+        x: (samples, *the input's sample_shape); float for float graphs, encoded int32 for quantized
+            ones.
         steps: T >= 1.
         record: names of the values to return; all if None.
-        alter: (node, its inputs, its value) -> what takes the value's place, for experiments that disturb a layer.
+        alter: (node, its inputs, its value) -> what takes the value's place, for experiments that
+            disturb a layer.
 
     Returns:
-        name -> (samples, steps, *shape); (samples, *shape) for the Output and the TimeMean before it. Values that do not change over the
-        steps are broadcast.
+        name -> (samples, steps, *shape); (samples, *shape) for the Output and the TimeMean before
+        it. Values that do not change over the steps are broadcast.
     """
     dtype: Any = np.int64 if graph.stage == "quantized" else np.float32
     values: dict[str, np.ndarray] = {}
@@ -56,8 +65,14 @@ def evaluate(
         value = value if alter is None else alter(node, inputs, value)
         values[node.name] = value
         if record is None or node.name in record:
-            timeless = isinstance(node, s.Output) or isinstance(node, s.TimeMean) and _is_last(graph, node)
-            found[node.name] = value[:, 0] if timeless else np.broadcast_to(value, (len(x), steps, *value.shape[2:]))
+            timeless = (
+                isinstance(node, s.Output) or isinstance(node, s.TimeMean) and _is_last(graph, node)
+            )
+            found[node.name] = (
+                value[:, 0]
+                if timeless
+                else np.broadcast_to(value, (len(x), steps, *value.shape[2:]))
+            )
         for i in node.inputs:
             remaining[i] -= 1
             if not remaining[i]:
@@ -69,7 +84,9 @@ def _is_last(graph: s.SpikingGraph, mean: s.TimeMean) -> bool:
     return all(isinstance(user, s.Output) for user in graph.users[mean.name])
 
 
-def _conv(node: s.Conv2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _conv(
+    node: s.Conv2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,), weight = inputs, tensors[0]
     out_channels, group_in, kh, kw = weight.shape
     (ph, pw), (sh, sw), (dh, dw) = node.padding, node.stride, node.dilation
@@ -86,16 +103,22 @@ def _conv(node: s.Conv2d, inputs: list[np.ndarray], tensors: list[np.ndarray], s
         )
         for g in range(node.groups)
     ]
-    y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 2).astype(x.dtype) * x.dtype.type(1 << node.exponent)
+    y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 2).astype(x.dtype) * x.dtype.type(
+        1 << node.exponent
+    )
     return y if node.bias is None else y + tensors[1].astype(x.dtype)[:, None, None]
 
 
-def _linear(node: s.Linear, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _linear(
+    node: s.Linear, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     y = inputs[0] @ tensors[0].T.astype(inputs[0].dtype) * inputs[0].dtype.type(1 << node.exponent)
     return y if node.bias is None else y + tensors[1].astype(y.dtype)
 
 
-def _batch_norm(node: s.BatchNorm, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _batch_norm(
+    node: s.BatchNorm, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,) = inputs
     shape = [1] * x.ndim
     shape[node.axis + 2] = -1
@@ -103,9 +126,15 @@ def _batch_norm(node: s.BatchNorm, inputs: list[np.ndarray], tensors: list[np.nd
     return (x - mean) / np.sqrt(var + np.float32(node.eps)) * scale + shift
 
 
-def _lif(node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _lif(
+    node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,), named = inputs, dict(zip(node.tensors, tensors))
-    tau = named[node.tau].astype(np.float32) if isinstance(node.tau, TensorRef) else np.float32(node.tau)
+    tau = (
+        named[node.tau].astype(np.float32)
+        if isinstance(node.tau, TensorRef)
+        else np.float32(node.tau)
+    )
     gain = np.float32(node.gain)
     rest = np.float32(0.0 if node.soft_reset else node.v_reset)
     threshold = np.float32(node.v_threshold)
@@ -122,7 +151,9 @@ def _lif(node: s.LIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps
     return out
 
 
-def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _integer_lif(
+    node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,), named = inputs, dict(zip(node.tensors, tensors))
     bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64) << node.bias_exp
     dv = named[node.dv].astype(np.int64) if isinstance(node.dv, TensorRef) else node.dv
@@ -131,16 +162,23 @@ def _integer_lif(node: s.IntegerLIF, inputs: list[np.ndarray], tensors: list[np.
     v = np.zeros((len(x), *x.shape[2:]), np.int64)
     for t in range(steps):
         decayed = np.sign(v) * ((np.abs(v) * (4096 - dv)) >> 12)
-        h = np.clip(decayed + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6) + bias, -limit, limit)
+        h = np.clip(
+            decayed + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6) + bias, -limit, limit
+        )
         out[:, t] = h > node.vth << 6
         v = np.where(out[:, t] == 1, 0, h)
     return out
 
 
-def _soft_integer_lif(node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _soft_integer_lif(
+    node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,), named = inputs, dict(zip(node.tensors, tensors))
     bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64)
-    decay, reset = (named[v].astype(np.int64) if isinstance(v, TensorRef) else v for v in (node.decay, node.reset))
+    decay, reset = (
+        named[v].astype(np.int64) if isinstance(v, TensorRef) else v
+        for v in (node.decay, node.reset)
+    )
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     h = np.zeros((len(x), *x.shape[2:]), np.int64)
     spikes = np.zeros_like(h)
@@ -153,7 +191,9 @@ def _soft_integer_lif(node: s.SoftIntegerLIF, inputs: list[np.ndarray], tensors:
     return out
 
 
-def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _max_pool(
+    node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,) = inputs
     (ph, pw), (sh, sw) = node.padding, node.stride
     lowest = np.iinfo(x.dtype).min if x.dtype.kind == "i" else -np.inf
@@ -161,47 +201,65 @@ def _max_pool(node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndar
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
 
 
-def _sum_pool(node: s.SumPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _sum_pool(
+    node: s.SumPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     (x,) = inputs
     (ph, pw), (sh, sw) = node.padding, node.stride
     x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
 
 
-def _softmax(node: s.Softmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _softmax(
+    node: s.Softmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     x = np.float32(node.gain) * inputs[0][:, :1]
     weight = np.exp(x - x.max(axis=-1, keepdims=True))
     return weight / weight.sum(axis=-1, keepdims=True)
 
 
-def _rate_softmax(node: s.RateSoftmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _rate_softmax(
+    node: s.RateSoftmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     x = inputs[0][:, 0]
     above = np.maximum(x - x.max(axis=-1, keepdims=True) + node.span, 0) >> node.shift
     count = sum((above >= int(theta)).astype(np.int64) for theta in tensors[0])
     total = count.sum(axis=-1, keepdims=True)
-    reversed_bits = [j % 2 * 8 + j // 2 % 2 * 4 + j // 4 % 2 * 2 + j // 8 % 2 for j in range(x.shape[-1])]
+    reversed_bits = [
+        j % 2 * 8 + j // 2 % 2 * 4 + j // 4 % 2 * 2 + j // 8 % 2 for j in range(x.shape[-1])
+    ]
     start = (2 * np.array(reversed_bits) + 1) * total >> 5
     fired = np.stack([(t * count + start) // total for t in range(steps + 1)], axis=1)
     return np.diff(fired, axis=1)
 
 
-def _time_sum(node: s.TimeSum, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
-    return np.broadcast_to(inputs[0], (len(inputs[0]), steps, *inputs[0].shape[2:])).sum(axis=1, keepdims=True)
+def _time_sum(
+    node: s.TimeSum, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    return np.broadcast_to(inputs[0], (len(inputs[0]), steps, *inputs[0].shape[2:])).sum(
+        axis=1, keepdims=True
+    )
 
 
-def _output(node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int) -> np.ndarray:
+def _output(
+    node: s.Output, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
     x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
     return biased if node.unit == 1.0 else biased * node.unit
 
 
 def _aligned(inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Feature axes of size 1 put behind (samples, steps), so that shapes broadcast as those of the features alone."""
+    """Feature axes of size 1 put behind (samples, steps), so that shapes broadcast as those of the
+    features alone.
+    """
     rank = max(x.ndim for x in inputs)
     return [x.reshape(*x.shape[:2], *[1] * (rank - x.ndim), *x.shape[2:]) for x in inputs]
 
 
-_EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray], int], np.ndarray]] = {
+_EVALUATORS: dict[
+    type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray], int], np.ndarray]
+] = {
     s.Conv2d: _conv,
     s.Linear: _linear,
     s.BatchNorm: _batch_norm,
@@ -223,5 +281,7 @@ _EVALUATORS: dict[type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray
     s.MatMul: lambda n, i, t, T: np.matmul(*_aligned(i)),
     s.Scale: lambda n, i, t, T: i[0] * np.float32(n.factor),
     s.Sum: lambda n, i, t, T: i[0].sum(axis=tuple(a + 2 for a in n.axes), keepdims=n.keepdims),
-    s.TimeMean: lambda n, i, t, T: np.broadcast_to(i[0], (len(i[0]), T, *i[0].shape[2:])).mean(axis=1, keepdims=True),
+    s.TimeMean: lambda n, i, t, T: np.broadcast_to(i[0], (len(i[0]), T, *i[0].shape[2:])).mean(
+        axis=1, keepdims=True
+    ),
 }

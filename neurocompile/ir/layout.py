@@ -1,9 +1,11 @@
-"""How the logical axes of a tensor lie in an array: reshapes and transpositions without moving data.
+"""How the logical axes of a tensor lie in an array: reshapes and transpositions without moving
+data.
 
-A :class:`Layout` has one tuple of atoms a logical axis; an atom is a run of ``size`` indices, ``stride`` apart, outermost
-first. Merging axes concatenates atoms and splitting cuts them, so every reshape and permutation of attention heads,
-tokens and channels stays exact and free (nested shapes and strides, as in CuTe's layout algebra). ``axis`` names what
-an atom runs over: the importer follows time ("T") and batch ("B") through the user's reshapes; features are "".
+A :class:`Layout` has one tuple of atoms a logical axis; an atom is a run of ``size`` indices,
+``stride`` apart, outermost first. Merging axes concatenates atoms and splitting cuts them, so every
+reshape and permutation of attention heads, tokens and channels stays exact and free (nested shapes
+and strides, as in CuTe's layout algebra). ``axis`` names what an atom runs over: the importer
+follows time ("T") and batch ("B") through the user's reshapes; features are "".
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def shown(sizes: Iterable[int], computed: bool = False) -> str:
     """``sizes`` for a user, who knows an open length as ``batch``.
 
     Args:
-        computed: numbers were made of an open length in other ways than by multiplying it; large ones are shown as ``?``.
+        computed: numbers were made of an open length in other ways than by multiplying it; large
+            ones are shown as ``?``.
     """
     parts = []
     for n in sizes:
@@ -37,7 +40,9 @@ def shown(sizes: Iterable[int], computed: bool = False) -> str:
 
 
 def strided_index(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> np.ndarray:
-    """``offset + sum_k i_k * strides[k]`` for every index i of ``sizes``, row-major, int64 (product of sizes,)."""
+    """``offset + sum_k i_k * strides[k]`` for every index i of ``sizes``, row-major, int64 (product
+    of sizes,).
+    """
     index = np.array([offset], np.int64)
     for size, stride in zip(sizes, strides):
         index = (index[:, None] + np.arange(size, dtype=np.int64) * stride).reshape(-1)
@@ -45,7 +50,9 @@ def strided_index(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int 
 
 
 class LayoutError(ValueError):
-    """A reshape would cut an atom at a place that is no multiple of its inner size, or mix up time and features."""
+    """A reshape would cut an atom at a place that is no multiple of its inner size, or mix up time
+    and features.
+    """
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,9 @@ class Layout:
     def transpose(self, permutation: tuple[int, ...]) -> Layout:
         """``numpy.transpose``; LayoutError for what is no permutation of the axes."""
         if sorted(permutation) != list(range(len(self.dims))):
-            raise LayoutError(f"{list(permutation)} is no permutation of the axes of {shown(self.shape)}")
+            raise LayoutError(
+                f"{list(permutation)} is no permutation of the axes of {shown(self.shape)}"
+            )
         return Layout(tuple(self.dims[i] for i in permutation))
 
     def reshape(self, shape: tuple[int, ...]) -> Layout:
@@ -116,24 +125,38 @@ class Layout:
                     taken.append(Atom(missing, atom.stride * inner, atom.axis))
                     atoms.insert(0, Atom(inner, atom.stride, atom.axis))
                 else:
-                    raise LayoutError(f"reshaping {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}")
+                    raise LayoutError(
+                        f"reshaping {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}"
+                    )
             dims.append(tuple(taken))
         return Layout(tuple(dims))
 
-    def rearranged(self, shape: tuple[int, ...], sizes: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
-        """The layout of ``shape`` whose row-major index has the digits ``sizes``, each a stride in this layout's own
-        row-major index (:class:`neurocompile.ir.spiking.Rearrange`)."""
+    def rearranged(
+        self, shape: tuple[int, ...], sizes: tuple[int, ...], strides: tuple[int, ...]
+    ) -> Layout:
+        """The layout of ``shape`` whose row-major index has the digits ``sizes``, each a stride in
+        this layout's own row-major index (:class:`neurocompile.ir.spiking.Rearrange`)."""
         cuts = {stride for stride in strides} | {n * stride for n, stride in zip(sizes, strides)}
-        position, placed = prod(self.shape), []  # atoms with the row-major stride that they run over
+        position, placed = (
+            prod(self.shape),
+            [],
+        )  # atoms with the row-major stride that they run over
         for atom in (atom for dim in self.dims for atom in dim):
             position //= atom.size
             inside = sorted(c for c in cuts if position < c < position * atom.size)
             bounds = [position, *inside, position * atom.size]
             if any(high % low for low, high in zip(bounds, bounds[1:])):
-                raise LayoutError(f"rearranging {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}")
+                raise LayoutError(
+                    f"rearranging {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}"
+                )
             for low, high in reversed(list(zip(bounds, bounds[1:]))):
                 placed.append((low, Atom(high // low, atom.stride * (low // position), atom.axis)))
-        digits = [atom for n, stride in zip(sizes, strides) for low, atom in placed if stride <= low < n * stride]
+        digits = [
+            atom
+            for n, stride in zip(sizes, strides)
+            for low, atom in placed
+            if stride <= low < n * stride
+        ]
         return Layout((tuple(digits),)).reshape(shape)
 
     def memory(self, index: int) -> int:
@@ -145,12 +168,18 @@ class Layout:
         return found
 
     def indices(self) -> np.ndarray:
-        """Memory index of every logical element, int64 of :attr:`shape` (for small arrays and tests)."""
+        """Memory index of every logical element, int64 of :attr:`shape` (for small arrays and
+        tests).
+        """
         total = np.zeros((), np.int64)
         for dim in self.dims:
-            total = total[..., None] + strided_index(tuple(a.size for a in dim), tuple(a.stride for a in dim))
+            total = total[..., None] + strided_index(
+                tuple(a.size for a in dim), tuple(a.stride for a in dim)
+            )
         return total
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """The logical array: reads ``array`` (flattened on its last axes; leading axes kept) through this layout."""
+        """The logical array: reads ``array`` (flattened on its last axes; leading axes kept)
+        through this layout.
+        """
         return array[..., self.indices()]

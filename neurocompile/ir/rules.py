@@ -1,6 +1,7 @@
 """What is legal at each stage: one table a hardware person can read, checked after every pass.
 
-A rule has a text and a check that yields a complaint for each item that breaks it. NC2004 lists every broken rule.
+A rule has a text and a check that yields a complaint for each item that breaks it. NC2004 lists
+every broken rule.
 """
 
 from __future__ import annotations
@@ -40,13 +41,22 @@ def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) 
     """One integer, or all of a tensor."""
     if isinstance(value, TensorRef):
         array = graph.tensors[value]
-        return array.dtype.kind == "i" and low <= array.min(initial=high) and array.max(initial=low) <= high
+        return (
+            array.dtype.kind == "i"
+            and low <= array.min(initial=high)
+            and array.max(initial=low) <= high
+        )
     return low <= value <= high
 
 
 def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
     good = values.dtype == np.int32 and values.ndim == 1 and values.size > 0 and 0 <= n.shift <= 7
-    return good and 1 <= values[0] and values[-1] <= n.span >> n.shift < 1 << 17 and bool((np.diff(values) >= 0).all())
+    return (
+        good
+        and 1 <= values[0]
+        and values[-1] <= n.span >> n.shift < 1 << 17
+        and bool((np.diff(values) >= 0).all())
+    )
 
 
 _FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale, s.Softmax)
@@ -56,9 +66,16 @@ SPIKING_RULES: tuple[Rule, ...] = (
     Rule(
         "tensors are finite",
         (s.Node,),
-        lambda g, n: _unless(all(np.isfinite(g.tensors[t]).all() for t in n.tensors), "reads a non-finite tensor"),
+        lambda g, n: _unless(
+            all(np.isfinite(g.tensors[t]).all() for t in n.tensors), "reads a non-finite tensor"
+        ),
     ),
-    Rule("BatchNorm is folded", (s.BatchNorm,), lambda g, n: "a BatchNorm is left", ("canonical", "quantized")),
+    Rule(
+        "BatchNorm is folded",
+        (s.BatchNorm,),
+        lambda g, n: "a BatchNorm is left",
+        ("canonical", "quantized"),
+    ),
     Rule(
         "LIF is in normal form: input not divided by tau, resting at 0",
         (s.LIF,),
@@ -68,8 +85,10 @@ SPIKING_RULES: tuple[Rule, ...] = (
     Rule(
         "a tau for each channel is >= 1, and divides no input",
         (s.LIF,),
-        lambda g, n: _unless(not isinstance(n.tau, TensorRef) or not n.decay_input and (g.tensors[n.tau] >= 1).all(),
-                             f"tau {n.tau}"),
+        lambda g, n: _unless(
+            not isinstance(n.tau, TensorRef) or not n.decay_input and (g.tensors[n.tau] >= 1).all(),
+            f"tau {n.tau}",
+        ),
     ),
     Rule(
         "biases live in LIF, Output and Offset",
@@ -103,14 +122,22 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "sums over time and spikes of a softmax are integers: at least 2 steps, rising int32 thresholds from 1 to span",
         (s.TimeSum, s.RateSoftmax),
         lambda g, n: _unless(
-            g.stage == "quantized" and (n.steps >= 2 and n.largest >= 0 if isinstance(n, s.TimeSum) else _is_grid(g.tensors[n.thresholds], n)),
+            g.stage == "quantized"
+            and (
+                n.steps >= 2 and n.largest >= 0
+                if isinstance(n, s.TimeSum)
+                else _is_grid(g.tensors[n.thresholds], n)
+            ),
             "out of range",
         ),
     ),
     Rule(
         "offsets are integers",
         (s.Offset,),
-        lambda g, n: _unless(g.tensors[n.offset].dtype.kind == "i", f"offset @{n.offset} is {g.tensors[n.offset].dtype}"),
+        lambda g, n: _unless(
+            g.tensors[n.offset].dtype.kind == "i",
+            f"offset @{n.offset} is {g.tensors[n.offset].dtype}",
+        ),
         ("quantized",),
     ),
     Rule(
@@ -123,7 +150,8 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "weights are integers on the chip's grid, -256..255",
         _LINEAR,
         lambda g, n: _unless(
-            g.tensors[n.weight].dtype == np.int16 and g.tensors[n.weight].min(initial=0) >= -256
+            g.tensors[n.weight].dtype == np.int16
+            and g.tensors[n.weight].min(initial=0) >= -256
             and g.tensors[n.weight].max(initial=0) <= 255,
             f"weight @{n.weight} is {g.tensors[n.weight].dtype}",
         ),
@@ -132,26 +160,37 @@ SPIKING_RULES: tuple[Rule, ...] = (
     Rule(
         "weight exponents are 0..7, and 0 before quantization",
         _LINEAR,
-        lambda g, n: _unless(0 <= n.exponent <= (7 if g.stage == "quantized" else 0), f"exponent {n.exponent}"),
+        lambda g, n: _unless(
+            0 <= n.exponent <= (7 if g.stage == "quantized" else 0), f"exponent {n.exponent}"
+        ),
     ),
     Rule(
         "integer LIF parameters fit their fields",
         (s.IntegerLIF,),
-        lambda g, n: _unless(0 <= n.vth <= 131071 and _within(g, n.dv, 0, 4095) and n.gain >= 1 and 0 <= n.bias_exp <= 7,
-                             f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}"),
+        lambda g, n: _unless(
+            0 <= n.vth <= 131071
+            and _within(g, n.dv, 0, 4095)
+            and n.gain >= 1
+            and 0 <= n.bias_exp <= 7,
+            f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}",
+        ),
         ("quantized",),
     ),
     Rule(
         "integer soft-reset LIF parameters fit their fields",
         (s.SoftIntegerLIF,),
         lambda g, n: _unless(
-            1 <= n.threshold <= 131071 and _within(g, n.decay, 0, 4095) and n.gain >= 1
-            and _within(g, n.reset, 0, n.threshold) and 0 <= n.shift <= 7
+            1 <= n.threshold <= 131071
+            and _within(g, n.decay, 0, 4095)
+            and n.gain >= 1
+            and _within(g, n.reset, 0, n.threshold)
+            and 0 <= n.shift <= 7
             and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),
-            f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}"),
+            f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}",
+        ),
         ("quantized",),
     ),
-)  # fmt: skip
+)
 
 _ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 254)}
 
@@ -171,7 +210,11 @@ def _weight_range(g: c.CircuitGraph, p: c.Projection) -> str | None:
 
 def _single_product(g: c.CircuitGraph, p: c.Projection) -> bool:
     alone = g.incoming[p.dst] == (p,) and not p.recurrent
-    return alone and isinstance(p, c.Strided) and all(stride for n, stride in zip(p.sizes, p.dst_strides) if n > 1)
+    return (
+        alone
+        and isinstance(p, c.Strided)
+        and all(stride for n, stride in zip(p.sizes, p.dst_strides) if n > 1)
+    )
 
 
 def _strided_bounds(g: c.CircuitGraph, p: c.Strided) -> str | None:
@@ -181,7 +224,10 @@ def _strided_bounds(g: c.CircuitGraph, p: c.Strided) -> str | None:
         ("destination", p.dst_offset, p.dst_strides, dst.size),
     ):
         ends = [(n - 1) * stride for n, stride in zip(p.sizes, strides)]
-        if offset + sum(min(e, 0) for e in ends) < 0 or offset + sum(max(e, 0) for e in ends) >= size:
+        if (
+            offset + sum(min(e, 0) for e in ends) < 0
+            or offset + sum(max(e, 0) for e in ends) >= size
+        ):
             return f"leaves the {side}'s {size} neurons"
     loops = sorted((abs(d), n) for n, d in zip(p.sizes, p.dst_strides) if d and n > 1)
     reach = 0
@@ -199,7 +245,9 @@ def _conv_shape(g: c.CircuitGraph, p: c.Conv2d) -> str | None:
         return "joins populations that are not (H, W, C)"
     out = [
         (n + 2 * pad - d * (k - 1) - 1) // stride + 1
-        for n, pad, d, k, stride in zip(src.shape, p.padding, p.dilation, weight.shape[1:3], p.stride)
+        for n, pad, d, k, stride in zip(
+            src.shape, p.padding, p.dilation, weight.shape[1:3], p.stride
+        )
     ]
     good = (*out, weight.shape[0]) == dst.shape and weight.shape[3] * p.groups == src.shape[2]
     return _unless(good, f"weight {weight.shape} does not join {src.shape} and {dst.shape}")
@@ -210,9 +258,14 @@ def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
     if p.delay < 1 or src.depth < 0 or dst.depth < 0:
         return "is not scheduled"
     if p.recurrent:
-        return _unless(p.delay == 1 and dst.depth == src.depth, f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}")
+        return _unless(
+            p.delay == 1 and dst.depth == src.depth,
+            f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}",
+        )
     balanced = c.is_constant(g, src) or dst.depth - src.depth == p.delay + p.advance
-    return _unless(balanced, f"delay {p.delay} and advance {p.advance} join depths {src.depth}, {dst.depth}")
+    return _unless(
+        balanced, f"delay {p.delay} and advance {p.advance} join depths {src.depth}, {dst.depth}"
+    )
 
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
@@ -220,7 +273,10 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         "thresholds have 17 bits, decays 12 (or all of the voltage), bias mantissas -4096..4095 with exponent 0..7",
         (c.LIF,),
         lambda g, p: _unless(
-            0 <= p.vth <= 131071 and 0 <= p.dv <= 4096 and 0 <= p.du <= 4095 and 0 <= p.bias_exp <= 7
+            0 <= p.vth <= 131071
+            and 0 <= p.dv <= 4096
+            and 0 <= p.du <= 4095
+            and 0 <= p.bias_exp <= 7
             and (p.bias is None or np.abs(g.tensors[p.bias] + 0.5).max() <= 4095.5),
             f"vth {p.vth}, dv {p.dv}, du {p.du}, bias_exp {p.bias_exp}",
         ),
@@ -233,30 +289,48 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
     Rule(
         "weight exponents are 0..7: no shift rounds, except that of a single product (-7.., one to one, nothing else arrives)",
         (c.Projection,),
-        lambda g, p: _unless(0 <= p.weight_exp <= 7 or (-7 <= p.weight_exp < 0 and _single_product(g, p)),
-                             f"weight_exp {p.weight_exp}"),
+        lambda g, p: _unless(
+            0 <= p.weight_exp <= 7 or (-7 <= p.weight_exp < 0 and _single_product(g, p)),
+            f"weight_exp {p.weight_exp}",
+        ),
     ),
-    Rule("strided patterns stay inside and reach each destination once a step of its loops", (c.Strided,), _strided_bounds),
+    Rule(
+        "strided patterns stay inside and reach each destination once a step of its loops",
+        (c.Strided,),
+        _strided_bounds,
+    ),
     Rule("convolutions join (H, W, C) populations of matching sizes", (c.Conv2d,), _conv_shape),
     Rule(
         "a matrix has a row a destination and a column a source",
         (c.Dense,),
-        lambda g, p: _unless(g.weight(p).shape == (g.population[p.dst].size, g.population[p.src].size),
-                             f"weight {g.weight(p).shape}"),
+        lambda g, p: _unless(
+            g.weight(p).shape == (g.population[p.dst].size, g.population[p.src].size),
+            f"weight {g.weight(p).shape}",
+        ),
     ),
-    Rule("a readout is a graded population", (c.Readout,), lambda g, r: _unless(not g.population[r.src].spiking, "reads spikes")),
+    Rule(
+        "a readout is a graded population",
+        (c.Readout,),
+        lambda g, r: _unless(not g.population[r.src].spiking, "reads spikes"),
+    ),
     Rule(
         "recurrent projections join neurons, not the host or constants",
         (c.Projection,),
         lambda g, p: _unless(
-            not p.recurrent or not (isinstance(g.population[p.src], c.HostInput) or c.is_constant(g, g.population[p.src])),
+            not p.recurrent
+            or not (
+                isinstance(g.population[p.src], c.HostInput)
+                or c.is_constant(g, g.population[p.src])
+            ),
             f"recurrent from %{p.src}",
         ),
     ),
     Rule(
         "a projection advances by less than T steps, and a recurrent one not at all",
         (c.Projection,),
-        lambda g, p: _unless(p.advance == 0 or (0 < p.advance < g.steps and not p.recurrent), f"advance {p.advance}"),
+        lambda g, p: _unless(
+            p.advance == 0 or (0 < p.advance < g.steps and not p.recurrent), f"advance {p.advance}"
+        ),
     ),
     Rule(
         "paths are balanced: delay + advance = difference of depths; a recurrent projection takes 1 step within one depth",
@@ -267,10 +341,12 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
     Rule(
         "a graded connection has delay 1 (delayed graded messages are untested upstream)",
         (c.Projection,),
-        lambda g, p: _unless(p.delay == 1 or g.population[p.src].spiking, f"graded with delay {p.delay}"),
+        lambda g, p: _unless(
+            p.delay == 1 or g.population[p.src].spiking, f"graded with delay {p.delay}"
+        ),
         ("scheduled",),
     ),
-)  # fmt: skip
+)
 
 
 def _run(rules: tuple[Rule, ...], graph: Any, items: tuple[Any, ...], stage: str) -> Iterator[str]:
@@ -292,8 +368,12 @@ def check_spiking(graph: s.SpikingGraph, after: str) -> None:
     """NC2004 unless ``graph`` keeps the rules of its stage; ``after`` names the pass that made it."""
     complaints, known = [], set()
     for node in graph.nodes:
-        complaints += [f"%{node.name}: reads %{i} before it is defined" for i in node.inputs if i not in known]
-        complaints += [f"%{node.name}: tensor @{t} is missing" for t in node.tensors if t not in graph.tensors]
+        complaints += [
+            f"%{node.name}: reads %{i} before it is defined" for i in node.inputs if i not in known
+        ]
+        complaints += [
+            f"%{node.name}: tensor @{t} is missing" for t in node.tensors if t not in graph.tensors
+        ]
         complaints += [f"%{node.name}: is defined twice"] if node.name in known else []
         known.add(node.name)
     _raise(complaints, after)
@@ -307,10 +387,18 @@ def check_spiking(graph: s.SpikingGraph, after: str) -> None:
 def check_circuit(graph: c.CircuitGraph, after: str) -> None:
     """NC2004 unless ``graph`` keeps the rules; those of scheduled graphs too once it has a period."""
     names = [p.name for p in graph.populations]
-    complaints = [f"%{n}: is defined twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    complaints = [
+        f"%{n}: is defined twice" for n in sorted({n for n in names if names.count(n) > 1})
+    ]
     for p in (*graph.projections, *graph.readouts, *graph.views):
         ends = (p.src, p.dst) if isinstance(p, c.Projection) else (p.src,)
-        complaints += [f"%{p.name}: joins %{end}, which is not there" for end in ends if end not in graph.population]
+        complaints += [
+            f"%{p.name}: joins %{end}, which is not there"
+            for end in ends
+            if end not in graph.population
+        ]
     _raise(complaints, after)
     items = (*graph.populations, *graph.projections, *graph.readouts, *graph.views)
-    _raise(list(_run(CIRCUIT_RULES, graph, items, "scheduled" if graph.period else "lowered")), after)
+    _raise(
+        list(_run(CIRCUIT_RULES, graph, items, "scheduled" if graph.period else "lowered")), after
+    )

@@ -16,12 +16,15 @@ def values_of(graph: c.CircuitGraph, projection: c.Projection) -> np.ndarray:
 
 
 def bits_needed(values: np.ndarray, sign: str) -> int:
-    """Least bits of a synapse that holds each of ``values``, up to a power of two common to all; sign included if mixed.
+    """Least bits of a synapse that holds each of ``values``, up to a power of two common to all;
+    sign included if mixed.
 
-    Backends store weights aligned to the top of their field and lower the exponent by as much, so 240 of one sign needs
-    4 bits: 15 and an exponent.
+    Backends store weights aligned to the top of their field and lower the exponent by as much, so
+    240 of one sign needs 4 bits: 15 and an exponent.
     """
-    union = int(np.bitwise_or.reduce(np.abs(values.astype(np.int64)), axis=None)) if values.size else 0
+    union = (
+        int(np.bitwise_or.reduce(np.abs(values.astype(np.int64)), axis=None)) if values.size else 0
+    )
     if not union:
         return 2 if sign == "mixed" else 1
     unit = union & -union

@@ -1,11 +1,13 @@
 """SpikingGraph: what the model's author wrote, one node a layer, with time and batch implicit.
 
-A value has the shape of one sample at one step, in the author's axis order (C, H, W). Each node names its output. Nodes
-appear in topological order. Three stages share the class:
+A value has the shape of one sample at one step, in the author's axis order (C, H, W). Each node
+names its output. Nodes appear in topological order. Three stages share the class:
 
 * ``imported``: as read from the file, floating point;
-* ``canonical``: BatchNorm folded, LIF in one normal form, stateless LIFs recognized as OR, one TimeMean at the end;
-* ``quantized``: integer weights, :class:`IntegerLIF`; everything up to the readout is exact integer arithmetic.
+* ``canonical``: BatchNorm folded, LIF in one normal form, stateless LIFs recognized as OR, one
+  TimeMean at the end;
+* ``quantized``: integer weights, :class:`IntegerLIF`; everything up to the readout is exact integer
+  arithmetic.
 """
 
 from __future__ import annotations
@@ -22,10 +24,32 @@ from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
 __all__ = [
-    "LIF", "Add", "BatchNorm", "Conv2d", "Input", "IntegerLIF", "Linear", "MatMul", "MaxPool2d", "Mul", "Node", "Offset",
-    "Or", "Output", "RateSoftmax", "Rearrange", "Scale", "Shift", "SoftIntegerLIF", "Softmax", "SpikingGraph", "Sum", "SumPool2d",
-    "TimeMean", "TimeSum",
-]  # fmt: skip
+    "LIF",
+    "Add",
+    "BatchNorm",
+    "Conv2d",
+    "Input",
+    "IntegerLIF",
+    "Linear",
+    "MatMul",
+    "MaxPool2d",
+    "Mul",
+    "Node",
+    "Offset",
+    "Or",
+    "Output",
+    "RateSoftmax",
+    "Rearrange",
+    "Scale",
+    "Shift",
+    "SoftIntegerLIF",
+    "Softmax",
+    "SpikingGraph",
+    "Sum",
+    "SumPool2d",
+    "TimeMean",
+    "TimeSum",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +61,20 @@ class Node:
     @property
     def inputs(self) -> tuple[Ref, ...]:
         """Values read."""
-        return tuple(v for v in (getattr(self, f.name) for f in dataclasses.fields(self)) if isinstance(v, Ref))
+        return tuple(
+            v
+            for v in (getattr(self, f.name) for f in dataclasses.fields(self))
+            if isinstance(v, Ref)
+        )
 
     @property
     def tensors(self) -> tuple[TensorRef, ...]:
         """Tensors read."""
-        return tuple(v for v in (getattr(self, f.name) for f in dataclasses.fields(self)) if isinstance(v, TensorRef))
+        return tuple(
+            v
+            for v in (getattr(self, f.name) for f in dataclasses.fields(self))
+            if isinstance(v, TensorRef)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +90,9 @@ class Input(Node):
     low: int = 0
     high: int = 0
     steps: int = 0
-    """Steps that a sample brings, the only T that the model runs at; 0 if it is the same in every step of any T."""
+    """Steps that a sample brings, the only T that the model runs at; 0 if it is the same in every
+    step of any T.
+    """
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -69,9 +103,10 @@ class Input(Node):
         """NC1021 if a sample has another number of steps than ``T``."""
         if self.steps and T != self.steps:
             raise NeurocompileError(
-                "NC1021", f"T is {T}, and a sample of input '{self.name}' brings {self.steps} steps of its own, "
-                f"{list(self.sample_shape)}: build it with T = {self.steps}, or export the model with {T} frames a sample"
-            )  # fmt: skip
+                "NC1021",
+                f"T is {T}, and a sample of input '{self.name}' brings {self.steps} steps of its own, "
+                f"{list(self.sample_shape)}: build it with T = {self.steps}, or export the model with {T} frames a sample",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +128,9 @@ class Conv2d(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Node):
-    """``x @ weight.T + bias`` over the last axis; ``weight`` (out, in). Quantized: times ``2^exponent``."""
+    """``x @ weight.T + bias`` over the last axis; ``weight`` (out, in). Quantized: times
+    ``2^exponent``.
+    """
 
     x: Ref
     weight: TensorRef
@@ -116,7 +153,8 @@ class BatchNorm(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class LIF(Node):
-    """Leaky integrate and fire with SpikingJelly's parameters, over the steps of a sample, from ``v = v_reset``::
+    """Leaky integrate and fire with SpikingJelly's parameters, over the steps of a sample, from ``v
+    = v_reset``::
 
         h = v + (x' - (v - v_reset)) / tau     decay_input
         h = v - (v - v_reset) / tau + x'       not decay_input
@@ -124,12 +162,15 @@ class LIF(Node):
         v = h - v_threshold * s                soft_reset (then v_reset counts as 0)
         v = v_reset where s else h             hard reset
 
-    with ``x' = gain * x + bias``. Canonical form: ``decay_input`` off and ``v_reset`` 0. ``tau = inf`` is IF.
+    with ``x' = gain * x + bias``. Canonical form: ``decay_input`` off and ``v_reset`` 0. ``tau =
+    inf`` is IF.
     """
 
     x: Ref
     tau: float | TensorRef
-    """Steps; or those of each channel, which broadcast against the shape (then ``decay_input`` is off)."""
+    """Steps; or those of each channel, which broadcast against the shape (then ``decay_input`` is
+    off).
+    """
     v_threshold: float
     v_reset: float = 0.0
     decay_input: bool = True
@@ -157,7 +198,8 @@ class IntegerLIF(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class SoftIntegerLIF(Node):
-    """The quantized LIF with soft reset, in units of 2^-6 of the input; ``reset`` is (1 - decay/4096) threshold, rounded::
+    """The quantized LIF with soft reset, in units of 2^-6 of the input; ``reset`` is (1 -
+    decay/4096) threshold, rounded::
 
         h = trunc0(h * (4096 - decay) / 4096) + 2^6 (floor((gain * x + bias) / 2^shift) - reset * s)
         s = h >= threshold * 2^6
@@ -169,7 +211,9 @@ class SoftIntegerLIF(Node):
     threshold: int
     reset: int | TensorRef
     decay: int | TensorRef
-    """0..4095; 0 for integrate and fire. It and ``reset``: one, or int32 of one shape that broadcast against the node's."""
+    """0..4095; 0 for integrate and fire. It and ``reset``: one, or int32 of one shape that
+    broadcast against the node's.
+    """
     gain: int = 1
     bias: TensorRef | None = None
     """int32, in units of ``gain * x``."""
@@ -179,7 +223,9 @@ class SoftIntegerLIF(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Or(Node):
-    """``s = x >= 1`` on integers >= 0: a LIF that any input makes fire, and that therefore keeps no state."""
+    """``s = x >= 1`` on integers >= 0: a LIF that any input makes fire, and that therefore keeps no
+    state.
+    """
 
     x: Ref
 
@@ -247,7 +293,9 @@ class SumPool2d(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Offset(Node):
-    """``x + offset``, which broadcasts against ``x``: a bias in front of what needs it added, such as a product."""
+    """``x + offset``, which broadcasts against ``x``: a bias in front of what needs it added, such
+    as a product.
+    """
 
     x: Ref
     offset: TensorRef
@@ -264,7 +312,8 @@ class Shift(Node):
 @dataclass(frozen=True, kw_only=True)
 class Rearrange(Node):
     """Reshape, permute and slice: element i of the result (row-major over ``shape``) is element
-    ``offset + sum_k i_k * strides[k]`` of ``x``, where i_k are the digits of i in the mixed radix ``sizes``."""
+    ``offset + sum_k i_k * strides[k]`` of ``x``, where i_k are the digits of i in the mixed radix
+    ``sizes``."""
 
     x: Ref
     shape: tuple[int, ...]
@@ -287,18 +336,22 @@ class TimeMean(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSum(Node):
-    """Sum over all ``steps`` steps of a sample, the same in every step: the quantized TimeMean inside of a model, in units of
-    1/steps. Quantized graphs only."""
+    """Sum over all ``steps`` steps of a sample, the same in every step: the quantized TimeMean
+    inside of a model, in units of 1/steps. Quantized graphs only."""
 
     x: Ref
     steps: int
     largest: int = 0
-    """Largest magnitude of a partial sum, where more is known than interval arithmetic finds; 0 for unknown."""
+    """Largest magnitude of a partial sum, where more is known than interval arithmetic finds; 0 for
+    unknown.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Softmax(Node):
-    """``softmax(gain * x)`` over the last axis, of a value that is constant over the steps (a TimeMean)."""
+    """``softmax(gain * x)`` over the last axis, of a value that is constant over the steps (a
+    TimeMean).
+    """
 
     x: Ref
     gain: float = 1.0
@@ -306,13 +359,16 @@ class Softmax(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class RateSoftmax(Node):
-    """The quantized Softmax: spikes whose rates over the steps are the softmax, along the last axis of a constant ``x``::
+    """The quantized Softmax: spikes whose rates over the steps are the softmax, along the last axis
+    of a constant ``x``::
 
         N = number of k with  max(x - max x + span, 0) >> shift  >=  thresholds[k]
         s_j(t) = floor(((t + 1) N_j + o_j) / S) - floor((t N_j + o_j) / S),    S = sum N,  o_j = a_j S >> 5
 
-    The thresholds, int32 and rising, make N proportional to ``exp(gain x)``, rounded. s is 0 or 1: N of one row is at most S.
-    a_j is 1, 17, 9, 25, 5, .. of 32, so that equal scores take turns (:mod:`neurocompile.circuits.normalize`).
+    The thresholds, int32 and rising, make N proportional to ``exp(gain x)``, rounded. s is 0 or 1:
+        N of one row is at most S.
+    a_j is 1, 17, 9, 25, 5, .. of 32, so that equal scores take turns
+    (:mod:`neurocompile.circuits.normalize`).
     """
 
     x: Ref
@@ -326,7 +382,8 @@ class RateSoftmax(Node):
 class Output(Node):
     """The logits ``unit * (x + bias)``; canonical and quantized graphs: of a TimeMean.
 
-    ``per_step``: the model gives one set of logits a step. Their mean over time is the value of this node all the same.
+    ``per_step``: the model gives one set of logits a step. Their mean over time is the value of
+        this node all the same.
     """
 
     x: Ref
@@ -337,9 +394,32 @@ class Output(Node):
 
 KINDS = {
     c.__name__: c
-    for c in (Input, Conv2d, Linear, BatchNorm, LIF, IntegerLIF, SoftIntegerLIF, Or, Add, Mul, MatMul, Scale, Offset, Shift,
-              Sum, SumPool2d, MaxPool2d, Rearrange, TimeMean, TimeSum, Softmax, RateSoftmax, Output)
-}  # fmt: skip
+    for c in (
+        Input,
+        Conv2d,
+        Linear,
+        BatchNorm,
+        LIF,
+        IntegerLIF,
+        SoftIntegerLIF,
+        Or,
+        Add,
+        Mul,
+        MatMul,
+        Scale,
+        Offset,
+        Shift,
+        Sum,
+        SumPool2d,
+        MaxPool2d,
+        Rearrange,
+        TimeMean,
+        TimeSum,
+        Softmax,
+        RateSoftmax,
+        Output,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -384,9 +464,15 @@ class SpikingGraph:
         found: set[str] = set()
         for node in self.nodes:
             varies = (
-                isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax)) or isinstance(node, Input) and node.steps > 0
+                isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax))
+                or isinstance(node, Input)
+                and node.steps > 0
             )
-            if isinstance(node, (TimeMean, TimeSum)) or not varies and found.issuperset(node.inputs):
+            if (
+                isinstance(node, (TimeMean, TimeSum))
+                or not varies
+                and found.issuperset(node.inputs)
+            ):
                 found.add(node.name)
         return frozenset(found)
 
@@ -403,7 +489,11 @@ class SpikingGraph:
     def parse(cls, text: str, tensors: Mapping[str, np.ndarray]) -> SpikingGraph:
         """Inverse of :meth:`text`; NC2005 on any error."""
         name, fields, nodes = parse(text, "spiking", KINDS, tensors)
-        return build(lambda name, **header: cls(name, nodes=tuple(nodes), tensors=tensors, **header), name, **fields)
+        return build(
+            lambda name, **header: cls(name, nodes=tuple(nodes), tensors=tensors, **header),
+            name,
+            **fields,
+        )
 
     def replace(self, **changes: object) -> SpikingGraph:
         """A copy with fields changed."""

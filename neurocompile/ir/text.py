@@ -1,13 +1,15 @@
 """The text form of both graphs: prints, parses back, and is what golden tests and artifacts hold.
 
-One item a line, ``%name = Kind {field = value, ...}``, fields in the order of the dataclass, defaults left out::
+One item a line, ``%name = Kind {field = value, ...}``, fields in the order of the dataclass,
+defaults left out::
 
     circuit digits {steps = 4}
     %x = HostInput {shape = [8, 8, 1], layer = "x", low = 0, high = 240}
     %p = Conv2d {src = %x, dst = %y, weight = @conv.weight}
     @conv.weight : int16[8, 3, 3, 1]
 
-``%`` refers to an item, ``@`` to a tensor. Tensor values are not part of the text; they travel beside it.
+``%`` refers to an item, ``@`` to a tensor. Tensor values are not part of the text; they travel
+beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class TensorRef(str):
 
 
 def unique_name(wanted: str, taken: Callable[[str], bool]) -> str:
-    """``wanted`` as a plain str, or with the first number behind it (``wanted.2``, ...) that is not ``taken``."""
+    """``wanted`` as a plain str, or with the first number behind it (``wanted.2``, ...) that is not
+    ``taken``.
+    """
     name = wanted = str(wanted)
     count = 1
     while taken(name):
@@ -73,7 +77,9 @@ def _print_fields(item: Any, skip: tuple[str, ...]) -> str:
     shown = []
     for field in dataclasses.fields(item):
         value = getattr(item, field.name)
-        if field.name in skip or (field.default is not dataclasses.MISSING and value == field.default):
+        if field.name in skip or (
+            field.default is not dataclasses.MISSING and value == field.default
+        ):
             continue
         shown.append(f"{field.name} = {_print_value(value)}")
     return "{" + ", ".join(shown) + "}"
@@ -89,7 +95,8 @@ def print_graph(keyword: str, graph: Any, items: Iterable[Any], skip: tuple[str,
     lines = [f"{keyword} {json.dumps(graph.name)} {_print_fields(graph, ('name', *skip))}"]
     lines += [print_item(item) for item in items]
     lines += [
-        f"@{name} : {tensor.dtype.name}[{', '.join(map(str, tensor.shape))}]" for name, tensor in sorted(graph.tensors.items())
+        f"@{name} : {tensor.dtype.name}[{', '.join(map(str, tensor.shape))}]"
+        for name, tensor in sorted(graph.tensors.items())
     ]
     return "\n".join(lines) + "\n"
 
@@ -120,13 +127,19 @@ class _Line:
         self.at = 0
 
     def error(self, why: str) -> NeurocompileError:
-        return NeurocompileError("NC2005", f"line {self.number}: {why} in {self.text.strip()[:80]!r}")
+        return NeurocompileError(
+            "NC2005", f"line {self.number}: {why} in {self.text.strip()[:80]!r}"
+        )
 
     def next(self, *expected: str) -> tuple[str, str]:
         if self.at >= len(self.tokens):
             raise self.error("the line ends too early")
         kind, token = self.tokens[self.at]
-        if expected and kind not in expected and (token not in expected or token in _TOKEN.groupindex):
+        if (
+            expected
+            and kind not in expected
+            and (token not in expected or token in _TOKEN.groupindex)
+        ):
             raise self.error(f"expected {' or '.join(expected)}, found {token!r}")
         self.at += 1
         return kind, token
@@ -189,10 +202,15 @@ def parse(
 ) -> tuple[str, dict[str, Any], list[Any]]:
     """Read what :func:`print_graph` wrote.
 
-    Returns the graph's name, its header fields and its items. Raises NC2005 with the line for any error: an unknown
-    kind or field, a tensor that is missing in ``tensors`` or has another dtype or shape.
+    Returns the graph's name, its header fields and its items. Raises NC2005 with the line for any
+    error: an unknown kind or field, a tensor that is missing in ``tensors`` or has another dtype or
+    shape.
     """
-    lines = [_Line(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "@"]
+    lines = [
+        _Line(i, line)
+        for i, line in enumerate(text.splitlines(), 1)
+        if line.strip() and line[0] != "@"
+    ]
     if not lines:
         raise NeurocompileError("NC2005", "line 1: the text is empty")
     header = lines[0]
@@ -233,4 +251,6 @@ def _check_tensor(number: int, line: str, tensors: Mapping[str, np.ndarray]) -> 
         raise NeurocompileError("NC2005", f"line {number}: tensor @{name} has no values")
     found = f"{tensors[name].dtype.name}[{', '.join(map(str, tensors[name].shape))}]"
     if found != f"{dtype}[{shape}]":
-        raise NeurocompileError("NC2005", f"line {number}: tensor @{name} is {found}, the text says {dtype}[{shape}]")
+        raise NeurocompileError(
+            "NC2005", f"line {number}: tensor @{name} is {found}, the text says {dtype}[{shape}]"
+        )

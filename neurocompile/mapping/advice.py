@@ -1,7 +1,8 @@
 """Texts of NC3101, NC3102 and NC3114: what, where, how much against which limit, and ways out.
 
-Fewer weight bits are named only where a recount with them fits (for a packed model: where it probably would),
-and a target only where it is one: its cores are enough, or by all lower bounds may be."""
+Fewer weight bits are named only where a recount with them fits (for a packed model: where it
+probably would), and a target only where it is one: its cores are enough, or by all lower bounds may
+be."""
 
 from __future__ import annotations
 
@@ -13,40 +14,63 @@ from neurocompile.mapping.resources import LABELS, CostCounter, Usage
 from neurocompile.mapping.tile import Tile
 from neurocompile.targets import Target, hardware_targets, load_target
 
-__all__ = ["does_not_fit_core", "exceeds_target", "lacks_graded", "budget_needs_more_cores", "needs_more_cores", "sends_too_much"]
+__all__ = [
+    "does_not_fit_core",
+    "exceeds_target",
+    "lacks_graded",
+    "budget_needs_more_cores",
+    "needs_more_cores",
+    "sends_too_much",
+]
 
 FEWER_BITS = 4
 
 
 def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile], Usage]) -> str:
-    """NC3102: the resource that a single neuron exceeds most, and the projection that takes most of it."""
+    """NC3102: the resource that a single neuron exceeds most, and the projection that takes most of
+    it.
+    """
     target, population = counter.target, counter.circuit.population[tile.population]
-    resource, used, limit = max(usage_of(tile).excess(target), key=lambda item: item[1] / max(item[2], 1))
+    resource, used, limit = max(
+        usage_of(tile).excess(target), key=lambda item: item[1] / max(item[2], 1)
+    )
     where = f"layer '{population.layer}'"
     if population.name != population.layer:
         where += f" (population '{population.name}')"
     parts = [(sum(counter.synapses(p, tile)), p) for p in counter.circuit.incoming[population.name]]
     part = ""
     if parts and resource in ("axon_in", "synaptic_memory_words", "total"):
-        part = f" Largest part: {_describe(counter, max(parts, key=lambda item: item[0])[1], tile)}."
+        part = (
+            f" Largest part: {_describe(counter, max(parts, key=lambda item: item[0])[1], tile)}."
+        )
     sends = resource in ("axon_map", "axon_memory")
     ways = ["reduce its fan-in"] if part else ["give it fewer consumers"] if sends else []
-    larger = next((n for n, other in others(counter).items() if not other.usage(tile).excess(other.target)), None)
+    larger = next(
+        (n for n, other in others(counter).items() if not other.usage(tile).excess(other.target)),
+        None,
+    )
     ways.append(
-        f"take a target with larger cores (--target {larger})" if larger else "describe a core that holds it (docs/new_target.md)"
+        f"take a target with larger cores (--target {larger})"
+        if larger
+        else "describe a core that holds it (docs/new_target.md)"
     )
     fewer = _with_fewer_bits(counter)
-    if fewer is not None and part and resource != "axon_in" and not fewer.usage(tile).excess(target):
+    if (
+        fewer is not None
+        and part
+        and resource != "axon_in"
+        and not fewer.usage(tile).excess(target)
+    ):
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
-    return (
-        f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} {_sentence(ways)}"
-    )
+    return f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} {_sentence(ways)}"
 
 
 def lacks_graded(counter: CostCounter) -> list[str]:
-    """NC3110: the first population of each layer whose graded values other cores would need, on a target without such messages.
+    """NC3110: the first population of each layer whose graded values other cores would need, on a
+    target without such messages.
 
-    Values that the host alone reads are a neuron's state, no message; a constant is a spike in every step.
+    Values that the host alone reads are a neuron's state, no message; a constant is a spike in
+    every step.
     """
     target, circuit, lines, said = counter.target, counter.circuit, [], set()
     if target.graded:
@@ -78,7 +102,9 @@ def sends_too_much(counter: CostCounter, population: Population, rate: float, sp
 
 
 def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
-    """NC3101 before anything is cut: a line for each resource of which all cores together have too little."""
+    """NC3101 before anything is cut: a line for each resource of which all cores together have too
+    little.
+    """
     target, short, lines = counter.target, counter.shortages(), []
     fewer = _with_fewer_bits(counter)
     narrow = fewer.shortages() if fewer is not None else short
@@ -95,7 +121,9 @@ def exceeds_target(counter: CostCounter, limit: int) -> list[str]:
     return lines
 
 
-def needs_more_cores(counter: CostCounter, parts: Mapping[str, list[tuple[Tile, Usage]]], cores: int, limit: int) -> str:
+def needs_more_cores(
+    counter: CostCounter, parts: Mapping[str, list[tuple[Tile, Usage]]], cores: int, limit: int
+) -> str:
     """NC3101 after packing: how many cores, and the layers that take most of them."""
     capacity, by_layer = counter.target.capacity, dict[str, float]()
     for name, tiles in parts.items():
@@ -106,7 +134,11 @@ def needs_more_cores(counter: CostCounter, parts: Mapping[str, list[tuple[Tile, 
     largest = sorted(by_layer, key=lambda layer: -by_layer[layer])[:3]
     fewer = _with_fewer_bits(counter)
     resource = "total" if "total" in capacity else "synaptic_memory_words"
-    saved = fewer.shortages()[resource][0] / counter.shortages()[resource][0] if fewer is not None else 1.0
+    saved = (
+        fewer.shortages()[resource][0] / counter.shortages()[resource][0]
+        if fewer is not None
+        else 1.0
+    )
     listed = ", ".join(f"'{layer}' ({by_layer[layer]:.1f} cores)" for layer in largest)
     return (
         f"model '{counter.circuit.name}' needs {cores:,} cores; {_available(counter, limit)}. "
@@ -114,8 +146,11 @@ def needs_more_cores(counter: CostCounter, parts: Mapping[str, list[tuple[Tile, 
     )
 
 
-def budget_needs_more_cores(counter: CostCounter, cores: int, limit: int, spikes: float, enough: float | None) -> str:
-    """NC3114: a budget that spreads a model over more cores than there are, which fits without it or not.
+def budget_needs_more_cores(
+    counter: CostCounter, cores: int, limit: int, spikes: float, enough: float | None
+) -> str:
+    """NC3114: a budget that spreads a model over more cores than there are, which fits without it
+    or not.
 
     Args:
         counter: of the model.
@@ -130,7 +165,9 @@ def budget_needs_more_cores(counter: CostCounter, cores: int, limit: int, spikes
     if capped and cores <= counter.target.cores:
         ways.append(f"raise --max-cores (to {cores:,})")
     elif (larger := _with_cores(counter, cores)) is not None:
-        ways.append(f"take a target with more such cores (--target {larger}){' without --max-cores' if capped else ''}")
+        ways.append(
+            f"take a target with more such cores (--target {larger}){' without --max-cores' if capped else ''}"
+        )
     ways.append("leave out --budget")
     if len(ways) < 2:
         ways.append("train for a lower rate")
@@ -142,7 +179,9 @@ def budget_needs_more_cores(counter: CostCounter, cores: int, limit: int, spikes
 
 
 def others(counter: CostCounter) -> dict[str, CostCounter]:
-    """Costs of the same circuit on the shipped chips and boards that can run it, by name, the smallest first."""
+    """Costs of the same circuit on the shipped chips and boards that can run it, by name, the
+    smallest first.
+    """
     if counter.others is None:
         counter.others = {}
         for name in hardware_targets():
@@ -154,18 +193,28 @@ def others(counter: CostCounter) -> dict[str, CostCounter]:
 
 def _with_cores(counter: CostCounter, cores: int) -> str | None:
     """The smallest target of at least so many cores of the same kind."""
-    alike = {name: other.target for name, other in others(counter).items() if _core(other.target) == _core(counter.target)}
+    alike = {
+        name: other.target
+        for name, other in others(counter).items()
+        if _core(other.target) == _core(counter.target)
+    }
     return next((name for name, target in alike.items() if target.cores >= cores), None)
 
 
 def _core(target: Target) -> tuple[object, ...]:
     """What a core holds and how connections are counted, whoever said so."""
     cost = target.cost
-    return target.capacity, type(cost), *(getattr(cost, name).value for name in cost.__struct_fields__)
+    return (
+        target.capacity,
+        type(cost),
+        *(getattr(cost, name).value for name in cost.__struct_fields__),
+    )
 
 
 def _larger_target(counter: CostCounter, cores: int) -> str | None:
-    """A target that holds the model by its lower bounds: of the same cores if one has enough, else of any."""
+    """A target that holds the model by its lower bounds: of the same cores if one has enough, else
+    of any.
+    """
     found = _with_cores(counter, cores)
     if found is not None:
         return found
@@ -180,7 +229,11 @@ def _larger_target(counter: CostCounter, cores: int) -> str | None:
 
 def _available(counter: CostCounter, limit: int) -> str:
     target = counter.target
-    return f"{target.name} has {limit:,}" if limit >= target.cores else f"--max-cores allows {limit:,} of {target.name}"
+    return (
+        f"{target.name} has {limit:,}"
+        if limit >= target.cores
+        else f"--max-cores allows {limit:,} of {target.name}"
+    )
 
 
 def _model_ways(counter: CostCounter, cores: int, limit: int, fewer_bits_help: bool) -> str:
@@ -188,13 +241,17 @@ def _model_ways(counter: CostCounter, cores: int, limit: int, fewer_bits_help: b
     capped, enough = limit < counter.target.cores, cores <= counter.target.cores
     larger = None if capped and enough else _larger_target(counter, cores)
     if larger is not None:
-        ways.insert(0, f"take a larger target (--target {larger}){' without --max-cores' if capped else ''}")
+        ways.insert(
+            0, f"take a larger target (--target {larger}){' without --max-cores' if capped else ''}"
+        )
     if fewer_bits_help:
         ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
     if capped and enough:
         ways.insert(0, f"raise --max-cores (up to {counter.target.cores:,})")
     if len(ways) < 2:
-        ways.append("describe a board of more chips (docs/new_target.md): none that is shipped has enough cores")
+        ways.append(
+            "describe a board of more chips (docs/new_target.md): none that is shipped has enough cores"
+        )
     return _sentence(ways)
 
 

@@ -1,8 +1,9 @@
 """Neurons of a population that have the same consumers, without listing neurons.
 
-What reaches a tile is a product of index sets, one an axis (or a few axes that a pattern couples). Two indices of an axis
-that lie in the same of all these sets are alike: the classes of alike indices are few, and their products, the *atoms*,
-are what messages are counted by. A population of 10^7 neurons has as many atoms as its consumers' tiles make different.
+What reaches a tile is a product of index sets, one an axis (or a few axes that a pattern couples).
+Two indices of an axis that lie in the same of all these sets are alike: the classes of alike
+indices are few, and their products, the *atoms*, are what messages are counted by. A population of
+10^7 neurons has as many atoms as its consumers' tiles make different.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Reach = dict[tuple[int, ...], np.ndarray]
 
 @dataclass(frozen=True)
 class Atoms:
-    """Classes of a population's indices, and the consumers of each atom (a combination of one class of each group)."""
+    """Classes of a population's indices, and the consumers of each atom (a combination of one class
+    of each group).
+    """
 
     shape: tuple[int, ...]
     """Of the population (or of its positions)."""
@@ -35,7 +38,9 @@ class Atoms:
     counts: tuple[int, ...]
     """For each group: number of classes."""
     offsets: np.ndarray
-    """int64 (atoms + 1): where an atom's consumers begin in ``consumers``; atoms in C order of their classes."""
+    """int64 (atoms + 1): where an atom's consumers begin in ``consumers``; atoms in C order of
+    their classes.
+    """
     consumers: np.ndarray
     """int32: sorted numbers of consumers of each atom, each once."""
 
@@ -65,11 +70,15 @@ class Atoms:
     def members(self, tile: Tile) -> list[np.ndarray]:
         """For each group: the tile's indices of each class, int64 (classes)."""
         found = []
-        for group, classes, count, table in zip(self.groups, self.class_of, self.counts, self._cumulative, strict=True):
+        for group, classes, count, table in zip(
+            self.groups, self.class_of, self.counts, self._cumulative, strict=True
+        ):
             if table is not None:
                 found.append(table[tile.stop[group[0]]] - table[tile.start[group[0]]])
                 continue
-            box = classes.reshape([self.shape[a] for a in group])[tuple(slice(tile.start[a], tile.stop[a]) for a in group)]
+            box = classes.reshape([self.shape[a] for a in group])[
+                tuple(slice(tile.start[a], tile.stop[a]) for a in group)
+            ]
             found.append(np.bincount(box.ravel(), minlength=count))
         return found
 
@@ -83,14 +92,18 @@ class Atoms:
         return atoms, sizes
 
     def weigh(self, values: np.ndarray, tile: Tile) -> int:
-        """Sum over the tile's neurons of the value of their atom; ``values`` int64 of shape ``counts``."""
+        """Sum over the tile's neurons of the value of their atom; ``values`` int64 of shape
+        ``counts``.
+        """
         for members in reversed(self.members(tile)):
             values = values @ members
         return int(values)
 
 
 def random_words(count: int) -> np.ndarray:
-    """uint64 (count, 2): always the same ones. Sets are told apart by the sums of their members' words (128 bits)."""
+    """uint64 (count, 2): always the same ones. Sets are told apart by the sums of their members'
+    words (128 bits).
+    """
     words = _words(1 << max(count - 1, 255).bit_length())
     return words[:count]
 
@@ -107,7 +120,8 @@ def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> 
 
     Args:
         shape: of the population.
-        reaches: (consumer, what reaches it); a consumer may come several times, then any of its sets counts.
+        reaches: (consumer, what reaches it); a consumer may come several times, then any of its
+            sets counts.
     """
     groups = _join(len(shape), [axes for _, reach in reaches for axes in reach])
     class_of, counts, held = [], [], []
@@ -125,7 +139,14 @@ def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> 
         pins.append((atoms << 32) | consumer)
     pairs = np.unique(np.concatenate(pins)) if pins else np.zeros(0, dtype=np.int64)
     offsets = np.searchsorted(pairs, np.arange(prod(counts) + 1, dtype=np.int64) << 32)
-    return Atoms(shape, groups, tuple(class_of), tuple(counts), offsets, (pairs & 0xFFFFFFFF).astype(np.int32))
+    return Atoms(
+        shape,
+        groups,
+        tuple(class_of),
+        tuple(counts),
+        offsets,
+        (pairs & 0xFFFFFFFF).astype(np.int32),
+    )
 
 
 def _join(axes: int, sets: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
@@ -141,7 +162,9 @@ def _join(axes: int, sets: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]
 def _classify(
     shape: tuple[int, ...], group: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]
 ) -> tuple[np.ndarray, int, list[np.ndarray]]:
-    """Class of every flat index of the group, number of classes, and the classes that each consumer reads."""
+    """Class of every flat index of the group, number of classes, and the classes that each consumer
+    reads.
+    """
     sizes = [shape[a] for a in group]
     keys: dict[tuple[tuple[tuple[int, ...], bytes], ...], int] = {}
     number, sets = [], []
@@ -152,12 +175,15 @@ def _classify(
             keys[key] = len(keys)
             sets.append(_flat(group, sizes, parts))
         number.append(keys[key])
-    # An index is known by the sum of random words of the sets that hold it: classes are indices with equal sums.
+    # An index is known by the sum of random words of the sets that hold it: classes are indices
+    # with equal sums.
     words = random_words(len(sets))
     signature = np.zeros((prod(sizes), 2), dtype=np.uint64)
     for index, word in zip(sets, words, strict=True):
         signature[index] += word
-    _, first, inverse = np.unique(signature.view("u8,u8").ravel(), return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(
+        signature.view("u8,u8").ravel(), return_index=True, return_inverse=True
+    )
     order = np.empty(len(first), dtype=np.int64)
     order[np.argsort(first)] = np.arange(len(first))  # classes in the order of their first index
     classes = order[inverse.ravel()]
@@ -165,7 +191,9 @@ def _classify(
     return classes, len(first), [chosen[n] for n in number]
 
 
-def _flat(group: tuple[int, ...], sizes: list[int], parts: list[tuple[tuple[int, ...], np.ndarray]]) -> np.ndarray | slice:
+def _flat(
+    group: tuple[int, ...], sizes: list[int], parts: list[tuple[tuple[int, ...], np.ndarray]]
+) -> np.ndarray | slice:
     """Flat indices over the group's axes of a product of sets on some of them."""
     if not parts:
         return slice(None)

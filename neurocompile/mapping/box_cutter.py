@@ -1,8 +1,10 @@
-"""Cuts of very large models: terms fill the neurons of cores, their sums what is left there of axons and words.
+"""Cuts of very large models: terms fill the neurons of cores, their sums what is left there of
+axons and words.
 
-Terms (gates of attention, say) are cut to boxes of a given width along each axis, with rests where that does not divide, up to
-``1 - room`` of a core's neurons. Then their sums are cut such that one, two or three tiles fill what such a box leaves of a
-core. Neurons bind such models, and so nearly all of them are used; the price is a message from each term to its sum.
+Terms (gates of attention, say) are cut to boxes of a given width along each axis, with rests where
+that does not divide, up to ``1 - room`` of a core's neurons. Then their sums are cut such that one,
+two or three tiles fill what such a box leaves of a core. Neurons bind such models, and so nearly
+all of them are used; the price is a message from each term to its sum.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ WIDTHS = 64
 
 
 def filling_of(cutter: Cutter, boxes: Chosen, projection: Strided) -> Chosen | None:
-    """Sums cut to tiles of which one to three fill what a box of terms leaves of a core; None if single ones do not fit."""
+    """Sums cut to tiles of which one to three fill what a box of terms leaves of a core; None if
+    single ones do not fit.
+    """
     fullest = max((usage for _, usage in boxes.tiles), key=lambda usage: usage.total)
     found: list[tuple[int, int, Chosen]] = []
     cutter.terms = projection, boxes.cut.parts
@@ -37,18 +41,24 @@ def filling_of(cutter: Cutter, boxes: Chosen, projection: Strided) -> Chosen | N
 
 
 class BoxCutter(Cutter):
-    """Cuts to boxes of a given width along each axis, with rests: a cut is known by its widths, not by numbers of parts."""
+    """Cuts to boxes of a given width along each axis, with rests: a cut is known by its widths, not
+    by numbers of parts.
+    """
 
     def fits(self, tile: Tile, usage: Usage) -> bool:
         """Whether a tile leaves room for others' neurons."""
-        return usage.neurons <= (1 - self.style.room) * self.counter.target.core.neurons.value and super().fits(tile, usage)
+        return usage.neurons <= (
+            1 - self.style.room
+        ) * self.counter.target.core.neurons.value and super().fits(tile, usage)
 
     def best(self) -> Chosen | None:
         """The best cut; None if single neurons do not fit."""
         return self.search(1)
 
     def _cuts(self) -> list[Cut]:
-        """For each order of the token axes and each width of channels the cut with the widest tokens that fits."""
+        """For each order of the token axes and each width of channels the cut with the widest
+        tokens that fits.
+        """
         shape, found = self.population.shape, dict[tuple[int, ...], Cut]()
         whole_ = self._judge(shape)
         if whole_ is not None or not shape:
@@ -60,14 +70,20 @@ class BoxCutter(Cutter):
                     continue
                 while low < high:
                     middle = (low + high) // 2
-                    low, high = (low, middle) if self._judge(self._widths(middle, width, order)) else (middle + 1, high)
+                    low, high = (
+                        (low, middle)
+                        if self._judge(self._widths(middle, width, order))
+                        else (middle + 1, high)
+                    )
                 cut_ = self._judge(self._widths(high, width, order))
                 if cut_ is not None:
                     found[cut_.parts] = cut_
         return list(found.values())
 
     def _widths(self, level: int, channels: int, order: tuple[int, ...]) -> tuple[int, ...]:
-        """Widths after ``level`` steps: the first axis of the order shrinks by one a step, at 1 the next one."""
+        """Widths after ``level`` steps: the first axis of the order shrinks by one a step, at 1 the
+        next one.
+        """
         widths = list(self.population.shape)
         for axis in order:
             step = min(level, widths[axis] - 1)
@@ -94,12 +110,18 @@ class BoxCutter(Cutter):
             full = len(along) - rest
             kinds.append([(along[full // 2], full), *([(along[-1], 1)] if rest else [])])
         for kind in product(*kinds):
-            tile = Tile(self.population.name, tuple(r[0] for r, _ in kind), tuple(r[1] for r, _ in kind))
+            tile = Tile(
+                self.population.name, tuple(r[0] for r, _ in kind), tuple(r[1] for r, _ in kind)
+            )
             count, usage = prod(n for _, n in kind), self.usage(tile)
             if not self.fits(tile, usage):
                 return None
-            taken = [(getattr(usage, r), limit) for r, limit in self.counter.target.capacity.items()]
-            share += count / min(*(limit // used for used, limit in taken if used), int(most // usage.neurons))
+            taken = [
+                (getattr(usage, r), limit) for r, limit in self.counter.target.capacity.items()
+            ]
+            share += count / min(
+                *(limit // used for used, limit in taken if used), int(most // usage.neurons)
+            )
             total, packets = total + count * usage.total, packets + count * self._arriving(tile)
         return Cut(parts, round(share, 6), packets, total)
 

@@ -1,20 +1,27 @@
-"""What connections take of a core, by the kind of ``cost`` in the target's file: the one place where chips differ.
+"""What connections take of a core, by the kind of ``cost`` in the target's file: the one place
+where chips differ.
 
-``rows`` (:class:`~neurocompile.targets.schema.RowCost`): Intel's Loihi 2 compiler, recovered from published utilization
-tables (key ``lava-utilization-tables`` of ``hw_targets/SOURCES.md``). With words of 64 bits:
+``rows`` (:class:`~neurocompile.targets.schema.RowCost`): Intel's Loihi 2 compiler, recovered from
+published utilization tables (key ``lava-utilization-tables`` of ``hw_targets/SOURCES.md``). With
+words of 64 bits:
 
-- Dense: an input axon for each source neuron, ``row(n) = floor(n * (bits + 12) / 64) + 1`` words each.
-- Strided: an axon for each source neuron that reaches the tile, row(its fan-out into the tile) each (assumed: sparse as dense).
-- Conv2d: an axon for each input position (assumed: tables show 2 for every tile, as the channels of a position share one;
-  one a position is the cautious reading), ``C_in / groups * kH * kW * (floor(channels * bits / 64) + 1)`` words for each
-  group that the tile's channels touch (tentative; grouped: assumed), and one more neuron for the tile.
-- Output lists hold an entry for each destination core of neurons with several (derived: tables show 0 for a single one);
-  towards Conv2d a position stands for its neurons.
+- Dense: an input axon for each source neuron, ``row(n) = floor(n * (bits + 12) / 64) + 1`` words
+  each.
+- Strided: an axon for each source neuron that reaches the tile, row(its fan-out into the tile) each
+  (assumed: sparse as dense).
+- Conv2d: an axon for each input position (assumed: tables show 2 for every tile, as the channels of
+  a position share one; one a position is the cautious reading), ``C_in / groups * kH * kW *
+  (floor(channels * bits / 64) + 1)`` words for each group that the tile's channels touch
+  (tentative; grouped: assumed), and one more neuron for the tile.
+- Output lists hold an entry for each destination core of neurons with several (derived: tables show
+  0 for a single one); towards Conv2d a position stands for its neurons.
 
-``blocks`` (:class:`~neurocompile.targets.schema.BlockCost`): Loihi 1 (keys ``davies2018``, ``nengo-loihi-nxsdk-threads``):
+``blocks`` (:class:`~neurocompile.targets.schema.BlockCost`): Loihi 1 (keys ``davies2018``,
+``nengo-loihi-nxsdk-threads``):
 
-- Every source neuron that reaches the tile has an input axon; its n synapses lie in blocks of at most 64, a block of m
-  synapses takes ``ceil((64 + m * bits) / 64)`` words. Synapses that do not run through the tile carry an address each.
+- Every source neuron that reaches the tile has an input axon; its n synapses lie in blocks of at
+  most 64, a block of m synapses takes ``ceil((64 + m * bits) / 64)`` words. Synapses that do not
+  run through the tile carry an address each.
 - Kernels of a convolution are not shared between positions (assumed: the cautious reading).
 - Output lists hold an entry for each destination core of every neuron.
 """
@@ -29,7 +36,16 @@ import numpy as np
 
 from neurocompile.targets.schema import BlockCost, RowCost, Target
 
-__all__ = ["Blocks", "ConnectionCost", "Field", "Rows", "block_list", "connection_cost", "convolution_row", "row"]
+__all__ = [
+    "Blocks",
+    "ConnectionCost",
+    "Field",
+    "Rows",
+    "block_list",
+    "connection_cost",
+    "convolution_row",
+    "row",
+]
 
 Fans = Mapping[int, int]
 """Synapses of a source neuron into a tile -> number of source neurons with that many."""
@@ -40,7 +56,9 @@ class Field:
     """What a tile sees of a convolution's input."""
 
     rows: np.ndarray
-    """How often each input row is read by the tile's rows, over the kernel; only rows that are read: int64."""
+    """How often each input row is read by the tile's rows, over the kernel; only rows that are
+    read: int64.
+    """
     columns: np.ndarray
     """The same of columns."""
     kernel: int
@@ -72,7 +90,9 @@ class ConnectionCost(Protocol):
 
 
 def _stored(bits: int, cost: RowCost | BlockCost) -> int:
-    """Bits that a weight takes; of more bits than the target knows (NC3113 refuses them) as the widest."""
+    """Bits that a weight takes; of more bits than the target knows (NC3113 refuses them) as the
+    widest.
+    """
     table = cost.stored_weight_bits.value
     return table[min(bits, len(table)) - 1]
 
@@ -84,7 +104,9 @@ def row(synapses: int, bits: int, cost: RowCost) -> int:
 
 
 def convolution_row(channels: int, bits: int, cost: RowCost) -> int:
-    """Words of one kernel row of a convolution with ``channels`` outputs: ``floor(channels * bits / word) + 1``."""
+    """Words of one kernel row of a convolution with ``channels`` outputs: ``floor(channels * bits /
+    word) + 1``.
+    """
     return channels * bits // cost.word_bits.value + 1
 
 
@@ -93,7 +115,9 @@ def block_list(synapses: int, bits: int, cost: BlockCost, *, addressed: bool) ->
     each = _stored(bits, cost) + (cost.index_bits.value if addressed else 0)
     word, most, header = cost.word_bits.value, cost.block_synapses.value, cost.header_bits.value
     full, rest = divmod(synapses, most)
-    return full * -(-(header + most * each) // word) + (-(-(header + rest * each) // word) if rest else 0)
+    return full * -(-(header + most * each) // word) + (
+        -(-(header + rest * each) // word) if rest else 0
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +168,9 @@ class Blocks:
     def convolution(self, field: Field, bits: int) -> tuple[int, int]:
         """As if unrolled: each input neuron lists its synapses."""
         fans: dict[int, int] = {}
-        for reads, share in zip(*np.unique(np.outer(field.rows, field.columns), return_counts=True), strict=True):
+        for reads, share in zip(
+            *np.unique(np.outer(field.rows, field.columns), return_counts=True), strict=True
+        ):
             for outputs in field.group_outputs:
                 fan = int(reads) * outputs
                 fans[fan] = fans.get(fan, 0) + int(share) * field.group_inputs

@@ -1,7 +1,7 @@
 """Finds how to cut one population: the search that all ways to cut share.
 
-While it searches, a cut is judged by its middle and its corner tiles; all tiles of the chosen one are counted. So the time is
-that of the tiles, whatever the number of neurons.
+While it searches, a cut is judged by its middle and its corner tiles; all tiles of the chosen one
+are counted. So the time is that of the tiles, whatever the number of neurons.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ class Style:
     """How to cut."""
 
     slack: float = 1.1
-    """Cores that a population may fill, as a multiple of the fewest, for the sake of fewer packets."""
+    """Cores that a population may fill, as a multiple of the fewest, for the sake of fewer packets.
+    """
     fineness: int = 1
-    """Tiles take at most this part of a core, where that repeats few weights: small tiles leave packing a choice."""
+    """Tiles take at most this part of a core, where that repeats few weights: small tiles leave
+    packing a choice.
+    """
     spikes: float | None = None
     """Expected messages a step that a core may send."""
     pairs: bool = False
     """Whether terms are cut like their sums, where that saves cores or messages."""
     room: float = 0.0
-    """Above 0: terms fill cores up to this part of the neurons, their sums what is left there of axons and words."""
+    """Above 0: terms fill cores up to this part of the neurons, their sums what is left there of
+    axons and words.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ class Cut:
 
     parts: tuple[int, ...]
     cores: float
-    """Cores filled if tiles shared cores with their like alone (of two just above half, each fills one)."""
+    """Cores filled if tiles shared cores with their like alone (of two just above half, each fills
+    one).
+    """
     packets: float
     """Messages that arrive in a step."""
     total: int
@@ -78,38 +85,60 @@ class Chosen:
     def better(self, sums: Chosen, terms: Chosen) -> bool:
         """Whether this cut of a pair saves cores, or messages at about the same number of cores."""
         cores, packets = sums.cut.cores + terms.cut.cores, sums.cut.packets + terms.cut.packets
-        return self.cut.cores <= SAVES * cores or (self.cut.packets <= packets and self.cut.cores <= 1.1 * cores)
+        return self.cut.cores <= SAVES * cores or (
+            self.cut.packets <= packets and self.cut.cores <= 1.1 * cores
+        )
 
 
 class Cutter:
     """Finds how to cut one population."""
 
     def __init__(
-        self, counter: CostCounter, population: Population, rates: Mapping[str, float], style: Style,
+        self,
+        counter: CostCounter,
+        population: Population,
+        rates: Mapping[str, float],
+        style: Style,
         homes: Mapping[str, list[tuple[int, Tile]]],
-    ) -> None:  # fmt: skip
-        self.counter, self.population, self.rates, self.style, self.homes = counter, population, rates, style, homes
+    ) -> None:
+        self.counter, self.population, self.rates, self.style, self.homes = (
+            counter,
+            population,
+            rates,
+            style,
+            homes,
+        )
         self.align = _alignment(counter, population)
-        # consumers in a loop are cut later than their source, or with it: one tile a neuron if they are one to one
+        # consumers in a loop are cut later than their source, or with it: one tile a neuron if they
+        # are one to one
         self.loops = sum(q.recurrent for q in counter.outgoing[population.name])
         self.fineness = style.fineness
         self.beside, self.share = Usage(), 1
         """What a core holds beside ``share`` tiles."""
         self.terms: tuple[Strided, tuple[int, ...]] | None = None
-        """Of sums: the projection from their terms, and the widths of the boxes that these are cut to."""
+        """Of sums: the projection from their terms, and the widths of the boxes that these are cut
+        to.
+        """
         self.cuttable = population.shape
         """Extent along each axis, 1 where it is not to be cut."""
         self._judged: dict[tuple[int, ...], Cut | None] = {}
 
     @cached_property
     def _lists(self) -> list[tuple[np.ndarray, object, bool]]:
-        """(entries of each atom, atoms, whether by position) of the output lists, each consumer tile on its own core."""
+        """(entries of each atom, atoms, whether by position) of the output lists, each consumer
+        tile on its own core.
+        """
         name, least = self.population.name, self.counter.cost.least_listed
         found = []
-        for which, used in (("neuron", self.counter.neuronal), ("position", self.counter.positional)):
+        for which, used in (
+            ("neuron", self.counter.neuronal),
+            ("position", self.counter.positional),
+        ):
             if name in used and (self.counter.outgoing[name] or name in self.counter.to_host):
                 atoms = atoms_of(self.counter, name, self.homes, which)
-                fan = atoms.fan + (self.loops + (name in self.counter.to_host) if which == "neuron" else 0)
+                fan = atoms.fan + (
+                    self.loops + (name in self.counter.to_host) if which == "neuron" else 0
+                )
                 found.append((np.where(fan >= least, fan, 0), atoms, which == "position"))
         return found
 
@@ -128,7 +157,9 @@ class Cutter:
             return False
         parts = self.fineness * self.share
         return all(
-            getattr(usage, name) * (1 if name == "neuron_groups" else parts) + getattr(self.beside, name) <= limit
+            getattr(usage, name) * (1 if name == "neuron_groups" else parts)
+            + getattr(self.beside, name)
+            <= limit
             for name, limit in capacity.items()
         )
 
@@ -156,7 +187,11 @@ class Cutter:
     def _least(self) -> int:
         """Parts that are needed at least."""
         capacity, uncut = self.counter.target.capacity, self.uncut
-        parts = [-(-getattr(uncut, r) * self.fineness // limit) for r, limit in capacity.items() if limit and r != "neuron_groups"]
+        parts = [
+            -(-getattr(uncut, r) * self.fineness // limit)
+            for r, limit in capacity.items()
+            if limit and r != "neuron_groups"
+        ]
         return max(1, *parts)
 
     def possible(self) -> bool:
@@ -170,7 +205,15 @@ class Cutter:
             return None
         least = min(cut.cores for cut in cuts)
         ranked = sorted(
-            cuts, key=lambda c: (c.cores > self.style.slack * least + 1e-9, c.packets, c.boxes, c.cores, c.total, c.parts)
+            cuts,
+            key=lambda c: (
+                c.cores > self.style.slack * least + 1e-9,
+                c.packets,
+                c.boxes,
+                c.cores,
+                c.total,
+                c.parts,
+            ),
         )
         for cut_ in ranked:
             found = self.all_tiles(cut_)
@@ -182,12 +225,21 @@ class Cutter:
     def all_tiles(self, cut_: Cut) -> Chosen | None:
         """All tiles of a cut, if they fit."""
         boxes = product(*self._ranges(cut_.parts))
-        tiles = [Tile(self.population.name, tuple(a for a, _ in box), tuple(b for _, b in box)) for box in boxes]
+        tiles = [
+            Tile(self.population.name, tuple(a for a, _ in box), tuple(b for _, b in box))
+            for box in boxes
+        ]
         found = [(tile, self.usage(tile)) for tile in tiles]
-        return Chosen(cut_, found, []) if all(self.fits(tile, usage) for tile, usage in found) else None
+        return (
+            Chosen(cut_, found, [])
+            if all(self.fits(tile, usage) for tile, usage in found)
+            else None
+        )
 
     def _cuts(self) -> list[Cut]:
-        """For each order of the token axes and each number of channel parts the cut with the fewest parts that fits."""
+        """For each order of the token axes and each number of channel parts the cut with the fewest
+        parts that fits.
+        """
         shape = self.cuttable
         whole_ = self._judge((1,) * len(shape))
         if whole_ is not None:
@@ -205,7 +257,9 @@ class Cutter:
 
     def _ranges(self, parts: tuple[int, ...]) -> list[list[tuple[int, int]]]:
         """The ranges along each axis."""
-        return [cut(n, k, g) for n, k, g in zip(self.population.shape, parts, self.align, strict=True)]
+        return [
+            cut(n, k, g) for n, k, g in zip(self.population.shape, parts, self.align, strict=True)
+        ]
 
     def _single(self) -> tuple[int, ...]:
         """The cut into single neurons."""
@@ -224,7 +278,9 @@ class Cutter:
     def _neuron(self, index: tuple[int, ...]) -> Tile:
         return Tile(self.population.name, index, tuple(i + 1 for i in index))
 
-    def _fewest_token_parts(self, channel_parts: int, tokens: int, order: tuple[int, ...]) -> Cut | None:
+    def _fewest_token_parts(
+        self, channel_parts: int, tokens: int, order: tuple[int, ...]
+    ) -> Cut | None:
         """Fewest token parts that fit: more and more until they do, then bisect."""
         low = min(-(-self._least() // channel_parts), tokens) - 1
         high, step = low + 1, 1
@@ -247,17 +303,33 @@ class Cutter:
     def _try(self, parts: tuple[int, ...]) -> Cut | None:
         ranges = self._ranges(parts)
         name, share, total, packets = self.population.name, 0.0, 0, 0.0
-        for place in dict.fromkeys((tuple(k // 2 for k in parts), (0,) * len(parts), tuple(k - 1 for k in parts))):
+        for place in dict.fromkeys(
+            (tuple(k // 2 for k in parts), (0,) * len(parts), tuple(k - 1 for k in parts))
+        ):
             box = [ranges[a][i] for a, i in enumerate(place)]
             tile = Tile(name, tuple(a for a, _ in box), tuple(b for _, b in box))
             usage = self.usage(tile)
             if not self.fits(tile, usage):
                 return None
-            taken = [(getattr(usage, r), limit) for r, limit in self.counter.target.capacity.items()]
-            share = max(share, 1 / (self.share if self.terms else min(limit // used for used, limit in taken if used)))
+            taken = [
+                (getattr(usage, r), limit) for r, limit in self.counter.target.capacity.items()
+            ]
+            share = max(
+                share,
+                1
+                / (
+                    self.share
+                    if self.terms
+                    else min(limit // used for used, limit in taken if used)
+                ),
+            )
             total, packets = max(total, usage.total), max(packets, self._arriving(tile))
         return Cut(
-            parts, round(share * prod(parts), 6), packets * prod(parts), total * prod(parts), self._boxes(tile) * prod(parts)
+            parts,
+            round(share * prod(parts), 6),
+            packets * prod(parts),
+            total * prod(parts),
+            self._boxes(tile) * prod(parts),
         )
 
     def _boxes(self, tile: Tile) -> int:
@@ -265,7 +337,9 @@ class Cutter:
         reach = self.counter.reach(self.terms[0], tile) if self.terms else None
         if reach is None or any(len(axes) > 1 for axes in reach):
             return 0
-        return prod(len(np.unique(index // self.terms[1][axes[0]])) for axes, index in reach.items())
+        return prod(
+            len(np.unique(index // self.terms[1][axes[0]])) for axes, index in reach.items()
+        )
 
     def _arriving(self, tile: Tile) -> float:
         """Messages a step that a tile receives."""
@@ -274,7 +348,9 @@ class Cutter:
     def _received(self, tile: Tile, but: str) -> float:
         """The same without one projection."""
         incoming = (q for q in self.counter.circuit.incoming[tile.population] if q.name != but)
-        return round(sum(self.rates.get(q.src, 1.0) * self.counter.senders(q, tile) for q in incoming), 6)
+        return round(
+            sum(self.rates.get(q.src, 1.0) * self.counter.senders(q, tile) for q in incoming), 6
+        )
 
 
 def _channel_candidates(shape: tuple[int, ...]) -> Iterator[int]:
@@ -291,9 +367,11 @@ def orders_of(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(permutations(axes)) if len(axes) <= 3 else [tuple(axes)]
 
 
-def _parts(shape: tuple[int, ...], token_parts: int, channel_parts: int, order: tuple[int, ...]) -> tuple[int, ...]:
-    """Parts along each axis: tokens are cut along the first axis of ``order``, and along the next once that is in single
-    steps."""
+def _parts(
+    shape: tuple[int, ...], token_parts: int, channel_parts: int, order: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Parts along each axis: tokens are cut along the first axis of ``order``, and along the next
+    once that is in single steps."""
     if not shape:
         return ()
     parts = [1] * len(shape)
@@ -305,7 +383,9 @@ def _parts(shape: tuple[int, ...], token_parts: int, channel_parts: int, order: 
 
 
 def _alignment(counter: CostCounter, population: Population) -> list[int]:
-    """For each axis the largest stride at which a consumer reads it: cuts at multiples share no windows."""
+    """For each axis the largest stride at which a consumer reads it: cuts at multiples share no
+    windows.
+    """
     align = [1] * len(population.shape)
     for projection in counter.outgoing[population.name]:
         if isinstance(projection, Conv2d):

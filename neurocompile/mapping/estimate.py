@@ -1,4 +1,6 @@
-"""What a circuit needs of a target at least, and everything that rules it out, before anything is cut."""
+"""What a circuit needs of a target at least, and everything that rules it out, before anything is
+cut.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from msgspec import Struct
 
 from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import CircuitGraph, HostInput
-from neurocompile.mapping.advice import does_not_fit_core, exceeds_target, lacks_graded, sends_too_much
+from neurocompile.mapping.advice import (
+    does_not_fit_core,
+    exceeds_target,
+    lacks_graded,
+    sends_too_much,
+)
 from neurocompile.mapping.fields import exceeded_fields
 from neurocompile.mapping.resources import LABELS, CostCounter
 from neurocompile.mapping.tile import Tile
@@ -49,8 +56,12 @@ class Estimate(Struct, frozen=True, kw_only=True):
         return not self.violations
 
 
-def violations(counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None) -> list[tuple[str, str]]:
-    """(code, text) of everything that rules a circuit out whatever the cut; a line for each layer and resource."""
+def violations(
+    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None
+) -> list[tuple[str, str]]:
+    """(code, text) of everything that rules a circuit out whatever the cut; a line for each layer
+    and resource.
+    """
     found = [("NC3110", text) for text in lacks_graded(counter)]
     found += [("NC3113", text) for text in exceeded_fields(counter.circuit, counter.target)]
     for population in counter.on_chip:
@@ -64,23 +75,34 @@ def violations(counter: CostCounter, rates: Mapping[str, float], limit: int, spi
     return found + [("NC3101", text) for text in exceeds_target(counter, limit)]
 
 
-def refuse(counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None) -> None:
-    """Raise :class:`ViolationList` with all :func:`violations`, if there are any; its code is that of the first."""
+def refuse(
+    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None
+) -> None:
+    """Raise :class:`ViolationList` with all :func:`violations`, if there are any; its code is that
+    of the first.
+    """
     found = violations(counter, rates, limit, spikes)
     if found:
-        raise ViolationList(found[0][0], [text for _, text in found], codes=[code for code, _ in found])
+        raise ViolationList(
+            found[0][0], [text for _, text in found], codes=[code for code, _ in found]
+        )
 
 
 def estimate(
-    circuit: CircuitGraph, target: Target, rates: Mapping[str, float] | None = None, *, max_cores: int | None = None,
+    circuit: CircuitGraph,
+    target: Target,
+    rates: Mapping[str, float] | None = None,
+    *,
+    max_cores: int | None = None,
     spikes_per_core_step: float | None = None,
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Lower bounds and violations of a circuit on a target; nothing is cut, packed or placed.
 
     Args:
         circuit: lowered.
         target: the chip or board.
-        rates: population -> mean probability that a neuron sends in a step, for the budget of spikes alone.
+        rates: population -> mean probability that a neuron sends in a step, for the budget of
+            spikes alone.
         max_cores: use at most so many cores.
         spikes_per_core_step: expected messages that a core may send in a step.
     """
@@ -89,13 +111,23 @@ def estimate(
     needs = []
     for resource, (needed, cores) in counter.shortages().items():
         largest, most = counter.largest_layer(resource)
-        needs.append(Need(
-            resource=resource, label=LABELS[resource], needed=needed, per_core=target.capacity[resource], cores=cores,
-            largest=largest, largest_needed=most,
-        ))  # fmt: skip
+        needs.append(
+            Need(
+                resource=resource,
+                label=LABELS[resource],
+                needed=needed,
+                per_core=target.capacity[resource],
+                cores=cores,
+                largest=largest,
+                largest_needed=most,
+            )
+        )
     return Estimate(
-        circuit=circuit.name, target=target.name,
+        circuit=circuit.name,
+        target=target.name,
         neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)),
-        cores_at_least=max((need.cores for need in needs), default=0), cores_available=limit, needs=tuple(needs),
+        cores_at_least=max((need.cores for need in needs), default=0),
+        cores_available=limit,
+        needs=tuple(needs),
         violations=tuple(violations(counter, rates or {}, limit, spikes_per_core_step)),
-    )  # fmt: skip
+    )

@@ -1,7 +1,8 @@
-"""NC3113: what a circuit asks of the fields of neurons, synapses and messages, against what the target's fields hold.
+"""NC3113: what a circuit asks of the fields of neurons, synapses and messages, against what the
+target's fields hold.
 
-A target's file may have narrower fields than Loihi 2, for which circuits are made. Nothing is wrapped or clipped silently:
-whatever leaves a field is said, a line for each layer and field.
+A target's file may have narrower fields than Loihi 2, for which circuits are made. Nothing is
+wrapped or clipped silently: whatever leaves a field is said, a line for each layer and field.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Use(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A field of the target: its limits, its name in the file, and what makes a model take less of it."""
+    """A field of the target: its limits, its name in the file, and what makes a model take less of
+    it.
+    """
 
     path: str
     limits: Callable[[Target], tuple[int, int]]
@@ -50,21 +53,49 @@ def _most(path: str, of: Callable[[Target], int], way: str) -> Field:
 _SCALE = "train the layer for a smaller {} beside its weights"
 _BITS = "give fewer weight bits (--weight-bits {})"
 FIELDS = {
-    "threshold": Field("neuron.threshold", lambda t: t.neuron.threshold.value, _SCALE.format("threshold")),
-    "bias mantissa": Field("neuron.bias_mantissa", lambda t: t.neuron.bias_mantissa.value, _SCALE.format("bias")),
-    "bias exponent": Field("neuron.bias_exponent", lambda t: t.neuron.bias_exponent.value, _SCALE.format("bias")),
-    "voltage decay": Field("neuron.voltage_decay", lambda t: t.neuron.voltage_decay.value, "train it with another tau"),
-    "current decay": Field("neuron.current_decay", lambda t: t.neuron.current_decay.value, "train it with another tau"),
-    "bits of state": _most("neuron.state_bits", lambda t: t.neuron.state_bits.value, "use fewer inputs a neuron, or fewer steps (--T)"),
+    "threshold": Field(
+        "neuron.threshold", lambda t: t.neuron.threshold.value, _SCALE.format("threshold")
+    ),
+    "bias mantissa": Field(
+        "neuron.bias_mantissa", lambda t: t.neuron.bias_mantissa.value, _SCALE.format("bias")
+    ),
+    "bias exponent": Field(
+        "neuron.bias_exponent", lambda t: t.neuron.bias_exponent.value, _SCALE.format("bias")
+    ),
+    "voltage decay": Field(
+        "neuron.voltage_decay", lambda t: t.neuron.voltage_decay.value, "train it with another tau"
+    ),
+    "current decay": Field(
+        "neuron.current_decay", lambda t: t.neuron.current_decay.value, "train it with another tau"
+    ),
+    "bits of state": _most(
+        "neuron.state_bits",
+        lambda t: t.neuron.state_bits.value,
+        "use fewer inputs a neuron, or fewer steps (--T)",
+    ),
     "weight bits": _most("synapse.weight_bits", lambda t: t.synapse.weight_bits.high, _BITS),
-    "weight exponent": Field("synapse.weight_exponent", lambda t: t.synapse.weight_exponent.value, "bring its layers to one scale"),
-    "bits of a message": _most("synapse.payload_bits", lambda t: t.synapse.payload_bits.value, "use fewer inputs a neuron, or coarser ones"),
-    "steps of delay": _most("delay.max_spike_delay", lambda t: t.delay.max_spike_delay.value, "compile it again for this target"),
-}  # fmt: skip
+    "weight exponent": Field(
+        "synapse.weight_exponent",
+        lambda t: t.synapse.weight_exponent.value,
+        "bring its layers to one scale",
+    ),
+    "bits of a message": _most(
+        "synapse.payload_bits",
+        lambda t: t.synapse.payload_bits.value,
+        "use fewer inputs a neuron, or coarser ones",
+    ),
+    "steps of delay": _most(
+        "delay.max_spike_delay",
+        lambda t: t.delay.max_spike_delay.value,
+        "compile it again for this target",
+    ),
+}
 
 
 def exceeded_fields(circuit: CircuitGraph, target: Target) -> list[str]:
-    """A line for each layer and field that the target's is too narrow for, with the part that leaves it farthest."""
+    """A line for each layer and field that the target's is too narrow for, with the part that
+    leaves it farthest.
+    """
     worst: dict[tuple[str, str], tuple[int, Use]] = {}
     for use in _uses(circuit, target):
         low, high = FIELDS[use.field].limits(target)
@@ -75,7 +106,9 @@ def exceeded_fields(circuit: CircuitGraph, target: Target) -> list[str]:
 
 
 def _uses(circuit: CircuitGraph, target: Target) -> Iterator[Use]:
-    narrow = target.neuron.state_bits.value < WIDEST or (target.graded and target.synapse.payload_bits.value < WIDEST)
+    narrow = target.neuron.state_bits.value < WIDEST or (
+        target.graded and target.synapse.payload_bits.value < WIDEST
+    )
     reach = reaches(circuit) if narrow else {}
     read = {q.src for q in circuit.projections}
     for p in circuit.populations:
@@ -85,7 +118,9 @@ def _uses(circuit: CircuitGraph, target: Target) -> Iterator[Use]:
             yield Use(p, "", "current decay", p.du, p.du)
             if p.bias is not None:
                 bias = circuit.tensors[p.bias]
-                yield Use(p, "", "bias mantissa", int(bias.min(initial=0)), int(bias.max(initial=0)))
+                yield Use(
+                    p, "", "bias mantissa", int(bias.min(initial=0)), int(bias.max(initial=0))
+                )
                 yield Use(p, "", "bias exponent", p.bias_exp, p.bias_exp)
         if p.name in reach:
             bits = _state_bits(circuit, p, reach[p.name])
@@ -101,7 +136,9 @@ def _uses(circuit: CircuitGraph, target: Target) -> Iterator[Use]:
 
 
 def _state_bits(circuit: CircuitGraph, p: Population, reach: Reach) -> int:
-    """Bits of the largest value that a population holds, sign included; of a LIF, of current and voltage."""
+    """Bits of the largest value that a population holds, sign included; of a LIF, of current and
+    voltage.
+    """
     if isinstance(p, HostInput):
         low, high = p.low, p.high
     elif isinstance(p, LIF):
@@ -140,8 +177,10 @@ def _line(use: Use, target: Target) -> str:
     part = f", {use.where}," if use.where else ""
     limit = f"{high:,}" if not low else f"{low:,}..{high:,}"
     needs = f"needs {need} {use.field}" if field.counted else f"needs a {use.field} of {need}"
-    return (f"{where}{part} {needs}; {target.name} has {limit} ({field.path}). "
-            f"{text[0].upper()}{text[1:]}.")  # fmt: skip
+    return (
+        f"{where}{part} {needs}; {target.name} has {limit} ({field.path}). "
+        f"{text[0].upper()}{text[1:]}."
+    )
 
 
 def _holds(use: Use, limits: tuple[int, int]) -> bool:

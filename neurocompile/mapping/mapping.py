@@ -1,4 +1,6 @@
-"""Where every neuron of a circuit lies on a target, what each core uses of its limits, and the traffic."""
+"""Where every neuron of a circuit lies on a target, what each core uses of its limits, and the
+traffic.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +33,28 @@ __all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit", "way
 
 WAYS = (
     (20_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
-    (100_000, ((1, False), (4, True), (8, True), (16, False), (32, True), (48, False), (96, False))),
+    (
+        100_000,
+        ((1, False), (4, True), (8, True), (16, False), (32, True), (48, False), (96, False)),
+    ),
     (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
     (20_000_000, ((5, True), (4, False))),
 )
 """(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
 ROOM = 0.015
-"""Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there cores count first."""
+"""Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there
+cores count first.
+"""
 SMALL, SEMIFINALISTS, FINALISTS = 200_000, 5, 2
 """Up to so many neurons: the ways to cut that are refined for longer, and those to the end."""
 MULTIPLES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0)
-"""Of a budget of spikes that does not fit: tried in turn, so that the error can name one that does."""
+"""Of a budget of spikes that does not fit: tried in turn, so that the error can name one that does.
+"""
 FEW, SPARE = 1.15, 2
-"""A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no other is at hand."""
+"""A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no
+other is at hand.
+"""
 
 
 class CoreUse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -88,7 +98,9 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     method: str = ""
     """How tiles came to their cores."""
     lower_bound: int = 0
-    """Cores that no mapping can do without: of each resource the sum over all layers, uncut, by the capacity of a core."""
+    """Cores that no mapping can do without: of each resource the sum over all layers, uncut, by the
+    capacity of a core.
+    """
     spikes_per_core_step: float | None = None
     """The budget that every core keeps, if one was given."""
 
@@ -104,7 +116,9 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             for i, core in enumerate(self.cores)
             for resource, limit in target.capacity.items()
         ]
-        return max(found, key=lambda f: f.used / f.limit if f.limit else float(f.used), default=None)
+        return max(
+            found, key=lambda f: f.used / f.limit if f.limit else float(f.used), default=None
+        )
 
     def to_json(self) -> bytes:
         """Deterministic JSON."""
@@ -112,7 +126,9 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @classmethod
     def from_json(cls, data: bytes) -> Mapping:
-        """Inverse of :meth:`to_json`; msgspec.DecodeError (ValidationError for wrong fields) for anything else."""
+        """Inverse of :meth:`to_json`; msgspec.DecodeError (ValidationError for wrong fields) for
+        anything else.
+        """
         return msgspec.json.decode(data, type=cls)
 
 
@@ -130,15 +146,19 @@ def map_circuit(
     Args:
         circuit: scheduled or not; populations are packed in depth order.
         target: the chip.
-        rates: population -> mean probability that a neuron sends a message in a step; absent ones count as 1.
+        rates: population -> mean probability that a neuron sends a message in a step; absent ones
+            count as 1.
         seed: of packing and placement.
         max_cores: use at most so many cores of the target.
-        spikes_per_core_step: expected messages that a core may send in a step (sum of rate x neurons of its tiles).
+        spikes_per_core_step: expected messages that a core may send in a step (sum of rate x
+            neurons of its tiles).
 
     Raises:
-        ViolationList: all that does not fit: NC3102 for every layer of which one neuron does not fit a core, NC3110 for every
-            graded signal that the target has no messages for, NC3113 for every field that it leaves, NC3111 for every population that exceeds the budget of spikes
-            with one neuron, NC3101 if cores do not suffice, NC3114 if they do but for the budget.
+        ViolationList: all that does not fit: NC3102 for every layer of which one neuron does not
+            fit a core, NC3110 for every graded signal that the target has no messages for, NC3113
+            for every field that it leaves, NC3111 for every population that exceeds the budget of
+            spikes with one neuron, NC3101 if cores do not suffice, NC3114 if they do but for the
+            budget.
     """
     counter = CostCounter(circuit, target)
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
@@ -150,17 +170,25 @@ def map_circuit(
     held: list[list[Tile]] = [[] for _ in range(cores)]
     for tile, core in zip(graph.tiles, core_of.tolist(), strict=True):
         held[core].append(tile)
-    to_host = sum(rates.get(name, 1.0) * circuit.population[name].size for name in sorted(counter.to_host))
+    to_host = sum(
+        rates.get(name, 1.0) * circuit.population[name].size for name in sorted(counter.to_host)
+    )
     traffic = Traffic(
-        packets=flows.between, local=flows.local, from_host=flows.from_host, to_host=to_host,
-        hops=hops_of(target, slots, flows), chip_packets=crossings(slots, flows),
-    )  # fmt: skip
+        packets=flows.between,
+        local=flows.local,
+        from_host=flows.from_host,
+        to_host=to_host,
+        hops=hops_of(target, slots, flows),
+        chip_packets=crossings(slots, flows),
+    )
     mapping = Mapping(
         circuit=circuit.name,
         target=target.name,
         seed=seed,
         cores=tuple(
-            CoreUse(chip=slot.chip, x=slot.x, y=slot.y, core=slot.core, tiles=tuple(tiles), used=used)
+            CoreUse(
+                chip=slot.chip, x=slot.x, y=slot.y, core=slot.core, tiles=tuple(tiles), used=used
+            )
             for slot, tiles, used in zip(slots, held, _count(graph, core_of, cores), strict=True)
         ),
         traffic=traffic,
@@ -170,15 +198,20 @@ def map_circuit(
     )
     problems = check_mapping(circuit, mapping, target)
     if problems:
-        raise NeurocompileError("NC9001", f"mapping of '{circuit.name}' does not check: {problems[0]}")
+        raise NeurocompileError(
+            "NC9001", f"mapping of '{circuit.name}' does not check: {problems[0]}"
+        )
     return mapping
 
 
 def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> list[str]:
-    """Recount everything from the circuit and the tiles alone; one line for each disagreement, none if all is well.
+    """Recount everything from the circuit and the tiles alone; one line for each disagreement, none
+    if all is well.
 
-    Checked: every neuron outside HostInput lies on exactly one core, cores are usable and distinct, recorded resources
-    equal the recounted ones, and these, and all fields, keep the target's limits. The mapping may come from a stranger.
+    Checked: every neuron outside HostInput lies on exactly one core, cores are usable and distinct,
+        recorded resources
+    equal the recounted ones, and these, and all fields, keep the target's limits. The mapping may
+    come from a stranger.
     """
     if mapping.target != target.name:
         return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
@@ -194,29 +227,41 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
             problems.append(f"core {i}: {target.name} has no usable core at {_place(slot)}")
     if len(set(slots)) < len(slots):
         problems.append("two cores have the same place")
-    if any(not np.isfinite(value) or value < 0 for value in msgspec.structs.astuple(mapping.traffic)):
+    if any(
+        not np.isfinite(value) or value < 0 for value in msgspec.structs.astuple(mapping.traffic)
+    ):
         problems.append("traffic is negative or not finite")
     if problems:
         return problems
     tiles = [tile for core in held for tile in core]
     core_of = np.repeat(np.arange(len(held)), [len(core) for core in held])
     graph = make_tile_graph(counter, tiles, {})
-    for i, (core, counted) in enumerate(zip(mapping.cores, _count(graph, core_of, len(held)), strict=True)):
+    for i, (core, counted) in enumerate(
+        zip(mapping.cores, _count(graph, core_of, len(held)), strict=True)
+    ):
         for resource in counted.__struct_fields__:
             recorded, found = getattr(core.used, resource), getattr(counted, resource)
             if recorded != found:
-                problems.append(f"core {i}: the mapping records {recorded:,} {resource}, counted are {found:,}")
+                problems.append(
+                    f"core {i}: the mapping records {recorded:,} {resource}, counted are {found:,}"
+                )
         for resource, used, most in counted.excess(target):
             problems.append(f"core {i}: uses {used:,} {resource}, {target.name} has {most:,}")
     return problems
 
 
-def _fit(counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None) -> tuple[TileGraph, Packed]:
+def _fit(
+    counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
+) -> tuple[TileGraph, Packed]:
     """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
     found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
     size = sum(p.size for p in counter.on_chip)
     semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= SMALL else (1, 1)
-    fewest, parts, bound = 0, Partition(), max((need for _, need in counter.shortages().values()), default=0)
+    fewest, parts, bound = (
+        0,
+        Partition(),
+        max((need for _, need in counter.shortages().values()), default=0),
+    )
     styles = _styles(counter, spikes)
     for chosen in (styles[:-1], styles[-1:]):  # the last resort only if nothing was found
         if found:
@@ -224,44 +269,76 @@ def _fit(counter: CostCounter, rates: Table[str, float], limit: int, seed: int, 
         cut: list[tuple[Style, Partition]] = []
         for style in chosen:
             parts = partition(counter, rates, style)
-            if all(parts != other for _, other in cut):  # of small models ways often come to the same cut
+            if all(
+                parts != other for _, other in cut
+            ):  # of small models ways often come to the same cut
                 cut.append((style, parts))
         precompile.wait()
         for style, parts in cut:
-            graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
-            instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes)
+            graph = make_tile_graph(
+                counter, [tile for tiles in parts.values() for tile, _ in tiles], rates
+            )
+            instance = hypergraph(
+                graph, [usage for tiles in parts.values() for _, usage in tiles], spikes
+            )
             start = pack(instance, ready_order(graph), style.room)
             cores = int(start.max(initial=-1)) + 1
             fewest = min(fewest or cores, cores)
             if cores > limit:
                 continue
-            cost = glance(instance, start, seed).cost if len(styles) > 2 else 0.0  # with one way there is nothing to compare
+            cost = (
+                glance(instance, start, seed).cost if len(styles) > 2 else 0.0
+            )  # with one way there is nothing to compare
             rank = spikes is None and cores > FEW * bound + SPARE, cost, cores
-            found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[:semifinalists]
+            found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[
+                :semifinalists
+            ]
     if not found and spikes is not None:
         enough = _enough(counter, rates, limit, spikes) if size <= SMALL else None
-        raise ViolationList("NC3114", [budget_needs_more_cores(counter, fewest, limit, spikes, enough)])
+        raise ViolationList(
+            "NC3114", [budget_needs_more_cores(counter, fewest, limit, spikes, enough)]
+        )
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
     if len(found) > finalists:
-        longer = [((rank[0], glance(instance, start, seed, longer=True).cost, rank[2]), graph, instance, start)
-                  for rank, graph, instance, start in found]  # fmt: skip
+        longer = [
+            (
+                (rank[0], glance(instance, start, seed, longer=True).cost, rank[2]),
+                graph,
+                instance,
+                start,
+            )
+            for rank, graph, instance, start in found
+        ]
         found = sorted(longer, key=lambda item: item[0])[:finalists]
     packed, graph, _ = min(
-        ((improve(instance, start, seed), graph, rank[0]) for rank, graph, instance, start in found),
+        (
+            (improve(instance, start, seed), graph, rank[0])
+            for rank, graph, instance, start in found
+        ),
         key=lambda item: (item[2], item[0].cost, item[0].cores),
-    )  # fmt: skip
+    )
     merged, core_of = merge_boxes(graph.tiles, packed.core_of)
     order = np.argsort(core_of, kind="stable")
-    return make_tile_graph(counter, [merged[i] for i in order], rates), replace(packed, core_of=core_of[order])
+    return make_tile_graph(counter, [merged[i] for i in order], rates), replace(
+        packed, core_of=core_of[order]
+    )
 
 
-def _enough(counter: CostCounter, rates: Table[str, float], limit: int, spikes: float) -> float | None:
-    """A multiple of a budget of spikes that keeps to the cores, of those in ``MULTIPLES`` the least."""
+def _enough(
+    counter: CostCounter, rates: Table[str, float], limit: int, spikes: float
+) -> float | None:
+    """A multiple of a budget of spikes that keeps to the cores, of those in ``MULTIPLES`` the
+    least.
+    """
     for factor in MULTIPLES:
         parts = partition(counter, rates, Style(1.0, 1, spikes * factor))
-        graph = make_tile_graph(counter, [tile for tiles in parts.values() for tile, _ in tiles], rates)
-        instance = hypergraph(graph, [usage for tiles in parts.values() for _, usage in tiles], spikes * factor)
+        graph = make_tile_graph(
+            counter, [tile for tiles in parts.values() for tile, _ in tiles], rates
+        )
+        instance = hypergraph(
+            graph, [usage for tiles in parts.values() for _, usage in tiles], spikes * factor
+        )
         if int(pack(instance, ready_order(graph)).max(initial=-1)) < limit:
             return factor
     return None
@@ -270,12 +347,18 @@ def _enough(counter: CostCounter, rates: Table[str, float], limit: int, spikes: 
 def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
     """Ways to cut that are worth the time; the last one is for want of cores."""
     ways = ways_of(counter)
-    styles = [Style(1.1, 1, spikes, room=ROOM)] if not ways else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
+    styles = (
+        [Style(1.1, 1, spikes, room=ROOM)]
+        if not ways
+        else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
+    )
     return [*styles, Style(1.0, 1, spikes)]
 
 
 def ways_of(counter: CostCounter) -> tuple[tuple[int, bool], ...]:
-    """(fineness, pairs) of the ways to cut that a circuit's size is worth; none of a very large one."""
+    """(fineness, pairs) of the ways to cut that a circuit's size is worth; none of a very large
+    one.
+    """
     size = sum(p.size for p in counter.on_chip)
     return next((ways for most, ways in WAYS if size <= most), ())
 
@@ -290,10 +373,16 @@ def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:
         for tile in tiles:
             shape = known[tile.population].shape if tile.population in known else ()
             if tile.population not in known:
-                problems.append(f"core {i}: tile of '{tile.population}', which is no population on the chip")
+                problems.append(
+                    f"core {i}: tile of '{tile.population}', which is no population on the chip"
+                )
             elif not len(tile.start) == len(tile.stop) == len(shape):
-                problems.append(f"core {i}: tile of '{tile.population}' has another number of axes than {list(shape)}")
-            elif not all(0 <= a < b <= n for a, b, n in zip(tile.start, tile.stop, shape, strict=True)):
+                problems.append(
+                    f"core {i}: tile of '{tile.population}' has another number of axes than {list(shape)}"
+                )
+            elif not all(
+                0 <= a < b <= n for a, b, n in zip(tile.start, tile.stop, shape, strict=True)
+            ):
                 problems.append(f"core {i}: tile {tile} is empty or leaves {list(shape)}")
             else:
                 if covered[tile.population][tile.slices].any():
@@ -314,7 +403,9 @@ def _count(graph: TileGraph, core_of: np.ndarray, cores: int) -> list[Usage]:
     for tile, core, listed in zip(graph.tiles, core_of.tolist(), entries, strict=True):
         used[core] += graph.counter.usage(tile) + Usage(axon_memory=listed)
         groups[core].add(tile.population)
-    return [msgspec.structs.replace(u, neuron_groups=len(g)) for u, g in zip(used, groups, strict=True)]
+    return [
+        msgspec.structs.replace(u, neuron_groups=len(g)) for u, g in zip(used, groups, strict=True)
+    ]
 
 
 def _place(slot: Slot) -> str:

@@ -1,9 +1,10 @@
 """Packs tiles into cores, then finds fewer packets.
 
-The seed: in depth order each tile goes, of the open cores where it fits, to the one that shares most of its messages
-(their senders, or other receivers); a new core opens only where a tile fits none. Then, if a partitioner is installed
-(``pip install 'neurocompile[mapping]'``), its assignment to as many cores is repaired until every capacity holds. Both are
-refined by moves and swaps under all capacities, and what costs least by our own count is kept.
+The seed: in depth order each tile goes, of the open cores where it fits, to the one that shares
+most of its messages (their senders, or other receivers); a new core opens only where a tile fits
+none. Then, if a partitioner is installed (``pip install 'neurocompile[mapping]'``), its assignment
+to as many cores is repaired until every capacity holds. Both are refined by moves and swaps under
+all capacities, and what costs least by our own count is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
 NEURONS = _ADDITIVE.index("neurons")
 """Column of a hypergraph's resources; every target has neurons."""
 _OPEN, _OPEN_FOR_FILLING = 512, 5_000
-"""Cores opened last that a tile may join for the room that they have; where tiles are cut to fill such room."""
+"""Cores opened last that a tile may join for the room that they have; where tiles are cut to fill
+such room.
+"""
 BUDGET_PARTS = 1 << 40
 """Whole numbers that stand for a core's budget of spikes."""
 _TIE = 1e-6
@@ -40,7 +43,9 @@ FEW_STEPS, MORE_STEPS = 200, 2_000
 LONG, LONG_STEPS = 3, 5_000_000
 """Moves of each of several starts: so many times as many, at most."""
 RESTARTS, RESTART_TILES = 9, 3_000
-"""Starts at most of instances up to so many tiles, as long as they try less than MOST_STEPS moves together; three at least."""
+"""Starts at most of instances up to so many tiles, as long as they try less than MOST_STEPS moves
+together; three at least.
+"""
 MOST_THREADS = 4
 """Starts tried at a time: each has a table of up to 256 MiB."""
 TOGETHER = 240
@@ -50,9 +55,13 @@ TURN_STEPS = 300
 TURN_WORK = 600_000_000
 """Pins that all moves of a turn may look at."""
 HOT, WARM, COLD = 3.0, 0.6, 0.05
-"""Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at last."""
+"""Temperatures, in mean weights of a net: at first (of a start that is good already: WARM), and at
+last.
+"""
 SCHEDULES = ((3.0, 0.05), (10.0, 0.3), (10.0, 0.05))
-"""Temperatures at first and at last of restarts, in turn: which of them is best differs from model to model."""
+"""Temperatures at first and at last of restarts, in turn: which of them is best differs from model
+to model.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,44 +77,63 @@ class Packed:
 
 
 def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -> Hypergraph:
-    """Tiles as vertices that take of every capacity of a core; nets with their owner as one more pin."""
+    """Tiles as vertices that take of every capacity of a core; nets with their owner as one more
+    pin.
+    """
     target, nets = graph.counter.target, graph.nets
     names = [name for name in _ADDITIVE if name in target.capacity]
     takes = [[getattr(u, name) for u in usage] for name in names]
     limit = [target.capacity[name] for name in names]
-    if "total" in target.capacity:  # neuron groups count once a population: the bound of all of them is set aside
+    if (
+        "total" in target.capacity
+    ):  # neuron groups count once a population: the bound of all of them is set aside
         takes.append([u.total - u.neuron_groups for u in usage])
         limit.append(target.capacity["total"] - target.capacity["neuron_groups"])
     if spikes is not None:  # as parts of the budget, rounded up: the sum of a core keeps it
         index = {p.name: i for i, p in enumerate(graph.counter.circuit.populations)}
         sent = np.array([graph.rate[index[tile.population]] * tile.size for tile in graph.tiles])
         parts = np.ceil(sent * (BUDGET_PARTS / max(spikes, 1e-300)))
-        takes.append(np.where(sent <= spikes, np.minimum(parts, BUDGET_PARTS), parts).astype(np.int64).tolist())
+        takes.append(
+            np.where(sent <= spikes, np.minimum(parts, BUDGET_PARTS), parts)
+            .astype(np.int64)
+            .tolist()
+        )
         limit.append(BUDGET_PARTS)
     populations = {p.name: i for i, p in enumerate(graph.counter.on_chip)}
     group = np.array([populations[tile.population] for tile in graph.tiles], dtype=np.int32)
     offsets, pins = _with_owner(nets.owner, nets.offsets, nets.pins)
     matrix = np.array(takes, dtype=np.int64).reshape(len(limit), len(usage)).T
     return Hypergraph(
-        offsets, pins, graph.weight, np.ascontiguousarray(matrix), np.array(limit, dtype=np.int64), group,
+        offsets,
+        pins,
+        graph.weight,
+        np.ascontiguousarray(matrix),
+        np.array(limit, dtype=np.int64),
+        group,
         target.capacity["neuron_groups"],
-    )  # fmt: skip
+    )
 
 
-def _with_owner(owner: np.ndarray, offsets: np.ndarray, pins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_owner(
+    owner: np.ndarray, offsets: np.ndarray, pins: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Pins with the owner of each net (unless it is the host), each once."""
     net = np.repeat(np.arange(len(owner), dtype=np.int64), np.diff(offsets))
     own = np.flatnonzero(owner != HOST)
     pairs = np.concatenate([(net << 32) | pins, (own << 32) | owner[own]])
     pairs.sort(kind="stable")  # two sorted runs: merged
     pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])] if len(pairs) else pairs
-    return np.searchsorted(pairs, np.arange(len(owner) + 1, dtype=np.int64) << 32), (pairs & 0xFFFFFFFF).astype(np.int32)
+    return np.searchsorted(pairs, np.arange(len(owner) + 1, dtype=np.int64) << 32), (
+        pairs & 0xFFFFFFFF
+    ).astype(np.int32)
 
 
 def ready_order(graph: TileGraph) -> np.ndarray:
-    """Numbers of the tiles, int64, such that a tile comes right after the last of its sources where that is possible.
+    """Numbers of the tiles, int64, such that a tile comes right after the last of its sources where
+    that is possible.
 
-    So a sum is packed while the core of its terms is still open. Tiles of equal standing keep their order.
+    So a sum is packed while the core of its terms is still open. Tiles of equal standing keep their
+    order.
     """
     from neurocompile.mapping.packing_kernels import ready_order as kernel
 
@@ -116,12 +144,17 @@ def ready_order(graph: TileGraph) -> np.ndarray:
 
 
 def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
-    """Core of each vertex, int64: vertices are taken in ``order``, each goes where most of its messages are shared.
+    """Core of each vertex, int64: vertices are taken in ``order``, each goes where most of its
+    messages are shared.
 
-    Of cores that share none, the one whose free room is most like what the vertex takes. ``room``: the part of a core's
-    neurons that vertices which need neurons more than anything else leave to the others, which then look further back.
+    Of cores that share none, the one whose free room is most like what the vertex takes. ``room``:
+        the part of a core's
+    neurons that vertices which need neurons more than anything else leave to the others, which then
+    look further back.
     """
-    from neurocompile.mapping.packing_kernels import pack as kernel  # numba takes a second to import
+    from neurocompile.mapping.packing_kernels import (
+        pack as kernel,
+    )  # numba takes a second to import
 
     vertex_offsets, nets_of = graph.by_vertex
     heavy, most = np.zeros(graph.vertices, dtype=np.bool_), graph.limit.copy()
@@ -129,31 +162,54 @@ def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
         heavy = (graph.takes / np.maximum(graph.limit, 1)).argmax(axis=1) == NEURONS
         most[NEURONS] = int(most[NEURONS] * (1 - room))
     return kernel(
-        vertex_offsets, nets_of, len(graph.weight), graph.weight, graph.takes, graph.limit, heavy, most, graph.group, graph.groups, order, _TIE,
-        min(_OPEN_FOR_FILLING if room > 0 else _OPEN, max(graph.vertices, 1)), room > 0,
-    )  # fmt: skip
+        vertex_offsets,
+        nets_of,
+        len(graph.weight),
+        graph.weight,
+        graph.takes,
+        graph.limit,
+        heavy,
+        most,
+        graph.group,
+        graph.groups,
+        order,
+        _TIE,
+        min(_OPEN_FOR_FILLING if room > 0 else _OPEN, max(graph.vertices, 1)),
+        room > 0,
+    )
 
 
 def glance(graph: Hypergraph, start: np.ndarray, seed: int, *, longer: bool = False) -> Packed:
     """The seed, refined for a short time (or a longer one): enough to compare ways to cut."""
     cores = int(start.max(initial=-1)) + 1
     steps = min(MOST_STEPS // 20, (MORE_STEPS if longer else FEW_STEPS) * graph.vertices)
-    tried = [refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed) for hot, cold in SCHEDULES[: 1 + longer]]
+    tried = [
+        refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed)
+        for hot, cold in SCHEDULES[: 1 + longer]
+    ]
     cost, refined = min(((km1(graph, found), i) for i, found in enumerate(tried)))
     return Packed(tried[refined], cores, "packed, annealed", cost)
 
 
 def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
-    """The best of the refined seed and of the refined partitioner's assignment; cores numbered in order.
+    """The best of the refined seed and of the refined partitioner's assignment; cores numbered in
+    order.
 
-    Of many cores only neighbours in order trade tiles (about two chips at a time), and no partitioner is asked.
+    Of many cores only neighbours in order trade tiles (about two chips at a time), and no
+    partitioner is asked.
     """
     cores = int(start.max(initial=-1)) + 1
     if cores > TOGETHER:
         start = in_order(start)
         steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
-        turned = refine_in_turn(graph, start, cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed)
-        return _numbered(graph, min(turned, start, key=lambda block: km1(graph, block)), "packed, annealed in turn")
+        turned = refine_in_turn(
+            graph, start, cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed
+        )
+        return _numbered(
+            graph,
+            min(turned, start, key=lambda block: km1(graph, block)),
+            "packed, annealed in turn",
+        )
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
     attempts = 1
@@ -166,7 +222,9 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
         refined = refine(graph, start, cores, steps=steps, hot=hot, cold=cold, seed=seed + number)
         return Packed(refined, cores, "packed, annealed", km1(graph, refined))
 
-    with ThreadPoolExecutor(min(attempts, MOST_THREADS, os.cpu_count() or 1)) as threads:  # the kernels hold no lock
+    with ThreadPoolExecutor(
+        min(attempts, MOST_THREADS, os.cpu_count() or 1)
+    ) as threads:  # the kernels hold no lock
         found += threads.map(attempt, range(attempts))
     blocks = mtkahypar_blocks(graph, cores, seed)
     repaired = None if blocks is None else repair(graph, blocks, cores)
@@ -183,7 +241,9 @@ def _numbered(graph: Hypergraph, core_of: np.ndarray, method: str) -> Packed:
 
 
 def in_order(core_of: np.ndarray) -> np.ndarray:
-    """The same cores, numbered by their first vertex; numbers of cores that were emptied are not used."""
+    """The same cores, numbered by their first vertex; numbers of cores that were emptied are not
+    used.
+    """
     used, first, inverse = np.unique(core_of, return_index=True, return_inverse=True)
     number = np.empty(len(used), dtype=np.int64)
     number[np.argsort(first)] = np.arange(len(used))

@@ -16,7 +16,9 @@ KNOWN = 32
 
 @helper
 def _descending(values, low, high):
-    """Sort ``values[low:high]``, which mostly ascend, downwards: numba takes four seconds to compile ``np.sort``."""
+    """Sort ``values[low:high]``, which mostly ascend, downwards: numba takes four seconds to
+    compile ``np.sort``.
+    """
     for i in range((high - low) // 2):
         values[low + i], values[high - 1 - i] = values[high - 1 - i], values[low + i]
     for i in range(low + 1, high):
@@ -28,9 +30,21 @@ def _descending(values, low, high):
 
 
 def ready_order(owner, offsets, pins, owned_offsets, owned, vertices):
-    """Vertices in an order in which one follows its last source at once; int64. See ``packing.ready_order``."""
+    """Vertices in an order in which one follows its last source at once; int64. See
+    ``packing.ready_order``.
+    """
     need, stack, order = (np.zeros(vertices, dtype=np.int64) for _ in range(3))
-    _ready_order(owner, offsets, pins, owned_offsets, owned, need, stack, order, np.zeros(vertices, dtype=np.bool_))
+    _ready_order(
+        owner,
+        offsets,
+        pins,
+        owned_offsets,
+        owned,
+        need,
+        stack,
+        order,
+        np.zeros(vertices, dtype=np.bool_),
+    )
     return order
 
 
@@ -42,7 +56,9 @@ def _ready_order(owner, offsets, pins, owned_offsets, owned, need, stack, order,
             for i in range(offsets[e], offsets[e + 1]):
                 need[pins[i]] += pins[i] != owner[e]
     count = 0
-    for cycles in range(2):  # what lies in or behind a loop never gets ready: it follows as it comes
+    for cycles in range(
+        2
+    ):  # what lies in or behind a loop never gets ready: it follows as it comes
         for first in range(vertices):
             if done[first] or (need[first] > 0 and cycles == 0):
                 continue
@@ -65,21 +81,91 @@ def _ready_order(owner, offsets, pins, owned_offsets, owned, need, stack, order,
                 _descending(stack, bottom, top)  # the first of them comes next
 
 
-def pack(vertex_offsets, nets_of, nets, weight, takes, limit, heavy, most, group, groups, order, tie, window, close):
+def pack(
+    vertex_offsets,
+    nets_of,
+    nets,
+    weight,
+    takes,
+    limit,
+    heavy,
+    most,
+    group,
+    groups,
+    order,
+    tie,
+    window,
+    close,
+):
     """Core of each vertex, int64; see ``packing.pack``."""
     vertices, resources = takes.shape
     core_of = np.full(vertices, -1, dtype=np.int64)
-    used, held = np.zeros((vertices, resources), dtype=np.int64), np.zeros((vertices, groups), dtype=np.int32)
-    known, shared, part = np.zeros((nets, KNOWN), dtype=np.int32), np.zeros(vertices), np.empty(resources)
-    held_count, known_count, touched, open_ = (np.zeros(n, dtype=np.int64) for n in (vertices, nets, vertices + window, window + 1))
-    _pack(vertex_offsets, nets_of, weight, takes, limit, heavy, most, group, groups, order, tie, window, close,
-          core_of, used, held, known, shared, part, held_count, known_count, touched, open_)  # fmt: skip
+    used, held = (
+        np.zeros((vertices, resources), dtype=np.int64),
+        np.zeros((vertices, groups), dtype=np.int32),
+    )
+    known, shared, part = (
+        np.zeros((nets, KNOWN), dtype=np.int32),
+        np.zeros(vertices),
+        np.empty(resources),
+    )
+    held_count, known_count, touched, open_ = (
+        np.zeros(n, dtype=np.int64) for n in (vertices, nets, vertices + window, window + 1)
+    )
+    _pack(
+        vertex_offsets,
+        nets_of,
+        weight,
+        takes,
+        limit,
+        heavy,
+        most,
+        group,
+        groups,
+        order,
+        tie,
+        window,
+        close,
+        core_of,
+        used,
+        held,
+        known,
+        shared,
+        part,
+        held_count,
+        known_count,
+        touched,
+        open_,
+    )
     return core_of
 
 
 @kernel
-def _pack(vertex_offsets, nets_of, weight, takes, limit, heavy, most, group, groups, order, tie, window, close,
-          core_of, used, held, known, shared, part, held_count, known_count, touched, open_):  # fmt: skip
+def _pack(
+    vertex_offsets,
+    nets_of,
+    weight,
+    takes,
+    limit,
+    heavy,
+    most,
+    group,
+    groups,
+    order,
+    tie,
+    window,
+    close,
+    core_of,
+    used,
+    held,
+    known,
+    shared,
+    part,
+    held_count,
+    known_count,
+    touched,
+    open_,
+):
     resources, opened, cores = limit.size, 0, 0
     for place in range(order.size):
         v = order[place]

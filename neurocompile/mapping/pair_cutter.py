@@ -15,21 +15,33 @@ __all__ = ["PairCutter"]
 
 
 class PairCutter(Cutter):
-    """Finds how to cut terms so that each tile's sums come from that tile alone; a tile stands for its sums too."""
+    """Finds how to cut terms so that each tile's sums come from that tile alone; a tile stands for
+    its sums too.
+    """
 
     def __init__(
-        self, counter: CostCounter, population: Population, rates: Mapping[str, float], style: Style,
-        homes: Mapping[str, list[tuple[int, Tile]]], sink: Cutter, projection: Strided,
-    ) -> None:  # fmt: skip
+        self,
+        counter: CostCounter,
+        population: Population,
+        rates: Mapping[str, float],
+        style: Style,
+        homes: Mapping[str, list[tuple[int, Tile]]],
+        sink: Cutter,
+        projection: Strided,
+    ) -> None:
         super().__init__(counter, population, rates, style, homes)
         self.sink, self.projection, self.pattern = sink, projection, counter.pattern(projection)
-        kept = {a for component in self.pattern.components if component.axes for a in component.src_axes}
+        kept = {
+            a for component in self.pattern.components if component.axes for a in component.src_axes
+        }
         self.cuttable = tuple(n if a in kept else 1 for a, n in enumerate(population.shape))
 
     @property
     def uncut(self) -> Usage:
         """Of terms and sums."""
-        return self.counter.uncut[self.population.name] + self.counter.uncut[self.sink.population.name]
+        return (
+            self.counter.uncut[self.population.name] + self.counter.uncut[self.sink.population.name]
+        )
 
     def sums_of(self, tile: Tile) -> Tile | None:
         """The tile of the sums, if no other term goes there."""
@@ -58,7 +70,10 @@ class PairCutter(Cutter):
         if sums is None or not super().fits(tile, usage):
             return False
         rates, spikes = self.rates, self.style.spikes
-        sent = rates.get(tile.population, 1.0) * tile.size + rates.get(sums.population, 1.0) * sums.size
+        sent = (
+            rates.get(tile.population, 1.0) * tile.size
+            + rates.get(sums.population, 1.0) * sums.size
+        )
         return spikes is None or sent * self.fineness <= spikes
 
     def all_tiles(self, cut_: Cut) -> Chosen | None:
@@ -67,7 +82,10 @@ class PairCutter(Cutter):
         covered = sum(tile.size for tile in sums if tile is not None)
         if any(tile is None for tile in sums) or covered != self.sink.population.size:
             return None
-        own, held = [self.own(tile) for tile in tiles], [self.sink.usage(tile) for tile in sums if tile is not None]
+        own, held = (
+            [self.own(tile) for tile in tiles],
+            [self.sink.usage(tile) for tile in sums if tile is not None],
+        )
         if not all(self.fits(tile, a + b) for tile, a, b in zip(tiles, own, held, strict=True)):
             return None
         pairs = [(tile, usage) for tile, usage in zip(sums, held, strict=True) if tile is not None]
@@ -76,4 +94,6 @@ class PairCutter(Cutter):
     def _arriving(self, tile: Tile) -> float:
         """Messages that terms and sums receive from elsewhere."""
         sums = self.sums_of(tile)
-        return super()._arriving(tile) + (self._received(sums, self.projection.name) if sums is not None else 0.0)
+        return super()._arriving(tile) + (
+            self._received(sums, self.projection.name) if sums is not None else 0.0
+        )

@@ -1,11 +1,12 @@
 """Cuts populations into tiles that fit a core.
 
-A population is cut along its token axes, its channel axis or both: k channel parts share its weights out, but every input
-message goes k times; token parts repeat the weights and send each message once. Among the cuts that fill few cores the one
-with the fewest packets is taken. Terms and their sum (gates and what adds them up, say) may be cut alike: then a core holds
-the sums of its own terms, no term is sent, and terms that need neurons share a core with sums that need axons and words.
-Consumers are cut before their sources, so that the output lists of a source have a bound (as if each tile of its consumers
-had a core of its own).
+A population is cut along its token axes, its channel axis or both: k channel parts share its
+weights out, but every input message goes k times; token parts repeat the weights and send each
+message once. Among the cuts that fill few cores the one with the fewest packets is taken. Terms and
+their sum (gates and what adds them up, say) may be cut alike: then a core holds the sums of its own
+terms, no term is sent, and terms that need neurons share a core with sums that need axons and
+words. Consumers are cut before their sources, so that the output lists of a source have a bound (as
+if each tile of its consumers had a core of its own).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def lower_bound_cores(circuit: CircuitGraph, target: Target) -> int:
 
 
 def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = AS_IS) -> Partition:
-    """Tiles of every population on the chip, in depth order; NC3102 names all populations that cannot be cut to fit.
+    """Tiles of every population on the chip, in depth order; NC3102 names all populations that
+    cannot be cut to fit.
 
     Args:
         counter: of the circuit and the target.
@@ -71,7 +73,9 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = A
         if name in sums and style.pairs:
             source = counter.circuit.population[sums[name].src]
             together = PairCutter(counter, source, rates, style, tiles, cutter, sums[name]).best()
-            if together is not None and together.cut.cores <= SAVES * sum(_filled(counter, p) for p in (source, population)):
+            if together is not None and together.cut.cores <= SAVES * sum(
+                _filled(counter, p) for p in (source, population)
+            ):
                 keep(name, together.sums)  # better than any cuts of the two apart
                 keep(source.name, together.tiles)
                 continue
@@ -93,18 +97,28 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = A
 
 
 def _apart(
-    counter: CostCounter, projection: Strided, rates: Mapping[str, float], style: Style, homes: Mapping[str, list[tuple[int, Tile]]]
+    counter: CostCounter,
+    projection: Strided,
+    rates: Mapping[str, float],
+    style: Style,
+    homes: Mapping[str, list[tuple[int, Tile]]],
 ) -> tuple[list[tuple[Tile, Usage]], list[tuple[Tile, Usage]]] | None:
-    """Tiles of sums that fill what boxes of their terms leave of cores, and these boxes; None if that does not fit."""
+    """Tiles of sums that fill what boxes of their terms leave of cores, and these boxes; None if
+    that does not fit.
+    """
     source, sums = (counter.circuit.population[name] for name in (projection.src, projection.dst))
     boxes = BoxCutter(counter, source, rates, style, {}).best()
     if boxes is None:
         return None
-    filling = filling_of(Cutter(counter, sums, rates, replace(style, slack=CLOSE), homes), boxes, projection)
+    filling = filling_of(
+        Cutter(counter, sums, rates, replace(style, slack=CLOSE), homes), boxes, projection
+    )
     if filling is None:
         return None
     held = {**homes, sums.name: [(number, tile) for number, (tile, _) in enumerate(filling.tiles)]}
-    counted = BoxCutter(counter, source, rates, style, held).all_tiles(boxes.cut)  # with the output lists
+    counted = BoxCutter(counter, source, rates, style, held).all_tiles(
+        boxes.cut
+    )  # with the output lists
     return None if counted is None else (filling.tiles, counted.tiles)
 
 
@@ -115,19 +129,29 @@ def _filled(counter: CostCounter, population: Population) -> float:
 
 
 def _pairs(counter: CostCounter) -> list[Strided]:
-    """Projections from terms that nothing else reads to their sum, which takes most of its entries for them."""
+    """Projections from terms that nothing else reads to their sum, which takes most of its entries
+    for them.
+    """
     found: list[Strided] = []
     for population in counter.on_chip:
         heaviest: tuple[int, Strided] | None = None
         for q in counter.circuit.incoming[population.name]:
             source = counter.circuit.population[q.src]
             if (
-                isinstance(q, Strided) and not q.recurrent and len(counter.outgoing[q.src]) == 1 and q.src not in counter.to_host
-                and not isinstance(source, HostInput) and source.size >= 2 * population.size
-            ):  # fmt: skip
+                isinstance(q, Strided)
+                and not q.recurrent
+                and len(counter.outgoing[q.src]) == 1
+                and q.src not in counter.to_host
+                and not isinstance(source, HostInput)
+                and source.size >= 2 * population.size
+            ):
                 entries = sum(counter.synapses(q, whole(population)))
                 heaviest = max(heaviest or (0, q), (entries, q), key=lambda item: item[0])
         used = {name for q in found for name in (q.src, q.dst)}
-        if heaviest is not None and 2 * heaviest[0] > counter.uncut[population.name].total and heaviest[1].src not in used:
+        if (
+            heaviest is not None
+            and 2 * heaviest[0] > counter.uncut[population.name].total
+            and heaviest[1].src not in used
+        ):
             found.append(heaviest[1])
     return found

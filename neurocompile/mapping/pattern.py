@@ -1,10 +1,11 @@
 """Counts synapses of a :class:`Strided` projection on a tile from its loops, without listing them.
 
-A loop usually moves along one axis of the source and one of the destination. Loops that share no axis are independent:
-the sources that reach a tile are then a product of small sets, and the fan-out of a source is a product too. So the
-loops are grouped into components that share axes, each component is listed once (an axis times a window, say), and a
-tile only selects in these short lists. Where loops do not follow the axes (a diagonal, say), all of them form one
-component: the same code then enumerates the projection, exact as before.
+A loop usually moves along one axis of the source and one of the destination. Loops that share no
+axis are independent: the sources that reach a tile are then a product of small sets, and the
+fan-out of a source is a product too. So the loops are grouped into components that share axes, each
+component is listed once (an axis times a window, say), and a tile only selects in these short
+lists. Where loops do not follow the axes (a diagonal, say), all of them form one component: the
+same code then enumerates the projection, exact as before.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Selection:
 
 @dataclass
 class _Component:
-    """Loops that share axes, listed: partial source addresses, and coordinates on the destination axes they move."""
+    """Loops that share axes, listed: partial source addresses, and coordinates on the destination
+    axes they move.
+    """
 
     sources: np.ndarray
     axes: tuple[int, ...]
@@ -63,47 +66,76 @@ class _Component:
                 inside &= (along >= start[a]) & (along < stop[a])
             sources, counts = np.unique(self.sources[inside], return_counts=True)
             fans, sharing = np.unique(counts, return_counts=True)
-            self.cache[key] = Selection(sources, tuple(zip(fans.tolist(), sharing.tolist(), strict=True)))
+            self.cache[key] = Selection(
+                sources, tuple(zip(fans.tolist(), sharing.tolist(), strict=True))
+            )
         return self.cache[key]
 
 
 class Pattern:
     """A strided projection prepared for counting."""
 
-    def __init__(self, projection: Strided, src_shape: tuple[int, ...], dst_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, projection: Strided, src_shape: tuple[int, ...], dst_shape: tuple[int, ...]
+    ) -> None:
         self.src_shape = src_shape
         self.src_offset = projection.src_offset
         self.empty = prod(projection.sizes) == 0
         strides = zip(projection.sizes, projection.src_strides, projection.dst_strides, strict=True)
         loops = [] if self.empty else [loop for loop in strides if loop[0] > 1]
-        for side, shape, offset in ((1, src_shape, projection.src_offset), (2, dst_shape, projection.dst_offset)):
+        for side, shape, offset in (
+            (1, src_shape, projection.src_offset),
+            (2, dst_shape, projection.dst_offset),
+        ):
             reach = [loop[side] * (loop[0] - 1) for loop in loops]
-            low, high = offset + sum(min(0, r) for r in reach), offset + sum(max(0, r) for r in reach)
+            low, high = (
+                offset + sum(min(0, r) for r in reach),
+                offset + sum(max(0, r) for r in reach),
+            )
             if not self.empty and not 0 <= low <= high < prod(shape):
-                raise NeurocompileError("NC9001", f"projection '{projection.name}' leaves its population: {low}..{high}")
+                raise NeurocompileError(
+                    "NC9001", f"projection '{projection.name}' leaves its population: {low}..{high}"
+                )
         loops = _split(_split(loops, 1, src_shape), 2, dst_shape)
         src_axes = _axes(loops, 1, src_shape, projection.src_offset)
         dst_axes = _axes(loops, 2, dst_shape, projection.dst_offset)
         self.src_axes = src_axes
-        """(source axis, step along it) of each loop that moves the source; None if loops do not follow the axes."""
-        self.fixed = None if self.empty else np.unravel_index(projection.dst_offset, dst_shape) if dst_shape else ()
+        """(source axis, step along it) of each loop that moves the source; None if loops do not
+        follow the axes.
+        """
+        self.fixed = (
+            None
+            if self.empty
+            else np.unravel_index(projection.dst_offset, dst_shape)
+            if dst_shape
+            else ()
+        )
         if src_axes is None or dst_axes is None:
             groups, moved = [loops], [(tuple(range(len(src_shape))), tuple(range(len(dst_shape))))]
         else:
             groups, moved = _group(loops, src_axes, dst_axes)
-        self.components = [_list(projection, group, axes, dst_shape, self.fixed) for group, axes in zip(groups, moved, strict=True)]
+        self.components = [
+            _list(projection, group, axes, dst_shape, self.fixed)
+            for group, axes in zip(groups, moved, strict=True)
+        ]
         self.still = sorted(set(range(len(dst_shape))) - {a for _, axes in moved for a in axes})
-        """Destination axes that no loop moves: a tile either holds ``fixed`` there or gets nothing."""
+        """Destination axes that no loop moves: a tile either holds ``fixed`` there or gets nothing.
+        """
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> list[Selection] | None:
-        """For each component, what reaches the box; None if nothing does. Sources and fan-outs multiply."""
+        """For each component, what reaches the box; None if nothing does. Sources and fan-outs
+        multiply.
+        """
         if self.empty or any(not start[a] <= self.fixed[a] < stop[a] for a in self.still):
             return None
         chosen = [component.select(start, stop) for component in self.components]
         return chosen if all(selection.sources.size for selection in chosen) else None
 
-    def reach(self, start: Sequence[int], stop: Sequence[int]) -> dict[tuple[int, ...], np.ndarray] | None:
-        """The sources of the box as a product: source axes -> flat indices over these axes (absent: every index).
+    def reach(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> dict[tuple[int, ...], np.ndarray] | None:
+        """The sources of the box as a product: source axes -> flat indices over these axes (absent:
+        every index).
 
         None if nothing reaches the box.
         """
@@ -121,18 +153,28 @@ class Pattern:
     @cached_property
     def _origin(self) -> list[np.ndarray]:
         """Index of the first source on each axis, int64 (1) each."""
-        return [np.array([a]) for a in np.unravel_index(self.src_offset, self.src_shape)] if self.src_shape else []
+        return (
+            [np.array([a]) for a in np.unravel_index(self.src_offset, self.src_shape)]
+            if self.src_shape
+            else []
+        )
 
     def _reached(self, component: _Component, selection: Selection) -> np.ndarray:
         """Flat indices of a selection over the source axes that its component moves, sorted."""
         if selection.reached is None:
             place = np.unravel_index(self.src_offset + selection.sources, self.src_shape)
             sizes = [self.src_shape[a] for a in component.src_axes]
-            selection.reached = np.unique(np.ravel_multi_index([place[a] for a in component.src_axes], sizes))
+            selection.reached = np.unique(
+                np.ravel_multi_index([place[a] for a in component.src_axes], sizes)
+            )
         return selection.reached
 
-    def image(self, start: Sequence[int], stop: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """The smallest box of the destination that holds all that a box of the source reaches; None if it reaches nothing."""
+    def image(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The smallest box of the destination that holds all that a box of the source reaches; None
+        if it reaches nothing.
+        """
         if self.empty:
             return None
         low, high = list(self.fixed), [i + 1 for i in self.fixed]
@@ -147,18 +189,30 @@ class Pattern:
                 low[a], high[a] = first, last
         origin = np.unravel_index(self.src_offset, self.src_shape) if self.src_shape else ()
         moved = {a for component in self.components for a in component.src_axes}
-        if any(not start[a] <= origin[a] < stop[a] for a in range(len(self.src_shape)) if a not in moved):
+        if any(
+            not start[a] <= origin[a] < stop[a]
+            for a in range(len(self.src_shape))
+            if a not in moved
+        ):
             return None
         return tuple(int(i) for i in low), tuple(int(i) for i in high)
 
-    def _image(self, component: _Component, start: Sequence[int], stop: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-        place = np.unravel_index(self.src_offset + component.sources, self.src_shape) if self.src_shape else ()
+    def _image(
+        self, component: _Component, start: Sequence[int], stop: Sequence[int]
+    ) -> tuple[tuple[int, int], ...] | None:
+        place = (
+            np.unravel_index(self.src_offset + component.sources, self.src_shape)
+            if self.src_shape
+            else ()
+        )
         inside = np.ones(component.sources.size, dtype=bool)
         for a in component.src_axes:
             inside &= (place[a] >= start[a]) & (place[a] < stop[a])
         if not inside.any():
             return None
-        return tuple((int(c[inside].min()), int(c[inside].max()) + 1) for c in component.coordinates)
+        return tuple(
+            (int(c[inside].min()), int(c[inside].max()) + 1) for c in component.coordinates
+        )
 
     def fan_out(self, start: Sequence[int], stop: Sequence[int]) -> dict[int, int]:
         """Synapses of a source into the box -> number of sources with that many."""
@@ -198,7 +252,9 @@ def _axis(stride: int, shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _split(loops: list[Loop], side: int, shape: tuple[int, ...]) -> list[Loop]:
-    """Loops that run over the end of an axis, split into one along that axis and one along the axis before."""
+    """Loops that run over the end of an axis, split into one along that axis and one along the axis
+    before.
+    """
     done, todo = [], list(loops)
     while todo:
         size, src, dst = loop = todo.pop(0)
@@ -211,14 +267,24 @@ def _split(loops: list[Loop], side: int, shape: tuple[int, ...]) -> list[Loop]:
     return done
 
 
-def _axes(loops: list[Loop], side: int, shape: tuple[int, ...], offset: int) -> list[tuple[int, int] | None] | None:
+def _axes(
+    loops: list[Loop], side: int, shape: tuple[int, ...], offset: int
+) -> list[tuple[int, int] | None] | None:
     """The axis and the step of each loop (None for stride 0), or None if some loop leaves its axis."""
     places = [_axis(loop[side], shape) if loop[side] else None for loop in loops]
     if any(place is None and loop[side] for place, loop in zip(places, loops, strict=True)):
         return None
-    origin = np.unravel_index(offset, shape) if shape and 0 <= offset < prod(shape) else (0,) * len(shape)
+    origin = (
+        np.unravel_index(offset, shape)
+        if shape and 0 <= offset < prod(shape)
+        else (0,) * len(shape)
+    )
     for axis, length in enumerate(shape):
-        reach = [p[1] * (loop[0] - 1) for p, loop in zip(places, loops, strict=True) if p and p[0] == axis]
+        reach = [
+            p[1] * (loop[0] - 1)
+            for p, loop in zip(places, loops, strict=True)
+            if p and p[0] == axis
+        ]
         low, high = sum(min(0, r) for r in reach), sum(max(0, r) for r in reach)
         if not 0 <= origin[axis] + low <= origin[axis] + high < max(length, 1):
             return None
@@ -226,7 +292,9 @@ def _axes(loops: list[Loop], side: int, shape: tuple[int, ...], offset: int) -> 
 
 
 def _group(
-    loops: list[Loop], src_axes: list[tuple[int, int] | None], dst_axes: list[tuple[int, int] | None]
+    loops: list[Loop],
+    src_axes: list[tuple[int, int] | None],
+    dst_axes: list[tuple[int, int] | None],
 ) -> tuple[list[list[Loop]], list[Axes]]:
     """Loops grouped by shared axes, and the axes that each group moves."""
     groups: list[tuple[list[Loop], set[tuple[str, int]]]] = []
@@ -237,7 +305,10 @@ def _group(
             groups.remove(other)
             members, axes = other[0] + members, axes | other[1]
         groups.append((members, axes))
-    sides = [[tuple(sorted(a for side, a in g[1] if side == which)) for which in ("src", "dst")] for g in groups]
+    sides = [
+        [tuple(sorted(a for side, a in g[1] if side == which)) for which in ("src", "dst")]
+        for g in groups
+    ]
     return [g[0] for g in groups], [(src, dst) for src, dst in sides]
 
 
@@ -252,7 +323,8 @@ def _list(
     count = prod(loop[0] for loop in loops)
     if count > LIST_LIMIT:
         raise NeurocompileError(
-            "NC9001", f"projection '{projection.name}' has {count:,} synapses in a pattern that follows no axes"
+            "NC9001",
+            f"projection '{projection.name}' has {count:,} synapses in a pattern that follows no axes",
         )
     src = dst = np.zeros(1, dtype=np.int64)
     for size, src_stride, dst_stride in loops:
@@ -263,4 +335,6 @@ def _list(
     if not axes:
         return _Component(src, (), np.zeros((0, src.size), dtype=np.int64), src_axes)
     origin = sum(int(fixed[a]) * prod(dst_shape[a + 1 :]) for a in axes)
-    return _Component(src, axes, np.stack([np.unravel_index(origin + dst, dst_shape)[a] for a in axes]), src_axes)
+    return _Component(
+        src, axes, np.stack([np.unravel_index(origin + dst, dst_shape)[a] for a in axes]), src_axes
+    )

@@ -1,10 +1,11 @@
 """Puts cores on chips, chips on the board, and cores on the mesh of their chip: packets times hops.
 
-Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to chip (each message goes to
-a chip once for each of its cores there); of very many chips, neighbours trade in turn. Chips and cores start along a snake
-and are annealed by swaps, three of four of them to a place beside a partner, until no swap helps. The distance of two cores
-on different chips is that to the border, that between the chips, and that from the border: a sum, so the mesh of each chip is
-annealed by itself and nothing is approximated.
+Cores fill the chips in depth order, then trade places between chips for fewer packets from chip to
+chip (each message goes to a chip once for each of its cores there); of very many chips, neighbours
+trade in turn. Chips and cores start along a snake and are annealed by swaps, three of four of them
+to a place beside a partner, until no swap helps. The distance of two cores on different chips is
+that to the border, that between the chips, and that from the border: a sum, so the mesh of each
+chip is annealed by itself and nothing is approximated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurocompile.mapping.refine import TABLE_LIMIT, Hypergraph, exponential_table, refine, refine_in_turn
+from neurocompile.mapping.refine import (
+    TABLE_LIMIT,
+    Hypergraph,
+    exponential_table,
+    refine,
+    refine_in_turn,
+)
 from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets.schema import Slot, Target
 
@@ -44,13 +51,17 @@ class Matrix:
 
 def hop_matrix(target: Target, slots: list[Slot]) -> np.ndarray:
     """Tiles between any two places: int64 (slots, slots), 0 within a tile."""
-    position = np.array([target.tile_position(slot) for slot in slots], dtype=np.int64).reshape(-1, 2)
+    position = np.array([target.tile_position(slot) for slot in slots], dtype=np.int64).reshape(
+        -1, 2
+    )
     return np.abs(position[:, None, :] - position[None, :, :]).sum(axis=2)
 
 
 def hops_of(target: Target, slots: list[Slot], flows: Flows) -> float:
     """Packets times the tiles they cross."""
-    position = np.array([target.tile_position(slot) for slot in slots], dtype=np.int64).reshape(-1, 2)
+    position = np.array([target.tile_position(slot) for slot in slots], dtype=np.int64).reshape(
+        -1, 2
+    )
     apart = np.abs(position[flows.source] - position[flows.target]).sum(axis=1)
     return float((flows.packets * apart).sum())
 
@@ -74,10 +85,13 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
         return []
     each, mesh = target.mesh.cores_usable.value, target.mesh
     chips = -(-cores // each)
-    chip_of = _assign(flows, cores, chips, each, seed) if chips > 1 else np.zeros(cores, dtype=np.int64)
+    chip_of = (
+        _assign(flows, cores, chips, each, seed) if chips > 1 else np.zeros(cores, dtype=np.int64)
+    )
     between = symmetric(chip_of[flows.source], chip_of[flows.target], flows.packets, chips)
     columns = target.chip_columns.value
-    # Of few chips every place on the board, of many the first along the snake: a compact part of it.
+    # Of few chips every place on the board, of many the first along the snake: a compact part of
+    # it.
     board = np.array(target.chip_order()[: max(chips, min(target.chips.value, 64))], dtype=np.int64)
     extra = target.chip_crossing.value if target.chip_crossing else 0
     steps = np.array([mesh.columns.value + extra, mesh.rows.value + extra])
@@ -93,9 +107,16 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
         number = np.full(cores, -1, dtype=np.int64)
         number[members] = np.arange(len(members))
         chosen = inside & (home == chip)
-        matrix = symmetric(number[flows.source[chosen]], number[flows.target[chosen]], flows.packets[chosen], len(members))
+        matrix = symmetric(
+            number[flows.source[chosen]],
+            number[flows.target[chosen]],
+            flows.packets[chosen],
+            len(members),
+        )
         pull = None if pulls is None else pulls[members] @ _borders(target, local)
-        found = anneal_places(matrix, local[:, :2], len(members), pull, seed + chip, swaps_for(len(members), cores))
+        found = anneal_places(
+            matrix, local[:, :2], len(members), pull, seed + chip, swaps_for(len(members), cores)
+        )
         for core, at in zip(members.tolist(), found.tolist(), strict=True):
             x, y, deep = local[at].tolist()
             slots[core] = Slot(int(chip_at[chip]), x, y, deep)
@@ -117,11 +138,25 @@ def _assign(flows: Flows, cores: int, chips: int, each: int, seed: int) -> np.nd
     weight = np.bincount(inverse.ravel(), flows.packets[pair], len(key))
     ends = np.stack([key // cores, key % cores], axis=1).ravel().astype(np.int32)
     graph = Hypergraph(
-        np.arange(len(key) + 1, dtype=np.int64) * 2, ends, weight, np.ones((cores, 1), dtype=np.int64),
-        np.array([each], dtype=np.int64), np.zeros(cores, dtype=np.int32), 1,
-    )  # fmt: skip
+        np.arange(len(key) + 1, dtype=np.int64) * 2,
+        ends,
+        weight,
+        np.ones((cores, 1), dtype=np.int64),
+        np.array([each], dtype=np.int64),
+        np.zeros(cores, dtype=np.int32),
+        1,
+    )
     if len(key) * chips > TABLE_LIMIT:
-        return refine_in_turn(graph, start, chips, together=CHIPS_TOGETHER, steps=CHIP_STEPS, hot=1.0, cold=0.02, seed=seed)
+        return refine_in_turn(
+            graph,
+            start,
+            chips,
+            together=CHIPS_TOGETHER,
+            steps=CHIP_STEPS,
+            hot=1.0,
+            cold=0.02,
+            seed=seed,
+        )
     steps = min(10_000_000, 1000 * cores)
     return refine(graph, start, chips, steps=steps, hot=1.0, cold=0.02, seed=seed)
 
@@ -129,17 +164,26 @@ def _assign(flows: Flows, cores: int, chips: int, each: int, seed: int) -> np.nd
 def symmetric(source: np.ndarray, target: np.ndarray, packets: np.ndarray, size: int) -> Matrix:
     """Packets in both directions as whole numbers."""
     apart = source != target
-    rows, columns = np.concatenate([source[apart], target[apart]]), np.concatenate([target[apart], source[apart]])
+    rows, columns = (
+        np.concatenate([source[apart], target[apart]]),
+        np.concatenate([target[apart], source[apart]]),
+    )
     key, inverse = np.unique(rows * size + columns, return_inverse=True)
     weight = np.bincount(inverse.ravel(), np.concatenate([packets[apart]] * 2), len(key))
     most = float(weight.max(initial=0.0))
     unit = (1 << 24) / most if most else 1.0
     whole = np.rint(weight * unit).astype(np.int64)
-    return Matrix(np.searchsorted(key // max(size, 1), np.arange(size + 1)), key % max(size, 1), whole, unit)
+    return Matrix(
+        np.searchsorted(key // max(size, 1), np.arange(size + 1)), key % max(size, 1), whole, unit
+    )
 
 
-def _pulls(target: Target, flows: Flows, chip_of: np.ndarray, chip_at: np.ndarray, cores: int) -> np.ndarray | None:
-    """Packets of each core with chips to the west, east, north and south: float64 (cores, 4); None with one chip."""
+def _pulls(
+    target: Target, flows: Flows, chip_of: np.ndarray, chip_at: np.ndarray, cores: int
+) -> np.ndarray | None:
+    """Packets of each core with chips to the west, east, north and south: float64 (cores, 4); None
+    with one chip.
+    """
     columns = target.chip_columns.value
     chip = chip_at[chip_of]
     apart = chip_of[flows.source] != chip_of[flows.target]
@@ -148,10 +192,14 @@ def _pulls(target: Target, flows: Flows, chip_of: np.ndarray, chip_at: np.ndarra
     pulls = np.zeros((cores, 4))
     for here, there in ((flows.source, flows.target), (flows.target, flows.source)):
         mine, other, packets = chip[here[apart]], chip[there[apart]], flows.packets[apart]
-        for side, toward in enumerate((
-            other % columns < mine % columns, other % columns > mine % columns,
-            other // columns < mine // columns, other // columns > mine // columns,
-        )):  # fmt: skip
+        for side, toward in enumerate(
+            (
+                other % columns < mine % columns,
+                other % columns > mine % columns,
+                other // columns < mine // columns,
+                other // columns > mine // columns,
+            )
+        ):
             np.add.at(pulls[:, side], here[apart][toward], packets[toward])
     return pulls
 
@@ -159,10 +207,14 @@ def _pulls(target: Target, flows: Flows, chip_of: np.ndarray, chip_at: np.ndarra
 def _borders(target: Target, local: np.ndarray) -> np.ndarray:
     """Tiles from each place to the west, east, north and south border: float64 (4, places)."""
     x, y = local[:, 0], local[:, 1]
-    return np.stack([x, target.mesh.columns.value - 1 - x, y, target.mesh.rows.value - 1 - y]).astype(np.float64)
+    return np.stack(
+        [x, target.mesh.columns.value - 1 - x, y, target.mesh.rows.value - 1 - y]
+    ).astype(np.float64)
 
 
-def anneal_places(matrix: Matrix, places: np.ndarray, things: int, pull: np.ndarray | None, seed: int, swaps: int) -> np.ndarray:
+def anneal_places(
+    matrix: Matrix, places: np.ndarray, things: int, pull: np.ndarray | None, seed: int, swaps: int
+) -> np.ndarray:
     """Place of each thing, int64 (things), that makes messages times Manhattan distance small.
 
     Args:
@@ -180,13 +232,28 @@ def anneal_places(matrix: Matrix, places: np.ndarray, things: int, pull: np.ndar
         return start
     extra = np.zeros((things, len(places)), dtype=np.int64)
     if pull is not None:  # in the same unit, or without messages in one of its own
-        unit = matrix.unit if matrix.weight.any() else (1 << 24) / max(float(np.abs(pull).max()), 1e-300)
+        unit = (
+            matrix.unit
+            if matrix.weight.any()
+            else (1 << 24) / max(float(np.abs(pull).max()), 1e-300)
+        )
         extra = np.rint(pull * unit).astype(np.int64)
     hot = max(1.0, float(matrix.weight.sum()) / things + float(extra.mean()))
     return anneal(
-        matrix.offsets, matrix.columns, matrix.weight, extra, places[:, 0].copy(), places[:, 1].copy(), _nearest(places), start,
-        swaps, hot, hot / 100, np.uint64(seed), exponential_table(),
-    )  # fmt: skip
+        matrix.offsets,
+        matrix.columns,
+        matrix.weight,
+        extra,
+        places[:, 0].copy(),
+        places[:, 1].copy(),
+        _nearest(places),
+        start,
+        swaps,
+        hot,
+        hot / 100,
+        np.uint64(seed),
+        exponential_table(),
+    )
 
 
 def _nearest(places: np.ndarray) -> np.ndarray:

@@ -22,12 +22,16 @@ def swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py)
     for i in range(offsets[a], offsets[a + 1]):
         k = columns[i]
         if k != b:
-            change += weight[i] * (abs(bx - px[k]) + abs(by - py[k]) - abs(ax - px[k]) - abs(ay - py[k]))
+            change += weight[i] * (
+                abs(bx - px[k]) + abs(by - py[k]) - abs(ax - px[k]) - abs(ay - py[k])
+            )
     if b >= 0:
         for i in range(offsets[b], offsets[b + 1]):
             k = columns[i]
             if k != a:
-                change += weight[i] * (abs(ax - px[k]) + abs(ay - py[k]) - abs(bx - px[k]) - abs(by - py[k]))
+                change += weight[i] * (
+                    abs(ax - px[k]) + abs(ay - py[k]) - abs(bx - px[k]) - abs(by - py[k])
+                )
     return change
 
 
@@ -55,13 +59,19 @@ def descend(at, offsets, columns, weight, pull, x, y, who, px, py):
         for a in range(at.size):
             for there in range(x.size):
                 here, b = at[a], who[there]
-                if there != here and swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py) < 0:
+                if (
+                    there != here
+                    and swap_change(a, b, here, there, offsets, columns, weight, pull, x, y, px, py)
+                    < 0
+                ):
                     swap(a, b, here, there, at, who, x, y, px, py)
                     better = True
 
 
 def anneal(offsets, columns, weight, pull, x, y, near, start, swaps, hot, cold, seed, exponential):
-    """Swap things with things or free places; the best placement found. See ``placement.anneal_places``."""
+    """Swap things with things or free places; the best placement found. See
+    ``placement.anneal_places``.
+    """
     at = start.copy()
     who = np.full(x.size, -1, dtype=np.int64)
     who[at] = np.arange(at.size)
@@ -69,13 +79,49 @@ def anneal(offsets, columns, weight, pull, x, y, near, start, swaps, hot, cold, 
     state = np.empty(1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         state[0] = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x7654321)
-    _anneal(offsets, columns, weight, pull, x, y, near, at, who, px, py, best, state, swaps, hot, cold, exponential)
+    _anneal(
+        offsets,
+        columns,
+        weight,
+        pull,
+        x,
+        y,
+        near,
+        at,
+        who,
+        px,
+        py,
+        best,
+        state,
+        swaps,
+        hot,
+        cold,
+        exponential,
+    )
     descend(best, offsets, columns, weight, pull, x, y, who, px, py)
     return best
 
 
 @kernel
-def _anneal(offsets, columns, weight, pull, x, y, near, at, who, px, py, best, state, swaps, hot, cold, exponential):
+def _anneal(
+    offsets,
+    columns,
+    weight,
+    pull,
+    x,
+    y,
+    near,
+    at,
+    who,
+    px,
+    py,
+    best,
+    state,
+    swaps,
+    hot,
+    cold,
+    exponential,
+):
     things, places = at.size, x.size
     for _ in range(8):
         draw(state)
@@ -87,7 +133,9 @@ def _anneal(offsets, columns, weight, pull, x, y, near, at, who, px, py, best, s
         for _ in range(swaps // epochs):
             a = below(state, things)
             here, there = at[a], 0
-            if aimed > 0 and offsets[a + 1] > offsets[a] and draw(state) >> np.uint64(62) != 0:  # beside one that it talks to
+            if (
+                aimed > 0 and offsets[a + 1] > offsets[a] and draw(state) >> np.uint64(62) != 0
+            ):  # beside one that it talks to
                 k = columns[offsets[a] + below(state, offsets[a + 1] - offsets[a])]
                 there = near[at[k], below(state, aimed)]
             else:

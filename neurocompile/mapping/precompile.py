@@ -1,7 +1,9 @@
-"""Compiles the mapper's kernels with the help of a second process, while the first one imports and cuts a model.
+"""Compiles the mapper's kernels with the help of a second process, while the first one imports and
+cuts a model.
 
-numba keeps what it compiled on disk, so this matters once after an installation: compiling takes about as long as everything
-else that the build of a small model does, and holds the interpreter's lock.
+numba keeps what it compiled on disk, so this matters once after an installation: compiling takes
+about as long as everything else that the build of a small model does, and holds the interpreter's
+lock.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def start() -> None:
 
 
 def wait() -> None:
-    """Return when the kernels are compiled; what the second process does not compile is compiled here meanwhile."""
+    """Return when the kernels are compiled; what the second process does not compile is compiled
+    here meanwhile.
+    """
     global _running
     process = _running
     if process is None:
@@ -60,7 +64,9 @@ def wait() -> None:
 
 
 def _cached() -> bool:
-    """Whether numba has a kernel of the second process in its cache, stale or not; or does not compile at all."""
+    """Whether numba has a kernel of the second process in its cache, stale or not; or does not
+    compile at all.
+    """
     from numba import config
 
     from neurocompile.mapping.placement_kernels import _anneal
@@ -88,7 +94,9 @@ def compile_refinement() -> None:
 
 def _tiles() -> tuple[TileGraph, Hypergraph]:
     counter = CostCounter(_circuit(), load_target("sim_small"))
-    tiles = [tile for parts in partition(counter, {}, Style(1.1, 1, None)).values() for tile in parts]
+    tiles = [
+        tile for parts in partition(counter, {}, Style(1.1, 1, None)).values() for tile in parts
+    ]
     graph = make_tile_graph(counter, [tile for tile, _ in tiles], {})
     return graph, hypergraph(graph, [usage for _, usage in tiles], None)
 
@@ -97,13 +105,26 @@ def _circuit() -> CircuitGraph:
     """Two populations over several cores, which send each other messages."""
     names, size = ("x", "a", "b"), 600
     return CircuitGraph(
-        name="kernels", steps=1, readouts=(), tensors={"a.w": np.zeros((size, 1), dtype=np.int16)},
+        name="kernels",
+        steps=1,
+        readouts=(),
+        tensors={"a.w": np.zeros((size, 1), dtype=np.int16)},
         populations=(
             HostInput(name="x", shape=(1,), layer="x", depth=0, low=0, high=1),
-            *(LIF(name=name, shape=(size,), layer=name, depth=depth, vth=1) for depth, name in enumerate(names[1:], 1)),
+            *(
+                LIF(name=name, shape=(size,), layer=name, depth=depth, vth=1)
+                for depth, name in enumerate(names[1:], 1)
+            ),
         ),
         projections=(
             Dense(name="x>a", src=Ref("x"), dst=Ref("a"), weight=TensorRef("a.w")),
-            Strided(name="a>b", src=Ref("a"), dst=Ref("b"), sizes=(20, 30), src_strides=(30, 1), dst_strides=(1, 20)),
+            Strided(
+                name="a>b",
+                src=Ref("a"),
+                dst=Ref("b"),
+                sizes=(20, 30),
+                src_strides=(30, 1),
+                dst_strides=(1, 20),
+            ),
         ),
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""How often each population sends a message: measured on samples, or modelled from the layers' spike rates."""
+"""How often each population sends a message: measured on samples, or modelled from the layers'
+spike rates.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,22 @@ __all__ = ["measured_rates", "modelled_rates"]
 
 
 def measured_rates(trace: Trace) -> dict[str, float]:
-    """Share of neuron-steps with a message (a spike, or a graded value other than 0), rounded to 9 digits."""
-    return {name: float(f"{np.count_nonzero(values) / values.size:.9g}") for name, values in trace.items()}
+    """Share of neuron-steps with a message (a spike, or a graded value other than 0), rounded to 9
+    digits.
+    """
+    return {
+        name: float(f"{np.count_nonzero(values) / values.size:.9g}")
+        for name, values in trace.items()
+    }
 
 
 def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[str, float]:
     """The same without samples: layers from ``calibration``, what helps them by probability.
 
-    Inputs of a population count as independent: an AND fires with the product of its inputs' rates, an OR, a relay or a
-    rectifier sends with the probability that any input does. A sum of weighted inputs is taken to be never 0.
+    Inputs of a population count as independent: an AND fires with the product of its inputs' rates,
+        an OR, a relay or a
+    rectifier sends with the probability that any input does. A sum of weighted inputs is taken to
+    be never 0.
     """
     rates: dict[str, float] = {}
     for p in circuit.topological():
@@ -41,9 +50,17 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
     return rates
 
 
-def _any(circuit: c.CircuitGraph, p: c.Population, incoming: tuple[c.Projection, ...], rates: dict[str, float]) -> float:
+def _any(
+    circuit: c.CircuitGraph,
+    p: c.Population,
+    incoming: tuple[c.Projection, ...],
+    rates: dict[str, float],
+) -> float:
     """Probability that at least one input of a neuron of ``p`` sends."""
-    if any(not circuit.incoming[q.src] and not isinstance(circuit.population[q.src], c.HostInput) for q in incoming):
+    if any(
+        not circuit.incoming[q.src] and not isinstance(circuit.population[q.src], c.HostInput)
+        for q in incoming
+    ):
         # a gate with a constant: it passes only where both of its signals do
         return prod(rates[q.src] for q in incoming)
     silent = 1.0

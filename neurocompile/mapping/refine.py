@@ -1,12 +1,15 @@
-"""Moves and swaps of vertices between blocks of a hypergraph under several capacities: km1 by simulated annealing.
+"""Moves and swaps of vertices between blocks of a hypergraph under several capacities: km1 by
+simulated annealing.
 
-The cost of a net is its weight times (distinct blocks of its pins - 1). A step takes a random vertex and the block of a
-random neighbour; the vertex moves there if every capacity allows it, otherwise it changes places with a random vertex of
-that block if that is allowed. A change for the worse is taken with probability exp(-change / temperature). The best
-assignment of the run is returned, so the result is never worse than the start.
+The cost of a net is its weight times (distinct blocks of its pins - 1). A step takes a random
+vertex and the block of a random neighbour; the vertex moves there if every capacity allows it,
+otherwise it changes places with a random vertex of that block if that is allowed. A change for the
+worse is taken with probability exp(-change / temperature). The best assignment of the run is
+returned, so the result is never worse than the start.
 
-All arithmetic is on whole numbers (but the temperature), one thread runs it, and chance comes from a generator of its own:
-the same input gives the same bytes on any machine and any number of threads.
+All arithmetic is on whole numbers (but the temperature), one thread runs it, and chance comes from
+a generator of its own: the same input gives the same bytes on any machine and any number of
+threads.
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ class Hypergraph:
         if most == 0:
             return np.zeros(len(self.weight), dtype=np.int64)
         exact = self.weight == np.rint(self.weight)
-        return (self.weight if exact.all() and most < 1 << 40 else np.rint(self.weight * (SCALE / most))).astype(np.int64)
+        return (
+            self.weight if exact.all() and most < 1 << 40 else np.rint(self.weight * (SCALE / most))
+        ).astype(np.int64)
 
 
 def km1(graph: Hypergraph, block: np.ndarray) -> float:
@@ -73,8 +78,18 @@ def km1(graph: Hypergraph, block: np.ndarray) -> float:
     return float((graph.weight * np.maximum(distinct - 1, 0)).sum())
 
 
-def refine(graph: Hypergraph, block: np.ndarray, blocks: int, *, steps: int, hot: float, cold: float, seed: int) -> np.ndarray:
-    """A better assignment, int64 (vertices); the given one where none is found or the instance is too large.
+def refine(
+    graph: Hypergraph,
+    block: np.ndarray,
+    blocks: int,
+    *,
+    steps: int,
+    hot: float,
+    cold: float,
+    seed: int,
+) -> np.ndarray:
+    """A better assignment, int64 (vertices); the given one where none is found or the instance is
+    too large.
 
     Args:
         block: int (vertices): the start, within all capacities.
@@ -102,15 +117,38 @@ def refine(graph: Hypergraph, block: np.ndarray, blocks: int, *, steps: int, hot
     from neurocompile.mapping.refine_kernels import anneal  # numba takes a second to import
 
     return anneal(
-        offsets, pins, weight, vertex_offsets, net[order], block, blocks, graph.takes, graph.limit,
-        graph.group.astype(np.int64), graph.groups, steps, hot * scale, cold * scale, np.uint64(seed), exponential_table(),
-    )  # fmt: skip
+        offsets,
+        pins,
+        weight,
+        vertex_offsets,
+        net[order],
+        block,
+        blocks,
+        graph.takes,
+        graph.limit,
+        graph.group.astype(np.int64),
+        graph.groups,
+        steps,
+        hot * scale,
+        cold * scale,
+        np.uint64(seed),
+        exponential_table(),
+    )
 
 
 def refine_in_turn(
-    graph: Hypergraph, block: np.ndarray, blocks: int, *, together: int, steps: int, hot: float, cold: float, seed: int
+    graph: Hypergraph,
+    block: np.ndarray,
+    blocks: int,
+    *,
+    together: int,
+    steps: int,
+    hot: float,
+    cold: float,
+    seed: int,
 ) -> np.ndarray:
-    """The same for instances of any size: ``together`` consecutive blocks at a time, then once more shifted by half of them.
+    """The same for instances of any size: ``together`` consecutive blocks at a time, then once more
+    shifted by half of them.
 
     Within such a range it is exact: what a net's pins elsewhere cost does not change.
 
@@ -131,17 +169,32 @@ def refine_in_turn(
             sorting = np.argsort(net, kind="stable")
             kept, start = np.unique(net[sorting], return_index=True)
             part = Hypergraph(
-                np.append(start, len(net)), np.repeat(np.arange(len(order)), count)[sorting].astype(np.int32), graph.weight[kept],
-                graph.takes[order], graph.limit, np.unique(graph.group[order], return_inverse=True)[1].ravel(), graph.groups,
-            )  # fmt: skip
+                np.append(start, len(net)),
+                np.repeat(np.arange(len(order)), count)[sorting].astype(np.int32),
+                graph.weight[kept],
+                graph.takes[order],
+                graph.limit,
+                np.unique(graph.group[order], return_inverse=True)[1].ravel(),
+                graph.groups,
+            )
             offset = max(low, 0)
             size = min(low + together, blocks) - offset
             moves = steps * len(order)
-            found = refine(part, block[order] - offset, size, steps=moves, hot=hot, cold=cold, seed=seed + max(low, 0))
+            found = refine(
+                part,
+                block[order] - offset,
+                size,
+                steps=moves,
+                hot=hot,
+                cold=cold,
+                seed=seed + max(low, 0),
+            )
             block[order] = found + offset
     return block
 
 
 def exponential_table() -> np.ndarray:
-    """Quantiles of -log(u), u uniform: 4,096 values, rounded so that they are the same on every machine."""
+    """Quantiles of -log(u), u uniform: 4,096 values, rounded so that they are the same on every
+    machine.
+    """
     return np.round(-np.log((np.arange(4096) + 0.5) / 4096), 6)

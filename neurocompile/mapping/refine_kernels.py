@@ -59,7 +59,9 @@ def fits(v, out, b, takes, limit, used, group, groups, members_of_group, groups_
 
 
 @helper
-def move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used):
+def move(
+    v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used
+):
     """Book v from a to b."""
     for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
         count[nets_of[i], a] -= 1
@@ -89,7 +91,20 @@ def gain(v, a, b, vertex_offsets, nets_of, weight, count):
 
 
 @kernel
-def book(offsets, pins, block, takes, group, count, used, members_of_group, groups_used, size, members, place):
+def book(
+    offsets,
+    pins,
+    block,
+    takes,
+    group,
+    count,
+    used,
+    members_of_group,
+    groups_used,
+    size,
+    members,
+    place,
+):
     """Fill the ledgers of :func:`anneal`, all zero, from ``block``."""
     for e in range(offsets.size - 1):
         for i in range(offsets[e], offsets[e + 1]):
@@ -106,29 +121,106 @@ def book(offsets, pins, block, takes, group, count, used, members_of_group, grou
         members_of_group[b, group[v]] += 1
 
 
-def anneal(offsets, pins, weight, vertex_offsets, nets_of, block, blocks, takes, limit, group, groups, steps, hot, cold, seed,
-           exponential):  # fmt: skip
+def anneal(
+    offsets,
+    pins,
+    weight,
+    vertex_offsets,
+    nets_of,
+    block,
+    blocks,
+    takes,
+    limit,
+    group,
+    groups,
+    steps,
+    hot,
+    cold,
+    seed,
+    exponential,
+):
     """See :func:`neurocompile.mapping.refine.refine`; the best assignment found."""
     block = np.array(block)
-    room = max(4, int(np.bincount(block, minlength=1).max(initial=0)) * 2)  # members of a block: rows that grow
+    room = max(
+        4, int(np.bincount(block, minlength=1).max(initial=0)) * 2
+    )  # members of a block: rows that grow
     count = np.zeros((weight.size, blocks), dtype=np.int16)
     used = np.zeros((blocks, limit.size), dtype=np.int64)
     members_of_group = np.zeros((blocks, int(group.max(initial=0)) + 1), dtype=np.int64)
     groups_used, size = np.zeros(blocks, dtype=np.int64), np.zeros(blocks, dtype=np.int64)
     members, place = np.zeros((blocks, room), dtype=np.int64), np.zeros(block.size, dtype=np.int64)
-    book(offsets, pins, block, takes, group, count, used, members_of_group, groups_used, size, members, place)
+    book(
+        offsets,
+        pins,
+        block,
+        takes,
+        group,
+        count,
+        used,
+        members_of_group,
+        groups_used,
+        size,
+        members,
+        place,
+    )
     state = np.empty(1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         state[0] = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
     best = block.copy()
-    _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit, group, groups, steps, hot, cold, exponential, count,
-            used, members_of_group, groups_used, size, members, place, state, best)  # fmt: skip
+    _anneal(
+        offsets,
+        pins,
+        weight,
+        vertex_offsets,
+        nets_of,
+        block,
+        takes,
+        limit,
+        group,
+        groups,
+        steps,
+        hot,
+        cold,
+        exponential,
+        count,
+        used,
+        members_of_group,
+        groups_used,
+        size,
+        members,
+        place,
+        state,
+        best,
+    )
     return best
 
 
 @kernel
-def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit, group, groups, steps, hot, cold, exponential, count,
-            used, members_of_group, groups_used, size, members, place, state, best):  # fmt: skip
+def _anneal(
+    offsets,
+    pins,
+    weight,
+    vertex_offsets,
+    nets_of,
+    block,
+    takes,
+    limit,
+    group,
+    groups,
+    steps,
+    hot,
+    cold,
+    exponential,
+    count,
+    used,
+    members_of_group,
+    groups_used,
+    size,
+    members,
+    place,
+    state,
+    best,
+):
     vertices, room = block.size, members.shape[1]
     for _ in range(8):
         draw(state)
@@ -150,10 +242,25 @@ def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit,
             bar = temperature * exponential[np.int64(draw(state) >> np.uint64(52))]
             change = gain(v, a, b, vertex_offsets, nets_of, weight, count)
             w = -1
-            if fits(v, -1, b, takes, limit, used, group, groups, members_of_group, groups_used) and size[b] < room:
+            if (
+                fits(v, -1, b, takes, limit, used, group, groups, members_of_group, groups_used)
+                and size[b] < room
+            ):
                 if change > bar:
                     continue
-                move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used)
+                move(
+                    v,
+                    a,
+                    b,
+                    vertex_offsets,
+                    nets_of,
+                    count,
+                    takes,
+                    used,
+                    group,
+                    members_of_group,
+                    groups_used,
+                )
             else:
                 if size[b] == 0:
                     continue
@@ -161,9 +268,13 @@ def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit,
                 # The largest gain that w could bring does not pay: no need to try.
                 if change > bar + 4 * temperature * 16:
                     continue
-                if not fits(v, w, b, takes, limit, used, group, groups, members_of_group, groups_used):
+                if not fits(
+                    v, w, b, takes, limit, used, group, groups, members_of_group, groups_used
+                ):
                     continue
-                if not fits(w, v, a, takes, limit, used, group, groups, members_of_group, groups_used):
+                if not fits(
+                    w, v, a, takes, limit, used, group, groups, members_of_group, groups_used
+                ):
                     continue
                 for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
                     count[nets_of[i], a] -= 1
@@ -174,8 +285,32 @@ def _anneal(offsets, pins, weight, vertex_offsets, nets_of, block, takes, limit,
                     count[nets_of[i], b] -= 1
                 if change > bar:
                     continue
-                move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used)
-                move(w, b, a, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used)
+                move(
+                    v,
+                    a,
+                    b,
+                    vertex_offsets,
+                    nets_of,
+                    count,
+                    takes,
+                    used,
+                    group,
+                    members_of_group,
+                    groups_used,
+                )
+                move(
+                    w,
+                    b,
+                    a,
+                    vertex_offsets,
+                    nets_of,
+                    count,
+                    takes,
+                    used,
+                    group,
+                    members_of_group,
+                    groups_used,
+                )
             block[v] = b
             if w >= 0:
                 block[w] = a

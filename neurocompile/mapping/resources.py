@@ -1,4 +1,5 @@
-"""What a tile takes of a core. How connections are counted is the target's choice (:mod:`neurocompile.mapping.cost`).
+"""What a tile takes of a core. How connections are counted is the target's choice
+(:mod:`neurocompile.mapping.cost`).
 
 =====================  ==========================================================================================
 neurons                those of the tile, and on Loihi 2 one more where a convolution drives it
@@ -6,8 +7,9 @@ neuron_groups          1 for each population on the core
 axon_in                input axons of each projection into the tile
 synaptic_memory_words  words of each projection into the tile
 axon_map               of the tile's own messages: its neurons where some consumer is addressed by neuron (Dense,
-                       Strided, a readout or none); its positions where some consumer is addressed by position
-                       (Conv2d on Loihi 2); the sum where both. 0 where the target has no such table
+                       Strided, a readout or none); its positions where some consumer is addressed
+                       by position (Conv2d on Loihi 2); the sum where both. 0 where the target has
+                       no such table
 axon_memory            entries of the output lists
 total                  the sum of all six
 =====================  ==========================================================================================
@@ -25,7 +27,15 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Population, Projection, Strided
+from neurocompile.ir.circuit import (
+    CircuitGraph,
+    Conv2d,
+    Dense,
+    HostInput,
+    Population,
+    Projection,
+    Strided,
+)
 from neurocompile.mapping.cost import Field, connection_cost
 from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.tile import Tile, whole
@@ -34,10 +44,14 @@ from neurocompile.targets.schema import Target
 __all__ = ["LABELS", "CostCounter", "Usage"]
 
 LABELS = {
-    "axon_in": "input axons", "neuron_groups": "neuron groups", "neurons": "neurons",
-    "synaptic_memory_words": "words of synaptic memory", "axon_map": "axon-map entries",
-    "axon_memory": "axon-memory entries", "total": "entries of all resources together",
-}  # fmt: skip
+    "axon_in": "input axons",
+    "neuron_groups": "neuron groups",
+    "neurons": "neurons",
+    "synaptic_memory_words": "words of synaptic memory",
+    "axon_map": "axon-map entries",
+    "axon_memory": "axon-memory entries",
+    "total": "entries of all resources together",
+}
 
 
 CACHE_LIMIT = 1 << 28
@@ -75,12 +89,16 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CostCounter:
-    """Counts the resources of tiles of one circuit on one target. Patterns are prepared once, so keep it."""
+    """Counts the resources of tiles of one circuit on one target. Patterns are prepared once, so
+    keep it.
+    """
 
     def __init__(self, circuit: CircuitGraph, target: Target) -> None:
         self.circuit, self.target, self.cost = circuit, target, connection_cost(target)
         self.others: dict[str, CostCounter] | None = None
-        """Of the same circuit on other targets, where somebody asked (:mod:`neurocompile.mapping.advice`)."""
+        """Of the same circuit on other targets, where somebody asked
+        (:mod:`neurocompile.mapping.advice`).
+        """
         self._patterns: dict[str, Pattern] = {}
         self._sources: dict[tuple[str, Tile], np.ndarray] = {}
         self._fields: dict[tuple[str, int, int, int], tuple[np.ndarray, np.ndarray]] = {}
@@ -94,27 +112,42 @@ class CostCounter:
         self.to_host = {readout.src for readout in circuit.readouts}
         """Names of the populations that the host reads."""
         positional = self.cost.positional
-        self.positional = {n for n, ps in self.outgoing.items() if positional and any(isinstance(p, Conv2d) for p in ps)}
+        self.positional = {
+            n
+            for n, ps in self.outgoing.items()
+            if positional and any(isinstance(p, Conv2d) for p in ps)
+        }
         """Names of the populations whose messages some convolution takes, addressed by position."""
         self.neuronal = {
             name
             for name, projections in self.outgoing.items()
-            if name not in self.positional or name in self.to_host or not all(isinstance(p, Conv2d) for p in projections)
+            if name not in self.positional
+            or name in self.to_host
+            or not all(isinstance(p, Conv2d) for p in projections)
         }
         """Names of the populations whose messages are (also) addressed by neuron."""
         order = sorted(circuit.topological(), key=lambda population: population.depth)
-        self.on_chip: tuple[Population, ...] = tuple(p for p in order if not isinstance(p, HostInput))
-        """Populations that need cores, in depth order. The host holds the HostInputs: they take none."""
+        self.on_chip: tuple[Population, ...] = tuple(
+            p for p in order if not isinstance(p, HostInput)
+        )
+        """Populations that need cores, in depth order. The host holds the HostInputs: they take
+        none.
+        """
 
     def pattern(self, projection: Strided) -> Pattern:
         """The projection prepared for counting."""
         if projection.name not in self._patterns:
-            src, dst = self.circuit.population[projection.src], self.circuit.population[projection.dst]
+            src, dst = (
+                self.circuit.population[projection.src],
+                self.circuit.population[projection.dst],
+            )
             self._patterns[projection.name] = Pattern(projection, src.shape, dst.shape)
         return self._patterns[projection.name]
 
     def usage(self, tile: Tile) -> Usage:
-        """Resources of a tile on its own, without ``axon_memory``, which depends on where its consumers are."""
+        """Resources of a tile on its own, without ``axon_memory``, which depends on where its
+        consumers are.
+        """
         key = (tile.population, tile.start, tile.stop)
         found = self._usages.get(key)  # ways to cut try many of the same tiles
         if found is None:
@@ -131,7 +164,9 @@ class CostCounter:
         if self.target.core.axon_map is not None:
             axon_map += tile.size if tile.population in self.neuronal else 0
             axon_map += prod(tile.shape[:-1]) if tile.population in self.positional else 0
-        return Usage(sum(a for a, _ in parts), 1, tile.size + extra, sum(w for _, w in parts), axon_map)
+        return Usage(
+            sum(a for a, _ in parts), 1, tile.size + extra, sum(w for _, w in parts), axon_map
+        )
 
     @cached_property
     def uncut(self) -> dict[str, Usage]:
@@ -139,9 +174,11 @@ class CostCounter:
         return {population.name: self.usage(whole(population)) for population in self.on_chip}
 
     def shortages(self) -> dict[str, tuple[int, int]]:
-        """Resource -> (need of all populations together, cores needed for that): lower bounds, nothing is cut yet.
+        """Resource -> (need of all populations together, cores needed for that): lower bounds,
+        nothing is cut yet.
 
-        Cutting a population only adds to each resource, so what the uncut populations need together is a lower bound.
+        Cutting a population only adds to each resource, so what the uncut populations need together
+        is a lower bound.
         """
         need = Usage()
         for usage in self.uncut.values():
@@ -153,10 +190,14 @@ class CostCounter:
         return found
 
     def largest_layer(self, resource: str) -> tuple[str, int]:
-        """The layer that needs most of a resource, with all populations that help it, and how much; ('', 0) without any."""
+        """The layer that needs most of a resource, with all populations that help it, and how much;
+        ('', 0) without any.
+        """
         by_layer: dict[str, int] = {}
         for population in self.on_chip:
-            by_layer[population.layer] = by_layer.get(population.layer, 0) + getattr(self.uncut[population.name], resource)
+            by_layer[population.layer] = by_layer.get(population.layer, 0) + getattr(
+                self.uncut[population.name], resource
+            )
         layer = max(by_layer, key=lambda name: by_layer[name], default="")
         return layer, by_layer.get(layer, 0)
 
@@ -175,7 +216,8 @@ class CostCounter:
         return self.cost.convolution(Field(rows, columns, height * width, channels, outputs), bits)
 
     def reach(self, projection: Projection, tile: Tile) -> dict[tuple[int, ...], np.ndarray] | None:
-        """The neurons whose messages reach the tile, as a product: source axes -> flat indices over them, sorted.
+        """The neurons whose messages reach the tile, as a product: source axes -> flat indices over
+        them, sorted.
 
         Axes that are absent are read whole; None if nothing reaches the tile.
         """
@@ -204,11 +246,15 @@ class CostCounter:
             src = self.circuit.population[projection.src]
             read = {a for axes in reach or () for a in axes}
             rest = prod(n for a, n in enumerate(src.shape) if a not in read)
-            found = self._senders[key] = 0 if reach is None else rest * prod(len(index) for index in reach.values())
+            found = self._senders[key] = (
+                0 if reach is None else rest * prod(len(index) for index in reach.values())
+            )
         return found
 
     def sources(self, projection: Projection, tile: Tile) -> np.ndarray:
-        """Boolean array of the source's shape: the neurons whose messages reach the tile (read-only)."""
+        """Boolean array of the source's shape: the neurons whose messages reach the tile
+        (read-only).
+        """
         key = (projection.name, tile)
         if len(self._sources) * self.largest > CACHE_LIMIT:
             self._sources.clear()
@@ -221,20 +267,32 @@ class CostCounter:
                 per_group = src.shape[2] // projection.groups
                 channels = np.array([g * per_group for g in self._group_channels(projection, tile)])
                 mask = np.zeros(src.shape, dtype=bool)
-                mask[np.ix_(rows, columns, (channels[:, None] + np.arange(per_group)).ravel())] = True
+                mask[np.ix_(rows, columns, (channels[:, None] + np.arange(per_group)).ravel())] = (
+                    True
+                )
             else:
                 mask = np.ones(src.shape, dtype=bool)
             mask.flags.writeable = False
             self._sources[key] = mask
         return self._sources[key]
 
-    def _field(self, projection: Conv2d, tile: Tile) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """Rows, then columns, of the input that the tile's kernels see, without the padding; how often each is read."""
-        rows, columns = (self._axis_field(projection, a, tile.start[a], tile.stop[a]) for a in (0, 1))
+    def _field(
+        self, projection: Conv2d, tile: Tile
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Rows, then columns, of the input that the tile's kernels see, without the padding; how
+        often each is read.
+        """
+        rows, columns = (
+            self._axis_field(projection, a, tile.start[a], tile.stop[a]) for a in (0, 1)
+        )
         return rows, columns
 
-    def _axis_field(self, projection: Conv2d, a: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of one axis: input indices in the field of a range of outputs, and how often each is read."""
+    def _axis_field(
+        self, projection: Conv2d, a: int, start: int, stop: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of one axis: input indices in the field of a range of outputs, and how often each is
+        read.
+        """
         key = (projection.name, a, start, stop)
         if key not in self._fields:
             size = self.circuit.population[projection.src].shape[a]
@@ -250,4 +308,7 @@ class CostCounter:
         """Group -> output channels of it that the tile holds."""
         size = self.circuit.population[projection.dst].shape[2] // projection.groups
         start, stop = tile.start[2], tile.stop[2]
-        return {g: min(stop, (g + 1) * size) - max(start, g * size) for g in range(start // size, (stop - 1) // size + 1)}
+        return {
+            g: min(stop, (g + 1) * size) - max(start, g * size)
+            for g in range(start // size, (stop - 1) // size + 1)
+        }

@@ -1,4 +1,6 @@
-"""Assignments of other people's partitioners, and their repair: they know one weight a vertex, a core has many limits."""
+"""Assignments of other people's partitioners, and their repair: they know one weight a vertex, a
+core has many limits.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from neurocompile.mapping.refine import Hypergraph
 __all__ = ["mtkahypar_blocks", "repair", "share"]
 
 SMALLEST, LARGEST, MOST_BLOCKS = 4, 20_000, 256
-"""Vertices a block below which, and vertices and blocks above which, no partitioner is asked (its time grows with both)."""
+"""Vertices a block below which, and vertices and blocks above which, no partitioner is asked (its
+time grows with both).
+"""
 
 
 @lru_cache(maxsize=1)
@@ -33,8 +37,11 @@ def share(graph: Hypergraph) -> np.ndarray:
     return (graph.takes / np.maximum(graph.limit, 1)).max(axis=1)
 
 
-def mtkahypar_blocks(graph: Hypergraph, blocks: int, seed: int, imbalance: float | None = None) -> np.ndarray | None:
-    """Block of each vertex by mt-KaHyPar's deterministic preset (km1), int64; None without it or if it does not apply.
+def mtkahypar_blocks(
+    graph: Hypergraph, blocks: int, seed: int, imbalance: float | None = None
+) -> np.ndarray | None:
+    """Block of each vertex by mt-KaHyPar's deterministic preset (km1), int64; None without it or if
+    it does not apply.
 
     Args:
         graph: the instance.
@@ -58,21 +65,28 @@ def mtkahypar_blocks(graph: Hypergraph, blocks: int, seed: int, imbalance: float
     if not len(keep):
         return None
     pins = graph.pins.tolist()
-    nets = [pins[a:b] for a, b in zip(graph.offsets[keep].tolist(), graph.offsets[keep + 1].tolist(), strict=True)]
+    nets = [
+        pins[a:b]
+        for a, b in zip(graph.offsets[keep].tolist(), graph.offsets[keep + 1].tolist(), strict=True)
+    ]
     library = _initialized()
     context = library.context_from_preset(mtkahypar.PresetType.DETERMINISTIC)
     context.set_partitioning_parameters(blocks, imbalance, mtkahypar.Objective.KM1)
     context.logging = False
     mtkahypar.set_seed(seed)
-    instance = library.create_hypergraph(context, graph.vertices, len(nets), nets, weight.tolist(), whole[keep].tolist())
+    instance = library.create_hypergraph(
+        context, graph.vertices, len(nets), nets, weight.tolist(), whole[keep].tolist()
+    )
     found = instance.partition(context)
     return np.array([found.block_id(v) for v in range(graph.vertices)], dtype=np.int64)
 
 
 def repair(graph: Hypergraph, block: np.ndarray, blocks: int) -> np.ndarray | None:
-    """The assignment with vertices moved out of overfull blocks into ones with room; None where that does not succeed.
+    """The assignment with vertices moved out of overfull blocks into ones with room; None where
+    that does not succeed.
 
-    Smallest vertices leave first; each goes to the block that holds most of its nets' weight, of those where it fits.
+    Smallest vertices leave first; each goes to the block that holds most of its nets' weight, of
+    those where it fits.
     """
     block = block.copy()
     used = np.zeros((blocks, len(graph.limit)), dtype=np.int64)
@@ -89,7 +103,9 @@ def repair(graph: Hypergraph, block: np.ndarray, blocks: int) -> np.ndarray | No
             group = int(graph.group[v])
             near: dict[int, float] = {}
             for e in net_of[first[v] : first[v + 1]]:
-                for other in set(block[graph.pins[graph.offsets[e] : graph.offsets[e + 1]]].tolist()):
+                for other in set(
+                    block[graph.pins[graph.offsets[e] : graph.offsets[e + 1]]].tolist()
+                ):
                     near[other] = near.get(other, 0.0) + float(graph.weight[e])
             room = np.flatnonzero((used <= graph.limit - graph.takes[v]).all(axis=1)).tolist()
             room = [c for c in room if c != b and (group in held[c] or len(held[c]) < graph.groups)]

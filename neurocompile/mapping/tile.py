@@ -47,7 +47,9 @@ def whole(population: Population) -> Tile:
 
 
 def cut(length: int, parts: int, align: int = 1) -> list[tuple[int, int]]:
-    """``parts`` nearly equal ranges of ``range(length)``; on multiples of ``align`` where the parts are that long."""
+    """``parts`` nearly equal ranges of ``range(length)``; on multiples of ``align`` where the parts
+    are that long.
+    """
     step = align if length // parts >= align else 1
     bounds = [i * length // parts // step * step for i in range(parts)] + [length]
     return list(pairwise(bounds))
@@ -56,11 +58,15 @@ def cut(length: int, parts: int, align: int = 1) -> list[tuple[int, int]]:
 def grid(population: Population, parts: Sequence[int], align: Sequence[int]) -> list[Tile]:
     """Tiles of a population cut into ``parts[a]`` ranges along each axis, in C order."""
     ranges = [cut(n, k, g) for n, k, g in zip(population.shape, parts, align, strict=True)]
-    return [Tile(population.name, tuple(a for a, _ in box), tuple(b for _, b in box)) for box in product(*ranges)]
+    return [
+        Tile(population.name, tuple(a for a, _ in box), tuple(b for _, b in box))
+        for box in product(*ranges)
+    ]
 
 
 def merge_boxes(tiles: Sequence[Tile], core_of: np.ndarray) -> tuple[list[Tile], np.ndarray]:
-    """Tiles of a population that lie on one core and touch along a whole face become one; tiles and their cores.
+    """Tiles of a population that lie on one core and touch along a whole face become one; tiles and
+    their cores.
 
     Merging never takes more of a core: weights and input axons are shared, and the rest adds up.
     """
@@ -89,7 +95,11 @@ def _join(parts: list[Tile], axis: int) -> list[Tile]:
     joined: list[Tile] = []
     for tile in sorted(parts, key=lambda t: (others(t), t.start[axis])):
         last = joined[-1] if joined else None
-        if last is not None and others(last) == others(tile) and last.stop[axis] == tile.start[axis]:
+        if (
+            last is not None
+            and others(last) == others(tile)
+            and last.stop[axis] == tile.start[axis]
+        ):
             joined[-1] = Tile(tile.population, last.start, tile.stop)
         else:
             joined.append(tile)

@@ -1,7 +1,9 @@
-"""Tiles and the messages between them, as a hypergraph: what packing, refinement, placement and traffic work on.
+"""Tiles and the messages between them, as a hypergraph: what packing, refinement, placement and
+traffic work on.
 
-A *net* is a number of neurons of one tile (or of the host) that have the same consumer tiles. It costs
-``rate x neurons x (distinct cores of its consumers and its owner - 1)`` packets a step: the connectivity metric (km1).
+A *net* is a number of neurons of one tile (or of the host) that have the same consumer tiles. It
+costs ``rate x neurons x (distinct cores of its consumers and its owner - 1)`` packets a step: the
+connectivity metric (km1).
 """
 
 from __future__ import annotations
@@ -67,7 +69,14 @@ class Flows:
 class TileGraph:
     """All tiles of a circuit with their nets; make one with :func:`make_tile_graph`."""
 
-    def __init__(self, counter: CostCounter, tiles: Sequence[Tile], nets: Nets, lists: Nets, rates: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        counter: CostCounter,
+        tiles: Sequence[Tile],
+        nets: Nets,
+        lists: Nets,
+        rates: Mapping[str, float],
+    ) -> None:
         self.counter = counter
         self.tiles = tuple(tiles)
         self.nets = nets
@@ -97,17 +106,22 @@ class TileGraph:
         key = core_of[owner[inside]].astype(np.int64) * cores + core[inside]
         found, inverse = np.unique(key, return_inverse=True)
         packets = np.bincount(inverse.ravel(), weight[inside], len(found))
-        return Flows(found // max(cores, 1), found % max(cores, 1), packets, float(weight[~inside].sum()))
+        return Flows(
+            found // max(cores, 1), found % max(cores, 1), packets, float(weight[~inside].sum())
+        )
 
     def entries(self, core_of: np.ndarray, cores: int) -> np.ndarray:
         """Entries of output lists of each tile, int64 (tiles)."""
         net, _ = _distinct(self.lists, core_of, cores)
         fan = np.bincount(net, minlength=len(self.lists.owner))
-        # The host reads by neuron. A population of which it reads has a list by neuron (maybe an empty one).
+        # The host reads by neuron. A population of which it reads has a list by neuron (maybe an
+        # empty one).
         fan += self.read_by_host[self.lists.population] & (self.lists.size > 0)
         size = np.abs(self.lists.size)
         listed = (fan >= self.counter.cost.least_listed) & (self.lists.owner != HOST)
-        found = np.bincount(self.lists.owner[listed], (fan * size)[listed].astype(np.float64), len(self.tiles))
+        found = np.bincount(
+            self.lists.owner[listed], (fan * size)[listed].astype(np.float64), len(self.tiles)
+        )
         return found.astype(np.int64)
 
 
@@ -122,7 +136,8 @@ def atoms_of(counter: CostCounter, population: str, homes: Homes, which: str) ->
     """Atoms of a population whose consumers are at ``homes``.
 
     Args:
-        which: ``all`` consumers; those addressed by ``neuron``; those addressed by ``position`` (then axes are positions).
+        which: ``all`` consumers; those addressed by ``neuron``; those addressed by ``position``
+            (then axes are positions).
     """
     shape = counter.circuit.population[population].shape
     reaches: list[tuple[int, Reach]] = []
@@ -133,13 +148,20 @@ def atoms_of(counter: CostCounter, population: str, homes: Homes, which: str) ->
                 reach = counter.reach(projection, tile)
                 if reach is not None:
                     if which == "position":
-                        reach = {axes: index for axes, index in reach.items() if axes[-1] < len(shape) - 1}
+                        reach = {
+                            axes: index
+                            for axes, index in reach.items()
+                            if axes[-1] < len(shape) - 1
+                        }
                     reaches.append((number, reach))
     return make_atoms(shape[:-1] if which == "position" else shape, reaches)
 
 
 def make_tile_graph(
-    counter: CostCounter, tiles: Sequence[Tile], rates: Mapping[str, float], tick: Callable[[], None] | None = None
+    counter: CostCounter,
+    tiles: Sequence[Tile],
+    rates: Mapping[str, float],
+    tick: Callable[[], None] | None = None,
 ) -> TileGraph:
     """The hypergraph of some tiles that cover all populations on the chip.
 
@@ -164,9 +186,16 @@ def make_tile_graph(
         if not host:
             if neuronal:
                 same = atoms is not None and not positional
-                lists.add(index, owners, atoms if same else atoms_of(counter, name, homes, "neuron"), keep=name in counter.to_host)
+                lists.add(
+                    index,
+                    owners,
+                    atoms if same else atoms_of(counter, name, homes, "neuron"),
+                    keep=name in counter.to_host,
+                )
             if positional:
-                flat = [(number, Tile(name, tile.start[:-1], tile.stop[:-1])) for number, tile in owners]
+                flat = [
+                    (number, Tile(name, tile.start[:-1], tile.stop[:-1])) for number, tile in owners
+                ]
                 lists.add(index, flat, atoms_of(counter, name, homes, "position"), sign=-1)
         if tick is not None:
             tick()
@@ -179,12 +208,24 @@ class _Collector:
     def __init__(self) -> None:
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def add(self, population: int, owners: Sequence[tuple[int, Tile]], atoms: Atoms, *, sign: int = 1, keep: bool = False) -> None:
-        """Nets of one population. Positions get negative sizes (``sign``), which tells lists apart; ``keep`` empty sets."""
+    def add(
+        self,
+        population: int,
+        owners: Sequence[tuple[int, Tile]],
+        atoms: Atoms,
+        *,
+        sign: int = 1,
+        keep: bool = False,
+    ) -> None:
+        """Nets of one population. Positions get negative sizes (``sign``), which tells lists apart;
+        ``keep`` empty sets.
+        """
         if not owners:
             return
         inside = [atoms.inside(tile) for _, tile in owners]
-        owner = np.repeat(np.array([number for number, _ in owners], dtype=np.int64), [len(a) for a, _ in inside])
+        owner = np.repeat(
+            np.array([number for number, _ in owners], dtype=np.int64), [len(a) for a, _ in inside]
+        )
         atom = np.concatenate([a for a, _ in inside])
         size = np.concatenate([s for _, s in inside])
         length = np.diff(atoms.offsets)
@@ -198,7 +239,9 @@ class _Collector:
         sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
         np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
         signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])
-        _, first, kind = np.unique(signature.view("u8,u8").ravel(), return_index=True, return_inverse=True)
+        _, first, kind = np.unique(
+            signature.view("u8,u8").ravel(), return_index=True, return_inverse=True
+        )
         representative = first[kind.ravel()]
         key = (owner - HOST) * atoms.size + representative[atom]
         found, inverse = np.unique(key, return_inverse=True)
@@ -206,16 +249,30 @@ class _Collector:
         chosen = found % atoms.size
         count = length[chosen]
         ends = np.cumsum(count)
-        place = np.repeat(atoms.offsets[chosen] - (ends - count), count) + np.arange(int(count.sum()))
+        place = np.repeat(atoms.offsets[chosen] - (ends - count), count) + np.arange(
+            int(count.sum())
+        )
         index = np.full(len(found), population, dtype=np.int32)
-        self.parts.append(((found // atoms.size + HOST).astype(np.int32), sign * total, index, count, atoms.consumers[place]))
+        self.parts.append(
+            (
+                (found // atoms.size + HOST).astype(np.int32),
+                sign * total,
+                index,
+                count,
+                atoms.consumers[place],
+            )
+        )
 
     def build(self) -> Nets:
         """All nets."""
         if not self.parts:
             empty = np.zeros(0, dtype=np.int32)
-            return Nets(empty, np.zeros(0, dtype=np.int64), empty, np.zeros(1, dtype=np.int64), empty)
-        owner, size, population, count, pins = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+            return Nets(
+                empty, np.zeros(0, dtype=np.int64), empty, np.zeros(1, dtype=np.int64), empty
+            )
+        owner, size, population, count, pins = (
+            np.concatenate(part) for part in zip(*self.parts, strict=True)
+        )
         offsets = np.zeros(len(owner) + 1, dtype=np.int64)
         np.cumsum(count, out=offsets[1:])
         return Nets(owner, size, population, offsets, pins)

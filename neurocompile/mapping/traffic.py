@@ -1,6 +1,7 @@
 """Traffic of a mapping: the mean messages of one step.
 
-A neuron sends one message to each distinct core where it has a consumer, whatever the number of its synapses there.
+A neuron sends one message to each distinct core where it has a consumer, whatever the number of its
+synapses there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Traffic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     to_host: float
     """Values that the host reads."""
     hops: float
-    """Packets between cores times the tiles they cross (0 within a tile). The host's place is unknown: left out."""
+    """Packets between cores times the tiles they cross (0 within a tile). The host's place is
+    unknown: left out.
+    """
     chip_packets: float = 0.0
     """Those of ``packets`` that go from one chip to another."""
 

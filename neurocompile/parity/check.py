@@ -1,10 +1,12 @@
 """Parity in two halves.
 
-(a) Exact: the emulator against the quantized model evaluated from its definitions, every layer; every other backend
-against the emulator, every population. Every sample, every step, aligned by depth. One difference is a defect.
+(a) Exact: the emulator against the quantized model evaluated from its definitions, every layer;
+every other backend against the emulator, every population. Every sample, every step, aligned by
+depth. One difference is a defect.
 
-(b) Float: the reference model against the quantized one, a layer at a time: how many spikes agree, and which layer parts
-first. These differ by rounding weights to integers; the figures explain the accuracy.
+(b) Float: the reference model against the quantized one, a layer at a time: how many spikes agree,
+and which layer parts first. These differ by rounding weights to integers; the figures explain the
+accuracy.
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from neurocompile.data import check_inputs
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
-from neurocompile.parity.report import BackendParity, Difference, FloatParity, LayerParity, ParityReport
+from neurocompile.parity.report import (
+    BackendParity,
+    Difference,
+    FloatParity,
+    LayerParity,
+    ParityReport,
+)
 from neurocompile.progress import chunks
 from neurocompile.reference.base import ReferenceRun
 
@@ -41,10 +49,16 @@ RUNTIME_SAMPLES = 4
 
 
 def parity(
-    program: Program, x: np.ndarray, y: np.ndarray | None = None, *, against: Sequence[str] = ("emulator", "lava"),
-    reference: str | Path | None = None, device: str = "cpu", runtime_samples: int = RUNTIME_SAMPLES,
+    program: Program,
+    x: np.ndarray,
+    y: np.ndarray | None = None,
+    *,
+    against: Sequence[str] = ("emulator", "lava"),
+    reference: str | Path | None = None,
+    device: str = "cpu",
+    runtime_samples: int = RUNTIME_SAMPLES,
     progress: bool = False,
-) -> ParityReport:  # fmt: skip
+) -> ParityReport:
     """Check ``program`` on float32 ``x`` (samples, *input shape).
 
     Args:
@@ -59,9 +73,15 @@ def parity(
     results = []
     for name in against:
         part = x[:runtime_samples] if name == "lava-runtime" else x
-        results.append(_emulator(program, part, progress) if name == "emulator" else _backend(program, name, part, progress))
+        results.append(
+            _emulator(program, part, progress)
+            if name == "emulator"
+            else _backend(program, name, part, progress)
+        )
     halves = None if reference is None else _float_half(program, x, y, reference, device)
-    return ParityReport(program.manifest.model, program.circuit.steps, tuple(results), halves, program.fingerprint)
+    return ParityReport(
+        program.manifest.model, program.circuit.steps, tuple(results), halves, program.fingerprint
+    )
 
 
 def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:
@@ -73,43 +93,70 @@ def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:
         for chunk in chunks(len(x), _CHUNK, "emulator", progress):
             first, part = chunk.start, x[chunk]
             integers = encode_input(program.quantized.input, part)
-            expected = evaluate(program.quantized, integers, circuit.steps, [*layers, program.quantized.output.name])
+            expected = evaluate(
+                program.quantized, integers, circuit.steps, [*layers, program.quantized.output.name]
+            )
             trace = executor.run(encode(circuit, part), sources)
             for view in circuit.views:
-                counter.add(view.layer, view.src, expected[view.layer], view.read(trace[view.src]), first)
+                counter.add(
+                    view.layer, view.src, expected[view.layer], view.read(trace[view.src]), first
+                )
             # logits are compared as the integers that they are multiples of
             unit = circuit.readouts[0].scale / circuit.steps
             logits = (expected[program.quantized.output.name], decode(circuit, trace))
             sums = [np.rint(v / unit).astype(np.int64)[:, None] for v in logits]
             counter.add("logits", circuit.readouts[0].src, *sums, first)
     return BackendParity(
-        "emulator", Emulator.banner, "the quantized model, evaluated from its definitions", len(x),
-        len(circuit.views) + 1, counter.values, counter.differences, counter.first, time.perf_counter() - start,
-    )  # fmt: skip
+        "emulator",
+        Emulator.banner,
+        "the quantized model, evaluated from its definitions",
+        len(x),
+        len(circuit.views) + 1,
+        counter.values,
+        counter.differences,
+        counter.first,
+        time.perf_counter() - start,
+    )
 
 
 def _backend(program: Program, name: str, x: np.ndarray, progress: bool) -> BackendParity:
     return compare_backend(program.circuit, name, encode(program.circuit, x), progress)
 
 
-def compare_backend(circuit: CircuitGraph, name: str, x: np.ndarray, progress: bool = False) -> BackendParity:
-    """Backend ``name`` against the emulator on encoded int32 ``x``: every population, sample and step."""
+def compare_backend(
+    circuit: CircuitGraph, name: str, x: np.ndarray, progress: bool = False
+) -> BackendParity:
+    """Backend ``name`` against the emulator on encoded int32 ``x``: every population, sample and
+    step.
+    """
     start, engine, counter = time.perf_counter(), get_backend(name), _Counter()
     populations = 0
     with ExitStack() as stack:
-        executor, emulator = stack.enter_context(engine.open(circuit)), stack.enter_context(Emulator().open(circuit))
+        executor, emulator = (
+            stack.enter_context(engine.open(circuit)),
+            stack.enter_context(Emulator().open(circuit)),
+        )
         for chunk in chunks(len(x), _CHUNK, name, progress):
             first, part = chunk.start, x[chunk]
             found = executor.run(part)
             expected = emulator.run(part, list(found))
             populations = len(found)
-            for p in circuit.populations:  # in depth order, so that the first difference is the cause
+            for (
+                p
+            ) in circuit.populations:  # in depth order, so that the first difference is the cause
                 if p.name in found:
                     counter.add(p.layer, p.name, expected[p.name], found[p.name], first)
     return BackendParity(
-        name, engine.banner, "the emulator", len(x), populations, counter.values, counter.differences, counter.first,
+        name,
+        engine.banner,
+        "the emulator",
+        len(x),
+        populations,
+        counter.values,
+        counter.differences,
+        counter.first,
         time.perf_counter() - start,
-    )  # fmt: skip
+    )
 
 
 class _Counter:
@@ -119,10 +166,19 @@ class _Counter:
         self.values = self.differences = 0
         self.first: Difference | None = None
 
-    def add(self, layer: str, population: str, expected: np.ndarray, found: np.ndarray, first_sample: int) -> None:
+    def add(
+        self,
+        layer: str,
+        population: str,
+        expected: np.ndarray,
+        found: np.ndarray,
+        first_sample: int,
+    ) -> None:
         """Compare (samples, steps, ...) arrays."""
         if expected.shape != found.shape:
-            raise NeurocompileError("NC9001", f"'{population}': shapes {expected.shape} and {found.shape} differ")
+            raise NeurocompileError(
+                "NC9001", f"'{population}': shapes {expected.shape} and {found.shape} differ"
+            )
         self.values += expected.size
         wrong = expected != found
         count = int(np.count_nonzero(wrong))
@@ -131,12 +187,19 @@ class _Counter:
             sample, step, *neuron = (int(i[0]) for i in np.nonzero(wrong))
             place = (sample, step, *neuron)
             self.first = Difference(
-                str(layer), str(population), first_sample + sample, step, tuple(neuron), int(expected[place]),
+                str(layer),
+                str(population),
+                first_sample + sample,
+                step,
+                tuple(neuron),
+                int(expected[place]),
                 int(found[place]),
-            )  # fmt: skip
+            )
 
 
-def _float_half(program: Program, x: np.ndarray, y: np.ndarray | None, reference: str | Path, device: str) -> FloatParity:
+def _float_half(
+    program: Program, x: np.ndarray, y: np.ndarray | None, reference: str | Path, device: str
+) -> FloatParity:
     run = run_reference(program, x, reference, device)
     counter, equal, rates = _Counter(), {}, {}
     predictions = []
@@ -144,7 +207,12 @@ def _float_half(program: Program, x: np.ndarray, y: np.ndarray | None, reference
     for chunk in chunks(len(x), _CHUNK, "float model", False):
         first, part = chunk.start, x[chunk]
         integers = encode_input(program.quantized.input, part)
-        ours = evaluate(program.quantized, integers, program.circuit.steps, [*layers, program.quantized.output.name])
+        ours = evaluate(
+            program.quantized,
+            integers,
+            program.circuit.steps,
+            [*layers, program.quantized.output.name],
+        )
         predictions.append(ours[program.quantized.output.name].argmax(axis=1))
         for layer in layers:
             theirs = run.layers[layer][first : first + len(part)].reshape(ours[layer].shape)
@@ -154,38 +222,49 @@ def _float_half(program: Program, x: np.ndarray, y: np.ndarray | None, reference
             equal[layer], rates[layer] = sums, totals
     quantized, float_model = np.concatenate(predictions), run.logits.argmax(axis=1)
     return FloatParity(
-        reference=run.what, samples=len(x),
+        reference=run.what,
+        samples=len(x),
         layers=tuple(
-            LayerParity(k, float(equal[k] / rates[k][2]), float(rates[k][0] / rates[k][2]), float(rates[k][1] / rates[k][2]))
+            LayerParity(
+                k,
+                float(equal[k] / rates[k][2]),
+                float(rates[k][0] / rates[k][2]),
+                float(rates[k][1] / rates[k][2]),
+            )
             for k in layers
         ),
-        parts=counter.first, same_predictions=float((quantized == float_model).mean()),
+        parts=counter.first,
+        same_predictions=float((quantized == float_model).mean()),
         accuracy_reference=None if y is None else float((float_model == y).mean()),
         accuracy_quantized=None if y is None else float((quantized == y).mean()),
-    )  # fmt: skip
+    )
 
 
 def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str) -> ReferenceRun:
     """The float model of ``path`` on ``x``: SpikingJelly if it is installed, onnxruntime otherwise.
 
-    onnxruntime knows only the T of the file; for another T without SpikingJelly neurocompile's own float evaluation runs.
-    NC1006 if the file is not the one that the program was compiled from.
+    onnxruntime knows only the T of the file; for another T without SpikingJelly neurocompile's own
+    float evaluation runs. NC1006 if the file is not the one that the program was compiled from.
     """
     from neurocompile.pipeline import import_model
 
-    # What the program was compiled with: neurons over the batch per sample, and its own output among several.
+    # What the program was compiled with: neurons over the batch per sample, and its own output
+    # among several.
     options = {"per_sample_lif": True}
     try:
         loaded, imported = import_model(path, program.circuit.steps, **options)
     except NeurocompileError as error:
         if "--head" not in error.message:
             raise
-        loaded, imported = import_model(path, program.circuit.steps, **options, head=str(program.quantized.output.name))
+        loaded, imported = import_model(
+            path, program.circuit.steps, **options, head=str(program.quantized.output.name)
+        )
     if loaded.sha256 != program.manifest.source_sha256:
         raise NeurocompileError(
-            "NC1006", f"'{path}' is not the model that the program was compiled from (SHA-256 {loaded.sha256[:12]}, expected "
-            f"{program.manifest.source_sha256[:12]})"
-        )  # fmt: skip
+            "NC1006",
+            f"'{path}' is not the model that the program was compiled from (SHA-256 {loaded.sha256[:12]}, expected "
+            f"{program.manifest.source_sha256[:12]})",
+        )
     steps = program.circuit.steps
     if device != "cpu" or (find_spec("torch") and find_spec("spikingjelly")):
         from neurocompile.reference.spikingjelly import run_spikingjelly
@@ -198,4 +277,6 @@ def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str
     layers = [n.name for n in imported.graph.spiking_layers]
     values = evaluate(imported.graph, x, steps, [*layers, imported.graph.output.name])
     spikes = {name: values[name].astype(np.uint8) for name in layers}
-    return ReferenceRun("neurocompile's float evaluation, float32", values[imported.graph.output.name], spikes)
+    return ReferenceRun(
+        "neurocompile's float evaluation, float32", values[imported.graph.output.name], spikes
+    )

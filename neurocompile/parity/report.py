@@ -1,4 +1,6 @@
-"""Results of a parity check: exact half (integers against backends) and float half (against the reference)."""
+"""Results of a parity check: exact half (integers against backends) and float half (against the
+reference).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ __all__ = ["BackendParity", "Difference", "FloatParity", "LayerParity", "ParityR
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first value that differs: of ``sample`` and ``step``, at ``neuron`` (indices into the layer or population)."""
+    """The first value that differs: of ``sample`` and ``step``, at ``neuron`` (indices into the
+    layer or population).
+    """
 
     layer: str
     population: str
@@ -57,7 +61,9 @@ class LayerParity(msgspec.Struct, frozen=True):
 
 
 class FloatParity(msgspec.Struct, frozen=True):
-    """The float model against the quantized one; ``parts`` is the first layer with a different spike."""
+    """The float model against the quantized one; ``parts`` is the first layer with a different
+    spike.
+    """
 
     reference: str
     samples: int
@@ -76,7 +82,9 @@ class ParityReport(msgspec.Struct, frozen=True):
     backends: tuple[BackendParity, ...]
     reference: FloatParity | None
     program: str = ""
-    """Fingerprint of the program that was compared (:attr:`neurocompile.program.Program.fingerprint`)."""
+    """Fingerprint of the program that was compared
+    (:attr:`neurocompile.program.Program.fingerprint`).
+    """
 
     @property
     def exact(self) -> bool:

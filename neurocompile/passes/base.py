@@ -1,4 +1,6 @@
-"""What a pass is: a frozen dataclass with a name that maps a graph to a graph and is checked when it is done."""
+"""What a pass is: a frozen dataclass with a name that maps a graph to a graph and is checked when
+it is done.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ __all__ = ["Rewriter", "SpikingPass"]
 
 @dataclass(frozen=True)
 class SpikingPass:
-    """A pass over SpikingGraphs. Calling it runs :meth:`apply` and checks the rules of the result's stage."""
+    """A pass over SpikingGraphs. Calling it runs :meth:`apply` and checks the rules of the result's
+    stage.
+    """
 
     name: ClassVar[str]
 
@@ -47,7 +51,11 @@ class Rewriter:
 
     def resolved(self, node: Node) -> Node:
         """``node`` with its inputs renamed."""
-        changes = {f.name: self.resolve(value) for f in fields(node) if isinstance(value := getattr(node, f.name), Ref)}
+        changes = {
+            f.name: self.resolve(value)
+            for f in fields(node)
+            if isinstance(value := getattr(node, f.name), Ref)
+        }
         return replace(node, **changes) if changes else node
 
     def emit(self, node: Node) -> Ref:
@@ -67,7 +75,9 @@ class Rewriter:
 
     def tensor(self, name: str, value: np.ndarray) -> TensorRef:
         """Add a tensor (names are unique: an equal one is shared, a different one gets a suffix)."""
-        name = unique_name(name, lambda n: n in self.tensors and not np.array_equal(self.tensors[n], value))
+        name = unique_name(
+            name, lambda n: n in self.tensors and not np.array_equal(self.tensors[n], value)
+        )
         self.tensors[name] = value
         return TensorRef(name)
 

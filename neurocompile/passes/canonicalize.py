@@ -23,9 +23,18 @@ __all__ = ["canonical_passes", "canonicalize"]
 def canonical_passes(compose: ComposeConvolutions) -> tuple[SpikingPass, ...]:
     """All of them in order; ``compose`` as chosen for a target."""
     return (
-        SinkTimeMean(), FoldBatchNorm(), SliceLayers(), SettleBatchNorm(), compose, NormalizeLIF(), FoldScale(), Reassociate(),
-        MoveBias(), RecognizeOr(), ConnectSpikes(),
-    )  # fmt: skip
+        SinkTimeMean(),
+        FoldBatchNorm(),
+        SliceLayers(),
+        SettleBatchNorm(),
+        compose,
+        NormalizeLIF(),
+        FoldScale(),
+        Reassociate(),
+        MoveBias(),
+        RecognizeOr(),
+        ConnectSpikes(),
+    )
 
 
 def canonicalize(graph: SpikingGraph, compose: ComposeConvolutions | None = None) -> SpikingGraph:

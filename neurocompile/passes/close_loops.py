@@ -1,25 +1,28 @@
 """Keep samples apart in recurrent loops: nothing of one sample may reach the next.
 
-Samples follow each other without a pause (period = T), so a loop would carry the last step of a sample into the first of
-the next one. Neurons that can be reset (LIF) forget their state, but what is on its way arrives after the reset. So every
-population that feeds a loop gets a copy with the same inputs that only the loop reads, and the copy is silent in the
-last step of a sample. The original, which the rest of the circuit reads, is not touched.
+Samples follow each other without a pause (period = T), so a loop would carry the last step of a
+sample into the first of the next one. Neurons that can be reset (LIF) forget their state, but what
+is on its way arrives after the reset. So every population that feeds a loop gets a copy with the
+same inputs that only the loop reads, and the copy is silent in the last step of a sample. The
+original, which the rest of the circuit reads, is not touched.
 
-Silence is inhibition: a copy receives ``-M`` from an always-on neuron and ``+M`` from the neuron *open*, M being the
-largest sum of its inputs. A spike or a rectified value below zero is silent; a signed graded value therefore travels
-as two rectified ones, its positive and its negative part. ``open`` fires in steps 0 .. T-2::
+Silence is inhibition: a copy receives ``-M`` from an always-on neuron and ``+M`` from the neuron
+*open*, M being the largest sum of its inputs. A spike or a rectified value below zero is silent; a
+signed graded value therefore travels as two rectified ones, its positive and its negative part.
+``open`` fires in steps 0 .. T-2::
 
     on     LIF, bias 1, threshold 0, reset      fires in every step
     clock  LIF, bias 64, threshold T-1, reset   fires in step T-1
     open   LIF, du = 0, reset; on - K clock     its current grows by 1 a step until the clock makes it negative for good
 
-All three are one neuron each, whatever the size of the circuit. ``open`` has depth 1 and its spikes wait in synapses as any
-others do, so before the first sample arrives at a population no ``+M`` has arrived either: the loop starts closed, too.
-In the very first step not even ``-M`` has arrived; a copy whose bias alone makes it fire gets that part of its bias from
-``open`` instead.
+All three are one neuron each, whatever the size of the circuit. ``open`` has depth 1 and its spikes
+wait in synapses as any others do, so before the first sample arrives at a population no ``+M`` has
+arrived either: the loop starts closed, too. In the very first step not even ``-M`` has arrived; a
+copy whose bias alone makes it fire gets that part of its bias from ``open`` instead.
 
-The alternative, an idle step between samples in which the originals themselves are silenced, saves the copies but costs
-a step of T, and a factor of 2 in throughput where periods are powers of two; copies cost the neurons of loops only.
+The alternative, an idle step between samples in which the originals themselves are silenced, saves
+the copies but costs a step of T, and a factor of 2 in throughput where periods are powers of two;
+copies cost the neurons of loops only.
 """
 
 from __future__ import annotations
@@ -43,14 +46,18 @@ _LARGEST_CLOCK = 131071
 
 
 def close_loops(circuit: c.CircuitGraph, period: int) -> c.CircuitGraph:
-    """The circuit with its recurrent projections read from copies that are silent in the last step of a sample.
+    """The circuit with its recurrent projections read from copies that are silent in the last step
+    of a sample.
 
     Raises NC2010 where a loop's range leaves no room for the inhibition.
     """
     if not any(q.recurrent for q in circuit.projections):
         return circuit
     if period + 8 > _LARGEST_CLOCK:
-        raise NeurocompileError("NC2010", f"a loop's clock counts to {_LARGEST_CLOCK - 8:,} steps, the period is {period:,}")
+        raise NeurocompileError(
+            "NC2010",
+            f"a loop's clock counts to {_LARGEST_CLOCK - 8:,} steps, the period is {period:,}",
+        )
     return _Closing(circuit, period).run()
 
 
@@ -62,7 +69,9 @@ class _Closing:
         self.populations: list[c.Population] = []
         self.projections: list[c.Projection] = []
         self.reach = reaches(circuit)
-        self.layer = next(circuit.population[q.src].layer for q in circuit.projections if q.recurrent)
+        self.layer = next(
+            circuit.population[q.src].layer for q in circuit.projections if q.recurrent
+        )
 
     def name(self, wanted: str) -> str:
         name = unique_name(wanted, self.taken.__contains__)
@@ -71,11 +80,19 @@ class _Closing:
 
     def run(self) -> c.CircuitGraph:
         circuit = self.circuit
-        sources = [p for p in circuit.populations if any(q.recurrent and q.src == p.name for q in circuit.projections)]
-        read = {q.src for q in (*circuit.readouts, *circuit.views)} | {q.src for q in circuit.projections if not q.recurrent}
+        sources = [
+            p
+            for p in circuit.populations
+            if any(q.recurrent and q.src == p.name for q in circuit.projections)
+        ]
+        read = {q.src for q in (*circuit.readouts, *circuit.views)} | {
+            q.src for q in circuit.projections if not q.recurrent
+        }
         self.always, self.open = self.neuron("always", vth=0, bias=1), self.gate()
         copies = {p.name: self.copies(p) for p in sources}
-        dropped = {p.name for p in sources if p.name not in read}  # only loops read them: the copies take their place
+        dropped = {
+            p.name for p in sources if p.name not in read
+        }  # only loops read them: the copies take their place
         for p in circuit.populations:
             if p.name not in dropped:
                 self.populations.append(p)
@@ -85,14 +102,25 @@ class _Closing:
             for copy, sign, inhibition, moved in copies[p.name]:
                 for q in circuit.incoming[p.name]:
                     self.projections += self.rewired(q, copy.name, sign, copies)
-                for src, total, factor in ((self.always, inhibition, -1), (self.open, inhibition + moved, 1)):
+                for src, total, factor in (
+                    (self.always, inhibition, -1),
+                    (self.open, inhibition + moved, 1),
+                ):
                     for weight in terms(total):
                         self.connect(src, copy, factor * weight)
                 self.populations.append(copy)
-        return circuit.replace(populations=tuple(self.populations), projections=tuple(self.projections), tensors=self.tensors)
+        return circuit.replace(
+            populations=tuple(self.populations),
+            projections=tuple(self.projections),
+            tensors=self.tensors,
+        )
 
     def rewired(
-        self, q: c.Projection, dst: str, sign: int, copies: dict[str, list[tuple[c.Population, int, int, int]]]
+        self,
+        q: c.Projection,
+        dst: str,
+        sign: int,
+        copies: dict[str, list[tuple[c.Population, int, int, int]]],
     ) -> Iterator[c.Projection]:
         """``q`` to ``dst``, times ``sign``; a recurrent one from each copy of its source."""
         ends = [(copy.name, s) for copy, s, _, _ in copies[q.src]] if q.recurrent else [(q.src, 1)]
@@ -110,10 +138,15 @@ class _Closing:
             self.check_current(p, reach, max(excess, 1))
             copy, moved = self.quiet(replace(p, name=self.name(f"{p.name}.loop")), bias)
             return [(copy, 1, max(excess, 1), moved)]
-        found = [(replace(p, name=self.name(f"{p.name}.loop")), 1, max(reach.high, reach.forward, 1), 0)]
+        found = [
+            (replace(p, name=self.name(f"{p.name}.loop")), 1, max(reach.high, reach.forward, 1), 0)
+        ]
         if isinstance(p, c.GradedRelay):
             fields = {"shape": p.shape, "layer": p.layer, "largest": p.largest}
-            plus, minus = (c.GradedRelu(name=self.name(f"{p.name}.loop.{part}"), **fields) for part in ("plus", "minus"))
+            plus, minus = (
+                c.GradedRelu(name=self.name(f"{p.name}.loop.{part}"), **fields)
+                for part in ("plus", "minus")
+            )
             found = [(plus, 1, found[0][2], 0), (minus, -1, max(-reach.low, 1), 0)]
         for _, _, inhibition, _ in found:
             if inhibition > _LARGEST_INHIBITION:
@@ -124,18 +157,25 @@ class _Closing:
         return found
 
     def quiet(self, p: c.LIF, bias: int) -> tuple[c.LIF, int]:
-        """``p`` with so much less bias that it does not fire on its own, and what is missing, in input units."""
+        """``p`` with so much less bias that it does not fire on its own, and what is missing, in
+        input units.
+        """
         missing = max(-((p.vth << 6) - bias >> 6), 0)
         missing += missing % 2 if p.bias_exp == 7 else 0
         if not missing or p.bias is None:
             return p, 0
         if p.du != 4095:
             if p.largest:  # intervals cover what it does in the first step, a bound by hand may not
-                raise NeurocompileError("NC2010", f"'{p.name}' feeds a loop, keeps its current and fires by its bias alone")
+                raise NeurocompileError(
+                    "NC2010",
+                    f"'{p.name}' feeds a loop, keeps its current and fires by its bias alone",
+                )
             return p, 0
         mantissa = self.tensors[p.bias].astype(np.int64) - ((missing << 6) >> p.bias_exp)
         if mantissa.min() < -4096:
-            raise NeurocompileError("NC2010", f"'{p.name}' feeds a loop with biases from {mantissa.min():,} to {bias:,}")
+            raise NeurocompileError(
+                "NC2010", f"'{p.name}' feeds a loop with biases from {mantissa.min():,} to {bias:,}"
+            )
         name = TensorRef(f"{p.name}.bias")
         self.tensors[name] = mantissa.astype(np.int16)
         return replace(p, bias=name), missing
@@ -144,11 +184,14 @@ class _Closing:
         """The closed copy's current may not wrap, even if it stays closed for a period."""
         kept = (4095 - p.du) / 4096
         steps = (1 - kept**self.period) / (1 - kept)
-        if (inhibition - min(reach.low, 0)) * steps > _LARGEST_CURRENT or reach.high * steps > _LARGEST_CURRENT:
+        if (
+            inhibition - min(reach.low, 0)
+        ) * steps > _LARGEST_CURRENT or reach.high * steps > _LARGEST_CURRENT:
             raise NeurocompileError(
-                "NC2010", f"'{p.name}' feeds a loop with a current of up to {max(reach.high, inhibition - reach.low):,} a step; "
-                f"{int(_LARGEST_CURRENT / steps):,} is the limit"
-            )  # fmt: skip
+                "NC2010",
+                f"'{p.name}' feeds a loop with a current of up to {max(reach.high, inhibition - reach.low):,} a step; "
+                f"{int(_LARGEST_CURRENT / steps):,} is the limit",
+            )
 
     def negated(self, q: c.Projection) -> c.Projection:
         sign = {"excitatory": "inhibitory", "inhibitory": "excitatory", "mixed": "mixed"}[q.sign]
@@ -157,7 +200,10 @@ class _Closing:
         weight = self.circuit.weight(q)
         assert weight is not None
         if q.sign == "mixed" and weight.min(initial=0) < -254:
-            raise NeurocompileError("NC2010", f"projection '{q.name}' has weight -256, and its negative does not fit; use -254")
+            raise NeurocompileError(
+                "NC2010",
+                f"projection '{q.name}' has weight -256, and its negative does not fit; use -254",
+            )
         name = TensorRef(f"{q.weight}.negated")  # type: ignore[attr-defined]
         self.tensors[name] = -weight
         return replace(q, weight=name, sign=sign)  # type: ignore[call-arg]
@@ -186,4 +232,6 @@ class _Closing:
     def connect(self, src: c.Population, dst: c.Population, weight: int) -> None:
         """From one neuron to all of ``dst``."""
         q = strided(src.name, (dst.size,), (0,), (1,), weight=weight)
-        self.projections.append(replace(q, name=self.name(f"{src.name}>{dst.name}"), dst=Ref(dst.name)))
+        self.projections.append(
+            replace(q, name=self.name(f"{src.name}>{dst.name}"), dst=Ref(dst.name))
+        )

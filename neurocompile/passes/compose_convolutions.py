@@ -1,9 +1,10 @@
 """Two convolutions without a neuron between them are one: ``W = W2 * W1``, in float64.
 
-Meta-SpikeFormer's RepConv (1x1, depthwise 3x3, 1x1) becomes one 3x3 convolution, its separable convolutions one 7x7. The
-product is quantized once, where factors pass a real value between two cores and lose bits twice. But it has 4.5 times the
-weights, and every core that holds a part of the map holds its own copy of them: on small maps of many channels the factors
-take fewer cores. ``policy`` says whether to merge, to keep factors, or to choose by the number of cores.
+Meta-SpikeFormer's RepConv (1x1, depthwise 3x3, 1x1) becomes one 3x3 convolution, its separable
+convolutions one 7x7. The product is quantized once, where factors pass a real value between two
+cores and lose bits twice. But it has 4.5 times the weights, and every core that holds a part of the
+map holds its own copy of them: on small maps of many channels the factors take fewer cores.
+``policy`` says whether to merge, to keep factors, or to choose by the number of cores.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ POLICIES = ("auto", "merge", "factor")
 
 @dataclass(frozen=True)
 class ComposeConvolutions(SpikingPass):
-    """Requires a float graph without BatchNorm. Merges chains of Conv2d (and SumPool2d) that nothing else reads, where
-    that is exact.
+    """Requires a float graph without BatchNorm. Merges chains of Conv2d (and SumPool2d) that
+    nothing else reads, where that is exact.
 
-    Exact means: the first has stride 1, neither is dilated, and the second does not pad (a border of zeros is not what
+    Exact means: the first has stride 1, neither is dilated, and the second does not pad (a border
+        of zeros is not what
     the first would give there). Pairs whose product has more than ``largest`` weights stay apart.
     """
 
@@ -44,22 +46,34 @@ class ComposeConvolutions(SpikingPass):
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
-            raise NeurocompileError("NC1015", f"convolutions is {self.policy!r}; {', '.join(POLICIES)} are possible")
+            raise NeurocompileError(
+                "NC1015", f"convolutions is {self.policy!r}; {', '.join(POLICIES)} are possible"
+            )
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)
         made: dict[str, s.Node] = {}
-        cost: dict[str, float] = {}  # cores of the chain behind a convolution, as the model's author wrote it
+        cost: dict[
+            str, float
+        ] = {}  # cores of the chain behind a convolution, as the model's author wrote it
         for old in graph.nodes:
             node = rewriter.resolved(old)
             first = made.get(getattr(node, "x", ""))
             if isinstance(node, s.Conv2d):
-                cost[node.name] = self.cores(rewriter.tensors[node.weight].shape, node.groups, size[node.name])
-            if isinstance(first, s.Conv2d) and len(graph.users[old.inputs[0]]) == 1 and self.policy != "factor":
+                cost[node.name] = self.cores(
+                    rewriter.tensors[node.weight].shape, node.groups, size[node.name]
+                )
+            if (
+                isinstance(first, s.Conv2d)
+                and len(graph.users[old.inputs[0]]) == 1
+                and self.policy != "factor"
+            ):
                 second = _as_convolution(rewriter, node, size)
                 product = None if second is None else self.product_shape(rewriter, first, second)
                 if product is not None and second is not None:
-                    alone = self.cores(rewriter.tensors[second.weight].shape, second.groups, size[node.name])
+                    alone = self.cores(
+                        rewriter.tensors[second.weight].shape, second.groups, size[node.name]
+                    )
                     # a real value between two layers is relayed, and once more in a coarser unit
                     apart = cost[first.name] + alone + prod(size[first.name]) / self.neurons
                     if self.policy == "merge" or self.cores(product, 1, size[node.name]) <= apart:
@@ -70,9 +84,11 @@ class ComposeConvolutions(SpikingPass):
         return rewriter.finish()
 
     def cores(self, weight: tuple[int, ...], groups: int, shape: tuple[int, ...]) -> float:
-        """About how many cores a convolution with an output (C, H, W) fills: by neurons, or by kernel rows of 8 bits.
+        """About how many cores a convolution with an output (C, H, W) fills: by neurons, or by
+        kernel rows of 8 bits.
 
-        A core holds a tile of channels, as many as its memory has kernels for, times as much of the map as its neurons are.
+        A core holds a tile of channels, as many as its memory has kernels for, times as much of the
+        map as its neurons are.
         """
         out, group_in, kh, kw = weight
         area = prod(shape[1:])
@@ -83,11 +99,19 @@ class ComposeConvolutions(SpikingPass):
             channels = min(max(self.words // a_group, 1) * (out // groups), out)
         return out * area / min(self.neurons, channels * area)
 
-    def product_shape(self, rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> tuple[int, ...] | None:
+    def product_shape(
+        self, rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d
+    ) -> tuple[int, ...] | None:
         """Of the product's weights, which has no groups; None where the two must stay apart."""
-        if first.stride != (1, 1) or {first.dilation, second.dilation} != {(1, 1)} or second.padding != (0, 0):
+        if (
+            first.stride != (1, 1)
+            or {first.dilation, second.dilation} != {(1, 1)}
+            or second.padding != (0, 0)
+        ):
             return None
-        (_, group_in, ah, aw), (out, _, bh, bw) = (rewriter.tensors[n.weight].shape for n in (first, second))
+        (_, group_in, ah, aw), (out, _, bh, bw) = (
+            rewriter.tensors[n.weight].shape for n in (first, second)
+        )
         shape = out, group_in * first.groups, ah + bh - 1, aw + bw - 1
         return None if prod(shape) > self.largest else shape
 
@@ -96,21 +120,37 @@ def _composed(rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> s.Conv2d
     """The product, under the second's name."""
     a, b = (np.asarray(rewriter.tensors[n.weight], np.float64) for n in (first, second))
     weight = _product(a, first.groups, b, second.groups)
-    bias = np.zeros(len(b)) if second.bias is None else np.asarray(rewriter.tensors[second.bias], np.float64)
+    bias = (
+        np.zeros(len(b))
+        if second.bias is None
+        else np.asarray(rewriter.tensors[second.bias], np.float64)
+    )
     if first.bias is not None:
         given = np.asarray(rewriter.tensors[first.bias], np.float64)
-        bias = bias + np.einsum("oc,c->o", _dense(b.sum(axis=(2, 3), keepdims=True), second.groups)[:, :, 0, 0], given)
+        bias = bias + np.einsum(
+            "oc,c->o", _dense(b.sum(axis=(2, 3), keepdims=True), second.groups)[:, :, 0, 0], given
+        )
     return replace(
-        second, x=first.x, weight=rewriter.tensor(f"{second.weight}.composed", weight), padding=first.padding, groups=1,
-        bias=None if first.bias is None and second.bias is None else
-        rewriter.tensor(f"{second.weight}.composed.bias", bias),
-    )  # fmt: skip
+        second,
+        x=first.x,
+        weight=rewriter.tensor(f"{second.weight}.composed", weight),
+        padding=first.padding,
+        groups=1,
+        bias=None
+        if first.bias is None and second.bias is None
+        else rewriter.tensor(f"{second.weight}.composed.bias", bias),
+    )
 
 
 def _product(a: np.ndarray, a_groups: int, b: np.ndarray, b_groups: int) -> np.ndarray:
-    """Weights of ``b`` after ``a``, without groups: float64 (C'', C, kH, kW). Sums go over channels in order: the same on any machine."""
+    """Weights of ``b`` after ``a``, without groups: float64 (C'', C, kH, kW). Sums go over channels
+    in order: the same on any machine.
+    """
     middle = len(a)
-    a_each, b_each = a_groups == middle and a.shape[1] == 1, b_groups == middle == len(b)  # depthwise: nothing is summed
+    a_each, b_each = (
+        a_groups == middle and a.shape[1] == 1,
+        b_groups == middle == len(b),
+    )  # depthwise: nothing is summed
     a = a if a_each and not b_each else _dense(a, a_groups)
     b = b if b_each else _dense(b, b_groups)
     inputs = middle if a_each and not b_each else a.shape[1]
@@ -126,12 +166,21 @@ def _product(a: np.ndarray, a_groups: int, b: np.ndarray, b_groups: int) -> np.n
     return weight
 
 
-def _as_convolution(rewriter: Rewriter, node: s.Node, size: dict[str, tuple[int, ...]]) -> s.Conv2d | None:
+def _as_convolution(
+    rewriter: Rewriter, node: s.Node, size: dict[str, tuple[int, ...]]
+) -> s.Conv2d | None:
     """``node`` if it is a convolution; sums over windows as one; None for anything else."""
     if isinstance(node, s.SumPool2d):
         channels = size[node.name][0]
         ones = rewriter.tensor(f"{node.name}.ones", np.ones((channels, 1, *node.kernel)))
-        return s.Conv2d(name=node.name, x=node.x, weight=ones, stride=node.stride, padding=node.padding, groups=channels)
+        return s.Conv2d(
+            name=node.name,
+            x=node.x,
+            weight=ones,
+            stride=node.stride,
+            padding=node.padding,
+            groups=channels,
+        )
     return node if isinstance(node, s.Conv2d) else None
 
 

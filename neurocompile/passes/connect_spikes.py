@@ -1,7 +1,9 @@
-"""Spikes that are added to real values go through a convolution of ones, as any layer of the residual.
+"""Spikes that are added to real values go through a convolution of ones, as any layer of the
+residual.
 
-The classical spiking ResNet adds a block's spikes to the next block's normalized convolution, before the LIF. What is added
-must count in one unit, which only a layer with weights can choose (:mod:`neurocompile.passes.trunk`).
+The classical spiking ResNet adds a block's spikes to the next block's normalized convolution,
+before the LIF. What is added must count in one unit, which only a layer with weights can choose
+(:mod:`neurocompile.passes.trunk`).
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ __all__ = ["ConnectSpikes"]
 
 @dataclass(frozen=True)
 class ConnectSpikes(SpikingPass):
-    """Ensures that a sum adds two integers or two real values: an integer beside a real value passes a depthwise 1 x 1 convolution
-    of ones."""
+    """Ensures that a sum adds two integers or two real values: an integer beside a real value
+    passes a depthwise 1 x 1 convolution of ones."""
 
     name: ClassVar[str] = "connect-spikes"
 
@@ -34,16 +36,27 @@ class ConnectSpikes(SpikingPass):
         def connect(ref: Ref) -> Ref:
             if ref not in connected:
                 shape, x = size[ref], rewriter.resolve(ref)
-                channels, name = shape[0] if len(shape) == 3 else prod(shape), rewriter.fresh(f"{ref}.connected")
+                channels, name = (
+                    shape[0] if len(shape) == 3 else prod(shape),
+                    rewriter.fresh(f"{ref}.connected"),
+                )
                 if len(shape) != 3:
                     x = rewriter.emit(_view(rewriter.fresh(f"{ref}.map"), x, (channels, 1, 1)))
                 weight = rewriter.tensor(f"{name}.weight", np.ones((channels, 1, 1, 1), np.float32))
                 x = rewriter.emit(s.Conv2d(name=name, x=x, weight=weight, groups=channels))
-                connected[ref] = x if len(shape) == 3 else rewriter.emit(_view(rewriter.fresh(f"{ref}.seen"), x, shape))
+                connected[ref] = (
+                    x
+                    if len(shape) == 3
+                    else rewriter.emit(_view(rewriter.fresh(f"{ref}.seen"), x, shape))
+                )
             return connected[ref]
 
         for node in graph.nodes:
-            if isinstance(node, s.Add) and size[node.a] == size[node.b] and (integer[node.a] is None) != (integer[node.b] is None):
+            if (
+                isinstance(node, s.Add)
+                and size[node.a] == size[node.b]
+                and (integer[node.a] is None) != (integer[node.b] is None)
+            ):
                 if integer[node.a] is not None:
                     node = replace(node, a=connect(node.a), b=rewriter.resolve(node.b))
                 else:

@@ -16,7 +16,9 @@ __all__ = ["FoldBatchNorm"]
 
 @dataclass(frozen=True)
 class FoldBatchNorm(SpikingPass):
-    """Requires any float graph. Ensures that no BatchNorm over channels directly follows a linear layer."""
+    """Requires any float graph. Ensures that no BatchNorm over channels directly follows a linear
+    layer.
+    """
 
     name: ClassVar[str] = "fold-batch-norm"
 
@@ -40,7 +42,9 @@ class FoldBatchNorm(SpikingPass):
         return rewriter.finish()
 
 
-def _fold(rewriter: Rewriter, linear: s.Conv2d | s.Linear, norm: s.BatchNorm) -> s.Conv2d | s.Linear:
+def _fold(
+    rewriter: Rewriter, linear: s.Conv2d | s.Linear, norm: s.BatchNorm
+) -> s.Conv2d | s.Linear:
     scale, shift, mean, var = (np.asarray(rewriter.tensors[t], np.float64) for t in norm.tensors)
     factor = scale / np.sqrt(var + norm.eps)
     weight = np.asarray(rewriter.tensors[linear.weight], np.float64)
@@ -48,6 +52,8 @@ def _fold(rewriter: Rewriter, linear: s.Conv2d | s.Linear, norm: s.BatchNorm) ->
     return replace(
         linear,
         name=rewriter.fresh(f"{linear.name}.bn"),
-        weight=rewriter.tensor(f"{linear.weight}.bn", weight * factor.reshape(-1, *[1] * (weight.ndim - 1))),
+        weight=rewriter.tensor(
+            f"{linear.weight}.bn", weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        ),
         bias=rewriter.tensor(f"{linear.weight}.bn.bias", shift + factor * (old - mean)),
     )

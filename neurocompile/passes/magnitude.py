@@ -1,4 +1,6 @@
-"""Bounds of the real values of a canonical float graph, by interval arithmetic: what a quantizer must leave room for."""
+"""Bounds of the real values of a canonical float graph, by interval arithmetic: what a quantizer
+must leave room for.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from neurocompile.ir import spiking as s
 __all__ = ["magnitudes"]
 
 
-def magnitudes(graph: s.SpikingGraph, size: Mapping[str, tuple[int, ...]], calibration: Calibration) -> dict[str, float]:
+def magnitudes(
+    graph: s.SpikingGraph, size: Mapping[str, tuple[int, ...]], calibration: Calibration
+) -> dict[str, float]:
     """Largest absolute value of every value, for inputs within the calibration's range."""
     found: dict[str, float] = {}
     for node in graph.nodes:
@@ -26,7 +30,9 @@ def magnitudes(graph: s.SpikingGraph, size: Mapping[str, tuple[int, ...]], calib
             bound = x[1]  # rows of a softmax sum to 1
         elif isinstance(node, (s.Conv2d, s.Linear)):
             weight = np.abs(graph.tensors[node.weight])
-            bound = float(weight.reshape(len(weight), -1).sum(axis=1, dtype=np.float64).max()) * x[0]
+            bound = (
+                float(weight.reshape(len(weight), -1).sum(axis=1, dtype=np.float64).max()) * x[0]
+            )
         elif isinstance(node, s.Add):
             bound = x[0] + x[1]
         elif isinstance(node, s.Mul):

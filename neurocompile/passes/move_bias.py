@@ -1,6 +1,8 @@
-"""Move biases of linear layers into the LIF or the output that reads them, where the chip and the host add them.
+"""Move biases of linear layers into the LIF or the output that reads them, where the chip and the
+host add them.
 
-A product and a padded convolution need their operand with its bias: there an Offset adds it, behind the layer it comes from.
+A product and a padded convolution need their operand with its bias: there an Offset adds it, behind
+the layer it comes from.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ __all__ = ["MoveBias"]
 
 @dataclass(frozen=True)
 class MoveBias(SpikingPass):
-    """Requires a float graph without BatchNorm and Scale. Ensures that only LIF, Output and Offset have a bias."""
+    """Requires a float graph without BatchNorm and Scale. Ensures that only LIF, Output and Offset
+    have a bias.
+    """
 
     name: ClassVar[str] = "move-bias"
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)
-        bias: dict[str, np.ndarray] = {}  # old value = new value + bias, which broadcasts against the value's shape
+        bias: dict[
+            str, np.ndarray
+        ] = {}  # old value = new value + bias, which broadcasts against the value's shape
         needed = _needed(graph)
         for old in graph.nodes:
             for name in old.inputs:
@@ -41,13 +47,17 @@ class MoveBias(SpikingPass):
             elif isinstance(node, s.LIF):
                 if found[0] is not None:
                     own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
-                    node = replace(node, bias=rewriter.tensor(f"{node.name}.bias", node.gain * found[0] + own))
+                    node = replace(
+                        node, bias=rewriter.tensor(f"{node.name}.bias", node.gain * found[0] + own)
+                    )
                 carried = None
             elif isinstance(node, s.Output):
                 if found[0] is not None:
                     own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
                     total = np.broadcast_to(found[0] + own, size[old.name])
-                    node = replace(node, bias=rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64)))
+                    node = replace(
+                        node, bias=rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64))
+                    )
                 carried = None
             elif isinstance(node, s.Offset):
                 own = np.asarray(rewriter.tensors[node.offset], np.float64)
@@ -70,7 +80,11 @@ def _needed(graph: s.SpikingGraph) -> set[str]:
     """Values that somebody needs with their bias, and what views of these show."""
     needed: set[str] = set()
     for node in reversed(graph.nodes):
-        if isinstance(node, (s.Mul, s.MatMul, s.Softmax)) or isinstance(node, s.Conv2d) and any(node.padding):
+        if (
+            isinstance(node, (s.Mul, s.MatMul, s.Softmax))
+            or isinstance(node, s.Conv2d)
+            and any(node.padding)
+        ):
             needed.update(node.inputs)
         elif isinstance(node, s.Rearrange) and node.name in needed:
             needed.add(node.x)
@@ -91,14 +105,19 @@ def _carries(node: s.Node, bias: np.ndarray) -> bool:
 def _add(rewriter: Rewriter, old: s.Node, bias: np.ndarray) -> None:
     """An Offset behind the value ``old``, for all that read it from now on."""
     offset = rewriter.tensor(f"{old.name}.offset", np.array(bias, np.float64))
-    node = s.Offset(name=rewriter.fresh(f"{old.name}.biased"), x=rewriter.resolve(Ref(old.name)), offset=offset)
+    node = s.Offset(
+        name=rewriter.fresh(f"{old.name}.biased"), x=rewriter.resolve(Ref(old.name)), offset=offset
+    )
     rewriter.forward(old, rewriter.emit(node))
 
 
 def _through_linear(
-    rewriter: Rewriter, old: s.Node, node: s.Conv2d | s.Linear, incoming: np.ndarray | None,
+    rewriter: Rewriter,
+    old: s.Node,
+    node: s.Conv2d | s.Linear,
+    incoming: np.ndarray | None,
     size: dict[str, tuple[int, ...]],
-) -> np.ndarray | None:  # fmt: skip
+) -> np.ndarray | None:
     own = None if node.bias is None else np.asarray(rewriter.tensors[node.bias], np.float64)
     if own is not None and isinstance(node, s.Conv2d):
         own = own[:, None, None]
@@ -113,7 +132,9 @@ def _through_linear(
     return through if own is None else through + own
 
 
-def _carry(old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict[str, tuple[int, ...]]) -> np.ndarray | None:
+def _carry(
+    old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict[str, tuple[int, ...]]
+) -> np.ndarray | None:
     if all(b is None for b in found):
         return None
     first = found[0]
@@ -131,4 +152,7 @@ def _carry(old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict
         return np.asarray(full.sum(axis=node.axes, keepdims=node.keepdims))
     if first is not None and isinstance(node, s.Rearrange):
         return node.apply(np.broadcast_to(first, size[old.inputs[0]]))
-    raise NeurocompileError("NC2001", f"layer '{old.name}' ({type(old).__name__}) reads a value with a bias; put a LIF between")
+    raise NeurocompileError(
+        "NC2001",
+        f"layer '{old.name}' ({type(old).__name__}) reads a value with a bias; put a LIF between",
+    )

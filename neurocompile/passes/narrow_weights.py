@@ -1,8 +1,10 @@
-"""Weights of circuits in the bits of a narrower synapse, exactly: the same sums, over more synapses where one is too small.
+"""Weights of circuits in the bits of a narrower synapse, exactly: the same sums, over more synapses
+where one is too small.
 
-What the quantizer makes has the bits that it was asked for. The circuits around it (gates, constants, closed loops) use
-weights of up to 8 bits: those that are few bits times a power of two only say so, and of a strided pattern the others
-become several patterns whose weights add up. What cannot be split stays as it is, and is refused (NC3113).
+What the quantizer makes has the bits that it was asked for. The circuits around it (gates,
+constants, closed loops) use weights of up to 8 bits: those that are few bits times a power of two
+only say so, and of a strided pattern the others become several patterns whose weights add up. What
+cannot be split stays as it is, and is refused (NC3113).
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ __all__ = ["narrow_weights"]
 
 
 def narrow_weights(circuit: c.CircuitGraph, bits: int) -> c.CircuitGraph:
-    """The circuit with synapses of at most ``bits`` (>= 1) bits, wherever that is exact; itself if all are."""
+    """The circuit with synapses of at most ``bits`` (>= 1) bits, wherever that is exact; itself if
+    all are.
+    """
     if all(q.weight_bits <= bits for q in circuit.projections):
         return circuit
     taken = {item.name for item in (*circuit.populations, *circuit.projections)}
@@ -28,14 +32,24 @@ def narrow_weights(circuit: c.CircuitGraph, bits: int) -> c.CircuitGraph:
     return narrow
 
 
-def _narrowed(circuit: c.CircuitGraph, q: c.Projection, bits: int, taken: set[str]) -> Iterator[c.Projection]:
+def _narrowed(
+    circuit: c.CircuitGraph, q: c.Projection, bits: int, taken: set[str]
+) -> Iterator[c.Projection]:
     if q.weight_bits <= bits:
         yield q
     elif bits_needed(values_of(circuit, q), q.sign) <= bits:
         yield replace(q, weight_bits=bits)
     elif isinstance(q, c.Strided) and q.sign != "mixed" and q.weight_exp >= 0:
         for i, weight in enumerate(_parts(q.weight, bits)):
-            name = q.name if not i else next(n for n in (f"{q.name}.part{k}" for k in range(i, len(taken) + 9)) if n not in taken)
+            name = (
+                q.name
+                if not i
+                else next(
+                    n
+                    for n in (f"{q.name}.part{k}" for k in range(i, len(taken) + 9))
+                    if n not in taken
+                )
+            )
             taken.add(name)
             yield replace(q, name=name, weight=weight, weight_bits=bits)
     else:

@@ -1,7 +1,8 @@
 """Bring every LIF to one form: ``h = (1 - 1/tau) v + gain x + bias``, resting at 0.
 
-``decay_input`` divides gain and bias by tau. A hard reset to ``v_reset`` becomes one to 0 by the substitution
-``v -> v - v_reset``, which lowers the threshold by as much. A soft reset (``v = h - v_threshold s``) stays one; it rests at 0 already.
+``decay_input`` divides gain and bias by tau. A hard reset to ``v_reset`` becomes one to 0 by the
+substitution ``v -> v - v_reset``, which lowers the threshold by as much. A soft reset (``v = h -
+v_threshold s``) stays one; it rests at 0 already.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ __all__ = ["NormalizeLIF"]
 
 @dataclass(frozen=True)
 class NormalizeLIF(SpikingPass):
-    """Requires any float graph. Ensures the LIF rule of stage canonical; NC2001 for what has no such form."""
+    """Requires any float graph. Ensures the LIF rule of stage canonical; NC2001 for what has no
+    such form.
+    """
 
     name: ClassVar[str] = "normalize-lif"
 
@@ -36,11 +39,27 @@ def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:
     rest = 0.0 if node.soft_reset else node.v_reset
     threshold = node.v_threshold - rest
     if threshold <= 0:
-        raise NeurocompileError("NC2001", f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires")
-    divisor = float(node.tau) if node.decay_input else 1.0  # a tau for each channel divides no input
+        raise NeurocompileError(
+            "NC2001",
+            f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires",
+        )
+    divisor = (
+        float(node.tau) if node.decay_input else 1.0
+    )  # a tau for each channel divides no input
     if np.isinf(divisor):
-        raise NeurocompileError("NC2001", f"layer '{node.name}' divides its input by an infinite tau: it never fires")
+        raise NeurocompileError(
+            "NC2001", f"layer '{node.name}' divides its input by an infinite tau: it never fires"
+        )
     bias = node.bias
     if bias is not None and divisor != 1.0:
-        bias = rewriter.tensor(f"{bias}.normal", np.asarray(rewriter.tensors[bias], np.float64) / divisor)
-    return replace(node, v_threshold=threshold, v_reset=0.0, decay_input=False, gain=node.gain / divisor, bias=bias)
+        bias = rewriter.tensor(
+            f"{bias}.normal", np.asarray(rewriter.tensors[bias], np.float64) / divisor
+        )
+    return replace(
+        node,
+        v_threshold=threshold,
+        v_reset=0.0,
+        decay_input=False,
+        gain=node.gain / divisor,
+        bias=bias,
+    )

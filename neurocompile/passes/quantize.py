@@ -1,18 +1,23 @@
-"""From floating point to the chip's integers. After this pass every backend computes the same numbers.
+"""From floating point to the chip's integers. After this pass every backend computes the same
+numbers.
 
-Weights: one scale a layer, ``W ~ s q`` with ``q`` of ``weight_bits`` bits, stored as ``w = 2^(9 - bits) q`` because signed
-weights lose their low bits on Loihi 2. The scale minimizes the expected error of the layer's input, from the rates of
-its channels, and is then moved by at most half a threshold unit so that ``h >= v_threshold`` of the float model is
-exactly ``v > 64 vth`` of the integer one. The mean of what rounding leaves goes into the bias.
+Weights: one scale a layer, ``W ~ s q`` with ``q`` of ``weight_bits`` bits, stored as ``w = 2^(9 -
+bits) q`` because signed weights lose their low bits on Loihi 2. The scale minimizes the expected
+error of the layer's input, from the rates of its channels, and is then moved by at most half a
+threshold unit so that ``h >= v_threshold`` of the float model is exactly ``v > 64 vth`` of the
+integer one. The mean of what rounding leaves goes into the bias.
 
-A LIF with soft reset keeps its membrane in integers of 2^-6 input units and loses ``(1 - 1/tau) v_threshold`` in the step
-after a spike. Here the scale is moved so that the threshold is an integer of input units, and so is what is lost, as near
-as a threshold within 1 % of the best one allows; ``h = v_threshold`` of the float model then is exactly the threshold.
+A LIF with soft reset keeps its membrane in integers of 2^-6 input units and loses ``(1 - 1/tau)
+v_threshold`` in the step after a spike. Here the scale is moved so that the threshold is an integer
+of input units, and so is what is lost, as near as a threshold within 1 % of the best one allows;
+``h = v_threshold`` of the float model then is exactly the threshold.
 
-A LIF that reads integers without weights (attention) keeps its float meaning exactly, see ``quantization/thresholds.py``.
+A LIF that reads integers without weights (attention) keeps its float meaning exactly, see
+``quantization/thresholds.py``.
 
-A mean over time inside of a model is counted: a sum over the T steps in units of 1/T. A softmax becomes spikes whose rates it
-is, and its product with values that are constant over the steps is counted again; what follows sees no spikes of it.
+A mean over time inside of a model is counted: a sum over the T steps in units of 1/T. A softmax
+becomes spikes whose rates it is, and its product with values that are constant over the steps is
+counted again; what follows sees no spikes of it.
 """
 
 from __future__ import annotations
@@ -29,9 +34,18 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.quantization.neurons import integer_lif
-from neurocompile.passes.quantization.products import check_softmax, counted_product, product, rate_softmax
+from neurocompile.passes.quantization.products import (
+    check_softmax,
+    counted_product,
+    product,
+    rate_softmax,
+)
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LARGEST_CURRENT, LARGEST_PAYLOAD, LEAST_LEVELS
+from neurocompile.passes.quantization.thresholds import (
+    LARGEST_CURRENT,
+    LARGEST_PAYLOAD,
+    LEAST_LEVELS,
+)
 from neurocompile.passes.quantization.weights import lif_unit, weighted
 
 __all__ = ["Quantize"]
@@ -56,7 +70,9 @@ class Quantize(SpikingPass):
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         if not 2 <= self.weight_bits <= 8:
-            raise NeurocompileError("NC2003", f"--weight-bits {self.weight_bits} is not within 2..8")
+            raise NeurocompileError(
+                "NC2003", f"--weight-bits {self.weight_bits} is not within 2..8"
+            )
         state = Quantization(graph, self)
         for node in graph.nodes:
             check_softmax(state, node)
@@ -86,11 +102,19 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
         return counted_product(state, node)
     if isinstance(node, (s.Mul, s.MatMul)):
         return product(state, node)
-    if isinstance(node, s.TimeMean) and not all(isinstance(user, s.Output) for user in state.graph.users[node.name]):
+    if isinstance(node, s.TimeMean) and not all(
+        isinstance(user, s.Output) for user in state.graph.users[node.name]
+    ):
         x = state.coarser(node.x, state.held(node.x) // state.options.steps)
-        return s.TimeSum(name=node.name, x=x, steps=state.options.steps), state.unit[x] / state.options.steps
+        return s.TimeSum(name=node.name, x=x, steps=state.options.steps), state.unit[
+            x
+        ] / state.options.steps
     if isinstance(node, (s.Sum, s.SumPool2d)) and state.integer[node.x] is None:
-        terms = prod(state.size[node.x][i] for i in node.axes) if isinstance(node, s.Sum) else prod(node.kernel)
+        terms = (
+            prod(state.size[node.x][i] for i in node.axes)
+            if isinstance(node, s.Sum)
+            else prod(node.kernel)
+        )
         x = state.coarser(node.x, LARGEST_PAYLOAD // terms)
         return replace(node, x=x), state.unit[x]
     if isinstance(node, s.Offset):
@@ -100,9 +124,10 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
     if isinstance(node, s.Add):
         if abs(units[0] - units[1]) > 1e-12 * max(units):
             raise NeurocompileError(
-                "NC2001", f"layer '{node.name}' adds values of different units ({units[0]:.4g}, {units[1]:.4g}); "
-                "sums of spikes, and of outputs of linear layers, are supported"
-            )  # fmt: skip
+                "NC2001",
+                f"layer '{node.name}' adds values of different units ({units[0]:.4g}, {units[1]:.4g}); "
+                "sums of spikes, and of outputs of linear layers, are supported",
+            )
         return node, units[0]
     if isinstance(node, s.Output):
         unit = units[0] * node.unit
@@ -119,13 +144,18 @@ def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
     if state.integer[lif.x] is not None:
         return lif.x
     limit, least = state.input_limit(lif), lif_unit(state, lif, 0.0)
-    return state.coarser(lif.x, min(limit, int(state.bound[lif.x].magnitude * min(unit / least, 1.0))))
+    return state.coarser(
+        lif.x, min(limit, int(state.bound[lif.x].magnitude * min(unit / least, 1.0)))
+    )
 
 
 def _input(state: Quantization, node: s.Input) -> tuple[s.Node, float]:
     found = state.options.calibration.input
     largest = max(abs(found.min), abs(found.max), 1e-12)
-    levels = min(_INPUT_LEVELS, max(_input_levels(state, node, found.min / largest, found.max / largest), LEAST_LEVELS))
+    levels = min(
+        _INPUT_LEVELS,
+        max(_input_levels(state, node, found.min / largest, found.max / largest), LEAST_LEVELS),
+    )
     unit = largest / levels
     if found.grid and largest / found.grid <= levels + 1e-6:
         unit = found.grid  # the inputs are exact
@@ -146,7 +176,10 @@ def _input_levels(state: Quantization, node: s.Input, low: float, high: float) -
             flat = weight.reshape(len(weight), -1) / max(float(np.abs(weight).max()), 1e-300)
             positive, negative = np.maximum(flat, 0).sum(axis=1), -np.minimum(flat, 0).sum(axis=1)
             up, down = max(high, 0.0), max(-low, 0.0)
-            reach = max(float((positive * up + negative * down).max()), float((positive * down + negative * up).max()))
+            reach = max(
+                float((positive * up + negative * down).max()),
+                float((positive * down + negative * up).max()),
+            )
             fit.append(int(LARGEST_CURRENT / (step * levels * max(reach, 1e-12))))
     return min(fit)
 

@@ -1,7 +1,9 @@
-"""Choose the order of attention's products by what it costs: ``(Q K^T) V = Q (K^T V)``, exactly, because all are integers.
+"""Choose the order of attention's products by what it costs: ``(Q K^T) V = Q (K^T V)``, exactly,
+because all are integers.
 
-Each product of matrices unrolls into gates, one for each pair of numbers that meet; the order with fewer gates wins. With
-n tokens and d channels a head, Q K^T first takes 2 n^2 d gates, K^T V first 2 n d^2.
+Each product of matrices unrolls into gates, one for each pair of numbers that meet; the order with
+fewer gates wins. With n tokens and d channels a head, Q K^T first takes 2 n^2 d gates, K^T V first
+2 n d^2.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ __all__ = ["Reassociate"]
 
 @dataclass(frozen=True)
 class Reassociate(SpikingPass):
-    """Requires a float graph without Scale. Products of three integer matrices take the order with fewer gates."""
+    """Requires a float graph without Scale. Products of three integer matrices take the order with
+    fewer gates.
+    """
 
     name: ClassVar[str] = "reassociate"
 
@@ -35,7 +39,11 @@ class Reassociate(SpikingPass):
 
 
 def _cheaper(
-    rewriter: Rewriter, graph: s.SpikingGraph, old: s.MatMul, node: s.MatMul, size: dict[str, tuple[int, ...]]
+    rewriter: Rewriter,
+    graph: s.SpikingGraph,
+    old: s.MatMul,
+    node: s.MatMul,
+    size: dict[str, tuple[int, ...]],
 ) -> s.MatMul:
     """``node``, or the same product in the other order, whose first product is emitted."""
     for left in (True, False):
@@ -52,7 +60,9 @@ def _cheaper(
         if (right_first if left else left_first) < (left_first if left else right_first):
             first = (b, c) if left else (a, b)
             made = s.MatMul(
-                name=rewriter.fresh(f"{old.name}.first"), a=rewriter.resolve(Ref(first[0])), b=rewriter.resolve(Ref(first[1]))
+                name=rewriter.fresh(f"{old.name}.first"),
+                a=rewriter.resolve(Ref(first[0])),
+                b=rewriter.resolve(Ref(first[1])),
             )
             rewriter.emit(made)
             outer = (

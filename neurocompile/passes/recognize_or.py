@@ -1,8 +1,9 @@
 """A LIF that any input makes fire keeps no state: it is an OR.
 
-On integers x >= 0 without bias, ``gain * 1 >= v_threshold`` makes every x >= 1 fire from rest. After a spike the membrane
-is 0 by the hard reset, and x = 0 leaves it 0, so it is 0 before every step. QKFormer's token attention (threshold 0.5 on
-a sum of spikes) and SDSA of Spike-driven Transformer are such.
+On integers x >= 0 without bias, ``gain * 1 >= v_threshold`` makes every x >= 1 fire from rest.
+After a spike the membrane is 0 by the hard reset, and x = 0 leaves it 0, so it is 0 before every
+step. QKFormer's token attention (threshold 0.5 on a sum of spikes) and SDSA of Spike-driven
+Transformer are such.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ class RecognizeOr(SpikingPass):
         for node in graph.nodes:
             if isinstance(node, s.LIF) and node.bias is None and not node.soft_reset:
                 bound = bounds[node.x]
-                if bound is not None and bound.low >= 0 and np.float32(node.gain) >= np.float32(node.v_threshold):
+                if (
+                    bound is not None
+                    and bound.low >= 0
+                    and np.float32(node.gain) >= np.float32(node.v_threshold)
+                ):
                     node = s.Or(name=node.name, x=node.x)
             rewriter.emit(node)
         return rewriter.finish()

@@ -1,11 +1,13 @@
 """Give every population a depth and every projection the delay that balances its paths.
 
-Depth is the longest path from the input, one step a projection. A projection that skips steps waits: a spiking one by its
-synaptic delay, up to the target's limit, a longer one and a graded one (untested with delays upstream) in a line of relays
-that all its consumers share: neurons that repeat a spike after the longest delay, graded relays after one step. Populations
-that recurrent projections tie together share one depth, the largest of theirs; a recurrent projection takes one step from any
-depth to itself. A projection with an advance adds that to the depth of its destination. Populations that the host does not
-reach (clocks) are as deep as those that read them allow, so that their spikes do not wait for long.
+Depth is the longest path from the input, one step a projection. A projection that skips steps
+waits: a spiking one by its synaptic delay, up to the target's limit, a longer one and a graded one
+(untested with delays upstream) in a line of relays that all its consumers share: neurons that
+repeat a spike after the longest delay, graded relays after one step. Populations that recurrent
+projections tie together share one depth, the largest of theirs; a recurrent projection takes one
+step from any depth to itself. A projection with an advance adds that to the depth of its
+destination. Populations that the host does not reach (clocks) are as deep as those that read them
+allow, so that their spikes do not wait for long.
 """
 
 from __future__ import annotations
@@ -22,20 +24,26 @@ __all__ = ["period_for", "schedule"]
 
 
 def period_for(steps: int, power_of_two: bool) -> int:
-    """Steps between two samples: T, rounded up to a power of two where the target's periodic reset needs one."""
+    """Steps between two samples: T, rounded up to a power of two where the target's periodic reset
+    needs one.
+    """
     return 1 << (steps - 1).bit_length() if power_of_two else steps
 
 
-def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_period: bool) -> c.CircuitGraph:
+def schedule(
+    circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_period: bool
+) -> c.CircuitGraph:
     """The circuit with depths, delays, relays and its period.
 
     Args:
-        max_spike_delay: longest delay of a spiking connection, in steps from emission to arrival (>= 1); graded
-            connections always take one step.
+        max_spike_delay: longest delay of a spiking connection, in steps from emission to arrival
+            (>= 1); graded connections always take one step.
         power_of_two_period: the target resets neurons only every 2^k steps.
     """
     if max_spike_delay < 1:
-        raise NeurocompileError("NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed")
+        raise NeurocompileError(
+            "NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed"
+        )
     period = period_for(circuit.steps, power_of_two_period)
     own = {p.name for p in circuit.populations}
     circuit = close_loops(circuit, period)
@@ -53,20 +61,22 @@ def schedule(circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_peri
         name, delay = lines.after(src, steps)
         projections.append(replace(q, src=Ref(name), delay=delay))
     populations = tuple(
-        sorted((*(replace(p, depth=depth[p.name]) for p in circuit.populations), *lines.relays), key=lambda p: p.depth)
+        sorted(
+            (*(replace(p, depth=depth[p.name]) for p in circuit.populations), *lines.relays),
+            key=lambda p: p.depth,
+        )
     )
     scheduled = circuit.replace(
-        populations=populations,
-        projections=(*projections, *lines.projections),
-        period=period,
+        populations=populations, projections=(*projections, *lines.projections), period=period
     )
     check_circuit(scheduled, "schedule")
     return scheduled
 
 
 def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
-    """Depth of every population. Those of ``own`` that the host does not reach lie as deep as their readers allow; what
-    ``close_loops`` added does not, because it closes loops before the first sample arrives."""
+    """Depth of every population. Those of ``own`` that the host does not reach lie as deep as their
+    readers allow; what ``close_loops`` added does not, because it closes loops before the first
+    sample arrives."""
     depth: dict[str, int] = {}
     clocks: list[tuple[c.Population, ...]] = []
     reached: set[str] = set()
@@ -74,7 +84,9 @@ def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
     for group in circuit.groups:
         inputs = [q for p in group for q in circuit.incoming[p.name] if not q.recurrent]
         names = [p.name for p in group]
-        depth.update(dict.fromkeys(names, max((depth[q.src] + 1 + q.advance for q in inputs), default=0)))
+        depth.update(
+            dict.fromkeys(names, max((depth[q.src] + 1 + q.advance for q in inputs), default=0))
+        )
         for q in inputs:
             outgoing[q.src].append(q)
         if any(isinstance(p, c.HostInput) for p in group) or any(q.src in reached for q in inputs):
@@ -82,7 +94,9 @@ def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
         elif own.intersection(names) and not all(c.is_constant(circuit, p) for p in group):
             clocks.append(group)
     for group in reversed(clocks):
-        latest = min((depth[q.dst] - 1 - q.advance for p in group for q in outgoing[p.name]), default=0)
+        latest = min(
+            (depth[q.dst] - 1 - q.advance for p in group for q in outgoing[p.name]), default=0
+        )
         depth.update(dict.fromkeys((p.name for p in group), latest))
     return depth
 
@@ -90,7 +104,9 @@ def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
 class _Lines:
     """Lines of relays, one a source, as long as its slowest consumer needs."""
 
-    def __init__(self, circuit: c.CircuitGraph, depth: dict[str, int], max_spike_delay: int) -> None:
+    def __init__(
+        self, circuit: c.CircuitGraph, depth: dict[str, int], max_spike_delay: int
+    ) -> None:
         self.depth, self.max_spike_delay = depth, max_spike_delay
         self.taken = {p.name for p in circuit.populations}
         self.relays: list[c.Population] = []
@@ -98,16 +114,25 @@ class _Lines:
         self._line: dict[str, list[str]] = {}
 
     def after(self, src: c.Population, steps: int) -> tuple[str, int]:
-        """Where to read ``src`` such that it arrives ``steps`` steps later: a population and the delay from it."""
+        """Where to read ``src`` such that it arrives ``steps`` steps later: a population and the
+        delay from it.
+        """
         reach = self.max_spike_delay if src.spiking else 1
         line = self._line.setdefault(src.name, [src.name])
         while len(line) * reach < steps:
             name = f"{src.name}.wait{len(line)}"
             if name in self.taken:
                 raise NeurocompileError("NC9001", f"population name '{name}' is taken")
-            fields = {"name": name, "shape": src.shape, "layer": src.layer, "depth": self.depth[src.name] + len(line) * reach}
+            fields = {
+                "name": name,
+                "shape": src.shape,
+                "layer": src.layer,
+                "depth": self.depth[src.name] + len(line) * reach,
+            }
             # a spike that arrives makes a spike, and nothing is kept
-            self.relays.append(c.LIF(**fields, vth=0, dv=4096) if src.spiking else c.GradedRelay(**fields))
+            self.relays.append(
+                c.LIF(**fields, vth=0, dv=4096) if src.spiking else c.GradedRelay(**fields)
+            )
             self.projections.append(
                 c.Strided(
                     name=f"{line[-1]}>{name}",
@@ -118,7 +143,7 @@ class _Lines:
                     dst_strides=(1,),
                     sign="excitatory",
                     delay=reach,
-                )  # fmt: skip
+                )
             )
             line.append(name)
         waits = (steps - 1) // reach

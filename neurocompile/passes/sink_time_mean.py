@@ -1,6 +1,8 @@
-"""Move the mean over time behind the linear head, where the host computes it: ``W mean_t(x_t) = mean_t(W x_t)``.
+"""Move the mean over time behind the linear head, where the host computes it: ``W mean_t(x_t) =
+mean_t(W x_t)``.
 
-Around a softmax means stay where the model has them: the chip counts there (:mod:`neurocompile.circuits.latch`).
+Around a softmax means stay where the model has them: the chip counts there
+(:mod:`neurocompile.circuits.latch`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _LINEAR = (s.Linear, s.Scale, s.Sum, s.SumPool2d, s.Offset, s.Rearrange, s.Batch
 
 @dataclass(frozen=True)
 class SinkTimeMean(SpikingPass):
-    """Requires any float graph. Ensures that Output reads a TimeMean; without a softmax, nothing else does."""
+    """Requires any float graph. Ensures that Output reads a TimeMean; without a softmax, nothing
+    else does.
+    """
 
     name: ClassVar[str] = "sink-time-mean"
 
@@ -35,7 +39,9 @@ class SinkTimeMean(SpikingPass):
                 averaged.add(node.name)
                 continue
             if isinstance(node, s.Output):
-                mean = rewriter.emit(s.TimeMean(name=rewriter.fresh("time_mean"), x=rewriter.resolve(node.x)))
+                mean = rewriter.emit(
+                    s.TimeMean(name=rewriter.fresh("time_mean"), x=rewriter.resolve(node.x))
+                )
                 rewriter.emit(replace(node, x=mean))
                 continue
             if any(pending):
@@ -56,7 +62,9 @@ def _inner_means(graph: s.SpikingGraph) -> set[str]:
     head: set[str] = set()
     for node in reversed(graph.nodes):
         if all(
-            isinstance(user, s.Output) or user.name in head and isinstance(user, (*_LINEAR, s.TimeMean))
+            isinstance(user, s.Output)
+            or user.name in head
+            and isinstance(user, (*_LINEAR, s.TimeMean))
             for user in graph.users[node.name]
         ):
             head.add(node.name)

@@ -1,7 +1,8 @@
-"""Cut a layer instead of its output: where only pieces of a convolution's channels are read, each piece gets its own rows.
+"""Cut a layer instead of its output: where only pieces of a convolution's channels are read, each
+piece gets its own rows.
 
-SpikingResformer computes both factors of its attention in one convolution and splits them (``chunk``); on a chip two
-populations that nobody has to take apart cost nothing more.
+SpikingResformer computes both factors of its attention in one convolution and splits them
+(``chunk``); on a chip two populations that nobody has to take apart cost nothing more.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["SliceLayers"]
 
 @dataclass(frozen=True)
 class SliceLayers(SpikingPass):
-    """Requires a float graph without BatchNorm. A slice of whole channels of a Conv2d, through at most one view, becomes a
-    view of a Conv2d with those channels alone; other slices stay."""
+    """Requires a float graph without BatchNorm. A slice of whole channels of a Conv2d, through at
+    most one view, becomes a view of a Conv2d with those channels alone; other slices stay."""
 
     name: ClassVar[str] = "slice-layers"
 
@@ -35,7 +36,9 @@ class SliceLayers(SpikingPass):
         return rewriter.finish()
 
 
-def _cut(rewriter: Rewriter, graph: s.SpikingGraph, node: s.Rearrange, size: dict[str, tuple[int, ...]]) -> s.Rearrange | None:
+def _cut(
+    rewriter: Rewriter, graph: s.SpikingGraph, node: s.Rearrange, size: dict[str, tuple[int, ...]]
+) -> s.Rearrange | None:
     """``node`` over a layer of its own, which is emitted; None where it is no slice of channels."""
     if prod(node.shape) == prod(size[node.x]):
         return None
@@ -56,11 +59,19 @@ def _cut(rewriter: Rewriter, graph: s.SpikingGraph, node: s.Rearrange, size: dic
     digits = _digits(moved)
     if digits is None:
         return None
-    bias = None if conv.bias is None else rewriter.tensor(f"{conv.bias}.rows", rewriter.tensors[conv.bias][rows])
+    bias = (
+        None
+        if conv.bias is None
+        else rewriter.tensor(f"{conv.bias}.rows", rewriter.tensors[conv.bias][rows])
+    )
     own = replace(
-        rewriter.resolved(conv), name=rewriter.fresh(f"{conv.name}.rows"), bias=bias,
-        weight=rewriter.tensor(f"{conv.weight}.rows", np.ascontiguousarray(rewriter.tensors[conv.weight][rows])),
-    )  # fmt: skip
+        rewriter.resolved(conv),
+        name=rewriter.fresh(f"{conv.name}.rows"),
+        bias=bias,
+        weight=rewriter.tensor(
+            f"{conv.weight}.rows", np.ascontiguousarray(rewriter.tensors[conv.weight][rows])
+        ),
+    )
     return replace(node, x=rewriter.emit(own), sizes=digits[0], strides=digits[1], offset=0)
 
 

@@ -1,8 +1,10 @@
-"""A LIF whose channels leak differently: one population for each leak, and one that gathers their spikes.
+"""A LIF whose channels leak differently: one population for each leak, and one that gathers their
+spikes.
 
-A population on the chip has one leak. Channels of equal leak become a population of their own, which reads its rows of the
-weights; whoever reads the layer reads the gathered spikes, one step later. Nothing is stored twice, and channels may be
-assigned to leaks in any way: runs of equal distance are one projection each, so there are at most as many as channels.
+A population on the chip has one leak. Channels of equal leak become a population of their own,
+which reads its rows of the weights; whoever reads the layer reads the gathered spikes, one step
+later. Nothing is stored twice, and channels may be assigned to leaks in any way: runs of equal
+distance are one projection each, so there are at most as many as channels.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Part:
 
     def indices(self) -> np.ndarray:
         """Of its neurons in the array of all, int64 of :attr:`shape`."""
-        return (strided_index(self.sizes, self.strides)[:, None] + self.channels).reshape(self.shape)
+        return (strided_index(self.sizes, self.strides)[:, None] + self.channels).reshape(
+            self.shape
+        )
 
     def take(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Its part of ``values``, which broadcast against the array of all, of ``shape``."""
@@ -54,7 +58,9 @@ class Part:
         return np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(-1)[self.indices()]
 
     def runs(self) -> Iterable[tuple[int, int, int, int]]:
-        """(place in the part, first channel, distance, number) of channels that lie at equal distances."""
+        """(place in the part, first channel, distance, number) of channels that lie at equal
+        distances.
+        """
         start, channels = 0, self.channels
         while start < len(channels):
             end = min(start + 2, len(channels))
@@ -65,7 +71,9 @@ class Part:
             start = end
 
     def projections(self, population: str, whole: bool, weight: int = 1) -> list[c.Projection]:
-        """One to one, from ``population`` (of all neurons) to the part, or (``whole``) from that of the part to all."""
+        """One to one, from ``population`` (of all neurons) to the part, or (``whole``) from that of
+        the part to all.
+        """
         n = len(self.channels)
         own = tuple(n * int(np.prod(self.sizes[k + 1 :])) for k in range(len(self.sizes)))
         made: list[c.Projection] = []
@@ -73,7 +81,15 @@ class Part:
             inner, outer = ((*own, 1), place), ((*self.strides, step), channel)
             (src, src_offset), (dst, dst_offset) = (inner, outer) if whole else (outer, inner)
             made.append(
-                strided(population, (*self.sizes, length), src, dst, weight=weight, src_offset=src_offset, dst_offset=dst_offset)
+                strided(
+                    population,
+                    (*self.sizes, length),
+                    src,
+                    dst,
+                    weight=weight,
+                    src_offset=src_offset,
+                    dst_offset=dst_offset,
+                )
             )
         return made
 
@@ -90,7 +106,9 @@ def parts(leaks: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> list[Par
     full = np.broadcast_to(leaks, shape).reshape([a.size for a in atoms])
     varying = [k for k in range(len(atoms)) if (full != full.take([0], axis=k)).any()]
     flat = full[tuple(slice(None) if k in varying else 0 for k in range(len(atoms)))].reshape(-1)
-    place = strided_index(tuple(atoms[k].size for k in varying), tuple(atoms[k].stride for k in varying))
+    place = strided_index(
+        tuple(atoms[k].size for k in varying), tuple(atoms[k].stride for k in varying)
+    )
     rest = [a for k, a in enumerate(atoms) if k not in varying]
     sizes, strides = tuple(a.size for a in rest), tuple(a.stride for a in rest)
     by_channel = np.array_equal(place, np.arange(shape[-1]))
@@ -102,10 +120,18 @@ def parts(leaks: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> list[Par
     return found
 
 
-def source(builder: Builder, drive: Drive, shape: tuple[int, ...], by_channel: bool, name: str, layer: str) -> Drive | str:
-    """What parts read: ``drive`` itself if its weights have a row a channel that can be taken out, or a relay of it."""
+def source(
+    builder: Builder, drive: Drive, shape: tuple[int, ...], by_channel: bool, name: str, layer: str
+) -> Drive | str:
+    """What parts read: ``drive`` itself if its weights have a row a channel that can be taken out,
+    or a relay of it.
+    """
     plain = all(
-        isinstance(p, c.Conv2d) and p.groups == 1 or isinstance(p, c.Dense) and len(drive.shape) == 1 for p in drive.projections
+        isinstance(p, c.Conv2d)
+        and p.groups == 1
+        or isinstance(p, c.Dense)
+        and len(drive.shape) == 1
+        for p in drive.projections
     )
     if plain and by_channel:
         return drive
@@ -122,11 +148,21 @@ def inputs(builder: Builder, part: Part, read: Drive | str, gain: int = 1) -> li
     for p in read.projections:
         assert isinstance(p, (c.Conv2d, c.Dense))
         rows = np.ascontiguousarray(builder.tensors[p.weight][part.channels])
-        made.append(builder.weighted(replace(p, weight=builder.tensor(f"{p.weight}.{part.number}", rows)), gain))
+        made.append(
+            builder.weighted(
+                replace(p, weight=builder.tensor(f"{p.weight}.{part.number}", rows)), gain
+            )
+        )
     return made
 
 
-def gather(builder: Builder, found: list[tuple[Part, str]], shape: tuple[int, ...], layout: Layout, name: str) -> Signal:
+def gather(
+    builder: Builder,
+    found: list[tuple[Part, str]],
+    shape: tuple[int, ...],
+    layout: Layout,
+    name: str,
+) -> Signal:
     """The spikes of all parts in one population ``name``."""
     gate = or_gate(builder, shape, layout, name, name)
     for part, population in found:

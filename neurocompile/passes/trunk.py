@@ -1,8 +1,9 @@
 """Residuals of real values (membrane shortcuts): what is added must count in one unit.
 
-SpikingResformer, Spike-driven Transformer and Meta-SpikeFormer carry a real residual between their LIFs. Its summands are
-the outputs of linear layers, each of which would like its own weight scale. A trunk is a set of values that sums and
-views tie together; the quantizer gives it one unit, fine enough for its finest layer, and every layer a weight exponent.
+SpikingResformer, Spike-driven Transformer and Meta-SpikeFormer carry a real residual between their
+LIFs. Its summands are the outputs of linear layers, each of which would like its own weight scale.
+A trunk is a set of values that sums and views tie together; the quantizer gives it one unit, fine
+enough for its finest layer, and every layer a weight exponent.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ __all__ = ["Trunk", "find_trunks"]
 
 @dataclass(frozen=True)
 class Trunk:
-    """Values of one unit: the linear layers that make them, the LIFs that read them (each with the largest number of
-    values that it reads summed up), and what else makes some."""
+    """Values of one unit: the linear layers that make them, the LIFs that read them (each with the
+    largest number of values that it reads summed up), and what else makes some."""
 
     producers: tuple[s.Conv2d | s.Linear, ...]
     neurons: tuple[tuple[s.LIF, int], ...]
@@ -34,7 +35,8 @@ def find_trunks(
 
     Args:
         graph: stage canonical.
-        integer: ranges of the values that are integers in the float model; their sums need no common unit.
+        integer: ranges of the values that are integers in the float model; their sums need no
+            common unit.
         size: shapes of all values.
     """
     parent: dict[str, str] = {n.name: n.name for n in graph.nodes}
@@ -47,7 +49,10 @@ def find_trunks(
 
     sums = set()
     for node in graph.nodes:
-        if isinstance(node, (s.Add, s.MaxPool2d, s.Offset, s.Rearrange)) and integer[node.name] is None:
+        if (
+            isinstance(node, (s.Add, s.MaxPool2d, s.Offset, s.Rearrange))
+            and integer[node.name] is None
+        ):
             for i in node.inputs:
                 parent[root(i)] = root(node.name)
             if isinstance(node, s.Add):
@@ -64,13 +69,21 @@ def find_trunks(
         trunk = Trunk(
             producers,
             tuple(_neurons(graph, names, size)),
-            tuple(n for n in group if not isinstance(n, (s.Conv2d, s.Linear, s.Add, s.MaxPool2d, s.Offset, s.Rearrange))),
+            tuple(
+                n
+                for n in group
+                if not isinstance(
+                    n, (s.Conv2d, s.Linear, s.Add, s.MaxPool2d, s.Offset, s.Rearrange)
+                )
+            ),
         )
         trunks.update({n.name: trunk for n in producers})
     return trunks
 
 
-def _neurons(graph: s.SpikingGraph, names: set[str], size: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[s.LIF, int]]:
+def _neurons(
+    graph: s.SpikingGraph, names: set[str], size: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[s.LIF, int]]:
     """LIFs that read a value of ``names``, directly or through sums over axes and views of these."""
     summed = dict.fromkeys(names, 1)
     for node in graph.nodes:

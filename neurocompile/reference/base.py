@@ -11,7 +11,9 @@ __all__ = ["ReferenceRun"]
 
 @dataclass(frozen=True)
 class ReferenceRun:
-    """``layers``: name -> uint8 spikes (samples, steps, *shape); ``logits`` (samples, classes); ``what`` ran."""
+    """``layers``: name -> uint8 spikes (samples, steps, *shape); ``logits`` (samples, classes);
+    ``what`` ran.
+    """
 
     what: str
     logits: np.ndarray

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.onnx_import import ImportedModel
-from neurocompile.frontends.onnx_load import LoadedModel, with_head
-from neurocompile.frontends.onnx_values import samples_first
+from neurocompile.frontends.onnx.importer import ImportedModel
+from neurocompile.frontends.onnx.load import LoadedModel, with_head
+from neurocompile.frontends.onnx.values import samples_first
 from neurocompile.ir.analysis import shapes
 from neurocompile.reference.base import ReferenceRun
 
@@ -20,7 +20,9 @@ _BATCH = 64
 
 
 def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> ReferenceRun:
-    """Run ``x`` (samples, *the input's sample_shape) float32 at the T the file was exported with; logits are means over time."""
+    """Run ``x`` (samples, *the input's sample_shape) float32 at the T the file was exported with;
+    logits are means over time.
+    """
     import onnxruntime
 
     proto = onnx.ModelProto()
@@ -31,35 +33,51 @@ def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> Refe
     names = [graph.output.name, *imported.layer_values]
     places = {name: (imported.layouts[name], shape[name]) for name in names}
     parts = _run(proto, model, imported, x)
-    found = dict(zip(names, ([samples_first(p, *places[n])[:k] for p, k in zip(part, parts.counts)]
-                             for n, part in zip(names, parts.values))))  # fmt: skip
+    found = dict(
+        zip(
+            names,
+            (
+                [samples_first(p, *places[n])[:k] for p, k in zip(part, parts.counts)]
+                for n, part in zip(names, parts.values)
+            ),
+        )
+    )
     joined = {name: np.concatenate(v) for name, v in found.items()}
     return ReferenceRun(
-        f"onnxruntime {onnxruntime.__version__} on the CPU, float32", joined.pop(graph.output.name).mean(axis=1),
+        f"onnxruntime {onnxruntime.__version__} on the CPU, float32",
+        joined.pop(graph.output.name).mean(axis=1),
         {name: np.ascontiguousarray(v, np.uint8) for name, v in joined.items()},
-    )  # fmt: skip
+    )
 
 
 def run_original(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> np.ndarray | None:
-    """Logits of a file as it was before its neurons were recovered; None if it was not, or is no map of x to logits."""
+    """Logits of a file as it was before its neurons were recovered; None if it was not, or is no
+    map of x to logits.
+    """
     if model.original is None or len(model.original.graph.input) != 1:
         return None
     original = with_head(model.original, model.proto.graph.output[0].name)
     name = imported.graph.output.name
     place = imported.layouts[name], shapes(imported.graph)[name]
     parts = _run(original, model, imported, x)
-    return np.concatenate([samples_first(p, *place)[:k] for p, k in zip(parts.values[0], parts.counts)]).mean(axis=1)
+    return np.concatenate(
+        [samples_first(p, *place)[:k] for p, k in zip(parts.values[0], parts.counts)]
+    ).mean(axis=1)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What several calls gave: for each output one array a call, and the samples of each call that count."""
+    """What several calls gave: for each output one array a call, and the samples of each call that
+    count.
+    """
 
     values: list[list[np.ndarray]]
     counts: list[int]
 
 
-def _run(proto: onnx.ModelProto, model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> _Parts:
+def _run(
+    proto: onnx.ModelProto, model: LoadedModel, imported: ImportedModel, x: np.ndarray
+) -> _Parts:
     """Outputs of ``proto``; each sample in a call of its own if neurons run over samples there."""
     import onnxruntime
 
@@ -67,23 +85,34 @@ def _run(proto: onnx.ModelProto, model: LoadedModel, imported: ImportedModel, x:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, ["CPUExecutionProvider"]
+        )
         source = session.get_inputs()[0]
         fixed = source.shape[axis] if isinstance(source.shape[axis], int) else 0
         if single and fixed > 1:
             raise NeurocompileError(
-                "NC1008", f"'{model.path}' has a fixed batch of {fixed}, and neurons that run over it: what they do to one "
-                "sample alone cannot be compared; export it with a batch of 1, or a dynamic one"
-            )  # fmt: skip
+                "NC1008",
+                f"'{model.path}' has a fixed batch of {fixed}, and neurons that run over it: what they do to one "
+                "sample alone cannot be compared; export it with a batch of 1, or a dynamic one",
+            )
         batch, found, counts = fixed or (1 if single else _BATCH), [], []
         for start in range(0, len(x), batch):
             part = x[start : start + batch]
-            padded = np.concatenate([part, np.zeros((batch - len(part), *x.shape[1:]), x.dtype)]) if fixed else part
-            found.append(session.run(None, {source.name: np.ascontiguousarray(padded.swapaxes(0, axis))}))
+            padded = (
+                np.concatenate([part, np.zeros((batch - len(part), *x.shape[1:]), x.dtype)])
+                if fixed
+                else part
+            )
+            found.append(
+                session.run(None, {source.name: np.ascontiguousarray(padded.swapaxes(0, axis))})
+            )
             counts.append(len(part))
     except NeurocompileError:
         raise
     except Exception as error:  # onnxruntime raises types of its own C++ part
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise NeurocompileError("NC1002", f"onnxruntime refuses '{model.path}': {reason[:200]}") from error
+        raise NeurocompileError(
+            "NC1002", f"onnxruntime refuses '{model.path}': {reason[:200]}"
+        ) from error
     return _Parts([list(column) for column in zip(*found)], counts)

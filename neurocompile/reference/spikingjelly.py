@@ -1,4 +1,6 @@
-"""The float model in torch with SpikingJelly's neurons, on the CPU or a GPU, for any number of steps."""
+"""The float model in torch with SpikingJelly's neurons, on the CPU or a GPU, for any number of
+steps.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ __all__ = ["run_spikingjelly"]
 _BATCH = 64
 
 
-def run_spikingjelly(graph: s.SpikingGraph, x: np.ndarray, steps: int, device: str = "cpu") -> ReferenceRun:
+def run_spikingjelly(
+    graph: s.SpikingGraph, x: np.ndarray, steps: int, device: str = "cpu"
+) -> ReferenceRun:
     """Run an ``imported`` graph layer by layer.
 
     Args:
@@ -35,13 +39,17 @@ def run_spikingjelly(graph: s.SpikingGraph, x: np.ndarray, steps: int, device: s
         import torch
     except ImportError as error:
         raise NeurocompileError(
-            "NC4001", "the SpikingJelly reference needs torch and spikingjelly; pip install 'neurocompile[torch]'"
+            "NC4001",
+            "the SpikingJelly reference needs torch and spikingjelly; pip install 'neurocompile[torch]'",
         ) from error
     if device == "cuda" and not torch.cuda.is_available():
-        raise NeurocompileError("NC4007", "--device cuda, but torch finds no CUDA device; use --device cpu")
+        raise NeurocompileError(
+            "NC4007", "--device cuda, but torch finds no CUDA device; use --device cpu"
+        )
     logits, layers = [], {n.name: [] for n in graph.spiking_layers}
     runner = _Runner(graph, steps, device)
-    # cuDNN rounds float32 convolutions to TF32 unless told otherwise: that alone flips thousands of spikes
+    # cuDNN rounds float32 convolutions to TF32 unless told otherwise: that alone flips thousands of
+    # spikes
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with torch.no_grad(), exact:
         for start in range(0, len(x), _BATCH):
@@ -51,7 +59,9 @@ def run_spikingjelly(graph: s.SpikingGraph, x: np.ndarray, steps: int, device: s
                 parts.append(values[name].transpose(0, 1).to(torch.uint8).cpu().numpy())
     where = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
     what = f"SpikingJelly {version('spikingjelly')}, torch {torch.__version__} on {where}, float32"
-    return ReferenceRun(what, np.concatenate(logits), {k: np.concatenate(v) for k, v in layers.items()})
+    return ReferenceRun(
+        what, np.concatenate(logits), {k: np.concatenate(v) for k, v in layers.items()}
+    )
 
 
 class _Runner:
@@ -61,22 +71,38 @@ class _Runner:
         import torch
 
         self.graph, self.steps = graph, steps
-        self.tensors = {k: torch.from_numpy(np.array(v, np.float32)).to(device) for k, v in graph.tensors.items()}
+        self.tensors = {
+            k: torch.from_numpy(np.array(v, np.float32)).to(device)
+            for k, v in graph.tensors.items()
+        }
         self.rules: dict[type[s.Node], Callable[..., Any]] = {
-            s.Conv2d: self.conv, s.Linear: self.linear, s.BatchNorm: self.batch_norm, s.LIF: self.lif,
-            s.MaxPool2d: self.max_pool, s.Add: lambda n, a, b: a + b, s.Mul: lambda n, a, b: a * b,
-            s.MatMul: lambda n, a, b: a @ b, s.Scale: lambda n, x: x * n.factor,
-            s.Offset: lambda n, x: x + self.tensors[n.offset], s.SumPool2d: self.sum_pool,
-            s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims), s.Rearrange: self.rearrange,
-            s.TimeMean: lambda n, x: x.mean(0, keepdim=True), s.Softmax: lambda n, x: (n.gain * x).softmax(-1),
+            s.Conv2d: self.conv,
+            s.Linear: self.linear,
+            s.BatchNorm: self.batch_norm,
+            s.LIF: self.lif,
+            s.MaxPool2d: self.max_pool,
+            s.Add: lambda n, a, b: a + b,
+            s.Mul: lambda n, a, b: a * b,
+            s.MatMul: lambda n, a, b: a @ b,
+            s.Scale: lambda n, x: x * n.factor,
+            s.Offset: lambda n, x: x + self.tensors[n.offset],
+            s.SumPool2d: self.sum_pool,
+            s.Sum: lambda n, x: x.sum([a + 2 for a in n.axes], keepdim=n.keepdims),
+            s.Rearrange: self.rearrange,
+            s.TimeMean: lambda n, x: x.mean(0, keepdim=True),
+            s.Softmax: lambda n, x: (n.gain * x).softmax(-1),
             s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
-        }  # fmt: skip
+        }
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Spiking layers' outputs (T, B, ...) and the logits (B, classes)."""
         source = self.graph.input
         source.check_steps(self.steps)
-        values = {source.name: x.transpose(0, 1) if source.steps else x.unsqueeze(0).expand(self.steps, *x.shape)}
+        values = {
+            source.name: x.transpose(0, 1)
+            if source.steps
+            else x.unsqueeze(0).expand(self.steps, *x.shape)
+        }
         last = {i: n.name for n in self.graph.nodes for i in n.inputs}
         kept = {n.name for n in self.graph.spiking_layers} | {self.graph.output.name}
         for node in self.graph.nodes[1:]:
@@ -92,8 +118,15 @@ class _Runner:
     def conv(self, node: s.Conv2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import conv2d
 
-        y = conv2d(x.flatten(0, 1), self.tensors[node.weight], self.optional(node.bias), node.stride, node.padding,
-                   node.dilation, node.groups)  # fmt: skip
+        y = conv2d(
+            x.flatten(0, 1),
+            self.tensors[node.weight],
+            self.optional(node.bias),
+            node.stride,
+            node.padding,
+            node.dilation,
+            node.groups,
+        )
         return y.unflatten(0, x.shape[:2])
 
     def linear(self, node: s.Linear, x: torch.Tensor) -> torch.Tensor:
@@ -116,12 +149,19 @@ class _Runner:
         if np.isinf(node.tau):
             cell = neuron.IFNode(v_threshold=node.v_threshold, v_reset=reset, step_mode="m")
         else:
-            cell = neuron.LIFNode(tau=node.tau, decay_input=node.decay_input, v_threshold=node.v_threshold,
-                                  v_reset=reset, step_mode="m")  # fmt: skip
+            cell = neuron.LIFNode(
+                tau=node.tau,
+                decay_input=node.decay_input,
+                v_threshold=node.v_threshold,
+                v_reset=reset,
+                step_mode="m",
+            )
         return cell.eval().to(x.device)(x.expand(self.steps, *x.shape[1:]).contiguous())
 
     def channel_lif(self, node: s.LIF, x: torch.Tensor) -> torch.Tensor:
-        """A tau for each channel, which no neuron of SpikingJelly has: its equations, with a vector."""
+        """A tau for each channel, which no neuron of SpikingJelly has: its equations, with a
+        vector.
+        """
         import torch
 
         tau, rest = self.tensors[node.tau], 0.0 if node.soft_reset else node.v_reset
@@ -129,13 +169,19 @@ class _Runner:
         for current in x:
             h = v - (v - rest) / tau + current
             spikes.append((h >= node.v_threshold).to(x.dtype))
-            v = h - node.v_threshold * spikes[-1] if node.soft_reset else torch.where(spikes[-1] > 0, rest, h)
+            v = (
+                h - node.v_threshold * spikes[-1]
+                if node.soft_reset
+                else torch.where(spikes[-1] > 0, rest, h)
+            )
         return torch.stack(spikes)
 
     def max_pool(self, node: s.MaxPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import max_pool2d
 
-        return max_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding).unflatten(0, x.shape[:2])
+        return max_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding).unflatten(
+            0, x.shape[:2]
+        )
 
     def sum_pool(self, node: s.SumPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import avg_pool2d
@@ -146,6 +192,6 @@ class _Runner:
     def rearrange(self, node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
         digits = x.reshape(*x.shape[:2], -1).contiguous()
         lead = (digits.stride(0), digits.stride(1))
-        return digits.as_strided((*x.shape[:2], *node.sizes), (*lead, *node.strides), node.offset).reshape(
-            *x.shape[:2], *node.shape
-        )
+        return digits.as_strided(
+            (*x.shape[:2], *node.sizes), (*lead, *node.strides), node.offset
+        ).reshape(*x.shape[:2], *node.shape)

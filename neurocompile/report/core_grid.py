@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["draw_core_grid", "fullest_of"]
 
 _SHORT = {
-    "axon_in": "axons in", "neuron_groups": "groups", "neurons": "neurons", "synaptic_memory_words": "weights",
-    "axon_map": "axon map", "axon_memory": "axons out", "total": "total",
-}  # fmt: skip
+    "axon_in": "axons in",
+    "neuron_groups": "groups",
+    "neurons": "neurons",
+    "synaptic_memory_words": "weights",
+    "axon_map": "axon map",
+    "axon_memory": "axons out",
+    "total": "total",
+}
 _COLOURS = "cividis_r"  # reads the same with every kind of colour vision, and in grey
 _LABELLED_CHIPS = 4
 """Up to so many chips, cores carry text."""
@@ -28,13 +33,17 @@ _CORE = 0.8
 
 def fullest_of(core: CoreUse, target: Target) -> tuple[str, float]:
     """The resource of a core that is nearest to its limit, and its share of it."""
-    loads = {name: getattr(core.used, name) / limit for name, limit in target.capacity.items() if limit}
+    loads = {
+        name: getattr(core.used, name) / limit for name, limit in target.capacity.items() if limit
+    }
     name = max(loads, key=lambda key: loads[key])
     return name, loads[name]
 
 
 def draw_core_grid(program: Program) -> Figure:
-    """The chips that the program uses, tile by tile; unused and unusable cores are there, in their own style."""
+    """The chips that the program uses, tile by tile; unused and unusable cores are there, in their
+    own style.
+    """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -53,7 +62,13 @@ def draw_core_grid(program: Program) -> Figure:
     figure = Figure(figsize=(width, height), dpi=110)
     colours = ScalarMappable(Normalize(0, 100), colormaps[_COLOURS])
     grid = figure.add_gridspec(
-        down, across, left=0.4 / width, right=1 - 1.2 / width, top=1 - 1.05 / height, bottom=0.65 / height, wspace=0.08
+        down,
+        across,
+        left=0.4 / width,
+        right=1 - 1.2 / width,
+        top=1 - 1.05 / height,
+        bottom=0.65 / height,
+        wspace=0.08,
     )
     for i, chip in enumerate(chips):
         axes = figure.add_subplot(grid[i // across, i % across])
@@ -67,7 +82,9 @@ def draw_core_grid(program: Program) -> Figure:
     _titles(figure, program, len(chips), height)
     legend = "White: unused. Hatched: not usable."
     if labelled:
-        legend = f"Bold number: core of the mapping; below: its load, and of which resource. {legend}"
+        legend = (
+            f"Bold number: core of the mapping; below: its load, and of which resource. {legend}"
+        )
     figure.text(0.5, 0.3 / height, legend, ha="center", va="center", fontsize=8.5)
     return figure
 
@@ -97,7 +114,9 @@ def _draw_chip(axes: Any, program: Program, chip: int, colours: Any, labelled: b
 
     target, mesh = program.target, program.target.mesh
     (side, deep), gap = _tile_shape(target), 0.05
-    used = {core.slot: (i, core) for i, core in enumerate(program.mapping.cores) if core.chip == chip}
+    used = {
+        core.slot: (i, core) for i, core in enumerate(program.mapping.cores) if core.chip == chip
+    }
     for y in range(mesh.rows.value):
         for x in range(mesh.columns.value):
             for place in range(mesh.cores_per_tile.value):
@@ -109,10 +128,14 @@ def _draw_chip(axes: Any, program: Program, chip: int, colours: Any, labelled: b
                     resource, load = fullest_of(core, target)
                     face = edge = colours.to_rgba(100 * load)
                     if labelled:
-                        _label(axes, left + 0.5 - gap, low + 0.5 - gap, number, load, _SHORT[resource])
+                        _label(
+                            axes, left + 0.5 - gap, low + 0.5 - gap, number, load, _SHORT[resource]
+                        )
                 style = {"facecolor": face, "edgecolor": edge, "hatch": hatch, "lw": 0.8}
                 axes.add_patch(Rectangle((left, low), 1 - 2 * gap, 1 - 2 * gap, **style))
-            axes.add_patch(Rectangle((x * side, y * deep), side, deep, fill=False, edgecolor="0.35", lw=1.2))
+            axes.add_patch(
+                Rectangle((x * side, y * deep), side, deep, fill=False, edgecolor="0.35", lw=1.2)
+            )
     axes.set_xlim(-0.1, mesh.columns.value * side + 0.1)
     axes.set_ylim(mesh.rows.value * deep + 0.1, -0.1)
     axes.set_aspect("equal")

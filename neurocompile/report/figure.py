@@ -32,4 +32,6 @@ def save_figure(figure: Figure, path: Path) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': {error.strerror or error}"
+        ) from error

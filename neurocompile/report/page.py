@@ -1,4 +1,6 @@
-"""One self-contained HTML page of a program. Deterministic; every name in it may come from a stranger, so all is escaped."""
+"""One self-contained HTML page of a program. Deterministic; every name in it may come from a
+stranger, so all is escaped.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,12 @@ Facts = Sequence[tuple[str, str, str]]
 
 
 def render_page(
-    program: Program, counts: Counts, profiles: Sequence[Profile], *, parity: ParityReport | None = None
-) -> str:  # fmt: skip
+    program: Program,
+    counts: Counts,
+    profiles: Sequence[Profile],
+    *,
+    parity: ParityReport | None = None,
+) -> str:
     """The page's text.
 
     Args:
@@ -42,25 +48,39 @@ def render_page(
         parity: shown if given. The spike budget is shown if the program was built with one.
     """
     if find_spec("jinja2") is None:
-        raise NeurocompileError("NC4001", "the report needs jinja2: pip install 'neurocompile[report]'")
+        raise NeurocompileError(
+            "NC4001", "the report needs jinja2: pip install 'neurocompile[report]'"
+        )
     import jinja2
 
     report = energy_report(program, counts, profiles)
     folder = resources.files("neurocompile.report")
     script = folder.joinpath("page.js").read_text("utf-8")
-    data = json.dumps(page_data(program, counts, profiles[0] if profiles else None), separators=(",", ":"), allow_nan=False)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    data = json.dumps(
+        page_data(program, counts, profiles[0] if profiles else None),
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"joule": _joule, "count": _count}
     template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return template.render(
-        r=report, layers=_layers(program, report), energies=_bars(report), items=ITEMS, parity=parity,
+        r=report,
+        layers=_layers(program, report),
+        energies=_bars(report),
+        items=ITEMS,
+        parity=parity,
         budget=_budget(program, counts),
-        facts=_facts(program, report), late=report.energies[0].latency if report.energies else None, script=script,
+        facts=_facts(program, report),
+        late=report.energies[0].latency if report.energies else None,
+        script=script,
         digest=digest,
         # "<" ends no script element if it is written as an escape of JSON
         data=data.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
-    )  # fmt: skip
+    )
 
 
 def write_page(text: str, path: Path) -> None:
@@ -73,29 +93,39 @@ def write_page(text: str, path: Path) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror or error}") from error
+        raise NeurocompileError(
+            "NC5005", f"cannot write '{path}': {error.strerror or error}"
+        ) from error
 
 
 def load_parity(path: Path, program: Program) -> ParityReport:
-    """What ``neurocompile parity --json`` wrote of ``program``; NC7005 for anything else, NC7008 for another program's."""
+    """What ``neurocompile parity --json`` wrote of ``program``; NC7005 for anything else, NC7008
+    for another program's.
+    """
     from neurocompile.parity.report import ParityReport
 
     try:
         with path.open("rb") as file:
             found = msgspec.json.decode(file.read(1 << 24), type=ParityReport)
     except (OSError, msgspec.DecodeError, ValueError) as error:
-        raise NeurocompileError("NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}") from error
+        raise NeurocompileError(
+            "NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}"
+        ) from error
     if not found.backends:
-        raise NeurocompileError("NC7005", f"'{path}' compares no backend, so it shows nothing; run 'neurocompile parity' again")
+        raise NeurocompileError(
+            "NC7005",
+            f"'{path}' compares no backend, so it shows nothing; run 'neurocompile parity' again",
+        )
     if found.program != program.fingerprint:
         own, theirs = (
             program.fingerprint[:12],
             f"program {found.program[:12]}" if found.program else "no program by its fingerprint",
         )
         raise NeurocompileError(
-            "NC7008", f"'{path}' is of model {found.model[:60]!r}, T = {found.T}, and names {theirs}; this artifact is '{program.manifest.model}', "
-            f"T = {program.circuit.steps}, program {own}. Run 'neurocompile parity' on this artifact"
-        )  # fmt: skip
+            "NC7008",
+            f"'{path}' is of model {found.model[:60]!r}, T = {found.T}, and names {theirs}; this artifact is '{program.manifest.model}', "
+            f"T = {program.circuit.steps}, program {own}. Run 'neurocompile parity' on this artifact",
+        )
     return found
 
 
@@ -124,19 +154,29 @@ def _layers(program: Program, report: EnergyReport) -> list[dict[str, Any]]:
             held.setdefault(circuit.population[tile.population].layer, set()).add(i)
     most = max((row["spikes"] for row in report.layers), default=0.0) or 1.0
     return [
-        {**row, "reads": list(reads.get(row["layer"], ())), "shape": " x ".join(map(str, shape.get(row["layer"], ()))),
-         "cores": len(held.get(row["layer"], ())), "share": f"{100 * row['spikes'] / most:.2f}"}
+        {
+            **row,
+            "reads": list(reads.get(row["layer"], ())),
+            "shape": " x ".join(map(str, shape.get(row["layer"], ()))),
+            "cores": len(held.get(row["layer"], ())),
+            "share": f"{100 * row['spikes'] / most:.2f}",
+        }
         for row in report.layers
-    ]  # fmt: skip
+    ]
 
 
 def _bars(report: EnergyReport) -> list[dict[str, Any]]:
     """Width of each part of a profile's bar, in percent of the largest energy on the page."""
-    most = max([e.dynamic_pj + (e.static_pj or 0.0) for e in report.energies] + [report.ann_pj, 1e-30])
+    most = max(
+        [e.dynamic_pj + (e.static_pj or 0.0) for e in report.energies] + [report.ann_pj, 1e-30]
+    )
     return [
         {
             "e": e,
-            "parts": [(i, name, e.items[name], f"{100 * (e.items[name] or 0.0) / most:.3f}") for i, name in enumerate(ITEMS)],
+            "parts": [
+                (i, name, e.items[name], f"{100 * (e.items[name] or 0.0) / most:.3f}")
+                for i, name in enumerate(ITEMS)
+            ],
             "static": f"{100 * (e.static_pj or 0.0) / most:.3f}",
             "bound": None if e.bound_pj is None else f"{100 * e.bound_pj / most:.3f}",
         }
@@ -145,21 +185,46 @@ def _bars(report: EnergyReport) -> list[dict[str, Any]]:
 
 
 def _budget(program: Program, counts: Counts) -> Facts | None:
-    """The spike budget that the program was built with: all of it, the three layers that exceed their share most, a core."""
+    """The spike budget that the program was built with: all of it, the three layers that exceed
+    their share most, a core.
+    """
     budget = program.manifest.budget
     if budget is None:
         return None
     expected, worst = sum(share.expected for share in budget.layers), budget.exceeding
     T = program.manifest.options.T
-    sent = (counts.total("spikes") + counts.total("graded_messages")) / max(T * program.mapping.cores_used, 1)
+    sent = (counts.total("spikes") + counts.total("graded_messages")) / max(
+        T * program.mapping.cores_used, 1
+    )
     return [
-        ("budget", f"{budget.total:,.0f}", f"bound; spikes an inference ({budget.text}): {budget.basis}"),
-        ("expected", f"{expected:,.0f}", f"modelled; {expected / budget.total:.3g} times the budget" if budget.total else "modelled"),
-        ("per core and step", f"{budget.per_core_step:,.1f}", f"messages that a core may send; {sent:,.1f} are sent on average"),
+        (
+            "budget",
+            f"{budget.total:,.0f}",
+            f"bound; spikes an inference ({budget.text}): {budget.basis}",
+        ),
+        (
+            "expected",
+            f"{expected:,.0f}",
+            f"modelled; {expected / budget.total:.3g} times the budget"
+            if budget.total
+            else "modelled",
+        ),
+        (
+            "per core and step",
+            f"{budget.per_core_step:,.1f}",
+            f"messages that a core may send; {sent:,.1f} are sent on average",
+        ),
         ("layers above their share", f"{len(worst)} of {len(budget.layers)}", "modelled"),
-        *((share.layer, f"{share.expected:,.0f}", f"of {share.spikes:,.0f} spikes") for share in worst[:3]),
-        ("cores that it moved", f"{len(budget.moved):,}", f"{budget.cores_without:,} cores were taken without it"),
-    ]  # fmt: skip
+        *(
+            (share.layer, f"{share.expected:,.0f}", f"of {share.spikes:,.0f} spikes")
+            for share in worst[:3]
+        ),
+        (
+            "cores that it moved",
+            f"{len(budget.moved):,}",
+            f"{budget.cores_without:,} cores were taken without it",
+        ),
+    ]
 
 
 def _facts(program: Program, report: EnergyReport) -> Facts:

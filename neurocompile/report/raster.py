@@ -18,7 +18,8 @@ _COLUMNS = 512
 _PANEL = (0.34, 0.9)
 """Least and most height of a panel in inches."""
 _LABEL = 8.5
-_COLOURS = "Blues"  # light to dark in one hue: reads the same with every kind of colour vision, and in grey
+# light to dark in one hue: reads the same with every kind of colour vision, and in grey
+_COLOURS = "Blues"
 
 
 def draw_raster(program: Program, x: np.ndarray, what: str) -> Figure:
@@ -38,15 +39,27 @@ def draw_raster(program: Program, x: np.ndarray, what: str) -> Figure:
     top, bottom, total = 0.85, 0.85, 1.7 + len(views) * (height + 0.22)
     figure = Figure(figsize=(11, total), dpi=110)
     grid = figure.add_gridspec(
-        len(views), 1, left=0.235, right=0.845, top=1 - top / total, bottom=bottom / total, hspace=0.22 / height
+        len(views),
+        1,
+        left=0.235,
+        right=0.845,
+        top=1 - top / total,
+        bottom=bottom / total,
+        hspace=0.22 / height,
     )
     for i, view in enumerate(views):
         spikes = view.read(trace[view.src])[0].reshape(steps, -1)
         axes = figure.add_subplot(grid[i])
-        picture = axes.imshow(  # the root of the share: one spike in a column of many neurons still shows
-            binned(spikes), cmap=_COLOURS, norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="nearest",
-            extent=(0, spikes.shape[1], steps + 0.5, 0.5),
-        )  # fmt: skip
+        picture = (
+            axes.imshow(  # the root of the share: one spike in a column of many neurons still shows
+                binned(spikes),
+                cmap=_COLOURS,
+                norm=PowerNorm(0.5, 0, 1),
+                aspect="auto",
+                interpolation="nearest",
+                extent=(0, spikes.shape[1], steps + 0.5, 0.5),
+            )
+        )
         axes.set_yticks([1, steps] if steps > 1 else [1])
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
@@ -68,7 +81,9 @@ def draw_raster(program: Program, x: np.ndarray, what: str) -> Figure:
 
 
 def binned(spikes: np.ndarray) -> np.ndarray:
-    """(steps, neurons) as (steps, columns): the share of each column's neurons that spike, columns nearly equal."""
+    """(steps, neurons) as (steps, columns): the share of each column's neurons that spike, columns
+    nearly equal.
+    """
     neurons = spikes.shape[1]
     if neurons <= _COLUMNS:
         return spikes.astype(np.float32)
@@ -78,6 +93,8 @@ def binned(spikes: np.ndarray) -> np.ndarray:
 
 
 def _short(name: str) -> str:
-    """A layer's name that fits beside its panel; no dollar signs, which would be read as mathematics."""
+    """A layer's name that fits beside its panel; no dollar signs, which would be read as
+    mathematics.
+    """
     name = name.replace("$", "\\$")
     return name if len(name) <= 36 else f"...{name[-33:]}"

@@ -1,4 +1,6 @@
-"""Reads target files: those shipped in ``hw_targets/``, and the user's own. A file may come from a stranger."""
+"""Reads target files: those shipped in ``hw_targets/``, and the user's own. A file may come from a
+stranger.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,18 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases are not allowed")
+            raise yaml.YAMLError(
+                f"line {self.peek_event().start_mark.line + 1}: aliases are not allowed"
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
         if twice is not None:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {twice[:40]!r} is given twice")
+            raise yaml.YAMLError(
+                f"line {node.start_mark.line + 1}: key {twice[:40]!r} is given twice"
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -48,13 +54,22 @@ def list_targets() -> list[str]:
 
 @cache
 def hardware_targets() -> tuple[str, ...]:
-    """Names of the shipped targets that exist, the one with the fewest cores first: somebody published a number of each."""
-    found = [target for name in list_targets() if (target := load_target(name)).chips.status != "assumed"]
-    return tuple(target.name for target in sorted(found, key=lambda target: (target.cores, not target.graded)))
+    """Names of the shipped targets that exist, the one with the fewest cores first: somebody
+    published a number of each.
+    """
+    found = [
+        target for name in list_targets() if (target := load_target(name)).chips.status != "assumed"
+    ]
+    return tuple(
+        target.name
+        for target in sorted(found, key=lambda target: (target.cores, not target.graded))
+    )
 
 
 def load_target(name_or_path: str | Path) -> Target:
-    """The shipped target of that name, or the one in the YAML file of that path; NC3001 or NC3002 on failure."""
+    """The shipped target of that name, or the one in the YAML file of that path; NC3001 or NC3002
+    on failure.
+    """
     name, known = str(name_or_path), list_targets()
     if name in known:
         file = resources.files("neurocompile.hw_targets").joinpath(f"{name}.yaml")
@@ -71,12 +86,15 @@ def load_target(name_or_path: str | Path) -> Target:
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
-        raise NeurocompileError("NC3001", f"target file {name[:200]!r} cannot be read: {_line(error)}") from error
+        raise NeurocompileError(
+            "NC3001", f"target file {name[:200]!r} cannot be read: {_line(error)}"
+        ) from error
     return parse_target(data, path.name)
 
 
 def parse_target(data: bytes, label: str) -> Target:
-    """A target from the bytes of its file; NC3002 with path and value of each wrong field, a line each.
+    """A target from the bytes of its file; NC3002 with path and value of each wrong field, a line
+    each.
 
     Args:
         data: UTF-8 YAML.
@@ -86,7 +104,11 @@ def parse_target(data: bytes, label: str) -> Target:
         raise _invalid(label, f"is larger than {SIZE_LIMIT:,} bytes, the limit of a target file")
     try:
         content = yaml.load(data.decode("utf-8"), _Loader)  # a subclass of SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, dates, endless digits
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: bad UTF-8, dates, endless digits
         raise _invalid(label, f"is not plain YAML: {_line(error)}") from error
     try:
         return msgspec.convert(content, Target, strict=True)
@@ -94,16 +116,24 @@ def parse_target(data: bytes, label: str) -> Target:
         lines = list(islice(problems(content, Target), MOST + 1)) or [str(error)]
         if len(lines) > MOST:
             lines[MOST:] = ["and more"]
-        raise ViolationList("NC3002", [f"target file {label[:200]!r}: {_line(line)}" for line in lines]) from error
+        raise ViolationList(
+            "NC3002", [f"target file {label[:200]!r}: {_line(line)}" for line in lines]
+        ) from error
 
 
 def target_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a target file, from the types of :mod:`neurocompile.targets.schema`.
+    """JSON Schema (draft 2020-12) of a target file, from the types of
+    :mod:`neurocompile.targets.schema`.
 
-    It cannot say what relates two fields (a range's order, say): :func:`load_target` checks that too.
+    It cannot say what relates two fields (a range's order, say): :func:`load_target` checks that
+    too.
     """
     schema = msgspec.json.schema(Target)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "neurocompile target", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "neurocompile target",
+        **schema,
+    }
 
 
 def _invalid(label: str, why: str) -> NeurocompileError:

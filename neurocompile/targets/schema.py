@@ -1,8 +1,10 @@
-"""What a target file says: one chip or board as data. Every number carries its source and how well it is known.
+"""What a target file says: one chip or board as data. Every number carries its source and how well
+it is known.
 
-``source`` is a key of ``hw_targets/SOURCES.md``, or a sentence. ``status`` is one of ``published`` (the maker or a
-refereed paper says so), ``secondary`` (somebody else says so), ``derived`` (follows from published numbers) and
-``assumed`` (a stated guess). A constant that nobody published is absent, never invented.
+``source`` is a key of ``hw_targets/SOURCES.md``, or a sentence. ``status`` is one of ``published``
+(the maker or a refereed paper says so), ``secondary`` (somebody else says so), ``derived`` (follows
+from published numbers) and ``assumed`` (a stated guess). A constant that nobody published is
+absent, never invented.
 """
 
 from __future__ import annotations
@@ -14,9 +16,26 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 __all__ = [
-    "RESOURCES", "BlockCost", "Core", "Count", "Delay", "Energy", "Flag", "Mesh", "Neuron", "Number", "Range", "Reset",
-    "RowCost", "Size", "Slot", "Synapse", "Table", "Target", "Time",
-]  # fmt: skip
+    "RESOURCES",
+    "BlockCost",
+    "Core",
+    "Count",
+    "Delay",
+    "Energy",
+    "Flag",
+    "Mesh",
+    "Neuron",
+    "Number",
+    "Range",
+    "Reset",
+    "RowCost",
+    "Size",
+    "Slot",
+    "Synapse",
+    "Table",
+    "Target",
+    "Time",
+]
 
 Status = Literal["published", "secondary", "derived", "assumed"]
 Text = Annotated[str, Meta(min_length=1, max_length=2000)]
@@ -25,8 +44,17 @@ Positive = Annotated[int, Meta(ge=1, le=1 << 40)]
 Bounded = Annotated[int, Meta(ge=-(1 << 40), le=1 << 40)]
 Bits = Annotated[int, Meta(ge=1, le=64)]
 
-RESOURCES = ("axon_in", "neuron_groups", "neurons", "synaptic_memory_words", "axon_map", "axon_memory")
-"""The resources of a core, in the column order of lava's "Per core utilization" table; on Loihi 2 their sum is limited too."""
+RESOURCES = (
+    "axon_in",
+    "neuron_groups",
+    "neurons",
+    "synaptic_memory_words",
+    "axon_map",
+    "axon_memory",
+)
+"""The resources of a core, in the column order of lava's "Per core utilization" table; on Loihi 2
+their sum is limited too.
+"""
 
 
 class _Quantity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,7 +137,9 @@ class Mesh(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         cores = self.columns.value * self.rows.value * self.cores_per_tile.value
         if not 1 <= self.cores_usable.value <= cores <= 1 << 16:
-            raise ValueError(f"cores_usable is {self.cores_usable.value}, the mesh has {cores} cores (at most 65,536)")
+            raise ValueError(
+                f"cores_usable is {self.cores_usable.value}, the mesh has {cores} cores (at most 65,536)"
+            )
 
 
 class Core(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -189,18 +219,24 @@ class RowCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
 
 
 class BlockCost(_Cost, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="blocks"):
-    """Loihi 1: an input axon's synapses lie in blocks with a header; nothing is shared between positions."""
+    """Loihi 1: an input axon's synapses lie in blocks with a header; nothing is shared between
+    positions.
+    """
 
     block_synapses: Size
     """Most synapses of a block."""
     header_bits: Count
     """Bits of a block's header."""
     index_bits: Count
-    """Bits beside the weight of each synapse of a list that does not run through the tile (sparse, convolution)."""
+    """Bits beside the weight of each synapse of a list that does not run through the tile (sparse,
+    convolution).
+    """
 
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Energies in pJ, of a target or of an energy profile. What nobody published stays empty; the user may supply it."""
+    """Energies in pJ, of a target or of an energy profile. What nobody published stays empty; the
+    user may supply it.
+    """
 
     synaptic_operation: Number | None = None
     """Of any kind for which no kind of its own is given."""
@@ -226,13 +262,20 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One synchronization of the mesh."""
 
     def __post_init__(self) -> None:
-        kinds = ("synaptic_operation", *(f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")))
+        kinds = (
+            "synaptic_operation",
+            *(f"synaptic_operation_{k}" for k in ("dense", "sparse", "convolution")),
+        )
         if any(getattr(self, k) for k in kinds) and (self.ac or self.mac):
-            raise ValueError("an operation would be priced twice: give synaptic_operation or ac and mac, not both")
+            raise ValueError(
+                "an operation would be priced twice: give synaptic_operation or ac and mac, not both"
+            )
 
 
 class Time(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Durations in ns, of one operation each, of a target or of an energy profile. What nobody published stays empty."""
+    """Durations in ns, of one operation each, of a target or of an energy profile. What nobody
+    published stays empty.
+    """
 
     synaptic_operation: Number | None = None
     neuron_update_active: Number | None = None
@@ -254,7 +297,9 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
     chip_columns: Size
     """Chips lie in rows of this many, their meshes joined at the edges."""
     chip_crossing: Count | None = None
-    """What crossing from chip to chip costs a message, in tile hops beside the one of the step; absent for 0."""
+    """What crossing from chip to chip costs a message, in tile hops beside the one of the step;
+    absent for 0.
+    """
     mesh: Mesh
     core: Core
     neuron: Neuron
@@ -275,7 +320,9 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
         low, high = self.synapse.weight_bits.value
         if low < 1 or high > len(self.cost.stored_weight_bits.value):
             entries = len(self.cost.stored_weight_bits.value)
-            raise ValueError(f"weight_bits is {low}..{high}, cost.stored_weight_bits has entries for 1..{entries}")
+            raise ValueError(
+                f"weight_bits is {low}..{high}, cost.stored_weight_bits has entries for 1..{entries}"
+            )
 
     @property
     def cores(self) -> int:
@@ -294,10 +341,11 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
         return self.synapse.payload_bits.value > 1
 
     def slot_order(self, limit: int) -> list[Slot]:
-        """The first ``limit`` usable cores along a snake through the tiles of one chip after another.
+        """The first ``limit`` usable cores along a snake through the tiles of one chip after
+        another.
 
-        The chips follow a snake too. Neighbours in this order are on one tile or on neighbouring tiles of a chip, so it is
-        a placement to start from.
+        The chips follow a snake too. Neighbours in this order are on one tile or on neighbouring
+        tiles of a chip, so it is a placement to start from.
         """
         mesh, found = self.mesh, []
         width, deep = mesh.columns.value, mesh.cores_per_tile.value
@@ -314,7 +362,9 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
         """The chips along a snake through the board."""
         columns, chips = self.chip_columns.value, range(self.chips.value)
         rows = [list(chips[i : i + columns]) for i in range(0, len(chips), columns)]
-        return [chip for i, row in enumerate(rows) for chip in (row if i % 2 == 0 else reversed(row))]
+        return [
+            chip for i, row in enumerate(rows) for chip in (row if i % 2 == 0 else reversed(row))
+        ]
 
     def usable(self, slot: Slot) -> bool:
         """Whether ``slot`` names a core that networks may use."""
@@ -325,6 +375,8 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
         return inside and 0 <= slot.chip < self.chips.value and index < mesh.cores_usable.value
 
     def tile_position(self, slot: Slot) -> tuple[int, int]:
-        """Column and row of the slot's tile on the joined mesh of all chips; hops are Manhattan distances on it."""
+        """Column and row of the slot's tile on the joined mesh of all chips; hops are Manhattan
+        distances on it.
+        """
         row, column = divmod(slot.chip, self.chip_columns.value)
         return column * self.mesh.columns.value + slot.x, row * self.mesh.rows.value + slot.y

@@ -1,9 +1,11 @@
-"""A spike budget on the hardware: from an error to spikes per core and step, which the partitioner then keeps.
+"""A spike budget on the hardware: from an error to spikes per core and step, which the partitioner
+then keeps.
 
-``build --budget epsilon=0.05`` takes Theorem 10's number of spikes (Theorem 8's without data), ``spikes=N`` takes N. The layers
-share it (:mod:`neurocompile.theory.shares`); what helps a layer to compute (gates, relays) gets as many messages on top as it
-takes today for each of the layer's spikes. The whole, spread over the steps and over the cores that the mapping takes without
-a budget, is the most that a core may send in a step.
+``build --budget epsilon=0.05`` takes Theorem 10's number of spikes (Theorem 8's without data),
+``spikes=N`` takes N. The layers share it (:mod:`neurocompile.theory.shares`); what helps a layer to
+compute (gates, relays) gets as many messages on top as it takes today for each of the layer's
+spikes. The whole, spread over the steps and over the cores that the mapping takes without a budget,
+is the most that a core may send in a step.
 """
 
 from __future__ import annotations
@@ -28,14 +30,24 @@ from neurocompile.theory.spike_bound import spike_bound
 if TYPE_CHECKING:
     from neurocompile.mapping import Mapping as Placement
 
-__all__ = ["BudgetRequest", "CoreLoad", "SpikeBudget", "apply_budget", "parse_budget", "plan_budget", "random_inputs"]
+__all__ = [
+    "BudgetRequest",
+    "CoreLoad",
+    "SpikeBudget",
+    "apply_budget",
+    "parse_budget",
+    "plan_budget",
+    "random_inputs",
+]
 
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class BudgetRequest:
-    """What the user asked for: ``epsilon`` or ``spikes`` (an inference), and what is known better than measured."""
+    """What the user asked for: ``epsilon`` or ``spikes`` (an inference), and what is known better
+    than measured.
+    """
 
     epsilon: float | None = None
     spikes: float | None = None
@@ -46,8 +58,14 @@ class BudgetRequest:
     @property
     def text(self) -> str:
         """As written on the command line, in one order."""
-        found = {k: getattr(self, k) for k in ("epsilon", "spikes", "constant", "lipschitz", "dimension")}
-        return ",".join(f"{k}={v:.9g}" for k, v in found.items() if v is not None and (k, v) != ("constant", 1.0))
+        found = {
+            k: getattr(self, k) for k in ("epsilon", "spikes", "constant", "lipschitz", "dimension")
+        }
+        return ",".join(
+            f"{k}={v:.9g}"
+            for k, v in found.items()
+            if v is not None and (k, v) != ("constant", 1.0)
+        )
 
 
 class CoreLoad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +102,9 @@ class SpikeBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_budget(text: str) -> BudgetRequest:
-    """``epsilon=E`` or ``spikes=N``, then ``constant=``, ``lipschitz=``, ``dimension=``, separated by commas; NC8008."""
+    """``epsilon=E`` or ``spikes=N``, then ``constant=``, ``lipschitz=``, ``dimension=``, separated
+    by commas; NC8008.
+    """
     known = ("epsilon", "spikes", "constant", "lipschitz", "dimension")
     found: dict[str, float] = {}
     for part in text.split(","):
@@ -96,30 +116,39 @@ def parse_budget(text: str) -> BudgetRequest:
             number = math.nan
         if name not in known or name in found or not 1 / LARGEST <= number <= LARGEST:
             raise NeurocompileError(
-                "NC8008", f"'{part.strip()}' in --budget '{text}'; give epsilon=E or spikes=N, and if known constant=C, "
-                f"lipschitz=L, dimension=D, each once, from {1 / LARGEST:g} to {LARGEST:g}"
-            )  # fmt: skip
+                "NC8008",
+                f"'{part.strip()}' in --budget '{text}'; give epsilon=E or spikes=N, and if known constant=C, "
+                f"lipschitz=L, dimension=D, each once, from {1 / LARGEST:g} to {LARGEST:g}",
+            )
         found[name] = number
     if ("epsilon" in found) == ("spikes" in found):
-        raise NeurocompileError("NC8008", f"--budget '{text}' gives both or none of epsilon=E and spikes=N; give one")
+        raise NeurocompileError(
+            "NC8008", f"--budget '{text}' gives both or none of epsilon=E and spikes=N; give one"
+        )
     return BudgetRequest(**found)
 
 
 def plan_budget(
-    request: BudgetRequest, quantized: SpikingGraph, circuit: c.CircuitGraph, rates: Mapping[str, float],
-    samples: np.ndarray | None, cores: int,
-) -> SpikeBudget:  # fmt: skip
+    request: BudgetRequest,
+    quantized: SpikingGraph,
+    circuit: c.CircuitGraph,
+    rates: Mapping[str, float],
+    samples: np.ndarray | None,
+    cores: int,
+) -> SpikeBudget:
     """The budget of a circuit that takes ``cores`` cores without one.
 
     Args:
         rates: messages a neuron and step of each population (expected).
-        samples: float32 (samples, *input shape) to measure L, D and d_eff on; without, pseudo-random inputs serve for L and D,
-            and Theorem 8 stands for Theorem 10.
+        samples: float32 (samples, *input shape) to measure L, D and d_eff on; without,
+            pseudo-random inputs serve for L and D, and Theorem 8 stands for Theorem 10.
     """
     most = affordable(sum(p.size for p in circuit.populations))
     x = random_inputs(circuit, quantized, most) if samples is None else samples[:most]
     origin = f"{len(x)} {'pseudo-random inputs' if samples is None else 'samples'}"
-    sensitivity = layer_sensitivity(quantized, x, circuit.steps, [v.layer for v in circuit.views], seed=_SEED)
+    sensitivity = layer_sensitivity(
+        quantized, x, circuit.steps, [v.layer for v in circuit.views], seed=_SEED
+    )
     total, basis, lipschitz, dimension = _total(request, circuit, x, origin, samples)
     own = {v.layer: str(v.src) for v in circuit.views}
     expected = {layer: _messages(circuit, rates, name) for layer, name in own.items()}
@@ -129,37 +158,60 @@ def plan_budget(
         if not isinstance(p, c.HostInput):
             everything[p.layer] = everything.get(p.layer, 0.0) + _messages(circuit, rates, p.name)
     messages = 0.0
-    for share in found:  # with no spike expected there is nothing to scale by: helpers keep what they send
+    for (
+        share
+    ) in found:  # with no spike expected there is nothing to scale by: helpers keep what they send
         helped = everything.pop(share.layer, 0.0)
         messages += share.spikes * helped / share.expected if share.expected > 0 else helped
     messages += sum(everything.values())  # populations of no layer: the readout
     return SpikeBudget(
-        request.text, total, basis, request.epsilon, request.constant, lipschitz, dimension, found, messages, cores,
+        request.text,
+        total,
+        basis,
+        request.epsilon,
+        request.constant,
+        lipschitz,
+        dimension,
+        found,
+        messages,
+        cores,
         float(f"{messages / (circuit.steps * max(cores, 1)):.9g}"),
-    )  # fmt: skip
+    )
 
 
 def apply_budget(
-    budget: SpikeBudget, circuit: c.CircuitGraph, rates: Mapping[str, float], before: Placement,
+    budget: SpikeBudget,
+    circuit: c.CircuitGraph,
+    rates: Mapping[str, float],
+    before: Placement,
     map_again: Callable[..., Placement],
-) -> tuple[SpikeBudget, Placement]:  # fmt: skip
-    """Map again with the budget as a capacity: the budget with the cores that it moved, and the mapping.
+) -> tuple[SpikeBudget, Placement]:
+    """Map again with the budget as a capacity: the budget with the cores that it moved, and the
+    mapping.
 
     Args:
         before: the mapping without it.
         map_again: ``map_circuit`` with all other arguments bound; takes ``spikes_per_core_step``.
 
-    Raises NC8009 if this mapper knows no such capacity, and whatever ``map_circuit`` raises where it cannot be kept.
+    Raises NC8009 if this mapper knows no such capacity, and whatever ``map_circuit`` raises where
+    it cannot be kept.
     """
     if not _takes_budget(map_again):
-        raise NeurocompileError("NC8009", "this build's mapper has no capacity for spikes per core and step; leave out --budget")
+        raise NeurocompileError(
+            "NC8009",
+            "this build's mapper has no capacity for spikes per core and step; leave out --budget",
+        )
     after = map_again(spikes_per_core_step=budget.per_core_step)
     known = {frozenset(core.tiles) for core in before.cores}
     moved = []
     for i, core in enumerate(after.cores):
         if frozenset(core.tiles) not in known:
-            layers = tuple(dict.fromkeys(circuit.population[tile.population].layer for tile in core.tiles))
-            moved.append(CoreLoad(i, layers, sum(rates.get(t.population, 1.0) * t.size for t in core.tiles)))
+            layers = tuple(
+                dict.fromkeys(circuit.population[tile.population].layer for tile in core.tiles)
+            )
+            moved.append(
+                CoreLoad(i, layers, sum(rates.get(t.population, 1.0) * t.size for t in core.tiles))
+            )
     return msgspec.structs.replace(budget, moved=tuple(moved)), after
 
 
@@ -179,7 +231,11 @@ def _messages(circuit: c.CircuitGraph, rates: Mapping[str, float], name: str) ->
 
 
 def _total(
-    request: BudgetRequest, circuit: c.CircuitGraph, x: np.ndarray, origin: str, samples: np.ndarray | None
+    request: BudgetRequest,
+    circuit: c.CircuitGraph,
+    x: np.ndarray,
+    origin: str,
+    samples: np.ndarray | None,
 ) -> tuple[float, str, float | None, float | None]:
     """Total spikes, in words where they come from, L and d."""
     if request.spikes is not None:
@@ -193,9 +249,16 @@ def _total(
         from neurocompile.theory.data_rows import rows_of
         from neurocompile.theory.effective_dimension import effective_dimension
 
-        dimension, where = effective_dimension(rows_of(samples)).mean, f"measured on {len(samples)} samples"
+        dimension, where = (
+            effective_dimension(rows_of(samples)).mean,
+            f"measured on {len(samples)} samples",
+        )
     if dimension is None:
-        dimension, statement, where = float(circuit.inputs[0].size), "Theorem 8", "all numbers of an input"
+        dimension, statement, where = (
+            float(circuit.inputs[0].size),
+            "Theorem 8",
+            "all numbers of an input",
+        )
     total = spike_bound(lipschitz, 1, dimension, request.epsilon, request.constant)
     basis = f"{statement}, c = {request.constant:g}, L = {lipschitz:.4g} ({how}), dimension {dimension:.4g} ({where})"
     return total, basis, lipschitz, dimension

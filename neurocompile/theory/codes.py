@@ -1,4 +1,6 @@
-"""Rate codes: how a value in 0..1 becomes T spikes. Numpy on the host, not a circuit: what encodes is an experiment's choice."""
+"""Rate codes: how a value in 0..1 becomes T spikes. Numpy on the host, not a circuit: what encodes
+is an experiment's choice.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ __all__ = ["CODES", "bernoulli", "hard_reset_lif", "integrate", "integrate_half"
 def bernoulli(x: np.ndarray, T: int, rng: np.random.Generator) -> np.ndarray:
     """Spikes of independent Bernoulli trains (Lemma 1's code): counts, int64."""
     if not ((np.asarray(x) >= 0) & (np.asarray(x) <= 1)).all():
-        raise NeurocompileError("NC8003", "a value to encode lies outside of 0..1, which no rate does")
+        raise NeurocompileError(
+            "NC8003", "a value to encode lies outside of 0..1, which no rate does"
+        )
     return rng.binomial(count("T", T), x)
 
 
@@ -31,7 +35,9 @@ def integrate_half(x: np.ndarray, T: int, rng: np.random.Generator | None = None
 
 
 def hard_reset_lif(x: np.ndarray, T: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Spikes of the models' own neuron, equations (1) and (2): beta 0.5, V_th 1, hard reset, current x."""
+    """Spikes of the models' own neuron, equations (1) and (2): beta 0.5, V_th 1, hard reset,
+    current x.
+    """
     v, fired = np.zeros(x.shape), np.zeros(x.shape, np.int64)
     for _ in range(count("T", T)):
         v = 0.5 * v + x
@@ -42,6 +48,9 @@ def hard_reset_lif(x: np.ndarray, T: int, rng: np.random.Generator | None = None
 
 
 CODES: dict[str, Callable[..., np.ndarray]] = {
-    "bernoulli": bernoulli, "integrate": integrate, "integrate-half": integrate_half, "hard-reset LIF": hard_reset_lif,
-}  # fmt: skip
+    "bernoulli": bernoulli,
+    "integrate": integrate,
+    "integrate-half": integrate_half,
+    "hard-reset LIF": hard_reset_lif,
+}
 """Name -> (values in 0..1, T, generator) -> spike counts."""

@@ -10,8 +10,8 @@ graded relay,  T (2 M + bits), M the largest value: bit k of a sum is  2
 graded ReLU    an alternating sum of thresholds [sum >= j 2^k]
 =============  ======================================================  =====
 
-Sums need no gates of their own: a threshold gate has weights. The leak is taken as exact, so the rounding of the chip's
-membranes is not part of the circuit.
+Sums need no gates of their own: a threshold gate has weights. The leak is taken as exact, so the
+rounding of the chip's membranes is not part of the circuit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def complexity(circuit: c.CircuitGraph) -> Complexity:
     gates = unrolled = neurons = 0
     for p in circuit.topological():
         incoming = circuit.incoming[p.name]
-        reached = [deep[q.src] for q in incoming if q.src in deep]  # all, unless a loop closes here: its depth is not counted
+        reached = [
+            deep[q.src] for q in incoming if q.src in deep
+        ]  # all, unless a loop closes here: its depth is not counted
         before = max((d for d, _ in reached), default=0), max((d for _, d in reached), default=0)
         if isinstance(p, c.HostInput):
             largest[p.name], deep[p.name] = max(abs(p.low), abs(p.high), 1), (0, 0)
@@ -68,7 +70,14 @@ def complexity(circuit: c.CircuitGraph) -> Complexity:
             gates += p.size * each
             unrolled += p.size * each
         deep[p.name] = before[0] + depth, before[1] + long
-    return Complexity(T, neurons, gates, max(d for d, _ in deep.values()), unrolled, max(d for _, d in deep.values()))
+    return Complexity(
+        T,
+        neurons,
+        gates,
+        max(d for d, _ in deep.values()),
+        unrolled,
+        max(d for _, d in deep.values()),
+    )
 
 
 def _largest(circuit: c.CircuitGraph, p: c.Population, largest: dict[str, int]) -> int:
@@ -76,12 +85,16 @@ def _largest(circuit: c.CircuitGraph, p: c.Population, largest: dict[str, int]) 
     total = 0
     for q in circuit.incoming[p.name]:
         if isinstance(q, c.Strided):
-            fan_in = prod(n for n, stride in zip(q.sizes, q.dst_strides, strict=True) if stride == 0)
+            fan_in = prod(
+                n for n, stride in zip(q.sizes, q.dst_strides, strict=True) if stride == 0
+            )
             weight = fan_in * abs(q.weight)
         else:
             tensor = circuit.weight(q)
             assert tensor is not None
-            weight = int(np.abs(tensor.astype(np.int64)).reshape(len(tensor), -1).sum(axis=1).max(initial=0))
+            weight = int(
+                np.abs(tensor.astype(np.int64)).reshape(len(tensor), -1).sum(axis=1).max(initial=0)
+            )
         reach = weight * largest.get(q.src, 1)
         total += reach << q.weight_exp if q.weight_exp >= 0 else reach >> -q.weight_exp
     return min(total, p.largest) if p.largest else total

@@ -1,7 +1,9 @@
-"""Rows of data that need not fit in memory: the array of a .npy file or 'x' of an .npz file, a block at a time.
+"""Rows of data that need not fit in memory: the array of a .npy file or 'x' of an .npz file, a
+block at a time.
 
-A .npy file and an uncompressed member of an .npz file are mapped; a compressed member is unpacked block by block, again for
-each pass. Either way memory holds one block. Files are hostile until checked: what a header promises must be there.
+A .npy file and an uncompressed member of an .npz file are mapped; a compressed member is unpacked
+block by block, again for each pass. Either way memory holds one block. Files are hostile until
+checked: what a header promises must be there.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _BLOCK_BYTES = 1 << 25
 
 @dataclass(frozen=True)
 class Rows:
-    """``samples`` flattened to ``width`` numbers each. ``array`` (mapped, or in memory), or a compressed file's ``path``."""
+    """``samples`` flattened to ``width`` numbers each. ``array`` (mapped, or in memory), or a
+    compressed file's ``path``.
+    """
 
     source: str
     samples: int
@@ -41,7 +45,9 @@ class Rows:
         return max(1, _BLOCK_BYTES // (8 * self.width))
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and float64 (rows, width) of each block, in order; NC8001 for values that are not finite."""
+        """First row and float64 (rows, width) of each block, in order; NC8001 for values that are
+        not finite.
+        """
         for start, raw in self._raw():
             with np.errstate(over="ignore"):  # wider floats: infinite then
                 part = raw.reshape(len(raw), -1).astype(np.float64)
@@ -49,14 +55,16 @@ class Rows:
             if not finite.all():
                 row = start + int(np.argmin(finite.all(axis=1)))
                 raise NeurocompileError(
-                    "NC8001", f"{self.source}: sample {row} holds NaN or infinity; remove such samples, or mend them"
+                    "NC8001",
+                    f"{self.source}: sample {row} holds NaN or infinity; remove such samples, or mend them",
                 )
             largest = float(np.abs(part).max())
             if largest > _LARGEST:
                 raise NeurocompileError(
-                    "NC8001", f"{self.source} holds numbers up to {largest:.3g}, and squares of numbers beyond {_LARGEST:g} leave "
-                    "double precision; divide the data by a constant, which changes no share of the variance"
-                )  # fmt: skip
+                    "NC8001",
+                    f"{self.source} holds numbers up to {largest:.3g}, and squares of numbers beyond {_LARGEST:g} leave "
+                    "double precision; divide the data by a constant, which changes no share of the variance",
+                )
             yield start, part
 
     def _raw(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -97,15 +105,21 @@ def open_rows(path: str | Path) -> Rows:
         raise
     except PermissionError as error:
         raise NeurocompileError("NC1001", f"cannot read '{path}': {error.strerror}") from error
-    except Exception as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
+    except (
+        Exception
+    ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NeurocompileError("NC8001", f"'{path}' is not a .npy or .npz file of plain arrays: {reason[:160]}") from error
+        raise NeurocompileError(
+            "NC8001", f"'{path}' is not a .npy or .npz file of plain arrays: {reason[:160]}"
+        ) from error
 
 
 def _member(path: Path) -> Rows:
     with zipfile.ZipFile(path) as archive:
         if "x.npy" not in archive.namelist():
-            raise NeurocompileError("NC8001", f"'{path}' has no array 'x'; save one with numpy.savez(path, x=samples)")
+            raise NeurocompileError(
+                "NC8001", f"'{path}' has no array 'x'; save one with numpy.savez(path, x=samples)"
+            )
         info = archive.getinfo("x.npy")
         with archive.open(info) as member:
             shape, fortran, dtype = _header(member)
@@ -113,23 +127,39 @@ def _member(path: Path) -> Rows:
             _check(f"'x' of '{path}'", shape, dtype)
             needed = math.prod(shape) * dtype.itemsize
             if needed > info.file_size - start:
-                raise ValueError(f"'x' of shape {list(shape)} needs {needed:,} bytes, {info.file_size - start:,} are there")
+                raise ValueError(
+                    f"'x' of shape {list(shape)} needs {needed:,} bytes, {info.file_size - start:,} are there"
+                )
             source, width = f"'x' of '{path}'", math.prod(shape[1:])
             if info.compress_type != zipfile.ZIP_STORED:
                 if fortran:
-                    raise ValueError("a compressed array in column order cannot be read row by row; save it with numpy.savez")
+                    raise ValueError(
+                        "a compressed array in column order cannot be read row by row; save it with numpy.savez"
+                    )
                 return Rows(source, shape[0], width, None, path, dtype)
-    with path.open("rb") as file:  # a member lies behind a local header of 30 bytes, its name and its extra field
+    with path.open(
+        "rb"
+    ) as file:  # a member lies behind a local header of 30 bytes, its name and its extra field
         file.seek(info.header_offset)
         local = _exactly(file, 30)
-    offset = info.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little") + start
+    offset = (
+        info.header_offset
+        + 30
+        + int.from_bytes(local[26:28], "little")
+        + int.from_bytes(local[28:30], "little")
+        + start
+    )
     array = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
     return Rows(source, shape[0], width, array)
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     return read(member)
 
 
@@ -147,8 +177,12 @@ def _check(source: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "buif":
         raise NeurocompileError("NC8001", f"{source} is {dtype}; real numbers are needed")
     if len(shape) < 2 or math.prod(shape[1:]) < 1:
-        raise NeurocompileError("NC8001", f"{source} has shape {list(shape)}; [samples, ...] with at least one value a sample")
+        raise NeurocompileError(
+            "NC8001",
+            f"{source} has shape {list(shape)}; [samples, ...] with at least one value a sample",
+        )
     if shape[0] < 2:
         raise NeurocompileError(
-            "NC8001", f"{source} holds {shape[0]} sample{'' if shape[0] == 1 else 's'}; a variance needs at least 2"
+            "NC8001",
+            f"{source} holds {shape[0]} sample{'' if shape[0] == 1 else 's'}; a variance needs at least 2",
         )

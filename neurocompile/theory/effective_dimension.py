@@ -1,4 +1,6 @@
-"""Effective dimension (Definition 3): the number of principal components that hold a share of the variance."""
+"""Effective dimension (Definition 3): the number of principal components that hold a share of the
+variance.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,17 @@ from neurocompile.theory.spectrum import EXACT_WIDTH, Spectrum, exact_spectra, s
 __all__ = ["PAPER_DIMENSIONS", "EffectiveDimension", "effective_dimension"]
 
 PAPER_DIMENSIONS: dict[str, float] = {"cifar10": 47, "cifar100": 68, "imagenet": 89, "sst2": 55}
-"""What the paper prints (abstract, section VI); sst2: 50 to 60, its middle. None is used anywhere."""
+"""What the paper prints (abstract, section VI); sst2: 50 to 60, its middle. None is used anywhere.
+"""
 
 _FIRST_SKETCH, _LARGEST_SKETCH = 256, 2048
 
 
 @dataclass(frozen=True)
 class EffectiveDimension:
-    """What :func:`effective_dimension` found. ``mean`` and ``std`` are over ``subsamples``, ``full`` is of all samples."""
+    """What :func:`effective_dimension` found. ``mean`` and ``std`` are over ``subsamples``,
+    ``full`` is of all samples.
+    """
 
     quantile: float
     samples: int
@@ -48,20 +53,32 @@ class EffectiveDimension:
 
 
 def effective_dimension(
-    rows: Rows, quantile: float = 0.95, *, subsamples: int = 5, share: float = 0.8, seed: int = 0,
-    exact_width: int = EXACT_WIDTH, progress: bool = False,
-) -> EffectiveDimension:  # fmt: skip
+    rows: Rows,
+    quantile: float = 0.95,
+    *,
+    subsamples: int = 5,
+    share: float = 0.8,
+    seed: int = 0,
+    exact_width: int = EXACT_WIDTH,
+    progress: bool = False,
+) -> EffectiveDimension:
     """Measure Definition 3 on ``rows``: the paper's protocol is five random subsamples of 80 %.
 
     Args:
         quantile: share of the variance, in 0..1.
         share: of the samples that a subsample holds.
-        exact_width: numbers a sample up to which covariances are computed whole; beyond, a randomized sketch finds the
-            leading components, and its number is at least the true one.
+        exact_width: numbers a sample up to which covariances are computed whole; beyond, a
+            randomized sketch finds the leading components, and its number is at least the true one.
 
-    Raises NC8001 (not finite), NC8002 (no variance), NC8003 (a parameter), NC8004 (the sketch does not reach).
+    Raises NC8001 (not finite), NC8002 (no variance), NC8003 (a parameter), NC8004 (the sketch does
+    not reach).
     """
-    fraction("quantile", quantile), fraction("share", share), count("subsamples", subsamples), count("seed", seed, 0)
+    (
+        fraction("quantile", quantile),
+        fraction("share", share),
+        count("subsamples", subsamples),
+        count("seed", seed, 0),
+    )
     count("exact_width", exact_width, 0)
     rng = np.random.default_rng(seed)
     size = max(2, round(share * rows.samples))
@@ -76,7 +93,9 @@ def effective_dimension(
         wanted = _FIRST_SKETCH
         while True:
             first = sketched_spectrum(rows, everything, wanted, seed, progress)
-            if first.components(quantile) is not None or wanted >= min(_LARGEST_SKETCH, rows.width, rows.samples):
+            if first.components(quantile) is not None or wanted >= min(
+                _LARGEST_SKETCH, rows.width, rows.samples
+            ):
                 break
             wanted *= 2
         spectra = [first, *(sketched_spectrum(rows, mask, wanted, seed, progress) for mask in kept)]
@@ -84,8 +103,11 @@ def effective_dimension(
     numbers = [spectrum.components(quantile) for spectrum in spectra]
     if any(n is None for n in numbers):
         raise NeurocompileError(
-            "NC8004", f"{rows.source}: {len(spectra[0].variances):,} components, the most that are sketched, hold "
-            f"{spectra[0].held(len(spectra[0].variances)):.2%} of the variance, less than {quantile:.2%}; lower --quantile"
-        )  # fmt: skip
+            "NC8004",
+            f"{rows.source}: {len(spectra[0].variances):,} components, the most that are sketched, hold "
+            f"{spectra[0].held(len(spectra[0].variances)):.2%} of the variance, less than {quantile:.2%}; lower --quantile",
+        )
     known = [n for n in numbers if n is not None]
-    return EffectiveDimension(quantile, rows.samples, rows.width, known[0], tuple(known[1:]), method, spectra[0])
+    return EffectiveDimension(
+        quantile, rows.samples, rows.width, known[0], tuple(known[1:]), method, spectra[0]
+    )

@@ -1,4 +1,6 @@
-"""What the theory says of a model, and beside it what the emulator measures: the content of ``neurocompile budget``."""
+"""What the theory says of a model, and beside it what the emulator measures: the content of
+``neurocompile budget``.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,16 @@ from neurocompile.theory.shares import LayerShare, layer_demand, shares
 from neurocompile.theory.spike_bound import energy_bound, spike_bound
 from neurocompile.theory.statements import Kind
 from neurocompile.theory.subject import Subject
-from neurocompile.theory.sweep import STEPS, Point, Run, reference_steps, run_at, smallest, sweep, synaptic_operations
+from neurocompile.theory.sweep import (
+    STEPS,
+    Point,
+    Run,
+    reference_steps,
+    run_at,
+    smallest,
+    sweep,
+    synaptic_operations,
+)
 from neurocompile.theory.timesteps import Known, Steps, choose
 
 __all__ = ["Beside", "Examination", "examine"]
@@ -38,7 +49,9 @@ _SHARE = 0.1
 
 @dataclass(frozen=True)
 class Beside:
-    """A number of the theory beside the one found: counted on the emulator (measured), or priced (modelled)."""
+    """A number of the theory beside the one found: counted on the emulator (measured), or priced
+    (modelled).
+    """
 
     statement: str
     what: str
@@ -88,18 +101,29 @@ class Examination:
 
 
 def examine(
-    subject: Subject, x: np.ndarray, y: np.ndarray | None = None, *, origin: str, T: int | None = None,
-    eps: float | None = None, accuracy: float | None = None, constant: float = 1.0, rows: Rows | None = None,
-    calibrate: bool = False, steps: Sequence[int] = STEPS, radius: float = 0.1, progress: bool = False,
-) -> Examination:  # fmt: skip
+    subject: Subject,
+    x: np.ndarray,
+    y: np.ndarray | None = None,
+    *,
+    origin: str,
+    T: int | None = None,
+    eps: float | None = None,
+    accuracy: float | None = None,
+    constant: float = 1.0,
+    rows: Rows | None = None,
+    calibrate: bool = False,
+    steps: Sequence[int] = STEPS,
+    radius: float = 0.1,
+    progress: bool = False,
+) -> Examination:
     """Examine ``subject`` on float32 ``x`` (samples, *input shape).
 
     Args:
         origin: what ``x`` is, in words.
         T: steps that the layers' measured spikes are of; the subject's by default.
         eps: target error of the logits (Euclidean); or
-        accuracy: that, through the margins of the model on ``x`` with labels ``y``; with neither, the error measured at T (a share
-            of the logits where a subject runs at its own T alone).
+        accuracy: that, through the margins of the model on ``x`` with labels ``y``; with neither,
+            the error measured at T (a share of the logits where a subject runs at its own T alone).
         constant: Theorem 8's c.
         rows: data to measure d_eff on; None for pseudo-random inputs, which have none.
 
@@ -107,7 +131,9 @@ def examine(
     """
     T = subject.T if T is None else T
     if eps is not None and accuracy is not None:
-        raise NeurocompileError("NC8003", "both an epsilon and an accuracy are given; give one of them")
+        raise NeurocompileError(
+            "NC8003", "both an epsilon and an accuracy are given; give one of them"
+        )
     between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS), positive("constant", constant)
     if eps is not None:
         positive("epsilon", eps)
@@ -119,10 +145,13 @@ def examine(
     if subject.only_T:
         if calibrate:
             raise NeurocompileError(
-                "NC8011", f"nothing to fit c on: this artifact's softmax runs at T = {T} alone; give its ONNX file"
+                "NC8011",
+                f"nothing to fit c on: this artifact's softmax runs at T = {T} alone; give its ONNX file",
             )
-        left_out.append(f"the sweep of T, and with it the measured error: integers that sum over a sample's steps, as a softmax does, hold for T = {T} alone (the ONNX "
-                        "file is quantized anew for each T)")  # fmt: skip
+        left_out.append(
+            f"the sweep of T, and with it the measured error: integers that sum over a sample's steps, as a softmax does, hold for T = {T} alone (the ONNX "
+            "file is quantized anew for each T)"
+        )
     else:
         wanted = sorted({*steps, T})
         points = sweep(subject, x, y, wanted, progress)
@@ -142,20 +171,36 @@ def examine(
         bound = LipschitzBound(value, gains)
     local = local_lipschitz(circuit, x, radius)
     if local.largest <= 0:
-        raise NeurocompileError("NC8003", f"no disturbance of {radius:.3g} times a sample moves the logits, so L is 0 and a bound says "
-                                "nothing; raise --radius, or give other samples")  # fmt: skip
+        raise NeurocompileError(
+            "NC8003",
+            f"no disturbance of {radius:.3g} times a sample moves the logits, so L is 0 and a bound says "
+            "nothing; raise --radius, or give other samples",
+        )
     dimension = effective_dimension(rows, progress=progress) if rows is not None else None
     channels = subject.input_shape[0] if len(subject.input_shape) == 3 else subject.input_shape[-1]
     tokens = int(np.prod(subject.input_shape)) // channels
     spent = reached.spikes if reached else run.total
     at = reached.T if reached else T
     beside = _beside(
-        subject, x, goal, local, bound, (tokens, channels), dimension, constant, spent, at, _where(at, reached, points), run,
+        subject,
+        x,
+        goal,
+        local,
+        bound,
+        (tokens, channels),
+        dimension,
+        constant,
+        spent,
+        at,
+        _where(at, reached, points),
+        run,
         left_out,
-    )  # fmt: skip
+    )
     few = x[: affordable(sum(p.size for p in circuit.populations))]
     sensitivity = layer_sensitivity(quantized, few, T, [v.layer for v in circuit.views])
-    total = next(b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8"))
+    total = next(
+        b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8")
+    )
     layers = shares(circuit, total, sensitivity, run.spikes)
     demand = sum(layer_demand(s.n, s.d, s.sensitivity, len(layers), goal, constant) for s in layers)
     fit = None
@@ -163,54 +208,113 @@ def examine(
         size = dimension.mean if dimension else tokens * channels
         chosen = [p for p in points if p.eps > 0]
         scale = local.largest**2 * size
-        fit = fit_constant(np.array([p.eps for p in chosen]), np.array([p.spikes for p in chosen]), scale)
+        fit = fit_constant(
+            np.array([p.eps for p in chosen]), np.array([p.spikes for p in chosen]), scale
+        )
     return Examination(
-        subject.name, T, len(x), origin, goal, basis, tokens, channels, dimension, bound, missing, gains, local, reached, run,
-        beside, layers, demand, _steps(points, goal, accuracy, dimension), points, complexity(circuit), fit,
+        subject.name,
+        T,
+        len(x),
+        origin,
+        goal,
+        basis,
+        tokens,
+        channels,
+        dimension,
+        bound,
+        missing,
+        gains,
+        local,
+        reached,
+        run,
+        beside,
+        layers,
+        demand,
+        _steps(points, goal, accuracy, dimension),
+        points,
+        complexity(circuit),
+        fit,
         tuple(left_out),
-    )  # fmt: skip
+    )
 
 
 def _goal(
-    subject: Subject, x: np.ndarray, y: np.ndarray | None, points: Sequence[Point], run: Run, eps: float | None,
-    accuracy: float | None, progress: bool,
-) -> tuple[float, str]:  # fmt: skip
+    subject: Subject,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    points: Sequence[Point],
+    run: Run,
+    eps: float | None,
+    accuracy: float | None,
+    progress: bool,
+) -> tuple[float, str]:
     """The error that all is about, and where it comes from in words."""
     if accuracy is not None:
         if y is None:
-            raise NeurocompileError("NC8006", "--accuracy needs samples with labels: --data X.npz with 'x' and 'y'")
-        far = run_at(subject, x, reference_steps([p.T for p in points]), progress) if points else run
+            raise NeurocompileError(
+                "NC8006", "--accuracy needs samples with labels: --data X.npz with 'x' and 'y'"
+            )
+        far = (
+            run_at(subject, x, reference_steps([p.T for p in points]), progress) if points else run
+        )
         basis = f"certainly leaves {accuracy:.2%} of {len(x)} samples right (margins measured at T = {far.T})"
         return epsilon_for_accuracy(far.logits, y, accuracy), basis
     if eps is not None:
         return eps, "given"
     if points:
         goal = next(p.eps for p in points if p.T == run.T)
-        basis = f"error measured at T = {run.T}, against T = {reference_steps([p.T for p in points])}"
+        basis = (
+            f"error measured at T = {run.T}, against T = {reference_steps([p.T for p in points])}"
+        )
     else:
         goal = _SHARE * float(np.sqrt((run.logits**2).sum(axis=1).mean()))
         basis = f"a choice, {_SHARE:.0%} of the logits' rms size: this artifact allows no sweep to measure an error in"
     if goal <= 0:
         what = "the logits do not depend on T" if points else "all logits are"
-        raise NeurocompileError("NC8003", f"the error measured at T = {run.T} is 0: {what}; give --epsilon")
+        raise NeurocompileError(
+            "NC8003", f"the error measured at T = {run.T} is 0: {what}; give --epsilon"
+        )
     return goal, basis
 
 
 def _where(T: int, reached: Point | None, points: Sequence[Point]) -> str:
     """Of which spikes a comparison is, in words."""
-    note = "" if reached else ", the error is not reached in the sweep" if points else ", whatever its error (no sweep)"
+    note = (
+        ""
+        if reached
+        else ", the error is not reached in the sweep"
+        if points
+        else ", whatever its error (no sweep)"
+    )
     return f"spikes of the layers at T = {T}{note}"
 
 
 def _beside(
-    subject: Subject, x: np.ndarray, eps: float, local: LocalLipschitz, bound: LipschitzBound | None, size: tuple[int, int],
-    dimension: EffectiveDimension | None, constant: float, spikes: float, T: int, where: str, run: Run,
+    subject: Subject,
+    x: np.ndarray,
+    eps: float,
+    local: LocalLipschitz,
+    bound: LipschitzBound | None,
+    size: tuple[int, int],
+    dimension: EffectiveDimension | None,
+    constant: float,
+    spikes: float,
+    T: int,
+    where: str,
+    run: Run,
     left_out: list[str],
-) -> tuple[Beside, ...]:  # fmt: skip
+) -> tuple[Beside, ...]:
     found = [
-        Beside("Theorem 8", f"c = {constant:g}, L local (largest), n = {size[0]}, d = {size[1]}", "spikes",
-               spike_bound(local.largest, *size, eps, constant), spikes, Kind.measured, where)
-    ]  # fmt: skip
+        Beside(
+            "Theorem 8",
+            f"c = {constant:g}, L local (largest), n = {size[0]}, d = {size[1]}",
+            "spikes",
+            spike_bound(local.largest, *size, eps, constant),
+            spikes,
+            Kind.measured,
+            where,
+        )
+    ]
     if bound is not None and np.isfinite(bound.value) and bound.value > 0:
         what = "the same with L's upper bound: no lower bound on spikes any more"
         try:
@@ -220,25 +324,52 @@ def _beside(
             left_out.append(f"Theorem 8 with L's upper bound: {error.message}")
     if dimension is not None:
         found.append(
-            Beside("Theorem 10", f"L local (largest), n = 1, d_eff = {dimension.mean:.1f} of {dimension.width:,}", "spikes",
-                   spike_bound(local.largest, 1, dimension.mean, eps, constant), spikes, Kind.measured, where)
-        )  # fmt: skip
+            Beside(
+                "Theorem 10",
+                f"L local (largest), n = 1, d_eff = {dimension.mean:.1f} of {dimension.width:,}",
+                "spikes",
+                spike_bound(local.largest, 1, dimension.mean, eps, constant),
+                spikes,
+                Kind.measured,
+                where,
+            )
+        )
     best = found[-1] if dimension is not None else found[0]
     at = run if run.T == T else run_at(subject, x, T)
     operations = synaptic_operations(subject.at(T)[1], at.messages)
     found.append(
-        Beside("Corollary 9", f"{best.statement}'s spikes, 23.6 pJ each", "J", energy_bound(best.theory),
-               operations * 23.6e-12, Kind.modelled,
-               f"{operations:,.0f} synaptic operations (spikes measured x mean fan-out) at 23.6 pJ, T = {T}; Loihi 1's price")
-    )  # fmt: skip
+        Beside(
+            "Corollary 9",
+            f"{best.statement}'s spikes, 23.6 pJ each",
+            "J",
+            energy_bound(best.theory),
+            operations * 23.6e-12,
+            Kind.modelled,
+            f"{operations:,.0f} synaptic operations (spikes measured x mean fan-out) at 23.6 pJ, T = {T}; Loihi 1's price",
+        )
+    )
     return tuple(found)
 
 
-def _steps(points: Sequence[Point], eps: float, accuracy: float | None, dimension: EffectiveDimension | None) -> tuple[Steps, ...]:
+def _steps(
+    points: Sequence[Point],
+    eps: float,
+    accuracy: float | None,
+    dimension: EffectiveDimension | None,
+) -> tuple[Steps, ...]:
     point = smallest(points, None, accuracy) if accuracy is not None else smallest(points, eps)
     wish = f"accuracy >= {accuracy:.2%}" if accuracy is not None else f"error <= {eps:.4g}"
-    goal = f"first of the sweep with {wish}" if point else f"no T up to {max(p.T for p in points)} gives {wish}" if points else (
-        "left out: this artifact allows no sweep"
-    )  # fmt: skip
-    known = Known(eps=eps, d_eff=dimension.mean if dimension else None, measured=point.T if point else None, goal=goal)
+    goal = (
+        f"first of the sweep with {wish}"
+        if point
+        else f"no T up to {max(p.T for p in points)} gives {wish}"
+        if points
+        else ("left out: this artifact allows no sweep")
+    )
+    known = Known(
+        eps=eps,
+        d_eff=dimension.mean if dimension else None,
+        measured=point.T if point else None,
+        goal=goal,
+    )
     return choose(known)

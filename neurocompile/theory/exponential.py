@@ -9,7 +9,13 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.theory.check import between, count, positive, whole_steps
 
-__all__ = ["coincidence_steps", "coincidence_variance", "taylor", "taylor_order", "taylor_remainder"]
+__all__ = [
+    "coincidence_steps",
+    "coincidence_variance",
+    "taylor",
+    "taylor_order",
+    "taylor_remainder",
+]
 
 _LARGEST_BOUND = 100.0
 """Of x: e^{2B} and the orders that it takes stay numbers."""
@@ -24,7 +30,8 @@ def taylor(x: np.ndarray, order: int) -> np.ndarray:
         x = np.array(np.nan)
     if not (np.abs(x) <= _LARGEST_BOUND).all():
         raise NeurocompileError(
-            "NC8003", f"an x lies outside of -{_LARGEST_BOUND:g}..{_LARGEST_BOUND:g}; the series is for small ones"
+            "NC8003",
+            f"an x lies outside of -{_LARGEST_BOUND:g}..{_LARGEST_BOUND:g}; the series is for small ones",
         )
     found = np.ones_like(x)
     for k in range(_order(order), 0, -1):  # Horner
@@ -48,15 +55,16 @@ def taylor_order(bound: float, eps: float) -> int:
 def coincidence_steps(bound: float, eps: float, constant: float = 0.25) -> int:
     """Lemma 2 (reconstructed): T = C e^{2B} / eps^2 steps bring the standard deviation to ``eps``.
 
-    C = 1/4 suffices: the mean of T coincidences has a variance of at most 1/(4T), and the weights B^k/k! have squares
-    that sum to at most e^{2B}.
+    C = 1/4 suffices: the mean of T coincidences has a variance of at most 1/(4T), and the weights
+    B^k/k! have squares that sum to at most e^{2B}.
     """
     eps = positive("epsilon", eps)
     return whole_steps(positive("constant", constant) * exp(2 * _bound(bound)) / eps / eps)
 
 
 def coincidence_variance(rate: float, bound: float, order: int, T: int) -> float:
-    """Exact variance of ``sum_k (B^k / k!) Y_k`` where Y_k is the mean of T ANDs of k Bernoulli(``rate``) trains of its own.
+    """Exact variance of ``sum_k (B^k / k!) Y_k`` where Y_k is the mean of T ANDs of k
+    Bernoulli(``rate``) trains of its own.
 
     Its mean is ``taylor(B * rate, order)``.
     """

@@ -1,7 +1,9 @@
-"""How large a value can be, whatever the input: real values too, which :func:`neurocompile.ir.analysis.ranges` leaves open.
+"""How large a value can be, whatever the input: real values too, which
+:func:`neurocompile.ir.analysis.ranges` leaves open.
 
-Interval arithmetic over the graph, one interval a value (its worst element), from what is bounded by itself: spikes and rates,
-and the weights of a softmax, lie in 0..1. It holds for the network of ramps as for that of spikes.
+Interval arithmetic over the graph, one interval a value (its worst element), from what is bounded
+by itself: spikes and rates, and the weights of a softmax, lie in 0..1. It holds for the network of
+ramps as for that of spikes.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def magnitudes(graph: s.SpikingGraph) -> dict[str, float | None]:
         if isinstance(node, _SPIKES):
             found[node.name] = (0.0, 1.0)
         elif isinstance(node, s.Input):
-            found[node.name] = (float(node.low), float(node.high)) if graph.stage == "quantized" else None
+            found[node.name] = (
+                (float(node.low), float(node.high)) if graph.stage == "quantized" else None
+            )
         elif any(i is None for i in inputs):
             found[node.name] = None
         else:
@@ -36,7 +40,9 @@ def magnitudes(graph: s.SpikingGraph) -> dict[str, float | None]:
     return {name: None if i is None else max(abs(i[0]), abs(i[1])) for name, i in found.items()}
 
 
-def _interval(graph: s.SpikingGraph, node: s.Node, inputs: list[Interval], size: dict[str, tuple[int, ...]]) -> Interval | None:
+def _interval(
+    graph: s.SpikingGraph, node: s.Node, inputs: list[Interval], size: dict[str, tuple[int, ...]]
+) -> Interval | None:
     low, high = inputs[0]
     if isinstance(node, (s.Conv2d, s.Linear)):
         return _weighted(graph, node, low, high)
@@ -60,7 +66,9 @@ def _interval(graph: s.SpikingGraph, node: s.Node, inputs: list[Interval], size:
     if isinstance(node, s.Shift):
         return low / 2**node.bits - 1, high / 2**node.bits
     if isinstance(node, (s.Sum, s.TimeSum)):
-        terms = node.steps if isinstance(node, s.TimeSum) else prod(size[node.x][i] for i in node.axes)
+        terms = (
+            node.steps if isinstance(node, s.TimeSum) else prod(size[node.x][i] for i in node.axes)
+        )
         return terms * low, terms * high
     if isinstance(node, s.SumPool2d):  # the border counts as 0
         return prod(node.kernel) * min(low, 0.0), prod(node.kernel) * max(high, 0.0)
@@ -69,10 +77,15 @@ def _interval(graph: s.SpikingGraph, node: s.Node, inputs: list[Interval], size:
     return None
 
 
-def _weighted(graph: s.SpikingGraph, node: s.Conv2d | s.Linear, low: float, high: float) -> Interval:
+def _weighted(
+    graph: s.SpikingGraph, node: s.Conv2d | s.Linear, low: float, high: float
+) -> Interval:
     if isinstance(node, s.Conv2d) and any(node.padding):  # the border counts as 0
         low, high = min(low, 0.0), max(high, 0.0)
-    weight = graph.tensors[node.weight].astype(np.float64).reshape(len(graph.tensors[node.weight]), -1) * 2.0**node.exponent
+    weight = (
+        graph.tensors[node.weight].astype(np.float64).reshape(len(graph.tensors[node.weight]), -1)
+        * 2.0**node.exponent
+    )
     positive, negative = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
     bias = 0.0 if node.bias is None else graph.tensors[node.bias].astype(np.float64)
     least, most = positive * low + negative * high + bias, positive * high + negative * low + bias

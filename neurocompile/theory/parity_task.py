@@ -1,9 +1,10 @@
 """PARITY with a bounded number of spikes (Corollary 12), on the emulator.
 
-n input bits drive k hidden threshold neurons, each of which spikes when at least so many bits are set; one output neuron
-weighs them +1, -1, +1, ... So at most k hidden spikes are spent. Of all choices of k thresholds, dynamic programming finds
-the best for uniform inputs, so what fails is no bad choice of ours. With k = n the same two layers compute
-PARITY exactly: PARITY lies in TC0, against what the corollary says in passing.
+n input bits drive k hidden threshold neurons, each of which spikes when at least so many bits are
+set; one output neuron weighs them +1, -1, +1, ... So at most k hidden spikes are spent. Of all
+choices of k thresholds, dynamic programming finds the best for uniform inputs, so what fails is no
+bad choice of ours. With k = n the same two layers compute PARITY exactly: PARITY lies in TC0,
+against what the corollary says in passing.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _SAMPLES = 4096
 
 @dataclass(frozen=True)
 class Best:
-    """Thresholds (set bits from which a hidden neuron spikes), the output for each interval between them, and the share of
-    all 2^n inputs that they get right."""
+    """Thresholds (set bits from which a hidden neuron spikes), the output for each interval between
+    them, and the share of all 2^n inputs that they get right."""
 
     thresholds: tuple[int, ...]
     odd: tuple[bool, ...]
@@ -69,12 +70,16 @@ def parity_circuit(n: int, best: Best) -> c.CircuitGraph:
     k = len(best.thresholds)
     # membrane 64 a + 64 (1 - threshold) > 0 where a >= threshold
     bias = builder.tensor("hidden.bias", np.array([1 - t for t in best.thresholds], np.int16))
-    hidden = builder.population(c.LIF, "hidden", (k,), "hidden", vth=0, bias=bias, bias_exp=6, reset=True)
+    hidden = builder.population(
+        c.LIF, "hidden", (k,), "hidden", vth=0, bias=bias, bias_exp=6, reset=True
+    )
     builder.drive(hidden, [strided(bits, (n, k), (1, 0), (0, 1))])
     steps = np.diff(np.array(best.odd, int))
     weight = builder.tensor("parity.weight", (2 * steps[None]).astype(np.int16))
     start = builder.tensor("parity.bias", np.array([int(best.odd[0])], np.int16))
-    output = builder.population(c.LIF, "parity", (1,), "parity", vth=0, bias=start, bias_exp=7, reset=True)
+    output = builder.population(
+        c.LIF, "parity", (1,), "parity", vth=0, bias=start, bias_exp=7, reset=True
+    )
     builder.drive(output, [c.Dense(name="", src=Ref(hidden), dst=Ref(""), weight=weight)])
     return builder.finish(f"parity-{n}-{k}", 1)
 

@@ -1,9 +1,10 @@
 """The ramp of a spiking neuron: what stands for its rate where a Lipschitz constant is asked for.
 
-A spike is a step, so no spiking network has a Lipschitz constant. Rates have one on average: with a constant input a
-neuron of leak ``1/tau`` is silent below ``V_th / tau`` and fires in every step from ``V_th`` on, and its rate climbs from 0 to
-1 in between. The ramp is the straight line between these two points, of slope ``1 / (V_th (1 - 1/tau))``. Without
-leak (IF) it is the exact rate of an infinite run with soft reset.
+A spike is a step, so no spiking network has a Lipschitz constant. Rates have one on average: with a
+constant input a neuron of leak ``1/tau`` is silent below ``V_th / tau`` and fires in every step
+from ``V_th`` on, and its rate climbs from 0 to 1 in between. The ramp is the straight line between
+these two points, of slope ``1 / (V_th (1 - 1/tau))``. Without leak (IF) it is the exact rate of an
+infinite run with soft reset.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ __all__ = ["Ramp", "ramp_of", "ramp_values"]
 
 
 class Ramp:
-    """``clip(slope * (x - start), 0, 1)`` of the input that the node reads, ``x`` before gain and bias."""
+    """``clip(slope * (x - start), 0, 1)`` of the input that the node reads, ``x`` before gain and
+    bias.
+    """
 
     def __init__(self, silent: float | np.ndarray, full: float, gain: float = 1.0) -> None:
         self.silent, self.full, self.gain = silent, full, gain
-        """Input (after the gain) up to which it is silent, and from which it fires in every step."""
+        """Input (after the gain) up to which it is silent, and from which it fires in every step.
+        """
 
     @property
     def slope(self) -> float:
@@ -36,21 +40,35 @@ class Ramp:
         """Rates in 0..1."""
         x = self.gain * x + bias
         width = np.asarray(self.full - self.silent)
-        return np.where(width > 0, np.clip((x - self.silent) / np.where(width > 0, width, 1.0), 0, 1), x >= self.full)
+        return np.where(
+            width > 0,
+            np.clip((x - self.silent) / np.where(width > 0, width, 1.0), 0, 1),
+            x >= self.full,
+        )
 
 
 def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({})) -> Ramp:
-    """The ramp of a neuron (LIF, IntegerLIF, SoftIntegerLIF, Or), or the ramps of its channels. Resets to another value than 0 count as if to 0."""
+    """The ramp of a neuron (LIF, IntegerLIF, SoftIntegerLIF, Or), or the ramps of its channels.
+    Resets to another value than 0 count as if to 0.
+    """
     if isinstance(node, s.LIF) and isinstance(node.tau, TensorRef):
         return Ramp(node.v_threshold / tensors[node.tau], node.v_threshold, node.gain)
     if isinstance(node, s.LIF):
         leak = 0.0 if np.isinf(node.tau) else 1 / node.tau
         if node.decay_input:  # h = v + (x - v) / tau: the input counts 1/tau
-            return Ramp(node.v_threshold, node.v_threshold * node.tau, node.gain) if leak else Ramp(0, np.inf, node.gain)
+            return (
+                Ramp(node.v_threshold, node.v_threshold * node.tau, node.gain)
+                if leak
+                else Ramp(0, np.inf, node.gain)
+            )
         return Ramp(leak * node.v_threshold, node.v_threshold, node.gain)
     if isinstance(node, s.IntegerLIF):
         threshold = node.vth + 1 / 64  # the smallest membrane that fires
-        return Ramp(threshold * (tensors[node.dv] if isinstance(node.dv, TensorRef) else node.dv) / 4096, threshold, node.gain)
+        return Ramp(
+            threshold * (tensors[node.dv] if isinstance(node.dv, TensorRef) else node.dv) / 4096,
+            threshold,
+            node.gain,
+        )
     if isinstance(node, s.SoftIntegerLIF):  # gain and bias count before the shift
         decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
         threshold = node.threshold * 2**node.shift
@@ -61,7 +79,9 @@ def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({
 
 
 def ramp_values(graph: s.SpikingGraph, node: s.Node, x: np.ndarray) -> np.ndarray:
-    """The ramp's output for the input ``x`` (samples, 1, *shape) of a neuron: for ``evaluate(..., alter=...)``."""
+    """The ramp's output for the input ``x`` (samples, 1, *shape) of a neuron: for ``evaluate(...,
+    alter=...)``.
+    """
     bias: np.ndarray | float = 0.0
     tensor = getattr(node, "bias", None)
     if tensor is not None:

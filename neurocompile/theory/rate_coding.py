@@ -1,4 +1,6 @@
-"""Rates by spikes: how far the mean of T spikes is from the value it encodes (Definition 1, Lemmas 1 and 5)."""
+"""Rates by spikes: how far the mean of T spikes is from the value it encodes (Definition 1, Lemmas
+1 and 5).
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,20 @@ def hoeffding_error(T: int, delta: float = 0.05) -> float:
 
 
 def hoeffding_failure(T: int, eps: float) -> float:
-    """Bound on the probability that a rate of ``T`` independent spikes is off by ``eps``: min(1, 2 exp(-2 T eps^2))."""
+    """Bound on the probability that a rate of ``T`` independent spikes is off by ``eps``: min(1, 2
+    exp(-2 T eps^2)).
+    """
     eps = positive("epsilon", eps)
     return min(1.0, 2 * exp(-2 * (count("T", T) * eps * eps)))
 
 
 def relu_rate(x: np.ndarray, T: int, threshold: float = 1.0, initial: float = 0.0) -> np.ndarray:
-    """Lemma 5: the rate of an integrate-and-fire neuron (no leak, soft reset) with constant input ``x``.
+    """Lemma 5: the rate of an integrate-and-fire neuron (no leak, soft reset) with constant input
+    ``x``.
 
-    In closed form ``clip(floor(T x / threshold + initial), 0, T) / T``: spikes are what the integral has crossed, one a
-    step at most. The readout ``threshold * rate`` approximates ``min(max(x, 0), threshold)``.
+    In closed form ``clip(floor(T x / threshold + initial), 0, T) / T``: spikes are what the
+    integral has crossed, one a step at most. The readout ``threshold * rate`` approximates
+    ``min(max(x, 0), threshold)``.
 
     Args:
         x: input of every step, any shape.
@@ -57,12 +63,15 @@ def relu_rate(x: np.ndarray, T: int, threshold: float = 1.0, initial: float = 0.
 
 
 def relu_error(T: int, threshold: float = 1.0, initial: float = 0.0) -> float:
-    """Largest error of Lemma 5's readout for inputs up to the threshold: max(1 - initial, initial) threshold / T.
+    """Largest error of Lemma 5's readout for inputs up to the threshold: max(1 - initial, initial)
+    threshold / T.
 
     The paper says O(1/sqrt(T)), by Lemma 1; that is the error of a stochastic neuron.
     """
     initial = _start(initial)
-    return result("the error", max(1 - initial, initial) * positive("threshold", threshold) / count("T", T))
+    return result(
+        "the error", max(1 - initial, initial) * positive("threshold", threshold) / count("T", T)
+    )
 
 
 def _logarithm(delta: float) -> float:

@@ -1,7 +1,8 @@
 """Measured: how much the logits move when the input, or a layer's spikes, move a little.
 
-These are values on data, lower bounds of whatever constant holds everywhere. For a spiking network they depend on how
-large the disturbance is (a spike is a step, so no limit exists), so the size is part of the result.
+These are values on data, lower bounds of whatever constant holds everywhere. For a spiking network
+they depend on how large the disturbance is (a spike is a step, so no limit exists), so the size is
+part of the result.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ FLIPPED = 0.02
 
 _NEURONS = 2_000_000
 LEAST_RADIUS, LARGEST_RADIUS = 1e-6, 100.0
-"""Of a disturbance: a share of a sample's size that float32 resolves, and that the host's grid does not merely clip."""
+"""Of a disturbance: a share of a sample's size that float32 resolves, and that the host's grid does
+not merely clip.
+"""
 
 
 @dataclass(frozen=True)
 class LocalLipschitz:
-    """Largest and root mean square quotient ``|f(x + e) - f(x)| / |e|`` over ``pairs``, with ``|e| = radius |x|``."""
+    """Largest and root mean square quotient ``|f(x + e) - f(x)| / |e|`` over ``pairs``, with ``|e|
+    = radius |x|``.
+    """
 
     largest: float
     mean_square: float
@@ -45,13 +50,19 @@ def local_lipschitz(
 ) -> LocalLipschitz:
     """Quotients on the emulator, with ``directions`` random disturbances a sample.
 
-    The quotient uses the disturbance that the host's grid leaves: inputs are rounded before they are injected.
+    The quotient uses the disturbance that the host's grid leaves: inputs are rounded before they
+    are injected.
 
     Args:
         x: float32 (samples, *input shape).
-        radius: Euclidean size of the disturbance, as a share of the sample's own (of the data's, for an all-zero sample).
+        radius: Euclidean size of the disturbance, as a share of the sample's own (of the data's,
+            for an all-zero sample).
     """
-    between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS), count("directions", directions), count("samples", len(x))
+    (
+        between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS),
+        count("directions", directions),
+        count("samples", len(x)),
+    )
     rng = np.random.default_rng(seed)
     scale, readout = circuit.inputs[0].scale, circuit.readouts[0].src
     axes = tuple(range(1, x.ndim))
@@ -63,27 +74,41 @@ def local_lipschitz(
         base = decode(circuit, executor.run(encoded, [readout]))
         for _ in range(directions):
             step = rng.standard_normal(x.shape)
-            step *= (radius * size / np.sqrt((step**2).sum(axis=axes))).reshape(-1, *[1] * (x.ndim - 1))
+            step *= (radius * size / np.sqrt((step**2).sum(axis=axes))).reshape(
+                -1, *[1] * (x.ndim - 1)
+            )
             moved = encode(circuit, (x + step).astype(np.float32))
-            distance = scale * np.sqrt(((moved - encoded).astype(np.float64) ** 2).reshape(len(x), -1).sum(axis=1))
+            distance = scale * np.sqrt(
+                ((moved - encoded).astype(np.float64) ** 2).reshape(len(x), -1).sum(axis=1)
+            )
             change = np.linalg.norm(decode(circuit, executor.run(moved, [readout])) - base, axis=1)
             quotients.append(change / np.where(distance > 0, distance, np.inf))
     all_of_them = np.concatenate(quotients)
-    return LocalLipschitz(float(all_of_them.max()), float(np.sqrt((all_of_them**2).mean())), radius, all_of_them.size)
+    return LocalLipschitz(
+        float(all_of_them.max()), float(np.sqrt((all_of_them**2).mean())), radius, all_of_them.size
+    )
 
 
 def affordable(neurons: int) -> int:
-    """Samples that :func:`layer_sensitivity` is given: 8, fewer beyond 250,000 neurons, where each layer's run takes long."""
+    """Samples that :func:`layer_sensitivity` is given: 8, fewer beyond 250,000 neurons, where each
+    layer's run takes long.
+    """
     return int(np.clip(_NEURONS // max(neurons, 1), 1, 8))
 
 
 def layer_sensitivity(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, layers: Sequence[str], flipped: float = FLIPPED, seed: int = 0
+    graph: s.SpikingGraph,
+    x: np.ndarray,
+    steps: int,
+    layers: Sequence[str],
+    flipped: float = FLIPPED,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """How far the logits move per unit (Euclidean) by which a layer's rates are off: root mean square over samples.
+    """How far the logits move per unit (Euclidean) by which a layer's rates are off: root mean
+    square over samples.
 
-    Flips a random share ``flipped`` of the layer's values at random places and steps, and evaluates the rest of the
-    quantized ``graph`` from its definitions.
+    Flips a random share ``flipped`` of the layer's values at random places and steps, and evaluates
+    the rest of the quantized ``graph`` from its definitions.
 
     Args:
         x: float32 (samples, *input shape).
@@ -94,7 +119,8 @@ def layer_sensitivity(
     for layer in layers:
         if layer not in known:
             raise NeurocompileError(
-                "NC8003", f"'{layer}' is no spiking layer of '{graph.name}'; its first is '{min(known, default='')}'"
+                "NC8003",
+                f"'{layer}' is no spiking layer of '{graph.name}'; its first is '{min(known, default='')}'",
             )
     encoded = encode_input(graph.input, x)
     output = graph.output.name

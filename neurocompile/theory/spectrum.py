@@ -23,7 +23,8 @@ _POWER_PASSES = 3
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Variances along principal components, largest first: all of them, or the first ones of a sketch.
+    """Variances along principal components, largest first: all of them, or the first ones of a
+    sketch.
 
     ``total`` is the variance of the data, exact in both cases.
     """
@@ -43,8 +44,11 @@ class Spectrum:
         return float(self.variances[:components].sum() / self.total)
 
 
-def exact_spectra(rows: Rows, left_out: Sequence[np.ndarray], progress: bool = False) -> list[Spectrum]:
-    """Spectra of all rows and of the rows without each of ``left_out`` (boolean masks), in one pass.
+def exact_spectra(
+    rows: Rows, left_out: Sequence[np.ndarray], progress: bool = False
+) -> list[Spectrum]:
+    """Spectra of all rows and of the rows without each of ``left_out`` (boolean masks), in one
+    pass.
 
     The covariance of a subsample is the whole one's sums less those of the few rows it leaves out.
     """
@@ -62,25 +66,32 @@ def exact_spectra(rows: Rows, left_out: Sequence[np.ndarray], progress: bool = F
             sizes[k] += len(chosen)
     found = []
     for k in range(count):
-        moment, total, size = (moments[0], sums[0], sizes[0]) if k == 0 else (
-            moments[0] - moments[k], sums[0] - sums[k], sizes[0] - sizes[k]
-        )  # fmt: skip
+        moment, total, size = (
+            (moments[0], sums[0], sizes[0])
+            if k == 0
+            else (moments[0] - moments[k], sums[0] - sums[k], sizes[0] - sizes[k])
+        )
         mean = total / size
         covariance = moment / size - np.outer(mean, mean)
         largest = float(np.abs(moment).max()) / size
         variances = np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0)
         variance = float(np.trace(covariance))
         found.append(_checked(rows, Spectrum(variances, variance, True), largest, k == 0))
-        if variance <= _RESOLVED * found[0].total:  # a difference of large sums: what is left is their rounding
+        if (
+            variance <= _RESOLVED * found[0].total
+        ):  # a difference of large sums: what is left is their rounding
             raise _same(rows)
     return found
 
 
-def sketched_spectrum(rows: Rows, kept: np.ndarray, size: int, seed: int, progress: bool = False) -> Spectrum:
-    """The first ``size`` variances by subspace iteration (Halko, Martinsson, Tropp 2011), several passes over the rows.
+def sketched_spectrum(
+    rows: Rows, kept: np.ndarray, size: int, seed: int, progress: bool = False
+) -> Spectrum:
+    """The first ``size`` variances by subspace iteration (Halko, Martinsson, Tropp 2011), several
+    passes over the rows.
 
-    A variance found is at most the true one (Rayleigh-Ritz), so a number of components read from it is at least the
-    true one.
+    A variance found is at most the true one (Rayleigh-Ritz), so a number of components read from it
+    is at least the true one.
 
     Args:
         kept: boolean (samples,), the rows that count.
@@ -104,7 +115,9 @@ def sketched_spectrum(rows: Rows, kept: np.ndarray, size: int, seed: int, progre
     return _checked(rows, Spectrum(variances, variance, False), shift, bool(kept.all()))
 
 
-def _mean_and_variance(rows: Rows, kept: np.ndarray, progress: bool) -> tuple[np.ndarray, float, float]:
+def _mean_and_variance(
+    rows: Rows, kept: np.ndarray, progress: bool
+) -> tuple[np.ndarray, float, float]:
     shift: np.ndarray | None = None
     total, squares, count = np.zeros(rows.width), np.zeros(rows.width), 0
     for start, part in _shown(rows, "mean", progress):
@@ -122,29 +135,38 @@ def _mean_and_variance(rows: Rows, kept: np.ndarray, progress: bool) -> tuple[np
 
 
 def _checked(rows: Rows, found: Spectrum, scale: float, whole: bool) -> Spectrum:
-    """``found``, of all rows or of a subsample; NC8002 without variance. ``scale``: the largest mean square of a number."""
+    """``found``, of all rows or of a subsample; NC8002 without variance. ``scale``: the largest
+    mean square of a number.
+    """
     if found.total <= 1e-24 * max(scale, 1e-300) * rows.width or found.total <= 0:
         if not whole:
             raise _same(rows)
         raise NeurocompileError(
-            "NC8002", f"{rows.source}: all samples are the same, or differ by less than float64 can square (1e-150): no component holds "
-            "any variance; give varied samples, or multiply them by a constant"
-        )  # fmt: skip
+            "NC8002",
+            f"{rows.source}: all samples are the same, or differ by less than float64 can square (1e-150): no component holds "
+            "any variance; give varied samples, or multiply them by a constant",
+        )
     return found
 
 
 def _same(rows: Rows) -> NeurocompileError:
     return NeurocompileError(
-        "NC8002", f"{rows.source}: the samples of a random subsample are all the same, as so few of the {rows.samples:,} differ; give more "
-        "samples that do, or another --seed"
-    )  # fmt: skip
+        "NC8002",
+        f"{rows.source}: the samples of a random subsample are all the same, as so few of the {rows.samples:,} differ; give more "
+        "samples that do, or another --seed",
+    )
 
 
 def _shown(rows: Rows, label: str, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
     show = progress and sys.stderr.isatty()
     for start, part in rows.blocks():
         if show:
-            print(f"  {label} {start:,}/{rows.samples:,} samples", end="\r", file=sys.stderr, flush=True)
+            print(
+                f"  {label} {start:,}/{rows.samples:,} samples",
+                end="\r",
+                file=sys.stderr,
+                flush=True,
+            )
         yield start, part
     if show:
         print("\x1b[2K", end="\r", file=sys.stderr, flush=True)

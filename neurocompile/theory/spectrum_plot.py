@@ -15,7 +15,9 @@ __all__ = ["draw_spectrum"]
 
 
 def draw_spectrum(found: EffectiveDimension, name: str, paper: float | None = None) -> Figure:
-    """Variance of each component, and the share that the first ones hold, with the quantile and the paper's number."""
+    """Variance of each component, and the share that the first ones hold, with the quantile and the
+    paper's number.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.2), dpi=110, layout="constrained")
@@ -29,10 +31,14 @@ def draw_spectrum(found: EffectiveDimension, name: str, paper: float | None = No
     left.axvline(found.full, color="C1", lw=1)
     right.semilogx(index, np.cumsum(variances) / total, color="C0")
     right.axhline(found.quantile, color="0.6", lw=0.8, ls=":")
-    right.axvline(found.full, color="C1", lw=1, label=f"measured: {found.full:,} at {found.quantile:.0%}")
+    right.axvline(
+        found.full, color="C1", lw=1, label=f"measured: {found.full:,} at {found.quantile:.0%}"
+    )
     if paper is not None:
         share = found.spectrum.held(round(paper))
-        right.axvline(paper, color="C3", lw=1, ls="--", label=f"the paper's {paper:g}: holds {share:.1%}")
+        right.axvline(
+            paper, color="C3", lw=1, ls="--", label=f"the paper's {paper:g}: holds {share:.1%}"
+        )
     right.set_xlabel("components")
     right.set_ylabel("variance held")
     right.set_ylim(0, 1.02)

@@ -15,7 +15,16 @@ from neurocompile.progress import chunks
 from neurocompile.theory.check import count
 from neurocompile.theory.subject import Subject
 
-__all__ = ["STEPS", "Point", "Run", "reference_steps", "run_at", "smallest", "sweep", "synaptic_operations"]
+__all__ = [
+    "STEPS",
+    "Point",
+    "Run",
+    "reference_steps",
+    "run_at",
+    "smallest",
+    "sweep",
+    "synaptic_operations",
+]
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _CHUNK = 60
@@ -23,8 +32,8 @@ _CHUNK = 60
 
 @dataclass(frozen=True)
 class Run:
-    """A model on samples for T steps. ``spikes`` are of the model's layers, an inference; ``messages`` of every population,
-    graded ones included, by population's name."""
+    """A model on samples for T steps. ``spikes`` are of the model's layers, an inference;
+    ``messages`` of every population, graded ones included, by population's name."""
 
     T: int
     logits: np.ndarray
@@ -39,8 +48,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """What a sweep found at T. ``eps``: root mean square over samples of the Euclidean distance of the logits from those at
-    the reference T."""
+    """What a sweep found at T. ``eps``: root mean square over samples of the Euclidean distance of
+    the logits from those at the reference T."""
 
     T: int
     eps: float
@@ -64,13 +73,19 @@ def run_at(subject: Subject, x: np.ndarray, T: int, progress: bool = False) -> R
 
 
 def reference_steps(steps: Sequence[int]) -> int:
-    """The T that stands for infinity in a sweep over ``steps``: four times the largest, at least 64."""
+    """The T that stands for infinity in a sweep over ``steps``: four times the largest, at least
+    64.
+    """
     count("the number of steps to compare", len(steps))
     return max(64, 4 * max(steps))
 
 
 def sweep(
-    subject: Subject, x: np.ndarray, y: np.ndarray | None, steps: Sequence[int] = STEPS, progress: bool = False
+    subject: Subject,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    steps: Sequence[int] = STEPS,
+    progress: bool = False,
 ) -> tuple[Point, ...]:
     """Every T of ``steps`` on the same samples, and the error against :func:`reference_steps`."""
     far = run_at(subject, x, reference_steps(steps), progress).logits
@@ -88,8 +103,12 @@ def sweep(
     return tuple(points)
 
 
-def smallest(points: Sequence[Point], eps: float | None = None, accuracy: float | None = None) -> Point | None:
-    """The first point (by T) whose error is at most ``eps`` and whose accuracy is at least ``accuracy``; None if none is."""
+def smallest(
+    points: Sequence[Point], eps: float | None = None, accuracy: float | None = None
+) -> Point | None:
+    """The first point (by T) whose error is at most ``eps`` and whose accuracy is at least
+    ``accuracy``; None if none is.
+    """
     for point in sorted(points, key=lambda p: p.T):
         if eps is not None and point.eps > eps:
             continue
@@ -100,7 +119,9 @@ def smallest(points: Sequence[Point], eps: float | None = None, accuracy: float 
 
 
 def synaptic_operations(circuit: c.CircuitGraph, messages: dict[str, float]) -> float:
-    """Messages times the mean fan-out of their population: synaptic operations an inference (modelled: borders averaged)."""
+    """Messages times the mean fan-out of their population: synaptic operations an inference
+    (modelled: borders averaged).
+    """
     total = 0.0
     for projection in circuit.projections:
         source = circuit.population[projection.src]

@@ -65,25 +65,45 @@ class Rule:
 
 def _fitted(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.d_eff is None:
-        return None, None, "needs the data's effective dimension: --data X.npz with at least two samples"
+        return (
+            None,
+            None,
+            "needs the data's effective dimension: --data X.npz with at least two samples",
+        )
     scale = log10(max(positive("d_eff", known.d_eff), 1.0))
     positive("constant", known.constant)
     if known.interval is not None:
         positive("interval", known.interval[0]), positive("interval", known.interval[1])
-    ends = None if known.interval is None else (_steps(known.interval[0] * scale), _steps(known.interval[1] * scale))
-    return _steps(known.constant * scale), ends, f"{known.constant:g} x log10({known.d_eff:.4g}) = {known.constant * scale:.2f}"
+    ends = (
+        None
+        if known.interval is None
+        else (_steps(known.interval[0] * scale), _steps(known.interval[1] * scale))
+    )
+    return (
+        _steps(known.constant * scale),
+        ends,
+        f"{known.constant:g} x log10({known.d_eff:.4g}) = {known.constant * scale:.2f}",
+    )
 
 
 def _deterministic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.eps is None:
         return None, None, "needs an error: --epsilon"
-    return whole_steps(1 / positive("epsilon", known.eps) - 1e-9), None, f"1 / {known.eps:g}"  # 1 / 0.01 is above 100 in floats
+    return (
+        whole_steps(1 / positive("epsilon", known.eps) - 1e-9),
+        None,
+        f"1 / {known.eps:g}",
+    )  # 1 / 0.01 is above 100 in floats
 
 
 def _stochastic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.eps is None:
         return None, None, "needs an error: --epsilon"
-    return hoeffding_steps(known.eps, known.delta), None, f"ln(2 / {known.delta:g}) / (2 x {known.eps:g}^2)"
+    return (
+        hoeffding_steps(known.eps, known.delta),
+        None,
+        f"ln(2 / {known.delta:g}) / (2 x {known.eps:g}^2)",
+    )
 
 
 def _measured(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
@@ -97,14 +117,29 @@ def _steps(value: float) -> int:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("fitted", Kind.modelled, Status.unknown, "stands for Theorem 13: T = C log10(d_eff), whatever the accuracy", _fitted),
     Rule(
-        "deterministic", Kind.bound, Status.reconstructed, "a rate of T deterministic spikes is within 1/T: T = ceil(1/eps)",
+        "fitted",
+        Kind.modelled,
+        Status.unknown,
+        "stands for Theorem 13: T = C log10(d_eff), whatever the accuracy",
+        _fitted,
+    ),
+    Rule(
+        "deterministic",
+        Kind.bound,
+        Status.reconstructed,
+        "a rate of T deterministic spikes is within 1/T: T = ceil(1/eps)",
         _deterministic,
     ),
-    Rule("stochastic", Kind.bound, Status.reconstructed, "Lemma 1: T = ln(2/delta) / (2 eps^2)", _stochastic),
+    Rule(
+        "stochastic",
+        Kind.bound,
+        Status.reconstructed,
+        "Lemma 1: T = ln(2/delta) / (2 eps^2)",
+        _stochastic,
+    ),
     Rule("measured", Kind.measured, None, "the sweep of T on the emulator", _measured),
-)  # fmt: skip
+)
 
 
 def choose(known: Known) -> tuple[Steps, ...]:

@@ -15,6 +15,8 @@ def layer_error(eps: float, layers: int) -> float:
 
 
 def universal_steps(layers: int, n: int, eps: float, constant: float = 1.0) -> int:
-    """Theorem 7 (reconstructed): T = C L^2 ln(n) / eps^2, Theorem 4 at :func:`layer_error`; C is not given, 1 by default."""
+    """Theorem 7 (reconstructed): T = C L^2 ln(n) / eps^2, Theorem 4 at :func:`layer_error`; C is
+    not given, 1 by default.
+    """
     share = layer_error(eps, layers)
     return whole_steps(positive("constant", constant) * log(count("n", n)) / share / share)

@@ -1,4 +1,6 @@
-"""The same model gives the same bytes under every supported Python, but for the member that names the Python."""
+"""The same model gives the same bytes under every supported Python, but for the member that names
+the Python.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.11", "3.12")
-BUILD = "import sys, neurocompile as n; n.compile(sys.argv[1], target='loihi2', T=4).save(sys.argv[2])"
+BUILD = (
+    "import sys, neurocompile as n; n.compile(sys.argv[1], target='loihi2', T=4).save(sys.argv[2])"
+)
 
 
 def interpreter(version: str) -> str | None:
     """Path of a Python of that version: what uv finds, or one of pyenv's."""
-    found = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True, cwd="/",
-                           env=os.environ | {"UV_PYTHON_DOWNLOADS": "never"})  # fmt: skip
+    found = subprocess.run(
+        ["uv", "python", "find", version],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=os.environ | {"UV_PYTHON_DOWNLOADS": "never"},
+    )
     if found.returncode == 0:
         return found.stdout.strip()
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -29,11 +38,32 @@ def interpreter(version: str) -> str | None:
 
 def build(python: str, model: Path, path: Path) -> dict[str, bytes]:
     """Members of the artifact that ``python`` builds, in an environment of its own."""
-    command = ["uv", "run", "--quiet", "--isolated", "--frozen", "--no-dev", "--python", python, "python", "-c", BUILD]
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT")}
+    command = [
+        "uv",
+        "run",
+        "--quiet",
+        "--isolated",
+        "--frozen",
+        "--no-dev",
+        "--python",
+        python,
+        "python",
+        "-c",
+        BUILD,
+    ]
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT")
+    }
     try:
         done = subprocess.run(
-            [*command, str(model), str(path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+            [*command, str(model), str(path)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
     except subprocess.TimeoutExpired:
         pytest.skip(f"no environment for {python} within ten minutes")

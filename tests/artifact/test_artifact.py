@@ -1,4 +1,6 @@
-"""Artifacts are reproducible to the byte, written whole or not at all, and nothing hostile gets past loading."""
+"""Artifacts are reproducible to the byte, written whole or not at all, and nothing hostile gets
+past loading.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,15 @@ from neurocompile import NeurocompileError
 from neurocompile.artifact.verify import verify
 
 MEMBERS = (
-    "manifest.json", "quantized.txt", "circuit.txt", "weights.safetensors", "mapping.json", "target.json",
-    "calibration.json", "versions.json",
-)  # fmt: skip
+    "manifest.json",
+    "quantized.txt",
+    "circuit.txt",
+    "weights.safetensors",
+    "mapping.json",
+    "target.json",
+    "calibration.json",
+    "versions.json",
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,9 @@ def write(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_
 
 
 def rehashed(members: dict[str, bytes], **changed: object) -> dict[str, bytes]:
-    """The members with a manifest that vouches for them, as somebody who forges an artifact would write it."""
+    """The members with a manifest that vouches for them, as somebody who forges an artifact would
+    write it.
+    """
     manifest = json.loads(members["manifest.json"]) | changed
     hashed = {k: v for k, v in members.items() if k not in ("manifest.json", "versions.json")}
     manifest["members"] = {k: hashlib.sha256(v).hexdigest() for k, v in hashed.items()}
@@ -63,7 +73,9 @@ def code_of(action, *arguments) -> str:
 
 
 def harmless(action, *arguments) -> str:
-    """ "" if ``action`` succeeds, its code if it refuses; anything but a NeurocompileError fails the test."""
+    """ "" if ``action`` succeeds, its code if it refuses; anything but a NeurocompileError fails
+    the test.
+    """
     try:
         action(*arguments)
     except NeurocompileError as error:
@@ -71,7 +83,7 @@ def harmless(action, *arguments) -> str:
     return ""
 
 
-# ---- the same bytes ------------------------------------------------------------------------------------------------
+# ---- the same bytes ------------------------------------------------------------------------------
 
 
 def test_saving_a_loaded_artifact_gives_the_same_bytes(artifact, tmp_path):
@@ -83,31 +95,46 @@ def test_a_loaded_program_is_the_saved_one(artifact, digits_program, digits_data
     loaded = neurocompile.load(artifact)
     assert loaded.circuit.text() == digits_program.circuit.text()
     assert loaded.mapping == digits_program.mapping and loaded.target == digits_program.target
-    np.testing.assert_array_equal(loaded.run(digits_data.x[:9]).logits, digits_program.run(digits_data.x[:9]).logits)
+    np.testing.assert_array_equal(
+        loaded.run(digits_data.x[:9]).logits, digits_program.run(digits_data.x[:9]).logits
+    )
 
 
 def test_the_archive_holds_eight_stored_members_with_fixed_times(artifact):
     with zipfile.ZipFile(artifact) as archive:
         assert tuple(archive.namelist()) == MEMBERS
         for info in archive.infolist():
-            assert info.compress_type == zipfile.ZIP_STORED and info.date_time == (1980, 1, 1, 0, 0, 0)
+            assert info.compress_type == zipfile.ZIP_STORED and info.date_time == (
+                1980,
+                1,
+                1,
+                0,
+                0,
+                0,
+            )
 
 
-def test_builds_in_other_folders_with_other_threads_and_hash_seeds_give_the_same_bytes(digits_model, tmp_path, artifact):
+def test_builds_in_other_folders_with_other_threads_and_hash_seeds_give_the_same_bytes(
+    digits_model, tmp_path, artifact
+):
     built = []
     for threads in "12":
         folder = tmp_path / f"build{threads}"
         folder.mkdir()
         shutil.copy(digits_model, folder)
-        environment = os.environ | {f"{k}_NUM_THREADS": threads for k in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+        environment = os.environ | {
+            f"{k}_NUM_THREADS": threads for k in ("OMP", "MKL", "OPENBLAS", "NUMBA")
+        }
         environment |= {"PYTHONHASHSEED": threads, "PYTHONPATH": str(Path(__file__).parents[2])}
         code = f"import neurocompile as n; n.compile('{digits_model.name}', target='loihi2', T=4).save('digits.nca')"
-        subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True, timeout=300)
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, env=environment, check=True, timeout=300
+        )
         built.append((folder / "digits.nca").read_bytes())
     assert built[0] == built[1] == artifact.read_bytes()
 
 
-# ---- damage --------------------------------------------------------------------------------------------------------
+# ---- damage --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -116,7 +143,10 @@ def test_one_flipped_bit_in_any_member_is_noticed(members, tmp_path, name, where
     data = bytearray(members[name])
     data[int(where * len(data))] ^= 0x02
     path = write(tmp_path / "damaged.nca", members | {name: bytes(data)})
-    assert harmless(neurocompile.load, path) in ("NC5001", "NC5002", "NC5003") or name == "manifest.json"
+    assert (
+        harmless(neurocompile.load, path) in ("NC5001", "NC5002", "NC5003")
+        or name == "manifest.json"
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
@@ -144,7 +174,10 @@ def test_another_schema_version_is_refused(members, tmp_path, schema):
 
 
 def test_an_unknown_field_of_the_manifest_is_refused(members, tmp_path):
-    assert code_of(neurocompile.load, write(tmp_path / "m.nca", rehashed(members, surprise=1))) == "NC5001"
+    assert (
+        code_of(neurocompile.load, write(tmp_path / "m.nca", rehashed(members, surprise=1)))
+        == "NC5001"
+    )
 
 
 def test_compressed_members_are_refused(members, tmp_path):
@@ -154,7 +187,10 @@ def test_compressed_members_are_refused(members, tmp_path):
 
 @pytest.mark.parametrize("extra", ["extra.txt", "../outside.txt", "/etc/absolute"])
 def test_an_extra_member_is_refused_and_never_extracted(members, tmp_path, extra):
-    assert code_of(neurocompile.load, write(tmp_path / "more.nca", members | {extra: b"x"})) == "NC5001"
+    assert (
+        code_of(neurocompile.load, write(tmp_path / "more.nca", members | {extra: b"x"}))
+        == "NC5001"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["more.nca"]
 
 
@@ -166,7 +202,9 @@ def test_a_missing_member_is_refused(members, tmp_path, name):
 
 def test_two_hundred_random_bit_flips_never_escape_as_another_exception(artifact, tmp_path):
     data, rng = artifact.read_bytes(), random.Random(0)
-    start = data.rindex(b"PK\x01\x02", 0, data.index(b"PK\x05\x06"))  # of the last entry of the directory
+    start = data.rindex(
+        b"PK\x01\x02", 0, data.index(b"PK\x05\x06")
+    )  # of the last entry of the directory
     directory = data.index(b"PK\x01\x02")
     for i in range(200):
         damaged = bytearray(data)
@@ -178,7 +216,15 @@ def test_two_hundred_random_bit_flips_never_escape_as_another_exception(artifact
 
 
 @pytest.mark.parametrize(
-    "name", ["quantized.txt", "circuit.txt", "mapping.json", "target.json", "calibration.json", "manifest.json"]
+    "name",
+    [
+        "quantized.txt",
+        "circuit.txt",
+        "mapping.json",
+        "target.json",
+        "calibration.json",
+        "manifest.json",
+    ],
 )
 def test_forged_members_never_escape_as_another_exception(members, tmp_path, name):
     rng, data = random.Random(name), members[name]
@@ -189,7 +235,9 @@ def test_forged_members_never_escape_as_another_exception(members, tmp_path, nam
             forged[rng.randrange(len(data))] = rng.randrange(256)
         elif i % 3 == 1:  # a number becomes something else
             at = rng.choice([k for k, byte in enumerate(data) if chr(byte).isdigit()])
-            forged[at : at + 1] = rng.choice([b"-1", b"0", b"99999", b"1.5", b'"x"', b"[]", b"null", b"%x"])
+            forged[at : at + 1] = rng.choice(
+                [b"-1", b"0", b"99999", b"1.5", b'"x"', b"[]", b"null", b"%x"]
+            )
         else:  # a line is lost, or said twice
             kept = lines[:]
             k = rng.randrange(len(lines))
@@ -209,7 +257,7 @@ def test_forged_weights_that_are_no_tensors_are_refused(members, tmp_path):
         assert code_of(neurocompile.load, path) in ("NC5001", "NC2004", "NC2005")
 
 
-# ---- writing -------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(digits_program, tmp_path):
@@ -227,7 +275,7 @@ def test_writing_replaces_an_older_file_whole(artifact, digits_program, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["a.nca"]
 
 
-# ---- verify --------------------------------------------------------------------------------------------------------
+# ---- verify --------------------------------------------------------------------------------------
 
 
 def test_a_good_artifact_verifies(artifact, digits_program):
@@ -240,8 +288,12 @@ def test_a_good_artifact_verifies(artifact, digits_program):
 def test_an_altered_resource_does_not_verify_even_with_a_new_hash(members, tmp_path):
     mapping = json.loads(members["mapping.json"])
     mapping["cores"][0]["used"]["neurons"] += 1
-    path = write(tmp_path / "m.nca", rehashed(members | {"mapping.json": json.dumps(mapping).encode()}))
-    with pytest.raises(NeurocompileError, match=r"core 0: the mapping records .* neurons, counted are") as error:
+    path = write(
+        tmp_path / "m.nca", rehashed(members | {"mapping.json": json.dumps(mapping).encode()})
+    )
+    with pytest.raises(
+        NeurocompileError, match=r"core 0: the mapping records .* neurons, counted are"
+    ) as error:
         verify(path)
     assert error.value.code == "NC5004"
 
@@ -249,16 +301,26 @@ def test_an_altered_resource_does_not_verify_even_with_a_new_hash(members, tmp_p
 def test_a_lost_tile_does_not_verify(members, tmp_path):
     mapping = json.loads(members["mapping.json"])
     mapping["cores"][-1]["tiles"].pop()
-    path = write(tmp_path / "m.nca", rehashed(members | {"mapping.json": json.dumps(mapping).encode()}))
+    path = write(
+        tmp_path / "m.nca", rehashed(members | {"mapping.json": json.dumps(mapping).encode()})
+    )
     assert code_of(verify, path) == "NC5004"
 
 
-def test_an_altered_weight_does_not_reproduce_the_proof_even_with_a_new_hash(digits_program, members, tmp_path):
+def test_an_altered_weight_does_not_reproduce_the_proof_even_with_a_new_hash(
+    digits_program, members, tmp_path
+):
     tensors = {k: v.copy() for k, v in load_tensors(members["weights.safetensors"]).items()}
-    stem = next(q for q in digits_program.circuit.projections if q.src == digits_program.circuit.inputs[0].name)
+    stem = next(
+        q
+        for q in digits_program.circuit.projections
+        if q.src == digits_program.circuit.inputs[0].name
+    )
     name = f"circuit:{stem.weight}"
     tensors[name].ravel()[:4] = np.clip(tensors[name].ravel()[:4] + 64, -256, 254)
-    path = write(tmp_path / "w.nca", rehashed(members | {"weights.safetensors": save_tensors(tensors)}))
+    path = write(
+        tmp_path / "w.nca", rehashed(members | {"weights.safetensors": save_tensors(tensors)})
+    )
     with pytest.raises(NeurocompileError, match="do not reproduce") as error:
         verify(path)
     assert error.value.code == "NC5004"
@@ -266,8 +328,13 @@ def test_an_altered_weight_does_not_reproduce_the_proof_even_with_a_new_hash(dig
 
 def test_an_altered_delay_does_not_even_load(digits_program, tmp_path):
     circuit = digits_program.circuit
-    shorter = circuit.replace(period=circuit.steps, projections=tuple(
-        dataclasses.replace(q, delay=q.delay - 1) if q.delay > 1 else q for q in circuit.projections))  # fmt: skip
+    shorter = circuit.replace(
+        period=circuit.steps,
+        projections=tuple(
+            dataclasses.replace(q, delay=q.delay - 1) if q.delay > 1 else q
+            for q in circuit.projections
+        ),
+    )
     dataclasses.replace(digits_program, circuit=shorter).save(tmp_path / "d.nca")
     assert code_of(verify, tmp_path / "d.nca") == "NC2004"  # loading checks the rules already
 
@@ -283,11 +350,17 @@ def test_a_forged_circuit_that_cannot_run_is_refused(members, tmp_path):
     text = members["circuit.txt"]
     host = next(line for line in text.split(b"\n") if b"= HostInput" in line)
     forgeries = {
-        "no host": text.replace(host, host.replace(b"HostInput", b"GradedRelay").split(b", low")[0] + b"}"),
+        "no host": text.replace(
+            host, host.replace(b"HostInput", b"GradedRelay").split(b", low")[0] + b"}"
+        ),
         "no steps": text.replace(b"{steps = 4", b"{steps = 0"),
         "no samples fit": text.replace(b"low = 0, high", b"low = 99, high", 1),
-        "another input": text.replace(host, host.replace(b"source_axes = [1, 2, 0]", b"source_axes = [1, 2, 7]")),
-        "an input of its own steps": text.replace(host, host.replace(b"low = 0", b"low = 0, stepwise = true", 1)),
+        "another input": text.replace(
+            host, host.replace(b"source_axes = [1, 2, 0]", b"source_axes = [1, 2, 7]")
+        ),
+        "an input of its own steps": text.replace(
+            host, host.replace(b"low = 0", b"low = 0, stepwise = true", 1)
+        ),
         "not a number": text.replace(b"{steps = 4", b'{steps = "4"'),
     }
     for why, forged in forgeries.items():

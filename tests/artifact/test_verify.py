@@ -1,4 +1,6 @@
-"""Verification lowers the quantized graph again: a circuit altered where the proof's samples do not look is found."""
+"""Verification lowers the quantized graph again: a circuit altered where the proof's samples do not
+look is found.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ from neurocompile.artifact.verify import verify
 from neurocompile.program import make_proof
 
 
-def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_is_made_anew(digits_program, tmp_path):
+def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_is_made_anew(
+    digits_program, tmp_path
+):
     circuit, manifest = digits_program.circuit, digits_program.manifest
     name = next(k for k, v in circuit.tensors.items() if v.ndim == 4)
     weight = circuit.tensors[name].copy()
     weight.flat[0] -= 2 * np.sign(weight.flat[0]) if weight.flat[0] else -2
     altered = circuit.replace(tensors={**circuit.tensors, name: weight})
     proof = make_proof(altered, manifest.proof.samples, manifest.proof.seed)
-    forged = dataclasses.replace(digits_program, circuit=altered, manifest=msgspec.structs.replace(manifest, proof=proof))
+    forged = dataclasses.replace(
+        digits_program, circuit=altered, manifest=msgspec.structs.replace(manifest, proof=proof)
+    )
     forged.save(tmp_path / "forged.nca")
     with pytest.raises(NeurocompileError, match="NC5004.*does not give its circuit"):
         verify(tmp_path / "forged.nca")

@@ -1,4 +1,6 @@
-"""The emulator's kernels against loops written from the definitions, and what must not change a result."""
+"""The emulator's kernels against loops written from the definitions, and what must not change a
+result.
+"""
 
 from __future__ import annotations
 
@@ -47,26 +49,46 @@ def lif_by_hand(a: list[int], bias: int, vth: int, dv: int, du: int) -> tuple[li
 def check_lif(a: list[int], bias: int, vth: int, dv: int, du: int) -> None:
     u, v = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32)
     out = np.empty((1, len(a), 1), np.uint8)
-    lif(np.array(a, np.int32).reshape(1, -1, 1), np.array([bias], np.int32), vth << 6, dv, du, u, v, out)
+    lif(
+        np.array(a, np.int32).reshape(1, -1, 1),
+        np.array([bias], np.int32),
+        vth << 6,
+        dv,
+        du,
+        u,
+        v,
+        out,
+    )
     assert (out.ravel().tolist(), int(u[0, 0]), int(v[0, 0])) == lif_by_hand(a, bias, vth, dv, du)
 
 
 @settings(max_examples=1500, deadline=None)
 @given(
-    st.lists(st.one_of(st.integers(-300, 300), st.integers(-131071, 131071)), min_size=1, max_size=12),
-    st.integers(-4096, 4095), st.integers(0, 7), st.integers(0, 131071), st.integers(0, 4095), st.integers(0, 4095),
-)  # fmt: skip
+    st.lists(
+        st.one_of(st.integers(-300, 300), st.integers(-131071, 131071)), min_size=1, max_size=12
+    ),
+    st.integers(-4096, 4095),
+    st.integers(0, 7),
+    st.integers(0, 131071),
+    st.integers(0, 4095),
+    st.integers(0, 4095),
+)
 @example([131071] * 9, 4095, 7, 131071, 0, 0)  # v saturates above
 @example([-131071] * 9, -4096, 7, 0, 0, 0)  # and below
 @example([131071, 131071, -1], 0, 0, 131071, 0, 0)  # u wraps
 @example([-131071, -131071, 1], 0, 0, 131071, 0, 0)
 @example([1, 0, 0, 0], 0, 0, 0, 4095, 4095)
-def test_the_lif_kernel_equals_a_scalar_loop_on_the_whole_legal_range(a, bias, exponent, vth, dv, du):
+def test_the_lif_kernel_equals_a_scalar_loop_on_the_whole_legal_range(
+    a, bias, exponent, vth, dv, du
+):
     check_lif(a, bias << exponent, vth, dv, du)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.integers(-(LIMIT >> 5), LIMIT >> 5), min_size=1, max_size=6), st.sampled_from([0, 1, 4094, 4095]))
+@given(
+    st.lists(st.integers(-(LIMIT >> 5), LIMIT >> 5), min_size=1, max_size=6),
+    st.sampled_from([0, 1, 4094, 4095]),
+)
 def test_the_current_wraps_once_at_24_bits(a, du):
     check_lif(a, 0, 131071, 0, du)
     check_lif(a, 0, 100, 7, du)
@@ -79,36 +101,58 @@ def test_every_membrane_near_zero_decays_like_the_scalar_loop(dv, du):
 
 
 def test_a_neuron_at_its_threshold_is_silent_and_above_it_fires():
-    assert lif_by_hand([10], 0, 10, 0, 4095)[0] == [0] and lif_by_hand([10], 1, 10, 0, 4095)[0] == [1]
+    assert lif_by_hand([10], 0, 10, 0, 4095)[0] == [0] and lif_by_hand([10], 1, 10, 0, 4095)[0] == [
+        1
+    ]
     check_lif([10], 0, 10, 0, 4095)
     check_lif([10], 1, 10, 0, 4095)
 
 
 def test_many_neurons_with_their_own_bias_and_constant_input_equal_one_by_one():
     rng = np.random.default_rng(0)
-    a, bias = rng.integers(-500, 500, (3, 1, 20)).astype(np.int32), rng.integers(-4096, 4096, 20).astype(np.int32)
+    a, bias = (
+        rng.integers(-500, 500, (3, 1, 20)).astype(np.int32),
+        rng.integers(-4096, 4096, 20).astype(np.int32),
+    )
     out, state = np.empty((3, 6, 20), np.uint8), np.zeros((2, 3, 20), np.int32)
     lif(a, bias, 300 << 6, 1000, 2000, state[0], state[1], out)
     for i, j in np.ndindex(3, 20):
-        assert out[i, :, j].tolist() == lif_by_hand([int(a[i, 0, j])] * 6, int(bias[j]), 300, 1000, 2000)[0]
+        assert (
+            out[i, :, j].tolist()
+            == lif_by_hand([int(a[i, 0, j])] * 6, int(bias[j]), 300, 1000, 2000)[0]
+        )
 
 
-# ---- projections ---------------------------------------------------------------------------------------------------
+# ---- projections ---------------------------------------------------------------------------------
 
 
 @st.composite
 def convolutions(draw):
     groups = draw(st.integers(1, 3))
     group_in, per_group = draw(st.integers(1, 2)), draw(st.integers(1, 3))
-    kernel, stride, dilation = (draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(3))
+    kernel, stride, dilation = (
+        draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(3)
+    )
     padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     smallest = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding)]
     size = [draw(st.integers(n, n + 4)) for n in smallest]
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     weight = (2 * rng.integers(-128, 128, (groups * per_group, *kernel, group_in))).astype(np.int16)
-    x = rng.integers(-20, 20, (2, *size, groups * group_in)).astype(np.int32) * rng.integers(0, 2, (2, *size, groups * group_in))
-    fields = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, weight_exp=draw(st.integers(0, 3)))
-    return c.Conv2d(name="c", src=Ref("x"), dst=Ref("y"), weight=TensorRef("w"), **fields), weight, x.astype(np.int32)
+    x = rng.integers(-20, 20, (2, *size, groups * group_in)).astype(np.int32) * rng.integers(
+        0, 2, (2, *size, groups * group_in)
+    )
+    fields = dict(
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        weight_exp=draw(st.integers(0, 3)),
+    )
+    return (
+        c.Conv2d(name="c", src=Ref("x"), dst=Ref("y"), weight=TensorRef("w"), **fields),
+        weight,
+        x.astype(np.int32),
+    )
 
 
 def convolved(p: c.Conv2d, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -124,7 +168,9 @@ def convolved(p: c.Conv2d, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
             j * p.stride[1] - p.padding[1] + b * p.dilation[1],
         )
         if 0 <= row < height and 0 <= column < width:
-            y[i, j, o] += int(weight[o, a, b, g]) * int(x[row, column, o // (out // p.groups) * group_in + g])
+            y[i, j, o] += int(weight[o, a, b, g]) * int(
+                x[row, column, o // (out // p.groups) * group_in + g]
+            )
     return y << p.weight_exp
 
 
@@ -139,7 +185,13 @@ def test_a_convolution_equals_the_naive_loops(case):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 3), st.integers(0, 7), st.integers(0, 2**31))
+@given(
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.integers(0, 7),
+    st.integers(0, 2**31),
+)
 def test_a_dense_projection_equals_the_naive_loops(n_dst, n_src, rows, exponent, seed):
     rng = np.random.default_rng(seed)
     weight = (2 * rng.integers(-128, 128, (n_dst, n_src))).astype(np.int16)
@@ -148,7 +200,10 @@ def test_a_dense_projection_equals_the_naive_loops(n_dst, n_src, rows, exponent,
     found = np.ones((rows, n_dst), np.int32)
     project(p, weight, x, (n_src,), found)
     for r, i in np.ndindex(rows, n_dst):
-        assert found[r, i] == 1 + sum(int(weight[i, j]) * int(x[r, j]) for j in range(n_src)) * 2**exponent
+        assert (
+            found[r, i]
+            == 1 + sum(int(weight[i, j]) * int(x[r, j]) for j in range(n_src)) * 2**exponent
+        )
 
 
 @settings(max_examples=150, deadline=None)
@@ -162,23 +217,37 @@ def test_a_strided_projection_equals_the_naive_loops(data):
         dst_strides.append(0 if reduced else step)
         step *= 1 if reduced else n + data.draw(st.integers(0, 1))
     order = data.draw(st.permutations(range(len(sizes))))
-    sizes, src_strides, dst_strides = (tuple(v[i] for i in order) for v in (sizes, src_strides, dst_strides))
+    sizes, src_strides, dst_strides = (
+        tuple(v[i] for i in order) for v in (sizes, src_strides, dst_strides)
+    )
     offsets = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     weight, exponent = data.draw(st.integers(-255, 255)), data.draw(st.integers(0, 7))
     n_src = offsets[0] + sum((n - 1) * k for n, k in zip(sizes, src_strides)) + 2
     n_dst = offsets[1] + sum((n - 1) * k for n, k in zip(sizes, dst_strides)) + 2
     x = np.random.default_rng(0).integers(-100, 100, (2, n_src)).astype(np.int32)
-    p = c.Strided(name="s", src=Ref("x"), dst=Ref("y"), sizes=sizes, src_strides=src_strides, dst_strides=dst_strides,
-                  weight=weight, weight_exp=exponent, src_offset=offsets[0], dst_offset=offsets[1])  # fmt: skip
+    p = c.Strided(
+        name="s",
+        src=Ref("x"),
+        dst=Ref("y"),
+        sizes=sizes,
+        src_strides=src_strides,
+        dst_strides=dst_strides,
+        weight=weight,
+        weight_exp=exponent,
+        src_offset=offsets[0],
+        dst_offset=offsets[1],
+    )
     expected, found = np.full((2, n_dst), 5, np.int64), np.full((2, n_dst), 5, np.int32)
     for row, index in itertools.product(range(2), itertools.product(*map(range, sizes))):
         to = offsets[1] + sum(i * k for i, k in zip(index, dst_strides))
-        expected[row, to] += (weight << exponent) * int(x[row, offsets[0] + sum(i * k for i, k in zip(index, src_strides))])
+        expected[row, to] += (weight << exponent) * int(
+            x[row, offsets[0] + sum(i * k for i, k in zip(index, src_strides))]
+        )
     project(p, None, x, (n_src,), found)
     np.testing.assert_array_equal(found, expected)
 
 
-# ---- whole circuits ------------------------------------------------------------------------------------------------
+# ---- whole circuits ------------------------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
@@ -201,12 +270,18 @@ def test_samples_are_independent_whatever_the_chunk(graph, steps):
         np.testing.assert_array_equal(values[::-1], whole[name])
 
 
-def test_a_subset_of_populations_is_recorded_as_it_is_in_the_whole_trace(digits_program, digits_data):
+def test_a_subset_of_populations_is_recorded_as_it_is_in_the_whole_trace(
+    digits_program, digits_data
+):
     circuit = digits_program.circuit
     x = encode(circuit, digits_data.x[:3])
     with Emulator().open(circuit) as executor:
         whole = executor.run(x)
-        for record in ([], [circuit.populations[0].name], [p.name for p in circuit.populations[5:9]]):
+        for record in (
+            [],
+            [circuit.populations[0].name],
+            [p.name for p in circuit.populations[5:9]],
+        ):
             trace = executor.run(x, record)
             assert set(trace) == set(record)
             for name, values in trace.items():
@@ -221,7 +296,13 @@ def test_values_that_do_not_change_over_the_steps_are_given_for_every_step():
     builder.population(c.GradedRelu, "r", (4,), "r")
     builder.population(c.LIF, "s", (4,), "s", vth=9, reset=True)
     builder.drive("r", [strided("x", (4,), (1,), (1,))])
-    builder.drive("s", [strided("r", (4,), (1,), (1,)), strided(builder.always_on("s"), (4,), (0,), (1,), weight=2)])
+    builder.drive(
+        "s",
+        [
+            strided("r", (4,), (1,), (1,)),
+            strided(builder.always_on("s"), (4,), (0,), (1,), weight=2),
+        ],
+    )
     circuit = builder.finish("constant", 3)
     x = np.array([[[1, -2], [3, 8]]], np.int32)
     trace = Emulator().open(circuit).run(x)
@@ -232,10 +313,14 @@ def test_values_that_do_not_change_over_the_steps_are_given_for_every_step():
 
 
 def test_the_host_encodes_by_rounding_to_its_range_and_decodes_the_mean_over_steps():
-    host = c.HostInput(name="x", shape=(2, 1, 1), layer="x", low=-2, high=5, scale=0.5, source_axes=(1, 2, 0))
+    host = c.HostInput(
+        name="x", shape=(2, 1, 1), layer="x", low=-2, high=5, scale=0.5, source_axes=(1, 2, 0)
+    )
     out = c.GradedRelay(name="y", shape=(2,), layer="y")
     readout = c.Readout(name="r", src=Ref("y"), scale=0.25, bias=TensorRef("b"))
-    circuit = c.CircuitGraph("host", 2, (host, out), (), (readout,), {"b": np.array([1, -1], np.int64)})
+    circuit = c.CircuitGraph(
+        "host", 2, (host, out), (), (readout,), {"b": np.array([1, -1], np.int64)}
+    )
     x = np.array([1.3, -9.0], np.float32).reshape(1, 1, 2, 1)
     np.testing.assert_array_equal(encode(circuit, x).ravel(), [3, -2])
     trace = {"y": np.array([[[1, 2], [4, 2]]], np.int32)}

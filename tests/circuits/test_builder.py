@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.kernels import project
-from neurocompile.circuits.builder import Builder, Drive, Signal, channels_last, compact, loops, strided
+from neurocompile.circuits.builder import (
+    Builder,
+    Drive,
+    Signal,
+    channels_last,
+    compact,
+    loops,
+    strided,
+)
 from neurocompile.ir import circuit as c
 from neurocompile.ir.layout import Atom, Layout
 
@@ -38,7 +46,9 @@ def nested(draw) -> Layout:
 
 
 def carried(signal: np.ndarray, src: Layout, dst: Layout, size: int, weight: int = 1) -> np.ndarray:
-    """``signal`` (flat memory of ``src``) after the projection of :func:`loops`, as flat memory of ``dst``."""
+    """``signal`` (flat memory of ``src``) after the projection of :func:`loops`, as flat memory of
+    ``dst``.
+    """
     projection = strided("x", *loops(src, dst), weight=weight)
     a = np.zeros((1, size), np.int32)
     project(projection, None, np.ascontiguousarray(signal[None], np.int32), signal.shape, a)
@@ -99,7 +109,9 @@ def test_compact_keeps_the_order_in_memory_and_leaves_no_gap(layout, gap):
 
 def test_channels_last_is_the_transposition_of_an_image():
     image = np.arange(24).reshape(3, 4, 2)  # (H, W, C)
-    np.testing.assert_array_equal(channels_last((2, 3, 4)).apply(image.ravel()), image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        channels_last((2, 3, 4)).apply(image.ravel()), image.transpose(2, 0, 1)
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -114,11 +126,16 @@ def test_strided_joins_loops_without_changing_the_synapses(found, src_offset, ds
 
     def synapses(sizes, src, dst):
         return sorted(
-            (src_offset + sum(i * k for i, k in zip(index, src)), dst_offset + sum(i * k for i, k in zip(index, dst)))
+            (
+                src_offset + sum(i * k for i, k in zip(index, src)),
+                dst_offset + sum(i * k for i, k in zip(index, dst)),
+            )
             for index in itertools.product(*map(range, sizes))
         )
 
-    assert synapses(projection.sizes, projection.src_strides, projection.dst_strides) == synapses(sizes, src, dst)
+    assert synapses(projection.sizes, projection.src_strides, projection.dst_strides) == synapses(
+        sizes, src, dst
+    )
     assert (projection.src_offset, projection.dst_offset) == (src_offset, dst_offset)
 
 
@@ -143,7 +160,9 @@ def test_a_weight_that_needs_more_than_eight_bits_is_refused(weight):
 
 @pytest.mark.parametrize("first, gain", [(3, 5), (-1, 254), (16, 16), (255, 128)])
 def test_a_gain_multiplies_a_strided_weight(first, gain):
-    projection = Builder().weighted(strided("x", (4,), (1,), (1,), weight=first, src_offset=1), gain)
+    projection = Builder().weighted(
+        strided("x", (4,), (1,), (1,), weight=first, src_offset=1), gain
+    )
     assert projection.weight << projection.weight_exp == first * gain
     assert projection.src_offset == 1
 
@@ -173,7 +192,9 @@ def test_names_and_tensors_are_never_given_twice():
 def test_a_relay_of_a_drive_holds_its_value_and_a_population_is_its_own_relay():
     builder = Builder()
     builder.population(c.HostInput, "x", (3,), "x", low=0, high=9)
-    drive = Signal(Drive((3,), (strided("x", (3,), (1,), (1,), weight=2),)), Layout.contiguous((3,)))
+    drive = Signal(
+        Drive((3,), (strided("x", (3,), (1,), (1,), weight=2),)), Layout.contiguous((3,))
+    )
     relayed = builder.relay(drive, "r", "r")
     assert builder.relay(relayed, "again", "r") is relayed
     trace = Emulator().open(builder.finish("relay", 2)).run(np.array([[1, 2, 3]], np.int32))

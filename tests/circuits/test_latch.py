@@ -1,4 +1,6 @@
-"""Sums over a sample, held for the next one: the same streamed, depth-free and on Lava, whatever T, sign and nesting."""
+"""Sums over a sample, held for the next one: the same streamed, depth-free and on Lava, whatever T,
+sign and nesting.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,24 @@ N, HIGH = 3, 5
 
 
 def nested(steps: int, low: int) -> c.CircuitGraph:
-    """x, its sum X over the sample, X of the sample again, and the sum of x + X; the second two samples deep."""
+    """x, its sum X over the sample, X of the sample again, and the sum of x + X; the second two
+    samples deep.
+    """
     builder = Builder()
     x = builder.population(c.HostInput, "x", (N,), "x", low=low, high=HIGH, stepwise=True)
     wire = [strided(x, (N,), (1,), (1,))]
     first = total(builder, tuple(wire), (N,), (steps * low, steps * HIGH), steps, "first", "first")
     again = hold(builder, first, (steps * low, steps * HIGH), steps, "again", "again")
     both = (*wire, strided(first, (N,), (1,), (1,)))
-    second = total(builder, both, (N,), (steps * (steps + 1) * low, steps * (steps + 1) * HIGH), steps, "second", "second")
+    second = total(
+        builder,
+        both,
+        (N,),
+        (steps * (steps + 1) * low, steps * (steps + 1) * HIGH),
+        steps,
+        "second",
+        "second",
+    )
     out = builder.population(c.GradedRelay, "out", (N,), "out")
     builder.drive(out, [strided(i, (N,), (1,), (1,)) for i in (second, again)])
     builder.readouts.append(c.Readout(name="readout", src=Ref(out), scale=1.0))
@@ -35,7 +47,13 @@ def nested(steps: int, low: int) -> c.CircuitGraph:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(2, 12), st.sampled_from([0, -4]), st.booleans(), st.integers(1, 9), st.integers(0, 99))
+@given(
+    st.integers(2, 12),
+    st.sampled_from([0, -4]),
+    st.booleans(),
+    st.integers(1, 9),
+    st.integers(0, 99),
+)
 def test_a_sum_is_held_for_all_steps_of_its_own_sample(steps, low, power_of_two, limit, seed):
     circuit = schedule(nested(steps, low), max_spike_delay=limit, power_of_two_period=power_of_two)
     x = np.random.default_rng(seed).integers(low, HIGH + 1, (4, steps, N)).astype(np.int32)
@@ -49,7 +67,9 @@ def test_a_sum_is_held_for_all_steps_of_its_own_sample(steps, low, power_of_two,
     assert c.CircuitGraph.parse(circuit.text(), circuit.tensors).text() == circuit.text()
 
 
-@pytest.mark.parametrize(("steps", "low", "power_of_two"), [(2, 0, True), (5, -4, True), (4, -4, False)])
+@pytest.mark.parametrize(
+    ("steps", "low", "power_of_two"), [(2, 0, True), (5, -4, True), (4, -4, False)]
+)
 def test_lava_agrees(steps, low, power_of_two):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     circuit = schedule(nested(steps, low), max_spike_delay=62, power_of_two_period=power_of_two)
@@ -62,7 +82,9 @@ def test_lava_agrees(steps, low, power_of_two):
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize(("steps", "bounds"), [(1, (0, 4)), (4, (0, LARGEST_HELD + 1)), (4, (-LARGEST_HELD // 2 - 1, 0))])
+@pytest.mark.parametrize(
+    ("steps", "bounds"), [(1, (0, 4)), (4, (0, LARGEST_HELD + 1)), (4, (-LARGEST_HELD // 2 - 1, 0))]
+)
 def test_sums_beyond_their_fields_are_refused(steps, bounds):
     with pytest.raises(NeurocompileError, match="NC2012 layer 'attention' sums up to"):
         total(Builder(), (), (2,), bounds, steps, "sum", "attention")

@@ -49,7 +49,9 @@ def check(x: np.ndarray, kernel, stride, padding) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("taps, values", [(1, range(-3, 4)), (2, range(-4, 5)), (3, range(-2, 3)), (4, range(-2, 2))])
+@pytest.mark.parametrize(
+    "taps, values", [(1, range(-3, 4)), (2, range(-4, 5)), (3, range(-2, 3)), (4, range(-2, 2))]
+)
 @pytest.mark.parametrize("vertical", [False, True])
 def test_every_window_of_small_integers_gives_its_maximum(taps: int, values: range, vertical: bool):
     windows = np.array(list(itertools.product(values, repeat=taps)), np.int32)
@@ -62,9 +64,13 @@ def test_every_window_of_small_integers_gives_its_maximum(taps: int, values: ran
 
 
 def test_every_square_of_small_integers_gives_its_maximum():
-    squares = np.array(list(itertools.product((-2, -1, 0, 3), repeat=4)), np.int32).reshape(-1, 2, 2)
+    squares = np.array(list(itertools.product((-2, -1, 0, 3), repeat=4)), np.int32).reshape(
+        -1, 2, 2
+    )
     x = squares.transpose(1, 0, 2).reshape(1, 2, -1, 1)
-    np.testing.assert_array_equal(check(x, (2, 2), (2, 2), (0, 0)).ravel(), squares.max(axis=(1, 2)))
+    np.testing.assert_array_equal(
+        check(x, (2, 2), (2, 2), (0, 0)).ravel(), squares.max(axis=(1, 2))
+    )
 
 
 def test_a_border_never_wins_over_negative_values():
@@ -74,7 +80,9 @@ def test_a_border_never_wins_over_negative_values():
 
 def test_values_of_more_than_sixteen_bits_stay_exact():
     x = np.array([[[-(1 << 20)], [1 << 20], [(1 << 20) - 1], [5]]], np.int32)[None]
-    np.testing.assert_array_equal(check(x, (1, 2), (1, 1), (0, 0)).ravel(), [1 << 20, 1 << 20, (1 << 20) - 1])
+    np.testing.assert_array_equal(
+        check(x, (1, 2), (1, 1), (0, 0)).ravel(), [1 << 20, 1 << 20, (1 << 20) - 1]
+    )
 
 
 @st.composite
@@ -100,7 +108,9 @@ def test_the_tournament_is_max_pooling_for_every_window_stride_and_padding(case)
 def test_the_tournament_is_torchs_max_pooling(case):
     torch = pytest.importorskip("torch")
     x, kernel, stride, padding = case
-    expected = torch.nn.functional.max_pool2d(torch.tensor(x.transpose(0, 3, 1, 2)).float(), kernel, stride, padding)
+    expected = torch.nn.functional.max_pool2d(
+        torch.tensor(x.transpose(0, 3, 1, 2)).float(), kernel, stride, padding
+    )
     np.testing.assert_array_equal(check(*case).transpose(0, 3, 1, 2), expected.numpy())
 
 

@@ -1,4 +1,6 @@
-"""Soft reset: the lowered circuit equals the definition, streamed and on Lava; the quantized model follows the float one."""
+"""Soft reset: the lowered circuit equals the definition, streamed and on Lava; the quantized model
+follows the float one.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from neurocompile.passes.schedule import schedule
 
 @st.composite
 def soft_networks(draw) -> s.SpikingGraph:
-    """Convolutions, residuals and attention between neurons that reset softly, and some that reset hard."""
+    """Convolutions, residuals and attention between neurons that reset softly, and some that reset
+    hard.
+    """
     m = Maker(draw, (draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 3))))
 
     def soft(x: str, gain: int = 1) -> str:
@@ -43,7 +47,16 @@ def soft_networks(draw) -> s.SpikingGraph:
             decay = m.leaks(shape)
             decays = m.tensors[decay].astype(int)
             reset = m.tensor((threshold * (4096 - decays) + 2048) // 4096)
-        return m.add(s.SoftIntegerLIF, x=x, shift=shift, threshold=threshold, reset=reset, decay=decay, gain=gain, bias=bias)
+        return m.add(
+            s.SoftIntegerLIF,
+            x=x,
+            shift=shift,
+            threshold=threshold,
+            reset=reset,
+            decay=decay,
+            gain=gain,
+            bias=bias,
+        )
 
     spikes = [soft(m.conv(m.x))]
     for _ in range(draw(st.integers(1, 2))):
@@ -64,12 +77,20 @@ def soft_networks(draw) -> s.SpikingGraph:
 def compiled(graph: s.SpikingGraph, steps: int, power_of_two: bool = True):
     try:
         return schedule(lower(graph, steps), max_spike_delay=62, power_of_two_period=power_of_two)
-    except NeurocompileError as error:  # random weights may outgrow a loop's fields; the quantizer sees to that
+    except (
+        NeurocompileError
+    ) as error:  # random weights may outgrow a loop's fields; the quantizer sees to that
         assert error.code == "NC2010"
         assume(False)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(soft_networks(), st.integers(1, 5), st.booleans())
 def test_soft_reset_is_exact_in_the_circuit_streamed_and_on_lava(graph, steps, power_of_two):
     circuit, x = compiled(graph, steps, power_of_two), samples(graph, 3)
@@ -87,26 +108,41 @@ def test_soft_reset_is_exact_in_the_circuit_streamed_and_on_lava(graph, steps, p
 def float_net(seed: int, tau: float, decay_input: bool, biased: bool) -> s.SpikingGraph:
     """Two layers of soft-reset neurons with random weights."""
     rng = np.random.default_rng(seed)
-    tensors = {"w1": rng.normal(0, 0.5, (24, 12)), "w2": rng.normal(0, 0.4, (16, 24)), "b": rng.normal(0.2, 0.2, 24)}
+    tensors = {
+        "w1": rng.normal(0, 0.5, (24, 12)),
+        "w2": rng.normal(0, 0.4, (16, 24)),
+        "b": rng.normal(0.2, 0.2, 24),
+    }
     if decay_input and tau != inf:  # such neurons divide their input by tau
         tensors = {name: tau * value for name, value in tensors.items()}
-    fields = {"tau": tau, "v_threshold": 1.0, "decay_input": decay_input and tau != inf, "soft_reset": True}
+    fields = {
+        "tau": tau,
+        "v_threshold": 1.0,
+        "decay_input": decay_input and tau != inf,
+        "soft_reset": True,
+    }
     nodes = (
         s.Input(name="x", shape=(12,)),
-        s.Linear(name="l1", x=Ref("x"), weight=TensorRef("w1"), bias=TensorRef("b") if biased else None),
+        s.Linear(
+            name="l1", x=Ref("x"), weight=TensorRef("w1"), bias=TensorRef("b") if biased else None
+        ),
         s.LIF(name="n1", x=Ref("l1"), **fields),
         s.Linear(name="l2", x=Ref("n1"), weight=TensorRef("w2")),
         s.LIF(name="n2", x=Ref("l2"), **fields),
         s.TimeMean(name="m", x=Ref("n2")),
         s.Output(name="o", x=Ref("m")),
     )
-    return s.SpikingGraph("soft", "imported", nodes, {k: v.astype(np.float32) for k, v in tensors.items()})
+    return s.SpikingGraph(
+        "soft", "imported", nodes, {k: v.astype(np.float32) for k, v in tensors.items()}
+    )
 
 
 @pytest.mark.parametrize("tau", [inf, 4 / 3, 2.0, 5.0])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_the_quantized_model_follows_the_float_model_and_the_circuit_is_exact(tau, decay_input, biased):
+def test_the_quantized_model_follows_the_float_model_and_the_circuit_is_exact(
+    tau, decay_input, biased
+):
     graph = canonicalize(float_net(1, tau, decay_input, biased))
     x = (np.random.default_rng(2).integers(0, 256, (40, 12)) / 255).astype(np.float32)
     quantized = Quantize(4, calibrate_on(graph, x, 4))(graph)
@@ -126,11 +162,20 @@ def test_a_threshold_exactly_met_fires_and_is_taken_away(tau):
         s.Linear(name="l", x=Ref("x"), weight=TensorRef("w")),
         s.LIF(name="a", x=Ref("l"), tau=inf, v_threshold=1.0, decay_input=False),
         s.Add(name="sum", a=Ref("a"), b=Ref("a")),
-        s.LIF(name="n", x=Ref("sum"), tau=tau, v_threshold=3.0 if tau == inf else 1.5, decay_input=tau != inf, soft_reset=True),
+        s.LIF(
+            name="n",
+            x=Ref("sum"),
+            tau=tau,
+            v_threshold=3.0 if tau == inf else 1.5,
+            decay_input=tau != inf,
+            soft_reset=True,
+        ),
         s.TimeMean(name="m", x=Ref("n")),
         s.Output(name="o", x=Ref("m")),
     )
-    graph = canonicalize(s.SpikingGraph("ties", "imported", nodes, {"w": 1.5 * np.eye(4, dtype=np.float32)}))
+    graph = canonicalize(
+        s.SpikingGraph("ties", "imported", nodes, {"w": 1.5 * np.eye(4, dtype=np.float32)})
+    )
     x = np.array([[1.0, 0.5, 0.25, 0.0]], np.float32)
     quantized = Quantize(8, calibrate_on(graph, x, 8))(graph)
     assert isinstance(quantized.node["n"], s.SoftIntegerLIF)
@@ -140,7 +185,10 @@ def test_a_threshold_exactly_met_fires_and_is_taken_away(tau):
     assert ours["n"].any()
 
 
-@pytest.mark.parametrize(("ideal", "kept", "expected"), [(1001.4, 0.5, 1002), (800.2, 1.0, 800), (400.7, 0.75, 400), (0.3, 1.0, 1)])
+@pytest.mark.parametrize(
+    ("ideal", "kept", "expected"),
+    [(1001.4, 0.5, 1002), (800.2, 1.0, 800), (400.7, 0.75, 400), (0.3, 1.0, 1)],
+)
 def test_the_threshold_is_one_whose_leak_is_an_integer_too(ideal, kept, expected):
     assert soft_threshold(ideal, kept) == expected
 
@@ -164,7 +212,9 @@ def test_spikingjelly_soft_reset_models_compile_exactly(tau, tmp_path):
     class Net(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv = layer.SeqToANNContainer(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4))
+            self.conv = layer.SeqToANNContainer(
+                torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4)
+            )
             self.a, self.b = cell(), cell()
             self.head = torch.nn.Linear(4 * 36, 5)
             self.mid = torch.nn.Linear(4 * 36, 4 * 36)

@@ -34,7 +34,9 @@ class Called(NamedTuple):
 
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Call the command line in this process; stdout and stderr of everything, file descriptors included."""
+    """Call the command line in this process; stdout and stderr of everything, file descriptors
+    included.
+    """
 
     def call(*arguments: object) -> Called:
         capfd.readouterr()
@@ -80,7 +82,9 @@ def artifact(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path
 def altered(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An intact file whose circuit has one threshold that the quantized model does not have."""
     circuit = program.circuit
-    first = next(p for p in circuit.populations if isinstance(p, LIF) and p.name == circuit.views[0].src)
+    first = next(
+        p for p in circuit.populations if isinstance(p, LIF) and p.name == circuit.views[0].src
+    )
     raised = dataclasses.replace(first, vth=first.vth + 40)
     populations = tuple(raised if p is first else p for p in circuit.populations)
     path = tmp_path_factory.mktemp("altered") / "altered.nca"

@@ -10,10 +10,21 @@ import pytest
 
 from neurocompile.targets.schema import RESOURCES
 
-FACTS = ("layers", "neurons", "synapses", "depth", "cores", "spikes per inference", "packets per step", "agreement")
+FACTS = (
+    "layers",
+    "neurons",
+    "synapses",
+    "depth",
+    "cores",
+    "spikes per inference",
+    "packets per step",
+    "agreement",
+)
 
 
-def test_text_and_default_name(cli, model: Path, tmp_path: Path, monkeypatch, artifact: Path) -> None:
+def test_text_and_default_name(
+    cli, model: Path, tmp_path: Path, monkeypatch, artifact: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = cli("build", model)
     assert found.code == 0 and found.err == ""
@@ -25,7 +36,19 @@ def test_text_and_default_name(cli, model: Path, tmp_path: Path, monkeypatch, ar
 
 
 def test_json_with_calibration(cli, model: Path, data: Path, tmp_path: Path) -> None:
-    found = cli("build", model, "--calibration", data, "--T", 2, "--weight-bits", 6, "-o", tmp_path / "a.nca", "--json")
+    found = cli(
+        "build",
+        model,
+        "--calibration",
+        data,
+        "--T",
+        2,
+        "--weight-bits",
+        6,
+        "-o",
+        tmp_path / "a.nca",
+        "--json",
+    )
     assert found.code == 0 and found.err == ""
     told = found.json
     assert (told["T"], told["weight_bits"], told["output"]) == (2, 6, str(tmp_path / "a.nca"))
@@ -57,7 +80,9 @@ def test_weights_alone_are_one_warning(cli, model: Path, tmp_path: Path) -> None
         (["-o", "."], "NC5005"),
     ],
 )
-def test_errors_are_one_line_each(cli, model: Path, tmp_path: Path, monkeypatch, options: list, code: str) -> None:
+def test_errors_are_one_line_each(
+    cli, model: Path, tmp_path: Path, monkeypatch, options: list, code: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = cli("build", model, *options, "--json")
     assert found.code == 2 and found.json["error"]["code"] == code

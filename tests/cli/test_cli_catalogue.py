@@ -1,4 +1,6 @@
-"""Every error code of the source is in the catalogue, and every code of the catalogue is raised somewhere."""
+"""Every error code of the source is in the catalogue, and every code of the catalogue is raised
+somewhere.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ RESERVED: dict[str, str] = {}
 
 
 def texts() -> dict[str, str]:
-    return {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in sorted(SOURCE.rglob("*.py"))}
+    return {
+        str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8")
+        for path in sorted(SOURCE.rglob("*.py"))
+    }
 
 
 def raised() -> set[str]:
@@ -24,15 +29,26 @@ def raised() -> set[str]:
     found = set()
     for text in texts().values():
         tree = ast.parse(text)
-        keys = {id(key) for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+        keys = {
+            id(key) for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys
+        }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in keys:
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in keys
+            ):
                 found |= {node.value} if CODE.fullmatch(node.value) else set()
     return found
 
 
 def test_codes_of_the_source_are_in_the_catalogue() -> None:
-    unknown = {(code, name) for name, text in texts().items() for code in CODE.findall(text) if code not in CATALOGUE}
+    unknown = {
+        (code, name)
+        for name, text in texts().items()
+        for code in CODE.findall(text)
+        if code not in CATALOGUE
+    }
     assert not unknown
 
 

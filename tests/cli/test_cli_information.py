@@ -26,7 +26,11 @@ def test_targets(cli) -> None:
 
 def test_one_target_has_sources(cli) -> None:
     found = cli("targets", "--show", "loihi2").out
-    assert "core.synaptic_memory_words" in found and "16,000" in found and "lava-utilization-tables" in found
+    assert (
+        "core.synaptic_memory_words" in found
+        and "16,000" in found
+        and "lava-utilization-tables" in found
+    )
     assert "energy.synaptic_operation" in found and "unknown" in found
     assert cli("targets", "--show", "loihi2", "--json").json["core"]["neurons"]["value"] == 4096
     assert "NC3001" in cli("targets", "--show", "loihi9").err
@@ -36,7 +40,16 @@ def test_doctor(cli) -> None:
     told = cli("doctor", "--json")
     checks = {check["name"]: check for check in told.json["checks"]}
     assert told.code == (0 if told.json["ok"] else 1)
-    for name in ("python", "neurocompile", "numpy", "extra torch", "lava imports", "loihi 2", "gpu", "open files"):
+    for name in (
+        "python",
+        "neurocompile",
+        "numpy",
+        "extra torch",
+        "lava imports",
+        "loihi 2",
+        "gpu",
+        "open files",
+    ):
         assert checks[name]["status"] in ("OK", "absent", "problem")
         assert checks[name]["status"] == "OK" or checks[name]["advice"]
     assert checks["numpy"]["status"] == checks["python"]["status"] == "OK"
@@ -49,7 +62,9 @@ def test_doctor_finds_problems(monkeypatch) -> None:
     monkeypatch.setattr(doctor, "CORE", ("numpy", "a-library-that-is-not-there"))
     found = {check.name: check for check in doctor.diagnose()}
     assert found["python"].status == "problem" and "3.10 to 3.12" in found["python"].advice
-    assert found["a-library-that-is-not-there"].status == "problem" and found["numpy"].status == "OK"
+    assert (
+        found["a-library-that-is-not-there"].status == "problem" and found["numpy"].status == "OK"
+    )
 
 
 def test_doctor_and_too_few_files(monkeypatch) -> None:
@@ -74,17 +89,28 @@ def test_explain_lists_all(cli) -> None:
 
 def test_usage(cli, tmp_path: Path) -> None:
     assert cli("--help").code == 0
-    assert cli("build").code == cli("frobnicate").code == cli("build", tmp_path, "--seed", "-1").code == 2
+    assert (
+        cli("build").code
+        == cli("frobnicate").code
+        == cli("build", tmp_path, "--seed", "-1").code
+        == 2
+    )
 
 
 def test_the_schema_and_one_target_are_two_questions(cli) -> None:
     found = cli("targets", "--show", "loihi2", "--schema", "--json")
-    assert found.code == 2 and found.json["error"]["code"] == "NC1015" and found.err.count("\n") == 1
+    assert (
+        found.code == 2 and found.json["error"]["code"] == "NC1015" and found.err.count("\n") == 1
+    )
 
 
 def test_explain_as_json(cli) -> None:
     told = cli("explain", "nc1003", "--json").json
-    assert told == {"code": "NC1003", "title": CATALOGUE["NC1003"][0], "text": CATALOGUE["NC1003"][1]}
+    assert told == {
+        "code": "NC1003",
+        "title": CATALOGUE["NC1003"][0],
+        "text": CATALOGUE["NC1003"][1],
+    }
     assert [entry["code"] for entry in cli("explain", "--json").json["codes"]] == sorted(CATALOGUE)
     assert cli("explain", "NC9999", "--json").json["error"]["code"] == "NC6001"
 
@@ -100,10 +126,17 @@ def test_explain_as_json(cli) -> None:
         (["--json"], "No such option: --json", "neurocompile --help"),
     ],
 )
-def test_wrong_usage_with_json_is_an_object(cli, arguments: list[str], why: str, where: str) -> None:
+def test_wrong_usage_with_json_is_an_object(
+    cli, arguments: list[str], why: str, where: str
+) -> None:
     found = cli(*arguments)
     told = found.json["error"]
-    assert found.code == 2 and told["code"] == "NC6002" and why in told["message"] and where in told["message"]
+    assert (
+        found.code == 2
+        and told["code"] == "NC6002"
+        and why in told["message"]
+        and where in told["message"]
+    )
     assert found.err == f"error: NC6002 {told['message']}\n"
 
 

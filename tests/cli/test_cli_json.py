@@ -15,12 +15,16 @@ def test_an_estimate_says_whether_it_fits(cli, model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_build_with_a_budget_says_which_layers_exceed_their_share(cli, model: Path, tmp_path: Path) -> None:
+def test_a_build_with_a_budget_says_which_layers_exceed_their_share(
+    cli, model: Path, tmp_path: Path
+) -> None:
     arguments = ("build", model, "--budget", "spikes=6000", "-o", tmp_path / "a.nca")
     told, text = cli(*arguments, "--json").json, cli(*arguments).out
     assert f"first answer after {told['first_answer_steps']} steps" in text
     budget = told["budget"]
-    assert f"{len(budget['exceeding'])} of {len(budget['layers'])} layers exceed their share" in text
+    assert (
+        f"{len(budget['exceeding'])} of {len(budget['layers'])} layers exceed their share" in text
+    )
     assert f"{budget['expected']:,.0f}" in text
     assert all(f"{share['excess']:+,.1f}" in text for share in budget["exceeding"])
 
@@ -28,7 +32,9 @@ def test_a_build_with_a_budget_says_which_layers_exceed_their_share(cli, model: 
 def test_parity_has_its_totals(cli, artifact: Path, data: Path) -> None:
     arguments = ("parity", artifact, "--input", data, "--against", "emulator")
     told = cli(*arguments, "--json").json
-    assert f"{told['differences']:,} differences in {told['values']:,} values" in cli(*arguments).out
+    assert (
+        f"{told['differences']:,} differences in {told['values']:,} values" in cli(*arguments).out
+    )
 
 
 def test_notes_are_in_it(cli, artifact: Path) -> None:

@@ -21,17 +21,29 @@ def test_default_in_json(cli, artifact: Path, data: Path) -> None:
     pytest.importorskip("lava.magma.compiler", reason="needs the extra lava")
     found = cli("parity", artifact, "--input", data, "--samples", 2, "--json")
     told = found.json
-    assert found.code == 0 and told["exact"] and [b["backend"] for b in told["backends"]] == ["emulator", "lava"]
-    assert all(b["differences"] == 0 and b["values"] > 0 and b["samples"] == 2 for b in told["backends"])
+    assert (
+        found.code == 0
+        and told["exact"]
+        and [b["backend"] for b in told["backends"]] == ["emulator", "lava"]
+    )
+    assert all(
+        b["differences"] == 0 and b["values"] > 0 and b["samples"] == 2 for b in told["backends"]
+    )
     assert told["reference"] is None
 
 
 def test_float_half(cli, artifact: Path, data: Path, model: Path, monkeypatch) -> None:
-    monkeypatch.setattr("neurocompile.parity.check.find_spec", lambda name: None)  # onnxruntime: torch takes seconds
+    monkeypatch.setattr(
+        "neurocompile.parity.check.find_spec", lambda name: None
+    )  # onnxruntime: torch takes seconds
     options = ("parity", artifact, "--input", data, "--against", "emulator", "--reference", model)
     found = cli(*options)
     assert found.code == 0 and "onnxruntime" in found.out
-    assert "rate error" in found.out and "first to part" in found.out and "accuracy       float" in found.out
+    assert (
+        "rate error" in found.out
+        and "first to part" in found.out
+        and "accuracy       float" in found.out
+    )
     told = cli(*options, "--json").json["reference"]
     layer = told["layers"][0]
     assert layer["rate_error"] == layer["rate_quantized"] - layer["rate_reference"]
@@ -42,7 +54,13 @@ def test_a_difference_is_exit_code_1(cli, altered: Path, data: Path) -> None:
     found = cli("parity", altered, "--input", data, "--against", "emulator")
     assert found.code == 1 and "NOT EXACT" in found.out and "first difference" in found.out
     assert found.err.startswith("error: NC4006 ") and found.err.count("\n") == 1
-    for word in ("layer 'patch_embed1.proj_lif'", "neuron [", "sample ", "step ", "expected 1, found 0"):
+    for word in (
+        "layer 'patch_embed1.proj_lif'",
+        "neuron [",
+        "sample ",
+        "step ",
+        "expected 1, found 0",
+    ):
         assert word in found.err
 
 
@@ -51,12 +69,17 @@ def test_a_difference_in_json(cli, altered: Path, data: Path) -> None:
     told = found.json
     assert found.code == 1 and not told["exact"] and told["backends"][0]["differences"] > 0
     first = told["backends"][0]["first"]
-    assert first["layer"] == "patch_embed1.proj_lif" and (first["expected"], first["found"]) == (1, 0)
+    assert first["layer"] == "patch_embed1.proj_lif" and (first["expected"], first["found"]) == (
+        1,
+        0,
+    )
 
 
 def test_without_lava_the_emulator_alone(cli, artifact: Path, data: Path, monkeypatch) -> None:
     def absent() -> None:
-        raise NeurocompileError("NC4001", "backend 'lava' needs lava-nc 0.10.0, which is not installed")
+        raise NeurocompileError(
+            "NC4001", "backend 'lava' needs lava-nc 0.10.0, which is not installed"
+        )
 
     monkeypatch.setattr(compat, "require_lava", absent)
     found = cli("parity", artifact, "--input", data, "--json")
@@ -70,6 +93,10 @@ def test_errors(cli, artifact: Path, data: Path, model: Path, tmp_path: Path) ->
     assert cli("parity", artifact, "--input", data, "--against", ",").code == 2
     assert cli("parity", artifact, "--input", data, "--device", "tpu").code == 2
     changed = tmp_path / "other.onnx"
-    changed.write_bytes(model.read_bytes() + b"\x32\x00")  # an empty doc_string: still the model, another file
-    found = cli("parity", artifact, "--input", data, "--against", "emulator", "--reference", changed)
+    changed.write_bytes(
+        model.read_bytes() + b"\x32\x00"
+    )  # an empty doc_string: still the model, another file
+    found = cli(
+        "parity", artifact, "--input", data, "--against", "emulator", "--reference", changed
+    )
     assert found.code == 2 and found.err.startswith("error: NC1006 ") and found.out == ""

@@ -12,7 +12,9 @@ pytest.importorskip("matplotlib", reason="needs the extra plot")
 
 @pytest.mark.parametrize("suffix, head", [("png", b"\x89PNG"), ("svg", b"<?xml")])
 @pytest.mark.parametrize("kind", ["raster", "cores"])
-def test_files_are_deterministic(cli, artifact: Path, data: Path, tmp_path: Path, kind: str, suffix: str, head) -> None:
+def test_files_are_deterministic(
+    cli, artifact: Path, data: Path, tmp_path: Path, kind: str, suffix: str, head
+) -> None:
     first, second = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
     for path in (first, second):
         found = cli("plot", artifact, "--kind", kind, "--input", data, "--sample", 1, "-o", path)
@@ -25,7 +27,12 @@ def test_files_are_deterministic(cli, artifact: Path, data: Path, tmp_path: Path
 
 def test_json(cli, artifact: Path, tmp_path: Path) -> None:
     told = cli("plot", artifact, "--kind", "cores", "-o", tmp_path / "a.png", "--json").json
-    assert told == {"output": str(tmp_path / "a.png"), "kind": "cores", "model": "qkformer", "sample": None}
+    assert told == {
+        "output": str(tmp_path / "a.png"),
+        "kind": "cores",
+        "model": "qkformer",
+        "sample": None,
+    }
 
 
 def test_wrong_usage(cli, artifact: Path, data: Path, tmp_path: Path) -> None:
@@ -42,11 +49,19 @@ def test_wrong_usage(cli, artifact: Path, data: Path, tmp_path: Path) -> None:
 
 def test_missing_folder(cli, artifact: Path, tmp_path: Path) -> None:
     found = cli("plot", artifact, "--kind", "cores", "-o", tmp_path / "none" / "a.png", "--json")
-    assert found.code == 2 and found.json["error"]["code"] == "NC5005" and not list(tmp_path.iterdir())
+    assert (
+        found.code == 2 and found.json["error"]["code"] == "NC5005" and not list(tmp_path.iterdir())
+    )
 
 
-def test_without_matplotlib_the_extra_is_named(cli, artifact: Path, tmp_path: Path, monkeypatch) -> None:
+def test_without_matplotlib_the_extra_is_named(
+    cli, artifact: Path, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr("neurocompile.cli.plot.find_spec", lambda name: None)
     found = cli("plot", artifact, "--kind", "cores", "-o", tmp_path / "a.png")
-    assert found.code == 2 and found.err.startswith("error: NC4001 ") and "neurocompile[plot]" in found.err
+    assert (
+        found.code == 2
+        and found.err.startswith("error: NC4001 ")
+        and "neurocompile[plot]" in found.err
+    )
     assert importlib.util.find_spec("matplotlib") is not None

@@ -21,14 +21,18 @@ def spawn(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["explain", "NC1003"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["build", "--help"], ["explain", "NC1003"], ["--version"]]
+)
 def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom neurocompile.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
     assert found.returncode == 0 and found.stderr == "[]\n"
 
 
@@ -65,7 +69,9 @@ def test_ctrl_c_is_quiet(model: Path, tmp_path: Path) -> None:
         f"main(['build', {str(model)!r}, '-o', 'a.nca'])"
     )
     command = [sys.executable, "-c", script]
-    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert child.stderr is not None and child.stderr.readline() == "compiling\n"
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
@@ -80,4 +86,7 @@ def test_a_defect_is_one_line(cli, artifact: Path, data: Path, monkeypatch) -> N
     monkeypatch.delenv("NEUROCOMPILE_TRACEBACK", raising=False)
     found = cli("run", artifact, "--input", data, "--json")
     assert found.code == 2 and found.json["error"]["code"] == "NC9001"
-    assert all(line.startswith("error: ") for line in found.err.splitlines()) and "\x1b" not in found.err
+    assert (
+        all(line.startswith("error: ") for line in found.err.splitlines())
+        and "\x1b" not in found.err
+    )

@@ -12,7 +12,10 @@ import pytest
 def test_run_text(cli, artifact: Path, data: Path) -> None:
     found = cli("run", artifact, "--input", data)
     assert found.code == 0 and found.err == ""
-    assert found.out.startswith("neurocompile emulator") and "NOT hardware" in found.out.splitlines()[0]
+    assert (
+        found.out.startswith("neurocompile emulator")
+        and "NOT hardware" in found.out.splitlines()[0]
+    )
     assert "accuracy     100.00%" in found.out and "patch_embed1.proj_lif" in found.out
 
 
@@ -40,7 +43,9 @@ def test_unlabelled_data(cli, artifact: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend, codes", [("gpu", {"NC4005"}), ("loihi", {"NC4001", "NC4002"})])
-def test_backends_that_are_not_there(cli, artifact: Path, data: Path, backend: str, codes: set[str]) -> None:
+def test_backends_that_are_not_there(
+    cli, artifact: Path, data: Path, backend: str, codes: set[str]
+) -> None:
     found = cli("run", artifact, "--input", data, "--backend", backend, "--json")
     assert found.code == 2 and found.json["error"]["code"] in codes
     assert found.err.startswith("error: NC400") and found.err.count("\n") == 1

@@ -11,9 +11,13 @@ from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, GradedRelay, Pr
 from neurocompile.ir.text import Ref, TensorRef
 
 
-def circuit_of(src: tuple[int, ...], dst: tuple[int, ...], projection: Projection, weight) -> CircuitGraph:
+def circuit_of(
+    src: tuple[int, ...], dst: tuple[int, ...], projection: Projection, weight
+) -> CircuitGraph:
     populations = tuple(GradedRelay(name=n, shape=s, layer=n) for n, s in (("a", src), ("b", dst)))
-    return CircuitGraph("g", 1, populations, (projection,), (), {} if weight is None else {"w": weight})
+    return CircuitGraph(
+        "g", 1, populations, (projection,), (), {} if weight is None else {"w": weight}
+    )
 
 
 def synapses(circuit: CircuitGraph) -> np.ndarray:
@@ -35,7 +39,10 @@ def synapses(circuit: CircuitGraph) -> np.ndarray:
             h = x * q.stride[1] - q.padding[1] + j * q.dilation[1]
             if 0 <= v < src.shape[0] and 0 <= h < src.shape[1]:
                 channel = o // (out // q.groups) * per + c
-                found[np.ravel_multi_index((y, x, o), dst.shape), np.ravel_multi_index((v, h, channel), src.shape)] += 1
+                found[
+                    np.ravel_multi_index((y, x, o), dst.shape),
+                    np.ravel_multi_index((v, h, channel), src.shape),
+                ] += 1
     return found
 
 
@@ -50,27 +57,55 @@ def check(circuit: CircuitGraph, seed: int) -> None:
 
 
 convolutions = st.tuples(
-    st.integers(1, 6), st.integers(1, 6), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(1, 3),
-    st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(0, 2), st.integers(1, 2),
-)  # fmt: skip
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.integers(1, 2),
+)
 
 
 @settings(deadline=None, max_examples=60)
 @given(convolutions, st.integers(0, 99))
 def test_convolutions(shape, seed: int) -> None:
     height, width, groups, per, out, kh, kw, sy, sx, py, px, dilation = shape
-    rows, columns = ((n + 2 * p - dilation * (k - 1) - 1) // s + 1 for n, p, k, s in ((height, py, kh, sy), (width, px, kw, sx)))
+    rows, columns = (
+        (n + 2 * p - dilation * (k - 1) - 1) // s + 1
+        for n, p, k, s in ((height, py, kh, sy), (width, px, kw, sx))
+    )
     if rows < 1 or columns < 1:
         return
-    weight = np.random.default_rng(seed).integers(-1, 2, (out * groups, kh, kw, per)).astype(np.int16) * 2
-    q = Conv2d(name="q", src=Ref("a"), dst=Ref("b"), weight=TensorRef("w"), stride=(sy, sx), padding=(py, px),
-               dilation=(dilation, dilation), groups=groups)  # fmt: skip
+    weight = (
+        np.random.default_rng(seed).integers(-1, 2, (out * groups, kh, kw, per)).astype(np.int16)
+        * 2
+    )
+    q = Conv2d(
+        name="q",
+        src=Ref("a"),
+        dst=Ref("b"),
+        weight=TensorRef("w"),
+        stride=(sy, sx),
+        padding=(py, px),
+        dilation=(dilation, dilation),
+        groups=groups,
+    )
     circuit = circuit_of((height, width, groups * per), (rows, columns, out * groups), q, weight)
     check(circuit, seed)
     # operations with weight: the emulator's own convolution of ones where the weight is not 0
     from neurocompile.backends.kernels import project
 
-    sent = np.random.default_rng(seed).integers(0, 9, (1, circuit.population["a"].size)).astype(np.int32)
+    sent = (
+        np.random.default_rng(seed)
+        .integers(0, 9, (1, circuit.population["a"].size))
+        .astype(np.int32)
+    )
     total = np.zeros((1, circuit.population["b"].size), np.int32)
     project(q, (weight != 0).astype(np.int16), sent, circuit.population["a"].shape, total)
     assert effective_operations(circuit, q, sent[0].astype(np.float64)) == total.sum()
@@ -79,18 +114,80 @@ def test_convolutions(shape, seed: int) -> None:
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 def test_matrices(n: int, m: int, seed: int) -> None:
     weight = np.random.default_rng(seed).integers(-1, 2, (m, n)).astype(np.int16) * 2
-    check(circuit_of((n,), (m,), Dense(name="q", src=Ref("a"), dst=Ref("b"), weight=TensorRef("w")), weight), seed)
+    check(
+        circuit_of(
+            (n,), (m,), Dense(name="q", src=Ref("a"), dst=Ref("b"), weight=TensorRef("w")), weight
+        ),
+        seed,
+    )
 
 
 def test_strided_patterns() -> None:
     cases = [
-        ((6,), (6,), Strided(name="q", src=Ref("a"), dst=Ref("b"), sizes=(6,), src_strides=(1,), dst_strides=(1,))),
-        ((1,), (5,), Strided(name="q", src=Ref("a"), dst=Ref("b"), sizes=(5,), src_strides=(0,), dst_strides=(1,))),
-        ((3, 4), (3,), Strided(name="q", src=Ref("a"), dst=Ref("b"), sizes=(3, 4), src_strides=(4, 1), dst_strides=(1, 0))),
-        ((7,), (3,), Strided(name="q", src=Ref("a"), dst=Ref("b"), sizes=(3, 3), src_strides=(2, 1), dst_strides=(1, 0))),
-        ((2, 3), (3, 2), Strided(name="q", src=Ref("a"), dst=Ref("b"), sizes=(2, 3), src_strides=(3, 1), dst_strides=(1, 2))),
-        ((5,), (9,), Strided(name="q", src=Ref("a"), dst=Ref("b"), sizes=(4, 2), src_strides=(1, 0), dst_strides=(2, 1),
-                             src_offset=1, dst_offset=1)),
-    ]  # fmt: skip
+        (
+            (6,),
+            (6,),
+            Strided(
+                name="q", src=Ref("a"), dst=Ref("b"), sizes=(6,), src_strides=(1,), dst_strides=(1,)
+            ),
+        ),
+        (
+            (1,),
+            (5,),
+            Strided(
+                name="q", src=Ref("a"), dst=Ref("b"), sizes=(5,), src_strides=(0,), dst_strides=(1,)
+            ),
+        ),
+        (
+            (3, 4),
+            (3,),
+            Strided(
+                name="q",
+                src=Ref("a"),
+                dst=Ref("b"),
+                sizes=(3, 4),
+                src_strides=(4, 1),
+                dst_strides=(1, 0),
+            ),
+        ),
+        (
+            (7,),
+            (3,),
+            Strided(
+                name="q",
+                src=Ref("a"),
+                dst=Ref("b"),
+                sizes=(3, 3),
+                src_strides=(2, 1),
+                dst_strides=(1, 0),
+            ),
+        ),
+        (
+            (2, 3),
+            (3, 2),
+            Strided(
+                name="q",
+                src=Ref("a"),
+                dst=Ref("b"),
+                sizes=(2, 3),
+                src_strides=(3, 1),
+                dst_strides=(1, 2),
+            ),
+        ),
+        (
+            (5,),
+            (9,),
+            Strided(
+                name="q",
+                src=Ref("a"),
+                dst=Ref("b"),
+                sizes=(4, 2),
+                src_strides=(1, 0),
+                dst_strides=(2, 1),
+                src_offset=1,
+                dst_offset=1,
+            ),
+        ),
+    ]
     for i, (src, dst, q) in enumerate(cases):
         check(circuit_of(src, dst, q, None), i)

@@ -1,4 +1,6 @@
-"""Counts of the digits model against the emulator's traces and the mapper's own traffic; energy by hand."""
+"""Counts of the digits model against the emulator's traces and the mapper's own traffic; energy by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_spikes_are_those_of_the_trace(digits_program, digits_data, measured) ->
         sent = np.count_nonzero(trace[p.name])
         expected = {"spikes": sent * isinstance(p, LIF), "graded_messages": sent * (not p.spiking)}
         if not isinstance(p, HostInput):
-            assert {n: row[COLUMNS.index(n)] * 7 for n in expected} == pytest.approx(expected, rel=1e-12)
+            assert {n: row[COLUMNS.index(n)] * 7 for n in expected} == pytest.approx(
+                expected, rel=1e-12
+            )
     assert measured.barriers == circuit.period
 
 
@@ -42,31 +46,47 @@ def test_packets_and_hops_are_those_of_the_mapper_for_its_rates(digits_program) 
 
 def test_links_carry_every_hop(digits_program, measured) -> None:
     loads = link_loads(measured.packets, digits_program.mapping, digits_program.target)
-    assert loads["east"].sum() + loads["west"].sum() == pytest.approx(measured.total("hops_east_west"))
-    assert loads["north"].sum() + loads["south"].sum() == pytest.approx(measured.total("hops_north_south"))
+    assert loads["east"].sum() + loads["west"].sum() == pytest.approx(
+        measured.total("hops_east_west")
+    )
+    assert loads["north"].sum() + loads["south"].sum() == pytest.approx(
+        measured.total("hops_north_south")
+    )
 
 
 def test_cores_add_up_to_populations(measured) -> None:
     for i, name in enumerate(COLUMNS):
-        if not name.startswith("effective") and name not in ("neurons", "packets_in", "host_packets"):
-            assert measured.cores[:, i].sum() == pytest.approx(measured.populations[:, i].sum()), name
+        if not name.startswith("effective") and name not in (
+            "neurons",
+            "packets_in",
+            "host_packets",
+        ):
+            assert measured.cores[:, i].sum() == pytest.approx(measured.populations[:, i].sum()), (
+                name
+            )
     assert measured.total("effective_acs") <= measured.total("acs")
     synops = sum(measured.total(f"synops_{k}") for k in ("dense", "sparse", "convolution"))
     assert synops == pytest.approx(measured.total("acs") + measured.total("macs"))
 
 
 def test_energy_is_constant_times_count(measured, digits_program) -> None:
-    items = dict(zip(ITEMS, price(load_profile("davies2018"), measured.populations).sum(axis=0), strict=True))
+    items = dict(
+        zip(ITEMS, price(load_profile("davies2018"), measured.populations).sum(axis=0), strict=True)
+    )
     total, active = measured.total, measured.total("active")
     assert items["synapses"] == pytest.approx(23.6 * (total("acs") + total("macs")))
     assert items["neurons"] == pytest.approx(81 * active + 52 * (total("updates") - active))
     assert items["packets"] == pytest.approx(1.7 * total("tile_packets"))
-    assert items["hops"] == pytest.approx(3 * total("hops_east_west") + 4 * total("hops_north_south"))
+    assert items["hops"] == pytest.approx(
+        3 * total("hops_east_west") + 4 * total("hops_north_south")
+    )
     report = energy_report(digits_program, measured, [load_profile(n) for n in list_profiles()])
     for found in report.energies:
         assert found.foreign, "loihi2's constants are in no shipped profile"
         assert found.dynamic_pj == pytest.approx(sum(v or 0.0 for v in found.items.values()))
-        assert found.items["synapses"] and (found.items["hops"] is None) == (found.profile in ("horowitz45", "keras-spiking"))
+        assert found.items["synapses"] and (found.items["hops"] is None) == (
+            found.profile in ("horowitz45", "keras-spiking")
+        )
         assert found.dynamic_pj == pytest.approx(sum(found.layers.values()))
         assert found.bound_pj is not None and found.dynamic_pj > found.bound_pj > 0
     late = next(e for e in report.energies if e.profile == "davies2018").latency

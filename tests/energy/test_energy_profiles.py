@@ -16,15 +16,24 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.targets import load_target
 
 HOSTILE = [
-    b"", b"[1, 2]", b"name: x", b"\xff\xfe", b"a: &a [*a, *a]", b"name: x\nname: y", b"!!python/object/apply:os.system ['true']",
+    b"",
+    b"[1, 2]",
+    b"name: x",
+    b"\xff\xfe",
+    b"a: &a [*a, *a]",
+    b"name: x\nname: y",
+    b"!!python/object/apply:os.system ['true']",
     b"name: mine\ndescription: d\nhardware: h\nenergy: {synaptic_operation: {value: .nan, source: s, status: published}}",
     b"name: mine\ndescription: d\nhardware: h\nenergy: {synaptic_operation: {value: -1, source: s, status: published}}",
     b"name: mine\ndescription: d\nhardware: h\nenergy: {synaptic_operation: {value: 1, source: s, status: rumour}}",
     b"name: mine\ndescription: d\nhardware: h\nenergy: {unknown: {value: 1, source: s, status: assumed}}",
-    b"name: davies2018\ndescription: d\nhardware: h\nenergy: {}", b"name: '<script>'\ndescription: d\nhardware: h\nenergy: {}",
+    b"name: davies2018\ndescription: d\nhardware: h\nenergy: {}",
+    b"name: '<script>'\ndescription: d\nhardware: h\nenergy: {}",
     b"name: mine\ndescription: d\nhardware: h\nenergy: {ac: {value: 1, source: s, status: assumed}, "
-    b"synaptic_operation: {value: 1, source: s, status: assumed}}", b"[" * 5000, b"x" * 100_000,
-]  # fmt: skip
+    b"synaptic_operation: {value: 1, source: s, status: assumed}}",
+    b"[" * 5000,
+    b"x" * 100_000,
+]
 
 
 def test_shipped_profiles() -> None:
@@ -40,12 +49,18 @@ def test_hostile_files(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(NeurocompileError) as caught:
         load_profile(path)
     for line in str(caught.value).split("\n"):
-        assert line.startswith("NC7002 energy profile 'p.yaml'") and line.isprintable() and len(line) < 700
+        assert (
+            line.startswith("NC7002 energy profile 'p.yaml'")
+            and line.isprintable()
+            and len(line) < 700
+        )
 
 
 def test_all_that_is_wrong_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
-    path.write_text("name: mine\ndescription: d\nhardware: h\nenergy: {message: 3, spike: {value: -2, source: s, status: derived}}")
+    path.write_text(
+        "name: mine\ndescription: d\nhardware: h\nenergy: {message: 3, spike: {value: -2, source: s, status: derived}}"
+    )
     with pytest.raises(NeurocompileError) as caught:
         load_profile(path)
     unknown, negative = caught.value.messages
@@ -60,12 +75,28 @@ def test_unknown_profile(tmp_path: Path) -> None:
 
 
 def test_power(tmp_path: Path) -> None:
-    path, good = tmp_path / "p.json", {
-        "schema": 1, "device": "d", "source": "s", "static_w": 0.2, "dynamic_w": 0.1, "seconds_per_inference": 0.01,
-    }  # fmt: skip
+    path, good = (
+        tmp_path / "p.json",
+        {
+            "schema": 1,
+            "device": "d",
+            "source": "s",
+            "static_w": 0.2,
+            "dynamic_w": 0.1,
+            "seconds_per_inference": 0.01,
+        },
+    )
     path.write_text(json.dumps(good))
-    assert load_power(path).dynamic_pj == pytest.approx(1e9) and load_power(path).static_pj == pytest.approx(2e9)
-    for wrong in ({}, {**good, "schema": 2}, {**good, "static_w": -1}, {**good, "x": 1}, {**good, "seconds_per_inference": 0}):
+    assert load_power(path).dynamic_pj == pytest.approx(1e9) and load_power(
+        path
+    ).static_pj == pytest.approx(2e9)
+    for wrong in (
+        {},
+        {**good, "schema": 2},
+        {**good, "static_w": -1},
+        {**good, "x": 1},
+        {**good, "seconds_per_inference": 0},
+    ):
         path.write_text(json.dumps(wrong))
         with pytest.raises(NeurocompileError) as caught:
             load_power(path)
@@ -100,7 +131,9 @@ def test_fit_recovers_its_own_model(tmp_path: Path) -> None:
         ([(0, 0, 0)] * 6, "no count"),
     ],
 )
-def test_measurements_that_determine_nothing_are_refused(rows: list[tuple[int, int, int]], says: str) -> None:
+def test_measurements_that_determine_nothing_are_refused(
+    rows: list[tuple[int, int, int]], says: str
+) -> None:
     """Too few, alike, or with counts that grow together: many constants fit, so none is given."""
     with pytest.raises(NeurocompileError, match=says) as caught:
         fit_max_affine([Timing(*map(float, row), 100.0 + max(row)) for row in rows])
@@ -109,7 +142,10 @@ def test_measurements_that_determine_nothing_are_refused(rows: list[tuple[int, i
 
 def test_a_count_that_is_never_the_slowest_has_no_constant() -> None:
     rng = np.random.default_rng(1)
-    rows = [(float(a), float(b), float(c)) for a, b, c in rng.uniform([1000, 1000, 0], [9000, 9000, 3], (20, 3))]
+    rows = [
+        (float(a), float(b), float(c))
+        for a, b, c in rng.uniform([1000, 1000, 0], [9000, 9000, 3], (20, 3))
+    ]
     found = fit_max_affine([Timing(*row, 50.0 + max(2 * row[0], 3 * row[1])) for row in rows])
     assert found.undetermined == ("link_packets",) and found.per_packet == 0.0
     assert (found.per_operation, found.per_update) == (pytest.approx(2), pytest.approx(3))
@@ -118,7 +154,9 @@ def test_a_count_that_is_never_the_slowest_has_no_constant() -> None:
 def test_a_target_and_a_profile_speak_of_the_same_constants() -> None:
     """Loihi 1's file has Davies et al.'s constants, as the profile does; Loihi 2's has none."""
     own, published = profile_of(load_target("loihi1")), load_profile("davies2018")
-    assert complete(own) and own.targets == ("loihi1",) and any("davies2018" in s for s in own.sources)
+    assert (
+        complete(own) and own.targets == ("loihi1",) and any("davies2018" in s for s in own.sources)
+    )
     for part in ("energy", "time"):
         ours, theirs = getattr(own, part), getattr(published, part)
         assert type(ours) is type(theirs)

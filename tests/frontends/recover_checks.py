@@ -1,4 +1,6 @@
-"""What the tests of recovered files check: the same numbers, no comparison left, and an importer that reads them."""
+"""What the tests of recovered files check: the same numbers, no comparison left, and an importer
+that reads them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from neurocompile.frontends.onnx_import import import_onnx
-from neurocompile.frontends.onnx_lif import DOMAIN
-from neurocompile.frontends.onnx_load import load_onnx
-from neurocompile.frontends.onnx_recover import recover_lif
+from neurocompile.frontends.onnx.importer import import_onnx
+from neurocompile.frontends.onnx.lif import DOMAIN
+from neurocompile.frontends.onnx.load import load_onnx
+from neurocompile.frontends.onnx.recover import recover_lif
 
 
 def run(proto: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
@@ -22,11 +24,15 @@ def run(proto: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
 
 def lifs(proto: onnx.ModelProto) -> list[dict[str, float]]:
     """Attributes of every LIF node, rounded; no comparison is left."""
-    assert not any(n.op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Loop", "Scan") for n in proto.graph.node)
+    assert not any(
+        n.op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Loop", "Scan")
+        for n in proto.graph.node
+    )
     return [
         {a.name: round(float(onnx.helper.get_attribute_value(a)), 5) for a in n.attribute}
-        for n in proto.graph.node if n.domain == DOMAIN
-    ]  # fmt: skip
+        for n in proto.graph.node
+        if n.domain == DOMAIN
+    ]
 
 
 def check(proto: onnx.ModelProto, *shape: int, T: int | None = None) -> onnx.ModelProto:

@@ -7,16 +7,24 @@ import onnx
 from onnx import numpy_helper, parser
 
 RNG = np.random.default_rng(7)
-WEIGHTS = {"w1": RNG.normal(0.3, 0.6, (6, 8)), "b1": RNG.normal(0.2, 0.2, 8), "w2": RNG.normal(0.2, 0.6, (8, 5))}
+WEIGHTS = {
+    "w1": RNG.normal(0.3, 0.6, (6, 8)),
+    "b1": RNG.normal(0.2, 0.2, 8),
+    "w2": RNG.normal(0.2, 0.6, (8, 5)),
+}
 
 
 def model(text: str, opset: int = 17, **scalars: float | np.ndarray) -> onnx.ModelProto:
-    """The graph ``text``, in ONNX's text form, with the weights and ``scalars`` that it reads as initializers."""
+    """The graph ``text``, in ONNX's text form, with the weights and ``scalars`` that it reads as
+    initializers.
+    """
     proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
     constants = {"one": 1.0, "tau": 2.0, "vth": 1.0, "zero": 0.0, **WEIGHTS, **scalars}
     for name, value in constants.items():
         array = np.asarray(value)
-        array = array.astype(np.int64 if array.dtype.kind == "i" else bool if array.dtype.kind == "b" else np.float32)
+        array = array.astype(
+            np.int64 if array.dtype.kind == "i" else bool if array.dtype.kind == "b" else np.float32
+        )
         if f"{name}," in text.replace(")", ",").replace(" ,", ","):
             proto.graph.initializer.append(numpy_helper.from_array(array, name))
     onnx.checker.check_model(proto)
@@ -24,7 +32,9 @@ def model(text: str, opset: int = 17, **scalars: float | np.ndarray) -> onnx.Mod
 
 
 def charge(v: str, x: str, name: str, vth: str = "vth", tau: str = "tau") -> str:
-    """h, spike and next potential of a LIF with decay_input, hard reset to 0: ``{name}h, {name}s, {name}v``."""
+    """h, spike and next potential of a LIF with decay_input, hard reset to 0: ``{name}h, {name}s,
+    {name}v``.
+    """
     return f"""
     {name}e = Sub ({x}, {v})
     {name}f = Div ({name}e, {tau})
@@ -36,18 +46,29 @@ def charge(v: str, x: str, name: str, vth: str = "vth", tau: str = "tau") -> str
 """
 
 
-def unrolled(steps: int = 3, step: str | None = None, **scalars: float | np.ndarray) -> onnx.ModelProto:
-    """(T, B, 6) to the spikes of one neuron, (T, B, 8), written out; ``step`` makes n{t}s and n{t}v of i{t} and {v}."""
+def unrolled(
+    steps: int = 3, step: str | None = None, **scalars: float | np.ndarray
+) -> onnx.ModelProto:
+    """(T, B, 6) to the spikes of one neuron, (T, B, 8), written out; ``step`` makes n{t}s and n{t}v
+    of i{t} and {v}.
+    """
     lines = ["x1 = MatMul (x, w1)", "i = Add (x1, b1)"]
     for t in range(steps):
         lines.append(f"i{t} = Gather <axis: int = 0> (i, t{t})")
         before = f"n{t - 1}v" if t else "zero"
-        lines.append(charge(before, f"i{t}", f"n{t}") if step is None else step.format(t=t, v=before))
+        lines.append(
+            charge(before, f"i{t}", f"n{t}") if step is None else step.format(t=t, v=before)
+        )
     lines += [f"u{t} = Unsqueeze (n{t}s, ax)" for t in range(steps)]
     lines.append(f"y = Concat <axis: int = 0> ({', '.join(f'u{t}' for t in range(steps))})")
     text = "\n".join(lines)
     numbers = {f"t{t}": np.int64(t) for t in range(steps)}
-    return model(f"g (float[{steps}, B, 6] x) => (float[{steps}, B, 8] y) {{ {text} }}", ax=np.asarray([0]), **numbers, **scalars)
+    return model(
+        f"g (float[{steps}, B, 6] x) => (float[{steps}, B, 8] y) {{ {text} }}",
+        ax=np.asarray([0]),
+        **numbers,
+        **scalars,
+    )
 
 
 def loop(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:
@@ -69,9 +90,13 @@ def loop(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:
     {parts[1]}
     y = ReduceMean <axes: ints = [0], keepdims: int = 0> (qall)"""
     return model(
-        f"g (float[{steps}, 2, 6] x) => (float[2, 5] y) {{ {text} }}", count=np.int64(steps), true=np.True_,
-        pshape=np.asarray([2, 8]), qshape=np.asarray([2, 5]), qtau=qtau,
-    )  # fmt: skip
+        f"g (float[{steps}, 2, 6] x) => (float[2, 5] y) {{ {text} }}",
+        count=np.int64(steps),
+        true=np.True_,
+        pshape=np.asarray([2, 8]),
+        qshape=np.asarray([2, 5]),
+        qtau=qtau,
+    )
 
 
 def scan(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:
@@ -82,7 +107,11 @@ def scan(steps: int = 4, qtau: float | np.ndarray = 2.0) -> onnx.ModelProto:
     last, all = Scan <num_scan_inputs: int = 1, body = body (float[B, 8] v, float[B, 8] x_t)
         => (float[B, 8] nv, float[B, 8] ns) {{ {charge("v", "x_t", "n", tau="qtau")} }}> (v0, i)
     y = ReduceMean <axes: ints = [0], keepdims: int = 0> (all)"""
-    return model(f"g (float[{steps}, 2, 6] x) => (float[2, 8] y) {{ {text} }}", shape=np.asarray([2, 8]), qtau=qtau)
+    return model(
+        f"g (float[{steps}, 2, 6] x) => (float[2, 8] y) {{ {text} }}",
+        shape=np.asarray([2, 8]),
+        qtau=qtau,
+    )
 
 
 def network_loop(steps: int = 4) -> onnx.ModelProto:
@@ -101,9 +130,13 @@ def network_loop(steps: int = 4) -> onnx.ModelProto:
         sum2 = Add (sum, qs) }}>
     y = Div (total, number)"""
     return model(
-        f"g (float[2, 6] x) => (float[2, 5] y) {{ {text} }}", count=np.int64(steps), true=np.True_, number=float(steps),
-        pshape=np.asarray([2, 8]), qshape=np.asarray([2, 5]),
-    )  # fmt: skip
+        f"g (float[2, 6] x) => (float[2, 5] y) {{ {text} }}",
+        count=np.int64(steps),
+        true=np.True_,
+        number=float(steps),
+        pshape=np.asarray([2, 8]),
+        qshape=np.asarray([2, 5]),
+    )
 
 
 def stateful() -> onnx.ModelProto:
@@ -113,20 +146,30 @@ def stateful() -> onnx.ModelProto:
     {charge("v", "i", "p")}
     j = MatMul (ps, w2)
     {charge("w", "j", "q")}"""
-    inputs, outputs = "float[B, 6] x, float[B, 8] v, float[B, 5] w", "float[B, 5] qs, float[B, 8] pv, float[B, 5] qv"
+    inputs, outputs = (
+        "float[B, 6] x, float[B, 8] v, float[B, 5] w",
+        "float[B, 5] qs, float[B, 8] pv, float[B, 5] qv",
+    )
     return model(f"g ({inputs}) => ({outputs}) {{ {text} }}")
 
 
 def shared_current(steps: int, scaled: bool) -> onnx.ModelProto:
-    """One neuron whose current, the same at every step, is made once, and is its first potential; the spikes' sum.
+    """One neuron whose current, the same at every step, is made once, and is its first potential;
+    the spikes' sum.
 
     Args:
         scaled: h = v / 2 + x / 2, otherwise h = v + x.
     """
-    lines = ["x1 = MatMul (x, w1)", "i = Add (x1, b1)", "p = Mul (i, half)" if scaled else "p = Identity (i)"]
+    lines = [
+        "x1 = MatMul (x, w1)",
+        "i = Add (x1, b1)",
+        "p = Mul (i, half)" if scaled else "p = Identity (i)",
+    ]
     for t in range(steps):
         if t:
-            lines.append(f"n{t}a = Mul (n{t - 1}v, half)" if scaled else f"n{t}a = Identity (n{t - 1}v)")
+            lines.append(
+                f"n{t}a = Mul (n{t - 1}v, half)" if scaled else f"n{t}a = Identity (n{t - 1}v)"
+            )
             lines.append(f"n{t}h = Add (n{t}a, p)")
         h = f"n{t}h" if t else "p"
         lines.append(f"n{t}g = GreaterOrEqual ({h}, vth)")

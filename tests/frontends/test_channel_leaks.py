@@ -1,4 +1,6 @@
-"""A tau for each channel, from torch and from ONNX to Lava: emulator and Lava agree, and the float model is followed."""
+"""A tau for each channel, from torch and from ONNX to Lava: emulator and Lava agree, and the float
+model is followed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
-neuron = pytest.importorskip("spikingjelly.activation_based.neuron", reason="the extra 'torch' is not installed")
+neuron = pytest.importorskip(
+    "spikingjelly.activation_based.neuron", reason="the extra 'torch' is not installed"
+)
 
 import onnx  # noqa: E402
 import recover_files as files  # noqa: E402
@@ -29,11 +33,15 @@ class ChannelPLIF(neuron.ParametricLIFNode):
 
     def __init__(self, taus: np.ndarray, **fields) -> None:
         super().__init__(**fields)
-        self.w = nn.Parameter(-torch.log(torch.as_tensor(taus, dtype=torch.float32).reshape(-1, 1, 1) - 1))
+        self.w = nn.Parameter(
+            -torch.log(torch.as_tensor(taus, dtype=torch.float32).reshape(-1, 1, 1) - 1)
+        )
 
 
 class Net(nn.Module):
-    """A convolution, a depthwise one, and a pool, whose neurons have taus ``taus`` and these reversed."""
+    """A convolution, a depthwise one, and a pool, whose neurons have taus ``taus`` and these
+    reversed.
+    """
 
     def __init__(self, taus: np.ndarray, step_mode: str = "m", **fields) -> None:
         super().__init__()
@@ -43,7 +51,11 @@ class Net(nn.Module):
         self.n2 = ChannelPLIF(taus[::-1].copy(), step_mode=step_mode, **fields)
         self.pool, self.head = nn.MaxPool2d(2), nn.Linear(CHANNELS * 16, 10)
         torch.manual_seed(0)
-        for parameter in (*self.first.parameters(), *self.second.parameters(), *self.head.parameters()):
+        for parameter in (
+            *self.first.parameters(),
+            *self.second.parameters(),
+            *self.head.parameters(),
+        ):
             nn.init.normal_(parameter, 0.1, 0.6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,7 +88,13 @@ def logits(model: nn.Module) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("taus", "fields"),
-    [(FEW, {}), (MANY, {"decay_input": False}), (FEW, {"v_reset": -0.25}), (FEW, {"v_reset": None}), (FEW, {"step_mode": "s"})],
+    [
+        (FEW, {}),
+        (MANY, {"decay_input": False}),
+        (FEW, {"v_reset": -0.25}),
+        (FEW, {"v_reset": None}),
+        (FEW, {"step_mode": "s"}),
+    ],
     ids=["few", "many", "v_reset", "soft", "single"],
 )
 def test_from_torch_to_lava(taus: np.ndarray, fields: dict) -> None:
@@ -86,20 +104,32 @@ def test_from_torch_to_lava(taus: np.ndarray, fields: dict) -> None:
     program = neurocompile.compile(model, X, T=4)
     ours, lava = program.run(X), program.run(X, "lava")
     np.testing.assert_array_equal(ours.logits, lava.logits)
-    leaks = {p.dv if fields.get("v_reset", 0.0) is not None else p.du + 1 for p in program.circuit.populations
-             if isinstance(p, LIF) and ".leak" in p.name}  # fmt: skip
+    leaks = {
+        p.dv if fields.get("v_reset", 0.0) is not None else p.du + 1
+        for p in program.circuit.populations
+        if isinstance(p, LIF) and ".leak" in p.name
+    }
     assert leaks == {round(4096 / tau) for tau in taus}
-    assert np.abs(expected).max() > 0.3 and np.abs(ours.logits - expected).mean() < 0.1 * np.abs(expected).mean()
+    assert (
+        np.abs(expected).max() > 0.3
+        and np.abs(ours.logits - expected).mean() < 0.1 * np.abs(expected).mean()
+    )
 
 
 def test_from_a_file_of_others_to_the_float_graph(tmp_path) -> None:
     """tau and threshold for each channel, unrolled: agreement with onnxruntime, spike for spike."""
     taus, thresholds = MANY[::-1].copy(), np.linspace(0.5, 1.0, 8)
     proto = files.unrolled(3, tau=taus, vth=thresholds)
-    proto.graph.node.append(onnx.helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=0))
-    proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["B", 8]))
+    proto.graph.node.append(
+        onnx.helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=0)
+    )
+    proto.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["B", 8])
+    )
     proto.graph.node.insert(0, onnx.helper.make_node("Expand", ["image", "repeats"], ["x"]))
-    proto.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["B", 6]))
+    proto.graph.input[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["B", 6])
+    )
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray([3, 1, 1]), "repeats"))
     onnx.save(proto, tmp_path / "m.onnx")
     graph = import_model(tmp_path / "m.onnx")[1].graph
@@ -108,10 +138,15 @@ def test_from_a_file_of_others_to_the_float_graph(tmp_path) -> None:
     x = np.random.default_rng(2).normal(0.6, 1, (8, 6)).astype(np.float32)
     program = neurocompile.compile(tmp_path / "m.onnx", T=3, calibration=x)
     assert program.manifest.import_agreement > 0.999
-    assert len({p.dv for p in program.circuit.populations if isinstance(p, LIF) and ".leak" in p.name}) == 8
+    assert (
+        len({p.dv for p in program.circuit.populations if isinstance(p, LIF) and ".leak" in p.name})
+        == 8
+    )
 
 
-def test_hundreds_of_channels_of_few_taus_are_few_populations_and_their_weights_are_stored_once() -> None:
+def test_hundreds_of_channels_of_few_taus_are_few_populations_and_their_weights_are_stored_once() -> (
+    None
+):
     rng = np.random.default_rng(3)
     dv = rng.choice([512, 1024, 2048], 256).astype(np.int16)
     nodes = (
@@ -122,15 +157,22 @@ def test_hundreds_of_channels_of_few_taus_are_few_populations_and_their_weights_
         s.Output(name="o", x=Ref("m")),
     )
     weight = (2 * rng.integers(-5, 6, (256, 3, 3, 3))).astype(np.int16)
-    circuit = lower(s.SpikingGraph("g", "quantized", nodes, {"w": weight, "dv": dv.reshape(-1, 1, 1)}), 2)
+    circuit = lower(
+        s.SpikingGraph("g", "quantized", nodes, {"w": weight, "dv": dv.reshape(-1, 1, 1)}), 2
+    )
     parts = [p for p in circuit.populations if ".leak" in p.name]
     assert [p.dv for p in parts] == [512, 1024, 2048] and sum(p.size for p in parts) == 256 * 36
-    assert sum(circuit.tensors[q.weight].size for q in circuit.projections if hasattr(q, "stride")) == weight.size
+    assert (
+        sum(circuit.tensors[q.weight].size for q in circuit.projections if hasattr(q, "stride"))
+        == weight.size
+    )
     assert len(circuit.projections) < 256
 
 
 def test_thresholds_below_the_reset_are_named() -> None:
     model = Net(FEW)
     model.n1.v_threshold = torch.linspace(-0.1, 1.0, CHANNELS).reshape(-1, 1, 1)
-    with pytest.raises(NeurocompileError, match="NC1009 neuron 'n1' has thresholds that are not above v_reset 0"):
+    with pytest.raises(
+        NeurocompileError, match="NC1009 neuron 'n1' has thresholds that are not above v_reset 0"
+    ):
         neurocompile.compile(model, X, T=4)

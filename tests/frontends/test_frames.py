@@ -1,4 +1,6 @@
-"""Inputs that bring their own steps, such as frames of events: (B, T, ...) and (T, B, ...), from torch and from ONNX."""
+"""Inputs that bring their own steps, such as frames of events: (B, T, ...) and (T, B, ...), from
+torch and from ONNX.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,22 @@ from onnx_cases import imported, ints, lif, model, normal, op
 import neurocompile
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.check import check_model
-from neurocompile.frontends.onnx_import import ImportedModel
-from neurocompile.frontends.onnx_load import LoadedModel
+from neurocompile.frontends.onnx.importer import ImportedModel
+from neurocompile.frontends.onnx.load import LoadedModel
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.pipeline import import_model
 from neurocompile.reference.onnx import run_onnx
 
-ADVICE = r"nothing makes the axis of time.*x\.unsqueeze\(0\)\.repeat\(T, \.\.\.\).*x\.transpose\(0, 1\)"
+ADVICE = (
+    r"nothing makes the axis of time.*x\.unsqueeze\(0\)\.repeat\(T, \.\.\.\).*x\.transpose\(0, 1\)"
+)
 T = 5
 
 
 def network(batch_first: bool, loop: bool = False):
-    """A network on frames (T, B, 2, 4, 4), or (B, T, 2, 4, 4); ``loop``: it calls its neurons once a step."""
+    """A network on frames (T, B, 2, 4, 4), or (B, T, 2, 4, 4); ``loop``: it calls its neurons once
+    a step.
+    """
     torch = pytest.importorskip("torch")
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
     torch.manual_seed(0)
@@ -60,7 +66,9 @@ def agreement(found: tuple[LoadedModel, ImportedModel], x: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("batch_first, loop", [(True, False), (True, True), (False, False)])
-def test_a_module_on_frames_is_exact_and_close_to_itself(batch_first: bool, loop: bool, tmp_path: Path) -> None:
+def test_a_module_on_frames_is_exact_and_close_to_itself(
+    batch_first: bool, loop: bool, tmp_path: Path
+) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     from spikingjelly.activation_based import functional
@@ -85,12 +93,21 @@ def test_a_module_on_frames_is_exact_and_close_to_itself(batch_first: bool, loop
 
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_files_on_frames(batch_first: bool, tmp_path: Path) -> None:
-    first = [op("Transpose", "x", "t", perm=[1, 0, 2])] if batch_first else [op("Identity", "x", "t")]
-    nodes = [*first, op("MatMul", "t w", "f"), lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)]
+    first = (
+        [op("Transpose", "x", "t", perm=[1, 0, 2])] if batch_first else [op("Identity", "x", "t")]
+    )
+    nodes = [
+        *first,
+        op("MatMul", "t w", "f"),
+        lif("f", "l"),
+        op("ReduceMean", "l zero", "out", keepdims=0),
+    ]
     shape = ("batch", 5, 6) if batch_first else (5, "batch", 6)
     found = imported(model(nodes, {"w": normal(6, 3), "zero": ints(0)}, shape), tmp_path)
     source = found[1].graph.input
-    assert (source.shape, source.steps, source.sample_shape) == ((6,), 5, (5, 6)) and found[1].graph.exported_T == 5
+    assert (source.shape, source.steps, source.sample_shape) == ((6,), 5, (5, 6)) and found[
+        1
+    ].graph.exported_T == 5
     assert found[1].time_first is not batch_first
     assert agreement(found, normal(7, 5, 6, seed=1)) == 1.0
 
@@ -101,7 +118,9 @@ def test_frames_unrolled_by_another_exporter(tmp_path: Path) -> None:
     onnx.save(unrolled(), tmp_path / "frames.onnx")
     found = import_model(tmp_path / "frames.onnx")
     assert found[1].graph.input.steps == 3 and agreement(found, normal(7, 3, 6, seed=1)) == 1.0
-    program = neurocompile.compile(tmp_path / "frames.onnx", T=3, calibration=normal(7, 3, 6, seed=1))
+    program = neurocompile.compile(
+        tmp_path / "frames.onnx", T=3, calibration=normal(7, 3, 6, seed=1)
+    )
     assert program.input_shape == (3, 6) and program.manifest.import_agreement == 1.0
 
 
@@ -113,7 +132,11 @@ def test_frames_as_torch_exports_them(dynamo: bool, tmp_path: Path) -> None:
 
     path = tmp_path / "frames.onnx"
     options = (
-        {"opset_version": 18, "dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
+        {
+            "opset_version": 18,
+            "dynamic_shapes": ({0: torch.export.Dim("batch")},),
+            "external_data": False,
+        }
         if dynamo
         else {"opset_version": 17}
     )
@@ -126,12 +149,15 @@ def test_the_steps_are_those_that_samples_bring(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     module, x = network(True), torch.from_numpy(events())
     with pytest.raises(
-        NeurocompileError, match=r"^NC1021 T is 4, and a sample of input 'x' brings 5 steps of its own, \[5, 2, 4, 4\]"
+        NeurocompileError,
+        match=r"^NC1021 T is 4, and a sample of input 'x' brings 5 steps of its own, \[5, 2, 4, 4\]",
     ):
         neurocompile.compile(module, x, T=4)
     found = check_model(module, x)
     assert found.compiles and not found.reasons
-    with pytest.raises(NeurocompileError, match=r"NC1006 x has shape \[12, 2, 4, 4\]; \[samples, 5, 2, 4, 4\]"):
+    with pytest.raises(
+        NeurocompileError, match=r"NC1006 x has shape \[12, 2, 4, 4\]; \[samples, 5, 2, 4, 4\]"
+    ):
         neurocompile.compile(module, x, T=5, calibration=x.numpy()).run(x[:, 0].numpy())
     with pytest.raises(NeurocompileError, match="^NC1006 calibration"):
         neurocompile.export_onnx(module, x, tmp_path / "x.onnx", calibration=x[:, :3].numpy())
@@ -141,7 +167,9 @@ def test_a_loop_over_the_leading_axis_is_refused_with_advice() -> None:
     """Its trip count is the batch, as far as torch.export can tell."""
     torch = pytest.importorskip("torch")
     frames = torch.from_numpy(events().swapaxes(0, 1).copy())
-    with pytest.raises(NeurocompileError, match="^NC1013 .* The leading axis of the input must be the batch"):
+    with pytest.raises(
+        NeurocompileError, match="^NC1013 .* The leading axis of the input must be the batch"
+    ):
         neurocompile.compile(network(batch_first=False, loop=True), frames, T=T)
 
 
@@ -153,8 +181,13 @@ def test_neurons_that_run_over_samples_are_refused_with_advice(tmp_path: Path) -
 
 
 def test_what_is_repeated_stays_what_it_was(tmp_path: Path) -> None:
-    nodes = [op("Unsqueeze", "x zero", "x1"), op("Tile", "x1 n", "t"), op("MatMul", "t w", "f"), lif("f", "l"),
-             op("ReduceMean", "l zero", "out", keepdims=0)]  # fmt: skip
+    nodes = [
+        op("Unsqueeze", "x zero", "x1"),
+        op("Tile", "x1 n", "t"),
+        op("MatMul", "t w", "f"),
+        lif("f", "l"),
+        op("ReduceMean", "l zero", "out", keepdims=0),
+    ]
     constants = {"w": normal(6, 3), "zero": ints(0), "n": ints(5, 1, 1)}
     graph = imported(model(nodes, constants, ("batch", 6)), tmp_path)[1].graph
     assert graph.exported_T == 5 and graph.input.steps == 0

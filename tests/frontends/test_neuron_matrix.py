@@ -1,6 +1,8 @@
-"""Every neuron that both lines of SpikingJelly have: package, class, step mode, reset and decay_input, from module to emulator.
+"""Every neuron that both lines of SpikingJelly have: package, class, step mode, reset and
+decay_input, from module to emulator.
 
-0.0.0.0.14 has ``activation_based`` and ``clock_driven``, 2.x the former; the cells of what is installed run.
+0.0.0.0.14 has ``activation_based`` and ``clock_driven``, 2.x the former; the cells of what is
+installed run.
 """
 
 from __future__ import annotations
@@ -23,30 +25,41 @@ from neurocompile.pipeline import import_model  # noqa: E402
 
 torch.set_num_threads(1)
 T = 3
-PACKAGES = [p for p in ("activation_based", "clock_driven") if importlib.util.find_spec(f"spikingjelly.{p}")]
+PACKAGES = [
+    p for p in ("activation_based", "clock_driven") if importlib.util.find_spec(f"spikingjelly.{p}")
+]
 RESETS = [0.0, -0.25, None]
 NEURONS = [("IFNode", None), *itertools.product(["LIFNode", "ParametricLIFNode"], [True, False])]
 CELLS = list(itertools.product(PACKAGES, "ms", RESETS))
 
 
-def made(package: str, mode: str, kind: str, decay_input: bool | None, v_reset: float | None) -> nn.Module:
+def made(
+    package: str, mode: str, kind: str, decay_input: bool | None, v_reset: float | None
+) -> nn.Module:
     """One neuron as ``package`` writes it."""
     module = importlib.import_module(f"spikingjelly.{package}.neuron")
     fields = {"v_threshold": 0.75, "v_reset": v_reset}
     if decay_input is not None:
-        fields |= {"decay_input": decay_input, "init_tau" if kind == "ParametricLIFNode" else "tau": 2.0}
+        fields |= {
+            "decay_input": decay_input,
+            "init_tau" if kind == "ParametricLIFNode" else "tau": 2.0,
+        }
     if package == "activation_based":
         return getattr(module, kind)(**fields, step_mode=mode)
     return getattr(module, f"MultiStep{kind}" if mode == "m" else kind)(**fields)
 
 
 class Net(nn.Module):
-    """All of ``NEURONS`` side by side, each with a layer and a head; a neuron gets all steps at once, or one a call."""
+    """All of ``NEURONS`` side by side, each with a layer and a head; a neuron gets all steps at
+    once, or one a call.
+    """
 
     def __init__(self, package: str, mode: str, v_reset: float | None) -> None:
         super().__init__()
         self.mode = mode
-        self.fc, self.head = (nn.ModuleList(nn.Linear(*size) for _ in NEURONS) for size in ((6, 8), (8, 3)))
+        self.fc, self.head = (
+            nn.ModuleList(nn.Linear(*size) for _ in NEURONS) for size in ((6, 8), (8, 3))
+        )
         self.lif = nn.ModuleList(made(package, mode, *spiking, v_reset) for spiking in NEURONS)
         with torch.no_grad():  # few bits, so that no rounding of float32 flips a spike
             for one in (*self.fc.parameters(), *self.head.parameters()):
@@ -63,7 +76,9 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize(("package", "mode", "v_reset"), CELLS)
-def test_every_neuron_imports_as_it_fires_and_compiles_exactly(package, mode, v_reset, tmp_path) -> None:
+def test_every_neuron_imports_as_it_fires_and_compiles_exactly(
+    package, mode, v_reset, tmp_path
+) -> None:
     torch.manual_seed(3)
     model = Net(package, mode, v_reset).eval()
     x = torch.randint(-16, 33, (8, 6)) / 16

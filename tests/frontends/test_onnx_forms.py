@@ -16,13 +16,24 @@ from neurocompile.reference.onnx import run_onnx
 Sizes = tuple[int, ...]
 
 
-def net(nodes: list, weight: Sizes, shape: Sizes, out: Sizes, folder: Path, **constants) -> s.SpikingGraph:
-    """x repeated over 4 steps as rows 'r', ``nodes`` from 'r' to 'c', a LIF and a mean; compared with onnxruntime."""
+def net(
+    nodes: list, weight: Sizes, shape: Sizes, out: Sizes, folder: Path, **constants
+) -> s.SpikingGraph:
+    """x repeated over 4 steps as rows 'r', ``nodes`` from 'r' to 'c', a LIF and a mean; compared
+    with onnxruntime.
+    """
     body = [op("Reshape", "t rows", "r"), *nodes, op("Reshape", "c cut", "c5"), lif("c5", "l")]
     body.append(op("ReduceMean", "l zero", "out", keepdims=0))
     found, fixed = timed(shape, body)
-    shapes = {"rows": ints(-1, *shape), "cut": ints(4, -1, *out), "k": normal(*weight), "b": normal(weight[0], seed=1)}
-    loaded, got = imported(model(found, {**fixed, **shapes, **constants}, ("batch", *shape)), folder)
+    shapes = {
+        "rows": ints(-1, *shape),
+        "cut": ints(4, -1, *out),
+        "k": normal(*weight),
+        "b": normal(weight[0], seed=1),
+    }
+    loaded, got = imported(
+        model(found, {**fixed, **shapes, **constants}, ("batch", *shape)), folder
+    )
     x = np.random.default_rng(0).uniform(0, 2, (3, *shape)).astype(np.float32)
     reference = run_onnx(loaded, got, x)
     ours = evaluate(got.graph, x, 4, list(reference.layers))
@@ -35,13 +46,28 @@ def net(nodes: list, weight: Sizes, shape: Sizes, out: Sizes, folder: Path, **co
 CONVOLUTIONS = {
     "one_axis": ((5, 4, 3), (4, 9), (5, 9), {"pads": [1, 1]}),
     "one_axis_pointwise": ((5, 4, 1), (4, 9), (5, 9), {}),
-    "one_axis_strided_dilated_grouped": ((6, 2, 3), (4, 11), (6, 4), {"strides": [2], "dilations": [2], "group": 2}),
+    "one_axis_strided_dilated_grouped": (
+        (6, 2, 3),
+        (4, 11),
+        (6, 4),
+        {"strides": [2], "dilations": [2], "group": 2},
+    ),
     "grouped": ((6, 2, 3, 3), (4, 6, 6), (6, 6, 6), {"pads": [1, 1, 1, 1], "group": 2}),
     "depthwise": ((4, 1, 3, 3), (4, 6, 6), (4, 6, 6), {"pads": [1, 1, 1, 1], "group": 4}),
-    "strided_dilated": ((5, 4, 3, 3), (4, 9, 9), (5, 3, 3), {"strides": [2, 2], "dilations": [2, 2]}),
+    "strided_dilated": (
+        (5, 4, 3, 3),
+        (4, 9, 9),
+        (5, 3, 3),
+        {"strides": [2, 2], "dilations": [2, 2]},
+    ),
     "unequal_pads": ((5, 4, 3, 3), (4, 6, 6), (5, 3, 3), {"pads": [0, 0, 1, 1], "strides": [2, 2]}),
     "unequal_pads_the_other_way": ((5, 4, 3, 2), (4, 6, 6), (5, 6, 6), {"pads": [2, 1, 0, 0]}),
-    "same_upper": ((5, 4, 3, 3), (4, 6, 6), (5, 3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "same_upper": (
+        (5, 4, 3, 3),
+        (4, 6, 6),
+        (5, 3, 3),
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    ),
     "same_lower": ((5, 4, 2, 2), (4, 5, 5), (5, 5, 5), {"auto_pad": "SAME_LOWER"}),
 }
 
@@ -55,7 +81,9 @@ def test_a_convolution(form: str, tmp_path: Path) -> None:
 
 def test_zeros_around_a_map_are_padding_of_its_convolution(tmp_path: Path) -> None:
     nodes = [op("Pad", "r pads", "p"), op("Conv", "p k b", "c")]
-    graph = net(nodes, (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, pads=ints(0, 0, 1, 1, 0, 0, 1, 1))
+    graph = net(
+        nodes, (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, pads=ints(0, 0, 1, 1, 0, 0, 1, 1)
+    )
     (conv,) = (n for n in graph.nodes if isinstance(n, s.Conv2d))
     assert conv.padding == (1, 1)
 
@@ -67,10 +95,18 @@ def test_zeros_around_spikes_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "inputs", "value"),
-    [("Sub", "f v", normal(5, 1, 1)), ("Sub", "v f", normal(5, 1, 1)), ("Mul", "f v", normal(1, 5, 1, 1)),
-     ("Div", "f v", 1 + abs(normal(5, 1, 1))), ("Add", "f v", np.float32(0.25)), ("Sub", "f v", normal(1))],
-)  # fmt: skip
-def test_constants_for_each_channel(kind: str, inputs: str, value: np.ndarray, tmp_path: Path) -> None:
+    [
+        ("Sub", "f v", normal(5, 1, 1)),
+        ("Sub", "v f", normal(5, 1, 1)),
+        ("Mul", "f v", normal(1, 5, 1, 1)),
+        ("Div", "f v", 1 + abs(normal(5, 1, 1))),
+        ("Add", "f v", np.float32(0.25)),
+        ("Sub", "f v", normal(1)),
+    ],
+)
+def test_constants_for_each_channel(
+    kind: str, inputs: str, value: np.ndarray, tmp_path: Path
+) -> None:
     nodes = [op("Conv", "r k b", "f", pads=[1, 1, 1, 1]), op(kind, inputs, "c")]
     net(nodes, (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, v=np.asarray(value, np.float32))
 
@@ -87,13 +123,28 @@ def test_constants_for_each_channel(kind: str, inputs: str, value: np.ndarray, t
     ],
 )
 def test_other_borders_are_refused(node, why: str, tmp_path: Path) -> None:
-    constants = {"odd": ints(0, 0, 0, 0, 0, 0, 1, 1), "pads": ints(0, 0, 1, 1, 0, 0, 1, 1), "idx": ints(0).reshape(1, 1)}
+    constants = {
+        "odd": ints(0, 0, 0, 0, 0, 0, 1, 1),
+        "pads": ints(0, 0, 1, 1, 0, 0, 1, 1),
+        "idx": ints(0).reshape(1, 1),
+    }
     with pytest.raises(NeurocompileError, match=rf"NC1009 node 'n_c'.*{why}|NC1002"):
-        net([node], (5, 4, 3, 3), (4, 6, 6), (5, 6, 6), tmp_path, upd=normal(1, 4, 6, 6), **constants)
+        net(
+            [node],
+            (5, 4, 3, 3),
+            (4, 6, 6),
+            (5, 6, 6),
+            tmp_path,
+            upd=normal(1, 4, 6, 6),
+            **constants,
+        )
 
 
 def test_a_batch_that_an_exporter_stored_is_told_so(tmp_path: Path) -> None:
     nodes = [op("Reshape", "t kept", "f")]
     refused(
-        small(nodes, constants={"kept": ints(4, 2, 4)}), tmp_path, "NC1009", r"reshape \[4, batch, 4\] to \[4, 2, 4\]: the exporter"
+        small(nodes, constants={"kept": ints(4, 2, 4)}),
+        tmp_path,
+        "NC1009",
+        r"reshape \[4, batch, 4\] to \[4, 2, 4\]: the exporter",
     )

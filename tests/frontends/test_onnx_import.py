@@ -34,7 +34,9 @@ def check(proto: onnx.ModelProto, folder: Path, batch: int = 3) -> s.SpikingGrap
 
 
 def vision(batch: int | str, steps: int = 4) -> onnx.ModelProto:
-    """Expand over time, conv, norm, LIF, pool, attention with two heads, a linear layer with bias, a head by Gemm."""
+    """Expand over time, conv, norm, LIF, pool, attention with two heads, a linear layer with bias,
+    a head by Gemm.
+    """
     b = -1 if isinstance(batch, str) else batch
     nodes = [
         op("Unsqueeze", "x zero", "x1"),
@@ -92,11 +94,22 @@ def vision(batch: int | str, steps: int = 4) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("batch", ["batch", 3, 2])
-def test_a_spiking_transformer_with_dynamic_or_fixed_batch(batch: int | str, tmp_path: Path) -> None:
+def test_a_spiking_transformer_with_dynamic_or_fixed_batch(
+    batch: int | str, tmp_path: Path
+) -> None:
     graph = check(vision(batch), tmp_path)
     kinds = [type(n).__name__ for n in graph.nodes]
     assert graph.exported_T == 4 and graph.stage == "imported"
-    assert {"Conv2d", "BatchNorm", "MaxPool2d", "MatMul", "Scale", "Add", "Linear", "TimeMean"} <= set(kinds)
+    assert {
+        "Conv2d",
+        "BatchNorm",
+        "MaxPool2d",
+        "MatMul",
+        "Scale",
+        "Add",
+        "Linear",
+        "TimeMean",
+    } <= set(kinds)
     assert graph.node["l1"].x == "n_bn" and graph.node["n_fc0"].bias is not None
 
 
@@ -146,7 +159,13 @@ def test_biases_added_after_other_products_find_their_layer(tmp_path: Path) -> N
     "nodes",
     [
         # the product is read without its bias too
-        [op("MatMul", "t w", "f"), op("Add", "f b", "fb"), lif("fb", "l1"), lif("f", "l2"), op("Add", "l1 l2", "l")],
+        [
+            op("MatMul", "t w", "f"),
+            op("Add", "f b", "fb"),
+            lif("fb", "l1"),
+            lif("f", "l2"),
+            op("Add", "l1 l2", "l"),
+        ],
         # a column is no bias of the last axis
         [
             op("MatMul", "t w", "f"),
@@ -159,18 +178,37 @@ def test_biases_added_after_other_products_find_their_layer(tmp_path: Path) -> N
         [op("Mul", "t b4", "f"), op("MatMul", "f w", "g"), lif("g", "l")],
     ],
 )
-def test_a_constant_that_is_no_bias_scales_or_shifts_channels(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+def test_a_constant_that_is_no_bias_scales_or_shifts_channels(
+    nodes: list[onnx.NodeProto], tmp_path: Path
+) -> None:
     graph = check(mlp(nodes, col=normal(5, 1), b4=normal(4, seed=5) + 1), tmp_path)
     assert sum(isinstance(n, s.BatchNorm) for n in graph.nodes) == 1 or graph.node["n_f"].bias
 
 
 def test_a_constant_for_each_position_is_refused(tmp_path: Path) -> None:
-    nodes = [op("Unsqueeze", "t one", "u"), op("Add", "u grid", "f"), op("MatMul", "f w", "g"), lif("g", "l")]
+    nodes = [
+        op("Unsqueeze", "t one", "u"),
+        op("Add", "u grid", "f"),
+        op("MatMul", "f w", "g"),
+        lif("g", "l"),
+    ]
     with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*a constant of shape \[3, 4\]"):
         imported(mlp(nodes, grid=normal(3, 4), one=ints(2)), tmp_path)
     with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*embedding of positions"):
-        imported(mlp([op("Reshape", "t cut", "u"), op("Add", "u grid", "f"), op("MatMul", "f w2", "g"), lif("g", "l")],
-                     grid=normal(2, 2), cut=ints(4, -1, 2, 2), w2=normal(2, 5)), tmp_path)  # fmt: skip
+        imported(
+            mlp(
+                [
+                    op("Reshape", "t cut", "u"),
+                    op("Add", "u grid", "f"),
+                    op("MatMul", "f w2", "g"),
+                    lif("g", "l"),
+                ],
+                grid=normal(2, 2),
+                cut=ints(4, -1, 2, 2),
+                w2=normal(2, 5),
+            ),
+            tmp_path,
+        )
 
 
 def test_flatten_counts_axes_from_both_ends(tmp_path: Path) -> None:
@@ -229,14 +267,22 @@ def test_strides_groups_dilation_and_biases_of_convolutions(tmp_path: Path) -> N
         op("ReduceMean", "l zero", "m", keepdims=0),
         op("Flatten", "m", "out"),
     ]
-    constants = {"k": normal(4, 1, 3, 3), "kb": normal(4), "zero": ints(0), "repeats": ints(4, 1, 1, 1, 1)}
+    constants = {
+        "k": normal(4, 1, 3, 3),
+        "kb": normal(4),
+        "zero": ints(0),
+        "repeats": ints(4, 1, 1, 1, 1),
+    }
     check(model(nodes, constants, ("batch", 2, 6, 6)), tmp_path)
 
 
 def test_names_that_clean_to_the_same_text_stay_apart(tmp_path: Path) -> None:
     first, second = op("MatMul", "t w", "f"), op("MatMul", "l0 w", "g")
     first.input[1], second.input[1] = "w (1)", "w [1]"
-    proto = mlp([first, lif("f", "l0"), second, lif("g", "l")], **{"w (1)": normal(4, 5), "w [1]": normal(5, 5, seed=1)})
+    proto = mlp(
+        [first, lif("f", "l0"), second, lif("g", "l")],
+        **{"w (1)": normal(4, 5), "w [1]": normal(5, 5, seed=1)},
+    )
     graph = check(proto, tmp_path)
     assert graph.node["n_f"].weight != graph.node["n_g"].weight
 
@@ -255,7 +301,15 @@ def test_pieces_and_means_over_windows_are_imported(tmp_path: Path) -> None:
         [
             op("Reshape", "t merged", "t2"),
             op("Conv", "t2 k", "c"),
-            op("AveragePool", "c", "a", kernel_shape=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1),
+            op(
+                "AveragePool",
+                "c",
+                "a",
+                kernel_shape=[2, 2],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                count_include_pad=1,
+            ),
             op("AveragePool", "a", "a2", kernel_shape=[2, 1], strides=[1, 1]),
             op("Reshape", "a2 five", "c5"),
             onnx.helper.make_node("Split", ["c5"], ["p", "q"], axis=2, num_outputs=2),
@@ -268,18 +322,42 @@ def test_pieces_and_means_over_windows_are_imported(tmp_path: Path) -> None:
         ],
     )
     constants = {
-        "merged": ints(-1, 2, 5, 5), "k": 2 * normal(6, 2, 1, 1), "five": ints(4, -1, 6, 2, 3), "one": ints(1),
-        "three": ints(3), "channel": ints(2), "space": ints(3, 4),
-    }  # fmt: skip
+        "merged": ints(-1, 2, 5, 5),
+        "k": 2 * normal(6, 2, 1, 1),
+        "five": ints(4, -1, 6, 2, 3),
+        "one": ints(1),
+        "three": ints(3),
+        "channel": ints(2),
+        "space": ints(3, 4),
+    }
     graph = check(model(nodes, {**fixed, **constants}, ("batch", 2, 5, 5)), tmp_path)
     assert sum(isinstance(n, s.SumPool2d) for n in graph.nodes) == 2
 
 
 @pytest.mark.parametrize("attribute", ["pads", "ceil_mode"])
 def test_a_mean_that_leaves_out_the_border_is_refused(attribute: str, tmp_path: Path) -> None:
-    pool = op("AveragePool", "t2", "c", kernel_shape=[2, 2], **{attribute: {"pads": [1, 1, 1, 1], "ceil_mode": 1}[attribute]})
-    nodes, fixed = timed((2, 5, 5), [op("Reshape", "t merged", "t2"), pool, op("Reshape", "c five", "c5"), lif("c5", "l"),
-                                     op("ReduceMean", "l all", "out", keepdims=0)])  # fmt: skip
-    constants = {"merged": ints(-1, 2, 5, 5), "five": ints(4, -1, 2, 6, 6) if attribute == "pads" else ints(4, -1, 2, 4, 4)}
+    pool = op(
+        "AveragePool",
+        "t2",
+        "c",
+        kernel_shape=[2, 2],
+        **{attribute: {"pads": [1, 1, 1, 1], "ceil_mode": 1}[attribute]},
+    )
+    nodes, fixed = timed(
+        (2, 5, 5),
+        [
+            op("Reshape", "t merged", "t2"),
+            pool,
+            op("Reshape", "c five", "c5"),
+            lif("c5", "l"),
+            op("ReduceMean", "l all", "out", keepdims=0),
+        ],
+    )
+    constants = {
+        "merged": ints(-1, 2, 5, 5),
+        "five": ints(4, -1, 2, 6, 6) if attribute == "pads" else ints(4, -1, 2, 4, 4),
+    }
     with pytest.raises(NeurocompileError, match="NC1009.*(count_include_pad|ceil_mode)"):
-        imported(model(nodes, {**fixed, **constants, "all": ints(0, 3, 4)}, ("batch", 2, 5, 5)), tmp_path)
+        imported(
+            model(nodes, {**fixed, **constants, "all": ints(0, 3, 4)}, ("batch", 2, 5, 5)), tmp_path
+        )

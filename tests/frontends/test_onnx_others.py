@@ -22,7 +22,10 @@ class Net(torch.nn.Module):
     def __init__(self, T: int) -> None:
         super().__init__()
         self.T = T
-        self.conv1, self.conv2 = torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 6, 3, stride=2)
+        self.conv1, self.conv2 = (
+            torch.nn.Conv2d(1, 4, 3, padding=1),
+            torch.nn.Conv2d(4, 6, 3, stride=2),
+        )
         self.lif1 = neuron.LIFNode(tau=2.0, v_reset=0.0, step_mode="m")
         self.lif2 = neuron.LIFNode(tau=2.0, v_reset=0.0, v_threshold=0.5, step_mode="m")
         self.head = torch.nn.Linear(6, 3)
@@ -41,9 +44,13 @@ def test_an_unrolled_file_compiles_and_is_exact(tmp_path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            old = version("spikingjelly").startswith("0.")  # whose loop dynamo writes as a chain of scatters: NC1003
+            old = version("spikingjelly").startswith(
+                "0."
+            )  # whose loop dynamo writes as a chain of scatters: NC1003
             torch.onnx.export(net, (x,), path, dynamo=not old, opset_version=17 if old else 18)
-    except Exception as error:  # which exporter takes which neuron depends on both libraries' versions
+    except (
+        Exception
+    ) as error:  # which exporter takes which neuron depends on both libraries' versions
         pytest.skip(f"torch cannot export it here: {type(error).__name__}")
     program = neurocompile.compile(path, T=3, calibration=x.numpy())
     assert len(program.circuit.views) == 2

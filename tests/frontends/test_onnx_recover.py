@@ -1,4 +1,6 @@
-"""Neurons in ONNX files of strangers: what is rewritten computes the same in onnxruntime; what is no LIF is named."""
+"""Neurons in ONNX files of strangers: what is rewritten computes the same in onnxruntime; what is
+no LIF is named.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import recover_files as files
 from recover_checks import PLAIN, check, imported_layers, lifs, run
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.onnx_recover import recover_lif
+from neurocompile.frontends.onnx.recover import recover_lif
 from neurocompile.pipeline import import_model
 
 
@@ -99,7 +101,13 @@ FORMS = {
     "integrate_and_fire": (
         "n{t}h = Add ({v}, i{t}) n{t}g = GreaterOrEqual (n{t}h, vth) n{t}s = Cast <to: int = 1> (n{t}g) "
         "n{t}v = Where (n{t}g, zero, n{t}h)",
-        {"tau": float("inf"), "v_threshold": 1.0, "v_reset": 0.0, "decay_input": 0.0, "soft_reset": 0.0},
+        {
+            "tau": float("inf"),
+            "v_threshold": 1.0,
+            "v_reset": 0.0,
+            "decay_input": 0.0,
+            "soft_reset": 0.0,
+        },
         {},
     ),
     # v + (x - v) a, as sums in another order: x stands twice in it
@@ -109,13 +117,15 @@ FORMS = {
         {"tau": 2.5, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": 1.0, "soft_reset": 0.0},
         {"rate": 0.4},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_other_arithmetic(form: str) -> None:
     step, expected, scalars = FORMS[form]
-    assert lifs(check(files.unrolled(4, step.replace(") ", ")\n"), **scalars), 4, 3, 6)) == [expected]
+    assert lifs(check(files.unrolled(4, step.replace(") ", ")\n"), **scalars), 4, 3, 6)) == [
+        expected
+    ]
 
 
 def test_strict_comparison_spares_a_potential_at_the_threshold() -> None:
@@ -138,7 +148,11 @@ def test_a_threshold_per_channel_is_divided_out_of_the_current(form: str, tmp_pa
 
 
 def test_a_threshold_and_a_reset_per_channel(tmp_path: Path) -> None:
-    step = FORMS["integrate_and_fire"][0].replace("Where (n{t}g, zero,", "Where (n{t}g, rest,").replace(") ", ")\n")
+    step = (
+        FORMS["integrate_and_fire"][0]
+        .replace("Where (n{t}g, zero,", "Where (n{t}g, rest,")
+        .replace(") ", ")\n")
+    )
     for rest in (-0.2, np.linspace(-0.3, 0.2, 8)):
         proto = files.unrolled(3, step, rest=rest, vth=np.linspace(0.5, 1.0, 8))
         first = next(n for n in proto.graph.node if n.output[0] == "n0h")
@@ -148,7 +162,11 @@ def test_a_threshold_and_a_reset_per_channel(tmp_path: Path) -> None:
 
 
 def test_a_start_elsewhere_than_the_reset_is_refused() -> None:
-    step = FORMS["integrate_and_fire"][0].replace("Where (n{t}g, zero,", "Where (n{t}g, rest,").replace(") ", ")\n")
+    step = (
+        FORMS["integrate_and_fire"][0]
+        .replace("Where (n{t}g, zero,", "Where (n{t}g, rest,")
+        .replace(") ", ")\n")
+    )
     with pytest.raises(NeurocompileError, match="NC1009 .*starts at 0 and is reset to -0.2"):
         recover_lif(files.unrolled(3, step, rest=-0.2, vth=np.linspace(0.5, 1.0, 8)))
 
@@ -159,12 +177,16 @@ CHANNELS = np.linspace(0.4, 0.9, 8)[[3, 1, 7, 0, 5, 2, 6, 4]]
 @pytest.mark.parametrize(
     ("form", "changes"),
     [
-        ("plain", {"tau": 1 / CHANNELS}), ("plain", {"tau": 1 / CHANNELS, "vth": CHANNELS}),
-        ("normalized", {"decay": CHANNELS}), ("normalized", {"decay": CHANNELS, "vth": CHANNELS[::-1].copy()}),
-        ("inverted", {"decay": CHANNELS}), ("inverted", {"decay": CHANNELS, "quarter": 1 - CHANNELS, "vth": CHANNELS}),
-        ("inverted", {"quarter": CHANNELS}), ("parametric", {"rate": CHANNELS}),
+        ("plain", {"tau": 1 / CHANNELS}),
+        ("plain", {"tau": 1 / CHANNELS, "vth": CHANNELS}),
+        ("normalized", {"decay": CHANNELS}),
+        ("normalized", {"decay": CHANNELS, "vth": CHANNELS[::-1].copy()}),
+        ("inverted", {"decay": CHANNELS}),
+        ("inverted", {"decay": CHANNELS, "quarter": 1 - CHANNELS, "vth": CHANNELS}),
+        ("inverted", {"quarter": CHANNELS}),
+        ("parametric", {"rate": CHANNELS}),
     ],
-)  # fmt: skip
+)
 def test_a_tau_per_channel(form: str, changes: dict[str, np.ndarray], tmp_path: Path) -> None:
     step, _, scalars = FORMS.get(form, (None, None, {}))
     step = step and step.replace(") ", ")\n")
@@ -176,45 +198,70 @@ def test_a_tau_per_channel(form: str, changes: dict[str, np.ndarray], tmp_path: 
 
 
 def test_a_tau_per_channel_in_a_loop_and_a_scan() -> None:
-    for proto, count in ((files.loop(qtau=1 / CHANNELS[:5]), 2), (files.scan(qtau=1 / CHANNELS), 1)):
+    for proto, count in (
+        (files.loop(qtau=1 / CHANNELS[:5]), 2),
+        (files.scan(qtau=1 / CHANNELS), 1),
+    ):
         found = lifs(check(proto, 4, 2, 6))
-        assert len(found) == count and "tau" not in found[-1] and all("tau" in f for f in found[:-1])
+        assert (
+            len(found) == count and "tau" not in found[-1] and all("tau" in f for f in found[:-1])
+        )
 
 
 def test_one_of_several_outputs(tmp_path: Path) -> None:
     proto = files.stateful()
-    with pytest.raises(NeurocompileError, match="NC1009 there is no output 'nothing'; the file has 'qs'"):
+    with pytest.raises(
+        NeurocompileError, match="NC1009 there is no output 'nothing'; the file has 'qs'"
+    ):
         recover_lif(proto, 2, head="nothing")
     assert [o.name for o in recover_lif(proto, 2, head="qs").graph.output] == ["qs"]
     two = files.network_loop()
-    two.graph.output.append(onnx.helper.make_tensor_value_info("total", onnx.TensorProto.FLOAT, [2, 5]))
+    two.graph.output.append(
+        onnx.helper.make_tensor_value_info("total", onnx.TensorProto.FLOAT, [2, 5])
+    )
     onnx.save(two, tmp_path / "two.onnx")
-    with pytest.raises(NeurocompileError, match="NC1009 .*1 inputs and 2 outputs.*choose one of 'y', 'total'"):
+    with pytest.raises(
+        NeurocompileError, match="NC1009 .*1 inputs and 2 outputs.*choose one of 'y', 'total'"
+    ):
         import_model(tmp_path / "two.onnx")
     assert import_model(tmp_path / "two.onnx", head="y")[1].graph.output.name == "y"
     assert import_model(tmp_path / "two.onnx", head=0)[1].graph.output.name == "y"
 
 
 def test_a_tau_for_each_position_is_refused() -> None:
-    with pytest.raises(NeurocompileError, match=r"NC1009 .*tau of constant 'tau' \[3, 8\] makes no LIF"):
+    with pytest.raises(
+        NeurocompileError, match=r"NC1009 .*tau of constant 'tau' \[3, 8\] makes no LIF"
+    ):
         recover_lif(files.unrolled(3, tau=np.linspace(2.0, 3.0, 24).reshape(3, 8)))
 
 
 def test_leak_towards_another_rest() -> None:
-    step = FORMS["normalized"][0].replace("Where (n{t}g, zero, n{t}h)", "Where (n{t}g, rest, n{t}h)").replace(") ", ")\n")
+    step = (
+        FORMS["normalized"][0]
+        .replace("Where (n{t}g, zero, n{t}h)", "Where (n{t}g, rest, n{t}h)")
+        .replace(") ", ")\n")
+    )
     with pytest.raises(NeurocompileError, match="NC1009 neuron .*(leak|starts at)"):
         recover_lif(files.unrolled(3, step, decay=0.75, vth=0.5, rest=-0.2))
 
 
 def test_soft_reset_by_something_else() -> None:
-    step = FORMS["inverted"][0].replace("Mul (n{t}s, vth)", "Mul (n{t}s, quarter)").replace(") ", ")\n")
-    with pytest.raises(NeurocompileError, match="NC1009 .*a spike subtracts 0.25, the threshold is 0.5"):
+    step = (
+        FORMS["inverted"][0]
+        .replace("Mul (n{t}s, vth)", "Mul (n{t}s, quarter)")
+        .replace(") ", ")\n")
+    )
+    with pytest.raises(
+        NeurocompileError, match="NC1009 .*a spike subtracts 0.25, the threshold is 0.5"
+    ):
         recover_lif(files.unrolled(3, step, decay=0.75, quarter=0.25, vth=0.5))
 
 
 def test_coefficients_that_change() -> None:
     step = FORMS["normalized"][0].replace("decay", "decay{t}").replace(") ", ")\n")
-    with pytest.raises(NeurocompileError, match="NC1003 .*step 2 computes with other coefficients than step 1"):
+    with pytest.raises(
+        NeurocompileError, match="NC1003 .*step 2 computes with other coefficients than step 1"
+    ):
         recover_lif(files.unrolled(3, step, decay0=0.75, decay1=0.75, decay2=0.7, vth=0.5))
 
 
@@ -232,7 +279,9 @@ def test_comparison_that_is_no_neuron() -> None:
         "g = GreaterOrEqual (q, b)\ns = Cast <to: int = 1> (g)\ny = MatMul (s, w2) }"
     )
     proto.graph.node[2].name = "/head/GreaterOrEqual"
-    with pytest.raises(NeurocompileError, match="NC1003 node '/head/GreaterOrEqual' .* compares two signals"):
+    with pytest.raises(
+        NeurocompileError, match="NC1003 node '/head/GreaterOrEqual' .* compares two signals"
+    ):
         recover_lif(proto)
 
 

@@ -1,4 +1,6 @@
-"""Neurons in files that torch's exporters wrote, without our marker, over versions of SpikingJelly and of ONNX."""
+"""Neurons in files that torch's exporters wrote, without our marker, over versions of SpikingJelly
+and of ONNX.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from recover_export import export  # noqa: E402
 from spikingjelly.activation_based import functional, neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
-from neurocompile.frontends.onnx_lif import DOMAIN  # noqa: E402
+from neurocompile.frontends.onnx.lif import DOMAIN  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -37,7 +39,12 @@ class Net(nn.Module):
     def __init__(self, make, mode: str, steps: int) -> None:
         super().__init__()
         self.mode, self.steps = mode, steps
-        self.fc, self.n1, self.fc2, self.n2 = nn.Linear(6, 8), make(mode), nn.Linear(8, 5, bias=False), make(mode)
+        self.fc, self.n1, self.fc2, self.n2 = (
+            nn.Linear(6, 8),
+            make(mode),
+            nn.Linear(8, 5, bias=False),
+            make(mode),
+        )
         for layer in (self.fc, self.fc2):
             nn.init.normal_(layer.weight, 0.4, 0.8, generator=torch.Generator().manual_seed(3))
 
@@ -62,7 +69,9 @@ class ConvNet(nn.Module):
             nn.Conv2d(4, 4, 1),
             nn.Linear(64, 5),
         )
-        self.n1, self.n2, self.n3 = (neuron.LIFNode(surrogate_function=Heaviside(), v_threshold=0.3) for _ in range(3))
+        self.n1, self.n2, self.n3 = (
+            neuron.LIFNode(surrogate_function=Heaviside(), v_threshold=0.3) for _ in range(3)
+        )
         for layer in (self.c1, self.c2, self.fc):
             nn.init.normal_(layer.weight, 0.2, 0.5, generator=torch.Generator().manual_seed(3))
 
@@ -79,8 +88,16 @@ def made(kind: type, **fields):
     return lambda mode: kind(step_mode=mode, surrogate_function=Heaviside(), **fields)
 
 
-def attributes(tau: float, decay: int, v_reset: float = 0.0, soft: int = 0, v_threshold: float = 1.0) -> dict[str, float]:
-    return {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset, "decay_input": decay, "soft_reset": soft}
+def attributes(
+    tau: float, decay: int, v_reset: float = 0.0, soft: int = 0, v_threshold: float = 1.0
+) -> dict[str, float]:
+    return {
+        "tau": tau,
+        "v_threshold": v_threshold,
+        "v_reset": v_reset,
+        "decay_input": decay,
+        "soft_reset": soft,
+    }
 
 
 LIF, PLIF, IF, INF = neuron.LIFNode, neuron.ParametricLIFNode, neuron.IFNode, float("inf")
@@ -88,20 +105,42 @@ NEURONS = {
     "lif": (made(LIF, tau=2.0), attributes(2.0, 1)),
     "lif_reset": (made(LIF, tau=3.0, v_reset=-0.25), attributes(3.0, 1, -0.25)),
     "lif_soft": (made(LIF, tau=3.0, v_reset=None), attributes(3.0, 1, 0.0, 1)),
-    "lif_plain": (made(LIF, tau=1.7, decay_input=False, v_threshold=0.5), attributes(1.7, 0, v_threshold=0.5)),
-    "lif_plain_reset": (made(LIF, tau=1.7, decay_input=False, v_reset=0.2), attributes(1.7, 0, 0.2)),
-    "lif_plain_soft": (made(LIF, tau=1.7, decay_input=False, v_reset=None), attributes(1.7, 0, 0.0, 1)),
+    "lif_plain": (
+        made(LIF, tau=1.7, decay_input=False, v_threshold=0.5),
+        attributes(1.7, 0, v_threshold=0.5),
+    ),
+    "lif_plain_reset": (
+        made(LIF, tau=1.7, decay_input=False, v_reset=0.2),
+        attributes(1.7, 0, 0.2),
+    ),
+    "lif_plain_soft": (
+        made(LIF, tau=1.7, decay_input=False, v_reset=None),
+        attributes(1.7, 0, 0.0, 1),
+    ),
     "if": (made(IF), attributes(INF, 0)),
     "if_reset": (made(IF, v_reset=0.1), attributes(INF, 0, 0.1)),
     "if_soft": (made(IF, v_reset=None), attributes(INF, 0, 0.0, 1)),
     "plif": (made(PLIF, init_tau=2.5), attributes(2.5, 1)),
-    "plif_reset": (made(PLIF, init_tau=2.5, decay_input=False, v_reset=0.2), attributes(2.5, 0, 0.2)),
+    "plif_reset": (
+        made(PLIF, init_tau=2.5, decay_input=False, v_reset=0.2),
+        attributes(2.5, 0, 0.2),
+    ),
 }
 
 
-CASES = ["lif", "lif_reset", "lif_soft", "lif_plain", "lif_plain_reset", "lif_plain_soft", "if", "if_reset", "if_soft",
-         "plif",
-         "plif_reset"]  # fmt: skip
+CASES = [
+    "lif",
+    "lif_reset",
+    "lif_soft",
+    "lif_plain",
+    "lif_plain_reset",
+    "lif_plain_soft",
+    "if",
+    "if_reset",
+    "if_soft",
+    "plif",
+    "plif_reset",
+]
 
 
 @pytest.mark.parametrize("mode", ["m", "s"])
@@ -118,19 +157,32 @@ def test_torchscript_exporter(case: str, mode: str, tmp_path: Path) -> None:
         opset_version=opset,
         dynamic_axes={"x": {0: "batch"}},
     )
-    recovered = check(proto, 2, 6)  # SpikingJelly 0.0.0.0.14 writes the batch of its first membrane as a constant
+    recovered = check(
+        proto, 2, 6
+    )  # SpikingJelly 0.0.0.0.14 writes the batch of its first membrane as a constant
     assert lifs(recovered) == [expected, expected]
     assert [n.name for n in recovered.graph.node if n.domain == DOMAIN] == ["n1", "n2"]
     assert imported_layers(recovered, tmp_path) == 2
 
 
-@pytest.mark.parametrize(("case", "mode"), [("lif_reset", "m"), ("plif_reset", "m"), ("lif_soft", "s"), ("if", "s")])
+@pytest.mark.parametrize(
+    ("case", "mode"), [("lif_reset", "m"), ("plif_reset", "m"), ("lif_soft", "s"), ("if", "s")]
+)
 def test_dynamo_exporter(case: str, mode: str, tmp_path: Path) -> None:
     make, expected = NEURONS[case]
-    recovered = check(export(
-        Net(make, mode, 3).eval(), torch.ones(2, 6), tmp_path / "x.onnx", dynamo=True, opset_version=18,
-        dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False,
-    ), 3, 6)  # fmt: skip
+    recovered = check(
+        export(
+            Net(make, mode, 3).eval(),
+            torch.ones(2, 6),
+            tmp_path / "x.onnx",
+            dynamo=True,
+            opset_version=18,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+        ),
+        3,
+        6,
+    )
     assert lifs(recovered) == [expected, expected]
     assert [n.name for n in recovered.graph.node if n.domain == DOMAIN] == ["n1", "n2"]
     assert imported_layers(recovered, tmp_path) == 2

@@ -1,4 +1,6 @@
-"""What the ONNX import does not support is refused with the node's name and the closest form that works."""
+"""What the ONNX import does not support is refused with the node's name and the closest form that
+works.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from onnx_cases import MLP, imported, ints, lif, mlp, model, op, refused, small
 from recover_files import unrolled
 
 from neurocompile.errors import NeurocompileError, ViolationList
-from neurocompile.frontends.onnx_recover import recover_lif
+from neurocompile.frontends.onnx.recover import recover_lif
 
 NO_TIME = {
     "feature": [op("Transpose", "t", "u", perm=[2, 1, 0]), lif("u", "l")],
@@ -22,8 +24,13 @@ NO_TIME = {
 
 @pytest.mark.parametrize("axis", NO_TIME)
 def test_a_lif_whose_leading_axis_is_not_time_is_named(axis: str, tmp_path: Path) -> None:
-    """QKFormer's official attention runs a LIF over time and batch at once: samples would leak into each other."""
-    with pytest.raises(NeurocompileError, match=rf"NC1008 node 'l' \(LIF\): .*here it is {axis}(;.*--per-sample-lif)?"):
+    """QKFormer's official attention runs a LIF over time and batch at once: samples would leak into
+    each other.
+    """
+    with pytest.raises(
+        NeurocompileError,
+        match=rf"NC1008 node 'l' \(LIF\): .*here it is {axis}(;.*--per-sample-lif)?",
+    ):
         imported(mlp(NO_TIME[axis], flat=ints(-1, 4)), tmp_path)
 
 
@@ -51,16 +58,22 @@ def test_all_unknown_operators_are_named_at_once_with_what_to_use(tmp_path: Path
         one.startswith("node 'n_s1' (Softmax): a softmax in every step")
         and "softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)" in one
     )
-    assert two.startswith("node 'n_s2': operator LayerNormalization") and two.endswith("BatchNormalization")
+    assert two.startswith("node 'n_s2': operator LayerNormalization") and two.endswith(
+        "BatchNormalization"
+    )
     assert three.startswith("node 'n_s3': operator Erf") and three.endswith("LIF")
     assert four.startswith("node 'n_s4': operator GridSample") and "no supported form" in four
 
 
-@pytest.mark.parametrize(("gelu", "last"), [("Gelu", "Gelu"), ("Relu", "Relu"), ("Sigmoid", "Sigmoid")])
+@pytest.mark.parametrize(
+    ("gelu", "last"), [("Gelu", "Gelu"), ("Relu", "Relu"), ("Sigmoid", "Sigmoid")]
+)
 def test_an_activation_has_lif_as_closest_form(gelu: str, last: str, tmp_path: Path) -> None:
     proto = mlp([op("MatMul", "t w", "f"), op(gelu, "f", "r"), lif("r", "l")])
     proto.opset_import[0].version = proto.functions[0].opset_import[0].version = 20
-    with pytest.raises(ViolationList, match=f"operator {last} is not supported; closest supported form: LIF"):
+    with pytest.raises(
+        ViolationList, match=f"operator {last} is not supported; closest supported form: LIF"
+    ):
         imported(proto, tmp_path)
 
 
@@ -82,10 +95,16 @@ def test_an_activation_has_lif_as_closest_form(gelu: str, last: str, tmp_path: P
         ([lif("t", "l", tau=0.5)], "NC1009", "tau"),
         ([lif("t", "l", v_reset=float("nan"))], "NC1009", "v_reset"),
         ([lif("t", "l", v_threshold=float("inf"))], "NC1009", "v_threshold"),
-        ([helper.make_node("LIF", ["t"], ["l"], name="l", domain="ai.neurocompile", tau=2.0)], "NC1002", "Required attribute"),
+        (
+            [helper.make_node("LIF", ["t"], ["l"], name="l", domain="ai.neurocompile", tau=2.0)],
+            "NC1002",
+            "Required attribute",
+        ),
     ],
 )
-def test_what_has_no_meaning_here_is_refused(nodes: list, code: str, why: str, tmp_path: Path) -> None:
+def test_what_has_no_meaning_here_is_refused(
+    nodes: list, code: str, why: str, tmp_path: Path
+) -> None:
     constants = {
         "one": ints(1),
         "nine": ints(9),
@@ -100,14 +119,25 @@ def test_what_has_no_meaning_here_is_refused(nodes: list, code: str, why: str, t
 @pytest.mark.parametrize(
     ("node", "why"),
     [
-        (op("Foo", "t", "g"), r"operator Foo is none that ONNX defines in opset 18; no supported form is close"),
+        (
+            op("Foo", "t", "g"),
+            r"operator Foo is none that ONNX defines in opset 18; no supported form is close",
+        ),
         (op("Sofmax", "t", "g"), r"operator Sofmax is none .*\(did you mean Softmax\?\)"),
-        (op("RMSNormalization", "t w", "g"), r"operator RMSNormalization is none .*: BatchNormalization"),
-        (op("Foo", "t", "g", domain="com.x"), r"operator com\.x::Foo is not supported, and the file does not import its domain"),
+        (
+            op("RMSNormalization", "t w", "g"),
+            r"operator RMSNormalization is none .*: BatchNormalization",
+        ),
+        (
+            op("Foo", "t", "g", domain="com.x"),
+            r"operator com\.x::Foo is not supported, and the file does not import its domain",
+        ),
     ],
 )
 def test_an_operator_that_is_not_defined_is_named(node, why: str, tmp_path: Path) -> None:
-    refused(small([node, op("MatMul", "g w", "f")]), tmp_path, "NC1003", rf"NC1003 node 'n_g': {why}")
+    refused(
+        small([node, op("MatMul", "g w", "f")]), tmp_path, "NC1003", rf"NC1003 node 'n_g': {why}"
+    )
 
 
 def test_an_operator_in_every_step_of_an_unrolled_file_is_named() -> None:
@@ -120,14 +150,21 @@ def test_an_operator_in_every_step_of_an_unrolled_file_is_named() -> None:
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     with pytest.raises(
-        NeurocompileError, match=r"NC1003 node 'n_i0': operator DepthToSpace is not supported; .*Reshape and Transpose"
+        NeurocompileError,
+        match=r"NC1003 node 'n_i0': operator DepthToSpace is not supported; .*Reshape and Transpose",
     ):
         recover_lif(proto)
 
 
 def test_only_the_operator_is_named_where_frames_are_understood(tmp_path: Path) -> None:
-    proto = model([op("CumSum", "x one", "f"), lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)],
-                  {"one": ints(2), "zero": ints(0)}, (4, "batch", 5))  # fmt: skip
-    with pytest.raises(NeurocompileError, match="NC1003 node 'n_f': operator CumSum is not supported; no recurrence") as caught:
+    proto = model(
+        [op("CumSum", "x one", "f"), lif("f", "l"), op("ReduceMean", "l zero", "out", keepdims=0)],
+        {"one": ints(2), "zero": ints(0)},
+        (4, "batch", 5),
+    )
+    with pytest.raises(
+        NeurocompileError,
+        match="NC1003 node 'n_f': operator CumSum is not supported; no recurrence",
+    ) as caught:
         imported(proto, tmp_path)
     assert len(caught.value.problems) == 1

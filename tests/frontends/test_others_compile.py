@@ -1,4 +1,6 @@
-"""Files that torch's own exporters wrote compile to programs: forms, exporters, opsets, with the check against onnxruntime."""
+"""Files that torch's own exporters wrote compile to programs: forms, exporters, opsets, with the
+check against onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +46,23 @@ def test_a_whole_model(name: str, exporter: str, opset: int, tmp_path) -> None:
             module.surrogate_function = Heaviside()
             module.train()  # in eval mode SpikingJelly calls kernels of its own
     path = tmp_path / "theirs.onnx"
-    options = {"dynamo": exporter == "dynamo", "opset_version": opset, "input_names": ["x"], "verbose": False}
+    options = {
+        "dynamo": exporter == "dynamo",
+        "opset_version": opset,
+        "input_names": ["x"],
+        "verbose": False,
+    }
     if exporter == "torchscript":
-        # The batch is fixed: this exporter writes what Python code computes from shapes as constants.
+        # The batch is fixed: this exporter writes what Python code computes from shapes as
+        # constants.
         options |= {"training": torch.onnx.TrainingMode.PRESERVE}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(model, (X[:2],), path, **options)
-        except Exception as error:  # which exporter takes which neuron depends on both libraries' versions
+        except (
+            Exception
+        ) as error:  # which exporter takes which neuron depends on both libraries' versions
             pytest.skip(f"torch cannot export it here: {type(error).__name__}")
     if exporter == "dynamo":
         onnx.save(onnx.load(path), path)  # weights into the file
@@ -61,7 +71,8 @@ def test_a_whole_model(name: str, exporter: str, opset: int, tmp_path) -> None:
         expected = nn.Module.__call__(model, X)
     expected = expected.mean(0) if expected.ndim == 3 else expected
     if name == "meta_spikeformer" and exporter == "torchscript":
-        # This exporter writes the border of RepConv by index arithmetic that is not understood: refused, not guessed.
+        # This exporter writes the border of RepConv by index arithmetic that is not understood:
+        # refused, not guessed.
         with pytest.raises(neurocompile.NeurocompileError, match="NC1009 .*rep_conv"):
             neurocompile.compile(path, T=4, calibration=X.numpy())
         return
@@ -70,20 +81,32 @@ def test_a_whole_model(name: str, exporter: str, opset: int, tmp_path) -> None:
     assert program.parity(X[:2].numpy(), against=("emulator",), reference=path).exact
     if expected.ndim == 2:
         assert (program.run(X.numpy()).logits.shape) == tuple(expected.shape)
-        assert (program.run(X.numpy()).step_logits is None) == (name not in ("spiking_resformer", "loop_with_logits_of_every_step"))
+        assert (program.run(X.numpy()).step_logits is None) == (
+            name not in ("spiking_resformer", "loop_with_logits_of_every_step")
+        )
     assert np.isfinite(program.run(X.numpy()).logits).all()
 
 
 def test_a_file_with_neurons_over_time_and_batch_compiles_per_sample(tmp_path) -> None:
-    """A file of ours, in which one LIF reads (T B, ...): refused, or run for each sample alone, parity included."""
+    """A file of ours, in which one LIF reads (T B, ...): refused, or run for each sample alone,
+    parity included.
+    """
     from onnx_cases import ints, lif, mlp, op
 
-    nodes = [op("MatMul", "t w", "f"), lif("f", "l0"), op("Reshape", "l0 flat", "u"), op("MatMul", "u v", "g"), lif("g", "l1"),
-             op("Reshape", "l1 back", "l")]  # fmt: skip
+    nodes = [
+        op("MatMul", "t w", "f"),
+        lif("f", "l0"),
+        op("Reshape", "l0 flat", "u"),
+        op("MatMul", "u v", "g"),
+        lif("g", "l1"),
+        op("Reshape", "l1 back", "l"),
+    ]
     path = tmp_path / "leaking.onnx"
     path.write_bytes(mlp(nodes, flat=ints(-1, 5), back=ints(4, -1, 5)).SerializeToString())
     x = np.random.default_rng(0).uniform(0, 2, (5, 4)).astype(np.float32)
-    with pytest.raises(neurocompile.NeurocompileError, match=r"NC1008 node 'l1' \(LIF\).*T\+B.*--per-sample-lif"):
+    with pytest.raises(
+        neurocompile.NeurocompileError, match=r"NC1008 node 'l1' \(LIF\).*T\+B.*--per-sample-lif"
+    ):
         neurocompile.compile(path, calibration=x)
     program = neurocompile.compile(path, calibration=x, per_sample_lif=True)
     report = program.parity(x, against=("emulator",), reference=path)

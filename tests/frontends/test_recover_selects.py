@@ -1,4 +1,6 @@
-"""A fused query, key and value in files of others: the index is of features, however it stands for one of time."""
+"""A fused query, key and value in files of others: the index is of features, however it stands for
+one of time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pytest
 from recover_checks import check, imported_layers, lifs, run
 from recover_files import model
 
-from neurocompile.frontends.recover_selects import settle_selects
+from neurocompile.frontends.recover.selects import settle_selects
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
@@ -40,7 +42,8 @@ class Attention(nn.Module):
         for layer in (self.embed, self.qkv):
             nn.init.normal_(layer.weight, 0.3, 0.8, generator=torch.Generator().manual_seed(3))
         self.lif, self.q_lif, self.k_lif, self.v_lif, self.attn_lif = (
-            neuron.LIFNode(step_mode=mode, surrogate_function=Heaviside(), v_threshold=0.3) for _ in range(5)
+            neuron.LIFNode(step_mode=mode, surrogate_function=Heaviside(), v_threshold=0.3)
+            for _ in range(5)
         )
 
     def one(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,10 +69,16 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("form", ["index", "unbind", "einsum"])
 @pytest.mark.parametrize("mode", ["m", "s"])
 @pytest.mark.parametrize("exporter", ["script", "dynamo"])
-def test_parts_of_one_layer_are_not_taken_for_steps(exporter: str, mode: str, form: str, tmp_path: Path) -> None:
+def test_parts_of_one_layer_are_not_taken_for_steps(
+    exporter: str, mode: str, form: str, tmp_path: Path
+) -> None:
     net, x, path = Attention(mode, form).eval(), torch.rand(2, 5, 6), tmp_path / "model.onnx"
     if exporter == "dynamo":
-        options = {"dynamo": True, "opset_version": 18, "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+        options = {
+            "dynamo": True,
+            "opset_version": 18,
+            "dynamic_shapes": ({0: torch.export.Dim("batch")},),
+        }
     else:
         options = {"dynamo": False, "opset_version": 17}
     recovered = check(export(net, x, path, **options), 2, 5, 6)
@@ -87,8 +96,9 @@ def test_only_a_part_of_a_feature_axis_is_moved(cut: tuple[int, ...], moves: boo
         r = Reshape (s, cut)
         t = Transpose <perm: ints = [1, 0, 2]> (r)
         y = Gather <axis: int = 0> (t, first) }}""",
-        cut=np.asarray(cut), first=np.int64(1),
-    )  # fmt: skip
+        cut=np.asarray(cut),
+        first=np.int64(1),
+    )
     settled = settle_selects(proto)
     assert (settled is not proto) == moves
     x = np.random.default_rng(0).normal(1, 1, (6, 4)).astype(np.float32)

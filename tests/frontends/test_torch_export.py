@@ -1,4 +1,6 @@
-"""Exported files in plain onnxruntime against SpikingJelly, spike for spike; and what the exporter refuses."""
+"""Exported files in plain onnxruntime against SpikingJelly, spike for spike; and what the exporter
+refuses.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from torch import nn  # noqa: E402
 
 from neurocompile.errors import NeurocompileError  # noqa: E402
 from neurocompile.frontends.calibration import value_grid  # noqa: E402
-from neurocompile.frontends.torch_export import export_onnx  # noqa: E402
+from neurocompile.frontends.torch.export import export_onnx  # noqa: E402
 
 torch.set_num_threads(1)
 EXAMPLE = np.zeros((2, 6), np.float32)
@@ -41,7 +43,9 @@ class Net(nn.Module):
 
 
 def make_dyadic(model: nn.Module) -> nn.Module:
-    """Round weights to few bits, so that float32 sums are exact in any order and no rounding flips a spike."""
+    """Round weights to few bits, so that float32 sums are exact in any order and no rounding flips
+    a spike.
+    """
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -60,7 +64,9 @@ def run_float(model: nn.Module, x: np.ndarray) -> dict[str, np.ndarray]:
     """Spikes of every neuron by module path, and the output as '', from reset neurons."""
     found: dict[str, np.ndarray] = {}
     hooks = [
-        module.register_forward_hook(lambda _m, _i, out, path=path: found.__setitem__(path, out.numpy()))
+        module.register_forward_hook(
+            lambda _m, _i, out, path=path: found.__setitem__(path, out.numpy())
+        )
         for path, module in model.named_modules()
         if isinstance(module, neuron.BaseNode)
     ]
@@ -81,8 +87,12 @@ def run_onnx(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
     for node in proto.graph.node:
         if node.op_type == "LIF" and node.output[0] != output:
             assert node.output[0] == node.name
-            proto.graph.output.append(onnx.helper.make_tensor_value_info(node.name, onnx.TensorProto.FLOAT, None))
-    results = onnxruntime.InferenceSession(proto.SerializeToString()).run([*names, output], {"x": x})
+            proto.graph.output.append(
+                onnx.helper.make_tensor_value_info(node.name, onnx.TensorProto.FLOAT, None)
+            )
+    results = onnxruntime.InferenceSession(proto.SerializeToString()).run(
+        [*names, output], {"x": x}
+    )
     return dict(zip([*names, ""], results))
 
 
@@ -100,7 +110,9 @@ def qkformer_file(qkformer: nn.Module, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_qkformer_file_equals_the_model(qkformer: nn.Module, qkformer_file: Path, batch: int) -> None:
+def test_qkformer_file_equals_the_model(
+    qkformer: nn.Module, qkformer_file: Path, batch: int
+) -> None:
     x = np.random.default_rng(batch).integers(0, 17, (batch, 1, 8, 8)).astype(np.float32) / 16
     expected, got = run_float(qkformer, x), run_onnx(qkformer_file, x)
     assert expected.keys() == got.keys() and len(got) == 20
@@ -115,7 +127,12 @@ def test_qkformer_graph_is_small_and_named(qkformer_file: Path) -> None:
     assert not kinds & {"BatchNormalization", "Shape", "Gather", "Concat", "Loop", "Identity"}
     assert len(proto.graph.node) < 100
     names = {tensor.name for tensor in proto.graph.initializer}
-    assert {"patch_embed1.proj.conv.weight", "patch_embed1.proj.conv.bias", "head.weight", "head.bias"} <= names
+    assert {
+        "patch_embed1.proj.conv.weight",
+        "patch_embed1.proj.conv.bias",
+        "head.weight",
+        "head.bias",
+    } <= names
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
@@ -162,8 +179,13 @@ def test_model_is_not_modified_and_bytes_repeat(tmp_path: Path) -> None:
         contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
     assert b"stack_trace" not in contents[0] and b"site-packages" not in contents[0]
-    assert str(Path(__file__).parent).encode() not in contents[0] and str(tmp_path).encode() not in contents[0]
-    assert [(path, type(module), module.training) for path, module in model.named_modules()] == kinds
+    assert (
+        str(Path(__file__).parent).encode() not in contents[0]
+        and str(tmp_path).encode() not in contents[0]
+    )
+    assert [
+        (path, type(module), module.training) for path, module in model.named_modules()
+    ] == kinds
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(model.block[0].v, potential)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["first.onnx", "second.onnx"]
@@ -181,7 +203,9 @@ def test_calibration_is_stored(tmp_path: Path) -> None:
     assert (statistics["samples"], statistics["T"]) == (130, 3)
     assert statistics["input"] == {"min": 0.0, "max": 1.0, "grid": 0.25}
     assert list(statistics["layers"]) == ["block.0"]
-    assert statistics["layers"]["block.0"]["rate"] == pytest.approx(spikes.mean(dtype=np.float64), rel=1e-8)
+    assert statistics["layers"]["block.0"]["rate"] == pytest.approx(
+        spikes.mean(dtype=np.float64), rel=1e-8
+    )
     assert statistics["layers"]["block.0"]["channel_rate"] == pytest.approx(
         spikes.mean((0, 1), dtype=np.float64).tolist(), rel=1e-8
     )
@@ -202,7 +226,9 @@ def test_calibration_is_stored(tmp_path: Path) -> None:
     ],
 )
 def test_value_grid(values: list[float], grid: float | None) -> None:
-    assert value_grid(np.asarray(values, np.float32)) == (None if grid is None else pytest.approx(grid, abs=1e-6))
+    assert value_grid(np.asarray(values, np.float32)) == (
+        None if grid is None else pytest.approx(grid, abs=1e-6)
+    )
 
 
 def refused(model: nn.Module, tmp_path: Path, **arguments) -> NeurocompileError:
@@ -247,12 +273,22 @@ def test_refuses_neurons_without_marker(make, text: str, tmp_path: Path) -> None
 
 def test_refuses_a_single_step_neuron_that_gets_all_steps(tmp_path: Path) -> None:
     error = refused(Net(neuron.LIFNode(step_mode="s")), tmp_path, T=5)
-    assert error.code == "NC1008" and "'block.0' is in single-step mode" in error.message and "set_step_mode" in error.message
+    assert (
+        error.code == "NC1008"
+        and "'block.0' is in single-step mode" in error.message
+        and "set_step_mode" in error.message
+    )
 
 
 def test_names_all_neurons_without_marker_at_once(tmp_path: Path) -> None:
-    error = refused(Net(nn.Sequential(Doubled(step_mode="m"), neuron.QIFNode(step_mode="m"))), tmp_path)
-    assert len(error.messages) == 2 and "'block.0.0'" in error.messages[0] and "'block.0.1'" in error.messages[1]
+    error = refused(
+        Net(nn.Sequential(Doubled(step_mode="m"), neuron.QIFNode(step_mode="m"))), tmp_path
+    )
+    assert (
+        len(error.messages) == 2
+        and "'block.0.0'" in error.messages[0]
+        and "'block.0.1'" in error.messages[1]
+    )
 
 
 def test_refuses_a_neuron_that_is_called_twice(tmp_path: Path) -> None:
@@ -264,7 +300,10 @@ def test_refuses_a_neuron_that_is_called_twice(tmp_path: Path) -> None:
 def test_refuses_samples_that_follow_each_other_in_time(tmp_path: Path) -> None:
     """QKFormer's published attention runs its last neuron over T * B."""
     spiking = nn.Sequential(
-        neuron.LIFNode(step_mode="m"), neuron.LIFNode(step_mode="m"), nn.Flatten(0, 1), neuron.LIFNode(step_mode="m")
+        neuron.LIFNode(step_mode="m"),
+        neuron.LIFNode(step_mode="m"),
+        nn.Flatten(0, 1),
+        neuron.LIFNode(step_mode="m"),
     )
     error = refused(Net(spiking), tmp_path)
     assert error.code == "NC1008" and "'block.0.3'" in error.message
@@ -287,7 +326,9 @@ def test_refuses_wrong_arrays(tmp_path: Path) -> None:
     model = Net(neuron.LIFNode(step_mode="m"))
     assert refused(model, tmp_path, calibration=np.zeros((3, 7), np.float32)).code == "NC1006"
     assert refused(model, tmp_path, calibration=np.zeros((3, 6))).code == "NC1006"
-    assert refused(model, tmp_path, calibration=np.full((3, 6), np.nan, np.float32)).code == "NC1012"
+    assert (
+        refused(model, tmp_path, calibration=np.full((3, 6), np.nan, np.float32)).code == "NC1012"
+    )
 
 
 def test_leaves_nothing_where_it_cannot_write(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Modules in the forms of official code compile unmodified, for every step mode and version, and give the same numbers."""
+"""Modules in the forms of official code compile unmodified, for every step mode and version, and
+give the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ FORMS = {
     ),
     "loop": (forms.Accumulating, 2),
     "loop_if": (lambda: forms.Accumulating(neuron.IFNode), 2),
-    "loop_plif": (lambda: forms.Stacking(neuron.ParametricLIFNode, init_tau=2.0, decay_input=False), 2),
+    "loop_plif": (
+        lambda: forms.Stacking(neuron.ParametricLIFNode, init_tau=2.0, decay_input=False),
+        2,
+    ),
     "loop_over_a_sequence": (forms.Stacking, 2),
     "loop_of_four": (lambda: forms.Accumulating(T=4), 2),
 }
@@ -73,13 +78,17 @@ def float_logits(model: nn.Module, tmp_path, **options) -> np.ndarray:
     """Of the imported graph, evaluated in floating point."""
     neurocompile.export_onnx(model, X, tmp_path / "m.onnx", **options)
     graph = import_model(tmp_path / "m.onnx")[1].graph
-    return evaluate(graph, X.numpy(), max(graph.exported_T, 1), [graph.output.name])[graph.output.name]
+    return evaluate(graph, X.numpy(), max(graph.exported_T, 1), [graph.output.name])[
+        graph.output.name
+    ]
 
 
 QUICK = {"spikformer", "meta_spikeformer", "spiking_resformer", "loop"}
 
 
-@pytest.mark.parametrize("form", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FORMS])
+@pytest.mark.parametrize(
+    "form", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FORMS]
+)
 def test_a_form_compiles_and_computes_the_same(form: str, tmp_path) -> None:
     make, layers = FORMS[form]
     model = made(make)
@@ -98,11 +107,15 @@ def test_a_form_compiles_and_computes_the_same(form: str, tmp_path) -> None:
 def test_a_model_of_one_step_runs_for_T_steps(T: int, family: str, tmp_path) -> None:
     if family == "clock_driven" and clock_driven is None:
         pytest.skip("SpikingJelly 2 has no clock_driven")
-    model = made(lambda: forms.OneStep((clock_driven if family == "clock_driven" else neuron).LIFNode))
+    model = made(
+        lambda: forms.OneStep((clock_driven if family == "clock_driven" else neuron).LIFNode)
+    )
     with torch.no_grad():
         steps = np.stack([model(X).numpy() for _ in range(T)])
     forms.reset(model)
-    np.testing.assert_allclose(float_logits(model, tmp_path, T=T), steps.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        float_logits(model, tmp_path, T=T), steps.mean(0), rtol=1e-4, atol=1e-5
+    )
     program = neurocompile.compile(model, X, T=T)
     result = program.run(X.numpy())
     if T > 1:
@@ -115,17 +128,27 @@ def test_a_model_of_one_step_runs_for_T_steps(T: int, family: str, tmp_path) -> 
 def test_the_steps_of_a_clock_driven_neuron_are_not_taken_for_time() -> None:
     if clock_driven is None:
         pytest.skip("SpikingJelly 2 has no clock_driven")
-    from neurocompile.frontends.torch_neurons import is_single_step
+    from neurocompile.frontends.torch.neurons import is_single_step
 
-    assert is_single_step(clock_driven.LIFNode()) and not is_single_step(clock_driven.MultiStepLIFNode())
+    assert is_single_step(clock_driven.LIFNode()) and not is_single_step(
+        clock_driven.MultiStepLIFNode()
+    )
 
 
 @pytest.mark.parametrize("v_reset", [None, 0.0, -0.5])
 @pytest.mark.parametrize("decay_input", [True, False])
-def test_every_reset_is_carried_for_neurons_called_once_a_step(v_reset, decay_input: bool, tmp_path) -> None:
-    """The integer form of a soft reset is not asked for here, only what the file and the imported graph say."""
-    model = made(lambda: forms.Accumulating(v_reset=v_reset, decay_input=decay_input, v_threshold=0.5))
-    np.testing.assert_allclose(float_logits(model, tmp_path), logits(model, X), rtol=1e-3, atol=1e-4)
+def test_every_reset_is_carried_for_neurons_called_once_a_step(
+    v_reset, decay_input: bool, tmp_path
+) -> None:
+    """The integer form of a soft reset is not asked for here, only what the file and the imported
+    graph say.
+    """
+    model = made(
+        lambda: forms.Accumulating(v_reset=v_reset, decay_input=decay_input, v_threshold=0.5)
+    )
+    np.testing.assert_allclose(
+        float_logits(model, tmp_path), logits(model, X), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.slow
@@ -139,21 +162,35 @@ def test_logits_of_every_step_are_those_of_the_model(tmp_path) -> None:
     np.testing.assert_array_equal(result.predictions, result.logits.argmax(1))
     program.save(tmp_path / "m.nca")
     loaded = neurocompile.load(tmp_path / "m.nca")
-    np.testing.assert_array_equal(loaded.run(X[:1].numpy(), "lava").step_logits, result.step_logits[:1])
+    np.testing.assert_array_equal(
+        loaded.run(X[:1].numpy(), "lava").step_logits, result.step_logits[:1]
+    )
     assert made(forms.SpikeDrivenTransformer) is not None
-    assert neurocompile.compile(made(forms.SpikeDrivenTransformer), X, T=4).run(X[:1].numpy()).step_logits is None
+    assert (
+        neurocompile.compile(made(forms.SpikeDrivenTransformer), X, T=4)
+        .run(X[:1].numpy())
+        .step_logits
+        is None
+    )
 
 
 def test_official_attention_over_time_and_batch_is_named_and_compiles_per_sample(tmp_path) -> None:
     model = made(lambda: forms.QKFormer(True))
-    with pytest.raises(NeurocompileError, match=r"NC1008 .*'ssa.proj_lif'.*--per-sample-lif") as caught:
+    with pytest.raises(
+        NeurocompileError, match=r"NC1008 .*'ssa.proj_lif'.*--per-sample-lif"
+    ) as caught:
         neurocompile.compile(model, X, T=4)
     assert "tssa" not in str(caught.value)
     alone = np.concatenate([logits(model, X[i : i + 1]) for i in range(6)])
     assert not np.allclose(alone, logits(model, X))  # samples do leak into each other
-    np.testing.assert_allclose(float_logits(model, tmp_path, per_sample_lif=True), alone, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        float_logits(model, tmp_path, per_sample_lif=True), alone, rtol=1e-3, atol=1e-4
+    )
     program = neurocompile.compile(model, X, T=4, per_sample_lif=True)
-    assert len(program.circuit.views) == 10 and program.parity(X[:2].numpy(), against=("emulator",)).exact
+    assert (
+        len(program.circuit.views) == 10
+        and program.parity(X[:2].numpy(), against=("emulator",)).exact
+    )
 
 
 @pytest.mark.slow
@@ -167,8 +204,10 @@ def test_one_of_several_outputs_is_chosen() -> None:
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
 def test_a_threshold_for_each_channel_is_divided_out(v_reset) -> None:
-    """SpikingJelly's eval mode takes no tensor for a threshold, so the marker is compared with the equations."""
-    from neurocompile.frontends.torch_neurons import LIFMarker
+    """SpikingJelly's eval mode takes no tensor for a threshold, so the marker is compared with the
+    equations.
+    """
+    from neurocompile.frontends.torch.neurons import LIFMarker
 
     spiking = neuron.LIFNode(tau=2.0, v_reset=v_reset, step_mode="m")
     spiking.v_threshold = torch.linspace(0.4, 1.2, 6)
@@ -181,7 +220,11 @@ def test_a_threshold_for_each_channel_is_divided_out(v_reset) -> None:
         for now in x:
             h = v + (now - (v - r)) / tau
             spikes.append(h >= threshold)
-            v = h - threshold * spikes[-1] if soft else torch.where(spikes[-1], torch.as_tensor(r, dtype=h.dtype), h)
+            v = (
+                h - threshold * spikes[-1]
+                if soft
+                else torch.where(spikes[-1], torch.as_tensor(r, dtype=h.dtype), h)
+            )
         return torch.stack(spikes)
 
     expected = run(x, spiking.v_threshold.double(), v_reset or 0.0)
@@ -190,7 +233,9 @@ def test_a_threshold_for_each_channel_is_divided_out(v_reset) -> None:
 
 
 def test_nothing_of_the_module_changes() -> None:
-    """Parameters, buffers, mode, potentials and hooks, in train mode with an autograd graph left from a forward."""
+    """Parameters, buffers, mode, potentials and hooks, in train mode with an autograd graph left
+    from a forward.
+    """
     model = made(forms.SpikingResformer).train()
     for module in model.modules():
         if hasattr(module, "v_threshold"):
@@ -203,21 +248,37 @@ def test_nothing_of_the_module_changes() -> None:
         if hasattr(module, "v_threshold"):
             module.v = torch.rand(4, 6, 8, 4, 4, requires_grad=True) * 2
     before = {
-        path: (module.training, getattr(module, "v", None), list(module._forward_hooks), list(module._forward_pre_hooks),
-               getattr(module, "backend", None), id(module),
-               {k: (id(t), t.clone()) for k, t in module._parameters.items() if t is not None})
+        path: (
+            module.training,
+            getattr(module, "v", None),
+            list(module._forward_hooks),
+            list(module._forward_pre_hooks),
+            getattr(module, "backend", None),
+            id(module),
+            {k: (id(t), t.clone()) for k, t in module._parameters.items() if t is not None},
+        )
         for path, module in model.named_modules(remove_duplicate=False)
-    }  # fmt: skip
+    }
     state = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.warns(UserWarning, match="2 forward hooks of SpikingResformer are left out"):
         neurocompile.compile(model, X, T=4)
     assert not called and "forward" not in vars(model)
     for path, module in model.named_modules(remove_duplicate=False):
         training, v, hooks, pre_hooks, backend, identity, parameters = before.pop(path)
-        assert (module.training, list(module._forward_hooks), list(module._forward_pre_hooks)) == (training, hooks, pre_hooks)
-        assert getattr(module, "v", None) is v and getattr(module, "backend", None) == backend and id(module) == identity
+        assert (module.training, list(module._forward_hooks), list(module._forward_pre_hooks)) == (
+            training,
+            hooks,
+            pre_hooks,
+        )
+        assert (
+            getattr(module, "v", None) is v
+            and getattr(module, "backend", None) == backend
+            and id(module) == identity
+        )
         for name, (identity, values) in parameters.items():
-            assert id(module._parameters[name]) == identity and torch.equal(module._parameters[name], values)
+            assert id(module._parameters[name]) == identity and torch.equal(
+                module._parameters[name], values
+            )
     assert not before and all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
@@ -235,7 +296,10 @@ class ResetHalfway(forms.OneStep):
         return (total + self.one(x)) / 3
 
 
-@pytest.mark.parametrize(("make", "code"), [(LastStep, "NC10(03|07|11|13)"), (ResetHalfway, "NC1013 .*reset in the midst")])
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [(LastStep, "NC10(03|07|11|13)"), (ResetHalfway, "NC1013 .*reset in the midst")],
+)
 def test_what_is_traced_wrongly_is_refused(make, code: str, tmp_path) -> None:
     with pytest.raises(NeurocompileError, match=code):
         neurocompile.export_onnx(made(lambda: make(v_threshold=0.7)), X, tmp_path / "m.onnx", T=3)

@@ -1,4 +1,6 @@
-"""Ways to write a module that many authors share: names, a fused query, key and value, layers over one axis."""
+"""Ways to write a module that many authors share: names, a fused query, key and value, layers over
+one axis.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def same(module: nn.Module, x: torch.Tensor, folder) -> dict[str, np.ndarray]:
     return reference.layers
 
 
-# ---- names -----------------------------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 class Block(nn.Module):
@@ -61,7 +63,11 @@ class Wrapped(nn.Module):
 class Blocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.neuron, self.second, self.head = Block(8, 12, Wrapped()), Block(12, 9, lif(0.2)), nn.Linear(9, 3)
+        self.neuron, self.second, self.head = (
+            Block(8, 12, Wrapped()),
+            Block(12, 9, lif(0.2)),
+            nn.Linear(9, 3),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.second(self.neuron(x.unsqueeze(0).repeat(T, 1, 1)))).mean(0)
@@ -69,14 +75,19 @@ class Blocks(nn.Module):
 
 def test_a_neuron_may_be_called_neuron(tmp_path) -> None:
     torch.manual_seed(0)
-    assert same(Blocks(), 4 * torch.rand(5, 8), tmp_path).keys() == {"neuron.neuron.neuron", "second.neuron"}
+    assert same(Blocks(), 4 * torch.rand(5, 8), tmp_path).keys() == {
+        "neuron.neuron.neuron",
+        "second.neuron",
+    }
 
 
-# ---- query, key and value of one layer -------------------------------------------------------------------------------
+# ---- query, key and value of one layer -----------------------------------------------------------
 
 
 class Fused(nn.Module):
-    """Attention whose query, key and value are one linear layer, with a LIF behind it or behind each part."""
+    """Attention whose query, key and value are one linear layer, with a LIF behind it or behind
+    each part.
+    """
 
     def __init__(self, form: str, fused: bool) -> None:
         super().__init__()
@@ -109,7 +120,14 @@ class Fused(nn.Module):
         return self.head(y[:, :, 0] + y[:, :, -1]).mean(0)
 
 
-FUSED = [("index", True), ("index", False), ("third_axis", False), ("unbind", True), ("chunk", False), ("split", False)]
+FUSED = [
+    ("index", True),
+    ("index", False),
+    ("third_axis", False),
+    ("unbind", True),
+    ("chunk", False),
+    ("split", False),
+]
 
 
 @pytest.mark.parametrize(("form", "fused"), FUSED)
@@ -125,13 +143,18 @@ def test_indexed_parts_compile_and_run_without_a_difference() -> None:
     assert program.parity(x.numpy(), against=("emulator",)).exact
 
 
-# ---- one axis --------------------------------------------------------------------------------------------------------
+# ---- one axis ------------------------------------------------------------------------------------
 
 
 class Audio(nn.Module):
     def __init__(self, pool: nn.Module) -> None:
         super().__init__()
-        self.conv, self.norm, self.lif, self.pool = nn.Conv1d(1, 6, 5, stride=2, padding=2), nn.BatchNorm1d(6), lif(0.2), pool
+        self.conv, self.norm, self.lif, self.pool = (
+            nn.Conv1d(1, 6, 5, stride=2, padding=2),
+            nn.BatchNorm1d(6),
+            lif(0.2),
+            pool,
+        )
         self.conv2, self.lif2, self.gap, self.head = (
             nn.Conv1d(6, 8, 3, padding=1),
             lif(0.1),
@@ -168,9 +191,16 @@ def test_a_network_over_one_axis(pool: str, tmp_path) -> None:
 def test_the_voting_layer_of_spikingjelly(tmp_path) -> None:
     torch.manual_seed(0)
     stack = nn.Sequential(
-        layer.Conv2d(1, 4, 3, padding=1, bias=False), layer.BatchNorm2d(4), neuron.IFNode(), layer.MaxPool2d(2, 2), layer.Flatten(),
-        layer.Dropout(0.5), layer.Linear(64, 20, bias=False), neuron.LIFNode(v_threshold=0.1), layer.VotingLayer(5),
-    )  # fmt: skip
+        layer.Conv2d(1, 4, 3, padding=1, bias=False),
+        layer.BatchNorm2d(4),
+        neuron.IFNode(),
+        layer.MaxPool2d(2, 2),
+        layer.Flatten(),
+        layer.Dropout(0.5),
+        layer.Linear(64, 20, bias=False),
+        neuron.LIFNode(v_threshold=0.1),
+        layer.VotingLayer(5),
+    )
     functional.set_step_mode(stack, "m")
 
     class Net(nn.Module):
@@ -188,7 +218,7 @@ def test_the_voting_layer_of_spikingjelly(tmp_path) -> None:
     assert program.parity(x.numpy(), against=("emulator",)).exact
 
 
-# ---- index notation --------------------------------------------------------------------------------------------------
+# ---- index notation ------------------------------------------------------------------------------
 
 
 class Indexed(nn.Module):
@@ -197,14 +227,26 @@ class Indexed(nn.Module):
     def __init__(self, scores: str, values: str, project: str) -> None:
         super().__init__()
         self.equations, self.weight = (scores, values, project), nn.Parameter(torch.randn(2, 8, 16))
-        self.q, self.k, self.v, self.head = nn.Linear(6, 16), nn.Linear(6, 16), nn.Linear(6, 16), nn.Linear(16, 3)
-        self.q_lif, self.k_lif, self.v_lif, self.attn_lif, self.last = lif(0.2), lif(0.2), lif(0.2), lif(0.4), lif(0.2)
+        self.q, self.k, self.v, self.head = (
+            nn.Linear(6, 16),
+            nn.Linear(6, 16),
+            nn.Linear(6, 16),
+            nn.Linear(16, 3),
+        )
+        self.q_lif, self.k_lif, self.v_lif, self.attn_lif, self.last = (
+            lif(0.2),
+            lif(0.2),
+            lif(0.2),
+            lif(0.4),
+            lif(0.2),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scores, values, project = self.equations
         x = x.unsqueeze(0).repeat(T, 1, 1, 1)
         q, k, v = (
-            act(fc(x)).unflatten(-1, (2, 8)) for fc, act in ((self.q, self.q_lif), (self.k, self.k_lif), (self.v, self.v_lif))
+            act(fc(x)).unflatten(-1, (2, 8))
+            for fc, act in ((self.q, self.q_lif), (self.k, self.k_lif), (self.v, self.v_lif))
         )
         y = self.attn_lif(torch.einsum(values, torch.einsum(scores, q, k), v) * 0.25)
         return self.head(self.last(torch.einsum(project, y, self.weight))).mean((0, 2))
@@ -222,10 +264,14 @@ def test_attention_in_index_notation(form: str, tmp_path) -> None:
     torch.manual_seed(0)
     x = 4 * torch.rand(3, 5, 6)
     assert len(same(Indexed(*EQUATIONS[form]), x, tmp_path)) == 5
-    assert neurocompile.compile(tmp_path / "m.onnx", T=T).parity(x.numpy(), against=("emulator",)).exact
+    assert (
+        neurocompile.compile(tmp_path / "m.onnx", T=T)
+        .parity(x.numpy(), against=("emulator",))
+        .exact
+    )
 
 
-# ---- signals side by side --------------------------------------------------------------------------------------------
+# ---- signals side by side ------------------------------------------------------------------------
 
 
 class Between(nn.Module):
@@ -234,11 +280,17 @@ class Between(nn.Module):
     def __init__(self, function, channels: int) -> None:
         super().__init__()
         self.function, self.conv, self.lif = function, nn.Conv2d(2, 4, 3, padding=1), lif(0.5)
-        self.conv2, self.lif2, self.head = nn.Conv2d(channels, 5, 3, padding=1), lif(0.1), nn.Linear(5, 3)
+        self.conv2, self.lif2, self.head = (
+            nn.Conv2d(channels, 5, 3, padding=1),
+            lif(0.1),
+            nn.Linear(5, 3),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = T, x.shape[0]
-        y = self.lif(self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)).unflatten(0, rows)).flatten(0, 1)
+        y = self.lif(
+            self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)).unflatten(0, rows)
+        ).flatten(0, 1)
         y = self.lif2(self.conv2(self.function(y)).unflatten(0, rows))
         return self.head(y.mean((3, 4))).mean(0)
 
@@ -260,17 +312,23 @@ def test_spikes_are_joined_and_moved(form: str, tmp_path) -> None:
     torch.manual_seed(0)
     x = 4 * torch.rand(3, 2, 6, 6)
     assert len(same(Between(*SIDE_BY_SIDE[form]), x, tmp_path)) == 2
-    assert neurocompile.compile(tmp_path / "m.onnx", T=T).parity(x.numpy(), against=("emulator",)).exact
+    assert (
+        neurocompile.compile(tmp_path / "m.onnx", T=T)
+        .parity(x.numpy(), against=("emulator",))
+        .exact
+    )
 
 
 def test_a_layer_reads_the_parts_of_what_is_joined(tmp_path) -> None:
     torch.manual_seed(0)
-    neurocompile.export_onnx(Between(lambda x: torch.cat([x, x], 1), 8), torch.rand(2, 2, 6, 6), tmp_path / "m.onnx")
+    neurocompile.export_onnx(
+        Between(lambda x: torch.cat([x, x], 1), 8), torch.rand(2, 2, 6, 6), tmp_path / "m.onnx"
+    )
     graph = import_model(tmp_path / "m.onnx", T)[1].graph
     assert sum(type(n).__name__ == "Conv2d" for n in graph.nodes) == 3
 
 
-# ---- heads -----------------------------------------------------------------------------------------------------------
+# ---- heads ---------------------------------------------------------------------------------------
 
 
 class Counting(nn.Module):
@@ -278,7 +336,12 @@ class Counting(nn.Module):
 
     def __init__(self, divided: bool) -> None:
         super().__init__()
-        self.divided, self.fc, self.lif, self.head = divided, nn.Linear(6, 12), lif(0.3), nn.Linear(12, 3)
+        self.divided, self.fc, self.lif, self.head = (
+            divided,
+            nn.Linear(6, 12),
+            lif(0.3),
+            nn.Linear(12, 3),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         spikes = self.lif(self.fc(x.unsqueeze(0).repeat(T, 1, 1)))
@@ -294,10 +357,12 @@ def test_a_sum_over_time_is_a_mean_times_the_steps(divided: bool, tmp_path) -> N
     with torch.no_grad():
         functional.reset_net(net)
         wanted = net(x).numpy()
-    np.testing.assert_allclose(program.run(x.numpy()).logits, wanted, atol=0.1 * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        program.run(x.numpy()).logits, wanted, atol=0.1 * np.abs(wanted).max()
+    )
 
 
-# ---- residuals -------------------------------------------------------------------------------------------------------
+# ---- residuals -----------------------------------------------------------------------------------
 
 
 class SpikingBlock(nn.Module):
@@ -317,8 +382,15 @@ class SpikingBlock(nn.Module):
 class SpikingResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm = layer.Conv2d(1, 8, 3, padding=1, bias=False, step_mode="m"), layer.BatchNorm2d(8, step_mode="m")
-        self.lif, self.blocks, self.head = lif(0.25), nn.Sequential(SpikingBlock(8), SpikingBlock(8)), nn.Linear(8, 3)
+        self.conv, self.norm = (
+            layer.Conv2d(1, 8, 3, padding=1, bias=False, step_mode="m"),
+            layer.BatchNorm2d(8, step_mode="m"),
+        )
+        self.lif, self.blocks, self.head = (
+            lif(0.25),
+            nn.Sequential(SpikingBlock(8), SpikingBlock(8)),
+            nn.Linear(8, 3),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(self.lif(self.norm(self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1, 1)))))
@@ -337,4 +409,7 @@ def test_spikes_added_to_normalized_convolutions(tmp_path) -> None:
     program = neurocompile.compile(tmp_path / "m.onnx", T=T, calibration=x.numpy())
     report = program.parity(x[:4].numpy(), against=("emulator",), reference=tmp_path / "m.onnx")
     assert report.exact and report.reference is not None
-    assert all(abs(one.rate_quantized - one.rate_reference) < 0.02 and one.agreement > 0.7 for one in report.reference.layers)
+    assert all(
+        abs(one.rate_quantized - one.rate_reference) < 0.02 and one.agreement > 0.7
+        for one in report.reference.layers
+    )

@@ -10,7 +10,7 @@ import pytest
 
 import neurocompile
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.torch_module import is_factory
+from neurocompile.frontends.torch.module import is_factory
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
@@ -60,6 +60,8 @@ def test_the_command_line_builds_from_a_factory(tmp_path):
     assert built.returncode == 0, built.stderr
     assert neurocompile.load(tmp_path / "make.nca").manifest.model == "qkformer"
     for name, why in (("wrong", "returned int"), ("absent", "no attribute")):
-        failed = subprocess.run([*command, f"mymodel:{name}"], cwd=tmp_path, capture_output=True, text=True)
+        failed = subprocess.run(
+            [*command, f"mymodel:{name}"], cwd=tmp_path, capture_output=True, text=True
+        )
         assert failed.returncode == 2
         assert failed.stderr.startswith("error: NC1014") and why in failed.stderr

@@ -1,4 +1,6 @@
-"""Models that do not compile: every reason at once, with the module path in the user's code and what is supported."""
+"""Models that do not compile: every reason at once, with the module path in the user's code and
+what is supported.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,22 @@ class BertLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
-        self.query_lif, self.key_lif, self.value_lif = (neuron.LIFNode(step_mode="m") for _ in range(3))
+        self.query_lif, self.key_lif, self.value_lif = (
+            neuron.LIFNode(step_mode="m") for _ in range(3)
+        )
         self.softmax, self.norm = nn.Softmax(-1), nn.LayerNorm(8)
-        self.intermediate, self.gelu, self.out_lif = nn.Linear(8, 8), nn.GELU(approximate="tanh"), neuron.LIFNode(step_mode="m")
+        self.intermediate, self.gelu, self.out_lif = (
+            nn.Linear(8, 8),
+            nn.GELU(approximate="tanh"),
+            neuron.LIFNode(step_mode="m"),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.query_lif(self.query(x)), self.key_lif(self.key(x)), self.value_lif(self.value(x))
+        q, k, v = (
+            self.query_lif(self.query(x)),
+            self.key_lif(self.key(x)),
+            self.value_lif(self.value(x)),
+        )
         x = self.norm(x + self.softmax(q @ k.transpose(-1, -2)) @ v)
         return self.out_lif(self.gelu(self.intermediate(x)))
 
@@ -76,7 +88,11 @@ class TraceNeuron(neuron.BaseNode):
 class SpikedAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.q, self.q_node, self.k_node = nn.Linear(8, 8), TraceNeuron(step_mode="m"), TraceNeuron(step_mode="m")
+        self.q, self.q_node, self.k_node = (
+            nn.Linear(8, 8),
+            TraceNeuron(step_mode="m"),
+            TraceNeuron(step_mode="m"),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q = self.q_node(self.q(x))
@@ -87,17 +103,29 @@ def reasons(model: nn.Module) -> list[tuple[str, str, str]]:
     with pytest.raises(NotSupportedError) as caught:
         neurocompile.compile(model, X, T=4)
     assert all(str(caught.value).count(p.message) == 1 for p in caught.value.problems)
-    assert caught.value.details[0].keys() == {"code", "node", "operator", "module", "kind", "why", "supported"}
+    assert caught.value.details[0].keys() == {
+        "code",
+        "node",
+        "operator",
+        "module",
+        "kind",
+        "why",
+        "supported",
+    }
     return [(p.module, p.operator, p.supported) for p in caught.value.problems]
 
 
 def test_spikingbert_needs_softmax_layer_norm_and_gelu() -> None:
     torch.manual_seed(0)
     found = reasons(Repeated(BertLayer(), BertLayer()))
-    assert [(m, o) for m, o, _ in found if m.startswith("layer.0.") and o in ("Softmax", "LayerNormalization")] == [
-        ("layer.0.softmax", "Softmax"), ("layer.0.norm", "LayerNormalization"),
-    ]  # fmt: skip
-    assert {m for m, _, _ in found} == {f"layer.{k}.{name}" for k in (0, 1) for name in ("softmax", "norm", "gelu")}
+    assert [
+        (m, o)
+        for m, o, _ in found
+        if m.startswith("layer.0.") and o in ("Softmax", "LayerNormalization")
+    ] == [("layer.0.softmax", "Softmax"), ("layer.0.norm", "LayerNormalization")]
+    assert {m for m, _, _ in found} == {
+        f"layer.{k}.{name}" for k in (0, 1) for name in ("softmax", "norm", "gelu")
+    }
     assert {o: s for _, o, s in found}["LayerNormalization"] == "BatchNormalization"
     assert "softmax-free attention" in {o: s for _, o, s in found}["Softmax"]
 
@@ -147,21 +175,32 @@ def test_the_command_prints_the_table_and_json(tmp_path) -> None:
     (tmp_path / "mine.py").write_text(FACTORY)
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "neurocompile", *arguments], cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "neurocompile", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
 
     bad = run("check", "mine:bad", "--T", "3", "--json")
     assert bad.returncode == 1, bad.stderr
     (reason,) = json.loads(bad.stdout)["reasons"]
     assert (reason["module"], reason["kind"], reason["operator"]) == ("act", "Softmax", "Softmax")
     text = run("check", "mine:bad")
-    assert text.returncode == 1 and "does not compile: 1 reason," in text.stdout and "act (Softmax)" in text.stdout
+    assert (
+        text.returncode == 1
+        and "does not compile: 1 reason," in text.stdout
+        and "act (Softmax)" in text.stdout
+    )
     good = run("check", "mine:good")
     assert good.returncode == 0 and good.stdout.startswith("compiles: 1 spiking layers")
     built = run("build", "mine:bad", "--json")
-    assert built.returncode == 2 and json.loads(built.stdout)["error"]["details"][0]["module"] == "act"
+    assert (
+        built.returncode == 2 and json.loads(built.stdout)["error"]["details"][0]["module"] == "act"
+    )
 
 
-# ---- what follows from a reason goes unsaid ---------------------------------------------------------------------------
+# ---- what follows from a reason goes unsaid ------------------------------------------------------
 
 
 class Between(nn.Module):
@@ -169,7 +208,12 @@ class Between(nn.Module):
 
     def __init__(self, function) -> None:
         super().__init__()
-        self.function, self.fc, self.lif, self.head = function, nn.Linear(8, 8), neuron.LIFNode(step_mode="m"), nn.Linear(8, 3)
+        self.function, self.fc, self.lif, self.head = (
+            function,
+            nn.Linear(8, 8),
+            neuron.LIFNode(step_mode="m"),
+            nn.Linear(8, 3),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.lif(self.fc(x.unsqueeze(0).repeat(4, 1, 1, 1)))
@@ -184,10 +228,16 @@ def upsampled(x: torch.Tensor) -> torch.Tensor:
 CONSEQUENCES = {
     "another_number_of_tokens": (upsampled, ["Resize"]),
     "largest": (lambda x: x.topk(2, dim=2)[0].reshape(4, -1, 16).unsqueeze(2)[..., :8], ["TopK"]),
-    "two_reasons": (lambda x: nn.functional.normalize(torch.sigmoid(x), dim=-1), ["Sigmoid", "ReduceL2", "Clip"]),
+    "two_reasons": (
+        lambda x: nn.functional.normalize(torch.sigmoid(x), dim=-1),
+        ["Sigmoid", "ReduceL2", "Clip"],
+    ),
     "some_steps": (lambda x: x[:2].mean(0, keepdim=True).repeat(4, 1, 1, 1), ["Slice"]),
     "some_samples": (lambda x: x + x[:, :1], ["Slice"]),
-    "class_token": (lambda x: torch.cat([torch.ones(1, 1, 1, 8).expand(4, x.shape[1], 1, 8), x], 2), ["Concat"]),
+    "class_token": (
+        lambda x: torch.cat([torch.ones(1, 1, 1, 8).expand(4, x.shape[1], 1, 8), x], 2),
+        ["Concat"],
+    ),
     "batch_and_tokens": (lambda x: x.reshape(4, -1, 1, 8), ["ReduceMean"]),
 }
 
@@ -201,17 +251,23 @@ def test_only_reasons_are_listed_and_no_number_of_ours(form: str) -> None:
     assert not any(int(n) > 100 for n in re.findall(r"\d+", text)), text
 
 
-# ---- what a forward does that cannot be traced ------------------------------------------------------------------------
+# ---- what a forward does that cannot be traced ---------------------------------------------------
 
 
 def test_a_number_made_of_the_batch_is_named() -> None:
-    (found,) = check_model(Between(lambda x: x.reshape(4, len(x[0]), 6, 8)), torch.rand(3, 6, 8)).reasons
+    (found,) = check_model(
+        Between(lambda x: x.reshape(4, len(x[0]), 6, 8)), torch.rand(3, 6, 8)
+    ).reasons
     assert found.code == "NC1013" and "len(x)" in found.why and "TORCH_LOGS" not in found.why
 
 
 def test_a_model_that_fails_itself_is_told_so() -> None:
     (found,) = check_model(Between(lambda x: x), torch.rand(3, 6, 9)).reasons
-    assert found.code == "NC1013" and "itself fails on its example input (3, 6, 9): " in found.why and "s77" not in found.why
+    assert (
+        found.code == "NC1013"
+        and "itself fails on its example input (3, 6, 9): " in found.why
+        and "s77" not in found.why
+    )
 
 
 def test_a_forward_without_a_tensor_is_told_so() -> None:

@@ -1,4 +1,5 @@
-"""Random small networks through the whole back half of the compiler, on the emulator and on Lava's own process models.
+"""Random small networks through the whole back half of the compiler, on the emulator and on Lava's
+own process models.
 
 ``NEUROCOMPILE_FUZZ`` sets the number of networks (200); the sequence is the same in every run.
 """
@@ -33,9 +34,17 @@ def _lava():
         pytest.skip(str(error))
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(networks(), st.integers(1, 4), st.sampled_from([1, 2, 62]), st.booleans(), st.booleans())
-def test_the_emulator_the_cycles_and_lava_equal_the_definition_in_every_step(graph, steps, limit, power_of_two, frames):
+def test_the_emulator_the_cycles_and_lava_equal_the_definition_in_every_step(
+    graph, steps, limit, power_of_two, frames
+):
     graph = on_frames(graph, steps) if frames else graph
     circuit = schedule(lower(graph, steps), max_spike_delay=limit, power_of_two_period=power_of_two)
     x = samples(graph, 2)

@@ -1,7 +1,9 @@
-"""Files of others with random nodes dropped, renamed or changed: an error with a code, or a graph that computes what the file does.
+"""Files of others with random nodes dropped, renamed or changed: an error with a code, or a graph
+that computes what the file does.
 
-What a mutated file computes is what onnxruntime says; a file that onnxruntime itself refuses must not crash the importer.
-``NEUROCOMPILE_FUZZ`` sets the number of mutants of each file (60 together by default; 1,500 with ``--slow``).
+What a mutated file computes is what onnxruntime says; a file that onnxruntime itself refuses must
+not crash the importer. ``NEUROCOMPILE_FUZZ`` sets the number of mutants of each file (60 together
+by default; 1,500 with ``--slow``).
 """
 
 from __future__ import annotations
@@ -27,12 +29,37 @@ from neurocompile.ir.evaluate import evaluate  # noqa: E402
 from neurocompile.pipeline import _check_import, import_model  # noqa: E402
 
 EXAMPLES = int(os.environ.get("NEUROCOMPILE_FUZZ", "60"))
-OPERATORS = ["Add", "Sub", "Mul", "Div", "Greater", "GreaterOrEqual", "Less", "MatMul", "Identity", "Neg", "Relu", "Max",
-             "Where", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Gather", "ReduceMean", "ReduceSum", "Cast", "Flatten", "Floor"]  # fmt: skip
+OPERATORS = [
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "MatMul",
+    "Identity",
+    "Neg",
+    "Relu",
+    "Max",
+    "Where",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Concat",
+    "Gather",
+    "ReduceMean",
+    "ReduceSum",
+    "Cast",
+    "Flatten",
+    "Floor",
+]
 
 
 def repeated() -> onnx.ModelProto:
-    """One neuron unrolled over the same current, and its spikes' sum: the form whose input has no time of its own."""
+    """One neuron unrolled over the same current, and its spikes' sum: the form whose input has no
+    time of its own.
+    """
     return files.shared_current(3, True)
 
 
@@ -51,8 +78,15 @@ def mutate(proto: onnx.ModelProto, draw) -> None:
     graph = graphs(proto.graph)[graph]
     index = draw(st.integers(0, len(graph.node) - 1))
     node = graph.node[index]
-    values = sorted({o for n in graph.node for o in n.output if o} | {i.name for i in (*graph.input, *graph.initializer)})
-    kind = draw(st.sampled_from(["drop", "operator", "input", "swap", "attribute", "constant", "cut", "shortcut"]))
+    values = sorted(
+        {o for n in graph.node for o in n.output if o}
+        | {i.name for i in (*graph.input, *graph.initializer)}
+    )
+    kind = draw(
+        st.sampled_from(
+            ["drop", "operator", "input", "swap", "attribute", "constant", "cut", "shortcut"]
+        )
+    )
     if kind == "drop":
         del graph.node[index]
     elif kind == "operator":
@@ -75,14 +109,18 @@ def mutate(proto: onnx.ModelProto, draw) -> None:
         tensor = graph.initializer[draw(st.integers(0, len(graph.initializer) - 1))]
         array = np.array(numpy_helper.to_array(tensor))
         if tensor.data_type == TensorProto.FLOAT:
-            array.reshape(-1)[draw(st.integers(0, array.size - 1))] = draw(st.sampled_from([0.0, -1.0, 0.25, 2.0, np.inf]))
+            array.reshape(-1)[draw(st.integers(0, array.size - 1))] = draw(
+                st.sampled_from([0.0, -1.0, 0.25, 2.0, np.inf])
+            )
         elif array.size and tensor.data_type == TensorProto.INT64:
             array.reshape(-1)[draw(st.integers(0, array.size - 1))] = draw(st.integers(-2, 5))
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     elif kind == "cut" and len(node.input) > 1:
         del node.input[-1]
     elif kind == "shortcut" and node.input and node.output:
-        node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+        node.CopyFrom(
+            helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)
+        )
 
 
 def original(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray | None:
@@ -90,7 +128,9 @@ def original(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray | None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, ["CPUExecutionProvider"]
+        )
         return session.run(None, {session.get_inputs()[0].name: x})[0]
     except Exception:  # onnxruntime has many
         return None
@@ -122,13 +162,20 @@ def check(proto: onnx.ModelProto, path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_mutated_file_is_refused_by_code_or_computes_the_same(name: str, tmp_path_factory, request) -> None:
+def test_a_mutated_file_is_refused_by_code_or_computes_the_same(
+    name: str, tmp_path_factory, request
+) -> None:
     template, path = FILES[name](), tmp_path_factory.mktemp("mutants") / "m.onnx"
     slow = request.config.getoption("--slow") or os.environ.get("NEUROCOMPILE_SLOW") == "1"
     seen: set[str] = set()
 
-    @settings(max_examples=500 if slow else EXAMPLES // len(FILES), deadline=None, database=None, derandomize=not slow,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=500 if slow else EXAMPLES // len(FILES),
+        deadline=None,
+        database=None,
+        derandomize=not slow,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.data())
     def mutants(data) -> None:
         proto = onnx.ModelProto()

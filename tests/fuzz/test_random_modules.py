@@ -1,4 +1,5 @@
-"""Random small SpikingJelly modules: the import fires as the module does, and the emulator computes what the integers define.
+"""Random small SpikingJelly modules: the import fires as the module does, and the emulator computes
+what the integers define.
 
 ``NEUROCOMPILE_FUZZ`` sets the number of modules (7; 100 with ``--slow``).
 """
@@ -36,20 +37,33 @@ class Time(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.unflatten(0, (self.T, -1))
-        x = self.fire(x) if self.fire.step_mode == "m" else torch.stack([self.fire(x[t]) for t in range(self.T)])
+        x = (
+            self.fire(x)
+            if self.fire.step_mode == "m"
+            else torch.stack([self.fire(x[t]) for t in range(self.T)])
+        )
         return x.flatten(0, 1)
 
 
 class Block(nn.Module):
-    """A layer and its neuron; ``membrane`` adds real values to real values between two neurons, ``residual`` spikes to spikes."""
+    """A layer and its neuron; ``membrane`` adds real values to real values between two neurons,
+    ``residual`` spikes to spikes.
+    """
 
-    def __init__(self, kind: str, norm: bool, fire: nn.Module, inner: nn.Module | None = None) -> None:
+    def __init__(
+        self, kind: str, norm: bool, fire: nn.Module, inner: nn.Module | None = None
+    ) -> None:
         super().__init__()
         groups, stride = CHANNELS if kind == "depthwise" else 1, 2 if kind == "strided" else 1
-        self.kind, self.conv = kind, nn.Conv2d(CHANNELS, CHANNELS, 3, stride, 1, groups=groups, bias=not norm)
+        self.kind, self.conv = (
+            kind,
+            nn.Conv2d(CHANNELS, CHANNELS, 3, stride, 1, groups=groups, bias=not norm),
+        )
         self.norm, self.fire = nn.BatchNorm2d(CHANNELS) if norm else nn.Identity(), fire
         self.inner, self.second = inner, nn.Conv2d(CHANNELS, CHANNELS, 1) if inner else None
-        self.pool = {"maxpool": nn.MaxPool2d(3, 1, 1), "avgpool": nn.AvgPool2d(3, 1, 1)}.get(kind, nn.Identity())
+        self.pool = {"maxpool": nn.MaxPool2d(3, 1, 1), "avgpool": nn.AvgPool2d(3, 1, 1)}.get(
+            kind, nn.Identity()
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm(self.conv(self.pool(x)))
@@ -58,7 +72,9 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, T: int, blocks: list[Block], first: nn.Module, last: nn.Module, per_step: bool) -> None:
+    def __init__(
+        self, T: int, blocks: list[Block], first: nn.Module, last: nn.Module, per_step: bool
+    ) -> None:
         super().__init__()
         self.T, self.per_step = T, per_step
         self.stem, self.first, self.blocks = nn.Conv2d(2, CHANNELS, 1), first, nn.ModuleList(blocks)
@@ -77,18 +93,34 @@ def modules(draw) -> nn.Module:
     T, mode = draw(st.integers(2, 4)), draw(st.sampled_from("ms"))
 
     def fire() -> Time:
-        fields = {"v_threshold": draw(st.sampled_from([0.5, 1.0])), "v_reset": draw(st.sampled_from([0.0, 0.0, -0.25, None]))}
+        fields = {
+            "v_threshold": draw(st.sampled_from([0.5, 1.0])),
+            "v_reset": draw(st.sampled_from([0.0, 0.0, -0.25, None])),
+        }
         kind = draw(st.sampled_from(["lif", "if", "plif"]))
         if kind == "if":
             return Time(neuron.IFNode(**fields, step_mode=mode), T)
         fields["decay_input"] = draw(st.booleans())
         if kind == "lif":
-            return Time(neuron.LIFNode(tau=draw(st.sampled_from([1.5, 2.0, 3.0])), **fields, step_mode=mode), T)
-        return Time(neuron.ParametricLIFNode(init_tau=draw(st.sampled_from([1.5, 2.0])), **fields, step_mode=mode), T)
+            return Time(
+                neuron.LIFNode(
+                    tau=draw(st.sampled_from([1.5, 2.0, 3.0])), **fields, step_mode=mode
+                ),
+                T,
+            )
+        return Time(
+            neuron.ParametricLIFNode(
+                init_tau=draw(st.sampled_from([1.5, 2.0])), **fields, step_mode=mode
+            ),
+            T,
+        )
 
     torch.manual_seed(draw(st.integers(0, 1000)))
     kinds = draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=3))
-    blocks = [Block(kind, draw(st.booleans()), fire(), fire() if kind == "membrane" else None) for kind in kinds]
+    blocks = [
+        Block(kind, draw(st.booleans()), fire(), fire() if kind == "membrane" else None)
+        for kind in kinds
+    ]
     return Net(T, blocks, fire(), fire(), draw(st.booleans()))
 
 
@@ -102,8 +134,14 @@ def test_random_modules_import_as_they_fire_and_compile_exactly(tmp_path_factory
     slow = request.config.getoption("--slow") or os.environ.get("NEUROCOMPILE_SLOW") == "1"
     path = tmp_path_factory.mktemp("modules") / "m.onnx"
 
-    @settings(max_examples=int(os.environ.get("NEUROCOMPILE_FUZZ", "100" if slow else "7")), deadline=None, database=None,
-              derandomize=not slow, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # fmt: skip
+    @settings(
+        max_examples=int(os.environ.get("NEUROCOMPILE_FUZZ", "100" if slow else "7")),
+        deadline=None,
+        database=None,
+        derandomize=not slow,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
     @given(modules())
     def check(model: nn.Module) -> None:
         x = torch.randint(0, 17, (4, 2, SIDE, SIDE)) / 16
@@ -117,7 +155,10 @@ def test_random_modules_import_as_they_fire_and_compile_exactly(tmp_path_factory
         found = evaluate(graph, x.numpy(), model.T, [graph.output.name])[graph.output.name]
         expected = expected.mean(0) if model.per_step else expected
         found = found.reshape(expected.shape)
-        assert np.isclose(found, expected, rtol=1e-3, atol=1e-3).mean() > 0.8, (found, expected)  # rounding may flip a spike
+        assert np.isclose(found, expected, rtol=1e-3, atol=1e-3).mean() > 0.8, (
+            found,
+            expected,
+        )  # rounding may flip a spike
         program = neurocompile.compile(path, T=model.T)
         assert program.manifest.import_agreement > 0.99
         assert program.parity(x.numpy(), against=("emulator",)).exact

@@ -37,7 +37,9 @@ def npy(header: str, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
 
 
-def packed(folder: Path, member: bytes, name: str = "x.npy", method: int = zipfile.ZIP_DEFLATED) -> Path:
+def packed(
+    folder: Path, member: bytes, name: str = "x.npy", method: int = zipfile.ZIP_DEFLATED
+) -> Path:
     path = folder / "packed.npz"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr(name, member)
@@ -47,7 +49,11 @@ def packed(folder: Path, member: bytes, name: str = "x.npy", method: int = zipfi
 def test_plain_files_load(tmp_path: Path) -> None:
     found = load_samples(save(tmp_path, x=X, y=Y.astype(np.uint8), other=np.array([None])), (2, 3))
     np.testing.assert_array_equal(found.x, X)
-    assert found.x.dtype == np.float32 and found.y.dtype == np.int64 and found.y.tolist() == [0, 1, 2, 3]
+    assert (
+        found.x.dtype == np.float32
+        and found.y.dtype == np.int64
+        and found.y.tolist() == [0, 1, 2, 3]
+    )
     assert load_samples(save(tmp_path, x=X), (2, 3), limit=3).x.shape == (3, 2, 3)
     assert load_samples(save(tmp_path, x=X.astype(np.float64)), (2, 3)).x.dtype == np.float32
 
@@ -63,7 +69,16 @@ def test_what_cannot_be_opened_is_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello\n", b"PK\x03\x04", bytes(range(256)) * 9, pickle.dumps([1]), b"\x93NUMPY", npy("{}")]
+    "content",
+    [
+        b"",
+        b"hello\n",
+        b"PK\x03\x04",
+        bytes(range(256)) * 9,
+        pickle.dumps([1]),
+        b"\x93NUMPY",
+        npy("{}"),
+    ],
 )
 def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(content)
@@ -86,7 +101,10 @@ class Trap:
 
 
 def test_pickled_objects_are_refused_and_not_run(tmp_path: Path) -> None:
-    for arrays in ({"x": np.array([Trap(tmp_path / "trap")])}, {"x": X, "y": np.array([Trap(tmp_path / "trap")] * 4)}):
+    for arrays in (
+        {"x": np.array([Trap(tmp_path / "trap")])},
+        {"x": X, "y": np.array([Trap(tmp_path / "trap")] * 4)},
+    ):
         refused(save(tmp_path, **arrays), "NC1012", "objects")
     assert not (tmp_path / "trap").exists()
 
@@ -116,7 +134,9 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path: Path) -> None:
         ({"x": X, "y": np.int64(1)}, "NC1006", "integers"),
     ],
 )
-def test_unfit_arrays_are_refused(arrays: dict[str, np.ndarray], code: str, why: str, tmp_path: Path) -> None:
+def test_unfit_arrays_are_refused(
+    arrays: dict[str, np.ndarray], code: str, why: str, tmp_path: Path
+) -> None:
     refused(save(tmp_path, **arrays), code, why)
 
 
@@ -148,9 +168,18 @@ def test_data_shorter_than_its_header_is_refused(tmp_path: Path) -> None:
         refused(packed(tmp_path, whole.getvalue()[:cut]), "NC1012")
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
-def test_damaged_files_give_arrays_or_an_error_of_ours(tmp_path: Path, flips: list[tuple[float, int]], deflate: bool) -> None:
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4
+    ),
+    st.booleans(),
+)
+def test_damaged_files_give_arrays_or_an_error_of_ours(
+    tmp_path: Path, flips: list[tuple[float, int]], deflate: bool
+) -> None:
     buffer = io.BytesIO()
     (np.savez_compressed if deflate else np.savez)(buffer, x=X, y=Y)
     content = bytearray(buffer.getvalue())
@@ -167,6 +196,11 @@ def test_damaged_files_give_arrays_or_an_error_of_ours(tmp_path: Path, flips: li
 
 def test_inputs_given_in_python_are_checked_the_same() -> None:
     assert check_inputs(X.tolist(), (2, 3)).dtype == np.float32
-    for bad, code in [(X.astype(int), "NC1006"), (X[0], "NC1006"), (X * np.nan, "NC1012"), (X[:0], "NC1012")]:
+    for bad, code in [
+        (X.astype(int), "NC1006"),
+        (X[0], "NC1006"),
+        (X * np.nan, "NC1012"),
+        (X[:0], "NC1012"),
+    ]:
         with pytest.raises(NeurocompileError, match=code):
             check_inputs(bad, (2, 3), "calibration 'x'")

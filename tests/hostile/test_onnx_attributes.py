@@ -1,4 +1,6 @@
-"""Attributes, operands and metadata of the wrong kind in a stranger's ONNX file are errors with a code."""
+"""Attributes, operands and metadata of the wrong kind in a stranger's ONNX file are errors with a
+code.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ def bare(kind: str, inputs: str, **attributes: object) -> list[onnx.NodeProto]:
         bare("LIF", "t", domain="ai.neurocompile"),
         bare("LIF", "t", domain="ai.neurocompile", tau="two", v_threshold=1.0, v_reset=0.0),
         bare("LIF", "t", domain="ai.neurocompile", tau=[2.0], v_threshold=1.0, v_reset=0.0),
-        bare("LIF", "t", domain="ai.neurocompile", tau=normal(1).tolist(), v_threshold="x", v_reset=0.0),
+        bare(
+            "LIF",
+            "t",
+            domain="ai.neurocompile",
+            tau=normal(1).tolist(),
+            v_threshold="x",
+            v_reset=0.0,
+        ),
         bare("LIF", "", domain="ai.neurocompile", tau=2.0, v_threshold=1.0, v_reset=0.0),
         bare("LIF", "w", domain="ai.neurocompile", tau=2.0, v_threshold=1.0, v_reset=0.0),
         bare("MaxPool", "t"),
@@ -97,7 +106,9 @@ def bare(kind: str, inputs: str, **attributes: object) -> list[onnx.NodeProto]:
     ],
     ids=lambda nodes: nodes[0].op_type,
 )
-def test_attributes_and_operands_of_the_wrong_kind_are_errors_of_ours(nodes: list, tmp_path: Path) -> None:
+def test_attributes_and_operands_of_the_wrong_kind_are_errors_of_ours(
+    nodes: list, tmp_path: Path
+) -> None:
     constants = {
         "k": normal(3, 4, 1, 1),
         "minus": ints(-2, -2),
@@ -123,7 +134,10 @@ def test_attributes_and_operands_of_the_wrong_kind_are_errors_of_ours(nodes: lis
         "[" * 9999,
         "\x00",
         *(
-            json.dumps({"samples": 1, "T": 4, "input": {"min": 0.0, "max": 1.0, "grid": 0.5}, "layers": {}} | change)
+            json.dumps(
+                {"samples": 1, "T": 4, "input": {"min": 0.0, "max": 1.0, "grid": 0.5}, "layers": {}}
+                | change
+            )
             for change in (
                 {"T": "four"},
                 {"T": 4.5},

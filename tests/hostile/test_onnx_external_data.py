@@ -1,4 +1,6 @@
-"""External data of a stranger's ONNX file: from beside it, of the size that it says, and from nowhere else."""
+"""External data of a stranger's ONNX file: from beside it, of the size that it says, and from
+nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from onnx import TensorProto, helper
 from onnx_cases import imported, normal, op, refused, small
 
 
-def external(folder: Path, location: str, data: bytes | None = bytes(64), **entries: object) -> onnx.ModelProto:
+def external(
+    folder: Path, location: str, data: bytes | None = bytes(64), **entries: object
+) -> onnx.ModelProto:
     proto = small()
     tensor = next(t for t in proto.graph.initializer if t.name == "w")
     tensor.ClearField("raw_data")
@@ -37,7 +41,16 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(64))
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / "up").symlink_to(tmp_path)
-    for place in ("../secret", str(tmp_path / "secret"), "link", "up/secret", "a/../../secret", "/etc/passwd", "", "."):
+    for place in (
+        "../secret",
+        str(tmp_path / "secret"),
+        "link",
+        "up/secret",
+        "a/../../secret",
+        "/etc/passwd",
+        "",
+        ".",
+    ):
         code = "NC1001" if place == "." else "NC1005"
         refused(external(folder, place), folder, code)
 
@@ -62,7 +75,9 @@ def test_external_data_in_any_other_tensor_is_refused(tmp_path: Path) -> None:
         (None, {}, "NC1001"),
     ],
 )
-def test_external_data_of_another_size_is_refused(data: bytes | None, entries: dict, code: str, tmp_path: Path) -> None:
+def test_external_data_of_another_size_is_refused(
+    data: bytes | None, entries: dict, code: str, tmp_path: Path
+) -> None:
     if entries.get("length") == 2**62:
         entries = {**entries, "offset": 1}
     refused(external(tmp_path, "weights.bin", data, **entries), tmp_path, code)

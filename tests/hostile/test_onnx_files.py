@@ -1,4 +1,6 @@
-"""ONNX files from strangers: an import or an error with a code, in bounded time and memory; never anything else."""
+"""ONNX files from strangers: an import or an error with a code, in bounded time and memory; never
+anything else.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from onnx import TensorProto, helper
 from onnx_cases import ZOO, imported, ints, normal, op, refused, small
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.onnx_load import load_onnx
+from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.pipeline import import_model
 
 
@@ -21,12 +23,20 @@ def test_the_small_model_itself_imports(tmp_path: Path) -> None:
     assert len(imported(small(), tmp_path)[1].graph.spiking_layers) == 1
 
 
-# ---- files ---------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n", b"hello, this is no model\n" * 9, bytes(range(256)) * 4, b"\x00" * 100, b"PK\x03\x04", b"\x08"],
+    [
+        b"",
+        b"\n",
+        b"hello, this is no model\n" * 9,
+        bytes(range(256)) * 4,
+        b"\x00" * 100,
+        b"PK\x03\x04",
+        b"\x08",
+    ],
 )
 def test_what_is_no_onnx_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)
@@ -55,7 +65,7 @@ def test_what_cannot_be_opened_is_said_so(tmp_path: Path) -> None:
             load_onnx(path)
 
 
-# ---- weights -------------------------------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -68,15 +78,27 @@ def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> 
 
 
 def test_a_weight_that_becomes_infinite_on_the_way_is_named(tmp_path: Path) -> None:
-    refused(small(constants={"w": np.full((4, 4), 1e300)}), tmp_path, "NC1004", "'w' is NaN or infinite in float32")
+    refused(
+        small(constants={"w": np.full((4, 4), 1e300)}),
+        tmp_path,
+        "NC1004",
+        "'w' is NaN or infinite in float32",
+    )
     nodes = [op("Div", "w nil", "v"), op("MatMul", "t v", "f")]
-    refused(small(nodes, constants={"nil": np.zeros(1, np.float32)}), tmp_path, "NC1004", "'v' is NaN or infinite")
+    refused(
+        small(nodes, constants={"nil": np.zeros(1, np.float32)}),
+        tmp_path,
+        "NC1004",
+        "'v' is NaN or infinite",
+    )
 
 
-# ---- shapes and types ----------------------------------------------------------------------------------------------
+# ---- shapes and types ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT8, TensorProto.FLOAT16, TensorProto.STRING, 9999])
+@pytest.mark.parametrize(
+    "kind", [TensorProto.DOUBLE, TensorProto.INT8, TensorProto.FLOAT16, TensorProto.STRING, 9999]
+)
 def test_an_input_that_is_not_float32_is_refused(kind: int, tmp_path: Path) -> None:
     proto = small()
     proto.graph.input[0].type.tensor_type.elem_type = kind
@@ -84,7 +106,9 @@ def test_an_input_that_is_not_float32_is_refused(kind: int, tmp_path: Path) -> N
         imported(proto, tmp_path)
 
 
-@pytest.mark.parametrize("shape", [("batch",), (), ("batch", 0), ("batch", "free"), ("batch", -4), ("batch", 4, 0)])
+@pytest.mark.parametrize(
+    "shape", [("batch",), (), ("batch", 0), ("batch", "free"), ("batch", -4), ("batch", 4, 0)]
+)
 def test_an_input_without_fixed_features_is_refused(shape: tuple, tmp_path: Path) -> None:
     refused(small(shape=shape), tmp_path, "NC1006")
 
@@ -143,7 +167,9 @@ BOMB_SIZES = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_constants_and_steps_beyond_memory_are_refused_before_they_are_made(bomb: str, tmp_path: Path) -> None:
+def test_constants_and_steps_beyond_memory_are_refused_before_they_are_made(
+    bomb: str, tmp_path: Path
+) -> None:
     proto = small(BOMBS[bomb], constants={k: np.asarray(v) for k, v in BOMB_SIZES.items()})
     started = time.monotonic()
     with pytest.raises(NeurocompileError, match="NC10(07|09|02)"):
@@ -173,7 +199,8 @@ def test_flipped_bytes_of_a_real_model_import_or_are_errors_of_ours(tmp_path: Pa
     path, codes = tmp_path / "fuzz.onnx", set()
     for i in range(200):
         damaged = bytearray(content)
-        # half of the files: only the last 20 KB and the first 9 KB, where structure is and not weights
+        # half of the files: only the last 20 KB and the first 9 KB, where structure is and not
+        # weights
         ends = [*range(9000), *range(len(content) - 20000, len(content))]
         for place in rng.choice(ends if i % 2 else len(content), 1 + i % 4):
             damaged[place] = rng.integers(256)

@@ -17,7 +17,9 @@ from neurocompile.ir.text import Ref, TensorRef
 def graphs(draw: st.DrawFn) -> s.SpikingGraph:
     """A quantized graph of up to nine nodes over (2, 4, 4) maps and what becomes of them."""
     low = draw(st.integers(-9, 3))
-    nodes: list[s.Node] = [s.Input(name="x", shape=(2, 4, 4), unit=1.0, low=low, high=draw(st.integers(low, 9)))]
+    nodes: list[s.Node] = [
+        s.Input(name="x", shape=(2, 4, 4), unit=1.0, low=low, high=draw(st.integers(low, 9)))
+    ]
     size: dict[str, tuple[int, ...]] = {"x": (2, 4, 4)}
     tensors: dict[str, np.ndarray] = {}
 
@@ -32,9 +34,15 @@ def graphs(draw: st.DrawFn) -> s.SpikingGraph:
         shape, fields = size[x], {"name": f"n{i}", "x": Ref(x)}
         same = sorted(n for n in size if size[n] == shape)
         square = len(shape) >= 2 and shape[-1] == shape[-2]
-        kind = draw(st.sampled_from(["lif", "or", "linear", "add", "mul", "sum", "turn", "conv", "pool", "matmul"]))
+        kind = draw(
+            st.sampled_from(
+                ["lif", "or", "linear", "add", "mul", "sum", "turn", "conv", "pool", "matmul"]
+            )
+        )
         if kind == "lif":
-            node: s.Node = s.IntegerLIF(**fields, vth=draw(st.integers(0, 50)), dv=draw(st.sampled_from([0, 2048])))
+            node: s.Node = s.IntegerLIF(
+                **fields, vth=draw(st.integers(0, 50)), dv=draw(st.sampled_from([0, 2048]))
+            )
         elif kind == "or":
             node = s.Or(**fields)
         elif kind == "linear" and shape:
@@ -47,7 +55,9 @@ def graphs(draw: st.DrawFn) -> s.SpikingGraph:
             node = s.Rearrange(**fields, shape=shape[::-1], sizes=(n,), strides=(1,))
         elif kind == "conv" and len(shape) == 3:
             pad = draw(st.integers(0, 2))
-            node = s.Conv2d(**fields, weight=weight(3, shape[0], 1, 1), padding=(pad, pad), stride=(1, 2))
+            node = s.Conv2d(
+                **fields, weight=weight(3, shape[0], 1, 1), padding=(pad, pad), stride=(1, 2)
+            )
         elif kind == "pool" and len(shape) == 3 and min(shape[1:]) >= 2:
             pad = draw(st.integers(0, 1))
             node = s.MaxPool2d(**fields, kernel=(2, 2), stride=(2, 2), padding=(pad, pad))
@@ -104,12 +114,22 @@ def test_a_convolutions_border_counts_as_zero() -> None:
 
 def test_a_float_graph_bounds_spikes_and_their_sums_only() -> None:
     nodes = (
-        s.Input(name="x", shape=(4,)), s.LIF(name="l", x=Ref("x"), tau=2.0, v_threshold=1.0),
-        s.Add(name="a", a=Ref("l"), b=Ref("l")), s.Sum(name="s", x=Ref("a"), axes=(0,)),
-        s.Scale(name="c", x=Ref("s"), factor=0.5), s.Add(name="d", a=Ref("x"), b=Ref("l")),
-    )  # fmt: skip
+        s.Input(name="x", shape=(4,)),
+        s.LIF(name="l", x=Ref("x"), tau=2.0, v_threshold=1.0),
+        s.Add(name="a", a=Ref("l"), b=Ref("l")),
+        s.Sum(name="s", x=Ref("a"), axes=(0,)),
+        s.Scale(name="c", x=Ref("s"), factor=0.5),
+        s.Add(name="d", a=Ref("x"), b=Ref("l")),
+    )
     found = ranges(s.SpikingGraph("g", "imported", nodes, {}))
-    assert found == {"x": None, "l": Range(0, 1), "a": Range(0, 2), "s": Range(0, 8), "c": None, "d": None}
+    assert found == {
+        "x": None,
+        "l": Range(0, 1),
+        "a": Range(0, 2),
+        "s": Range(0, 8),
+        "c": None,
+        "d": None,
+    }
     assert found["l"].is_spike and not found["a"].is_spike
     assert Range(-7, 3).magnitude == 7 and not Range(-1, 1).is_spike
 
@@ -139,12 +159,14 @@ X = {"name": "y", "x": Ref("x")}
         s.Rearrange(**X, shape=(40,), sizes=(8, 4), strides=(1, 8)),
         s.Rearrange(**X, shape=(40,), sizes=(8, 5), strides=(1,)),
     ],
-)  # fmt: skip
+)
 def test_operands_that_do_not_match_are_named(node: s.Node) -> None:
     nodes = (s.Input(name="x", shape=(2, 4, 5)), s.Sum(name="row", x=Ref("x"), axes=(2,)), node)
     tensors = {
-        "matrix": np.zeros((3, 7)), "kernel": np.zeros((3, 4, 1, 1)), "good": np.zeros((3, 2, 1, 1)),
+        "matrix": np.zeros((3, 7)),
+        "kernel": np.zeros((3, 4, 1, 1)),
+        "good": np.zeros((3, 2, 1, 1)),
         "wide": np.zeros((3, 2, 5, 5)),
-    }  # fmt: skip
+    }
     with pytest.raises(ValueError, match="%y: "):
         shapes(s.SpikingGraph("g", "imported", nodes, tensors))

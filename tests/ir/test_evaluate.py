@@ -17,7 +17,9 @@ from neurocompile.ir.text import Ref, TensorRef
 X, W, B = Ref("x"), TensorRef("w"), TensorRef("b")
 
 
-def run(node: s.Node, x: np.ndarray, steps: int = 1, stage: str = "imported", **tensors: np.ndarray) -> np.ndarray:
+def run(
+    node: s.Node, x: np.ndarray, steps: int = 1, stage: str = "imported", **tensors: np.ndarray
+) -> np.ndarray:
     graph = s.SpikingGraph("g", stage, (s.Input(name="x", shape=x.shape[1:]), node), tensors)
     return evaluate(graph, x, steps, [node.name])[node.name]
 
@@ -31,9 +33,13 @@ def two(kind: type[s.Node], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for name, shape in zip("ab", shapes):
         size = int(np.prod(shape, dtype=int))
         nodes.append(s.Linear(name=f"{name}.flat", x=X, weight=TensorRef(name)))
-        nodes.append(s.Rearrange(name=name, x=Ref(f"{name}.flat"), shape=shape, sizes=(size,), strides=(1,)))
+        nodes.append(
+            s.Rearrange(name=name, x=Ref(f"{name}.flat"), shape=shape, sizes=(size,), strides=(1,))
+        )
     nodes.append(kind(name="y", a=Ref("a"), b=Ref("b")))
-    return evaluate(s.SpikingGraph("g", "imported", tuple(nodes), dict(zip("ab", cut))), x, 1)["y"][:, 0]
+    return evaluate(s.SpikingGraph("g", "imported", tuple(nodes), dict(zip("ab", cut))), x, 1)["y"][
+        :, 0
+    ]
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -75,7 +81,11 @@ def test_conv_is_torchs(stride, padding, dilation, kernel, groups, biased) -> No
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 3), st.integers(1, 3)), st.data())
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.data(),
+)
 def test_max_pool_is_torchs(kernel, stride, data) -> None:
     torch = pytest.importorskip("torch")
     padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
@@ -84,7 +94,9 @@ def test_max_pool_is_torchs(kernel, stride, data) -> None:
     node = s.MaxPool2d(name="y", x=X, kernel=kernel, stride=stride, padding=padding)
     np.testing.assert_array_equal(run(node, x)[:, 0], expected)
     integers = np.floor(x * 10).astype(np.int64)
-    expected = torch.nn.functional.max_pool2d(torch.from_numpy(integers).double(), kernel, stride, padding).numpy()
+    expected = torch.nn.functional.max_pool2d(
+        torch.from_numpy(integers).double(), kernel, stride, padding
+    ).numpy()
     np.testing.assert_array_equal(run(node, integers, stage="quantized")[:, 0], expected)
 
 
@@ -99,7 +111,9 @@ def test_linear_is_a_product_with_the_transpose() -> None:
     x, w, b = normal(2, 5, 3), normal(4, 3, seed=1), normal(4, seed=2)
     y = run(s.Linear(name="y", x=X, weight=W, bias=B), x, w=w, b=b)[:, 0]
     for n, i, o in itertools.product(range(2), range(5), range(4)):
-        assert y[n, i, o] == pytest.approx(sum(x[n, i, k] * w[o, k] for k in range(3)) + b[o], abs=1e-5)
+        assert y[n, i, o] == pytest.approx(
+            sum(x[n, i, k] * w[o, k] for k in range(3)) + b[o], abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -128,7 +142,9 @@ def test_batch_norm_is_torchs(axis: int) -> None:
     st.integers(1, 6),
     st.integers(0, 99),
 )
-def test_lif_is_its_equations_a_neuron_at_a_time(tau, v_th, v_reset, decay, soft, gain, biased, steps, seed) -> None:
+def test_lif_is_its_equations_a_neuron_at_a_time(
+    tau, v_th, v_reset, decay, soft, gain, biased, steps, seed
+) -> None:
     f = np.float32
     values, b = normal(2, 4, seed=seed) * f(1.5), normal(4, seed=1)
     node = s.LIF(
@@ -156,7 +172,16 @@ def test_lif_is_its_equations_a_neuron_at_a_time(tau, v_th, v_reset, decay, soft
 
 def test_integrate_and_fire_neither_leaks_nor_forgets() -> None:
     node = s.LIF(name="y", x=X, tau=inf, v_threshold=1.0, decay_input=False)
-    assert run(node, np.full((1, 1), 0.25, np.float32), 8).ravel().tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
+    assert run(node, np.full((1, 1), 0.25, np.float32), 8).ravel().tolist() == [
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        1,
+    ]
 
 
 def test_a_lif_follows_an_input_that_changes_over_the_steps() -> None:
@@ -194,7 +219,9 @@ def test_integer_lif_is_a_loop_over_scalars(xs, vth, dv, gain, mantissa, exponen
     node = s.IntegerLIF(name="y", x=X, vth=vth, dv=dv, gain=gain, bias=B, bias_exp=exponent)
     spikes = run(node, np.array([xs]), steps, "quantized", b=np.full(len(xs), mantissa, np.int16))
     for i, x in enumerate(xs):
-        assert spikes[0, :, i].tolist() == scalar_integer_lif(x, steps, vth, dv, gain, mantissa * 2**exponent)
+        assert spikes[0, :, i].tolist() == scalar_integer_lif(
+            x, steps, vth, dv, gain, mantissa * 2**exponent
+        )
 
 
 def test_integer_lif_needs_more_than_its_threshold() -> None:
@@ -203,31 +230,51 @@ def test_integer_lif_needs_more_than_its_threshold() -> None:
 
 
 def test_or_is_one_from_one_on() -> None:
-    assert run(s.Or(name="y", x=X), np.array([[0, 1, 2, 7]]), 1, "quantized").ravel().tolist() == [0, 1, 1, 1]
+    assert run(s.Or(name="y", x=X), np.array([[0, 1, 2, 7]]), 1, "quantized").ravel().tolist() == [
+        0,
+        1,
+        1,
+        1,
+    ]
 
 
 SHAPES = [((3, 4), (3, 4)), ((3, 4), (1, 4)), ((3, 1), (3, 4)), ((2, 3, 4), (4,)), ((4,), (3, 4))]
 
 
 @pytest.mark.parametrize(("a", "b"), SHAPES)
-def test_sums_and_products_broadcast_over_features_only(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+def test_sums_and_products_broadcast_over_features_only(
+    a: tuple[int, ...], b: tuple[int, ...]
+) -> None:
     """Two samples: a missing axis must not be taken from samples or steps."""
     x, y = normal(2, *a), normal(2, *b, seed=1)
-    np.testing.assert_allclose(two(s.Add, x, y), np.stack([x[i] + y[i] for i in range(2)]), rtol=1e-6)
-    np.testing.assert_allclose(two(s.Mul, x, y), np.stack([x[i] * y[i] for i in range(2)]), rtol=1e-6)
+    np.testing.assert_allclose(
+        two(s.Add, x, y), np.stack([x[i] + y[i] for i in range(2)]), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        two(s.Mul, x, y), np.stack([x[i] * y[i] for i in range(2)]), rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("a", "b"), [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (1, 4, 3))])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (1, 4, 3))],
+)
 def test_matrix_products_are_numpys_a_sample(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     x, y = normal(2, *a), normal(2, *b, seed=1)
-    np.testing.assert_allclose(two(s.MatMul, x, y), np.stack([x[i] @ y[i] for i in range(2)]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        two(s.MatMul, x, y), np.stack([x[i] @ y[i] for i in range(2)]), rtol=1e-4, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("axes", "keepdims"), [((0,), False), ((1,), True), ((0, 2), False), ((1, 2), True)])
+@pytest.mark.parametrize(
+    ("axes", "keepdims"), [((0,), False), ((1,), True), ((0, 2), False), ((1, 2), True)]
+)
 def test_sums_run_over_feature_axes(axes: tuple[int, ...], keepdims: bool) -> None:
     x = normal(2, 3, 4, 5)
     y = run(s.Sum(name="y", x=X, axes=axes, keepdims=keepdims), x)[:, 0]
-    np.testing.assert_allclose(y, np.stack([v.sum(axis=axes, keepdims=keepdims) for v in x]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        y, np.stack([v.sum(axis=axes, keepdims=keepdims) for v in x]), rtol=1e-4, atol=1e-5
+    )
 
 
 @given(st.permutations(range(3)))
@@ -240,7 +287,9 @@ def test_rearrange_is_a_transposition_and_a_reshape(permutation: list[int]) -> N
 
 
 def test_scale_multiplies() -> None:
-    np.testing.assert_array_equal(run(s.Scale(name="y", x=X, factor=-0.5), normal(2, 3))[:, 0], normal(2, 3) / -2)
+    np.testing.assert_array_equal(
+        run(s.Scale(name="y", x=X, factor=-0.5), normal(2, 3))[:, 0], normal(2, 3) / -2
+    )
 
 
 def test_time_mean_and_output_have_no_time() -> None:
@@ -275,4 +324,6 @@ def test_only_recorded_values_are_returned_and_all_have_their_steps() -> None:
 
 def test_the_input_is_rounded_half_to_even_and_clipped() -> None:
     node = s.Input(name="x", shape=(5,), unit=0.5, low=-2, high=3)
-    assert encode_input(node, np.array([[-9.0, -0.25, 0.25, 0.75, 9.0]])).tolist() == [[-2, 0, 0, 2, 3]]
+    assert encode_input(node, np.array([[-9.0, -0.25, 0.25, 0.75, 9.0]])).tolist() == [
+        [-2, 0, 0, 2, 3]
+    ]

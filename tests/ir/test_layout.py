@@ -42,7 +42,9 @@ def check_same(layout: Layout, view: np.ndarray, data: np.ndarray) -> None:
 
 
 @given(SHAPES, st.data())
-def test_a_chain_of_reshapes_and_transpositions_is_numpys(shape: tuple[int, ...], data: st.DataObject) -> None:
+def test_a_chain_of_reshapes_and_transpositions_is_numpys(
+    shape: tuple[int, ...], data: st.DataObject
+) -> None:
     array = np.arange(prod(shape)).reshape(shape)
     layout, view = Layout.contiguous(shape), array
     check_same(layout, view, array)
@@ -61,7 +63,9 @@ def test_a_chain_of_reshapes_and_transpositions_is_numpys(shape: tuple[int, ...]
 
 
 @given(SHAPES, st.data())
-def test_splits_and_merges_of_whole_axes_always_work(shape: tuple[int, ...], data: st.DataObject) -> None:
+def test_splits_and_merges_of_whole_axes_always_work(
+    shape: tuple[int, ...], data: st.DataObject
+) -> None:
     """Attention heads: permute, merge neighbours, cut them apart again."""
     array = np.arange(prod(shape)).reshape(shape)
     permutation = tuple(data.draw(st.permutations(range(len(shape)))))
@@ -74,7 +78,9 @@ def test_splits_and_merges_of_whole_axes_always_work(shape: tuple[int, ...], dat
 
 
 @given(SHAPES, st.data())
-def test_rearranging_a_layout_is_rearranging_the_array(shape: tuple[int, ...], data: st.DataObject) -> None:
+def test_rearranging_a_layout_is_rearranging_the_array(
+    shape: tuple[int, ...], data: st.DataObject
+) -> None:
     """The Rearrange node: digits ``sizes`` with ``strides`` into the row-major index of the view."""
     array = np.arange(prod(shape)).reshape(shape)
     outer = tuple(data.draw(st.permutations(range(len(shape)))))

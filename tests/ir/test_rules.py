@@ -1,4 +1,6 @@
-"""Every rule fires on a minimal graph that breaks it, names the item, and is silent on one that keeps it."""
+"""Every rule fires on a minimal graph that breaks it, names the item, and is silent on one that
+keeps it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ def canonical(stage: str = "canonical", **changes: s.Node) -> s.SpikingGraph:
         "m": s.TimeMean(name="m", x=Ref("l")),
         "o": s.Output(name="o", x=Ref("m")),
     }
-    tensors = {"w": np.ones((2, 2)), "b": np.ones(2), "half": np.full(2, 0.5), "nan": np.array([np.nan, 0.0])}
+    tensors = {
+        "w": np.ones((2, 2)),
+        "b": np.ones(2),
+        "half": np.full(2, 0.5),
+        "nan": np.array([np.nan, 0.0]),
+    }
     if stage == "quantized":
         nodes["l"] = s.IntegerLIF(name="l", x=Ref("w"), vth=1, dv=0)
         tensors["w"] = np.array([[-256, 254], [0, 2]], np.int16)
@@ -39,13 +46,18 @@ def with_weight(weight: np.ndarray) -> s.SpikingGraph:
 
 
 def with_grid(thresholds: np.ndarray, shift: int) -> s.SpikingGraph:
-    graph = canonical("quantized", c=s.RateSoftmax(name="c", x=Ref("m"), thresholds=TensorRef("grid"), span=8, shift=shift))
+    graph = canonical(
+        "quantized",
+        c=s.RateSoftmax(name="c", x=Ref("m"), thresholds=TensorRef("grid"), span=8, shift=shift),
+    )
     return graph.replace(tensors={**graph.tensors, "grid": thresholds})
 
 
 LINEAR, LIF = canonical().node["w"], canonical().node["l"]
 INTEGER = canonical("quantized").node["l"]
-NORM = s.BatchNorm(name="n", x=Ref("l"), eps=0.1, **{k: TensorRef("b") for k in ("scale", "shift", "mean", "var")})
+NORM = s.BatchNorm(
+    name="n", x=Ref("l"), eps=0.1, **{k: TensorRef("b") for k in ("scale", "shift", "mean", "var")}
+)
 INT16 = np.zeros((2, 2), np.int16)
 
 BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
@@ -73,14 +85,22 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (canonical("quantized", c=s.Shift(name="c", x=Ref("l"), bits=0)), "c"),
         (canonical("quantized", c=s.Shift(name="c", x=Ref("l"), bits=8)), "c"),
     ],
-    "offsets are integers": [(canonical("quantized", c=s.Offset(name="c", x=Ref("l"), offset=TensorRef("b"))), "c")],
+    "offsets are integers": [
+        (canonical("quantized", c=s.Offset(name="c", x=Ref("l"), offset=TensorRef("b"))), "c")
+    ],
     "no floating-point neuron, and no softmax, is left": [
         (canonical("quantized", l=LIF), "l"),
         (canonical("quantized", c=s.Softmax(name="c", x=Ref("m"))), "c"),
     ],
     "a softmax reads what is the same in every step": [
         (canonical(c=s.Softmax(name="c", x=Ref("l"))), "c"),
-        (canonical("quantized", c=s.RateSoftmax(name="c", x=Ref("l"), thresholds=TensorRef("b"), span=3)), "c"),
+        (
+            canonical(
+                "quantized",
+                c=s.RateSoftmax(name="c", x=Ref("l"), thresholds=TensorRef("b"), span=3),
+            ),
+            "c",
+        ),
     ],
     "sums over time and spikes of a softmax are integers": [
         (canonical(c=s.TimeSum(name="c", x=Ref("l"), steps=4)), "c"),
@@ -104,10 +124,21 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     ],
     "integer soft-reset LIF parameters fit": [
         (
-            canonical("quantized", l=s.SoftIntegerLIF(name="l", x=Ref("w"), **{"threshold": 4, "reset": 2, "decay": 2048, **bad})),
+            canonical(
+                "quantized",
+                l=s.SoftIntegerLIF(
+                    name="l", x=Ref("w"), **{"threshold": 4, "reset": 2, "decay": 2048, **bad}
+                ),
+            ),
             "l",
         )
-        for bad in ({"threshold": 0, "reset": 0}, {"threshold": 131072}, {"decay": 4096}, {"gain": 0}, {"reset": 5})
+        for bad in (
+            {"threshold": 0, "reset": 0},
+            {"threshold": 131072},
+            {"decay": 4096},
+            {"gain": 0},
+            {"reset": 5},
+        )
     ],
     "integer LIF parameters fit": [
         (canonical("quantized", l=replace(INTEGER, **{field: value})), "l")
@@ -124,8 +155,12 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
 }
 
 
-def circuit(change: Callable[[c.CircuitGraph], c.CircuitGraph] = lambda g: g, scheduled: bool = False) -> c.CircuitGraph:
-    """HostInput (2, 2, 1), a Conv2d to a LIF of the same shape, a Dense and a Strided to a relay of two, a readout."""
+def circuit(
+    change: Callable[[c.CircuitGraph], c.CircuitGraph] = lambda g: g, scheduled: bool = False
+) -> c.CircuitGraph:
+    """HostInput (2, 2, 1), a Conv2d to a LIF of the same shape, a Dense and a Strided to a relay of
+    two, a readout.
+    """
     d = (0, 1, 2) if scheduled else (-1, -1, -1)
     delay = {"delay": 1} if scheduled else {}
     populations = (
@@ -134,17 +169,32 @@ def circuit(change: Callable[[c.CircuitGraph], c.CircuitGraph] = lambda g: g, sc
         c.GradedRelay(name="r", shape=(2,), layer="o", depth=d[2]),
     )
     projections = (
-        c.Conv2d(name="c", src=Ref("x"), dst=Ref("l"), weight=TensorRef("k"), padding=(1, 1), **delay),
+        c.Conv2d(
+            name="c", src=Ref("x"), dst=Ref("l"), weight=TensorRef("k"), padding=(1, 1), **delay
+        ),
         c.Dense(name="d", src=Ref("l"), dst=Ref("r"), weight=TensorRef("w"), **delay),
-        c.Strided(name="s", src=Ref("l"), dst=Ref("r"), sizes=(2, 2), src_strides=(2, 1), dst_strides=(1, 0), **delay,
-                  weight=2),
-    )  # fmt: skip
+        c.Strided(
+            name="s",
+            src=Ref("l"),
+            dst=Ref("r"),
+            sizes=(2, 2),
+            src_strides=(2, 1),
+            dst_strides=(1, 0),
+            **delay,
+            weight=2,
+        ),
+    )
     tensors = {
-        "k": np.full((1, 3, 3, 1), -256, np.int16), "w": np.full((2, 4), 254, np.int16),
+        "k": np.full((1, 3, 3, 1), -256, np.int16),
+        "w": np.full((2, 4), 254, np.int16),
         "bias": np.array([-4096, 4095], np.int16).repeat(2).reshape(2, 2, 1),
-    }  # fmt: skip
+    }
     readouts = (c.Readout(name="o", src=Ref("r"), scale=1.0),)
-    return change(c.CircuitGraph("c", 4, populations, projections, readouts, tensors, period=4 if scheduled else 0))
+    return change(
+        c.CircuitGraph(
+            "c", 4, populations, projections, readouts, tensors, period=4 if scheduled else 0
+        )
+    )
 
 
 def item(name: str, scheduled: bool = False, **fields: Any) -> c.CircuitGraph:
@@ -152,7 +202,12 @@ def item(name: str, scheduled: bool = False, **fields: Any) -> c.CircuitGraph:
 
     def change(g: c.CircuitGraph) -> c.CircuitGraph:
         parts = ("populations", "projections", "readouts")
-        return g.replace(**{p: tuple(replace(i, **fields) if i.name == name else i for i in getattr(g, p)) for p in parts})
+        return g.replace(
+            **{
+                p: tuple(replace(i, **fields) if i.name == name else i for i in getattr(g, p))
+                for p in parts
+            }
+        )
 
     return circuit(change, scheduled)
 
@@ -163,7 +218,10 @@ def tensor(name: str, value: np.ndarray) -> c.CircuitGraph:
 
 BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
     "thresholds have 17 bits": [
-        *((item("l", **{k: v}), "l") for k, v in [("vth", -1), ("vth", 131072), ("dv", 4097), ("du", -1), ("bias_exp", 8)]),
+        *(
+            (item("l", **{k: v}), "l")
+            for k, v in [("vth", -1), ("vth", 131072), ("dv", 4097), ("du", -1), ("bias_exp", 8)]
+        ),
         (tensor("bias", np.full((2, 2, 1), 4096, np.int16)), "l"),
         (tensor("bias", np.full((2, 2, 1), -4097, np.int16)), "l"),
     ],
@@ -187,7 +245,10 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
         (item("s", src_strides=(-2, 1)), "s"),
         (item("s", dst_strides=(1, 1), dst_offset=-1), "s"),
         (item("s", dst_strides=(1, -1), dst_offset=0, sizes=(1, 2)), "s"),
-        (item("s", sizes=(2, 1, 2), src_strides=(0, 0, 0), dst_strides=(1, 0, 1), dst_offset=0), "s"),
+        (
+            item("s", sizes=(2, 1, 2), src_strides=(0, 0, 0), dst_strides=(1, 0, 1), dst_offset=0),
+            "s",
+        ),
     ],
     "convolutions join": [
         (tensor("k", np.zeros((2, 3, 3, 1), np.int16)), "c"),
@@ -217,24 +278,38 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
 
 
 def cases(broken: dict[str, list]) -> list:
-    return [pytest.param(rule, *case, id=f"{rule} {i}") for rule, found in broken.items() for i, case in enumerate(found)]
+    return [
+        pytest.param(rule, *case, id=f"{rule} {i}")
+        for rule, found in broken.items()
+        for i, case in enumerate(found)
+    ]
 
 
 @pytest.mark.parametrize(("rule", "graph", "name"), cases(BROKEN_SPIKING))
-def test_a_broken_spiking_rule_is_reported_with_its_item(rule: str, graph: s.SpikingGraph, name: str) -> None:
+def test_a_broken_spiking_rule_is_reported_with_its_item(
+    rule: str, graph: s.SpikingGraph, name: str
+) -> None:
     with pytest.raises(NeurocompileError) as caught:
         check_spiking(graph, "some-pass")
     assert caught.value.code == "NC2004"
     assert caught.value.message.startswith("after some-pass: ")
-    assert any(f"%{name}: " in part and f"rule: {rule}" in part for part in caught.value.message.split("; "))
+    assert any(
+        f"%{name}: " in part and f"rule: {rule}" in part
+        for part in caught.value.message.split("; ")
+    )
 
 
 @pytest.mark.parametrize(("rule", "graph", "name"), cases(BROKEN_CIRCUIT))
-def test_a_broken_circuit_rule_is_reported_with_its_item(rule: str, graph: c.CircuitGraph, name: str) -> None:
+def test_a_broken_circuit_rule_is_reported_with_its_item(
+    rule: str, graph: c.CircuitGraph, name: str
+) -> None:
     with pytest.raises(NeurocompileError) as caught:
         check_circuit(graph, "some-pass")
     assert caught.value.code == "NC2004"
-    assert any(f"%{name}: " in part and f"rule: {rule}" in part for part in caught.value.message.split("; "))
+    assert any(
+        f"%{name}: " in part and f"rule: {rule}" in part
+        for part in caught.value.message.split("; ")
+    )
 
 
 def test_every_rule_has_a_graph_that_breaks_it() -> None:
@@ -254,7 +329,9 @@ def test_a_circuit_that_keeps_the_rules_passes(scheduled: bool) -> None:
 
 def test_what_later_stages_forbid_the_imported_graph_may_hold() -> None:
     lif = replace(LIF, decay_input=True, v_reset=0.5, soft_reset=True)
-    check_spiking(canonical("imported", w=replace(LINEAR, bias=TensorRef("b")), l=lif, n=NORM), "import")
+    check_spiking(
+        canonical("imported", w=replace(LINEAR, bias=TensorRef("b")), l=lif, n=NORM), "import"
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,7 +354,10 @@ def test_a_circuit_with_loose_ends_or_doubles_is_reported() -> None:
     for graph, why in [
         (item("d", src=Ref("gone")), "%d: joins %gone, which is not there"),
         (item("o", src=Ref("gone")), "%o: joins %gone, which is not there"),
-        (circuit(lambda g: g.replace(populations=(*g.populations, g.population["l"]))), "%l: is defined twice"),
+        (
+            circuit(lambda g: g.replace(populations=(*g.populations, g.population["l"]))),
+            "%l: is defined twice",
+        ),
     ]:
         with pytest.raises(NeurocompileError, match="NC2004") as caught:
             check_circuit(graph, "some-pass")

@@ -1,4 +1,6 @@
-"""The text form of both graphs prints, parses back to the same graph, and names the line of every error."""
+"""The text form of both graphs prints, parses back to the same graph, and names the line of every
+error.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,38 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref, TensorRef
 
 NAMES = st.text("abcXYZ019_.-/:<>+", min_size=1, max_size=8)
-FLOATS = st.floats(allow_nan=False) | st.sampled_from([1e-17, float("inf"), float("-inf"), -2.5, 1e300, 5e-324, 0.1])
+FLOATS = st.floats(allow_nan=False) | st.sampled_from(
+    [1e-17, float("inf"), float("-inf"), -2.5, 1e300, 5e-324, 0.1]
+)
 INTS = st.integers(-(2**40), 2**40)
 SHAPES = st.lists(st.integers(1, 9), max_size=4).map(tuple)
-STRINGS = st.text(max_size=8) | st.sampled_from(['say "hi"', "back\\slash", "a\nb", "é\u2028{}", "%x @y = ,"])
+STRINGS = st.text(max_size=8) | st.sampled_from(
+    ['say "hi"', "back\\slash", "a\nb", "é\u2028{}", "%x @y = ,"]
+)
 BY_TYPE = {
-    int: INTS, float: FLOATS, bool: st.booleans(), str: STRINGS, Ref: NAMES.map(Ref), TensorRef: NAMES.map(TensorRef),
-    TensorRef | None: st.none() | NAMES.map(TensorRef), tuple[int, ...]: st.lists(INTS, max_size=4).map(tuple),
-    tuple[int, int]: st.tuples(INTS, INTS), int | TensorRef: INTS | NAMES.map(TensorRef),
+    int: INTS,
+    float: FLOATS,
+    bool: st.booleans(),
+    str: STRINGS,
+    Ref: NAMES.map(Ref),
+    TensorRef: NAMES.map(TensorRef),
+    TensorRef | None: st.none() | NAMES.map(TensorRef),
+    tuple[int, ...]: st.lists(INTS, max_size=4).map(tuple),
+    tuple[int, int]: st.tuples(INTS, INTS),
+    int | TensorRef: INTS | NAMES.map(TensorRef),
     float | TensorRef: FLOATS | NAMES.map(TensorRef),
-}  # fmt: skip
+}
 TENSORS = st.dictionaries(
-    NAMES, st.tuples(SHAPES, st.sampled_from(["float32", "int16", "int64"])).map(lambda t: np.zeros(*t)), max_size=3
+    NAMES,
+    st.tuples(SHAPES, st.sampled_from(["float32", "int16", "int64"])).map(lambda t: np.zeros(*t)),
+    max_size=3,
 )
 
 
 def items(kind: type) -> st.SearchStrategy:
-    """Random instances of a node, population or projection: text knows nothing of what a field means."""
+    """Random instances of a node, population or projection: text knows nothing of what a field
+    means.
+    """
     hints = typing.get_type_hints(kind)
     fields = {f.name: BY_TYPE[hints[f.name]] for f in dataclasses.fields(kind)}
     return st.builds(kind, **{**fields, "name": NAMES})
@@ -43,12 +60,25 @@ def of_kinds(kinds: dict[str, type], base: type | None = None) -> st.SearchStrat
     return st.lists(st.one_of(*map(items, chosen)), max_size=5).map(tuple)
 
 
-SPIKING = st.builds(s.SpikingGraph, name=STRINGS, stage=STRINGS, nodes=of_kinds(s.KINDS), tensors=TENSORS, exported_T=INTS)
+SPIKING = st.builds(
+    s.SpikingGraph,
+    name=STRINGS,
+    stage=STRINGS,
+    nodes=of_kinds(s.KINDS),
+    tensors=TENSORS,
+    exported_T=INTS,
+)
 CIRCUITS = st.builds(
-    c.CircuitGraph, name=STRINGS, steps=INTS, populations=of_kinds(c.KINDS, c.Population),
-    projections=of_kinds(c.KINDS, c.Projection), readouts=of_kinds(c.KINDS, c.Readout), tensors=TENSORS, period=INTS,
+    c.CircuitGraph,
+    name=STRINGS,
+    steps=INTS,
+    populations=of_kinds(c.KINDS, c.Population),
+    projections=of_kinds(c.KINDS, c.Projection),
+    readouts=of_kinds(c.KINDS, c.Readout),
+    tensors=TENSORS,
+    period=INTS,
     views=of_kinds(c.KINDS, c.View),
-)  # fmt: skip
+)
 
 
 def check_round_trip(graph: s.SpikingGraph | c.CircuitGraph) -> None:
@@ -81,7 +111,10 @@ def test_parsed_references_keep_their_type(node: s.Node) -> None:
 def test_defaults_are_left_out() -> None:
     node = s.LIF(name="l", x=Ref("x"), tau=2.0, v_threshold=1.0)
     graph = s.SpikingGraph("g", "imported", (node,), {})
-    assert graph.text() == 'spiking "g" {stage = "imported"}\n%l = LIF {x = %x, tau = 2.0, v_threshold = 1.0}\n'
+    assert (
+        graph.text()
+        == 'spiking "g" {stage = "imported"}\n%l = LIF {x = %x, tau = 2.0, v_threshold = 1.0}\n'
+    )
 
 
 GOOD = """spiking "g" {stage = "imported"}
@@ -125,8 +158,10 @@ TENSOR = {"w": np.zeros((3, 2), np.float32)}
         ("[3, 2]", "[2, 3]", 4, "float32[3, 2], the text says float32[2, 3]"),
         ("float32", "float64", 4, "the text says float64"),
     ],
-)  # fmt: skip
-def test_malformed_text_is_an_error_that_names_the_line(old: str, new: str, line: int, why: str) -> None:
+)
+def test_malformed_text_is_an_error_that_names_the_line(
+    old: str, new: str, line: int, why: str
+) -> None:
     assert s.SpikingGraph.parse(GOOD, TENSOR).text() == GOOD
     with pytest.raises(NeurocompileError) as caught:
         s.SpikingGraph.parse(GOOD.replace(old, new, 1), TENSOR)
@@ -156,7 +191,9 @@ def test_a_circuit_with_an_unknown_header_field_is_an_error() -> None:
 
 
 def test_numpy_scalars_print_as_plain_numbers() -> None:
-    node = s.Input(name="x", shape=(np.int64(2), 3), unit=np.float64(0.25), low=np.int32(-1), high=np.int16(7))
+    node = s.Input(
+        name="x", shape=(np.int64(2), 3), unit=np.float64(0.25), low=np.int32(-1), high=np.int16(7)
+    )
     graph = s.SpikingGraph("g", "quantized", (node,), {})
     assert "shape = [2, 3], unit = 0.25, low = -1, high = 7" in graph.text()
     assert s.SpikingGraph.parse(graph.text(), {}) == graph

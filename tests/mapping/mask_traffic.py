@@ -1,4 +1,6 @@
-"""The oracle of traffic and output lists: a boolean array over the neurons of the source for each consumer."""
+"""The oracle of traffic and output lists: a boolean array over the neurons of the source for each
+consumer.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,17 @@ Homes = Mapping[str, Sequence[tuple[int, Tile]]]
 
 @dataclass(frozen=True)
 class AxonLists:
-    """Entries of output axon lists by neuron and by position; None where no consumer addresses that way."""
+    """Entries of output axon lists by neuron and by position; None where no consumer addresses that
+    way.
+    """
 
     by_neuron: np.ndarray | None
     by_position: np.ndarray | None
 
     def entries(self, tile: Tile) -> int:
-        """Axon-memory entries of a tile: destinations of those with several (a single one lies in the axon map)."""
+        """Axon-memory entries of a tile: destinations of those with several (a single one lies in
+        the axon map).
+        """
         total = 0
         if self.by_neuron is not None:
             fan = self.by_neuron[tile.slices]
@@ -36,7 +42,9 @@ class AxonLists:
         return total
 
 
-def _reached(counter: CostCounter, population: str, homes: Homes, positional: bool) -> dict[int, np.ndarray]:
+def _reached(
+    counter: CostCounter, population: str, homes: Homes, positional: bool
+) -> dict[int, np.ndarray]:
     """Core -> neurons of ``population`` that have a consumer there, by one way of addressing."""
     masks: dict[int, np.ndarray] = {}
     for projection in counter.outgoing[population]:
@@ -62,7 +70,9 @@ def axon_lists(counter: CostCounter, population: str, homes: Homes) -> AxonLists
     return AxonLists(by_neuron, by_position)
 
 
-def flows(counter: CostCounter, cores: Sequence[Sequence[Tile]], rates: Mapping[str, float]) -> tuple[np.ndarray, float, float]:
+def flows(
+    counter: CostCounter, cores: Sequence[Sequence[Tile]], rates: Mapping[str, float]
+) -> tuple[np.ndarray, float, float]:
     """Packets of one step.
 
     Args:
@@ -70,8 +80,8 @@ def flows(counter: CostCounter, cores: Sequence[Sequence[Tile]], rates: Mapping[
         rates: population -> mean probability that a neuron sends in a step; 1 where absent.
 
     Returns:
-        float64 (cores, cores), packets from row to column (the diagonal stays on its core); packets from the host;
-        values to the host.
+        float64 (cores, cores), packets from row to column (the diagonal stays on its core); packets
+        from the host; values to the host.
     """
     homes = home_cores(cores)
     between = np.zeros((len(cores), len(cores)))

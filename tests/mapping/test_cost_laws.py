@@ -23,9 +23,20 @@ LOIHI2 = load_target("loihi2")
 NAMES = {"name": "p", "src": Ref("s"), "dst": Ref("d")}
 
 
-def circuit(src: tuple[int, ...], dst: tuple[int, ...], projection: Projection, **tensors: np.ndarray) -> CircuitGraph:
-    populations = tuple(LIF(name=name, shape=shape, layer=name, vth=1) for name, shape in (("s", src), ("d", dst)))
-    return CircuitGraph(name="c", steps=1, populations=populations, projections=(projection,), readouts=(), tensors=tensors)
+def circuit(
+    src: tuple[int, ...], dst: tuple[int, ...], projection: Projection, **tensors: np.ndarray
+) -> CircuitGraph:
+    populations = tuple(
+        LIF(name=name, shape=shape, layer=name, vth=1) for name, shape in (("s", src), ("d", dst))
+    )
+    return CircuitGraph(
+        name="c",
+        steps=1,
+        populations=populations,
+        projections=(projection,),
+        readouts=(),
+        tensors=tensors,
+    )
 
 
 def synapses(graph: CircuitGraph) -> tuple[np.ndarray, np.ndarray]:
@@ -34,8 +45,10 @@ def synapses(graph: CircuitGraph) -> tuple[np.ndarray, np.ndarray]:
     src, dst = graph.population["s"].shape, graph.population["d"].shape
     if isinstance(p, Strided):
         index = np.indices(p.sizes).reshape(len(p.sizes), prod(p.sizes))
-        return (p.src_offset + np.array(p.src_strides, dtype=int) @ index,
-                p.dst_offset + np.array(p.dst_strides, dtype=int) @ index)  # fmt: skip
+        return (
+            p.src_offset + np.array(p.src_strides, dtype=int) @ index,
+            p.dst_offset + np.array(p.dst_strides, dtype=int) @ index,
+        )
     if isinstance(p, Dense):
         d, s = np.indices((prod(dst), prod(src))).reshape(2, -1)
         return s, d
@@ -51,7 +64,10 @@ def synapses(graph: CircuitGraph) -> tuple[np.ndarray, np.ndarray]:
 
 @st.composite
 def tiles(draw, shape: tuple[int, ...]) -> Tile:
-    pairs = [sorted(draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in shape]
+    pairs = [
+        sorted(draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True)))
+        for n in shape
+    ]
     return Tile("d", tuple(p[0] for p in pairs), tuple(p[1] for p in pairs))
 
 
@@ -86,13 +102,25 @@ def any_strided(draw) -> CircuitGraph:
         low = -sum(min(0, r) for r in reach())
         offsets.append(draw(st.integers(low, prod(shape) - 1 - sum(max(0, r) for r in reach()))))
         strides.append(tuple(steps))
-    return circuit(src, dst, Strided(**NAMES, sizes=sizes, src_strides=strides[0], dst_strides=strides[1],
-                                     src_offset=offsets[0], dst_offset=offsets[1]))  # fmt: skip
+    return circuit(
+        src,
+        dst,
+        Strided(
+            **NAMES,
+            sizes=sizes,
+            src_strides=strides[0],
+            dst_strides=strides[1],
+            src_offset=offsets[0],
+            dst_offset=offsets[1],
+        ),
+    )
 
 
 @st.composite
 def axis_strided(draw) -> CircuitGraph:
-    """Loops over axes of an index space: each side keeps some of them, in an order of its own, some merged."""
+    """Loops over axes of an index space: each side keeps some of them, in an order of its own, some
+    merged.
+    """
     space = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
     sides = []
     for _ in range(2):
@@ -103,8 +131,11 @@ def axis_strided(draw) -> CircuitGraph:
         merge = draw(st.integers(0, len(lengths) - 1))
         shape = (prod(lengths[: merge + 1]), *lengths[merge + 1 :])
         sides.append((shape, strides))
-    return circuit(sides[0][0], sides[1][0],
-                   Strided(**NAMES, sizes=tuple(space), src_strides=sides[0][1], dst_strides=sides[1][1]))  # fmt: skip
+    return circuit(
+        sides[0][0],
+        sides[1][0],
+        Strided(**NAMES, sizes=tuple(space), src_strides=sides[0][1], dst_strides=sides[1][1]),
+    )
 
 
 @given(st.one_of(any_strided(), axis_strided()), st.data())
@@ -114,21 +145,36 @@ def test_strided_counts_equal_the_oracle(graph: CircuitGraph, data: st.DataObjec
     counter, (projection,) = CostCounter(graph, LOIHI2), graph.projections
     src, _ = inside(graph, tile)
     _, fans = np.unique(src, return_counts=True)
-    assert counter.synapses(projection, tile) == (fans.size, sum(row(int(f), 8, LOIHI2.cost) for f in fans))
+    assert counter.synapses(projection, tile) == (
+        fans.size,
+        sum(row(int(f), 8, LOIHI2.cost) for f in fans),
+    )
     check_sources(counter, tile, src)
 
 
 @st.composite
 def convolutions(draw) -> CircuitGraph:
-    groups, (h, w) = draw(st.sampled_from([1, 1, 2, 3])), draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    groups, (h, w) = (
+        draw(st.sampled_from([1, 1, 2, 3])),
+        draw(st.tuples(st.integers(1, 7), st.integers(1, 7))),
+    )
     per_in, per_out = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     pair = lambda low, high: draw(st.tuples(st.integers(low, high), st.integers(low, high)))  # noqa: E731
     kernel, stride, padding, dilation = pair(1, 3), pair(1, 3), pair(0, 2), pair(1, 2)
-    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1
-           for n, k, s, p, d in zip((h, w), kernel, stride, padding, dilation, strict=True)]  # fmt: skip
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip((h, w), kernel, stride, padding, dilation, strict=True)
+    ]
     out = [max(1, n) for n in out]
-    projection = Conv2d(**NAMES, weight=TensorRef("w"), stride=stride, padding=padding, dilation=dilation,
-                        groups=groups, weight_bits=draw(st.integers(2, 8)))  # fmt: skip
+    projection = Conv2d(
+        **NAMES,
+        weight=TensorRef("w"),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        weight_bits=draw(st.integers(2, 8)),
+    )
     weight = np.zeros((groups * per_out, *kernel, per_in), dtype=np.int16)
     return circuit((h, w, groups * per_in), (*out, groups * per_out), projection, w=weight)
 
@@ -145,14 +191,18 @@ def test_convolution_counts_equal_the_oracle(graph: CircuitGraph, data: st.DataO
     assert axons == positions
     channels = np.arange(tile.start[2], tile.stop[2]) // (out // projection.groups)
     held = np.unique(channels, return_counts=True)[1]
-    assert words == per_group * kh * kw * sum(convolution_row(int(n), projection.weight_bits, LOIHI2.cost) for n in held)
+    assert words == per_group * kh * kw * sum(
+        convolution_row(int(n), projection.weight_bits, LOIHI2.cost) for n in held
+    )
     check_sources(counter, tile, src)
     assert counter.usage(tile).neurons == tile.size + 1
 
 
 @given(shapes, shapes, st.integers(1, 8), st.data())
 @settings(max_examples=50, deadline=None)
-def test_dense_counts_equal_the_oracle(src: tuple, dst: tuple, bits: int, data: st.DataObject) -> None:
+def test_dense_counts_equal_the_oracle(
+    src: tuple, dst: tuple, bits: int, data: st.DataObject
+) -> None:
     weight = np.zeros((prod(dst), prod(src)), dtype=np.int16)
     graph = circuit(src, dst, Dense(**NAMES, weight=TensorRef("w"), weight_bits=bits), w=weight)
     tile = data.draw(tiles(dst))
@@ -165,10 +215,16 @@ def test_dense_counts_equal_the_oracle(src: tuple, dst: tuple, bits: int, data: 
 
 
 def test_attention_gates_are_counted_without_listing() -> None:
-    """(tokens, heads, c, e) from (tokens, heads * c): every component is one axis, whatever the size."""
+    """(tokens, heads, c, e) from (tokens, heads * c): every component is one axis, whatever the
+    size.
+    """
     n, heads, e = 4096, 8, 64
-    gate = Strided(**NAMES, sizes=(n, heads, e, e), src_strides=(heads * e, e, 1, 0),
-                   dst_strides=(heads * e * e, e * e, e, 1))  # fmt: skip
+    gate = Strided(
+        **NAMES,
+        sizes=(n, heads, e, e),
+        src_strides=(heads * e, e, 1, 0),
+        dst_strides=(heads * e * e, e * e, e, 1),
+    )
     pattern = Pattern(gate, (n, heads * e), (n, heads, e, e))
     assert max(component.sources.size for component in pattern.components) <= max(n, heads * e)
     assert pattern.fan_out((0, 0, 0, 0), (16, 2, e, 8)) == {8: 16 * 2 * e}
@@ -182,7 +238,9 @@ def test_flattened_one_to_one_follows_the_axes() -> None:
 
 
 @pytest.mark.parametrize(("sizes", "offset"), [((5,), 0), ((2,), 3), ((2,), -1)])
-def test_patterns_that_leave_their_population_are_refused(sizes: tuple[int, ...], offset: int) -> None:
+def test_patterns_that_leave_their_population_are_refused(
+    sizes: tuple[int, ...], offset: int
+) -> None:
     bad = Strided(**NAMES, sizes=sizes, src_strides=(1,), dst_strides=(0,), src_offset=offset)
     with pytest.raises(NeurocompileError, match="NC9001"):
         Pattern(bad, (4,), (4,))

@@ -1,4 +1,6 @@
-"""Targets with narrower fields than Loihi 2: weights keep to them, and whatever leaves one is refused (NC3113)."""
+"""Targets with narrower fields than Loihi 2: weights keep to them, and whatever leaves one is
+refused (NC3113).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def program():
     return compile_model(MODEL)
 
 
-@pytest.mark.parametrize("name", sorted({*list_targets()} - {"sim_small"}))  # whose delays are shorter
+@pytest.mark.parametrize(
+    "name", sorted({*list_targets()} - {"sim_small"})
+)  # whose delays are shorter
 def test_shipped_targets_hold_what_loihi2_holds(program, name: str) -> None:
     assert exceeded_fields(program.circuit, load_target(name)) == []
 
@@ -60,7 +64,9 @@ def test_shipped_targets_hold_what_loihi2_holds(program, name: str) -> None:
         ("delay", "max_spike_delay", 1, " steps of delay; narrow has 1"),
     ],
 )
-def test_what_leaves_a_field_is_refused(program, section: str, field: str, value: object, says: str) -> None:
+def test_what_leaves_a_field_is_refused(
+    program, section: str, field: str, value: object, says: str
+) -> None:
     """Where it is mapped, and where a mapping is checked: with layer, need, limit and two ways out."""
     target = target_of(section, field, value)
     lines = exceeded_fields(program.circuit, target)
@@ -75,16 +81,24 @@ def test_what_leaves_a_field_is_refused(program, section: str, field: str, value
 
 
 def test_weights_take_the_bits_that_the_target_has(tmp_path: Path) -> None:
-    """Without --weight-bits; gates and constants too, and the spikes are those of the same bits on Loihi 2."""
+    """Without --weight-bits; gates and constants too, and the spikes are those of the same bits on
+    Loihi 2.
+    """
     path = tmp_path / "narrow.yaml"
     path.write_text(narrower("synapse", "weight_bits", [1, 4]))
     found, wide = compile_model(MODEL, target=path), compile_model(MODEL, weight_bits=4)
-    assert max(q.weight_bits for q in found.circuit.projections) == 4 == found.manifest.options.weight_bits
+    assert (
+        max(q.weight_bits for q in found.circuit.projections)
+        == 4
+        == found.manifest.options.weight_bits
+    )
     assert max(q.weight_bits for q in wide.circuit.projections) == 8
     x = np.random.default_rng(0).integers(0, 256, (2, *found.circuit.input_shape), dtype=np.int32)
     ours, theirs = (Emulator().open(p.circuit).run(x) for p in (found, wide))
     assert all(np.array_equal(theirs[name], values) for name, values in ours.items())
-    with pytest.raises(NeurocompileError, match=r"needs 8 weight bits; narrow has 4.*--weight-bits 4"):
+    with pytest.raises(
+        NeurocompileError, match=r"needs 8 weight bits; narrow has 4.*--weight-bits 4"
+    ):
         compile_model(MODEL, target=path, weight_bits=8)
     estimated = estimate_model(MODEL, target=path, weight_bits=8)
     assert {code for code, _ in estimated.violations} == {"NC3113"} and not estimated.fits
@@ -98,7 +112,10 @@ def test_a_wide_weight_of_a_circuit_becomes_several(bits: int) -> None:
     builder = Builder()
     source = builder.population(c.HostInput, "x", (6,), "x", low=-9, high=9)
     relay = builder.population(c.GradedRelay, "y", (6,), "y")
-    builder.drive(relay, [strided(source, (6,), (1,), (1,), weight=w) for w in (1, -3, 85, 255, -172, 255 << 3)])
+    builder.drive(
+        relay,
+        [strided(source, (6,), (1,), (1,), weight=w) for w in (1, -3, 85, 255, -172, 255 << 3)],
+    )
     builder.readouts.append(c.Readout(name="r", src=relay, scale=1.0))
     circuit = builder.finish("wide", 2).replace(period=2)
     circuit = circuit.replace(

@@ -1,4 +1,6 @@
-"""The published utilization tables of Intel's compiler (hw_targets/SOURCES.md, lava-utilization-tables)."""
+"""The published utilization tables of Intel's compiler (hw_targets/SOURCES.md,
+lava-utilization-tables).
+"""
 
 from __future__ import annotations
 
@@ -44,11 +46,19 @@ TOTALS = [
     ("YOLO-KP 8 x 28 x 16", Usage(2, 1, 3585, 54, 224, 112), 19.88),
 ]
 
-# (kernel rows, channels of the tile, words of a row that the table shows, weight bits that give them)
+# (kernel rows, channels of the tile, words of a row that the table shows, weight bits that give
+# them)
 CONVOLUTION = [
-    (512, 48, 6, [7]), (2304, 64, 6, [5]), (512, 256, 21, [5]), (2304, 64, 5, [4]), (1152, 128, 11, [5]),
-    (576, 128, 11, [5]), (288, 64, 6, [5]), (144, 32, 4, [6, 7]), (27, 16, 2, [4, 5, 6, 7]),
-]  # fmt: skip
+    (512, 48, 6, [7]),
+    (2304, 64, 6, [5]),
+    (512, 256, 21, [5]),
+    (2304, 64, 5, [4]),
+    (1152, 128, 11, [5]),
+    (576, 128, 11, [5]),
+    (288, 64, 6, [5]),
+    (144, 32, 4, [6, 7]),
+    (27, 16, 2, [4, 5, 6, 7]),
+]
 
 
 def dense_layer(builder, inputs: int, neurons: int, bits: int) -> CostCounter:
@@ -58,8 +68,12 @@ def dense_layer(builder, inputs: int, neurons: int, bits: int) -> CostCounter:
     return CostCounter(builder.build("layer"), LOIHI2)
 
 
-@pytest.mark.parametrize(("layer", "inputs", "cores", "bits", "words"), DENSE, ids=[case[0] for case in DENSE])
-def test_dense_rows(builder, layer: str, inputs: int, cores: list[int], bits: int, words: int) -> None:
+@pytest.mark.parametrize(
+    ("layer", "inputs", "cores", "bits", "words"), DENSE, ids=[case[0] for case in DENSE]
+)
+def test_dense_rows(
+    builder, layer: str, inputs: int, cores: list[int], bits: int, words: int
+) -> None:
     counter = dense_layer(builder, inputs, sum(cores), bits)
     found, start = [], 0
     for neurons in cores:
@@ -82,9 +96,13 @@ def test_convolution_rows(rows: int, channels: int, words: int, bits: list[int])
 
 
 def test_mnist_network_reproduces_its_three_rows(builder) -> None:
-    """784 -> 128 on three cores of 50, 50 and 28, 64 and 10 on one core each: every column of the published table."""
+    """784 -> 128 on three cores of 50, 50 and 28, 64 and 10 on one core each: every column of the
+    published table.
+    """
     builder.populations.append(HostInput(name="x", shape=(784,), layer="x", low=0, high=1, depth=0))
-    for i, (name, size, src, inputs) in enumerate([("a", 128, "x", 784), ("b", 64, "a", 128), ("c", 10, "b", 64)]):
+    for i, (name, size, src, inputs) in enumerate(
+        [("a", 128, "x", 784), ("b", 64, "a", 128), ("c", 10, "b", 64)]
+    ):
         builder.lif(name, (size,), i + 1)
         builder.dense(src, name, size, inputs)
     counter = CostCounter(builder.build("mnist"), LOIHI2)
@@ -112,10 +130,16 @@ def test_mnist_network_reproduces_its_three_rows(builder) -> None:
         ((8, 28, 16), 3, 3, 5, TOTALS[6][1]),
     ],
 )
-def test_convolution_tiles(builder, shape, inputs: int, kernel: int, bits: int, published: Usage) -> None:
-    """Neurons, memory and axon map as published; input axons are our bound (positions seen) of the published 2."""
+def test_convolution_tiles(
+    builder, shape, inputs: int, kernel: int, bits: int, published: Usage
+) -> None:
+    """Neurons, memory and axon map as published; input axons are our bound (positions seen) of the
+    published 2.
+    """
     pad = kernel // 2
-    builder.populations.append(HostInput(name="x", shape=(*shape[:2], inputs), layer="x", low=0, high=1))
+    builder.populations.append(
+        HostInput(name="x", shape=(*shape[:2], inputs), layer="x", low=0, high=1)
+    )
     builder.populations.append(LIF(name="y", shape=shape, layer="y", vth=1))
     builder.conv("x", "y", (shape[2], kernel, kernel, inputs), padding=(pad, pad), weight_bits=bits)
     to_neurons = published.axon_map == shape[0] * shape[1] * shape[2]

@@ -31,7 +31,9 @@ replace = msgspec.structs.replace
 
 def with_limits(target: Target, **limits: int) -> Target:
     """A target with other capacities of a core."""
-    core = replace(target.core, **{k: replace(getattr(target.core, k), value=v) for k, v in limits.items()})
+    core = replace(
+        target.core, **{k: replace(getattr(target.core, k), value=v) for k, v in limits.items()}
+    )
     return replace(target, core=core)
 
 
@@ -39,7 +41,10 @@ def with_cores(target: Target, columns: int, rows: int) -> Target:
     """A target with another mesh, all usable."""
     mesh, cores = target.mesh, columns * rows * target.mesh.cores_per_tile.value
     value = {"columns": columns, "rows": rows, "cores_usable": cores}
-    return replace(target, mesh=replace(mesh, **{k: replace(getattr(mesh, k), value=v) for k, v in value.items()}))
+    return replace(
+        target,
+        mesh=replace(mesh, **{k: replace(getattr(mesh, k), value=v) for k, v in value.items()}),
+    )
 
 
 BIG_SMALL = with_cores(SMALL, 12, 10)
@@ -78,7 +83,12 @@ def test_eighty_populations_take_hardly_more_cores_than_the_bound(transformer) -
     assert len(circuit.populations) > 65
     assert sum(p.size for p in circuit.populations) > 50_000
     mapping = map_circuit(circuit, LOIHI2, {p.name: 0.1 for p in circuit.populations})
-    assert mapping.lower_bound == lower_bound_cores(circuit, LOIHI2) <= mapping.cores_used <= 1.15 * mapping.lower_bound
+    assert (
+        mapping.lower_bound
+        == lower_bound_cores(circuit, LOIHI2)
+        <= mapping.cores_used
+        <= 1.15 * mapping.lower_bound
+    )
 
 
 @st.composite
@@ -94,7 +104,13 @@ def random_circuits(draw, builder_type: type) -> CircuitGraph:
         if kind == "conv":
             out = draw(st.integers(1, 24))
             b.lif(name, (h, w, out), depth)
-            b.conv(last, name, (out, 3, 3, c), padding=(1, 1), weight_bits=draw(st.sampled_from([2, 4, 8])))
+            b.conv(
+                last,
+                name,
+                (out, 3, 3, c),
+                padding=(1, 1),
+                weight_bits=draw(st.sampled_from([2, 4, 8])),
+            )
         elif kind == "pool":
             b.lif(name, (-(-h // 2), -(-w // 2), c), depth)
             b.conv(last, name, (c, 1, 1, c), stride=(2, 2))
@@ -117,7 +133,9 @@ def random_circuits(draw, builder_type: type) -> CircuitGraph:
 def test_laws_on_random_circuits(builder_type: type, data: st.DataObject, seed: int) -> None:
     circuit = data.draw(random_circuits(builder_type))
     rates = {p.name: 0.25 for p in circuit.populations[::2]}
-    target = with_limits(with_cores(SMALL, 16, 16), axon_in=2500, synaptic_memory_words=2500, total=6000)
+    target = with_limits(
+        with_cores(SMALL, 16, 16), axon_in=2500, synaptic_memory_words=2500, total=6000
+    )
     try:
         mapping = map_circuit(circuit, target, rates, seed=seed)
     except ViolationList as error:
@@ -130,7 +148,9 @@ def test_laws_on_random_circuits(builder_type: type, data: st.DataObject, seed: 
 
 
 def test_traffic_counts_distinct_destination_cores(builder) -> None:
-    """One source of 8 neurons, consumers on two cores: each of its spikes is two packets, or one and a local one."""
+    """One source of 8 neurons, consumers on two cores: each of its spikes is two packets, or one
+    and a local one.
+    """
     builder.populations.append(HostInput(name="x", shape=(8,), layer="x", low=0, high=1, depth=0))
     builder.lif("a", (8,), 1)
     builder.strided("x", "a", (8,), (1,), (1,))
@@ -199,7 +219,9 @@ def test_populations_share_cores_within_the_neuron_groups(builder) -> None:
 
 
 def test_tiles_do_not_waste_half_a_core(builder) -> None:
-    """Rows of 2,048 neurons and one more for the convolution: two no longer fit a core, so channels are cut too."""
+    """Rows of 2,048 neurons and one more for the convolution: two no longer fit a core, so channels
+    are cut too.
+    """
     builder.populations.append(HostInput(name="x", shape=(32, 32, 3), layer="x", low=0, high=1))
     builder.lif("c", (32, 32, 64), 1)
     builder.conv("x", "c", (64, 3, 3, 3), padding=(1, 1))
@@ -210,9 +232,15 @@ def test_tiles_do_not_waste_half_a_core(builder) -> None:
     assert mapping.cores_used <= 21
 
 
-def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(transformer, monkeypatch) -> None:
-    """The mapping with fewest packets takes more cores than the tightest; a limit between them is kept."""
-    monkeypatch.setattr("neurocompile.mapping.mapping.WAYS", ((200_000, ((96, False), (1, False))),))
+def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(
+    transformer, monkeypatch
+) -> None:
+    """The mapping with fewest packets takes more cores than the tightest; a limit between them is
+    kept.
+    """
+    monkeypatch.setattr(
+        "neurocompile.mapping.mapping.WAYS", ((200_000, ((96, False), (1, False))),)
+    )
     circuit = transformer(side=10, dim=40, blocks=2)
     loose = map_circuit(circuit, LOIHI2, {})
     tight = map_circuit(circuit, LOIHI2, {}, max_cores=loose.cores_used - 1)
@@ -221,10 +249,12 @@ def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(tran
     check_all(circuit, LOIHI2, tight)
 
 
-@pytest.mark.parametrize(("pairs", "room"), [(False, 0.0), (True, 0.0), (False, 0.015), (False, 0.2)])
+@pytest.mark.parametrize(
+    ("pairs", "room"), [(False, 0.0), (True, 0.0), (False, 0.015), (False, 0.2)]
+)
 def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool, room: float) -> None:
-    """Whatever the way to cut; with pairs, sums lie beside their terms: their messages need no packet; with room, terms leave
-    it, and sums fit beside the fullest of them."""
+    """Whatever the way to cut; with pairs, sums lie beside their terms: their messages need no
+    packet; with room, terms leave it, and sums fit beside the fullest of them."""
     circuit = transformer(side=16, dim=64, blocks=1)
     counter = CostCounter(circuit, LOIHI2)
     parts = partition(counter, {}, Style(1.1, 1 if room else 4, None, pairs, room))
@@ -247,20 +277,29 @@ def test_tiles_cover_every_population_once_and_fit(transformer, pairs: bool, roo
 
 
 def test_the_way_of_very_large_models_keeps_every_law(transformer, monkeypatch) -> None:
-    """Boxes of terms, sums that fill, chips that trade cores in turn: what no model of a test's size would get."""
+    """Boxes of terms, sums that fill, chips that trade cores in turn: what no model of a test's
+    size would get.
+    """
     circuit, board = transformer(side=16, dim=64, blocks=2), load_target("kapoho_point")
-    few = msgspec.structs.replace(board.mesh, cores_usable=msgspec.structs.replace(board.mesh.cores_usable, value=12))
+    few = msgspec.structs.replace(
+        board.mesh, cores_usable=msgspec.structs.replace(board.mesh.cores_usable, value=12)
+    )
     target = msgspec.structs.replace(board, mesh=few)
     monkeypatch.setattr("neurocompile.mapping.mapping.WAYS", ((0, ()),))
     monkeypatch.setattr("neurocompile.mapping.placement.TABLE_LIMIT", 0)
     mapping = map_circuit(circuit, target, {})
     check_all(circuit, target, mapping)
-    assert mapping.cores_used <= 1.25 * mapping.lower_bound and len({core.chip for core in mapping.cores}) > 1
+    assert (
+        mapping.cores_used <= 1.25 * mapping.lower_bound
+        and len({core.chip for core in mapping.cores}) > 1
+    )
     assert mapping.to_json() == map_circuit(circuit, target, {}).to_json()
 
 
 def test_cores_are_traded_between_chips_for_fewer_packets_across(monkeypatch) -> None:
-    """Three chips of which every core talks to one far away in the order: afterwards hardly any message crosses."""
+    """Three chips of which every core talks to one far away in the order: afterwards hardly any
+    message crosses.
+    """
     target, cores = load_target("kapoho_point"), 360
     partner = np.arange(cores).reshape(60, 6).T.ravel()
     source, size = np.arange(cores), target.mesh.cores_usable.value
@@ -283,9 +322,15 @@ def test_a_target_without_some_resource_still_maps_what_does_not_need_it(builder
 
 def test_a_circuit_of_inputs_alone_needs_no_core() -> None:
     host = HostInput(name="x", shape=(4,), layer="x", low=0, high=1)
-    circuit = CircuitGraph(name="none", steps=1, populations=(host,), projections=(), readouts=(), tensors={})
+    circuit = CircuitGraph(
+        name="none", steps=1, populations=(host,), projections=(), readouts=(), tensors={}
+    )
     mapping = map_circuit(circuit, LOIHI2, {})
-    assert (mapping.cores_used, mapping.fullest(LOIHI2), check_mapping(circuit, mapping, LOIHI2)) == (0, None, [])
+    assert (
+        mapping.cores_used,
+        mapping.fullest(LOIHI2),
+        check_mapping(circuit, mapping, LOIHI2),
+    ) == (0, None, [])
 
 
 def test_populations_without_axes_map(builder) -> None:
@@ -294,11 +339,14 @@ def test_populations_without_axes_map(builder) -> None:
     check_all(circuit, LOIHI2, map_circuit(circuit, LOIHI2, {}))
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_all_layers_that_do_not_fit_are_named(builder) -> None:
-    """600 inputs a neuron against 512 input axons, twice, with the largest part and two ways out each."""
+    """600 inputs a neuron against 512 input axons, twice, with the largest part and two ways out
+    each.
+    """
     builder.populations.append(HostInput(name="x", shape=(600,), layer="x", low=0, high=1))
     for name in ("fc1", "fine", "fc2.sum"):
         builder.lif(name, (30,), 1)
@@ -354,8 +402,12 @@ def test_max_cores_is_a_limit_that_can_be_raised(transformer) -> None:
     assert "Largest layers: 'b" in str(caught.value)
 
 
-@pytest.mark.parametrize(("max_cores", "text"), [(15, "so at least 18 cores"), (26, "needs 30 cores")])
-def test_fewer_bits_are_advised_for_a_model_that_then_fits(builder, max_cores: int, text: str) -> None:
+@pytest.mark.parametrize(
+    ("max_cores", "text"), [(15, "so at least 18 cores"), (26, "needs 30 cores")]
+)
+def test_fewer_bits_are_advised_for_a_model_that_then_fits(
+    builder, max_cores: int, text: str
+) -> None:
     """Both before anything is cut and after packing; and the advice is right."""
     builder.populations.append(HostInput(name="x", shape=(200,), layer="x", low=0, high=1))
     for i in range(30):
@@ -367,11 +419,14 @@ def test_fewer_bits_are_advised_for_a_model_that_then_fits(builder, max_cores: i
         map_circuit(circuit, target, {}, max_cores=max_cores)
     assert caught.value.code == "NC3101"
     assert "4-bit weights (--weight-bits 4)" in str(caught.value)
-    narrow = circuit.replace(projections=tuple(changed(p, weight_bits=4) for p in circuit.projections))
+    narrow = circuit.replace(
+        projections=tuple(changed(p, weight_bits=4) for p in circuit.projections)
+    )
     assert map_circuit(narrow, target, {}, max_cores=max_cores).cores_used == 15
 
 
-# --- check_mapping refuses what was changed ---------------------------------------------------------------------------
+# --- check_mapping refuses what was changed
+# ---------------------------------------------------------------------------
 
 
 @pytest.fixture(name="small_mapping")
@@ -401,7 +456,9 @@ def test_changed_mappings_are_found_out(small_mapping) -> None:
         "leaves": edit(mapping, 0, tiles=(replace(tile, stop=tuple(n + 1 for n in tile.stop)),)),
         "is empty": edit(mapping, 0, tiles=(replace(tile, stop=tile.start),)),
         "no usable core": edit(mapping, 0, x=8),
-        "same place": edit(mapping, 0, **{k: getattr(mapping.cores[1], k) for k in ("chip", "x", "y", "core")}),
+        "same place": edit(
+            mapping, 0, **{k: getattr(mapping.cores[1], k) for k in ("chip", "x", "y", "core")}
+        ),
         "holds no tile": replace(mapping, cores=(*mapping.cores, replace(first, x=5, tiles=()))),
         "traffic": replace(mapping, traffic=replace(mapping.traffic, hops=float("nan"))),
     }
@@ -449,11 +506,23 @@ def test_a_budget_that_needs_too_many_cores_is_named_as_the_cause(transformer) -
     with pytest.raises(ViolationList) as caught:
         map_circuit(circuit, target, rates, max_cores=6, spikes_per_core_step=20.0)
     text = str(caught.value)
-    assert caught.value.code == "NC3114" and "grants a core 20 messages a step" in text and "the budget is the cause" in text
+    assert (
+        caught.value.code == "NC3114"
+        and "grants a core 20 messages a step" in text
+        and "the budget is the cause" in text
+    )
     factor = float(re.search(r"[Gg]rant ([\d.]+) times", text).group(1))
-    assert map_circuit(circuit, target, rates, max_cores=6, spikes_per_core_step=20.0 * factor).cores_used <= 6
+    assert (
+        map_circuit(
+            circuit, target, rates, max_cores=6, spikes_per_core_step=20.0 * factor
+        ).cores_used
+        <= 6
+    )
     needed = int(re.search(r"needs (\d+) cores", text).group(1))
-    assert map_circuit(circuit, target, rates, max_cores=needed, spikes_per_core_step=20.0).cores_used <= needed
+    assert (
+        map_circuit(circuit, target, rates, max_cores=needed, spikes_per_core_step=20.0).cores_used
+        <= needed
+    )
 
 
 def test_only_targets_with_cores_enough_are_named(transformer) -> None:

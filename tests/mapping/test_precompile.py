@@ -1,4 +1,6 @@
-"""The first build after an installation: a second process compiles half of the kernels, and nothing is left to compile later."""
+"""The first build after an installation: a second process compiles half of the kernels, and nothing
+is left to compile later.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,12 @@ print(json.dumps([helped, before, compiled()]))
 
 def build(cache: Path) -> tuple[bool, dict[str, int], dict[str, int]]:
     found = subprocess.run(
-        [sys.executable, "-c", BUILD, str(MODEL)], env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-c", BUILD, str(MODEL)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert found.returncode == 0, found.stderr
     return tuple(json.loads(found.stdout))
 
@@ -52,7 +57,12 @@ def test_nothing_is_left_to_compile_when_the_model_is_cut(tmp_path):
     assert helped
     assert len(before) == 9 and before == after
     packing = {name for name, misses in before.items() if misses == 0}
-    assert {name.rpartition(".")[2] for name in packing} == {"_ready_order", "_pack", "_anneal", "descend"}  # the other process did
+    assert {name.rpartition(".")[2] for name in packing} == {
+        "_ready_order",
+        "_pack",
+        "_anneal",
+        "descend",
+    }  # the other process did
     helped, before, after = build(tmp_path)
     assert not helped  # the cache has them
     assert set(after.values()) == {0}

@@ -1,4 +1,6 @@
-"""Laws of packing and refinement on random hypergraphs: capacities hold, nothing gets worse, the same seed gives the same result."""
+"""Laws of packing and refinement on random hypergraphs: capacities hold, nothing gets worse, the
+same seed gives the same result.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,19 @@ def hypergraphs(draw) -> Hypergraph:
     """Up to 40 vertices that take of two resources, in up to 4 groups."""
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     vertices, nets = draw(st.integers(2, 40)), draw(st.integers(1, 60))
-    held = [np.sort(rng.choice(vertices, size=rng.integers(1, min(6, vertices) + 1), replace=False)) for _ in range(nets)]
+    held = [
+        np.sort(rng.choice(vertices, size=rng.integers(1, min(6, vertices) + 1), replace=False))
+        for _ in range(nets)
+    ]
     return Hypergraph(
-        np.concatenate([[0], np.cumsum([len(h) for h in held])]), np.concatenate(held).astype(np.int32), rng.random(nets) * 3,
-        rng.integers(0, 10, (vertices, 2)), np.array([20, 15]), rng.integers(0, 4, vertices).astype(np.int32), 3,
-    )  # fmt: skip
+        np.concatenate([[0], np.cumsum([len(h) for h in held])]),
+        np.concatenate(held).astype(np.int32),
+        rng.random(nets) * 3,
+        rng.integers(0, 10, (vertices, 2)),
+        np.array([20, 15]),
+        rng.integers(0, 4, vertices).astype(np.int32),
+        3,
+    )
 
 
 def holds(graph: Hypergraph, block: np.ndarray) -> bool:
@@ -38,7 +48,10 @@ def holds(graph: Hypergraph, block: np.ndarray) -> bool:
 def connectivity(graph: Hypergraph, block: np.ndarray) -> float:
     """By definition."""
     nets = [graph.pins[a:b] for a, b in zip(graph.offsets[:-1], graph.offsets[1:], strict=True)]
-    return sum(w * (len(set(block[pins].tolist())) - 1) for w, pins in zip(graph.weight.tolist(), nets, strict=True))
+    return sum(
+        w * (len(set(block[pins].tolist())) - 1)
+        for w, pins in zip(graph.weight.tolist(), nets, strict=True)
+    )
 
 
 @given(hypergraphs(), st.integers(0, 5))
@@ -55,10 +68,14 @@ def test_packing_and_refinement_keep_every_capacity(graph: Hypergraph, seed: int
     ):
         better = run()
         assert holds(graph, better)
-        assert connectivity(graph, better) <= connectivity(graph, start) * (1 + 1e-5) + 1e-5  # weights are rounded to 2^-20
+        assert (
+            connectivity(graph, better) <= connectivity(graph, start) * (1 + 1e-5) + 1e-5
+        )  # weights are rounded to 2^-20
         assert (run() == better).all()
         numbered = in_order(better)
-        assert len(set(zip(numbered.tolist(), better.tolist(), strict=True))) == len(set(better.tolist()))
+        assert len(set(zip(numbered.tolist(), better.tolist(), strict=True))) == len(
+            set(better.tolist())
+        )
 
 
 @given(hypergraphs(), st.integers(0, 1 << 20))
@@ -78,12 +95,17 @@ def test_placements_are_permutations_that_no_swap_improves(things: int, seed: in
     places = np.array([(x, y) for y in range(3) for x in range(4)])
     rows, columns = np.nonzero(traffic)
     pull = rng.random((things, 12)) if seed % 2 else None
-    at = anneal_places(symmetric(rows, columns, traffic[rows, columns], things), places, things, pull, seed, 2000)
+    at = anneal_places(
+        symmetric(rows, columns, traffic[rows, columns], things), places, things, pull, seed, 2000
+    )
     assert len(set(at.tolist())) == things
 
     def cost(found: np.ndarray) -> float:
         apart = np.abs(places[found][:, None] - places[found]).sum(axis=2)
-        return float((traffic * apart).sum() + (pull[np.arange(things), found].sum() if pull is not None else 0))
+        return float(
+            (traffic * apart).sum()
+            + (pull[np.arange(things), found].sum() if pull is not None else 0)
+        )
 
     for a in range(things):
         for there in range(12):
@@ -106,5 +128,7 @@ def test_a_budget_of_spikes_is_kept_by_every_core(transformer, budget: float) ->
     rates = {p.name: 0.05 + 0.01 * (i % 7) for i, p in enumerate(circuit.populations)}
     mapping = map_circuit(circuit, target, rates, spikes_per_core_step=budget)
     assert check_mapping(circuit, mapping, target) == [] and mapping.spikes_per_core_step == budget
-    sent = [sum(rates[tile.population] * tile.size for tile in core.tiles) for core in mapping.cores]
+    sent = [
+        sum(rates[tile.population] * tile.size for tile in core.tiles) for core in mapping.cores
+    ]
     assert max(sent) <= budget * (1 + 1e-9) and mapping.cores_used >= sum(sent) / budget

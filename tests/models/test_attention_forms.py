@@ -16,7 +16,9 @@ from torch import nn  # noqa: E402
 
 
 class ChannelQKAttention(nn.Module):
-    """Q-K channel attention (QKFormer, section 3.2): a channel passes its K when any token of its Q fired."""
+    """Q-K channel attention (QKFormer, section 3.2): a channel passes its K when any token of its Q
+    fired.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -35,7 +37,9 @@ class ThreeWays(nn.Module):
     def __init__(self, channels: int, order: str) -> None:
         super().__init__()
         self.order = order
-        self.parts = nn.ModuleList(nn.Sequential(ConvBN(channels, channels, 1), lif()) for _ in range(3))
+        self.parts = nn.ModuleList(
+            nn.Sequential(ConvBN(channels, channels, 1), lif()) for _ in range(3)
+        )
         self.attn_lif = lif(0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,9 +67,16 @@ class Network(nn.Module):
         return self.head(self.attention(x).flatten(3).mean(3).mean(0))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: ChannelQKAttention(6), lambda: ThreeWays(6, "left"), lambda: ThreeWays(6, "right"), lambda: ThreeWays(6, "turned"),
-], ids=["channel", "left", "right", "turned"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ChannelQKAttention(6),
+        lambda: ThreeWays(6, "left"),
+        lambda: ThreeWays(6, "right"),
+        lambda: ThreeWays(6, "turned"),
+    ],
+    ids=["channel", "left", "right", "turned"],
+)
 def test_attention_compiles_and_is_exact_on_lava(make):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     torch.manual_seed(3)

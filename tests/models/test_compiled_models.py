@@ -1,4 +1,6 @@
-"""The tiny reference models compile as their authors wrote them, and run on Lava without one different spike."""
+"""The tiny reference models compile as their authors wrote them, and run on Lava without one
+different spike.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(1)) / 255
     path = tmp_path / "model.onnx"
-    neurocompile.export_onnx(calibrated("meta-spikeformer-tiny", images), images, path, calibration=images.numpy())
+    neurocompile.export_onnx(
+        calibrated("meta-spikeformer-tiny", images), images, path, calibration=images.numpy()
+    )
     program = neurocompile.compile(path, calibration=images.numpy(), convolutions=convolutions)
     report = program.parity(images[:2].numpy(), against=("emulator", "lava"), reference=path)
     assert report.exact and report.reference is not None
@@ -61,6 +65,7 @@ def test_a_family_compiles_and_is_exact_on_lava(name, tmp_path):
     for backend in report.backends:
         assert backend.differences == 0, backend.first
     assert report.reference is not None
-    # the first layer differs by the rounding of its own weights and inputs; noise through random layers drifts apart
+    # the first layer differs by the rounding of its own weights and inputs; noise through random
+    # layers drifts apart
     assert report.reference.layers[0].agreement > 0.94
     _assert_rates_are_kept(report.reference.layers)

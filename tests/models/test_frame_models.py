@@ -1,4 +1,6 @@
-"""The families on frames of events, as on DVS128 Gesture or CIFAR10-DVS: another input in every step, exact on Lava."""
+"""The families on frames of events, as on DVS128 Gesture or CIFAR10-DVS: another input in every
+step, exact on Lava.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,26 @@ from neurocompile.models.registry import MODELS  # noqa: E402
 
 
 def events(name: str, samples: int):
-    """Counts of two polarities, 0 to 3, that differ from frame to frame: float32 (samples, T, 2, H, W)."""
+    """Counts of two polarities, 0 to 3, that differ from frame to frame: float32 (samples, T, 2, H,
+    W).
+    """
     config = MODELS[name].config
     shape = (samples, config.T, 2, config.image_size, config.image_size)
-    return torch.poisson(torch.full(shape, 0.4), generator=torch.Generator().manual_seed(2)).clamp(max=3)
+    return torch.poisson(torch.full(shape, 0.4), generator=torch.Generator().manual_seed(2)).clamp(
+        max=3
+    )
 
 
-@pytest.mark.parametrize("name", [
-    "spikformer-tiny",
-    pytest.param("qkformer-tiny", marks=pytest.mark.slow),
-    pytest.param("spike-driven-transformer-tiny", marks=pytest.mark.slow),
-    pytest.param("meta-spikeformer-tiny", marks=pytest.mark.slow),
-    pytest.param("spiking-resformer-tiny", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spikformer-tiny",
+        pytest.param("qkformer-tiny", marks=pytest.mark.slow),
+        pytest.param("spike-driven-transformer-tiny", marks=pytest.mark.slow),
+        pytest.param("meta-spikeformer-tiny", marks=pytest.mark.slow),
+        pytest.param("spiking-resformer-tiny", marks=pytest.mark.slow),
+    ],
+)
 def test_a_family_on_frames_is_exact_on_lava(name, tmp_path):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     x, T = events(name, 16), MODELS[name].config.T
@@ -47,4 +56,6 @@ def test_a_family_on_frames_is_exact_on_lava(name, tmp_path):
 
 def test_frames_of_another_number_are_refused():
     with pytest.raises(ValueError, match="samples have 3 frames, the model runs for 4 steps"):
-        MODELS["spikformer-tiny"].constructor(MODELS["spikformer-tiny"].config)(torch.zeros(1, 3, 1, 32, 32))
+        MODELS["spikformer-tiny"].constructor(MODELS["spikformer-tiny"].config)(
+            torch.zeros(1, 3, 1, 32, 32)
+        )

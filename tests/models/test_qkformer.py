@@ -39,7 +39,12 @@ def test_zoo_file_is_valid(zoo_model: onnx.ModelProto) -> None:
 
 def test_zoo_file_reaches_its_accuracy(held_out: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = held_out
-    assert x.shape == (360, 1, 8, 8) and x.dtype == np.float32 and y.shape == (360,) and y.dtype == np.int64
+    assert (
+        x.shape == (360, 1, 8, 8)
+        and x.dtype == np.float32
+        and y.shape == (360,)
+        and y.dtype == np.int64
+    )
     session = onnxruntime.InferenceSession(ZOO / "qkformer.onnx")
     logits = session.run(None, {session.get_inputs()[0].name: x})[0]
     correct = int((logits.argmax(1) == y).sum())
@@ -48,7 +53,11 @@ def test_zoo_file_reaches_its_accuracy(held_out: tuple[np.ndarray, np.ndarray]) 
 
 
 def test_zoo_weights_are_eight_bit_integers(zoo_model: onnx.ModelProto) -> None:
-    weights = [onnx.numpy_helper.to_array(t) for t in zoo_model.graph.initializer if t.name.endswith("conv.weight")]
+    weights = [
+        onnx.numpy_helper.to_array(t)
+        for t in zoo_model.graph.initializer
+        if t.name.endswith("conv.weight")
+    ]
     assert len(weights) == 17
     for weight in weights:
         levels = weight / (np.abs(weight).max() / 127)
@@ -73,7 +82,9 @@ def test_zoo_files_name_no_machine(name: str) -> None:
 def test_zoo_images_are_stored_reproducibly() -> None:
     with zipfile.ZipFile(ZOO / "test.npz") as archive:
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert all(np.lib.format.read_magic(io.BytesIO(archive.read(m))) for m in archive.namelist())
+        assert all(
+            np.lib.format.read_magic(io.BytesIO(archive.read(m))) for m in archive.namelist()
+        )
 
 
 @pytest.fixture
@@ -94,7 +105,9 @@ def spikes_of(model, x) -> dict[str, np.ndarray]:
 
     spikes: dict[str, np.ndarray] = {}
     hooks = [
-        module.register_forward_hook(lambda _m, _i, out, path=path: spikes.__setitem__(path, out.numpy()))
+        module.register_forward_hook(
+            lambda _m, _i, out, path=path: spikes.__setitem__(path, out.numpy())
+        )
         for path, module in model.named_modules()
         if isinstance(module, neuron.BaseNode)
     ]

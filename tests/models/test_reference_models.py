@@ -1,4 +1,6 @@
-"""The reference models: sizes of the papers, spikes, gradients, and tiny ones exported and run in onnxruntime."""
+"""The reference models: sizes of the papers, spikes, gradients, and tiny ones exported and run in
+onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,15 @@ from neurocompile.models.spiking_resformer import DualSpikeSelfAttention, RateSc
 from spikingjelly.activation_based import functional, neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
-from neurocompile.frontends.torch_export import export_onnx  # noqa: E402
+from neurocompile.frontends.torch.export import export_onnx  # noqa: E402
 
 torch.set_num_threads(1)
 TINY = [name for name in MODELS if "-tiny" in name]
 PUBLISHED = [name for name in MODELS if "-tiny" not in name]
 # One of each family in every run, the other stems and sizes with --slow.
-EXPORTED = [name if name.endswith("-tiny") else pytest.param(name, marks=pytest.mark.slow) for name in TINY]
+EXPORTED = [
+    name if name.endswith("-tiny") else pytest.param(name, marks=pytest.mark.slow) for name in TINY
+]
 
 
 def images(name: str, batch: int) -> torch.Tensor:
@@ -40,7 +44,9 @@ def images(name: str, batch: int) -> torch.Tensor:
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """``model`` with biases that make neurons fire: else attention over so few tokens stays below its threshold."""
+    """``model`` with biases that make neurons fire: else attention over so few tokens stays below
+    its threshold.
+    """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.bias, 0.5, 2.0)
@@ -49,7 +55,9 @@ def lively(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def make_dyadic(model: nn.Module) -> nn.Module:
-    """Round weights to few bits, so that float32 sums are exact in any order and no rounding flips a spike."""
+    """Round weights to few bits, so that float32 sums are exact in any order and no rounding flips
+    a spike.
+    """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             gain = module.weight / torch.sqrt(module.running_var + module.eps)
@@ -85,7 +93,9 @@ def run_float(model: nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
     """Spikes of every neuron by module path, and the output as '', from reset neurons."""
     found: dict[str, np.ndarray] = {}
     hooks = [
-        module.register_forward_hook(lambda _m, _i, out, path=path: found.__setitem__(path, out.numpy()))
+        module.register_forward_hook(
+            lambda _m, _i, out, path=path: found.__setitem__(path, out.numpy())
+        )
         for path, module in model.named_modules()
         if isinstance(module, neuron.BaseNode)
     ]
@@ -102,8 +112,12 @@ def run_onnx(proto: onnx.ModelProto, x: torch.Tensor) -> dict[str, np.ndarray]:
     """The same from an exported file, by the names of its LIF nodes."""
     names = [node.name for node in proto.graph.node if node.op_type == "LIF"]
     output = proto.graph.output[0].name
-    proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    results = onnxruntime.InferenceSession(proto.SerializeToString()).run([*names, output], {"x": x.numpy()})
+    proto.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
+    results = onnxruntime.InferenceSession(proto.SerializeToString()).run(
+        [*names, output], {"x": x.numpy()}
+    )
     return dict(zip([*names, ""], results))
 
 
@@ -117,7 +131,10 @@ def test_parameters_are_those_of_the_paper(name: str) -> None:
 
 def test_every_family_has_a_tiny_version() -> None:
     constructors = {MODELS[name].constructor for name in TINY}
-    assert constructors == {reference.constructor for reference in MODELS.values()} and len(constructors) == 5
+    assert (
+        constructors == {reference.constructor for reference in MODELS.values()}
+        and len(constructors) == 5
+    )
     assert all(MODELS[name].published is None for name in TINY)
 
 
@@ -153,7 +170,9 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     x = images(name, 4)
     nn.functional.cross_entropy(model(x), torch.arange(4)).backward()
     functional.reset_net(model)
-    dead = [path for path, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    dead = [
+        path for path, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert not dead
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
@@ -165,7 +184,16 @@ def test_exported_file_equals_the_model(name: str, tmp_path: Path) -> None:
     proto = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(proto, full_check=True)
     kinds = {node.op_type for node in proto.graph.node}
-    assert not kinds & {"BatchNormalization", "Shape", "Gather", "Concat", "Loop", "Identity", "Sqrt", "Clip"}
+    assert not kinds & {
+        "BatchNormalization",
+        "Shape",
+        "Gather",
+        "Concat",
+        "Loop",
+        "Identity",
+        "Sqrt",
+        "Clip",
+    }
     x = images(name, 5)
     expected, got = run_float(model, x), run_onnx(proto, x)
     assert expected.keys() == got.keys()
@@ -191,7 +219,11 @@ def test_an_image_size_that_does_not_divide_is_refused(name: str) -> None:
 
 
 def test_patch_size_decides_which_convolutions_pool() -> None:
-    assert halvings(4) == (False, False, True, True) and halvings(16) == (True,) * 4 and halvings(1) == (False,) * 4
+    assert (
+        halvings(4) == (False, False, True, True)
+        and halvings(16) == (True,) * 4
+        and halvings(1) == (False,) * 4
+    )
     with pytest.raises(ValueError, match="patch_size is 3"):
         Spikformer(SpikformerConfig(patch_size=3, image_size=33))
 
@@ -234,7 +266,9 @@ def test_rep_conv_is_one_3x3_convolution() -> None:
         impulses = torch.zeros(1, 6, 6, 5, 5)
         impulses[0, range(6), range(6), 2, 2] = 1
         kernel = (chain(impulses) - bias)[0, :, :, 1:4, 1:4].flip(2, 3).transpose(0, 1)
-        merged = nn.functional.conv2d(x.flatten(0, 1), kernel, bias.flatten(), padding=1).unflatten(0, (2, 3))
+        merged = nn.functional.conv2d(x.flatten(0, 1), kernel, bias.flatten(), padding=1).unflatten(
+            0, (2, 3)
+        )
         torch.testing.assert_close(chain(x), merged)
 
 
@@ -265,4 +299,7 @@ def test_rate_scale_has_a_floor() -> None:
 def test_membrane_mlp_takes_and_gives_potentials() -> None:
     torch.manual_seed(0)
     potentials = lively(MembraneMLP(4, 8).eval())(torch.randn(2, 1, 4, 3, 3))
-    assert potentials.shape == (2, 1, 4, 3, 3) and not np.isin(potentials.detach().numpy(), (0, 1)).any()
+    assert (
+        potentials.shape == (2, 1, 4, 3, 3)
+        and not np.isin(potentials.detach().numpy(), (0, 1)).any()
+    )

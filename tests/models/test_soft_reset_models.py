@@ -1,4 +1,6 @@
-"""Spikformer and QKFormer with soft reset: exact on Lava, close to the float model where no noise has built up."""
+"""Spikformer and QKFormer with soft reset: exact on Lava, close to the float model where no noise
+has built up.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,17 @@ def test_a_family_with_soft_reset_is_exact_on_lava(name, tmp_path):
     shape = (16, config.in_channels, config.image_size, config.image_size)
     images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1)) / 255
     path = tmp_path / "model.onnx"
-    neurocompile.export_onnx(calibrated(name, images, soft), images, path, calibration=images.numpy())
+    neurocompile.export_onnx(
+        calibrated(name, images, soft), images, path, calibration=images.numpy()
+    )
     program = neurocompile.compile(path, T=config.T, calibration=images.numpy())
     report = program.parity(images[:3].numpy(), against=("emulator", "lava"), reference=path)
     for backend in report.backends:
         assert backend.differences == 0, backend.first
     agreement = [layer.agreement for layer in report.reference.layers]
     figures = program.summary()
-    print(f"{name}: {[b.values for b in report.backends]} values, 0 differences, spikes equal to the float model "
-          f"{agreement[0]:.1%} / {np.mean(agreement):.1%}, {figures.neurons:,} neurons, {figures.cores} cores")  # fmt: skip
+    print(
+        f"{name}: {[b.values for b in report.backends]} values, 0 differences, spikes equal to the float model "
+        f"{agreement[0]:.1%} / {np.mean(agreement):.1%}, {figures.neurons:,} neurons, {figures.cores} cores"
+    )
     assert agreement[0] > 0.97 and np.mean(agreement) > 0.8

@@ -1,4 +1,6 @@
-"""A vision transformer with softmax attention, from torch to Lava: exact in integers, and its attention approaches the float one."""
+"""A vision transformer with softmax attention, from torch to Lava: exact in integers, and its
+attention approaches the float one.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ def lively(config: SpikingViTConfig) -> torch.nn.Module:
 
 
 def test_a_module_compiles_and_attends(tmp_path):
-    module, x = lively(SpikingViTConfig(T=6, image_size=4, dim=8, mlp_hidden=8)), 2 * torch.rand(4, 1, 4, 4)
+    module, x = (
+        lively(SpikingViTConfig(T=6, image_size=4, dim=8, mlp_hidden=8)),
+        2 * torch.rand(4, 1, 4, 4),
+    )
     neurocompile.export_onnx(module, x, tmp_path / "vit.onnx", calibration=x.numpy())
     program = neurocompile.compile(tmp_path / "vit.onnx", T=6, calibration=x.numpy())
     assert program.manifest.import_agreement == 1.0
@@ -54,25 +59,38 @@ def test_lava_finds_no_difference_in_a_model_that_the_command_built(tmp_path):
         if "out" in json.loads(built.stdout)
         else neurocompile.load(tmp_path / "vit.nca")
     )
-    report = program.parity(x[:2].numpy(), against=("emulator", "lava"), reference=tmp_path / "vit.onnx")
+    report = program.parity(
+        x[:2].numpy(), against=("emulator", "lava"), reference=tmp_path / "vit.onnx"
+    )
     for backend in report.backends:
         assert backend.differences == 0, backend.first
     agreement = {layer.layer: layer.agreement for layer in report.reference.layers}
-    print(f"SpikingViT, T = 16: {[b.values for b in report.backends]} values, 0 differences; spikes equal to float {agreement}")
+    print(
+        f"SpikingViT, T = 16: {[b.values for b in report.backends]} values, 0 differences; spikes equal to float {agreement}"
+    )
     assert min(agreement.values()) > 0.85
 
 
 @pytest.mark.slow
 def test_its_attention_approaches_the_float_softmax_as_one_over_t(tmp_path):
-    module, x, errors, T = lively(SpikingViTConfig(T=8)), 2 * torch.rand(30, 1, 8, 8).numpy(), [], (8, 16, 32, 64, 128)
+    module, x, errors, T = (
+        lively(SpikingViTConfig(T=8)),
+        2 * torch.rand(30, 1, 8, 8).numpy(),
+        [],
+        (8, 16, 32, 64, 128),
+    )
     neurocompile.export_onnx(module, x, tmp_path / "vit.onnx", calibration=x)
     for steps in T:
         graph = neurocompile.compile(tmp_path / "vit.onnx", T=steps, calibration=x).quantized
         softmax = next(n for n in graph.nodes if isinstance(n, s.RateSoftmax))
         product = graph.users[softmax.name][0]
         total = graph.users[product.name][0]
-        found = evaluate(graph, encode_input(graph.input, x), steps, [softmax.x, product.b, total.name])
-        scores, value, y = (found[i][:, 0].astype(np.float64) / steps for i in (softmax.x, product.b, total.name))
+        found = evaluate(
+            graph, encode_input(graph.input, x), steps, [softmax.x, product.b, total.name]
+        )
+        scores, value, y = (
+            found[i][:, 0].astype(np.float64) / steps for i in (softmax.x, product.b, total.name)
+        )
         p = np.exp(8**-0.5 * (scores - scores.max(axis=-1, keepdims=True)))
         expected = p / p.sum(axis=-1, keepdims=True) @ value
         errors.append(np.sqrt(((y / steps - expected) ** 2).mean()))

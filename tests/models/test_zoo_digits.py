@@ -1,4 +1,6 @@
-"""The zoo's small models of every family: their float accuracy is the card's, and 8 bits cost at most half a point."""
+"""The zoo's small models of every family: their float accuracy is the card's, and 8 bits cost at
+most half a point.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def test_float_accuracy_is_the_cards(name: str, digits_data) -> None:
     session = onnxruntime.InferenceSession(ZOO / f"{name}.onnx")
     correct = int((session.run(None, {session.get_inputs()[0].name: x})[0].argmax(1) == y).sum())
     facts = json.loads((ZOO / f"{name}.json").read_text(encoding="utf-8"))
-    assert abs(correct - facts["correct"]) <= 1  # a spike that rounds differently can turn one image
+    assert (
+        abs(correct - facts["correct"]) <= 1
+    )  # a spike that rounds differently can turn one image
     assert facts["correct"] / facts["total"] >= 0.975
 
 
@@ -55,11 +59,17 @@ def test_rep_convolutions_in_factors_cost_no_more(digits_data) -> None:
 def test_they_are_exact_on_lava(name: str, digits_data) -> None:
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     x, _ = images(digits_data, name)
-    report = neurocompile.compile(ZOO / f"{name}.onnx", T=4).parity(x[:2], against=("emulator", "lava"))
+    report = neurocompile.compile(ZOO / f"{name}.onnx", T=4).parity(
+        x[:2], against=("emulator", "lava")
+    )
     assert report.exact, [b.first for b in report.backends]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_name_no_machine(name: str) -> None:
     content = (ZOO / f"{name}.onnx").read_bytes() + (ZOO / "card.md").read_bytes()
-    assert b"/home/" not in content and str(Path(__file__).parents[2]).encode() not in content and b"/tmp/" not in content
+    assert (
+        b"/home/" not in content
+        and str(Path(__file__).parents[2]).encode() not in content
+        and b"/tmp/" not in content
+    )

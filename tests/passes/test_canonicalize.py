@@ -1,4 +1,6 @@
-"""The whole stage on random models: the same logits, and the same spikes where all numbers are dyadic."""
+"""The whole stage on random models: the same logits, and the same spikes where all numbers are
+dyadic.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +21,36 @@ from neurocompile.passes.compose_convolutions import ComposeConvolutions
 
 LAYERS = st.fixed_dictionaries(
     {
-        "tau": st.sampled_from([1.0, 2.0, 4.0]), "v_threshold": st.sampled_from([0.5, 1.0, 1.25]),
-        "v_reset": st.sampled_from([0.0, -0.5, 0.25]), "decay_input": st.booleans(),
+        "tau": st.sampled_from([1.0, 2.0, 4.0]),
+        "v_threshold": st.sampled_from([0.5, 1.0, 1.25]),
+        "v_reset": st.sampled_from([0.0, -0.5, 0.25]),
+        "decay_input": st.booleans(),
     }
-)  # fmt: skip
+)
 
 
 def model(first: dict, second: dict, third: dict, seed: int) -> s.SpikingGraph:
-    """conv, norm, LIF; pool; attention with a scale and a LIF; a residual; linear, norm, LIF; mean; head. Dyadic."""
+    """conv, norm, LIF; pool; attention with a scale and a LIF; a residual; linear, norm, LIF; mean;
+    head. Dyadic.
+    """
     rng = np.random.default_rng(seed)
 
     def dyadic(*shape: int) -> np.ndarray:
         return (rng.integers(-8, 9, shape) / 8).astype(np.float32)
 
-    tensors = {"k": dyadic(2, 1, 3, 3), "kb": dyadic(2), "w": dyadic(4, 4), "h": dyadic(3, 16), "hb": dyadic(3)}
+    tensors = {
+        "k": dyadic(2, 1, 3, 3),
+        "kb": dyadic(2),
+        "w": dyadic(4, 4),
+        "h": dyadic(3, 16),
+        "hb": dyadic(3),
+    }
     for name, n in (("n1", 2), ("n2", 4)):
         tensors |= {f"{name}.{part}": dyadic(n) for part in ("shift", "mean")}
-        tensors |= {f"{name}.scale": np.full(n, 2, np.float32), f"{name}.var": np.full(n, 3.75, np.float32)}
+        tensors |= {
+            f"{name}.scale": np.full(n, 2, np.float32),
+            f"{name}.var": np.full(n, 3.75, np.float32),
+        }
 
     def norm(name: str, x: str, axis: int) -> s.BatchNorm:
         parts = {k: TensorRef(f"{name}.{k}") for k in ("scale", "shift", "mean", "var")}
@@ -66,7 +81,9 @@ def model(first: dict, second: dict, third: dict, seed: int) -> s.SpikingGraph:
 
 @settings(deadline=None, max_examples=40)
 @given(LAYERS, LAYERS, LAYERS, st.integers(0, 999))
-def test_the_canonical_model_has_the_same_spikes_and_logits(first: dict, second: dict, third: dict, seed: int) -> None:
+def test_the_canonical_model_has_the_same_spikes_and_logits(
+    first: dict, second: dict, third: dict, seed: int
+) -> None:
     graph = model(first, second, third, seed)
     after = canonicalize(graph)
     assert after.stage == "canonical"
@@ -79,7 +96,9 @@ def test_the_canonical_model_has_the_same_spikes_and_logits(first: dict, second:
 
 @settings(deadline=None, max_examples=10)
 @given(LAYERS, LAYERS, LAYERS, st.integers(0, 99))
-def test_a_canonical_model_is_a_fixed_point(first: dict, second: dict, third: dict, seed: int) -> None:
+def test_a_canonical_model_is_a_fixed_point(
+    first: dict, second: dict, third: dict, seed: int
+) -> None:
     after = canonicalize(model(first, second, third, seed))
     again = canonicalize(after.replace(stage="imported"))
     assert [type(n) for n in again.nodes] == [type(n) for n in after.nodes]
@@ -101,7 +120,11 @@ def test_nothing_that_canonical_forbids_is_left() -> None:
 def test_random_real_weights_change_few_spikes() -> None:
     fields = {"tau": 2.0, "v_threshold": 1.0, "v_reset": -0.3, "decay_input": True}
     graph, rng = model(fields, fields, fields, 0), np.random.default_rng(0)
-    graph = graph.replace(tensors={k: np.abs(rng.normal(size=v.shape)).astype(np.float32) for k, v in graph.tensors.items()})
+    graph = graph.replace(
+        tensors={
+            k: np.abs(rng.normal(size=v.shape)).astype(np.float32) for k, v in graph.tensors.items()
+        }
+    )
     x = rng.normal(size=(40, 1, 4, 4)).astype(np.float32)
     before, after = evaluate(graph, x, 4), evaluate(canonicalize(graph), x, 4)
     assert np.mean(before["l2"] == after["l2"]) > 0.999
@@ -126,7 +149,9 @@ def test_a_pass_that_breaks_the_rules_is_named() -> None:
             return graph.replace(nodes=graph.nodes[1:])
 
     fields = {"tau": 2.0, "v_threshold": 1.0}
-    with pytest.raises(NeurocompileError, match="NC2004 after breaks: %c: reads %x before it is defined"):
+    with pytest.raises(
+        NeurocompileError, match="NC2004 after breaks: %c: reads %x before it is defined"
+    ):
         Breaks()(model(fields, fields, fields, 0))
 
 

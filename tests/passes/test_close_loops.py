@@ -1,4 +1,6 @@
-"""Loops are closed between samples: the streamed pipeline equals the depth-free run, on the emulator and on Lava."""
+"""Loops are closed between samples: the streamed pipeline equals the depth-free run, on the
+emulator and on Lava.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +34,34 @@ def scheduled(circuit, limit=62, power_of_two=False):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(recurrent_circuits(), LIMITS, st.booleans(), st.integers(1, 3), st.integers(0, 2))
-def test_streaming_equals_the_depth_free_run_for_circuits_with_loops(circuit, limit, power_of_two, count, idle):
+def test_streaming_equals_the_depth_free_run_for_circuits_with_loops(
+    circuit, limit, power_of_two, count, idle
+):
     ready = scheduled(circuit, limit, power_of_two)
     ready = ready.replace(period=ready.period + idle)
     x = inputs(circuit, count)
-    meant, expected, found = Emulator().open(circuit).run(x), Emulator().open(ready).run(x), emulate_cycles(ready, x)
+    meant, expected, found = (
+        Emulator().open(circuit).run(x),
+        Emulator().open(ready).run(x),
+        emulate_cycles(ready, x),
+    )
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
     for name in set(meant) & set(expected):
         np.testing.assert_array_equal(expected[name], meant[name], err_msg=name)
-    read = {q.src for q in circuit.projections if q.recurrent} - {q.src for q in circuit.projections if not q.recurrent}
+    read = {q.src for q in circuit.projections if q.recurrent} - {
+        q.src for q in circuit.projections if not q.recurrent
+    }
     assert set(meant) - set(expected) <= read  # only what nothing but a loop reads is gone
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(recurrent_circuits(), LIMITS, st.booleans())
 def test_lava_streams_loops_as_the_emulator_does(circuit, limit, power_of_two):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
@@ -70,7 +86,9 @@ def integrate_and_fire(threshold: int = 5, steps: int = 6, n: int = 3) -> c.Circ
     for name in (h, s):
         builder.drive(name, [strided(x, (n,), (1,), (1,))])
         for src, weight in ((h, 1), (s, -threshold)):
-            builder.drive(name, [replace(strided(src, (n,), (1,), (1,), weight=weight), recurrent=True)])
+            builder.drive(
+                name, [replace(strided(src, (n,), (1,), (1,), weight=weight), recurrent=True)]
+            )
     builder.drive(out, [strided(s, (n,), (1,), (1,))])
     return builder.finish("integrate and fire", steps)
 
@@ -119,7 +137,9 @@ def test_no_value_leaves_its_interval(circuit):
     found, x = reaches(circuit), inputs(circuit, 3)
     for name, values in Emulator().open(circuit).run(x).items():
         if isinstance(circuit.population[name], (c.GradedRelay, c.GradedRelu)):
-            assert values.max() <= max(found[name].high, 0) and values.min() >= min(found[name].low, 0)
+            assert values.max() <= max(found[name].high, 0) and values.min() >= min(
+                found[name].low, 0
+            )
 
 
 def test_a_cycle_without_recurrent_projections_is_refused():
@@ -137,7 +157,10 @@ def test_a_recurrent_projection_between_depths_breaks_a_rule():
 
 
 def test_a_loop_that_outgrows_its_fields_is_refused_with_its_figures():
-    with pytest.raises(NeurocompileError, match=r"NC2010 'h' feeds a loop with values up to 540,000; inhibition reaches 262,144"):
+    with pytest.raises(
+        NeurocompileError,
+        match=r"NC2010 'h' feeds a loop with values up to 540,000; inhibition reaches 262,144",
+    ):
         schedule(integrate_and_fire(steps=60_000), max_spike_delay=62, power_of_two_period=False)
 
 
@@ -151,7 +174,9 @@ def test_terms_are_legal_weights_with_the_right_sum(value):
 
 
 def test_a_loop_that_fires_on_its_own_before_the_first_sample_is_closed_when_it_comes():
-    """Found by the law above: one step a sample, a current that lasts, and a bias that fires; the loop kept itself going."""
+    """Found by the law above: one step a sample, a current that lasts, and a bias that fires; the
+    loop kept itself going.
+    """
     text = """circuit "early" {steps = 1}
 %x = HostInput {shape = [1], layer = "x", low = -9, high = 9}
 %a = LIF {shape = [1], layer = "a", vth = 0, reset = true}

@@ -14,7 +14,9 @@ from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
 
 
-def graph(first: dict, second: dict, tensors: dict[str, np.ndarray], shape: tuple[int, ...]) -> s.SpikingGraph:
+def graph(
+    first: dict, second: dict, tensors: dict[str, np.ndarray], shape: tuple[int, ...]
+) -> s.SpikingGraph:
     nodes = (
         s.Input(name="x", shape=shape),
         s.Conv2d(name="a", x=Ref("x"), weight=TensorRef("wa"), **first),
@@ -54,7 +56,12 @@ def test_the_product_computes_what_the_pair_computes(data):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [({}, {"padding": (1, 1)}), ({"stride": (2, 2)}, {}), ({"dilation": (2, 2)}, {}), ({}, {"dilation": (2, 2)})],
+    [
+        ({}, {"padding": (1, 1)}),
+        ({"stride": (2, 2)}, {}),
+        ({"dilation": (2, 2)}, {}),
+        ({}, {"dilation": (2, 2)}),
+    ],
 )
 def test_what_would_not_be_exact_stays_apart(first, second):
     tensors = {"wa": np.ones((2, 2, 2, 2), np.float32), "wb": np.ones((2, 2, 2, 2), np.float32)}
@@ -64,9 +71,14 @@ def test_what_would_not_be_exact_stays_apart(first, second):
 
 @pytest.mark.parametrize("policy", ["auto", "merge", "factor"])
 def test_sums_over_windows_behind_a_convolution_are_part_of_it(policy):
-    """A 2x2 sum makes 3x3 kernels of 2x2 ones; one population is less than two whatever the kernels."""
+    """A 2x2 sum makes 3x3 kernels of 2x2 ones; one population is less than two whatever the
+    kernels.
+    """
     rng = np.random.default_rng(0)
-    tensors = {"wa": rng.integers(-3, 4, (2, 2, 2, 2)).astype(np.float32), "wb": np.ones((2, 2, 2, 2), np.float32)}
+    tensors = {
+        "wa": rng.integers(-3, 4, (2, 2, 2, 2)).astype(np.float32),
+        "wb": np.ones((2, 2, 2, 2), np.float32),
+    }
     before = graph({}, {}, tensors, (2, 6, 6))
     pool = s.SumPool2d(name="b", x=Ref("a"), kernel=(2, 2), stride=(2, 2))
     before = before.replace(nodes=tuple(pool if n.name == "b" else n for n in before.nodes))
@@ -78,16 +90,23 @@ def test_sums_over_windows_behind_a_convolution_are_part_of_it(policy):
 
 @pytest.mark.parametrize(("channels", "side", "merged"), [(32, 16, True), (256, 2, False)])
 def test_auto_merges_large_maps_and_keeps_the_factors_of_many_channels(channels, side, merged):
-    """RepConv: the product has 4.5 times the weights, and every core of a small map holds kernels for few neurons."""
+    """RepConv: the product has 4.5 times the weights, and every core of a small map holds kernels
+    for few neurons.
+    """
     rng = np.random.default_rng(0)
-    tensors = {"wa": rng.normal(size=(channels, channels, 1, 1)), "wb": rng.normal(size=(channels, 1, 3, 3))}
+    tensors = {
+        "wa": rng.normal(size=(channels, channels, 1, 1)),
+        "wb": rng.normal(size=(channels, 1, 3, 3)),
+    }
     before = graph({"padding": (1, 1)}, {"groups": channels}, tensors, (channels, side, side))
     assert (len(ComposeConvolutions()(before).nodes) < len(before.nodes)) == merged
     assert len(ComposeConvolutions("merge")(before).nodes) < len(before.nodes)
 
 
 def test_another_policy_is_refused():
-    with pytest.raises(NeurocompileError, match="NC1015 convolutions is 'never'; auto, merge, factor"):
+    with pytest.raises(
+        NeurocompileError, match="NC1015 convolutions is 'never'; auto, merge, factor"
+    ):
         ComposeConvolutions("never")
 
 

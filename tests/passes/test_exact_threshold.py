@@ -40,13 +40,22 @@ def sequences(values: list[int], steps: int) -> np.ndarray:
     return np.array(list(itertools.product(values, repeat=steps)), np.int64)
 
 
-VALUES = {1: range(-20, 60), 2: range(-9, 30), 3: range(-5, 14), 4: range(-3, 8), 5: range(-2, 4), 6: [-1, 0, 1, 2, 5]}
+VALUES = {
+    1: range(-20, 60),
+    2: range(-9, 30),
+    3: range(-5, 14),
+    4: range(-3, 8),
+    5: range(-2, 4),
+    6: [-1, 0, 1, 2, 5],
+}
 CASES = list(itertools.product([0.0625, 0.125, 0.25, 0.5, 0.75, 1.0], [0.5, 1.0, 0.375, 0.3, 1.7]))
 
 
 @pytest.mark.parametrize("steps", range(1, 7))
 @pytest.mark.parametrize("tau", [2.0, FOUR_THIRDS, 4.0, inf])
-def test_all_sequences_of_small_integers_give_the_float_models_spikes(tau: float, steps: int) -> None:
+def test_all_sequences_of_small_integers_give_the_float_models_spikes(
+    tau: float, steps: int
+) -> None:
     x, exact = sequences(list(VALUES[steps]), steps), 0
     for gain, threshold in CASES:
         found = exact_threshold(gain, threshold, tau, steps, int(np.abs(x).max()))
@@ -54,9 +63,12 @@ def test_all_sequences_of_small_integers_give_the_float_models_spikes(tau: float
             continue
         exact += 1
         np.testing.assert_array_equal(
-            integer_spikes(x, tau, *found), float_spikes(x, tau, threshold, gain), err_msg=f"{gain} {threshold} {found}"
+            integer_spikes(x, tau, *found),
+            float_spikes(x, tau, threshold, gain),
+            err_msg=f"{gain} {threshold} {found}",
         )
-    # two bits a step leave the membrane's 2^-6 / 128 at T = 5: then the quantizer rounds the threshold
+    # two bits a step leave the membrane's 2^-6 / 128 at T = 5: then the quantizer rounds the
+    # threshold
     assert exact >= (len(CASES) if steps <= 4 else len(CASES) // 2 if tau in (2.0, inf) else 0)
 
 

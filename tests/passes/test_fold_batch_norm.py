@@ -11,19 +11,27 @@ from neurocompile.passes.fold_batch_norm import FoldBatchNorm
 
 RNG = np.random.default_rng(0)
 NORM = "scale = @scale, shift = @shift, mean = @mean, var = @var, eps = 0.25"
-TENSORS = {k: RNG.uniform(0.5, 2, 3).astype(np.float32) for k in ("b", "scale", "shift", "mean", "var")}
+TENSORS = {
+    k: RNG.uniform(0.5, 2, 3).astype(np.float32) for k in ("b", "scale", "shift", "mean", "var")
+}
 TENSORS["k"] = RNG.normal(size=(3, 2, 1, 3)).astype(np.float32)
 TENSORS["w"] = RNG.normal(size=(3, 3)).astype(np.float32)
 
 
 def graph(shape: str, *lines: str) -> SpikingGraph:
-    text = [f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}', *lines, "%out = Output {x = %n}\n"]
+    text = [
+        f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}',
+        *lines,
+        "%out = Output {x = %n}\n",
+    ]
     return SpikingGraph.parse("\n".join(text), TENSORS)
 
 
 def check_same(before: SpikingGraph, after: SpikingGraph) -> None:
     x = RNG.normal(size=(4, *before.input.shape)).astype(np.float32)
-    np.testing.assert_allclose(evaluate(after, x, 1)["out"], evaluate(before, x, 1)["out"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        evaluate(after, x, 1)["out"], evaluate(before, x, 1)["out"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_norm_of_a_convolution_is_folded() -> None:
@@ -51,15 +59,20 @@ def test_the_norm_of_a_linear_layer_without_bias_is_folded() -> None:
     after = FoldBatchNorm()(before)
     factor = TENSORS["scale"].astype(np.float64) / np.sqrt(TENSORS["var"].astype(np.float64) + 0.25)
     np.testing.assert_allclose(after.tensors["w.bn"], TENSORS["w"] * factor[:, None])
-    np.testing.assert_allclose(after.tensors["w.bn.bias"], TENSORS["shift"] - factor * TENSORS["mean"])
+    np.testing.assert_allclose(
+        after.tensors["w.bn.bias"], TENSORS["shift"] - factor * TENSORS["mean"]
+    )
     check_same(before, after)
 
 
 def test_two_norms_in_a_row_and_other_readers_of_the_layer_keep_their_meaning() -> None:
     before = graph(
-        "[2, 4, 4]", "%c = Conv2d {x = %x, weight = @k, padding = [0, 1]}", f"%n1 = BatchNorm {{x = %c, {NORM}}}",
-        f"%n2 = BatchNorm {{x = %n1, {NORM}}}", "%n = Add {a = %n2, b = %c}",
-    )  # fmt: skip
+        "[2, 4, 4]",
+        "%c = Conv2d {x = %x, weight = @k, padding = [0, 1]}",
+        f"%n1 = BatchNorm {{x = %c, {NORM}}}",
+        f"%n2 = BatchNorm {{x = %n1, {NORM}}}",
+        "%n = Add {a = %n2, b = %c}",
+    )
     after = FoldBatchNorm()(before)
     assert [n.name for n in after.nodes] == ["x", "c", "c.bn.bn", "n", "out"]
     check_same(before, after)
@@ -67,13 +80,21 @@ def test_two_norms_in_a_row_and_other_readers_of_the_layer_keep_their_meaning() 
 
 def test_a_norm_over_the_tokens_of_a_linear_layer_is_left() -> None:
     """Axis 0 of (tokens, channels): as many tokens as channels, so no shape would tell."""
-    before = graph("[3, 3]", "%c = Linear {x = %x, weight = @w}", f"%n = BatchNorm {{x = %c, {NORM}}}")
+    before = graph(
+        "[3, 3]", "%c = Linear {x = %x, weight = @w}", f"%n = BatchNorm {{x = %c, {NORM}}}"
+    )
     assert FoldBatchNorm()(before).nodes == before.nodes
-    over_channels = graph("[3, 3]", "%c = Linear {x = %x, weight = @w}", f"%n = BatchNorm {{x = %c, {NORM}, axis = 1}}")
+    over_channels = graph(
+        "[3, 3]",
+        "%c = Linear {x = %x, weight = @w}",
+        f"%n = BatchNorm {{x = %c, {NORM}, axis = 1}}",
+    )
     check_same(over_channels, FoldBatchNorm()(over_channels))
 
 
-@pytest.mark.parametrize("producer", ["%c = LIF {x = %x, tau = 2.0, v_threshold = 1.0}", "%c = Add {a = %x, b = %x}"])
+@pytest.mark.parametrize(
+    "producer", ["%c = LIF {x = %x, tau = 2.0, v_threshold = 1.0}", "%c = Add {a = %x, b = %x}"]
+)
 def test_a_norm_without_a_linear_layer_before_it_is_left(producer: str) -> None:
     before = graph("[3]", producer, f"%n = BatchNorm {{x = %c, {NORM}}}")
     assert FoldBatchNorm()(before).nodes == before.nodes

@@ -20,7 +20,11 @@ LIF = "tau = 2.0, v_threshold = 1.0, decay_input = false"
 
 
 def graph(*lines: str, shape: str = "[4]") -> SpikingGraph:
-    text = [f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}', *lines, "%out = Output {x = %y}\n"]
+    text = [
+        f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}',
+        *lines,
+        "%out = Output {x = %y}\n",
+    ]
     return SpikingGraph.parse("\n".join(text), TENSORS)
 
 
@@ -65,7 +69,10 @@ def test_a_lif_absorbs_the_product_of_all_factors_before_it() -> None:
             "%y = LIF {x = %r, " + LIF + ", gain = 8.0}",
         )
     )
-    assert "%y = LIF {x = %r, tau = 2.0, v_threshold = 1.0, decay_input = false, gain = 0.5}" in after.text()
+    assert (
+        "%y = LIF {x = %r, tau = 2.0, v_threshold = 1.0, decay_input = false, gain = 0.5}"
+        in after.text()
+    )
 
 
 def test_products_multiply_factors_and_sums_of_equal_factors_keep_them() -> None:
@@ -107,11 +114,20 @@ def test_a_bias_of_the_output_keeps_its_meaning() -> None:
             r"'y' \(Add\) joins values that are scaled differently, by 2, 1",
         ),
         (
-            ("%s = Scale {x = %x, factor = -2.0}", "%y = MaxPool2d {x = %s, kernel = [1, 1], stride = [1, 1]}"),
+            (
+                "%s = Scale {x = %x, factor = -2.0}",
+                "%y = MaxPool2d {x = %s, kernel = [1, 1], stride = [1, 1]}",
+            ),
             r"'y' \(MaxPool2d\) .* by -2",
         ),
-        (("%s = Scale {x = %x, factor = -1.0}", "%y = LIF {x = %s, " + LIF + "}"), "'y' reads a value scaled by -1"),
-        (("%s = Scale {x = %x, factor = 0.0}", "%y = LIF {x = %s, " + LIF + "}"), "'y' reads a value scaled by 0"),
+        (
+            ("%s = Scale {x = %x, factor = -1.0}", "%y = LIF {x = %s, " + LIF + "}"),
+            "'y' reads a value scaled by -1",
+        ),
+        (
+            ("%s = Scale {x = %x, factor = 0.0}", "%y = LIF {x = %s, " + LIF + "}"),
+            "'y' reads a value scaled by 0",
+        ),
         (("%y = Scale {x = %x, factor = 0.0}",), "'out' reads a value scaled by 0"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Each kind of layer, lowered, computes what its definition says; what has no integer form is refused."""
+"""Each kind of layer, lowered, computes what its definition says; what has no integer form is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -120,8 +122,10 @@ def test_a_matrix_product_of_real_values_and_spikes(data, shape, real_first):
     real = m.rearrange(signed, split, (0, 2, 1), (heads, tokens, depth))
     spiking = m.rearrange(spikes(m), split, (0, 1, 2), split)
     if not real_first:
-        real, spiking = (m.rearrange(i, shape, (0, 2, 1), shape[:1] + shape[:0:-1]) for i, shape in
-                         ((spiking, split), (real, (heads, tokens, depth))))  # fmt: skip
+        real, spiking = (
+            m.rearrange(i, shape, (0, 2, 1), shape[:1] + shape[:0:-1])
+            for i, shape in ((spiking, split), (real, (heads, tokens, depth)))
+        )
     check(m.finish(m.lif(m.add(s.MatMul, a=real, b=spiking))))
 
 
@@ -175,10 +179,18 @@ def test_attention_in_both_association_orders(data, shape):
 
 
 @SETTINGS
-@given(st.data(), SHAPES, st.sampled_from([(0,), (1,), (2,), (0, 1), (1, 2), (0, 2)]), st.booleans())
+@given(
+    st.data(), SHAPES, st.sampled_from([(0,), (1,), (2,), (0, 1), (1, 2), (0, 2)]), st.booleans()
+)
 def test_a_sum_over_axes(data, shape, axes, keepdims):
     m = Maker(data.draw, shape)
-    check(m.finish(m.lif(m.add(s.Sum, x=m.add(s.Add, a=spikes(m), b=spikes(m)), axes=axes, keepdims=keepdims))))
+    check(
+        m.finish(
+            m.lif(
+                m.add(s.Sum, x=m.add(s.Add, a=spikes(m), b=spikes(m)), axes=axes, keepdims=keepdims)
+            )
+        )
+    )
 
 
 @SETTINGS
@@ -221,7 +233,13 @@ def test_a_convolution_whose_axes_are_renamed_keeps_its_map(data, shape):
     m = Maker(data.draw, shape)
     y = m.conv(m.x)
     channels, height, width = m.shape(y)
-    check(m.finish(m.lif(m.rearrange(y, (channels, height, width), (0, 1, 2), (channels, height * width, 1)))))
+    check(
+        m.finish(
+            m.lif(
+                m.rearrange(y, (channels, height, width), (0, 1, 2), (channels, height * width, 1))
+            )
+        )
+    )
 
 
 @SETTINGS
@@ -241,7 +259,7 @@ def test_whole_networks_at_any_number_of_steps(graph, steps):
     check(graph, steps)
 
 
-# ---- what has no integer form --------------------------------------------------------------------------------------
+# ---- what has no integer form --------------------------------------------------------------------
 
 
 def refused(code: str, match: str, build) -> None:
@@ -265,11 +283,15 @@ def test_a_product_of_two_graded_values_is_refused():
 
 def test_spikes_times_a_value_beyond_a_gates_weight_are_refused():
     def build(m, p, q):
-        return m.add(s.Mul, a=p, b=m.add(s.Conv2d, x=q, weight=m.tensor(np.full((2, 2, 1, 1), 254))))
+        return m.add(
+            s.Mul, a=p, b=m.add(s.Conv2d, x=q, weight=m.tensor(np.full((2, 2, 1, 1), 254)))
+        )
 
     def large(m, p, q):
         wide = m.tensor(np.full((2, 2, 1, 1), 254))
-        return m.add(s.Mul, a=p, b=m.add(s.Conv2d, x=m.add(s.Conv2d, x=q, weight=wide), weight=wide))
+        return m.add(
+            s.Mul, a=p, b=m.add(s.Conv2d, x=m.add(s.Conv2d, x=q, weight=wide), weight=wide)
+        )
 
     with pytest.raises(pytest.fail.Exception):  # 508 fits
         refused("NC2002", "gates values", build)
@@ -292,19 +314,23 @@ def test_a_sum_that_broadcasts_is_refused():
 
 def test_a_matrix_product_that_broadcasts_heads_is_refused():
     def build(m, p, q):
-        return m.add(s.MatMul, a=p, b=m.rearrange(m.add(s.Sum, x=q, axes=(0,)), (2, 3), (1, 0), (3, 2)))
+        return m.add(
+            s.MatMul, a=p, b=m.rearrange(m.add(s.Sum, x=q, axes=(0,)), (2, 3), (1, 0), (3, 2))
+        )
 
     refused("NC2001", "equal heads are supported", build)
 
 
 def test_a_sum_of_layouts_that_do_not_nest_is_refused():
     def build(m, p, q):
-        return m.add(s.Add, a=m.rearrange(p, (4, 3), (1, 0), (12,)), b=m.rearrange(q, (2, 6), (1, 0), (12,)))
+        return m.add(
+            s.Add, a=m.rearrange(p, (4, 3), (1, 0), (12,)), b=m.rearrange(q, (2, 6), (1, 0), (12,))
+        )
 
     refused("NC2001", "do not nest", build)
 
 
-# ---- the text ------------------------------------------------------------------------------------------------------
+# ---- the text ------------------------------------------------------------------------------------
 
 GOLDEN = """\
 circuit "small" {steps = 2}
@@ -342,8 +368,11 @@ spiking "small" {stage = "quantized"}
 
 
 def test_a_small_graph_lowers_to_this_text():
-    tensors = {"w": np.array([4, -6], np.int16).reshape(2, 1, 1, 1), "b": np.array([1, 2], np.int16).reshape(2, 1, 1),
-               "h": (2 * np.arange(16).reshape(2, 8)).astype(np.int16)}  # fmt: skip
+    tensors = {
+        "w": np.array([4, -6], np.int16).reshape(2, 1, 1, 1),
+        "b": np.array([1, 2], np.int16).reshape(2, 1, 1),
+        "h": (2 * np.arange(16).reshape(2, 8)).astype(np.int16),
+    }
     circuit = check(s.SpikingGraph.parse(SMALL, tensors), 2)
     assert circuit.text() == GOLDEN
     # the head's columns follow the memory, (H, W, C), not the model's (C, H, W)
@@ -352,7 +381,8 @@ def test_a_small_graph_lowers_to_this_text():
 
 
 def test_a_channel_bias_of_a_cube_follows_the_channels_wherever_they_lie():
-    # (3, 3, 3) gates lie row-major, where a feature map would lie channels last: only the layout tells them apart
+    # (3, 3, 3) gates lie row-major, where a feature map would lie channels last: only the layout
+    # tells them apart
     nodes = (
         s.Input(name="x", shape=(3, 3, 3), unit=1.0, low=0, high=1),
         s.IntegerLIF(name="a", x=Ref("x"), vth=0, dv=0),

@@ -30,7 +30,11 @@ LIF = "tau = 2.0, v_threshold = 1.0, decay_input = false"
 
 
 def graph(*lines: str, shape: str = "[1, 6, 6]") -> SpikingGraph:
-    text = [f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}', *lines, "%out = Output {x = %y}\n"]
+    text = [
+        f'spiking "g" {{stage = "imported"}}\n%x = Input {{shape = {shape}}}',
+        *lines,
+        "%out = Output {x = %y}\n",
+    ]
     return SpikingGraph.parse("\n".join(text), TENSORS)
 
 
@@ -38,12 +42,19 @@ def move(before: SpikingGraph) -> SpikingGraph:
     after = MoveBias()(before)
     x = (RNG.integers(-4, 12, (10, *before.input.shape)) / 4).astype(np.float32)
     np.testing.assert_array_equal(evaluate(after, x, 4)["out"], evaluate(before, x, 4)["out"])
-    assert not any(getattr(n, "bias", None) for n in after.nodes if type(n).__name__ in ("Linear", "Conv2d"))
+    assert not any(
+        getattr(n, "bias", None) for n in after.nodes if type(n).__name__ in ("Linear", "Conv2d")
+    )
     return after
 
 
 def test_a_lif_takes_the_bias_of_the_convolution_before_it_times_its_gain() -> None:
-    after = move(graph("%c = Conv2d {x = %x, weight = @k, bias = @b2}", "%y = LIF {x = %c, " + LIF + ", gain = 0.5}"))
+    after = move(
+        graph(
+            "%c = Conv2d {x = %x, weight = @k, bias = @b2}",
+            "%y = LIF {x = %c, " + LIF + ", gain = 0.5}",
+        )
+    )
     assert (
         after.text()
         == """spiking "g" {stage = "imported"}
@@ -96,10 +107,18 @@ def test_a_linear_layer_over_the_width_of_a_biased_convolution_sees_the_bias_eve
 
 
 def test_a_lif_and_an_output_add_it_to_the_bias_that_they_have() -> None:
-    after = move(graph("%h = Linear {x = %x, weight = @w, bias = @b}", "%y = LIF {x = %h, " + LIF + ", bias = @b}", shape="[4]"))
+    after = move(
+        graph(
+            "%h = Linear {x = %x, weight = @w, bias = @b}",
+            "%y = LIF {x = %h, " + LIF + ", bias = @b}",
+            shape="[4]",
+        )
+    )
     np.testing.assert_array_equal(after.tensors["y.bias"], 2 * TENSORS["b"])
     before = graph("%y = Linear {x = %x, weight = @w, bias = @b}", shape="[4]")
-    after = move(SpikingGraph.parse(before.text().replace("%y}", "%y, unit = 2.0, bias = @b}"), TENSORS))
+    after = move(
+        SpikingGraph.parse(before.text().replace("%y}", "%y, unit = 2.0, bias = @b}"), TENSORS)
+    )
     np.testing.assert_array_equal(after.tensors["out.bias"], 2 * TENSORS["b"])
 
 
@@ -143,13 +162,21 @@ def test_a_product_gets_the_offset_behind_the_layer_and_not_behind_its_views() -
 
 
 def test_offsets_of_the_file_move_into_neurons_and_the_output() -> None:
-    after = move(graph("%o = Offset {x = %x, offset = @b}", "%y = LIF {x = %o, " + LIF + "}", shape="[4]"))
+    after = move(
+        graph("%o = Offset {x = %x, offset = @b}", "%y = LIF {x = %o, " + LIF + "}", shape="[4]")
+    )
     assert not any(isinstance(n, s.Offset) for n in after.nodes)
     np.testing.assert_array_equal(after.tensors["y.bias"], TENSORS["b"])
 
 
 def test_a_sum_over_windows_multiplies_the_bias() -> None:
-    after = move(graph(CONV, "%p = SumPool2d {x = %c, kernel = [2, 2], stride = [2, 2]}", "%y = LIF {x = %p, " + LIF + "}"))
+    after = move(
+        graph(
+            CONV,
+            "%p = SumPool2d {x = %c, kernel = [2, 2], stride = [2, 2]}",
+            "%y = LIF {x = %p, " + LIF + "}",
+        )
+    )
     assert not any(isinstance(n, s.Offset) for n in after.nodes)
 
 

@@ -28,12 +28,18 @@ def graph(fields: str) -> SpikingGraph:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("tau = 2.0, v_threshold = 1.0", "tau = 2.0, v_threshold = 1.0, decay_input = false, gain = 0.5"),
+        (
+            "tau = 2.0, v_threshold = 1.0",
+            "tau = 2.0, v_threshold = 1.0, decay_input = false, gain = 0.5",
+        ),
         (
             "tau = 2.0, v_threshold = 1.0, v_reset = -0.5, gain = 3.0",
             "tau = 2.0, v_threshold = 1.5, decay_input = false, gain = 1.5",
         ),
-        ("tau = inf, v_threshold = 1.0, decay_input = false", "tau = inf, v_threshold = 1.0, decay_input = false"),
+        (
+            "tau = inf, v_threshold = 1.0, decay_input = false",
+            "tau = inf, v_threshold = 1.0, decay_input = false",
+        ),
         (
             "tau = 4.0, v_threshold = 1.0, bias = @b",
             "tau = 4.0, v_threshold = 1.0, decay_input = false, gain = 0.25, bias = @b.normal",
@@ -66,7 +72,9 @@ def test_spikes_are_equal_on_dyadic_numbers(tau, excess, reset, decay, biased, s
         f"decay_input = {str(decay).lower()}, gain = 0.5{bias}"
     )
     x = (np.random.default_rng(seed).integers(-16, 48, (40, 3)) / 8).astype(np.float32)
-    np.testing.assert_array_equal(evaluate(NormalizeLIF()(before), x, 4)["l"], evaluate(before, x, 4)["l"])
+    np.testing.assert_array_equal(
+        evaluate(NormalizeLIF()(before), x, 4)["l"], evaluate(before, x, 4)["l"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Quantize: integers on the chip's grid, close to the float weights, in ranges that nothing exceeds."""
+"""Quantize: integers on the chip's grid, close to the float weights, in ranges that nothing
+exceeds.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +22,36 @@ from neurocompile.passes.quantize import Quantize
 PIXELS = InputStatistics(0.0, 1.0, 1 / 255)
 
 
-def statistics(low: float = 0.0, high: float = 1.0, grid: float | None = 1 / 255, **rates: list[float]) -> Calibration:
+def statistics(
+    low: float = 0.0, high: float = 1.0, grid: float | None = 1 / 255, **rates: list[float]
+) -> Calibration:
     layers = {k: LayerStatistics(float(np.mean(v)), tuple(v)) for k, v in rates.items()}
     return Calibration(1, 4, InputStatistics(low, high, grid), layers)
 
 
-def mlp(weight: np.ndarray, threshold: float = 1.0, bias: np.ndarray | None = None, tau: float = 2.0) -> s.SpikingGraph:
+def mlp(
+    weight: np.ndarray, threshold: float = 1.0, bias: np.ndarray | None = None, tau: float = 2.0
+) -> s.SpikingGraph:
     nodes = (
         s.Input(name="x", shape=weight.shape[1:]),
         s.Linear(name="fc", x=Ref("x"), weight=TensorRef("w")),
-        s.LIF(name="l", x=Ref("fc"), tau=tau, v_threshold=threshold, decay_input=False,
-              bias=None if bias is None else TensorRef("b")),  # fmt: skip
+        s.LIF(
+            name="l",
+            x=Ref("fc"),
+            tau=tau,
+            v_threshold=threshold,
+            decay_input=False,
+            bias=None if bias is None else TensorRef("b"),
+        ),
         s.Linear(name="head", x=Ref("l"), weight=TensorRef("h")),
         s.TimeMean(name="m", x=Ref("head")),
         s.Output(name="o", x=Ref("m"), bias=TensorRef("ob")),
-    )  # fmt: skip
+    )
     head = np.linspace(-1, 1, 3 * len(weight)).reshape(3, -1)
     tensors = {"w": weight, "h": head, "ob": np.array([0.5, -1.0, 3.0])}
-    return s.SpikingGraph("g", "canonical", nodes, tensors if bias is None else {**tensors, "b": bias})
+    return s.SpikingGraph(
+        "g", "canonical", nodes, tensors if bias is None else {**tensors, "b": bias}
+    )
 
 
 def normal(*shape: int, seed: int = 0, scale: float = 0.3) -> np.ndarray:
@@ -59,7 +73,9 @@ def test_weights_lie_on_the_grid_of_their_bits_and_near_the_float_ones(bits: int
         dequantized, true = w * unit, graph.tensors[original]
         inside = np.abs(true) < np.abs(dequantized).max()
         assert np.abs(dequantized - true)[inside].max() <= 0.51 * step * unit
-        assert np.corrcoef(dequantized.ravel(), true.ravel())[0, 1] > (0.75 if bits == 2 else 0.9 if bits == 3 else 0.98)
+        assert np.corrcoef(dequantized.ravel(), true.ravel())[0, 1] > (
+            0.75 if bits == 2 else 0.9 if bits == 3 else 0.98
+        )
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9, 16])
@@ -81,13 +97,21 @@ def test_a_threshold_in_float_units_is_the_integer_threshold_plus_a_64th() -> No
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.integers(0, 999), st.sampled_from([2, 4, 8]), st.sampled_from([0.01, 0.3, 30.0]), st.sampled_from([1, 40, 700]),
-    st.booleans(), st.booleans(),
-)  # fmt: skip
-def test_sums_biases_and_thresholds_stay_in_their_fields(seed, bits, scale, width, signed, biased) -> None:
+    st.integers(0, 999),
+    st.sampled_from([2, 4, 8]),
+    st.sampled_from([0.01, 0.3, 30.0]),
+    st.sampled_from([1, 40, 700]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_sums_biases_and_thresholds_stay_in_their_fields(
+    seed, bits, scale, width, signed, biased
+) -> None:
     bias = normal(4, seed=seed + 1, scale=3 * scale) if biased else None
     try:
-        found = Quantize(4, statistics(-1.0 if signed else 0.0), bits)(mlp(normal(4, width, seed=seed, scale=scale), bias=bias))
+        found = Quantize(4, statistics(-1.0 if signed else 0.0), bits)(
+            mlp(normal(4, width, seed=seed, scale=scale), bias=bias)
+        )
     except NeurocompileError as error:
         assert error.code == "NC2002"
         return
@@ -99,13 +123,21 @@ def test_sums_biases_and_thresholds_stay_in_their_fields(seed, bits, scale, widt
     assert np.abs(sums).max() <= ranges(found)["fc"].magnitude
     if lif.bias is not None:
         mantissa = found.tensors[lif.bias]
-        assert mantissa.dtype == np.int16 and np.abs(mantissa).max() <= 4095 and 0 <= lif.bias_exp <= 7
+        assert (
+            mantissa.dtype == np.int16 and np.abs(mantissa).max() <= 4095 and 0 <= lif.bias_exp <= 7
+        )
 
 
 def test_a_very_wide_layer_gives_up_low_bits_instead_of_failing() -> None:
-    """300 weights a row on inputs of up to 30 would reach 860,000 at 8 bits; a current holds 131,071."""
+    """300 weights a row on inputs of up to 30 would reach 860,000 at 8 bits; a current holds
+    131,071.
+    """
     rng = np.random.default_rng(0)
-    weight = rng.choice([-1.0, 1.0], (2, 6000)) * rng.uniform(0.5, 1, (2, 6000)) * (rng.random((2, 6000)) < 0.05)
+    weight = (
+        rng.choice([-1.0, 1.0], (2, 6000))
+        * rng.uniform(0.5, 1, (2, 6000))
+        * (rng.random((2, 6000)) < 0.05)
+    )
     wide = Quantize(4, statistics(high=30.0, grid=1.0))(mlp(weight, threshold=400.0))
     w = wide.tensors[wide.node["fc"].weight]
     assert 2 <= np.abs(w).max() < 254
@@ -127,7 +159,9 @@ def test_a_bias_that_no_exponent_holds_is_named() -> None:
 
 def test_the_bias_takes_the_exponent_that_it_needs_and_no_more() -> None:
     for size in (0.0001, 0.01, 1.0, 20.0):
-        found = Quantize(4, statistics(grid=1 / 15))(mlp(normal(2, 3), bias=np.array([size, -size / 3])))
+        found = Quantize(4, statistics(grid=1 / 15))(
+            mlp(normal(2, 3), bias=np.array([size, -size / 3]))
+        )
         lif = found.node["l"]
         mantissa = found.tensors[lif.bias].astype(int)
         unit = 1.0 / (64 * lif.vth + 1)  # of the membrane, in thresholds
@@ -137,7 +171,11 @@ def test_the_bias_takes_the_exponent_that_it_needs_and_no_more() -> None:
 
 def test_the_output_bias_is_added_in_the_units_of_the_sum() -> None:
     found = Quantize(4, statistics())(mlp(normal(2, 3)))
-    np.testing.assert_allclose(found.tensors[found.output.bias] * found.output.unit, [0.5, -1.0, 3.0], atol=found.output.unit)
+    np.testing.assert_allclose(
+        found.tensors[found.output.bias] * found.output.unit,
+        [0.5, -1.0, 3.0],
+        atol=found.output.unit,
+    )
 
 
 def test_the_input_is_scaled_to_its_grid_or_to_255_levels() -> None:
@@ -156,15 +194,21 @@ def attention(gain: float, threshold: float, tau: float) -> s.SpikingGraph:
         s.Rearrange(name="k", x=Ref("q"), shape=(4, 3), sizes=(4, 3), strides=(1, 4)),
         s.MatMul(name="qk", a=Ref("q"), b=Ref("k")),
         s.MatMul(name="qkv", a=Ref("qk"), b=Ref("q")),
-        s.LIF(name="att", x=Ref("qkv"), tau=tau, v_threshold=threshold, decay_input=False, gain=gain),
+        s.LIF(
+            name="att", x=Ref("qkv"), tau=tau, v_threshold=threshold, decay_input=False, gain=gain
+        ),
         s.TimeMean(name="m", x=Ref("att")),
         s.Output(name="o", x=Ref("m")),
     )
     return s.SpikingGraph("g", "canonical", nodes, {"w": normal(4, 4, scale=1.0)})
 
 
-@pytest.mark.parametrize(("gain", "threshold", "tau", "exact"), [(0.0625, 0.5, 2.0, (8, 63)), (1.0, 3.0, inf, (1, 2))])
-def test_attention_without_weights_is_exact(gain: float, threshold: float, tau: float, exact: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("gain", "threshold", "tau", "exact"), [(0.0625, 0.5, 2.0, (8, 63)), (1.0, 3.0, inf, (1, 2))]
+)
+def test_attention_without_weights_is_exact(
+    gain: float, threshold: float, tau: float, exact: tuple[int, int]
+) -> None:
     graph = attention(gain, threshold, tau)
     found = Quantize(4, statistics())(graph)
     lif = found.node["att"]
@@ -197,13 +241,20 @@ def test_sums_of_a_layer_and_the_input_are_refused() -> None:
 
 
 def test_the_mean_that_rounding_loses_goes_into_the_bias() -> None:
-    """A layer of equal weights 0.4 units beside a large one: all round to 0, and the bias makes up for them."""
+    """A layer of equal weights 0.4 units beside a large one: all round to 0, and the bias makes up
+    for them.
+    """
     weight = np.full((1, 200), 0.0015)
     weight[0, 0] = 1.0
     graph = mlp(normal(200, 4), threshold=1.0)
     lif2 = s.LIF(name="l2", x=Ref("fc2"), tau=2.0, v_threshold=0.6, decay_input=False)
-    nodes = (*graph.nodes[:3], s.Linear(name="fc2", x=Ref("l"), weight=TensorRef("w2")), lif2,
-             s.TimeMean(name="m", x=Ref("l2")), s.Output(name="o", x=Ref("m")))  # fmt: skip
+    nodes = (
+        *graph.nodes[:3],
+        s.Linear(name="fc2", x=Ref("l"), weight=TensorRef("w2")),
+        lif2,
+        s.TimeMean(name="m", x=Ref("l2")),
+        s.Output(name="o", x=Ref("m")),
+    )
     graph = graph.replace(nodes=nodes, tensors={"w": graph.tensors["w"], "w2": weight})
     found = Quantize(4, statistics(l=[0.5] * 200), 8)(graph)
     lif, w = found.node["l2"], found.tensors[found.node["fc2"].weight]
@@ -214,14 +265,18 @@ def test_the_mean_that_rounding_loses_goes_into_the_bias() -> None:
 
 
 def test_a_correction_over_channels_last_maps_follows_the_channels() -> None:
-    """A Linear over (H, W, C): as many rows as channels, so a wrong axis would not show in the shape."""
+    """A Linear over (H, W, C): as many rows as channels, so a wrong axis would not show in the
+    shape.
+    """
     nodes = (
-        s.Input(name="x", shape=(4, 4, 4)), s.Linear(name="a", x=Ref("x"), weight=TensorRef("w")),
+        s.Input(name="x", shape=(4, 4, 4)),
+        s.Linear(name="a", x=Ref("x"), weight=TensorRef("w")),
         s.LIF(name="l", x=Ref("a"), tau=2.0, v_threshold=1.0, decay_input=False),
         s.Linear(name="b", x=Ref("l"), weight=TensorRef("v")),
         s.LIF(name="l2", x=Ref("b"), tau=2.0, v_threshold=1.0, decay_input=False),
-        s.TimeMean(name="m", x=Ref("l2")), s.Output(name="o", x=Ref("m")),
-    )  # fmt: skip
+        s.TimeMean(name="m", x=Ref("l2")),
+        s.Output(name="o", x=Ref("m")),
+    )
     graph = s.SpikingGraph("g", "canonical", nodes, {"w": normal(4, 4), "v": normal(4, 4, seed=1)})
     found = Quantize(4, statistics(l=[0.1, 0.9, 0.3, 0.5]), 3)(graph)
     bias = found.tensors[found.node["l2"].bias]
@@ -230,7 +285,9 @@ def test_a_correction_over_channels_last_maps_follows_the_channels() -> None:
 
 def test_more_bits_agree_better_with_the_float_model() -> None:
     graph = mlp(normal(32, 16), tau=2.0)
-    x = np.round(np.random.default_rng(1).uniform(0, 1, (200, 16)) * 255).astype(np.float32) / np.float32(255)
+    x = np.round(np.random.default_rng(1).uniform(0, 1, (200, 16)) * 255).astype(
+        np.float32
+    ) / np.float32(255)
     calibration, agreement = calibrate_on(graph, x, 4), {}
     expected = evaluate(graph, x, 4)
     for bits in (3, 5, 8):
@@ -246,4 +303,6 @@ def test_a_large_bias_on_a_fine_input_costs_weight_bits_and_not_the_compilation(
     found = Quantize(4, statistics())(mlp(normal(8, 27), bias=np.ones(8)))
     lif = found.node["l"]
     assert lif.bias_exp == 7 and np.abs(found.tensors[lif.bias]).max() <= 4095
-    np.testing.assert_allclose(found.tensors[lif.bias].astype(int) * 128 / (64 * lif.vth + 1), 1.0, rtol=1e-2)
+    np.testing.assert_allclose(
+        found.tensors[lif.bias].astype(int) * 128 / (64 * lif.vth + 1), 1.0, rtol=1e-2
+    )

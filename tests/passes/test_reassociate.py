@@ -41,12 +41,16 @@ def gates(graph: SpikingGraph) -> int:
     from neurocompile.ir.analysis import shapes
 
     size = shapes(graph)
-    return sum(int(np.prod(size[n.a])) * size[n.b][-1] for n in graph.nodes if isinstance(n, s.MatMul))
+    return sum(
+        int(np.prod(size[n.a])) * size[n.b][-1] for n in graph.nodes if isinstance(n, s.MatMul)
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(*[st.integers(1, 6)] * 4, st.booleans())
-def test_the_cheaper_of_both_orders_is_taken(n: int, k: int, m: int, p: int, left_first: bool) -> None:
+def test_the_cheaper_of_both_orders_is_taken(
+    n: int, k: int, m: int, p: int, left_first: bool
+) -> None:
     before, other = attention(n, k, m, p, left_first), attention(n, k, m, p, not left_first)
     after = Reassociate()(before)
     assert gates(after) == min(gates(before), gates(other))
@@ -61,6 +65,8 @@ def test_equal_costs_keep_the_models_order() -> None:
 
 @pytest.mark.parametrize("left_first", [True, False])
 def test_products_with_a_real_factor_stay_as_they_are(left_first: bool) -> None:
-    """Sums of reals depend on their order, and a real value should meet as few gates as its author chose."""
+    """Sums of reals depend on their order, and a real value should meet as few gates as its author
+    chose.
+    """
     before = attention(6, 2, 6, 2, left_first, real=True)
     assert Reassociate()(before).text() == before.text()

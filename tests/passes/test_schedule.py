@@ -1,4 +1,6 @@
-"""The laws of time: balanced paths, allowed delays, and a pipeline that equals the depth-free execution."""
+"""The laws of time: balanced paths, allowed delays, and a pipeline that equals the depth-free
+execution.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def circuits(draw, most: int = 9) -> c.CircuitGraph:
         kind = draw(st.sampled_from([c.LIF, c.LIF, c.GradedRelay, c.GradedRelu]))
         fields = {}
         if kind is c.LIF:
-            fields = {"vth": draw(st.integers(0, 40)), "dv": draw(st.sampled_from([0, 500, 4095])), "reset": True}
+            fields = {
+                "vth": draw(st.integers(0, 40)),
+                "dv": draw(st.sampled_from([0, 500, 4095])),
+                "reset": True,
+            }
             if draw(st.booleans()):
                 fields["bias"] = builder.tensor(f"b{i}", rng.integers(-50, 90, n).astype(np.int16))
         name = builder.population(kind, f"p{i}", (n,), f"p{i}", **fields)
@@ -45,9 +51,18 @@ def circuits(draw, most: int = 9) -> c.CircuitGraph:
                 weight = builder.tensor("w", 2 * rng.integers(-3, 4, (n, n)).astype(np.int16))
                 builder.drive(name, [c.Dense(name="", src=Ref(src), dst=Ref(""), weight=weight)])
             else:
-                builder.drive(name, [strided(src, (n,), (1,), (1,), weight=int(rng.integers(1, 3)))])
+                builder.drive(
+                    name, [strided(src, (n,), (1,), (1,), weight=int(rng.integers(1, 3)))]
+                )
         if draw(st.integers(0, 4)) == 0:
-            builder.drive(name, [strided(builder.always_on(name), (n,), (0,), (1,), weight=-int(rng.integers(1, 9)))])
+            builder.drive(
+                name,
+                [
+                    strided(
+                        builder.always_on(name), (n,), (0,), (1,), weight=-int(rng.integers(1, 9))
+                    )
+                ],
+            )
         names.append(name)
     return builder.finish("random", draw(st.integers(1, 5)))
 
@@ -93,21 +108,35 @@ def test_all_consumers_of_a_source_share_one_line_of_relays_no_longer_than_neede
             continue
         waits = [depth[q.dst] - depth[p.name] for q in circuit.projections if q.src == p.name]
         reach = limit if p.spiking else 1
-        expected |= {f"{p.name}.wait{i}" for i in range(1, (max(waits, default=1) - 1) // reach + 1)}
+        expected |= {
+            f"{p.name}.wait{i}" for i in range(1, (max(waits, default=1) - 1) // reach + 1)
+        }
     assert added == expected
     for name in added:  # each relay passes one value on unchanged
         (q,) = scheduled.incoming[name]
         spiking = circuit.population[name.partition(".wait")[0]].spiking
         assert isinstance(scheduled.population[name], c.LIF if spiking else c.GradedRelay)
-        assert isinstance(q, c.Strided) and q.weight == 1 and q.sizes == scheduled.population[name].shape
+        assert (
+            isinstance(q, c.Strided)
+            and q.weight == 1
+            and q.sizes == scheduled.population[name].shape
+        )
 
 
 @settings(max_examples=150, deadline=None)
-@given(circuits(), LIMITS, st.booleans(), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**31))
-def test_streaming_through_the_pipeline_equals_the_depth_free_execution(circuit, limit, power_of_two, count, idle, seed):
+@given(
+    circuits(), LIMITS, st.booleans(), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**31)
+)
+def test_streaming_through_the_pipeline_equals_the_depth_free_execution(
+    circuit, limit, power_of_two, count, idle, seed
+):
     scheduled = schedule(circuit, max_spike_delay=limit, power_of_two_period=power_of_two)
     scheduled = scheduled.replace(period=scheduled.period + idle)
-    x = np.random.default_rng(seed).integers(-9, 10, (count, *circuit.inputs[0].shape)).astype(np.int32)
+    x = (
+        np.random.default_rng(seed)
+        .integers(-9, 10, (count, *circuit.inputs[0].shape))
+        .astype(np.int32)
+    )
     expected, found = Emulator().open(circuit).run(x), emulate_cycles(scheduled, x)
     relayed = Emulator().open(scheduled).run(x)
     for name, values in expected.items():
@@ -127,7 +156,9 @@ def test_lowered_networks_stream_like_they_run(graph, limit, steps, power_of_two
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("steps, expected", [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8), (9, 16), (1000, 1024)])
+@pytest.mark.parametrize(
+    "steps, expected", [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8), (9, 16), (1000, 1024)]
+)
 def test_the_period_is_the_next_power_of_two_where_the_target_needs_one(steps, expected):
     assert period_for(steps, True) == expected
     assert period_for(steps, False) == steps
@@ -143,8 +174,18 @@ def skipping(spiking: bool, reach: int) -> c.CircuitGraph:
     """``early`` feeds ``late`` directly and through a chain of ``reach - 1`` relays."""
     builder = Builder()
     builder.population(c.HostInput, "x", (1,), "x", low=0, high=9)
-    builder.population(c.LIF if spiking else c.GradedRelay, "early", (1,), "early", **({"vth": 3} if spiking else {}))
-    names = ["x", "early", *(builder.population(c.GradedRelay, f"r{i}", (1,), "r") for i in range(reach - 1))]
+    builder.population(
+        c.LIF if spiking else c.GradedRelay,
+        "early",
+        (1,),
+        "early",
+        **({"vth": 3} if spiking else {}),
+    )
+    names = [
+        "x",
+        "early",
+        *(builder.population(c.GradedRelay, f"r{i}", (1,), "r") for i in range(reach - 1)),
+    ]
     names.append(builder.population(c.GradedRelay, "late", (1,), "late"))
     for a, b in [*zip(names, names[1:]), ("early", "late")]:
         builder.drive(b, [strided(a, (1,), (0,), (0,))])
@@ -161,20 +202,34 @@ def test_a_spike_beyond_the_limit_waits_in_neurons_that_repeat_it():
     scheduled = schedule(skipping(True, 8), max_spike_delay=3, power_of_two_period=False)
     line = sorted(p.name for p in scheduled.populations if ".wait" in p.name)
     assert line == ["early.wait1", "early.wait2"]
-    assert [q.delay for n in (*line, "late") for q in scheduled.incoming[n] if "early" in q.name] == [3, 3, 2]
+    assert [
+        q.delay for n in (*line, "late") for q in scheduled.incoming[n] if "early" in q.name
+    ] == [3, 3, 2]
 
 
 def test_what_the_host_does_not_reach_lies_as_deep_as_its_readers():
     builder = Builder()
-    tick = builder.population(c.LIF, "tick", (1,), "tick", vth=0, bias=builder.tensor("one", np.ones(1, np.int16)), reset=True)
+    tick = builder.population(
+        c.LIF,
+        "tick",
+        (1,),
+        "tick",
+        vth=0,
+        bias=builder.tensor("one", np.ones(1, np.int16)),
+        reset=True,
+    )
     twice = builder.population(c.LIF, "twice", (1,), "tick", vth=0, reset=True)
     builder.drive(twice, [strided(tick, (1,), (1,), (1,))])
     name = builder.population(c.HostInput, "x", (1,), "x", low=0, high=9)
     for i in range(9):
         relay = builder.population(c.GradedRelay, f"r{i}", (1,), "r")
-        builder.drive(relay, [strided(name, (1,), (1,), (1,))] + [strided(twice, (1,), (1,), (1,))] * (i == 8))
+        builder.drive(
+            relay, [strided(name, (1,), (1,), (1,))] + [strided(twice, (1,), (1,), (1,))] * (i == 8)
+        )
         name = relay
-    scheduled = schedule(builder.finish("clocked", 3), max_spike_delay=62, power_of_two_period=False)
+    scheduled = schedule(
+        builder.finish("clocked", 3), max_spike_delay=62, power_of_two_period=False
+    )
     depths = {p.name: p.depth for p in scheduled.populations}
     assert (depths["tick"], depths["twice"], depths["r8"]) == (7, 8, 9)
     assert {q.delay for q in scheduled.projections} == {1}
@@ -182,7 +237,9 @@ def test_what_the_host_does_not_reach_lies_as_deep_as_its_readers():
 
 def test_a_graded_value_waits_in_relays_only():
     scheduled = schedule(skipping(False, 4), max_spike_delay=62, power_of_two_period=False)
-    assert sorted(p.name for p in scheduled.populations if ".wait" in p.name) == [f"early.wait{i}" for i in (1, 2, 3)]
+    assert sorted(p.name for p in scheduled.populations if ".wait" in p.name) == [
+        f"early.wait{i}" for i in (1, 2, 3)
+    ]
     assert {q.delay for q in scheduled.projections} == {1}
 
 

@@ -11,8 +11,13 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.sink_time_mean import SinkTimeMean
 
 RNG = np.random.default_rng(0)
-TENSORS = {"w": RNG.normal(size=(2, 3)).astype(np.float32), "b": RNG.normal(size=2).astype(np.float32)}
-TENSORS.update({k: RNG.uniform(0.5, 1, 2).astype(np.float32) for k in ("scale", "shift", "mean", "var")})
+TENSORS = {
+    "w": RNG.normal(size=(2, 3)).astype(np.float32),
+    "b": RNG.normal(size=2).astype(np.float32),
+}
+TENSORS.update(
+    {k: RNG.uniform(0.5, 1, 2).astype(np.float32) for k in ("scale", "shift", "mean", "var")}
+)
 X = RNG.uniform(0, 2, (5, 3)).astype(np.float32)
 
 
@@ -42,7 +47,9 @@ def test_the_mean_moves_behind_the_head() -> None:
 @w : float32[2, 3]
 """
     )
-    np.testing.assert_allclose(evaluate(after, X, 4)["out"], evaluate(before, X, 4)["out"], rtol=1e-5)
+    np.testing.assert_allclose(
+        evaluate(after, X, 4)["out"], evaluate(before, X, 4)["out"], rtol=1e-5
+    )
 
 
 def test_every_linear_layer_may_follow_the_mean() -> None:
@@ -56,13 +63,18 @@ def test_every_linear_layer_may_follow_the_mean() -> None:
     after = SinkTimeMean()(before)
     assert [type(n).__name__ for n in after.nodes[-2:]] == ["TimeMean", "Output"]
     assert sum(type(n).__name__ == "TimeMean" for n in after.nodes) == 1
-    np.testing.assert_allclose(evaluate(after, X, 4)["out"], evaluate(before, X, 4)["out"], rtol=1e-5)
+    np.testing.assert_allclose(
+        evaluate(after, X, 4)["out"], evaluate(before, X, 4)["out"], rtol=1e-5
+    )
 
 
 def test_a_model_without_mean_gets_one() -> None:
-    after = SinkTimeMean()(SpikingGraph.parse(
-        'spiking "g" {stage = "imported"}\n%time_mean = Input {shape = [3]}\n%out = Output {x = %time_mean}\n', {}
-    ))  # fmt: skip
+    after = SinkTimeMean()(
+        SpikingGraph.parse(
+            'spiking "g" {stage = "imported"}\n%time_mean = Input {shape = [3]}\n%out = Output {x = %time_mean}\n',
+            {},
+        )
+    )
     assert after.text().splitlines()[2:] == [
         "%time_mean.2 = TimeMean {x = %time_mean}",
         "%out = Output {x = %time_mean.2}",
@@ -71,7 +83,10 @@ def test_a_model_without_mean_gets_one() -> None:
 
 def test_two_means_become_one() -> None:
     after = SinkTimeMean()(graph("%m2 = TimeMean {x = %m}", "%m2"))
-    assert after.text().splitlines()[3:] == ["%time_mean = TimeMean {x = %l}", "%out = Output {x = %time_mean}"]
+    assert after.text().splitlines()[3:] == [
+        "%time_mean = TimeMean {x = %l}",
+        "%out = Output {x = %time_mean}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,5 +98,7 @@ def test_two_means_become_one() -> None:
     ],
 )
 def test_other_layers_behind_the_mean_are_refused_by_name(body: str, kind: str) -> None:
-    with pytest.raises(NeurocompileError, match=rf"NC2001 layer 'h' \({kind}\) follows the mean over time"):
+    with pytest.raises(
+        NeurocompileError, match=rf"NC2001 layer 'h' \({kind}\) follows the mean over time"
+    ):
         SinkTimeMean()(graph(body, "%h"))

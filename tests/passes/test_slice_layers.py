@@ -12,7 +12,10 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.slice_layers import SliceLayers
 
 RNG = np.random.default_rng(0)
-TENSORS = {"k": RNG.integers(-3, 4, (8, 2, 1, 1)).astype(np.float32), "b": RNG.integers(-3, 4, 8).astype(np.float32)}
+TENSORS = {
+    "k": RNG.integers(-3, 4, (8, 2, 1, 1)).astype(np.float32),
+    "b": RNG.integers(-3, 4, 8).astype(np.float32),
+}
 
 
 def graph(*lines: str) -> SpikingGraph:
@@ -45,14 +48,22 @@ def test_the_halves_of_every_head_become_two_convolutions() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 7), st.integers(1, 8), st.booleans())
-def test_any_run_of_channels_has_a_layer_of_its_own_whatever_its_axis_order(start: int, length: int, turned: bool) -> None:
+def test_any_run_of_channels_has_a_layer_of_its_own_whatever_its_axis_order(
+    start: int, length: int, turned: bool
+) -> None:
     length = min(length, 8 - start)
     sizes, strides = ([3, 2, length], [1, 3, 6]) if turned else ([length, 2, 3], [6, 3, 1])
-    after = cut(graph(f"%y = Rearrange {{x = %c, shape = {sizes}, sizes = {sizes}, strides = {strides}, offset = {6 * start}}}"))
+    after = cut(
+        graph(
+            f"%y = Rearrange {{x = %c, shape = {sizes}, sizes = {sizes}, strides = {strides}, offset = {6 * start}}}"
+        )
+    )
     (conv,) = (n for n in after.nodes if isinstance(n, s.Conv2d))
     assert len(after.tensors[conv.weight]) == length
 
 
 def test_a_slice_of_positions_stays() -> None:
-    before = graph("%y = Rearrange {x = %c, shape = [8, 1, 3], sizes = [8, 3], strides = [6, 1], offset = 3}")
+    before = graph(
+        "%y = Rearrange {x = %c, shape = [8, 1, 3], sizes = [8, 3], strides = [6, 1], offset = 3}"
+    )
     assert cut(before).text() == before.text()

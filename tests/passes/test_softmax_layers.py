@@ -1,4 +1,6 @@
-"""Softmax attention in a model: quantized, lowered and scheduled it computes what its nodes say, and approaches the float softmax."""
+"""Softmax attention in a model: quantized, lowered and scheduled it computes what its nodes say,
+and approaches the float softmax.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,21 @@ def scheduled(circuit: CircuitGraph) -> CircuitGraph:
 
 
 def inputs(graph: s.SpikingGraph, samples: int, seed: int, low: float = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(low, 2, (samples, *graph.input.shape)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .uniform(low, 2, (samples, *graph.input.shape))
+        .astype(np.float32)
+    )
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(1, 18), st.integers(1, 3), st.integers(4, 17), st.floats(0.05, 6), st.integers(0, 99))
+@given(
+    st.integers(1, 18),
+    st.integers(1, 3),
+    st.integers(4, 17),
+    st.floats(0.05, 6),
+    st.integers(0, 99),
+)
 def test_the_circuit_computes_what_the_nodes_say_streamed_or_not(n, d, steps, gain, seed):
     graph = attention_block(n, d, 3, gain, seed)
     quantized, lowered = compiled_block(graph, steps)
@@ -42,8 +54,13 @@ def test_the_circuit_computes_what_the_nodes_say_streamed_or_not(n, d, steps, ga
     fed = encode(circuit, x)
     trace = Emulator().open(circuit).run(fed)
     expected = evaluate(quantized, encode_input(quantized.input, x), steps)
-    for name in ("softmax", "attention"):  # (token, key) and (token, channel) lie in the populations as in the values
-        np.testing.assert_array_equal(trace[name].reshape(expected[name].shape), expected[name], err_msg=name)
+    for name in (
+        "softmax",
+        "attention",
+    ):  # (token, key) and (token, channel) lie in the populations as in the values
+        np.testing.assert_array_equal(
+            trace[name].reshape(expected[name].shape), expected[name], err_msg=name
+        )
     np.testing.assert_allclose(decode(circuit, trace).reshape(3, n, d), expected["out"], rtol=1e-12)
     for name, values in emulate_cycles(circuit, fed).items():
         np.testing.assert_array_equal(values, trace[name], err_msg=name)
@@ -100,24 +117,52 @@ def replaced(graph: s.SpikingGraph, **changes: s.Node) -> s.SpikingGraph:
 
 def test_scores_are_averaged_where_the_model_does_and_factors_go_into_the_gain():
     block = attention_block(4, 2, 3, 1.0, 0)
-    graph = block.replace(stage="imported", nodes=(
-        *block.nodes[:-6], s.TimeMean(name="mean", x=Ref("scores")), s.Scale(name="half", x=Ref("mean"), factor=0.5),
-        s.Softmax(name="softmax", x=Ref("half")), *block.nodes[-4:-2], s.Output(name="out", x=Ref("attention")),
-    ))  # fmt: skip
+    graph = block.replace(
+        stage="imported",
+        nodes=(
+            *block.nodes[:-6],
+            s.TimeMean(name="mean", x=Ref("scores")),
+            s.Scale(name="half", x=Ref("mean"), factor=0.5),
+            s.Softmax(name="softmax", x=Ref("half")),
+            *block.nodes[-4:-2],
+            s.Output(name="out", x=Ref("attention")),
+        ),
+    )
     after = FoldScale()(SinkTimeMean()(graph))
-    assert [n.name for n in after.nodes if isinstance(n, s.TimeMean)] == ["mean", "value", "time_mean"]
+    assert [n.name for n in after.nodes if isinstance(n, s.TimeMean)] == [
+        "mean",
+        "value",
+        "time_mean",
+    ]
     assert after.node["softmax"] == s.Softmax(name="softmax", x=Ref("mean"), gain=0.5)
     x = np.random.default_rng(0).uniform(0, 2, (3, *graph.input.shape)).astype(np.float32)
-    np.testing.assert_allclose(evaluate(after, x, 5, ["out"])["out"], evaluate(graph, x, 5, ["out"])["out"], rtol=1e-6)
-    with pytest.raises(NeurocompileError, match=r"NC2012 layer 'softmax' is a softmax of scores times -1.0"):
-        FoldScale()(SinkTimeMean()(replaced(graph, half=s.Scale(name="half", x=Ref("mean"), factor=-1.0))))
+    np.testing.assert_allclose(
+        evaluate(after, x, 5, ["out"])["out"], evaluate(graph, x, 5, ["out"])["out"], rtol=1e-6
+    )
+    with pytest.raises(
+        NeurocompileError, match=r"NC2012 layer 'softmax' is a softmax of scores times -1.0"
+    ):
+        FoldScale()(
+            SinkTimeMean()(replaced(graph, half=s.Scale(name="half", x=Ref("mean"), factor=-1.0)))
+        )
 
 
-@pytest.mark.parametrize(("change", "T", "why"), [
-    ({"attention": s.MatMul(name="attention", a=Ref("softmax"), b=Ref("v"))}, 8, r"'attention': softmax 'softmax' times values that change"),
-    ({"attention": s.Mul(name="attention", a=Ref("softmax"), b=Ref("mean"))}, 8, r"'attention' \(Mul\) reads the softmax"),
-    ({}, 3, r"'softmax': a softmax at T = 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "T", "why"),
+    [
+        (
+            {"attention": s.MatMul(name="attention", a=Ref("softmax"), b=Ref("v"))},
+            8,
+            r"'attention': softmax 'softmax' times values that change",
+        ),
+        (
+            {"attention": s.Mul(name="attention", a=Ref("softmax"), b=Ref("mean"))},
+            8,
+            r"'attention' \(Mul\) reads the softmax",
+        ),
+        ({}, 3, r"'softmax': a softmax at T = 3"),
+    ],
+)
 def test_what_has_no_circuit_is_refused_in_one_line(change, T, why):
     graph = replaced(attention_block(3, 3, 3, 1.0, 0), **change)
     with pytest.raises(NeurocompileError, match=f"NC2012 .*{why}") as caught:
@@ -127,16 +172,23 @@ def test_what_has_no_circuit_is_refused_in_one_line(change, T, why):
 
 def test_a_sum_over_time_of_signed_values_is_exact():
     block = attention_block(3, 2, 3, 1.0, 4)
-    graph = block.replace(nodes=(
-        *block.nodes[:2], s.TimeMean(name="mean", x=Ref("q.conv")), replace(block.nodes[2], x=Ref("mean")),
-        s.TimeMean(name="time", x=Ref("q.lif")), s.Output(name="out", x=Ref("time")),
-    ))  # fmt: skip
+    graph = block.replace(
+        nodes=(
+            *block.nodes[:2],
+            s.TimeMean(name="mean", x=Ref("q.conv")),
+            replace(block.nodes[2], x=Ref("mean")),
+            s.TimeMean(name="time", x=Ref("q.lif")),
+            s.Output(name="out", x=Ref("time")),
+        )
+    )
     quantized, lowered = compiled_block(graph, 7)
     circuit, x = scheduled(lowered), inputs(graph, 3, 0, low=-2)
     fed = encode(circuit, x)
     trace = Emulator().open(circuit).run(fed)
     expected = evaluate(quantized, encode_input(quantized.input, x), 7, ["mean", "out"])
     assert expected["mean"].min() < 0 < expected["mean"].max()
-    np.testing.assert_allclose(decode(circuit, trace).reshape(3, 2, 3, 1), expected["out"], rtol=1e-12)
+    np.testing.assert_allclose(
+        decode(circuit, trace).reshape(3, 2, 3, 1), expected["out"], rtol=1e-12
+    )
     for name, values in emulate_cycles(circuit, fed).items():
         np.testing.assert_array_equal(values, trace[name], err_msg=name)

@@ -1,4 +1,6 @@
-"""Residuals of real values: one unit for all that is added, and every layer close to its float self."""
+"""Residuals of real values: one unit for all that is added, and every layer close to its float
+self.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ T = 4
 
 
 def shortcut(scale: float, seed: int = 0) -> s.SpikingGraph:
-    """Two blocks LIF -> conv whose outputs are added to the first convolution, then mean over tokens -> LIF -> head."""
+    """Two blocks LIF -> conv whose outputs are added to the first convolution, then mean over
+    tokens -> LIF -> head.
+    """
     rng = np.random.default_rng(seed)
     tensors = {
         "w1": rng.normal(0, 1, (8, 1, 3, 3)).astype(np.float32),
@@ -36,7 +40,9 @@ def shortcut(scale: float, seed: int = 0) -> s.SpikingGraph:
     }
     nodes = (
         s.Input(name="x", shape=(1, 6, 6)),
-        s.Conv2d(name="c1", x=Ref("x"), weight=TensorRef("w1"), bias=TensorRef("b1"), padding=(1, 1)),
+        s.Conv2d(
+            name="c1", x=Ref("x"), weight=TensorRef("w1"), bias=TensorRef("b1"), padding=(1, 1)
+        ),
         s.LIF(name="l1", x=Ref("c1"), tau=2.0, v_threshold=1.0),
         s.Conv2d(name="c2", x=Ref("l1"), weight=TensorRef("w2"), bias=TensorRef("b2")),
         s.Add(name="sum", a=Ref("c1"), b=Ref("c2")),
@@ -66,7 +72,10 @@ def test_layers_of_any_scale_share_a_unit_and_stay_near_their_float_selves(scale
     for layer in (n for n in quantized.nodes if isinstance(n, s.IntegerLIF)):
         found = bounds[layer.x]
         assert found is not None and layer.gain * found.magnitude <= 131071
-    float_trace, trace = evaluate(graph, x, T), evaluate(quantized, encode_input(quantized.input, x), T)
+    float_trace, trace = (
+        evaluate(graph, x, T),
+        evaluate(quantized, encode_input(quantized.input, x), T),
+    )
     if bits == 8:  # the sum of 36 tokens before l3 takes 5 bits of the common unit
         for layer in ("l1", "l2", "l3"):
             assert (float_trace[layer] == trace[layer]).mean() >= 0.9, layer
@@ -81,13 +90,20 @@ def test_its_circuit_computes_its_definition(scale):
 
 
 def spiking_shortcut(maps: bool) -> s.SpikingGraph:
-    """The classical spiking ResNet: a block's spikes and the next convolution's real values are added before a LIF."""
+    """The classical spiking ResNet: a block's spikes and the next convolution's real values are
+    added before a LIF.
+    """
     rng = np.random.default_rng(5)
     layer = s.Conv2d if maps else s.Linear
     shape = (8, 4, 4) if maps else (8,)
     kernel: tuple[int, ...] = (3, 3) if maps else ()
     geometry = {"padding": (1, 1)} if maps else {}
-    tensors = {f"w{i}": rng.normal(0.05 if maps else 0.4, 0.2 if i else 0.5, (8, 8, *kernel)).astype(np.float32) for i in range(3)}
+    tensors = {
+        f"w{i}": rng.normal(0.05 if maps else 0.4, 0.2 if i else 0.5, (8, 8, *kernel)).astype(
+            np.float32
+        )
+        for i in range(3)
+    }
     nodes = (
         s.Input(name="x", shape=shape),
         layer(name="c0", x=Ref("x"), weight=TensorRef("w0"), **geometry),
@@ -108,7 +124,10 @@ def test_spikes_are_added_to_real_values(maps: bool) -> None:
     graph = spiking_shortcut(maps)
     x = np.random.default_rng(1).random((40, *graph.input.shape)).astype(np.float32)
     quantized = Quantize(T, calibrate_on(graph, x, T))(graph)
-    float_trace, trace = evaluate(graph, x, T), evaluate(quantized, encode_input(quantized.input, x), T)
+    float_trace, trace = (
+        evaluate(graph, x, T),
+        evaluate(quantized, encode_input(quantized.input, x), T),
+    )
     assert float_trace["l2"].mean() > 0.1 and (float_trace["l2"] == trace["l2"]).mean() > 0.93
     assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 2))
 
@@ -121,8 +140,8 @@ def test_a_residual_layer_of_zeros_is_named():
 
 
 def deep(depth: int, seed: int = 0) -> s.SpikingGraph:
-    """A membrane-shortcut network: ``depth`` blocks LIF -> conv added to the trunk, halved in width by a convolution of the
-    trunk's real values in the middle."""
+    """A membrane-shortcut network: ``depth`` blocks LIF -> conv added to the trunk, halved in width
+    by a convolution of the trunk's real values in the middle."""
     rng, width = np.random.default_rng(seed), 8
     tensors = {"w": rng.normal(0.4, 1, (width, 1, 3, 3)), "head": rng.normal(0, 1, (3, width))}
     nodes: list[s.Node] = [s.Input(name="x", shape=(1, 12, 12))]
@@ -132,7 +151,15 @@ def deep(depth: int, seed: int = 0) -> s.SpikingGraph:
         stride = (2, 2) if i == depth // 2 else (1, 1)
         tensors[f"w{i}"] = rng.normal(0.02, 0.15, (width, width, 3, 3))
         nodes.append(s.LIF(name=f"l{i}", x=trunk, tau=2.0, v_threshold=1.0))
-        nodes.append(s.Conv2d(name=f"c{i}", x=Ref(f"l{i}"), weight=TensorRef(f"w{i}"), padding=(1, 1), stride=stride))
+        nodes.append(
+            s.Conv2d(
+                name=f"c{i}",
+                x=Ref(f"l{i}"),
+                weight=TensorRef(f"w{i}"),
+                padding=(1, 1),
+                stride=stride,
+            )
+        )
         if stride == (2, 2):
             tensors["down"] = rng.normal(0, 0.4, (width, width, 1, 1))
             nodes.append(s.Conv2d(name="down", x=trunk, weight=TensorRef("down"), stride=stride))
@@ -146,7 +173,11 @@ def deep(depth: int, seed: int = 0) -> s.SpikingGraph:
         s.TimeMean(name="t", x=Ref("logits")),
         s.Output(name="o", x=Ref("t")),
     ]
-    return canonicalize(s.SpikingGraph("deep", "imported", tuple(nodes), {k: v.astype(np.float32) for k, v in tensors.items()}))
+    return canonicalize(
+        s.SpikingGraph(
+            "deep", "imported", tuple(nodes), {k: v.astype(np.float32) for k, v in tensors.items()}
+        )
+    )
 
 
 @pytest.mark.parametrize("depth", [4, 8])
@@ -158,7 +189,10 @@ def test_a_convolution_of_the_residual_keeps_weights_and_rates(depth: int) -> No
     assert isinstance(down, s.Conv2d) and np.abs(quantized.tensors[down.weight]).max() >= 2 * 31
     shifts = [(n.x, n.bits) for n in quantized.nodes if isinstance(n, s.Shift)]
     assert len(shifts) == len(set(shifts))  # a value has one coarser form for all that read it
-    float_trace, trace = evaluate(graph, x, T), evaluate(quantized, encode_input(quantized.input, x), T)
+    float_trace, trace = (
+        evaluate(graph, x, T),
+        evaluate(quantized, encode_input(quantized.input, x), T),
+    )
     first, last = float_trace["l0"] == trace["l0"], float_trace["last"] == trace["last"]
     assert first.mean() > 0.95 and last.mean() > 0.75
     assert abs(trace["last"].mean() - float_trace["last"].mean()) < 0.02
@@ -173,12 +207,21 @@ def test_a_convolution_of_the_residual_keeps_weights_and_rates(depth: int) -> No
     padding=st.integers(0, 2),
     groups=st.sampled_from([1, 2, 4]),
 )
-def test_a_mean_goes_through_a_convolution_with_its_border(seed: int, kernel: int, stride: int, padding: int, groups: int) -> None:
+def test_a_mean_goes_through_a_convolution_with_its_border(
+    seed: int, kernel: int, stride: int, padding: int, groups: int
+) -> None:
     rng = np.random.default_rng(seed)
     weight, channels = rng.normal(size=(8, 4 // groups, kernel, kernel)), rng.normal(size=(4, 1, 1))
     nodes = (
         s.Input(name="x", shape=(4, 5, 6)),
-        s.Conv2d(name="c", x=Ref("x"), weight=TensorRef("w"), stride=(stride, stride), padding=(padding, padding), groups=groups),
+        s.Conv2d(
+            name="c",
+            x=Ref("x"),
+            weight=TensorRef("w"),
+            stride=(stride, stride),
+            padding=(padding, padding),
+            groups=groups,
+        ),
         s.TimeMean(name="t", x=Ref("c")),
         s.Output(name="o", x=Ref("t")),
     )

@@ -30,11 +30,15 @@ def test_one_chip(digits: Program) -> None:
     assert len(chip.patches) == 128 + 32 and hatched(chip) == 8
     texts = [t.get_text() for t in chip.texts]
     assert texts[::3] == [str(i) for i in np.lexsort(_places(digits))]
-    assert {f"{fullest_of(core, digits.target)[1]:.0%}" for core in digits.mapping.cores} == set(texts[1::3])
+    assert {f"{fullest_of(core, digits.target)[1]:.0%}" for core in digits.mapping.cores} == set(
+        texts[1::3]
+    )
     titles = " ".join(t.get_text() for t in figure.texts)
     fullest = digits.mapping.fullest(digits.target)
     assert f"qkformer on loihi2: {digits.mapping.cores_used} of 120 cores" in titles
-    assert fullest is not None and f"Fullest resource: {fullest.resource.replace('_', ' ')}" in titles
+    assert (
+        fullest is not None and f"Fullest resource: {fullest.resource.replace('_', ' ')}" in titles
+    )
     white = sum(patch.get_facecolor() == (1, 1, 1, 1) for patch in chip.patches)
     assert white == 128 - digits.mapping.cores_used
 
@@ -46,17 +50,24 @@ def _places(program: Program) -> tuple[list[int], ...]:
 
 
 @pytest.mark.parametrize("columns, per_tile, usable", [(2, 2, 3), (4, 4, 16)])
-def test_boards_show_the_chips_in_use(digits: Program, columns: int, per_tile: int, usable: int) -> None:
+def test_boards_show_the_chips_in_use(
+    digits: Program, columns: int, per_tile: int, usable: int
+) -> None:
     replace, target = msgspec.structs.replace, digits.target
     mesh = replace(
-        target.mesh, columns=replace(target.mesh.columns, value=columns), rows=replace(target.mesh.rows, value=1),
+        target.mesh,
+        columns=replace(target.mesh.columns, value=columns),
+        rows=replace(target.mesh.rows, value=1),
         cores_per_tile=replace(target.mesh.cores_per_tile, value=per_tile),
         cores_usable=replace(target.mesh.cores_usable, value=usable),
-    )  # fmt: skip
+    )
     board = replace(
-        target, name="board", mesh=mesh, chips=replace(target.chips, value=9),
+        target,
+        name="board",
+        mesh=mesh,
+        chips=replace(target.chips, value=9),
         chip_columns=replace(target.chip_columns, value=3),
-    )  # fmt: skip
+    )
     mapping = map_circuit(digits.circuit, board, digits.manifest.rates)
     figure = draw_core_grid(dataclasses.replace(digits, mapping=mapping, target=board))
     chips = {core.chip for core in mapping.cores}

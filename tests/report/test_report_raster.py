@@ -40,6 +40,8 @@ def test_a_panel_a_layer_with_its_rate(digits: Program) -> None:
 def test_text_does_not_overlap(digits: Program) -> None:
     figure = draw_raster(digits, np.zeros(digits.input_shape, np.float32), "silence")
     figure.canvas.draw()
-    boxes = [t.get_window_extent() for axes in figure.axes for t in axes.texts] + [t.get_window_extent() for t in figure.texts]
+    boxes = [t.get_window_extent() for axes in figure.axes for t in axes.texts] + [
+        t.get_window_extent() for t in figure.texts
+    ]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(figure.bbox.x0 <= b.x0 and b.x1 <= figure.bbox.x1 for b in boxes)

@@ -1,4 +1,6 @@
-"""Shipped targets load and carry sources; bad names and bad files give one line of NC3001 or NC3002."""
+"""Shipped targets load and carry sources; bad names and bad files give one line of NC3001 or
+NC3002.
+"""
 
 from __future__ import annotations
 
@@ -57,15 +59,22 @@ def test_loihi2_has_the_recovered_capacities() -> None:
     target = load_target("loihi2")
     assert target.cores == 120
     assert target.capacity == {
-        "axon_in": 16000, "neuron_groups": 8, "neurons": 4096, "synaptic_memory_words": 16000, "axon_map": 16000,
-        "axon_memory": 16000, "total": 20000,
-    }  # fmt: skip
+        "axon_in": 16000,
+        "neuron_groups": 8,
+        "neurons": 4096,
+        "synaptic_memory_words": 16000,
+        "axon_map": 16000,
+        "axon_memory": 16000,
+        "total": 20000,
+    }
     assert (target.delay.max_spike_delay.value, target.delay.graded_delay.value) == (62, False)
     assert target.energy == type(target.energy)()  # nobody published any
 
 
 def test_every_number_has_a_known_source() -> None:
-    keys = set(re.findall(r"^\| ([\w.-]+) \|", FILES.joinpath("SOURCES.md").read_text(), re.MULTILINE)) - {"key"}
+    keys = set(
+        re.findall(r"^\| ([\w.-]+) \|", FILES.joinpath("SOURCES.md").read_text(), re.MULTILINE)
+    ) - {"key"}
     found = quantities(yaml.safe_load(FILES.joinpath("loihi2.yaml").read_text()))
     assert len(found) > 20
     for quantity in found:
@@ -84,7 +93,9 @@ def test_a_file_loads_like_a_shipped_target(tmp_path) -> None:
     assert load_target(path) == load_target(str(path)) == load_target("sim_small")
 
 
-@pytest.mark.parametrize("name", ["loihi", "/no/such/file.yaml", "", "nul\0.yaml", "/tmp", "x" * 5000])
+@pytest.mark.parametrize(
+    "name", ["loihi", "/no/such/file.yaml", "", "nul\0.yaml", "/tmp", "x" * 5000]
+)
 def test_unknown_targets_name_the_shipped_ones(name: str) -> None:
     with pytest.raises(NeurocompileError) as caught:
         load_target(name)
@@ -110,8 +121,14 @@ def test_a_misspelt_target_gets_a_suggestion() -> None:
         ({"core__neurons": {"value": 3, "status": "assumed"}}, "source"),
         ({"core__neurons__source": ""}, "$.core.neurons.source"),
         ({"core__speed": 3}, "speed"),
-        ({"energy": {"packet": {"value": float("nan"), "source": "s", "status": "assumed"}}}, "$.energy.packet"),
-        ({"energy": {"packet": {"value": float("inf"), "source": "s", "status": "assumed"}}}, "$.energy.packet"),
+        (
+            {"energy": {"packet": {"value": float("nan"), "source": "s", "status": "assumed"}}},
+            "$.energy.packet",
+        ),
+        (
+            {"energy": {"packet": {"value": float("inf"), "source": "s", "status": "assumed"}}},
+            "$.energy.packet",
+        ),
         ({"neuron__threshold__value": [5, 1]}, "$.neuron.threshold"),
         ({"neuron__threshold__value": [5]}, "$.neuron.threshold.value"),
         ({"mesh__cores_usable__value": 17}, "$.mesh"),
@@ -153,7 +170,11 @@ def test_hostile_files_are_refused_in_short_printable_lines(text: str | bytes) -
         parse_target(text if isinstance(text, bytes) else text.encode(), "t.yaml")
     assert caught.value.code == "NC3002"
     for line in str(caught.value).split("\n"):
-        assert line.startswith("NC3002 target file 't.yaml'") and line.isprintable() and len(line) < 500
+        assert (
+            line.startswith("NC3002 target file 't.yaml'")
+            and line.isprintable()
+            and len(line) < 500
+        )
 
 
 def test_slots_are_usable_and_distinct_and_neighbours_are_near() -> None:
@@ -184,22 +205,39 @@ def test_schema_round_trips() -> None:
 
 def test_all_that_is_wrong_is_listed_with_path_and_value() -> None:
     changes = {
-        "core__neurons__value": 0, "core__speed": 3, "synapse__weight_bits__value": [4, 2], "neuron__state_bits__value": "many",
-        "delay__max_spike_delay__value": 0, "chips__status": "rumour",
-    }  # fmt: skip
+        "core__neurons__value": 0,
+        "core__speed": 3,
+        "synapse__weight_bits__value": [4, 2],
+        "neuron__state_bits__value": "many",
+        "delay__max_spike_delay__value": 0,
+        "chips__status": "rumour",
+    }
     with pytest.raises(ViolationList) as caught:
         parse_target(edited(**changes).encode(), "t.yaml")
     lines = caught.value.messages
     assert len(lines) == len(changes) and caught.value.code == "NC3002"
     for path, shown in (
-        ("$.core.neurons.value", "0"), ("$.core.speed", "unknown"), ("$.synapse.weight_bits", "4..2"),
-        ("$.neuron.state_bits.value", "'many'"), ("$.delay.max_spike_delay.value", "0"), ("$.chips.status", "'rumour'"),
-    ):  # fmt: skip
+        ("$.core.neurons.value", "0"),
+        ("$.core.speed", "unknown"),
+        ("$.synapse.weight_bits", "4..2"),
+        ("$.neuron.state_bits.value", "'many'"),
+        ("$.delay.max_spike_delay.value", "0"),
+        ("$.chips.status", "'rumour'"),
+    ):
         assert sum(path in line and shown in line for line in lines) == 1, (path, lines)
 
 
 @pytest.mark.parametrize(
-    "field", ["neurons", "neuron_groups", "synaptic_memory_words", "axon_in", "axon_map", "axon_memory", "total"]
+    "field",
+    [
+        "neurons",
+        "neuron_groups",
+        "synaptic_memory_words",
+        "axon_in",
+        "axon_map",
+        "axon_memory",
+        "total",
+    ],
 )
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_core_without_room_is_refused(field: str, value: int) -> None:

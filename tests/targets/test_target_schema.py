@@ -30,12 +30,21 @@ def follows(schema: dict, node: dict, value: object) -> bool:
         known = isinstance(value, dict) and set(node.get("required", ())) <= set(value)
         if known and node.get("additionalProperties", True) is False:
             known = set(value) <= set(node["properties"])
-        return known and all(follows(schema, node["properties"][k], v) for k, v in value.items() if k in node["properties"])
+        return known and all(
+            follows(schema, node["properties"][k], v)
+            for k, v in value.items()
+            if k in node["properties"]
+        )
     if kind == "array":
         items = [*node.get("prefixItems", ())]
-        if not isinstance(value, list) or not node.get("minItems", 0) <= len(value) <= node.get("maxItems", 1 << 30):
+        if not isinstance(value, list) or not node.get("minItems", 0) <= len(value) <= node.get(
+            "maxItems", 1 << 30
+        ):
             return False
-        return all(follows(schema, items[i] if i < len(items) else node["items"], v) for i, v in enumerate(value))
+        return all(
+            follows(schema, items[i] if i < len(items) else node["items"], v)
+            for i, v in enumerate(value)
+        )
     if kind == "null":
         return value is None
     if kind == "boolean":
@@ -55,13 +64,19 @@ def test_shipped_files_follow_the_schema(name: str) -> None:
     assert follows(schema, schema, content)
     assert not follows(schema, schema, {**content, "colour": "blue"})
     assert not follows(schema, schema, {k: v for k, v in content.items() if k != "core"})
-    assert not follows(schema, schema, {**content, "chips": {**content["chips"], "status": "rumour"}})
+    assert not follows(
+        schema, schema, {**content, "chips": {**content["chips"], "status": "rumour"}}
+    )
     assert not follows(schema, schema, {**content, "cost": {**content["cost"], "model": "magic"}})
 
 
 def test_schema_is_printed() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "neurocompile", "targets", "--schema"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "neurocompile", "targets", "--schema"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert json.loads(found.stdout) == json.loads(msgspec.json.encode(target_schema()))
 
@@ -94,8 +109,11 @@ def test_every_number_has_a_source_that_is_a_sentence_or_listed(name: str) -> No
 
 def test_the_example_adds_a_target(tmp_path: Path) -> None:
     found = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "02_new_target.py"), "--output", str(tmp_path)], capture_output=True, text=True,
-        check=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, str(ROOT / "examples" / "02_new_target.py"), "--output", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     assert "half_loihi2" in found.stdout and "NC3101" in found.stdout
     assert load_target(tmp_path / "half_loihi2.yaml").core.neurons.value == 2048

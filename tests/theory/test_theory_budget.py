@@ -25,8 +25,14 @@ from neurocompile.theory.sweep import Point, run_at, smallest, synaptic_operatio
 def test_fit_finds_the_constant(constant: float, scale: float) -> None:
     eps = np.geomspace(0.01, 1, 9)
     fit = fit_constant(eps, constant * scale / eps**2, scale)
-    assert fit.constant == pytest.approx(constant) and fit.low == pytest.approx(constant) == pytest.approx(fit.high)
-    assert fit.exponent == pytest.approx(-2) and fit.r == pytest.approx(1) and fit.r_squared == pytest.approx(1)
+    assert fit.constant == pytest.approx(constant) and fit.low == pytest.approx(
+        constant
+    ) == pytest.approx(fit.high)
+    assert (
+        fit.exponent == pytest.approx(-2)
+        and fit.r == pytest.approx(1)
+        and fit.r_squared == pytest.approx(1)
+    )
     assert (fit.points, fit.resamples) == (9, 1000)
 
 
@@ -37,7 +43,9 @@ def test_fit_with_noise_covers_the_constant() -> None:
         fit = fit_constant(eps, 2.3 / eps**2 * np.exp(0.2 * rng.standard_normal(20)))
         covered += fit.low <= 2.3 <= fit.high
         assert fit.low < fit.constant < fit.high and fit.r_squared == fit.r**2
-    assert 85 <= covered <= 100  # 95 % nominally; a percentile bootstrap of 20 points covers a little less
+    assert (
+        85 <= covered <= 100
+    )  # 95 % nominally; a percentile bootstrap of 20 points covers a little less
 
 
 def test_fit_of_another_law_shows_its_exponent() -> None:
@@ -82,7 +90,12 @@ def test_smallest_of_a_sweep() -> None:
 
 
 def test_layer_sizes_and_demand() -> None:
-    assert [layer_size(shape) for shape in ((16, 8, 8), (49, 32), (10,), ())] == [(64, 16), (49, 32), (1, 10), (1, 1)]
+    assert [layer_size(shape) for shape in ((16, 8, 8), (49, 32), (10,), ())] == [
+        (64, 16),
+        (49, 32),
+        (1, 10),
+        (1, 1),
+    ]
     assert layer_demand(16, 64, 2.0, 4, 0.1) == pytest.approx(4 * 1024 * (4 / 0.1) ** 2)
     assert layer_demand(16, 64, 2.0, 8, 0.1) == pytest.approx(4 * layer_demand(16, 64, 2.0, 4, 0.1))
     assert layer_demand(16, 64, 0.0, 4, 0.1) == 0
@@ -92,14 +105,34 @@ def test_parse() -> None:
     assert parse_budget("epsilon=0.05").text == "epsilon=0.05"
     text = "spikes=10000,constant=2,lipschitz=3,dimension=29"
     assert parse_budget("lipschitz=3, spikes=1e4,dimension=29,constant=2").text == text
-    for text in ("", "epsilon", "epsilon=x", "epsilon=-1", "epsilon=0", "spikes=inf", "spikes=nan", "epsilon=1,spikes=2",
-                 "epsilon=1,epsilon=2", "watts=3", "constant=2"):  # fmt: skip
+    for text in (
+        "",
+        "epsilon",
+        "epsilon=x",
+        "epsilon=-1",
+        "epsilon=0",
+        "spikes=inf",
+        "spikes=nan",
+        "epsilon=1,spikes=2",
+        "epsilon=1,epsilon=2",
+        "watts=3",
+        "constant=2",
+    ):
         with pytest.raises(NeurocompileError) as error:
             parse_budget(text)
         assert error.value.code == "NC8008" and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["epsilon=1e-200", "epsilon=1e300", "spikes=1e-300", "spikes=1e300", "epsilon=1,constant=1e-320"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epsilon=1e-200",
+        "epsilon=1e300",
+        "spikes=1e-300",
+        "spikes=1e300",
+        "epsilon=1,constant=1e-320",
+    ],
+)
 def test_budgets_beyond_every_chip_are_refused(text: str) -> None:
     with pytest.raises(NeurocompileError, match="NC8008 .*1e-100 to 1e"):
         parse_budget(text)
@@ -108,7 +141,9 @@ def test_budgets_beyond_every_chip_are_refused(text: str) -> None:
 def test_shares_sum_to_the_total(digits_program) -> None:
     circuit = digits_program.circuit
     found = shares(circuit, 5000.0, {v.layer: 2.0 for v in circuit.views}, {})
-    assert sum(k.share for k in found) == pytest.approx(1) and sum(k.spikes for k in found) == pytest.approx(5000)
+    assert sum(k.share for k in found) == pytest.approx(1) and sum(
+        k.spikes for k in found
+    ) == pytest.approx(5000)
     sizes = np.array([k.n * k.d for k in found])
     assert np.allclose([k.share for k in found], sizes / sizes.sum())  # alike sensitive: by size
     assert sorted(int(np.prod(v.shape)) for v in circuit.views) == sorted(sizes)
@@ -119,7 +154,9 @@ def test_shares_sum_to_the_total(digits_program) -> None:
 def plan(program, text: str, samples: np.ndarray | None = None) -> SpikeBudget:
     rates = program.manifest.rates
     cores = program.mapping.cores_used
-    return plan_budget(parse_budget(text), program.quantized, program.circuit, rates, samples, cores)
+    return plan_budget(
+        parse_budget(text), program.quantized, program.circuit, rates, samples, cores
+    )
 
 
 def test_plan_by_spikes(digits_program) -> None:
@@ -135,7 +172,9 @@ def test_plan_by_spikes(digits_program) -> None:
 def test_a_budget_of_just_what_is_expected_grants_all_messages(digits_program) -> None:
     """One layer with its gates: as many messages as it takes today, if its share is what it spends."""
     rates, circuit = digits_program.manifest.rates, digits_program.circuit
-    everything = sum(rates[p.name] * p.size * 4 for p in circuit.populations if p not in circuit.inputs)
+    everything = sum(
+        rates[p.name] * p.size * 4 for p in circuit.populations if p not in circuit.inputs
+    )
     a, b = plan(digits_program, "spikes=1"), plan(digits_program, "spikes=2")
     readout = a.messages - (b.messages - a.messages)
     per_layer: dict[str, float] = {}
@@ -143,15 +182,28 @@ def test_a_budget_of_just_what_is_expected_grants_all_messages(digits_program) -
         if p not in circuit.inputs:
             per_layer[p.layer] = per_layer.get(p.layer, 0.0) + rates[p.name] * p.size * 4
     layers = {k.layer for k in a.layers}
-    assert readout == pytest.approx(everything - sum(n for layer, n in per_layer.items() if layer in layers))
-    assert b.messages - a.messages == pytest.approx(sum(k.share * per_layer[k.layer] / k.expected for k in a.layers))
+    assert readout == pytest.approx(
+        everything - sum(n for layer, n in per_layer.items() if layer in layers)
+    )
+    assert b.messages - a.messages == pytest.approx(
+        sum(k.share * per_layer[k.layer] / k.expected for k in a.layers)
+    )
 
 
 def test_plan_by_epsilon(digits_program, digits_data) -> None:
     data = plan(digits_program, "epsilon=1", digits_data.x[:60])
     blind = plan(digits_program, "epsilon=1")
-    assert data.basis.startswith("Theorem 10") and "60 samples" in data.basis and data.dimension is not None and data.dimension < 64
-    assert blind.basis.startswith("Theorem 8") and blind.dimension == 64 and "pseudo-random" in blind.basis
+    assert (
+        data.basis.startswith("Theorem 10")
+        and "60 samples" in data.basis
+        and data.dimension is not None
+        and data.dimension < 64
+    )
+    assert (
+        blind.basis.startswith("Theorem 8")
+        and blind.dimension == 64
+        and "pseudo-random" in blind.basis
+    )
     given = plan(digits_program, "epsilon=0.5,lipschitz=3,dimension=29,constant=2")
     assert given.total == pytest.approx(2 * 9 * 29 / 0.25)
     assert plan(digits_program, "epsilon=1") == blind
@@ -164,17 +216,24 @@ def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
 
     def again(*, spikes_per_core_step: float):
         assert spikes_per_core_step == budget.per_core_step
-        return map_circuit(program.circuit, neurocompile.targets.load_target("loihi2"), program.manifest.rates)
+        return map_circuit(
+            program.circuit, neurocompile.targets.load_target("loihi2"), program.manifest.rates
+        )
 
-    same, mapping = apply_budget(budget, program.circuit, program.manifest.rates, program.mapping, again)
+    same, mapping = apply_budget(
+        budget, program.circuit, program.manifest.rates, program.mapping, again
+    )
     assert same.moved == () and mapping.cores_used == program.mapping.cores_used
     import msgspec
 
     first, second, *rest = mapping.cores
-    swapped = msgspec.structs.replace(mapping, cores=(
-        msgspec.structs.replace(first, tiles=first.tiles + second.tiles), *rest))  # fmt: skip
+    swapped = msgspec.structs.replace(
+        mapping, cores=(msgspec.structs.replace(first, tiles=first.tiles + second.tiles), *rest)
+    )
     moved, _ = apply_budget(budget, program.circuit, program.manifest.rates, swapped, again)
-    assert [m.core for m in moved.moved] == [0, 1] and all(m.layers and m.messages >= 0 for m in moved.moved)
+    assert [m.core for m in moved.moved] == [0, 1] and all(
+        m.layers and m.messages >= 0 for m in moved.moved
+    )
     with pytest.raises(NeurocompileError, match="NC8009"):
         apply_budget(budget, program.circuit, {}, program.mapping, lambda **_: mapping)
 
@@ -182,13 +241,20 @@ def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
 def test_build_with_a_budget(digits_model: Path, digits_data, tmp_path: Path) -> None:
     plain = neurocompile.compile(digits_model, calibration=digits_data.x[:64])
     spikes = 0.8 * sum(k.expected for k in plan(plain, "spikes=1").layers)
-    program = neurocompile.compile(digits_model, calibration=digits_data.x[:64], budget=f"spikes={spikes:.0f}")
+    program = neurocompile.compile(
+        digits_model, calibration=digits_data.x[:64], budget=f"spikes={spikes:.0f}"
+    )
     budget = program.manifest.budget
     assert budget is not None and program.manifest.options.budget == f"spikes={spikes:.0f}"
-    assert budget.cores_without == plain.mapping.cores_used < program.mapping.cores_used and budget.moved
+    assert (
+        budget.cores_without == plain.mapping.cores_used < program.mapping.cores_used
+        and budget.moved
+    )
     rates = program.manifest.rates
     for core in program.mapping.cores:
-        assert sum(rates[t.population] * t.size for t in core.tiles) <= budget.per_core_step * (1 + 1e-9)
+        assert sum(rates[t.population] * t.size for t in core.tiles) <= budget.per_core_step * (
+            1 + 1e-9
+        )
     program.save(tmp_path / "a.nca")
     assert neurocompile.load(tmp_path / "a.nca").summary().budget == budget
 
@@ -210,7 +276,9 @@ def test_an_artifact_runs_at_other_steps(digits_program, digits_data, tmp_path: 
     digits_program.save(tmp_path / "a.nca")
     subject = open_subject(tmp_path / "a.nca")
     assert (subject.T, subject.canonical) == (4, None)
-    assert np.array_equal(run_at(subject, digits_data.x[:8], 4).logits, digits_program.run(digits_data.x[:8]).logits)
+    assert np.array_equal(
+        run_at(subject, digits_data.x[:8], 4).logits, digits_program.run(digits_data.x[:8]).logits
+    )
     assert run_at(subject, digits_data.x[:8], 8).total > run_at(subject, digits_data.x[:8], 4).total
 
 
@@ -218,10 +286,24 @@ def test_examine_is_consistent(subject: Subject, digits_data) -> None:
     from neurocompile.theory.data_rows import rows_of
 
     x, y = digits_data.x[:24], digits_data.y[:24]
-    found = examine(subject, x, y, origin="24 images", rows=rows_of(digits_data.x), steps=(1, 2, 8), calibrate=True)
-    assert [p.T for p in found.sweep] == [1, 2, 4, 8] and found.reached is not None and found.reached.T == 4
+    found = examine(
+        subject,
+        x,
+        y,
+        origin="24 images",
+        rows=rows_of(digits_data.x),
+        steps=(1, 2, 8),
+        calibrate=True,
+    )
+    assert (
+        [p.T for p in found.sweep] == [1, 2, 4, 8]
+        and found.reached is not None
+        and found.reached.T == 4
+    )
     assert found.eps == found.sweep[2].eps
-    eight, ten = (next(b for b in found.beside if b.statement == name) for name in ("Theorem 8", "Theorem 10"))
+    eight, ten = (
+        next(b for b in found.beside if b.statement == name) for name in ("Theorem 8", "Theorem 10")
+    )
     assert found.dimension is not None
     assert ten.theory / eight.theory == pytest.approx(found.dimension.mean / 64)
     assert eight.theory == pytest.approx(found.local.largest**2 * 64 / found.eps**2)

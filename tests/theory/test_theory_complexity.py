@@ -40,11 +40,17 @@ def test_gates_by_hand() -> None:
     relay = c.GradedRelay(name="r", shape=(1,), layer="r")
     projections = (
         c.Dense(name="a", src="x", dst="l", weight="w"),
-        c.Strided(name="b", src="l", dst="r", sizes=(3,), src_strides=(1,), dst_strides=(0,), weight=2),
+        c.Strided(
+            name="b", src="l", dst="r", sizes=(3,), src_strides=(1,), dst_strides=(0,), weight=2
+        ),
     )
-    graph = c.CircuitGraph("g", 2, (x, lif, relay), projections, (), {"w": np.ones((3, 2), np.int16)})
+    graph = c.CircuitGraph(
+        "g", 2, (x, lif, relay), projections, (), {"w": np.ones((3, 2), np.int16)}
+    )
     found = complexity(graph)
-    assert found.gates == 3 * 8 + 2 * (2 * 6 + 3) and found.depth == 3 + 2  # the relay's sum reaches 6: 3 bits
+    assert (
+        found.gates == 3 * 8 + 2 * (2 * 6 + 3) and found.depth == 3 + 2
+    )  # the relay's sum reaches 6: 3 bits
     assert (found.unrolled_depth, found.unrolled_gates) == (3 + 2, 3 * 3 + 30)
 
 
@@ -63,7 +69,10 @@ def test_thresholds_are_the_best_of_all(n: int, k: int) -> None:
 
     def value(cuts: tuple[int, ...]) -> float:
         edges = (0, *cuts, n + 1)
-        return sum(max(sum(weight[i] for i in range(a, b) if i % 2 == p) for p in (0, 1)) for a, b in pairwise(edges))
+        return sum(
+            max(sum(weight[i] for i in range(a, b) if i % 2 == p) for p in (0, 1))
+            for a, b in pairwise(edges)
+        )
 
     brute = max(value(cuts) for cuts in combinations(range(1, n + 1), min(k, n)))
     found = best_thresholds(n, k)
@@ -92,7 +101,9 @@ def test_parity_circuit_is_legal_and_runs_cycle_by_cycle() -> None:
     graph = parity_circuit(4, best_thresholds(4, 4))
     check_circuit(graph, "lower")
     x = np.array(list(product((0, 1), repeat=4)), np.int32)
-    found = emulate_cycles(schedule(graph, max_spike_delay=62, power_of_two_period=True), x)["parity"].reshape(-1)
+    found = emulate_cycles(schedule(graph, max_spike_delay=62, power_of_two_period=True), x)[
+        "parity"
+    ].reshape(-1)
     assert np.array_equal(found, x.sum(axis=1) % 2)
 
 

@@ -1,4 +1,6 @@
-"""Effective dimension: against independent computations, exact and sketched, in memory and from files."""
+"""Effective dimension: against independent computations, exact and sketched, in memory and from
+files.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,19 @@ def test_digits_against_svd_and_sklearn(digits: np.ndarray) -> None:
     from sklearn.decomposition import PCA
 
     found = effective_dimension(rows_of(digits))
-    assert found.full == independent(digits, 0.95) == PCA(0.95).fit(digits.reshape(len(digits), -1)).n_components_ == 29
+    assert (
+        found.full
+        == independent(digits, 0.95)
+        == PCA(0.95).fit(digits.reshape(len(digits), -1)).n_components_
+        == 29
+    )
     assert effective_dimension(rows_of(digits), 0.9).full == 21
     rng = np.random.default_rng(0)
     sizes = [rng.permutation(len(digits))[: round(0.8 * len(digits))] for _ in range(5)]
     assert found.subsamples == tuple(independent(digits[np.sort(i)], 0.95) for i in sizes)
-    assert found.mean == np.mean(found.subsamples) and found.std == pytest.approx(np.std(found.subsamples, ddof=1))
+    assert found.mean == np.mean(found.subsamples) and found.std == pytest.approx(
+        np.std(found.subsamples, ddof=1)
+    )
     variances = PCA().fit(digits.reshape(len(digits), -1)).explained_variance_ratio_
     assert np.allclose(found.spectrum.variances / found.spectrum.total, variances, atol=1e-12)
 
@@ -73,8 +82,12 @@ def test_a_sketch_that_does_not_reach_says_so(monkeypatch: pytest.MonkeyPatch) -
         effective_dimension(rows_of(x), 0.99, exact_width=50)
 
 
-def test_files_mapped_and_streamed_give_the_same(digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neurocompile.theory.data_rows._BLOCK_BYTES", 64 * 8 * 100)  # blocks of 100 rows
+def test_files_mapped_and_streamed_give_the_same(
+    digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "neurocompile.theory.data_rows._BLOCK_BYTES", 64 * 8 * 100
+    )  # blocks of 100 rows
     np.save(tmp_path / "a.npy", digits)
     np.savez(tmp_path / "b.npz", y=np.arange(len(digits)), x=digits)
     np.savez_compressed(tmp_path / "c.npz", x=digits)
@@ -83,7 +96,9 @@ def test_files_mapped_and_streamed_give_the_same(digits: np.ndarray, tmp_path: P
     for name in ("a.npy", "b.npz", "c.npz", "d.npz"):
         rows = open_rows(tmp_path / name)
         assert (rows.array is None) == (name == "c.npz")
-        assert np.array_equal(np.concatenate([part for _, part in rows.blocks()]), digits.reshape(len(digits), -1))
+        assert np.array_equal(
+            np.concatenate([part for _, part in rows.blocks()]), digits.reshape(len(digits), -1)
+        )
         assert effective_dimension(rows).subsamples == whole.subsamples
     assert isinstance(open_rows(tmp_path / "b.npz").array, np.memmap)
 
@@ -114,7 +129,9 @@ def test_hostile_arrays(tmp_path: Path, array: np.ndarray, code: str, word: str)
         save(tmp_path / "x.npz", x=array)
         with pytest.raises(NeurocompileError) as error:
             effective_dimension(open_rows(tmp_path / "x.npz"))
-        assert error.value.code == code and word in str(error.value) and "\n" not in str(error.value)
+        assert (
+            error.value.code == code and word in str(error.value) and "\n" not in str(error.value)
+        )
 
 
 def test_hostile_files(tmp_path: Path) -> None:
@@ -143,14 +160,19 @@ def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
 
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         member = io.BytesIO()
-        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 4)})
+        np.lib.format.write_array_header_1_0(
+            member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 4)}
+        )
         with zipfile.ZipFile(tmp_path / "x.npz", "w", compression) as archive:
             archive.writestr("x.npy", member.getvalue() + bytes(64))
         with pytest.raises(NeurocompileError, match="NC8001 .*are there"):
             open_rows(tmp_path / "x.npz")
 
 
-@pytest.mark.parametrize("options", [{"quantile": 0}, {"quantile": 1}, {"quantile": float("nan")}, {"subsamples": 0}, {"share": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [{"quantile": 0}, {"quantile": 1}, {"quantile": float("nan")}, {"subsamples": 0}, {"share": 2}],
+)
 def test_parameters(digits: np.ndarray, options: dict) -> None:
     with pytest.raises(NeurocompileError, match="NC8003"):
         effective_dimension(rows_of(digits), **options)

@@ -1,4 +1,6 @@
-"""The theory's commands on a network with a softmax, whose values are real and whose steps are phases."""
+"""The theory's commands on a network with a softmax, whose values are real and whose steps are
+phases.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,12 @@ from neurocompile.theory.sweep import sweep
 def test_a_softmax_of_linear_scores_has_half_their_gain() -> None:
     weight = np.diag([3.0, 1.0, 2.0])
     nodes = (
-        s.Input(name="x", shape=(3,)), s.Linear(name="w", x=Ref("x"), weight=TensorRef("w")),
-        s.Softmax(name="p", x=Ref("w"), gain=4.0), s.TimeMean(name="m", x=Ref("p")), s.Output(name="o", x=Ref("m")),
-    )  # fmt: skip
+        s.Input(name="x", shape=(3,)),
+        s.Linear(name="w", x=Ref("x"), weight=TensorRef("w")),
+        s.Softmax(name="p", x=Ref("w"), gain=4.0),
+        s.TimeMean(name="m", x=Ref("p")),
+        s.Output(name="o", x=Ref("m")),
+    )
     graph = s.SpikingGraph("g", "canonical", nodes, {"w": weight})
     bound = lipschitz_bound(graph).value
     assert np.isclose(bound, 3.0 * 4.0 / 2)
@@ -40,7 +45,9 @@ def test_a_softmax_of_linear_scores_has_half_their_gain() -> None:
 
     for _ in range(200):
         x, step = rng.normal(0, 0.3, 3), 1e-4 * rng.normal(size=3)
-        assert np.linalg.norm(value(x + step) - value(x)) <= bound * np.linalg.norm(step) * (1 + 1e-3)
+        assert np.linalg.norm(value(x + step) - value(x)) <= bound * np.linalg.norm(step) * (
+            1 + 1e-3
+        )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,10 @@ def test_an_artifact_with_a_softmax_runs_at_its_own_steps_only(files: Path) -> N
     with pytest.raises(NeurocompileError, match="NC8011"):
         examine(subject, x, origin="", eps=0.5, calibrate=True)
     chosen = examine(subject, x, origin="12 samples")
-    assert chosen.eps == pytest.approx(0.1 * np.sqrt((chosen.run.logits**2).sum(axis=1).mean())) and "a choice" in chosen.eps_basis
+    assert (
+        chosen.eps == pytest.approx(0.1 * np.sqrt((chosen.run.logits**2).sum(axis=1).mean()))
+        and "a choice" in chosen.eps_basis
+    )
 
 
 def test_what_has_no_samples_steps_or_layers_is_one_line(files: Path) -> None:
@@ -74,13 +84,20 @@ def test_what_has_no_samples_steps_or_layers_is_one_line(files: Path) -> None:
     quantized, circuit = subject.at(T)
     layer = [quantized.spiking_layers[0].name]
     for call in (
-        lambda: subject.at(0), lambda: subject.at(-1), lambda: sweep(subject, x, None, ()), lambda: local_lipschitz(circuit, x, 0),
-        lambda: local_lipschitz(circuit, x, float("nan")), lambda: local_lipschitz(circuit, x, 0.1, 0),
-        lambda: local_lipschitz(circuit, x[:0]), lambda: layer_sensitivity(quantized, x, T, ["nothing"]),
-        lambda: layer_sensitivity(quantized, x, T, layer, float("nan")), lambda: layer_sensitivity(quantized, x, 0, layer),
-        lambda: layer_sensitivity(quantized, x[:0], T, layer), lambda: examine(subject, x[:0], origin="", eps=1),
+        lambda: subject.at(0),
+        lambda: subject.at(-1),
+        lambda: sweep(subject, x, None, ()),
+        lambda: local_lipschitz(circuit, x, 0),
+        lambda: local_lipschitz(circuit, x, float("nan")),
+        lambda: local_lipschitz(circuit, x, 0.1, 0),
+        lambda: local_lipschitz(circuit, x[:0]),
+        lambda: layer_sensitivity(quantized, x, T, ["nothing"]),
+        lambda: layer_sensitivity(quantized, x, T, layer, float("nan")),
+        lambda: layer_sensitivity(quantized, x, 0, layer),
+        lambda: layer_sensitivity(quantized, x[:0], T, layer),
+        lambda: examine(subject, x[:0], origin="", eps=1),
         lambda: examine(subject, x, origin="", T=0),
-    ):  # fmt: skip
+    ):
         with pytest.raises(NeurocompileError, match="NC8003") as error:
             call()
         assert "\n" not in str(error.value)
@@ -96,12 +113,17 @@ def attention_graph(rng: np.random.Generator) -> s.SpikingGraph:
             s.LIF(name=k, x=Ref(f"f{k}"), tau=2.0, v_threshold=1.0, decay_input=False),
         ]
     nodes += [
-        s.Rearrange(name="t", x=Ref("k"), shape=(3, 4), sizes=(3, 4), strides=(1, 3)), s.MatMul(name="s", a=Ref("q"), b=Ref("t")),
-        s.TimeMean(name="m", x=Ref("s")), s.Softmax(name="p", x=Ref("m"), gain=1.5), s.TimeMean(name="vm", x=Ref("v")),
-        s.MatMul(name="y", a=Ref("p"), b=Ref("vm")), s.Linear(name="o", x=Ref("y"), weight=TensorRef("o")),
+        s.Rearrange(name="t", x=Ref("k"), shape=(3, 4), sizes=(3, 4), strides=(1, 3)),
+        s.MatMul(name="s", a=Ref("q"), b=Ref("t")),
+        s.TimeMean(name="m", x=Ref("s")),
+        s.Softmax(name="p", x=Ref("m"), gain=1.5),
+        s.TimeMean(name="vm", x=Ref("v")),
+        s.MatMul(name="y", a=Ref("p"), b=Ref("vm")),
+        s.Linear(name="o", x=Ref("y"), weight=TensorRef("o")),
         s.MatMul(name="z", a=Ref("o"), b=Ref("t")),  # real values that a softmax and spikes bound
-        s.TimeMean(name="l", x=Ref("z")), s.Output(name="out", x=Ref("l")),
-    ]  # fmt: skip
+        s.TimeMean(name="l", x=Ref("z")),
+        s.Output(name="out", x=Ref("l")),
+    ]
     return s.SpikingGraph("a", "imported", tuple(nodes), tensors)
 
 
@@ -123,12 +145,19 @@ def test_no_pair_of_inputs_breaks_the_bound_of_an_attention(seed: int) -> None:
         assert most is None or np.abs(seen[name]).max() <= most * (1 + 1e-6) + 1e-9, name
     assert size["x"] is None and size["fq"] is None and size["z"] is not None
     a, b = seen["out"].reshape(40, -1), evaluate(graph, y, 1, ["out"], ramp)["out"].reshape(40, -1)
-    assert (np.linalg.norm(a - b, axis=1) <= bound * np.linalg.norm((x - y).reshape(40, -1), axis=1) * (1 + 1e-3) + 1e-6).all()
+    assert (
+        np.linalg.norm(a - b, axis=1)
+        <= bound * np.linalg.norm((x - y).reshape(40, -1), axis=1) * (1 + 1e-3) + 1e-6
+    ).all()
 
 
 def test_the_ramp_of_a_soft_reset_neuron() -> None:
-    node = s.SoftIntegerLIF(name="n", x=Ref("x"), threshold=64, reset=32, decay=2048, gain=4, shift=1)
+    node = s.SoftIntegerLIF(
+        name="n", x=Ref("x"), threshold=64, reset=32, decay=2048, gain=4, shift=1
+    )
     assert ramp_of(node).slope == pytest.approx(2 / 32)
-    graph = s.SpikingGraph("n", "quantized", (s.Input(name="x", shape=(4,), unit=1.0, low=0, high=99), node), {})
+    graph = s.SpikingGraph(
+        "n", "quantized", (s.Input(name="x", shape=(4,), unit=1.0, low=0, high=99), node), {}
+    )
     rates = evaluate(graph, np.array([[15, 16, 24, 32]]), 64, ["n"])["n"].mean(axis=1)[0]
     assert rates[0] == 0 and rates[3] == 1 and 0 < rates[2] < 1

@@ -1,1 +1,3 @@
-"""One small model of each family on scikit-learn's 8x8 digits: ``NAME.onnx`` each, and a card for all."""
+"""One small model of each family on scikit-learn's 8x8 digits: ``NAME.onnx`` each, and a card for
+all.
+"""

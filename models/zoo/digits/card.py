@@ -1,6 +1,8 @@
-"""Write ``card.md`` from the models and their .json files: ``python -m neurocompile.models.zoo.digits.card``.
+"""Write ``card.md`` from the models and their .json files: ``python -m
+neurocompile.models.zoo.digits.card``.
 
-Compiles every model for one Loihi 2 and runs the 360 held-out images on the emulator, so the compiled accuracy is measured.
+Compiles every model for one Loihi 2 and runs the 360 held-out images on the emulator, so the
+compiled accuracy is measured.
 """
 
 from __future__ import annotations
@@ -73,7 +75,12 @@ def main() -> None:
         )
         configs.append(f"| {title} | `{facts['config']}` | {facts['train']:.2%} |")
         seconds.append(facts["seconds"])
-    text = CARD.format(rows="\n".join(rows), configs="\n".join(configs), total=total, seconds=f"{min(seconds)} to {max(seconds)}")
+    text = CARD.format(
+        rows="\n".join(rows),
+        configs="\n".join(configs),
+        total=total,
+        seconds=f"{min(seconds)} to {max(seconds)}",
+    )
     (HERE / "card.md").write_text(text, encoding="utf-8")
 
 

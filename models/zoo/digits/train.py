@@ -1,11 +1,13 @@
-"""Train one small model of each family on scikit-learn's digits and write ``NAME.onnx`` and ``NAME.json``.
+"""Train one small model of each family on scikit-learn's digits and write ``NAME.onnx`` and
+``NAME.json``.
 
     python -m neurocompile.models.zoo.digits.train NAME [--out FOLDER]
 
 NAME is one of :data:`FAMILIES`. Data, augmentation and schedule are those of the zoo's QKFormer
-(:mod:`neurocompile.models.zoo.qkformer_digits.train`), without its epochs at rounded weights: what quantization costs
-shows. One thread, seeded, deterministic on one machine; the weights are those of the last step, and the held-out images
-are looked at once, after training. ``card.py`` makes the card from the .json files.
+(:mod:`neurocompile.models.zoo.qkformer_digits.train`), without its epochs at rounded weights: what
+quantization costs shows. One thread, seeded, deterministic on one machine; the weights are those of
+the last step, and the held-out images are looked at once, after training. ``card.py`` makes the
+card from the .json files.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import nn
 
-from neurocompile.frontends.torch_export import export_onnx
+from neurocompile.frontends.torch.export import export_onnx
 
 from ...meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig
 from ...spike_driven_transformer import SpikeDrivenTransformer, SpikeDrivenTransformerConfig
@@ -36,7 +38,7 @@ from ..qkformer_digits.train import (
     augment,
     count_correct,
     load_split,
-)  # fmt: skip
+)
 
 EPOCHS = 60
 _ONE = {"in_channels": 1, "num_classes": 10, "T": 4}
@@ -48,35 +50,64 @@ class Family(NamedTuple):
     constructor: type[nn.Module]
     config: Any
     enlarge: int = 1
-    """Pixels of the model's input for one of the digit's, a side: Meta-SpikeFormer shrinks its grid by 16."""
+    """Pixels of the model's input for one of the digit's, a side: Meta-SpikeFormer shrinks its grid
+    by 16.
+    """
     learning_rate: float = LEARNING_RATE
     clip: float = float("inf")
-    """Largest norm of a gradient: Meta-SpikeFormer's explode at the start, through 19 surrogates in a row."""
+    """Largest norm of a gradient: Meta-SpikeFormer's explode at the start, through 19 surrogates in
+    a row.
+    """
 
 
 FAMILIES = {
     "spikformer": Family(
-        Spikformer, SpikformerConfig(image_size=8, patch_size=2, embed_dim=64, depth=1, num_heads=4, mlp_ratio=2, **_ONE)
+        Spikformer,
+        SpikformerConfig(
+            image_size=8, patch_size=2, embed_dim=64, depth=1, num_heads=4, mlp_ratio=2, **_ONE
+        ),
     ),
     "spike_driven_transformer": Family(
         SpikeDrivenTransformer,
-        SpikeDrivenTransformerConfig(image_size=8, patch_size=2, embed_dim=64, depth=1, mlp_ratio=2, **_ONE),
+        SpikeDrivenTransformerConfig(
+            image_size=8, patch_size=2, embed_dim=64, depth=1, mlp_ratio=2, **_ONE
+        ),
     ),
     "spiking_resformer": Family(
         SpikingResformer,
-        SpikingResformerConfig(image_size=8, large_prologue=False, dims=(16, 32), num_heads=(1, 2), patch_sizes=(2, 1),
-                               depths=(1, 1), mlp_ratio=2, group_size=16, **_ONE),
+        SpikingResformerConfig(
+            image_size=8,
+            large_prologue=False,
+            dims=(16, 32),
+            num_heads=(1, 2),
+            patch_sizes=(2, 1),
+            depths=(1, 1),
+            mlp_ratio=2,
+            group_size=16,
+            **_ONE,
+        ),
     ),
     "meta_spikeformer": Family(
         MetaSpikeFormer,
-        MetaSpikeFormerConfig(image_size=32, dims=(16, 32, 32, 48), depths=(1, 1, 1, 1), num_heads=4, mlp_ratio=2, **_ONE),
-        enlarge=4, learning_rate=4e-3, clip=1.0,
+        MetaSpikeFormerConfig(
+            image_size=32,
+            dims=(16, 32, 32, 48),
+            depths=(1, 1, 1, 1),
+            num_heads=4,
+            mlp_ratio=2,
+            **_ONE,
+        ),
+        enlarge=4,
+        learning_rate=4e-3,
+        clip=1.0,
     ),
-}  # fmt: skip
+}
 
 
 def train(name: str, epochs: int = EPOCHS) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained model in eval mode, over images enlarged as the family needs, and what the card says of it."""
+    """The trained model in eval mode, over images enlarged as the family needs, and what the card
+    says of it.
+    """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
@@ -84,15 +115,21 @@ def train(name: str, epochs: int = EPOCHS) -> tuple[nn.Module, dict[str, Any]]:
     x_train, y_train, x_test, y_test = (torch.from_numpy(v) for v in load_split())
     x_train_large, x_test_large = (enlarged(v, family.enlarge) for v in (x_train, x_test))
     model = family.constructor(family.config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=family.learning_rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, family.learning_rate, epochs * (len(x_train) // BATCH))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=family.learning_rate, weight_decay=WEIGHT_DECAY
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, family.learning_rate, epochs * (len(x_train) // BATCH)
+    )
     model.train()
     start = time.perf_counter()
     for _ in range(epochs):
         order = torch.randperm(len(x_train), generator=generator)
         for batch in order[: len(x_train) // BATCH * BATCH].split(BATCH):
             logits = model(enlarged(augment(x_train[batch], generator), family.enlarge))
-            loss = nn.functional.cross_entropy(logits, y_train[batch], label_smoothing=LABEL_SMOOTHING)
+            loss = nn.functional.cross_entropy(
+                logits, y_train[batch], label_smoothing=LABEL_SMOOTHING
+            )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), family.clip)
@@ -124,14 +161,20 @@ def main(name: str, out: Path, epochs: int = EPOCHS) -> None:
     enlarge = FAMILIES[name].enlarge
     x_train, x_test = (enlarged(torch.from_numpy(v), enlarge).numpy() for v in (x_train, x_test))
     export_onnx(model, x_test[:2], out / f"{name}.onnx", calibration=x_train[:CALIBRATION_SAMPLES])
-    (out / f"{name}.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(
+        json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
     print(name, facts)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=sorted(FAMILIES))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="fewer give a quick check of the whole script")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder to write to"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=EPOCHS, help="fewer give a quick check of the whole script"
+    )
     arguments = parser.parse_args()
     main(arguments.name, arguments.out, arguments.epochs)

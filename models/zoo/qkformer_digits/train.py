@@ -1,9 +1,11 @@
-"""Train the zoo's QKFormer on scikit-learn's digits and write ``qkformer.onnx``, ``test.npz`` and ``card.md``.
+"""Train the zoo's QKFormer on scikit-learn's digits and write ``qkformer.onnx``, ``test.npz`` and
+``card.md``.
 
     python -m neurocompile.models.zoo.qkformer_digits.train [--out FOLDER]
 
-One thread, seeded, deterministic: the same machine and library versions write the same bytes again. The schedule is
-fixed and the weights are those of the last step: the held-out images are looked at once, after training.
+One thread, seeded, deterministic: the same machine and library versions write the same bytes again.
+The schedule is fixed and the weights are those of the last step: the held-out images are looked at
+once, after training.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from spikingjelly.activation_based import functional
 from torch import nn
 
-from neurocompile.frontends.torch_export import CALIBRATION_KEY, export_onnx
+from neurocompile.frontends.torch.export import CALIBRATION_KEY, export_onnx
 
 from ...layers import ConvBN
 from ...qkformer import QKFormer, QKFormerConfig
@@ -36,19 +38,26 @@ BATCH = 64
 LEARNING_RATE = 6e-3
 WEIGHT_DECAY = 2e-2
 LABEL_SMOOTHING = 0.05
-MAX_ANGLE, MAX_SCALE, MAX_SHIFT = 0.15, 0.1, 1.0  # augmentation, in radians, parts of the size, and pixels
+MAX_ANGLE, MAX_SCALE, MAX_SHIFT = (
+    0.15,
+    0.1,
+    1.0,
+)  # augmentation, in radians, parts of the size, and pixels
 CALIBRATION_SAMPLES = 256
 CONFIG = QKFormerConfig(embed_dim=32, num_heads=4, mlp_ratio=2, T=4)
 
 
 def load_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Digits as (x_train, y_train, x_test, y_test): x (N, 1, 8, 8) float32 in steps of 1/16, y (N,) int64.
+    """Digits as (x_train, y_train, x_test, y_test): x (N, 1, 8, 8) float32 in steps of 1/16, y (N,)
+    int64.
 
     N is 1437 for training and 360 held out.
     """
     x, y = load_digits(return_X_y=True)
     x = (x / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
-    x_train, x_test, y_train, y_test = train_test_split(x, y.astype(np.int64), test_size=0.2, random_state=0, stratify=y)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y.astype(np.int64), test_size=0.2, random_state=0, stratify=y
+    )
     return x_train, y_train, x_test, y_test
 
 
@@ -69,26 +78,34 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def round_weights(model: nn.Module, bits: int) -> None:
-    """Round every convolution's weight, as it is with batch normalization folded in, to ``bits`` bits with sign.
+    """Round every convolution's weight, as it is with batch normalization folded in, to ``bits``
+    bits with sign.
 
-    One scale for a convolution: its largest weight. The shift of the normalization stays in floating point.
+    One scale for a convolution: its largest weight. The shift of the normalization stays in
+        floating point.
     """
     levels = 2 ** (bits - 1) - 1
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, ConvBN):
-                gain = (module.bn.weight / torch.sqrt(module.bn.running_var + module.bn.eps)).view(-1, 1, 1, 1)
+                gain = (module.bn.weight / torch.sqrt(module.bn.running_var + module.bn.eps)).view(
+                    -1, 1, 1, 1
+                )
                 folded = module.conv.weight * gain
                 step = folded.abs().max() / levels
                 module.conv.weight.copy_(torch.round(folded / step) * step / gain)
 
 
-def train(x: np.ndarray, y: np.ndarray, config: QKFormerConfig = CONFIG, epochs: int = EPOCHS) -> QKFormer:
-    """Train on x (N, 1, 8, 8) float32 and y (N,) int64, AdamW on a one-cycle schedule; returns the model in eval mode.
+def train(
+    x: np.ndarray, y: np.ndarray, config: QKFormerConfig = CONFIG, epochs: int = EPOCHS
+) -> QKFormer:
+    """Train on x (N, 1, 8, 8) float32 and y (N,) int64, AdamW on a one-cycle schedule; returns the
+    model in eval mode.
 
-    The last :data:`ROUNDED_EPOCHS` compute their gradient at rounded weights and apply it to the exact ones (straight
-    through), and the weights returned are rounded: quantizing them to 8 bits again loses nothing.
-    Sets torch's global seed, thread count and deterministic mode: meant for a process of its own.
+    The last :data:`ROUNDED_EPOCHS` compute their gradient at rounded weights and apply it to the
+    exact ones (straight through), and the weights returned are rounded: quantizing them to 8 bits
+    again loses nothing. Sets torch's global seed, thread count and deterministic mode: meant for a
+    process of its own.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -107,7 +124,9 @@ def train(x: np.ndarray, y: np.ndarray, config: QKFormerConfig = CONFIG, epochs:
             if epoch >= epochs - ROUNDED_EPOCHS:
                 round_weights(model, WEIGHT_BITS)
             logits = model(augment(images[batch], generator))
-            loss = nn.functional.cross_entropy(logits, labels[batch], label_smoothing=LABEL_SMOOTHING)
+            loss = nn.functional.cross_entropy(
+                logits, labels[batch], label_smoothing=LABEL_SMOOTHING
+            )
             optimizer.zero_grad()
             loss.backward()
             with torch.no_grad():
@@ -129,12 +148,16 @@ def count_correct(model: nn.Module, x: np.ndarray, y: np.ndarray) -> int:
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """An ``.npz`` whose bytes depend on the arrays alone; ``np.savez`` would store the time of writing."""
+    """An ``.npz`` whose bytes depend on the arrays alone; ``np.savez`` would store the time of
+    writing.
+    """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue()
+            )
 
 
 CARD = """# QKFormer on 8x8 digits
@@ -202,7 +225,9 @@ def main(out: Path, epochs: int = EPOCHS) -> None:
         ls=LABEL_SMOOTHING,
         seed=SEED,
         samples=calibration["samples"],
-        rates="\n".join(f"| `{name}` | {layer['rate']:.4f} |" for name, layer in calibration["layers"].items()),
+        rates="\n".join(
+            f"| `{name}` | {layer['rate']:.4f} |" for name, layer in calibration["layers"].items()
+        ),
     )
     (out / "card.md").write_text(card, encoding="utf-8")
     print(card)
@@ -210,7 +235,11 @@ def main(out: Path, epochs: int = EPOCHS) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="fewer give a quick check of the whole script")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder to write to"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=EPOCHS, help="fewer give a quick check of the whole script"
+    )
     arguments = parser.parse_args()
     main(arguments.out, arguments.epochs)

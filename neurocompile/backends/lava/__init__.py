@@ -1,7 +1,7 @@
 """Lava: Intel's own process models as a backend, in this process, in Lava's runtime, or on Loihi 2.
 
-Lava is archived upstream, so everything that knows of it is in this package. Importing the package imports nothing of
-Lava: ``open`` does, and says what is missing.
+Lava is archived upstream, so everything that knows of it is in this package. Importing the package
+imports nothing of Lava: ``open`` does, and says what is missing.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ class LavaInProcess:
 
 
 class LavaRuntime:
-    """Lava's real runtime, in a child process with a deadline: slow, the cross-check of :class:`LavaInProcess`.
+    """Lava's real runtime, in a child process with a deadline: slow, the cross-check of
+    :class:`LavaInProcess`.
 
     Args:
-        deadline: seconds until the child is ended with NC4003; by default enough for the network's size.
+        deadline: seconds until the child is ended with NC4003; by default enough for the network's
+            size.
     """
 
     name = "lava-runtime"

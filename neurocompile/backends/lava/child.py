@@ -1,8 +1,9 @@
-"""The child of :mod:`neurocompile.backends.lava.runtime`: reads a job from a folder, runs Lava, writes traces.
+"""The child of :mod:`neurocompile.backends.lava.runtime`: reads a job from a folder, runs Lava,
+writes traces.
 
-Run as ``python -m neurocompile.backends.lava.child FOLDER`` in a session of its own. It ends its whole process group
-when its standard input closes, which is when the parent dies without having been able to, and itself when a worker of
-Lava dies, for which Lava would wait for ever.
+Run as ``python -m neurocompile.backends.lava.child FOLDER`` in a session of its own. It ends its
+whole process group when its standard input closes, which is when the parent dies without having
+been able to, and itself when a worker of Lava dies, for which Lava would wait for ever.
 """
 
 from __future__ import annotations
@@ -42,15 +43,24 @@ def main(folder: str) -> None:
     _run(circuit, x, path, **job)
 
 
-def _run(circuit: CircuitGraph, x: np.ndarray, path: Path, record: list[str], hardware: bool = False,
-         latency: int = 0, probe: bool = False) -> None:  # fmt: skip
+def _run(
+    circuit: CircuitGraph,
+    x: np.ndarray,
+    path: Path,
+    record: list[str],
+    hardware: bool = False,
+    latency: int = 0,
+    probe: bool = False,
+) -> None:
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
     from neurocompile.backends.lava import hardware as loihi
     from neurocompile.backends.lava.processes.host import make_recorder
 
-    network = build(circuit, samples=x, reset_latency=latency, adapt=loihi.input_adapter if hardware else None)
+    network = build(
+        circuit, samples=x, reset_latency=latency, adapt=loihi.input_adapter if hardware else None
+    )
     files = [str(path / f"trace{i}.npy") for i in range(len(record))]
     recorded = [circuit.population[name] for name in record]
     for population, file in zip(recorded, files):
@@ -58,8 +68,10 @@ def _run(circuit: CircuitGraph, x: np.ndarray, path: Path, record: list[str], ha
     recorder = make_recorder(len(record))(
         shapes=[network.out[n].shape for n in record],
         depths=[p.depth + (0 if isinstance(p, HostInput) else latency) for p in recorded],
-        files=files, steps=circuit.steps, period=circuit.period,
-    )  # fmt: skip
+        files=files,
+        steps=circuit.steps,
+        period=circuit.period,
+    )
     for i, population in enumerate(recorded):
         out = network.out[population.name]
         if hardware and not isinstance(population, HostInput):
@@ -68,8 +80,12 @@ def _run(circuit: CircuitGraph, x: np.ndarray, path: Path, record: list[str], ha
     condition = RunSteps(num_steps=total_steps(circuit, len(x)) + latency)
     if hardware:
         sources = [network.population[p.name] for p in circuit.inputs]
-        loihi.run_on_loihi(recorder, condition, [p for p in network.processes if p not in sources],
-                           path / loihi.PROBES if probe else None)  # fmt: skip
+        loihi.run_on_loihi(
+            recorder,
+            condition,
+            [p for p in network.processes if p not in sources],
+            path / loihi.PROBES if probe else None,
+        )
     else:
         options = {"use_watchdog": bool(os.environ.get("NEUROCOMPILE_LAVA_WATCHDOG"))}
         recorder.run(condition, Loihi2SimCfg(select_tag="fixed_pt"), options)
@@ -85,7 +101,9 @@ def _watch_workers(done: Path) -> None:
         for worker in workers.values():
             if worker.exitcode:
                 time.sleep(0.2)  # its traceback may still be on its way
-                sys.stderr.write(f"worker {worker.name} of Lava ended with exit status {worker.exitcode}\n")
+                sys.stderr.write(
+                    f"worker {worker.name} of Lava ended with exit status {worker.exitcode}\n"
+                )
                 sys.stderr.flush()
                 os._exit(70)
         time.sleep(0.1)

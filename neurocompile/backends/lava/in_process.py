@@ -1,16 +1,19 @@
-"""Run Lava's own fixed-point ProcessModels in this process, without Lava's runtime. The default Lava backend.
+"""Run Lava's own fixed-point ProcessModels in this process, without Lava's runtime. The default
+Lava backend.
 
-Lava's runtime starts one operating-system process for each process of the network and synchronizes all of them in every step:
-65-75 % of its time goes there, it needs ten file descriptors a process, and most failures hang it. The models themselves are
-plain Python objects: a ``PyProcessBuilder`` makes them, given ports. Here the ports are queues in this process. Running the
-models in topological order always finds their input ready, so nothing blocks and no scheduler is needed. A recurrent
-connection would have to send before its source has run: Lava's connections send first, in each step, what they computed in
-the step before, so it runs last and hands that over at once, for the next step. Results are those of the runtime, element for
-element (tests compare them).
+Lava's runtime starts one operating-system process for each process of the network and synchronizes
+all of them in every step: 65-75 % of its time goes there, it needs ten file descriptors a process,
+and most failures hang it. The models themselves are plain Python objects: a ``PyProcessBuilder``
+makes them, given ports. Here the ports are queues in this process. Running the models in
+topological order always finds their input ready, so nothing blocks and no scheduler is needed. A
+recurrent connection would have to send before its source has run: Lava's connections send first, in
+each step, what they computed in the step before, so it runs last and hands that over at once, for
+the next step. Results are those of the runtime, element for element (tests compare them).
 
-Builders are made directly rather than by ``Process.compile``, which executes every module beside a Process class again
-(26-35 ms a process) and fails with RecursionError beyond some 490 layers. The models are those that ``compile`` selects
-under ``Loihi2SimCfg(select_tag="fixed_pt")`` (a test compares).
+Builders are made directly rather than by ``Process.compile``, which executes every module beside a
+Process class again (26-35 ms a process) and fails with RecursionError beyond some 490 layers. The
+models are those that ``compile`` selects under ``Loihi2SimCfg(select_tag="fixed_pt")`` (a test
+compares).
 """
 
 from __future__ import annotations
@@ -50,21 +53,30 @@ class InProcessExecutor:
         record: Collection[str] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Trace:
-        """Run the samples; ``progress(step, steps)`` is called after each step. Models are built anew in each call."""
+        """Run the samples; ``progress(step, steps)`` is called after each step. Models are built
+        anew in each call.
+        """
         circuit = self.circuit
         x = check_input(circuit, x)
         names = check_record(circuit, record)
-        trace = {n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32) for n in names}
+        trace = {
+            n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32)
+            for n in names
+        }
         models, sends = _instantiate(self.network)
         for source in circuit.inputs:
             model = models[self.network.population[source.name]]
             steps = (circuit.steps,) if source.stepwise else ()
-            model.samples = x.reshape(len(x), *steps, *self.network.population[source.name].s_out.shape)
+            model.samples = x.reshape(
+                len(x), *steps, *self.network.population[source.name].s_out.shape
+            )
         taps = {self.network.population[n]: (circuit.population[n], trace[n]) for n in names}
         plan = [(models[p], sends[p], *taps.get(p, (None, None))) for p in self.network.processes]
         for _, send, population, _ in plan:
             send.keep = population is not None
-        loops = [(models[p], sends[p]) for p in self.network.processes if p in self.network.recurrent]
+        loops = [
+            (models[p], sends[p]) for p in self.network.processes if p in self.network.recurrent
+        ]
         for model, send in loops:
             send.ahead = True
             send.hand_over(model.a_buff)
@@ -85,14 +97,21 @@ class InProcessExecutor:
 
 
 def check_input(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
-    """``x`` as C-contiguous int32 (samples, *shape); NC1006 if its shape is not that of the circuit's only input."""
+    """``x`` as C-contiguous int32 (samples, *shape); NC1006 if its shape is not that of the
+    circuit's only input.
+    """
     if len(circuit.inputs) != 1:
-        raise NeurocompileError("NC9001", f"circuit '{circuit.name}' has {len(circuit.inputs)} inputs, not one")
+        raise NeurocompileError(
+            "NC9001", f"circuit '{circuit.name}' has {len(circuit.inputs)} inputs, not one"
+        )
     (source,) = circuit.inputs
     shape = (circuit.steps, *source.shape) if source.stepwise else source.shape
     if x.shape[1:] != shape or not np.issubdtype(x.dtype, np.integer):
-        raise NeurocompileError("NC1006", f"input '{source.name}' takes integers of shape (samples, "
-                                f"{', '.join(map(str, shape))}), got {x.dtype} {x.shape}")  # fmt: skip
+        raise NeurocompileError(
+            "NC1006",
+            f"input '{source.name}' takes integers of shape (samples, "
+            f"{', '.join(map(str, shape))}), got {x.dtype} {x.shape}",
+        )
     return np.ascontiguousarray(x, np.int32)
 
 
@@ -115,18 +134,26 @@ def fixed_point_models() -> dict[type, type]:
     from neurocompile.backends.lava.processes import host
 
     classes = (
-        lif.PyLifModelBitAcc, lif.PyLifResetModelBitAcc, graded.PyGradedVecModelFixed, graded.PyGradedReluVecModelFixed,
-        dense.PyDenseModelBitAcc, dense.PyDelayDenseModelBitAcc, sparse.PySparseModelBitAcc,
-        sparse.PyDelaySparseModelBitAcc, conv.PyConvModelFixed, host.PySourceModel,
-    )  # fmt: skip
+        lif.PyLifModelBitAcc,
+        lif.PyLifResetModelBitAcc,
+        graded.PyGradedVecModelFixed,
+        graded.PyGradedReluVecModelFixed,
+        dense.PyDenseModelBitAcc,
+        dense.PyDelayDenseModelBitAcc,
+        sparse.PySparseModelBitAcc,
+        sparse.PyDelaySparseModelBitAcc,
+        conv.PyConvModelFixed,
+        host.PySourceModel,
+    )
     return {model.implements_process: model for model in classes}
 
 
 class _Send:
     """The sending end of a channel, of the interface of Lava's CspSendPort.
 
-    Casts to the channel's type once and hands the same array to all receivers, which never write to it. With ``ahead``
-    the receivers have had the data since the end of the step before (:meth:`hand_over`).
+    Casts to the channel's type once and hands the same array to all receivers, which never write to
+    it. With ``ahead`` the receivers have had the data since the end of the step before
+    (:meth:`hand_over`).
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], d_type: Any) -> None:
@@ -153,7 +180,9 @@ class _Send:
 class _Recv:
     """The receiving end, of the interface of Lava's CspRecvPort."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], d_type: Any, queue: deque[np.ndarray]) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, ...], d_type: Any, queue: deque[np.ndarray]
+    ) -> None:
         self.name, self.shape, self.d_type, self.queue = name, shape, d_type, queue
         self.recv = queue.popleft
 
@@ -175,15 +204,28 @@ def _instantiate(network: Network) -> tuple[dict[Any, Any], dict[Any, _Send]]:
     sends: dict[Any, _Send] = {}
     for process in network.processes:
         (out,) = process.out_ports
-        sends[process] = _Send(out.name, out.shape, getattr(model_of[type(process)], out.name).d_type)
+        sends[process] = _Send(
+            out.name, out.shape, getattr(model_of[type(process)], out.name).d_type
+        )
     for process in network.processes:
         model_class = model_of[type(process)]
         builder = PyProcessBuilder(model_class, process.id, process.proc_params)
         builder.set_variables([VarInitializer(v.name, v.shape, v.init, v.id) for v in process.vars])
         ports = [*process.in_ports, *process.out_ports]
         types = {p.name: getattr(model_class, p.name).d_type for p in ports}
-        builder.set_py_ports([PortInitializer(p.name, p.shape, types[p.name], type(p).__name__, 1,
-                                              p.get_incoming_transform_funcs()) for p in ports])  # fmt: skip
+        builder.set_py_ports(
+            [
+                PortInitializer(
+                    p.name,
+                    p.shape,
+                    types[p.name],
+                    type(p).__name__,
+                    1,
+                    p.get_incoming_transform_funcs(),
+                )
+                for p in ports
+            ]
+        )
         for port in process.in_ports:
             for source in port.get_src_ports():
                 send = sends[source.process]
@@ -199,7 +241,9 @@ def _instantiate(network: Network) -> tuple[dict[Any, Any], dict[Any, _Send]]:
 
 
 def _remember_delay_matrix(model: Any) -> None:
-    """Let a Delay model build its matrix by Lava's own function once: weights and delays never change here."""
+    """Let a Delay model build its matrix by Lava's own function once: weights and delays never
+    change here.
+    """
     original, found = model.get_delay_wgts_mat, []
 
     def once(*arguments: Any) -> Any:

@@ -1,14 +1,17 @@
-"""A scheduled CircuitGraph as a network of Lava processes: one process a population, one a projection.
+"""A scheduled CircuitGraph as a network of Lava processes: one process a population, one a
+projection.
 
-The mapping is one to one, so that what Lava runs is what the chip runs: LIF becomes LIF or LIFReset, GradedRelay
-GradedVec, GradedRelu GradedReluVec, and a projection Dense, Sparse or Conv (DelayDense, DelaySparse for a delay above
-one step: every Lava connection takes one step itself, so delay d is Lava's delay d - 1).
+The mapping is one to one, so that what Lava runs is what the chip runs: LIF becomes LIF or
+LIFReset, GradedRelay GradedVec, GradedRelu GradedReluVec, and a projection Dense, Sparse or Conv
+(DelayDense, DelaySparse for a delay above one step: every Lava connection takes one step itself, so
+delay d is Lava's delay d - 1).
 
-Three things that Lava does differently from its documentation shape this module. A mixed Dense or Sparse clears the low
-``9 - weight_bits`` bits of a weight (8 - weight_bits with one sign), so mantissas are aligned to the top and
-``weight_exp`` is lowered by as much. ``Conv`` ignores ``weight_exp``, convolves (kernels are flipped here), keeps its
-parameters in int8, and costs 5-25 microseconds for every pair of channels. A sign mode that is left out is guessed from
-the data, so it is always given.
+Three things that Lava does differently from its documentation shape this module. A mixed Dense or
+Sparse clears the low ``9 - weight_bits`` bits of a weight (8 - weight_bits with one sign), so
+mantissas are aligned to the top and ``weight_exp`` is lowered by as much. ``Conv`` ignores
+``weight_exp``, convolves (kernels are flipped here), keeps its parameters in int8, and costs 5-25
+microseconds for every pair of channels. A sign mode that is left out is guessed from the data, so
+it is always given.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from neurocompile.ir.circuit import (
     HostInput,
     Population,
     Projection,
-)  # fmt: skip
+)
 
 __all__ = ["Network", "aligned_weights", "build", "total_steps"]
 
@@ -44,8 +47,8 @@ _MAX_UNROLLED = 40_000_000  # synapses of an unrolled convolution (8 bytes each)
 
 @dataclass
 class Network:
-    """Lava processes of a circuit, in an order in which each comes after those it receives from, but for recurrent
-    connections, which come last."""
+    """Lava processes of a circuit, in an order in which each comes after those it receives from,
+    but for recurrent connections, which come last."""
 
     circuit: CircuitGraph
     processes: list[Any] = field(default_factory=list)
@@ -62,22 +65,35 @@ def total_steps(circuit: CircuitGraph, samples: int) -> int:
     return circuit.depth + (samples - 1) * circuit.period + circuit.steps if samples else 0
 
 
-def build(circuit: CircuitGraph, *, samples: np.ndarray | None = None, reset_latency: int = 0, fast: bool = False,
-          adapt: Callable[[Any, bool], Any] | None = None) -> Network:  # fmt: skip
+def build(
+    circuit: CircuitGraph,
+    *,
+    samples: np.ndarray | None = None,
+    reset_latency: int = 0,
+    fast: bool = False,
+    adapt: Callable[[Any, bool], Any] | None = None,
+) -> Network:
     """Make the network; Lava must be importable.
 
     Args:
         samples: int32 (samples, *input shape) for the source; may be given to its model later.
-        reset_latency: added to the step in which LIFReset resets (an input adapter's steps on hardware).
-        fast: let Sparse take spikes as 1-bit payloads: the same sums by a product 5 to 10 times faster than Lava's
-            gathering of columns.
-        adapt: hardware's adapter of a source's port (and whether it feeds a Conv) to one on the chip. If given, Conv is
-            used wherever it exists, whatever it would cost a CPU.
+        reset_latency: added to the step in which LIFReset resets (an input adapter's steps on
+            hardware).
+        fast: let Sparse take spikes as 1-bit payloads: the same sums by a product 5 to 10 times
+            faster than Lava's gathering of columns.
+        adapt: hardware's adapter of a source's port (and whether it feeds a Conv) to one on the
+            chip. If given, Conv is used wherever it exists, whatever it would cost a CPU.
     """
     if circuit.period < circuit.steps or any(p.depth < 0 for p in circuit.populations):
-        raise NeurocompileError("NC9001", f"circuit '{circuit.name}' is not scheduled (period {circuit.period})")
+        raise NeurocompileError(
+            "NC9001", f"circuit '{circuit.name}' is not scheduled (period {circuit.period})"
+        )
     network = Network(circuit)
-    convs = {p.name for p in circuit.projections if isinstance(p, Conv2d) and _as_conv(circuit, p, adapt is not None)}
+    convs = {
+        p.name
+        for p in circuit.projections
+        if isinstance(p, Conv2d) and _as_conv(circuit, p, adapt is not None)
+    }
     spatial = {end for p in circuit.projections if p.name in convs for end in (p.src, p.dst)}
     for population in circuit.topological():
         forward = [p for p in circuit.incoming[population.name] if not p.recurrent]
@@ -108,8 +124,13 @@ def _connect(out: Any, into: Any) -> None:
     (out if out.shape == into.shape else out.reshape(new_shape=into.shape)).connect(into)
 
 
-def _population(circuit: CircuitGraph, population: Population, shape: tuple[int, ...], samples: np.ndarray | None,
-                reset_latency: int) -> Any:  # fmt: skip
+def _population(
+    circuit: CircuitGraph,
+    population: Population,
+    shape: tuple[int, ...],
+    samples: np.ndarray | None,
+    reset_latency: int,
+) -> Any:
     from lava.proc.graded.process import GradedReluVec, GradedVec
     from lava.proc.lif.process import LIF as LavaLIF
     from lava.proc.lif.process import LIFReset
@@ -118,17 +139,47 @@ def _population(circuit: CircuitGraph, population: Population, shape: tuple[int,
 
     if isinstance(population, HostInput):
         steps = (circuit.steps,) if population.stepwise else ()
-        x = None if samples is None else np.ascontiguousarray(samples, np.int32).reshape(len(samples), *steps, *shape)
-        return Source(shape=shape, depth=population.depth, steps=circuit.steps, period=circuit.period, samples=x,
-                      stepwise=population.stepwise, name=population.name)  # fmt: skip
+        x = (
+            None
+            if samples is None
+            else np.ascontiguousarray(samples, np.int32).reshape(len(samples), *steps, *shape)
+        )
+        return Source(
+            shape=shape,
+            depth=population.depth,
+            steps=circuit.steps,
+            period=circuit.period,
+            samples=x,
+            stepwise=population.stepwise,
+            name=population.name,
+        )
     if isinstance(population, (GradedRelay, GradedRelu)):
-        return (GradedVec if isinstance(population, GradedRelay) else GradedReluVec)(shape=shape, vth=0)
+        return (GradedVec if isinstance(population, GradedRelay) else GradedReluVec)(
+            shape=shape, vth=0
+        )
     if not isinstance(population, LIF):
-        raise NeurocompileError("NC9001", f"population '{population.name}': Lava has no {type(population).__name__}")
-    bias = np.zeros(1, np.int32) if population.bias is None else circuit.tensors[population.bias].astype(np.int32)
-    bias = np.ascontiguousarray(np.broadcast_to(bias, population.shape)).reshape(shape) if bias.any() else 0
-    common = dict(shape=shape, du=population.du, dv=population.dv, vth=population.vth, bias_mant=bias,
-                  bias_exp=population.bias_exp, name=population.name)  # fmt: skip
+        raise NeurocompileError(
+            "NC9001", f"population '{population.name}': Lava has no {type(population).__name__}"
+        )
+    bias = (
+        np.zeros(1, np.int32)
+        if population.bias is None
+        else circuit.tensors[population.bias].astype(np.int32)
+    )
+    bias = (
+        np.ascontiguousarray(np.broadcast_to(bias, population.shape)).reshape(shape)
+        if bias.any()
+        else 0
+    )
+    common = dict(
+        shape=shape,
+        du=population.du,
+        dv=population.dv,
+        vth=population.vth,
+        bias_mant=bias,
+        bias_exp=population.bias_exp,
+        name=population.name,
+    )
     if not population.reset:
         return LavaLIF(**common)
     # Lava's time_step starts at 1, so the first step of a sample is depth + 1 (mod period).
@@ -137,7 +188,8 @@ def _population(circuit: CircuitGraph, population: Population, shape: tuple[int,
 
 
 def aligned_weights(weights: np.ndarray, projection: Projection) -> tuple[np.ndarray, int]:
-    """Mantissas that survive Lava's truncation to ``weight_bits``, and the exponent that keeps their value.
+    """Mantissas that survive Lava's truncation to ``weight_bits``, and the exponent that keeps
+    their value.
 
     NC9001 if a weight needs more bits than the projection claims.
     """
@@ -145,10 +197,15 @@ def aligned_weights(weights: np.ndarray, projection: Projection) -> tuple[np.nda
     union = int(np.bitwise_or.reduce(np.abs(weights), axis=None)) if weights.size else 0
     shift = max(0, unit_bits - ((union & -union).bit_length() - 1)) if union else 0
     aligned = weights.astype(np.int32) << shift
-    low, high = {"mixed": (-256, 255), "excitatory": (0, 255), "inhibitory": (-255, 0)}[projection.sign]
+    low, high = {"mixed": (-256, 255), "excitatory": (0, 255), "inhibitory": (-255, 0)}[
+        projection.sign
+    ]
     if aligned.size and (aligned.min() < low or aligned.max() > high):
-        raise NeurocompileError("NC9001", f"projection '{projection.name}': weights {weights.min()}..{weights.max()} "
-                                f"do not fit {projection.weight_bits} bits, {projection.sign}")  # fmt: skip
+        raise NeurocompileError(
+            "NC9001",
+            f"projection '{projection.name}': weights {weights.min()}..{weights.max()} "
+            f"do not fit {projection.weight_bits} bits, {projection.sign}",
+        )
     return aligned, projection.weight_exp - shift
 
 
@@ -156,7 +213,14 @@ def _as_conv(circuit: CircuitGraph, projection: Conv2d, hardware: bool) -> bool:
     """Whether Lava's Conv can express the projection, and is the better choice."""
     src, dst = circuit.population[projection.src], circuit.population[projection.dst]
     c_out, k_h, k_w, c_in = circuit.tensors[projection.weight].shape
-    small = (*projection.stride, *projection.padding, *projection.dilation, projection.groups, k_h, k_w)
+    small = (
+        *projection.stride,
+        *projection.padding,
+        *projection.dilation,
+        projection.groups,
+        k_h,
+        k_w,
+    )
     if projection.delay != 1 or len(src.shape) != 3 or len(dst.shape) != 3:
         return False
     if hardware:
@@ -176,24 +240,47 @@ def _projection(circuit: CircuitGraph, projection: Projection, as_conv: bool, fa
 
     src, dst = circuit.population[projection.src], circuit.population[projection.dst]
     if projection.delay < 1:
-        raise NeurocompileError("NC9001", f"projection '{projection.name}' is not scheduled (delay {projection.delay})")
+        raise NeurocompileError(
+            "NC9001", f"projection '{projection.name}' is not scheduled (delay {projection.delay})"
+        )
     if projection.delay > _MAX_DELAY:
-        raise NeurocompileError("NC3103", f"projection '{projection.name}' has a delay of {projection.delay} steps, "
-                                f"the limit of Lava and Loihi 2 is {_MAX_DELAY}: insert a relay")  # fmt: skip
+        raise NeurocompileError(
+            "NC3103",
+            f"projection '{projection.name}' has a delay of {projection.delay} steps, "
+            f"the limit of Lava and Loihi 2 is {_MAX_DELAY}: insert a relay",
+        )
     bits = 0 if src.spiking else GRADED_BITS
     if as_conv:
         assert isinstance(projection, Conv2d)
         weight, exponent = aligned_weights(circuit.tensors[projection.weight], projection)
-        return LavaConv(weight=np.ascontiguousarray(weight[:, ::-1, ::-1]), weight_exp=exponent,
-                        input_shape=src.shape, padding=projection.padding, stride=projection.stride,
-                        dilation=projection.dilation, groups=projection.groups, num_weight_bits=projection.weight_bits,
-                        num_message_bits=bits, name=projection.name)  # fmt: skip
-    common: dict[str, Any] = dict(num_weight_bits=projection.weight_bits, num_message_bits=bits, name=projection.name,
-                                  sign_mode=SignMode[projection.sign.upper()])  # fmt: skip
+        return LavaConv(
+            weight=np.ascontiguousarray(weight[:, ::-1, ::-1]),
+            weight_exp=exponent,
+            input_shape=src.shape,
+            padding=projection.padding,
+            stride=projection.stride,
+            dilation=projection.dilation,
+            groups=projection.groups,
+            num_weight_bits=projection.weight_bits,
+            num_message_bits=bits,
+            name=projection.name,
+        )
+    common: dict[str, Any] = dict(
+        num_weight_bits=projection.weight_bits,
+        num_message_bits=bits,
+        name=projection.name,
+        sign_mode=SignMode[projection.sign.upper()],
+    )
     delay = projection.delay - 1
     if isinstance(projection, Dense):
-        weights, common["weight_exp"] = aligned_weights(circuit.tensors[projection.weight], projection)
-        return DelayDense(weights=weights, delays=delay, **common) if delay else LavaDense(weights=weights, **common)
+        weights, common["weight_exp"] = aligned_weights(
+            circuit.tensors[projection.weight], projection
+        )
+        return (
+            DelayDense(weights=weights, delays=delay, **common)
+            if delay
+            else LavaDense(weights=weights, **common)
+        )
     if isinstance(projection, Conv2d):
         matrix = conv_csr(projection, circuit.tensors[projection.weight], src.shape, dst.shape)
     else:

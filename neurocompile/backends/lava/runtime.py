@@ -1,12 +1,14 @@
-"""Lava's real multi-process runtime, in a child session with a deadline: the slow cross-check of ``in_process``.
+"""Lava's real multi-process runtime, in a child session with a deadline: the slow cross-check of
+``in_process``.
 
-Lava's runtime must never run in the user's process: an exception in a model, a killed worker, too few file
-descriptors, a missing ``stop`` or Ctrl-C each hang it for ever in at least one common case. So a child interpreter in a
-session of its own runs it (``python -m neurocompile.backends.lava.child``). The circuit travels as text and .npz, never
-as pickle; the traces come back as .npy files that one recorder process writes while it runs. When the child ends,
-fails, or is late, the whole process group is ended, first by SIGTERM, then by SIGKILL, and the shared memory that it
-left is removed. The child ends its own group when it sees that the parent has gone (its standard
-input closes).
+Lava's runtime must never run in the user's process: an exception in a model, a killed worker, too
+few file descriptors, a missing ``stop`` or Ctrl-C each hang it for ever in at least one common
+case. So a child interpreter in a session of its own runs it (``python -m
+neurocompile.backends.lava.child``). The circuit travels as text and .npz, never as pickle; the
+traces come back as .npy files that one recorder process writes while it runs. When the child ends,
+fails, or is late, the whole process group is ended, first by SIGTERM, then by SIGKILL, and the
+shared memory that it left is removed. The child ends its own group when it sees that the parent has
+gone (its standard input closes).
 """
 
 from __future__ import annotations
@@ -49,19 +51,26 @@ def deadline_seconds(circuit: CircuitGraph, samples: int) -> float:
 
 
 def check_file_descriptors(processes: int, apply: bool = False) -> None:
-    """NC4004 if the hard limit of open files is below what Lava needs; ``apply`` raises the soft one to it."""
+    """NC4004 if the hard limit of open files is below what Lava needs; ``apply`` raises the soft
+    one to it.
+    """
     needed = 64 + 11 * processes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         if hard != resource.RLIM_INFINITY and hard < needed:
-            raise NeurocompileError("NC4004", f"{processes} Lava processes need about {needed} open files, the limit "
-                                    f"is {hard}: raise it (ulimit -n), or use --backend lava")  # fmt: skip
+            raise NeurocompileError(
+                "NC4004",
+                f"{processes} Lava processes need about {needed} open files, the limit "
+                f"is {hard}: raise it (ulimit -n), or use --backend lava",
+            )
         if apply:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class RuntimeExecutor:
-    """Executor of a circuit; see :class:`neurocompile.backends.base.Executor`. Each run starts a child."""
+    """Executor of a circuit; see :class:`neurocompile.backends.base.Executor`. Each run starts a
+    child.
+    """
 
     def __init__(self, circuit: CircuitGraph, deadline: float | None = None) -> None:
         require_lava()
@@ -84,31 +93,49 @@ class RuntimeExecutor:
         names = check_record(circuit, record)
         limit = deadline_seconds(circuit, len(x)) if self.deadline is None else self.deadline
         if not names or not len(x):
-            return {n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32) for n in names}
+            return {
+                n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32)
+                for n in names
+            }
         with tempfile.TemporaryDirectory(prefix="neurocompile-lava-") as folder:  # mode 0700
             path = Path(folder)
             (path / "circuit.txt").write_text(circuit.text(), encoding="utf-8")
             np.savez(path / "tensors.npz", **circuit.tensors)
             np.save(path / "x.npy", x)
-            (path / "job.json").write_text(json.dumps({"record": names, **self.options}), encoding="utf-8")
+            (path / "job.json").write_text(
+                json.dumps({"record": names, **self.options}), encoding="utf-8"
+            )
             with open(path / "output.txt", "wb") as output:
                 command = [sys.executable, "-m", "neurocompile.backends.lava.child", folder]
                 root = str(Path(__file__).parents[3])
                 search = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
                 env = {**os.environ, "PYTHONPATH": search}
-                self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output,
-                                              start_new_session=True, env=env)  # fmt: skip
+                self.child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env=env,
+                )
                 try:
                     why = _wait(self.child, path / "done", limit)
-                    words = _last_words((path / "output.txt").read_text(encoding="utf-8", errors="replace"))
+                    words = _last_words(
+                        (path / "output.txt").read_text(encoding="utf-8", errors="replace")
+                    )
                 finally:
                     _end_group(self.child)
                     self.child = None
             if why:
-                raise NeurocompileError("NC4003", f"Lava's runtime {why} ({process_count(circuit)} processes, "
-                                        f"{total_steps(circuit, len(x))} steps): {words}")  # fmt: skip
+                raise NeurocompileError(
+                    "NC4003",
+                    f"Lava's runtime {why} ({process_count(circuit)} processes, "
+                    f"{total_steps(circuit, len(x))} steps): {words}",
+                )
             self._collect(path)
-            return {n: np.load(path / f"trace{i}.npy", allow_pickle=False) for i, n in enumerate(names)}
+            return {
+                n: np.load(path / f"trace{i}.npy", allow_pickle=False) for i, n in enumerate(names)
+            }
 
     def _collect(self, folder: Path) -> None:
         """Take what the child left in its folder beside the traces."""
@@ -124,14 +151,18 @@ def _wait(child: subprocess.Popen[bytes], done: Path, limit: float) -> str:
             return f"did not finish within {limit:g} s"
         time.sleep(0.02)
     try:
-        child.wait(timeout=5)  # let stop() remove the shared memory; results are safe even if it hangs
+        child.wait(
+            timeout=5
+        )  # let stop() remove the shared memory; results are safe even if it hangs
     except subprocess.TimeoutExpired:
         pass
     return ""
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End every process of the child's session, wait for the child, and remove the shared memory they left."""
+    """End every process of the child's session, wait for the child, and remove the shared memory
+    they left.
+    """
     for sign, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
         end = time.monotonic() + patience
         try:
@@ -153,5 +184,9 @@ def _last_words(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     blocked = [line for line in lines if "Blocked on" in line][-1:]
     noise = ("Blocked on", "Warning: ", "warnings.warn", "resource_tracker")
-    spoken = [line for line in lines if not any(n in line for n in noise) and not line.startswith(("File ", "^"))][-2:]
+    spoken = [
+        line
+        for line in lines
+        if not any(n in line for n in noise) and not line.startswith(("File ", "^"))
+    ][-2:]
     return " | ".join(spoken + blocked) or "it wrote nothing to its error output"

@@ -1,7 +1,9 @@
-"""Shared memory of a child session, named after its leader so that whoever ends the session can remove all of it.
+"""Shared memory of a child session, named after its leader so that whoever ends the session can
+remove all of it.
 
-Python's resource tracker removes segments whose creator died, but not one that was created and not yet registered when
-the signal came, nor any if the tracker itself was killed; a segment left behind occupies memory until the next boot.
+Python's resource tracker removes segments whose creator died, but not one that was created and not
+yet registered when the signal came, nor any if the tracker itself was killed; a segment left behind
+occupies memory until the next boot.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def _prefix(leader: int) -> str:
 
 
 def name_after(leader: int) -> None:
-    """Name every segment and semaphore that this process and its forks create from now on after session ``leader``."""
+    """Name every segment and semaphore that this process and its forks create from now on after
+    session ``leader``.
+    """
     multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{_prefix(leader)}"  # type: ignore[attr-defined]
     multiprocessing.shared_memory._SHM_SAFE_NAME_LENGTH = 32  # type: ignore[attr-defined] # Linux takes 255
     multiprocessing.process.current_process()._config["semprefix"] = f"/{_prefix(leader)}"  # type: ignore[attr-defined]
@@ -28,7 +32,9 @@ def name_after(leader: int) -> None:
 
 def leftovers(leader: int) -> list[Path]:
     """Segments and semaphores of session ``leader`` that are there."""
-    return [path for kind in ("", "sem.") for path in sorted(_FOLDER.glob(f"{kind}{_prefix(leader)}*"))]
+    return [
+        path for kind in ("", "sem.") for path in sorted(_FOLDER.glob(f"{kind}{_prefix(leader)}*"))
+    ]
 
 
 def remove(leader: int) -> None:

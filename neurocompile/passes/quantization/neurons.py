@@ -29,24 +29,34 @@ def integer_lif(state: Quantization, node: s.LIF, unit: float) -> s.IntegerLIF |
     dv = _integers(state, f"{node.name}.dv", np.minimum(np.rint(4096 / taus), 4095))
     if node.bias is None and state.integer[node.x] is not None:
         found = {
-            exact_threshold(node.gain, node.v_threshold, float(tau), state.options.steps, bound.magnitude)
+            exact_threshold(
+                node.gain, node.v_threshold, float(tau), state.options.steps, bound.magnitude
+            )
             for tau in np.unique(taus)
         }
         if len(found) == 1 and (exact := found.pop()):
             return s.IntegerLIF(name=node.name, x=node.x, gain=exact[0], vth=exact[1], dv=dv)
     k = 1
-    if state.integer[node.x] is not None:  # no weights to scale: take the finest threshold that fits
-        fits = min(LARGEST_CURRENT // max(bound.magnitude, 1), LARGEST_WEIGHT,
-                   int(LARGEST_THRESHOLD * node.gain * unit / node.v_threshold))  # fmt: skip
+    if (
+        state.integer[node.x] is not None
+    ):  # no weights to scale: take the finest threshold that fits
+        fits = min(
+            LARGEST_CURRENT // max(bound.magnitude, 1),
+            LARGEST_WEIGHT,
+            int(LARGEST_THRESHOLD * node.gain * unit / node.v_threshold),
+        )
         k = 1 << max(fits.bit_length() - 1, 0)
     current = node.gain * unit / k  # membrane value of one unit of input
     vth = round(node.v_threshold / current - 1 / 64)
     if not 0 <= vth <= LARGEST_THRESHOLD or k * bound.magnitude > LARGEST_CURRENT:
         raise NeurocompileError(
-            "NC2002", f"layer '{node.name}': threshold {vth:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,}"
+            "NC2002",
+            f"layer '{node.name}': threshold {vth:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,}",
         )
     bias, exponent = _lif_bias(state, node, current / 64)
-    return s.IntegerLIF(name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent)
+    return s.IntegerLIF(
+        name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent
+    )
 
 
 def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
@@ -60,7 +70,9 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
         units = np.rint(exact * k / (node.gain * unit)).astype(np.int64)
         strongest = int(np.abs(units).max())
         if strongest > LARGEST_SOFT_BIAS:
-            raise NeurocompileError("NC2002", f"layer '{node.name}': bias {strongest:,} exceeds {LARGEST_SOFT_BIAS:,}")
+            raise NeurocompileError(
+                "NC2002", f"layer '{node.name}': bias {strongest:,} exceeds {LARGEST_SOFT_BIAS:,}"
+            )
         bias = state.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
         largest += strongest
     needed = max(largest, round(k * ideal))
@@ -69,20 +81,28 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
         shift += 1
     if shift > LARGEST_SHIFT or largest > LARGEST_PAYLOAD:
         raise NeurocompileError(
-            "NC2002", f"layer '{node.name}' resets softly: input or threshold {needed:,} exceeds {limit << LARGEST_SHIFT:,} "
-            f"at T = {state.options.steps}; use fewer steps or weight bits"
-        )  # fmt: skip
+            "NC2002",
+            f"layer '{node.name}' resets softly: input or threshold {needed:,} exceeds {limit << LARGEST_SHIFT:,} "
+            f"at T = {state.options.steps}; use fewer steps or weight bits",
+        )
     threshold = max(round(k * ideal / (1 << shift)), 1)
     reset, several = np.rint(threshold * (4096 - decay) / 4096), decay.min() != decay.max()
     leak = (
-        {"reset": state.rewriter.tensor(f"{node.name}.reset", reset.astype(np.int32)),
-         "decay": state.rewriter.tensor(f"{node.name}.decay", decay.astype(np.int32))}
-        if several else {"reset": int(reset.flat[0]), "decay": int(decay.flat[0])}
-    )  # fmt: skip
-    return s.SoftIntegerLIF(name=node.name, x=node.x, threshold=threshold, gain=k, bias=bias, shift=shift, **leak)
+        {
+            "reset": state.rewriter.tensor(f"{node.name}.reset", reset.astype(np.int32)),
+            "decay": state.rewriter.tensor(f"{node.name}.decay", decay.astype(np.int32)),
+        }
+        if several
+        else {"reset": int(reset.flat[0]), "decay": int(decay.flat[0])}
+    )
+    return s.SoftIntegerLIF(
+        name=node.name, x=node.x, threshold=threshold, gain=k, bias=bias, shift=shift, **leak
+    )
 
 
-def _lif_bias(state: Quantization, node: s.LIF, resolution: float) -> tuple[s.TensorRef | None, int]:
+def _lif_bias(
+    state: Quantization, node: s.LIF, resolution: float
+) -> tuple[s.TensorRef | None, int]:
     total = state.membrane_bias(node)
     if not total.any():
         return None, 0
@@ -91,7 +111,10 @@ def _lif_bias(state: Quantization, node: s.LIF, resolution: float) -> tuple[s.Te
     while np.abs(np.rint(units / (1 << exponent))).max() > LARGEST_MANTISSA:
         exponent += 1
     if exponent > 7:
-        raise NeurocompileError("NC2002", f"layer '{node.name}': bias {np.abs(total).max():.4g} needs exponent {exponent} > 7")
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}': bias {np.abs(total).max():.4g} needs exponent {exponent} > 7",
+        )
     mantissa = np.rint(units / (1 << exponent)).astype(np.int16)
     return state.rewriter.tensor(f"{node.name}.bias.int", mantissa), exponent
 

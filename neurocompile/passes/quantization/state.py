@@ -27,7 +27,9 @@ __all__ = ["Quantization"]
 
 @dataclass
 class Quantization:
-    """State of one run of the pass: the graph, what is known of its values by name, and the graph being written."""
+    """State of one run of the pass: the graph, what is known of its values by name, and the graph
+    being written.
+    """
 
     graph: s.SpikingGraph
     options: Quantize
@@ -42,13 +44,17 @@ class Quantization:
         self.graph = clip_unheard(self.graph, self.active, self.trunks.values())
         self.rewriter = Rewriter(self.graph)
         self.unit: dict[str, float] = {}  # float value of the integer 1
-        self.shift: dict[str, np.ndarray] = {}  # float mean that rounding weights took away, broadcasts
+        self.shift: dict[
+            str, np.ndarray
+        ] = {}  # float mean that rounding weights took away, broadcasts
         self.bound: dict[str, Range] = {}
         self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
-        self.coarse: dict[tuple[str, int, bool], Ref] = {}  # values in a coarser unit, by name, bits dropped and rounding
+        self.coarse: dict[
+            tuple[str, int, bool], Ref
+        ] = {}  # values in a coarser unit, by name, bits dropped and rounding
 
     def track_bound(self, new: s.Node) -> None:
         """Bounds of the new integers; NC2002 if a payload does not hold them."""
@@ -59,15 +65,17 @@ class Quantization:
             limit = LARGEST_PAYLOAD
             if found.magnitude > limit:
                 raise NeurocompileError(
-                    "NC2002", f"layer '{new.name}' can reach {found.magnitude:,}, a payload holds {limit:,}; use fewer weight bits"
+                    "NC2002",
+                    f"layer '{new.name}' can reach {found.magnitude:,}, a payload holds {limit:,}; use fewer weight bits",
                 )
 
     def coarser(self, name: Ref, limit: int, *, nearest: bool = False) -> Ref:
         """``name``, or the value shifted right until its magnitude is at most ``limit``.
 
         Args:
-            nearest: round to the nearest, by a constant that the value takes first, instead of down: a value that is often
-                0 then stays 0, and what later layers make of the mean loss need not be guessed.
+            nearest: round to the nearest, by a constant that the value takes first, instead of
+                down: a value that is often 0 then stays 0, and what later layers make of the mean
+                loss need not be guessed.
         """
         bound, bits = self.bound[name], 0
         while bits < 23 and max(bound.high >> bits, -(bound.low >> bits)) > limit:
@@ -79,21 +87,29 @@ class Quantization:
 
     def _shifted(self, name: Ref, bits: int, nearest: bool) -> Ref:
         grid, half, found = 1 << (9 - self.options.weight_bits), 1 << (bits - 1), name
-        lost = max((1 << bits) - grid, 0) / 2  # on average, if the multiples of ``grid`` leave all remainders as often
+        lost = (
+            max((1 << bits) - grid, 0) / 2
+        )  # on average, if the multiples of ``grid`` leave all remainders as often
         if nearest and lost and self.bound[name].high + half <= LARGEST_PAYLOAD:
             shape = self.size[name]
             axis = 0 if len(shape) == 3 else len(shape) - 1
             values = np.full([n if i == axis else 1 for i, n in enumerate(shape)], half, np.int64)
             offset = self.rewriter.tensor(f"{name}.half", values)
-            found = self._emit(s.Offset(name=self.rewriter.fresh(f"{name}.half"), x=name, offset=offset), name)
+            found = self._emit(
+                s.Offset(name=self.rewriter.fresh(f"{name}.half"), x=name, offset=offset), name
+            )
             lost = 0.0
         while bits:
             part = min(bits, LARGEST_SHIFT)
             unit = self.unit[found] * (1 << part)
-            found = self._emit(s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=found, bits=part), name)
+            found = self._emit(
+                s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=found, bits=part), name
+            )
             self.unit[found], bits = unit, bits - part
         taken = np.asarray(lost * self.unit[name])
-        self.shift[found] = self.shift.get(name, np.zeros(())) + (taken if self.active[name].all() else taken * self.active[name])
+        self.shift[found] = self.shift.get(name, np.zeros(())) + (
+            taken if self.active[name].all() else taken * self.active[name]
+        )
         return found
 
     def _emit(self, node: s.Node, like: Ref) -> Ref:
@@ -115,7 +131,9 @@ class Quantization:
 
     def taus(self, lif: s.LIF) -> np.ndarray:
         """tau, or that of each channel, float64."""
-        return np.asarray(self.graph.tensors[lif.tau] if isinstance(lif.tau, TensorRef) else lif.tau, np.float64)
+        return np.asarray(
+            self.graph.tensors[lif.tau] if isinstance(lif.tau, TensorRef) else lif.tau, np.float64
+        )
 
     def input_limit(self, lif: s.LIF) -> int:
         """:func:`input_limit`, of the channel that leaks least."""
@@ -123,7 +141,11 @@ class Quantization:
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:
         """Float bias of a membrane, with what rounding weights took away."""
-        total = np.zeros(()) if node.bias is None else np.asarray(self.graph.tensors[node.bias], np.float64)
+        total = (
+            np.zeros(())
+            if node.bias is None
+            else np.asarray(self.graph.tensors[node.bias], np.float64)
+        )
         lost = self.shift.get(node.x)
         return total if lost is None else total + node.gain * lost
 

@@ -1,4 +1,6 @@
-"""Fields of the chip that integers must fit, and the integer thresholds that mean what the float ones do."""
+"""Fields of the chip that integers must fit, and the integer thresholds that mean what the float
+ones do.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,32 @@ LARGEST_WEIGHT = 254
 LEAST_LEVELS = 31
 
 
-def exact_threshold(gain: float, threshold: float, tau: float, steps: int, largest: int) -> tuple[int, int] | None:
-    """Integer weight k and threshold vth that reproduce a float LIF on integer input exactly, or None.
+def exact_threshold(
+    gain: float, threshold: float, tau: float, steps: int, largest: int
+) -> tuple[int, int] | None:
+    """Integer weight k and threshold vth that reproduce a float LIF on integer input exactly, or
+    None.
 
-    With ``1 - 1/tau = m / 2^p``, membranes over T steps are multiples of ``g = 2^(-p (T-1))``, and ``h >= R`` with
-    ``R = threshold / gain`` is ``h >= ceil(R / g) g``. In units of ``2^-6 / k`` that is an integer comparison: k must be
-    a power of two that makes every membrane an integer, and leave room for a threshold that is a multiple of 2^6.
+    With ``1 - 1/tau = m / 2^p``, membranes over T steps are multiples of ``g = 2^(-p (T-1))``, and
+    ``h >= R`` with ``R = threshold / gain`` is ``h >= ceil(R / g) g``. In units of ``2^-6 / k``
+    that is an integer comparison: k must be a power of two that makes every membrane an integer,
+    and leave room for a threshold that is a multiple of 2^6.
 
     Args:
         largest: bound of the input's absolute value.
     """
     leak = Fraction(round(4096 / tau), 4096)
-    near = abs(4096 / tau - 4096 * leak) <= 4096 / tau * np.finfo(np.float32).eps  # 4/3 is not a float32
+    near = (
+        abs(4096 / tau - 4096 * leak) <= 4096 / tau * np.finfo(np.float32).eps
+    )  # 4/3 is not a float32
     if gain <= 0 or threshold <= 0 or leak >= 1 or not near:
         return None
     bits = (1 - leak).denominator.bit_length() - 1
     grid = Fraction(1, 1 << (bits * (steps - 1)))
-    level = ceil(Fraction(float(np.float32(threshold))) / Fraction(float(np.float32(gain))) / grid) * grid
+    level = (
+        ceil(Fraction(float(np.float32(threshold))) / Fraction(float(np.float32(gain))) / grid)
+        * grid
+    )
     for exponent in range(8):
         k = 1 << exponent
         vth = ceil(k * level) - 1
@@ -52,7 +63,9 @@ def exact_threshold(gain: float, threshold: float, tau: float, steps: int, large
 
 
 def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
-    """The integer threshold within 1 % of ``ideal`` whose parts ``kept`` are nearest to integers, then nearest to ``ideal``."""
+    """The integer threshold within 1 % of ``ideal`` whose parts ``kept`` are nearest to integers,
+    then nearest to ``ideal``.
+    """
     low, high = max(int(np.ceil(0.99 * ideal)), 1), max(int(1.01 * ideal), round(ideal), 1)
     near = range(max(low, round(ideal) - 16), min(high, round(ideal) + 16) + 1)
     kept = np.asarray(kept)
@@ -64,11 +77,13 @@ def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
 
 
 def input_limit(soft_reset: bool, tau: float, steps: int) -> int:
-    """Largest input a step for which every current of a neuron, and of what closes its loop, stays below 2^17.
+    """Largest input a step for which every current of a neuron, and of what closes its loop, stays
+    below 2^17.
 
-    Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input (g steps, as far as the
-    leak lets it), and silence takes an inhibition as strong, which a leaky current accumulates g times
-    (``passes/close_loops.py``).
+    Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input
+        (g steps, as far as the
+    leak lets it), and silence takes an inhibition as strong, which a leaky current accumulates g
+    times (``passes/close_loops.py``).
     """
     if not soft_reset:
         return LARGEST_CURRENT

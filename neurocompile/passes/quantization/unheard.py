@@ -1,7 +1,8 @@
 """Weights that no spike of the calibration reaches do not set the scale of those that some reach.
 
-A batch normalization after a channel that never fired divides by the root of its epsilon, and composing two of them gives
-weights 10^5 times the rest. One scale for a layer, or one unit for a residual, would round all others to zero for them.
+A batch normalization after a channel that never fired divides by the root of its epsilon, and
+composing two of them gives weights 10^5 times the rest. One scale for a layer, or one unit for a
+residual, would round all others to zero for them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from neurocompile.passes.trunk import Trunk
 __all__ = ["active_values", "clip_unheard"]
 
 
-def clip_unheard(graph: s.SpikingGraph, active: Mapping[str, np.ndarray], trunks: Iterable[Trunk]) -> s.SpikingGraph:
-    """The graph with each weight of an input channel that is always 0 clipped to the largest of the others of its layer; where
-    a layer of a residual has no others, to the largest of the residual's other layers.
+def clip_unheard(
+    graph: s.SpikingGraph, active: Mapping[str, np.ndarray], trunks: Iterable[Trunk]
+) -> s.SpikingGraph:
+    """The graph with each weight of an input channel that is always 0 clipped to the largest of the
+    others of its layer; where a layer of a residual has no others, to the largest of the residual's
+    other layers.
 
     Args:
         graph: stage canonical.
@@ -31,13 +35,25 @@ def clip_unheard(graph: s.SpikingGraph, active: Mapping[str, np.ndarray], trunks
     for node in layers.values():
         readers[node.weight] = readers.get(node.weight, 0) + 1
     # a weight of several layers is heard through more inputs than one
-    heard = {n.name: _heard(n, active[n.x], graph) for n in layers.values() if readers[n.weight] == 1}
+    heard = {
+        n.name: _heard(n, active[n.x], graph) for n in layers.values() if readers[n.weight] == 1
+    }
     clipped: dict[str, np.ndarray] = {}
     for name, mask in heard.items():
         if mask.any() and not mask.all():
-            _clip(clipped, layers[name], graph, mask, _largest(graph.tensors[layers[name].weight], mask))
+            _clip(
+                clipped,
+                layers[name],
+                graph,
+                mask,
+                _largest(graph.tensors[layers[name].weight], mask),
+            )
     for trunk in set(trunks):
-        others = [clipped.get(p.weight, graph.tensors[p.weight]) for p in trunk.producers if heard.get(p.name, np.ones(1)).any()]
+        others = [
+            clipped.get(p.weight, graph.tensors[p.weight])
+            for p in trunk.producers
+            if heard.get(p.name, np.ones(1)).any()
+        ]
         limit = max((float(np.abs(weight).max(initial=0)) for weight in others), default=0.0)
         for producer in trunk.producers:
             if not (mask := heard.get(producer.name, np.ones(1, bool))).any():
@@ -52,8 +68,9 @@ def active_values(
 
     Args:
         graph: stage canonical.
-        mean: what calibration expects of values, by name (:func:`neurocompile.calibration.mean_values`); a neuron that is
-            not in it counts as one that fires.
+        mean: what calibration expects of values, by name
+            (:func:`neurocompile.calibration.mean_values`); a neuron that is not in it counts as one
+            that fires.
         size: shapes of all values.
     """
     found: dict[str, np.ndarray] = {}
@@ -83,7 +100,11 @@ def _heard(node: s.Conv2d | s.Linear, active: np.ndarray, graph: s.SpikingGraph)
         return np.asarray(active.any(axis=tuple(range(active.ndim - 1))))[None]
     channels = active.any(axis=(1, 2))
     out, group_in = graph.tensors[node.weight].shape[:2]
-    return np.repeat(channels.reshape(node.groups, group_in), out // node.groups, axis=0) if node.groups > 1 else channels[None]
+    return (
+        np.repeat(channels.reshape(node.groups, group_in), out // node.groups, axis=0)
+        if node.groups > 1
+        else channels[None]
+    )
 
 
 def _per_channel(weight: np.ndarray) -> np.ndarray:
@@ -95,7 +116,13 @@ def _largest(weight: np.ndarray, mask: np.ndarray) -> float:
     return float(np.where(mask, _per_channel(weight), 0).max())
 
 
-def _clip(clipped: dict[str, np.ndarray], node: s.Conv2d | s.Linear, graph: s.SpikingGraph, mask: np.ndarray, limit: float) -> None:
+def _clip(
+    clipped: dict[str, np.ndarray],
+    node: s.Conv2d | s.Linear,
+    graph: s.SpikingGraph,
+    mask: np.ndarray,
+    limit: float,
+) -> None:
     weight = graph.tensors[node.weight]
     if limit == 0:
         return

@@ -1,1 +1,3 @@
-"""The paper's experiments, run again: one module each, with a function that measures and one that draws."""
+"""The paper's experiments, run again: one module each, with a function that measures and one that
+draws.
+"""

@@ -17,14 +17,19 @@ def table5() -> Result:
     table = Table(
         "the paper's claim, NOT measured by neurocompile",
         ("model", ">accuracy, %", ">energy, mJ", ">ratio"),
-        tuple((name, accuracy, energy, f"{base / energy:.0f}") for name, accuracy, energy in TABLE5),
+        tuple(
+            (name, accuracy, energy, f"{base / energy:.0f}") for name, accuracy, energy in TABLE5
+        ),
     )
     notes = (
         "17.6 is ViT-B/16's number of GFLOPs, not its energy in mJ; the others are 20 to 300 times below what the models' own "
         "papers publish. So '38 to 57 times' is a claim, never a result of ours.",
         "What a program costs: neurocompile budget MODEL (Corollary 9's bound beside synaptic operations).",
     )
-    data = {"kind": "claim", "rows": [{"model": m, "accuracy": a, "energy_mJ": e} for m, a, e in TABLE5]}
+    data = {
+        "kind": "claim",
+        "rows": [{"model": m, "accuracy": a, "energy_mJ": e} for m, a, e in TABLE5],
+    }
     return Result("table5", PAPER, (table,), notes, data)
 
 
@@ -35,4 +40,6 @@ def statements() -> Result:
         ("statement", "status", "formula", "what we found"),
         tuple((s.name, s.status.value, s.formula or s.says, s.found) for s in STATEMENTS),
     )
-    return Result("statements", PAPER, (table,), (), {"statements": [asdict(s) for s in STATEMENTS]})
+    return Result(
+        "statements", PAPER, (table,), (), {"statements": [asdict(s) for s in STATEMENTS]}
+    )

@@ -21,10 +21,15 @@ DIGITS_MODELS = {
 
 
 def digits(model: str = "QKFormer") -> tuple[Subject, Samples]:
-    """The model, quantized anew for each T, and the 360 images that did not train it, enlarged where it reads larger ones."""
+    """The model, quantized anew for each T, and the 360 images that did not train it, enlarged
+    where it reads larger ones.
+    """
     zoo = files("neurocompile.models.zoo")
     folder, name = DIGITS_MODELS[model]
-    with as_file(zoo / folder / f"{name}.onnx") as file, as_file(zoo / "qkformer_digits" / "test.npz") as data:
+    with (
+        as_file(zoo / folder / f"{name}.onnx") as file,
+        as_file(zoo / "qkformer_digits" / "test.npz") as data,
+    ):
         subject = open_subject(file)
         samples = load_samples(data, (1, 8, 8))
     factor = subject.input_shape[-1] // 8

@@ -32,7 +32,9 @@ def apply(graph: CircuitGraph, p, s: np.ndarray) -> np.ndarray:
         out = np.zeros(dst.shape, np.int64)
         for y, x, o in np.ndindex(*dst.shape):
             g = o // (c_out // p.groups)
-            patch = padded[y * sh : y * sh + dh * (kh - 1) + 1 : dh, x * sw : x * sw + dw * (kw - 1) + 1 : dw]
+            patch = padded[
+                y * sh : y * sh + dh * (kh - 1) + 1 : dh, x * sw : x * sw + dw * (kw - 1) + 1 : dw
+            ]
             out[y, x, o] = (patch[:, :, g * cg : (g + 1) * cg] * w[o]).sum()
         a = out.ravel()
     assert src.size == s.size
@@ -60,13 +62,26 @@ def run(graph: CircuitGraph, x: np.ndarray) -> dict[str, np.ndarray]:
                 u, v = state[p.name]
                 if p.reset and t == 0:
                     u, v = u * 0, v * 0
-                bias = 0 if p.bias is None else np.broadcast_to(graph.tensors[p.bias], p.shape).ravel().astype(np.int64)
+                bias = (
+                    0
+                    if p.bias is None
+                    else np.broadcast_to(graph.tensors[p.bias], p.shape).ravel().astype(np.int64)
+                )
                 u = trunc0(u * (4096 - (p.du + 1))) + (a << 6)
-                assert (np.abs(u) < 2**23).all(), f"'{p.name}' leaves the range in which Lava's u is exact"
-                v = np.clip(trunc0(v * (4096 - p.dv)) + u + (bias << p.bias_exp), -(2**23 - 1), 2**23 - 1)
+                assert (np.abs(u) < 2**23).all(), (
+                    f"'{p.name}' leaves the range in which Lava's u is exact"
+                )
+                v = np.clip(
+                    trunc0(v * (4096 - p.dv)) + u + (bias << p.bias_exp), -(2**23 - 1), 2**23 - 1
+                )
                 a = v > (p.vth << 6)
                 state[p.name] = [u, np.where(a, 0, v)]
             elif isinstance(p, GradedRelu):
                 a = np.maximum(a, 0)
             history[p.name][g] = a.reshape(p.shape)
-    return {p.name: np.stack([history[p.name][p.depth + k * graph.period :][: graph.steps] for k in range(len(x))]) for p in order}
+    return {
+        p.name: np.stack(
+            [history[p.name][p.depth + k * graph.period :][: graph.steps] for k in range(len(x))]
+        )
+        for p in order
+    }

@@ -45,10 +45,20 @@ def test_saturation_is_symmetric_and_integer_rounding_is_towards_zero():
     check(lif_circuit(du=4095, dv=1, vth=131071), x)
 
 
-@pytest.mark.parametrize(("a", "u"), [(131071, 131071 * 64), (-131071, -131071 * 64), (131072, 2**23), (-131072, 2**23),
-                                      (131073, -(2**23) + 64)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("a", "u"),
+    [
+        (131071, 131071 * 64),
+        (-131071, -131071 * 64),
+        (131072, 2**23),
+        (-131072, 2**23),
+        (131073, -(2**23) + 64),
+    ],
+)
 def test_current_wraps_beyond_131071(a, u):
-    """Not modelled by the circuit: u is in (-2^23, 2^23] and wraps once. Passes must prove |a| <= 131071 (du 4095)."""
+    """Not modelled by the circuit: u is in (-2^23, 2^23] and wraps once. Passes must prove |a| <=
+    131071 (du 4095).
+    """
     x = np.zeros((2, N), np.int32)
     x[0] = a
     trace = LavaInProcess().open(lif_circuit(du=4095, vth=0)).run(x)["s"]
@@ -62,7 +72,10 @@ def test_reset_starts_each_sample_at_zero(steps, gap, depth):
     rng = np.random.default_rng(depth)
     period = steps + gap
     bias = rng.integers(-50, 50, N).astype(np.int16)
-    populations = [source(N), lif("s", (N,), depth, vth=90, dv=50, du=2000, reset=True, bias=TensorRef("b"))]
+    populations = [
+        source(N),
+        lif("s", (N,), depth, vth=90, dv=50, du=2000, reset=True, bias=TensorRef("b")),
+    ]
     graph = circuit(populations, [one_to_one("x", "s", N, delay=depth)], {"b": bias}, steps, period)
     trace = check(graph, rng.integers(-100, 200, (5, N)))
     alone = check(graph, rng.integers(-100, 200, (1, N)))
@@ -70,7 +83,9 @@ def test_reset_starts_each_sample_at_zero(steps, gap, depth):
 
 
 def test_samples_do_not_leak_into_each_other():
-    graph = circuit([source(N), lif("s", (N,), 1, vth=500, reset=True)], [one_to_one("x", "s", N)], steps=4)
+    graph = circuit(
+        [source(N), lif("s", (N,), 1, vth=500, reset=True)], [one_to_one("x", "s", N)], steps=4
+    )
     x = np.random.default_rng(0).integers(0, 400, (6, N)).astype(np.int32)
     with LavaInProcess().open(graph) as executor:
         together = executor.run(x)["s"]
@@ -79,7 +94,9 @@ def test_samples_do_not_leak_into_each_other():
 
 
 def test_full_voltage_decay_is_not_stateless():
-    """dv 4095 keeps v / 4096: with a threshold of 64 or more a leftover can make a later ``a == vth`` spike."""
+    """dv 4095 keeps v / 4096: with a threshold of 64 or more a leftover can make a later ``a ==
+    vth`` spike.
+    """
     graph = lif_circuit(du=4095, dv=4095, vth=100)
     trace = check(graph, np.full((3, N), 100))
     assert not trace["s"][0].any() and trace["s"][1].all()

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from lava_cases import check, circuit, lif, mixed_net, one_to_one, relay, source
 
-from neurocompile.backends.lava import LavaInProcess, LavaRuntime, LoihiHardware, in_process, network
+from neurocompile.backends.lava import (
+    LavaInProcess,
+    LavaRuntime,
+    LoihiHardware,
+    in_process,
+    network,
+)
 from neurocompile.errors import NeurocompileError
 
 
@@ -43,8 +49,11 @@ def test_a_net_deeper_than_lavas_own_compiler_can_search():
 def test_each_run_starts_from_reset_state_and_records_what_is_asked():
     graph, x = mixed_net()
     # a LIF that nothing resets keeps its state from sample to sample, not from run to run
-    graph = graph.replace(populations=tuple(
-        p if p.name != "d" else lif("d", (7,), 5, vth=3000, dv=1) for p in graph.populations))  # fmt: skip
+    graph = graph.replace(
+        populations=tuple(
+            p if p.name != "d" else lif("d", (7,), 5, vth=3000, dv=1) for p in graph.populations
+        )
+    )
     expected = lava_reference.run(graph, x)
     with LavaInProcess().open(graph) as executor:
         for record in (None, ["d"], ["o", "x"], []):
@@ -72,11 +81,19 @@ def test_models_are_those_that_lavas_compiler_selects():
     assert set(executable.proc_builders) == set(net.processes)
     for process, builder in executable.proc_builders.items():
         assert builder.proc_model is ours[type(process)]
-    assert {c.__name__ for c in map(type, net.processes)} >= {"LIFReset", "Conv", "Dense", "DelayDense", "DelaySparse"}
+    assert {c.__name__ for c in map(type, net.processes)} >= {
+        "LIFReset",
+        "Conv",
+        "Dense",
+        "DelayDense",
+        "DelaySparse",
+    }
 
 
 def test_fast_and_plain_sparse_agree():
-    """The in-process backend gives spikes to Sparse as 1-bit payloads; hardware and runtime as spikes."""
+    """The in-process backend gives spikes to Sparse as 1-bit payloads; hardware and runtime as
+    spikes.
+    """
     graph, x = mixed_net()
     executor = LavaInProcess().open(graph)
     fast = executor.run(x)
@@ -107,12 +124,18 @@ def test_import_costs_nothing_and_start_method_is_left_alone():
         "from lava.proc.lif.process import LIF; LIF(shape=(2,))"
     )
     for extra in ([], ["spawn"]):
-        subprocess.run([sys.executable, "-W", "error::RuntimeWarning", "-c", code, *extra], check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-W", "error::RuntimeWarning", "-c", code, *extra],
+            check=True,
+            timeout=60,
+        )
 
 
 def test_missing_packages_are_named(monkeypatch):
     graph, _ = mixed_net()
-    with pytest.raises(NeurocompileError, match="NC4002 .*lava-loihi .*lava.utils.loihi2_profiler") as caught:
+    with pytest.raises(
+        NeurocompileError, match="NC4002 .*lava-loihi .*lava.utils.loihi2_profiler"
+    ) as caught:
         LoihiHardware().open(graph)
     assert "\n" not in str(caught.value)
     for name in [m for m in sys.modules if m == "lava" or m.startswith("lava.")]:

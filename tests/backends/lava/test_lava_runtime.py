@@ -85,7 +85,9 @@ def test_nothing_to_record_starts_no_child(started):
 def test_deadline(started, endless):
     graph, x = endless
     begin = time.monotonic()
-    with pytest.raises(NeurocompileError, match=r"NC4003 .*did not finish within 1 s \(4 processes") as caught:
+    with pytest.raises(
+        NeurocompileError, match=r"NC4003 .*did not finish within 1 s \(4 processes"
+    ) as caught:
         LavaRuntime(deadline=1).open(graph).run(x)
     assert time.monotonic() - begin < 10 and "\n" not in str(caught.value)
 
@@ -102,7 +104,11 @@ def test_killed_child(started, endless, victim):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    what = "ended with exit status -9" if victim == "leader" else "status 70 .*worker .* of Lava ended .* status -9"
+    what = (
+        "ended with exit status -9"
+        if victim == "leader"
+        else "status 70 .*worker .* of Lava ended .* status -9"
+    )
     with pytest.raises(NeurocompileError, match=f"NC4003 .*{what}"):
         LavaRuntime(deadline=100).open(graph).run(x)
     thread.join()
@@ -158,7 +164,10 @@ def test_too_few_file_descriptors(monkeypatch):
     limits = [(64, 64)]
     monkeypatch.setattr(resource, "getrlimit", lambda what: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda what, new: limits.append(new))
-    with pytest.raises(NeurocompileError, match="NC4004 13 Lava processes need about 207 open files, the limit is 64"):
+    with pytest.raises(
+        NeurocompileError,
+        match="NC4004 13 Lava processes need about 207 open files, the limit is 64",
+    ):
         LavaRuntime().open(mixed_net()[0])
     limits.append((64, 5000))
     LavaRuntime().open(mixed_net()[0])

@@ -1,0 +1,1 @@
+"""ONNX files: load, follow time and batch through reshapes, one node a layer."""

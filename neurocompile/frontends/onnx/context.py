@@ -1,0 +1,250 @@
+"""What importing an ONNX file keeps in mind, and the steps that its rules share.
+
+Every tensor of the file is a value of the SpikingGraph seen through a
+:class:`~neurocompile.ir.layout.Layout` whose atoms are labelled time ("T"), batch ("B") or feature
+(""). Reshapes and transpositions only change layouts; a Rearrange node appears where an operation
+needs its features in another order than they lie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx.load import LoadedModel
+from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import Atom, Layout, shown
+from neurocompile.ir.text import Ref, TensorRef, unique_name
+
+__all__ = ["Border", "Importer", "Joined", "Pattern", "Rule", "Traced"]
+
+Pattern = tuple[tuple[Atom, ...] | None, ...]
+"""Of a tensor's axes: the time and batch atoms of an axis, None for a feature axis."""
+
+_LARGEST_VALUE = 1 << 30
+"""Elements of one value at one step."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A tensor of the file: value ``ref`` of the SpikingGraph through ``layout`` (time and batch
+    axes included).
+    """
+
+    ref: Ref
+    layout: Layout
+
+    @property
+    def dims(self) -> tuple[tuple[Atom, ...], ...]:
+        return self.layout.dims
+
+
+@dataclass
+class Border:
+    """What a file writes over the border of a padded feature map: by (axis, last side), one number
+    a channel.
+    """
+
+    padding: tuple[int, int]
+    sides: dict[tuple[int, bool], np.ndarray]
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A feature map (C, H, W) that is others, one after another along C."""
+
+    parts: tuple[tuple[Ref, int, int], ...]
+    """Of each: value, first channel in the whole, channels."""
+
+
+def _clean(name: str) -> str:
+    """``name`` in the characters that the text form knows."""
+    return re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
+
+
+class Importer:
+    """State of one import."""
+
+    def __init__(self, model: LoadedModel, per_sample: bool = False) -> None:
+        self.model = model
+        self.graph = model.proto.graph
+        self.constants = dict(model.constants)
+        self.traced: dict[str, Traced] = {}
+        self.nodes: list[s.Node] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.tensors: dict[str, np.ndarray] = {}
+        self.exported_T = 0
+        self.layer_values: dict[str, str] = {}
+        self.layouts: dict[str, Layout] = {}
+        self.per_sample = per_sample
+        self.leaking: list[str] = []
+        self.borders: dict[str, Border] = {}
+        self.joined: dict[str, Joined] = {}
+        self.of_batch: set[str] = set()  # constants made of the length of an open batch
+        self.where = "the graph"
+        self.readers = Counter(i for n in self.graph.node for i in n.input) + Counter(
+            o.name for o in self.graph.output
+        )
+
+    def error(self, code: str, why: str) -> NeurocompileError:
+        return NeurocompileError(code, f"{self.where}: {why}")
+
+    def name(self, wanted: str) -> str:
+        return unique_name(_clean(wanted) or "value", self.shapes.__contains__)
+
+    def emit(self, kind: type[s.Node], wanted: str, size: tuple[int, ...], **fields: Any) -> Ref:
+        name = self.name(wanted)
+        if prod(size) > _LARGEST_VALUE or min(size, default=1) < 1:
+            raise self.error(
+                "NC1009",
+                f"a value of shape {shown(size)}; 1 to {_LARGEST_VALUE:,} elements are supported",
+            )
+        self.nodes.append(kind(name=name, **fields))
+        self.shapes[name] = size
+        return Ref(name)
+
+    def tensor(self, name: str) -> TensorRef:
+        return self.store(name, self.constants[name])
+
+    def store(self, wanted: str, array: np.ndarray) -> TensorRef:
+        """``array`` as float32, under a name of its own unless an equal one is there."""
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+        if not np.isfinite(array).all():
+            raise self.error("NC1004", f"'{wanted}' is NaN or infinite in float32")
+        known = self.tensors
+        name = unique_name(
+            _clean(wanted) or "tensor", lambda n: n in known and not np.array_equal(known[n], array)
+        )
+        self.tensors[name] = array
+        return TensorRef(name)
+
+    def window(self, *groups: Sequence[int]) -> None:
+        """Strides, dilations and kernels are two numbers >= 1."""
+        if any(len(g) != 2 or min(g) < 1 for g in groups):
+            found = [list(g) for g in groups]
+            raise self.error(
+                "NC1009", f"a window over (H, W) needs pairs of numbers >= 1, found {found}"
+            )
+
+    def constant(self, node: onnx.NodeProto, index: int, default: Any = None) -> Any:
+        if index >= len(node.input) or not node.input[index]:
+            return default
+        if node.input[index] not in self.constants:
+            raise self.error("NC1009", f"input {index} must be a constant")
+        return self.constants[node.input[index]]
+
+    def features(self, t: Traced, common: Pattern | None = None) -> Ref:
+        """The value whose array is the tensor's feature axes in order.
+
+        With ``common``, the pattern of an operation's result: the axes that are features there,
+        with leading 1s.
+        """
+        rank = 0 if common is None else sum(p is None for p in common)
+        pattern = self.pattern(t) if common is None else common[len(common) - len(t.dims) :]
+        dims = [d for d, p in zip(t.dims, pattern) if p is None]
+        if any(d and not any(a.axis for a in d) for d, p in zip(t.dims, pattern) if p is not None):
+            raise self.error(
+                "NC1008",
+                f"features of {shown(t.layout.shape)} meet time or batch of the other operand",
+            )
+        if any(a.axis for d in t.dims for a in d if any(not b.axis for b in d)):
+            raise self.error(
+                "NC1008", f"an axis of {shown(t.layout.shape)} mixes time or batch with features"
+            )
+        layout = Layout(((),) * (rank - len(dims)) + tuple(dims))
+        if layout.shape == self.shapes[t.ref] and layout.is_contiguous:
+            return t.ref
+        atoms = [a for d in layout.simplified().dims for a in d]
+        return self.emit(
+            s.Rearrange,
+            f"{t.ref}.view",
+            layout.shape,
+            x=t.ref,
+            shape=layout.shape,
+            sizes=tuple(a.size for a in atoms),
+            strides=tuple(a.stride for a in atoms),
+        )
+
+    def axis_of(self, x: Traced, dim: int) -> int | None:
+        """The axis of the value behind ``x`` that axis ``dim`` of the tensor is, whole and alone;
+        None if there is none.
+        """
+        (atoms,), shape = Layout((x.dims[dim],)).simplified().dims, self.shapes[x.ref]
+        found = (
+            k
+            for k, n in enumerate(shape)
+            if atoms == ((Atom(n, prod(shape[k + 1 :])),) if n > 1 else ())
+        )
+        return next(found, None)
+
+    def over(self, x: Traced, ref: Ref) -> Traced:
+        """A tensor that lies over the value ``ref`` as ``x`` lies over its own, which has the same
+        shape.
+        """
+        return Traced(ref, x.layout)
+
+    def fresh(self, ref: Ref, pattern: Pattern) -> Traced:
+        """A tensor over a new value: ``pattern`` has the time and batch atoms of an axis, None for
+        a feature axis.
+        """
+        features = iter(Layout.contiguous(self.shapes[ref]).dims)
+        return Traced(ref, Layout(tuple(next(features) if p is None else p for p in pattern)))
+
+    @staticmethod
+    def pattern(t: Traced) -> Pattern:
+        return tuple(d if any(a.axis for a in d) else None for d in t.dims)
+
+    def keep(self, node: onnx.NodeProto, t: Traced) -> None:
+        self.traced[node.output[0]] = t
+
+    def common(self, a: Traced, b: Traced, axes: int) -> Pattern:
+        """The pattern of a result whose first ``axes`` axes are both operands' axes, broadcast."""
+        rank = max(len(a.dims), len(b.dims))
+        pa = (None,) * (rank - len(a.dims)) + self.pattern(a)
+        pb = (None,) * (rank - len(b.dims)) + self.pattern(b)
+        for i, (x, y) in enumerate(zip(pa, pb)):
+            if i < axes and x != y and x is not None and y is not None:
+                raise self.error("NC1008", "the operands have time or batch on different axes")
+        return tuple(x if x is not None else y for x, y in zip(pa, pb))
+
+    @staticmethod
+    def fits(value: np.ndarray, x: Traced) -> bool:
+        """True if a sum with ``value`` has the shape of ``x``."""
+        return np.broadcast_shapes(value.shape, x.layout.shape) == x.layout.shape
+
+    def made(self, ref: Ref) -> s.Node:
+        """The node that computes the value ``ref``."""
+        return next(n for n in reversed(self.nodes) if n.name == ref)
+
+    def is_private(self, linear: s.Node) -> bool:
+        """True if the file's nodes read the value of ``linear`` one after the other, and no other
+        node did.
+        """
+        seen = [name for name, t in self.traced.items() if t.ref == linear.name]
+        return all(self.readers[name] == 1 for name in seen) and not any(
+            linear.name in n.inputs for n in self.nodes
+        )
+
+    def axes(self, axes: Sequence[int], rank: int) -> list[int]:
+        """Axes counted from the front, each once, in order."""
+        found = sorted(int(i) + rank * (int(i) < 0) for i in axes)
+        if len(set(found)) != len(found) or any(not 0 <= i < rank for i in found):
+            raise self.error("NC1009", f"axes {[int(i) for i in axes]} of {rank}")
+        return found
+
+    def relayout(self, node: onnx.NodeProto, layout: Layout) -> None:
+        self.keep(node, Traced(self.traced[node.input[0]].ref, layout))
+
+
+Rule = Callable[[Importer, onnx.NodeProto, dict[str, Any]], None]
+"""Adds what one node of the file computes: (importer, node, attributes)."""

@@ -1,0 +1,357 @@
+"""Convolutions of a file, over one or two axes, and matrices on tokens: all are Conv2d of the
+SpikingGraph.
+
+A 1x1 convolution and a matrix over tokens act on each position alone, so they read a feature map
+(C, H, W) as it lies, whatever order the file views it in, and no view appears between layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import onnx
+
+from neurocompile.frontends.onnx.context import Border, Importer, Joined, Rule, Traced
+from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import Atom, Layout, shown
+from neurocompile.ir.text import Ref
+
+__all__ = ["CONVOLUTION_RULES", "linear"]
+
+_PAD = "pad."
+"""Prefix of the weight of a convolution that only pads."""
+
+
+def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x = im.traced[node.input[0]]
+    weight, groups = im.constant(node, 1), int(attributes.get("group", 1))
+    axes = weight.ndim - 2
+    if axes not in (1, 2) or len(x.dims) != weight.ndim:
+        raise im.error(
+            "NC1009",
+            f"a {axes}-d convolution of {len(x.dims)} axes; Conv over (N, C, L) or (N, C, H, W) is supported",
+        )
+    unit = (1,) * (2 - axes)
+    stride = (*attributes.get("strides", (1,) * axes), *unit)
+    dilation = (*attributes.get("dilations", (1,) * axes), *unit)
+    weight = weight.reshape(*weight.shape, *unit)
+    im.window(stride, dilation, weight.shape[2:])
+    if any(a.axis for a in x.dims[1]):
+        raise im.error(
+            "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
+        )
+    channels = x.layout.shape[1]
+    if groups < 1 or weight.shape[1] * groups != channels or weight.shape[0] % groups:
+        raise im.error(
+            "NC1006", f"weight {list(weight.shape)} does not match {channels} input channels"
+        )
+    size = (*x.layout.shape[2:], *unit)
+    padding, weight = _pads(im, attributes, size, stride, dilation, weight)
+    key = im.store(node.input[1], weight)
+    bias = im.tensor(node.input[2]) if im.constant(node, 2) is not None else None
+    wanted = node.name or node.output[0]
+    if (
+        weight.shape[2:] == stride == (1, 1)
+        and padding == (0, 0)
+        and (y := _pointwise(im, x, 1, wanted, key, bias, groups))
+    ):
+        im.keep(node, y)
+        return
+    ref = im.features(Traced(x.ref, Layout((*x.dims, *((),) * (2 - axes)))))
+    if len(im.shapes[ref]) != 3:
+        raise im.error(
+            "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
+        )
+    ref, padding = _unpadded(im, ref, padding)
+    y = _emit(
+        im,
+        wanted,
+        ref,
+        weight=key,
+        bias=bias,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    out = Layout.contiguous(im.shapes[y]).dims[: 1 + axes]
+    im.keep(node, Traced(y, Layout((x.dims[0], *out))))
+
+
+def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
+    """A Conv2d of the feature map ``ref``, or the sum of those of the parts that it is joined of."""
+    if ref in im.joined and fields.get("groups", 1) == 1:
+        return _of_parts(im, wanted, im.joined[ref], **fields)
+    weight = im.tensors[fields["weight"]]
+    stride, padding, dilation = (
+        fields.get(k, d) for k, d in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1)))
+    )
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // st + 1
+        for n, p, d, k, st in zip(im.shapes[ref][1:], padding, dilation, weight.shape[2:], stride)
+    ]
+    return im.emit(s.Conv2d, wanted, (weight.shape[0], *out), x=ref, **fields)
+
+
+def _of_parts(im: Importer, wanted: str, joined: Joined, **fields: Any) -> Ref:
+    weight, whole = im.tensors[fields["weight"]], None
+    for k, (ref, start, channels) in enumerate(joined.parts):
+        share = im.store(f"{fields['weight']}.part{k}", weight[:, start : start + channels])
+        y = _emit(
+            im,
+            f"{wanted}.part{k}",
+            ref,
+            **{**fields, "weight": share, "bias": fields.get("bias") if k == 0 else None},
+        )
+        whole = y if whole is None else im.emit(s.Add, wanted, im.shapes[y], a=whole, b=y)
+    assert whole is not None
+    return whole
+
+
+def _pads(
+    im: Importer,
+    attributes: dict[str, Any],
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    weight: np.ndarray,
+) -> tuple[tuple[int, int], np.ndarray]:
+    """Equal padding at both ends, and the kernel for it: a larger border at one end is met by zeros
+    of the kernel.
+    """
+    auto = attributes.get("auto_pad", b"NOTSET")
+    given = list(attributes.get("pads", (0,) * (2 * (weight.ndim - 2))))
+    if len(given) == 2:
+        given = [given[0], 0, given[1], 0]
+    if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+        total = [
+            max((ceil(n / st) - 1) * st + d * (k - 1) + 1 - n, 0)
+            for n, st, d, k in zip(size, stride, dilation, weight.shape[2:])
+        ]
+        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+        given = [*less, *more] if auto == b"SAME_UPPER" else [*more, *less]
+    elif auto not in (b"NOTSET", b"VALID"):
+        raise im.error("NC1009", f"auto_pad {auto!r} is not defined by ONNX")
+    reach = max(
+        *size, *(d * (k - 1) for d, k in zip(dilation, weight.shape[2:]))
+    )  # more would only add zeros to the output
+    if len(given) != 4 or min(given) < 0 or max(given) > reach:
+        raise im.error("NC1009", f"pads {given} are not two or four numbers from 0 to {reach:,}")
+    for axis in (0, 1):
+        begin, end = given[axis], given[2 + axis]
+        if begin == end:
+            continue
+        if abs(begin - end) % dilation[axis]:
+            raise im.error(
+                "NC1009", f"pads {given} differ between begin and end, at dilation {list(dilation)}"
+            )
+        more = abs(begin - end) // dilation[axis]
+        wide = [(0, 0)] * weight.ndim
+        wide[2 + axis] = (more, 0) if end > begin else (0, more)
+        weight = np.pad(weight, wide)
+    return (max(given[0], given[2]), max(given[1], given[3])), weight
+
+
+def _pointwise(
+    im: Importer, x: Traced, dim: int, wanted: str, weight: Any, bias: Any, groups: int = 1
+) -> Traced | None:
+    """A 1x1 convolution over axis ``dim`` of ``x``, on the feature map as it lies; None if it is no
+    such map.
+    """
+    shape = im.shapes[x.ref]
+    if len(shape) != 3 or im.axis_of(x, dim) != 0 or x.ref in im.borders:
+        return None
+    y = _emit(im, wanted, x.ref, weight=weight, bias=bias, groups=groups)
+    channels, dims = im.shapes[y][0], list(x.dims)
+    dims[dim] = (Atom(channels, prod(shape[1:])),) if channels > 1 else ()
+    return Traced(y, Layout(tuple(dims)))
+
+
+def linear(
+    im: Importer,
+    node: onnx.NodeProto,
+    weight: np.ndarray,
+    source: str,
+    bias: np.ndarray | None,
+    x: Traced | None = None,
+) -> None:
+    """``weight`` (out, in), made from the initializer ``source``, on the last axis of ``x``, by
+    default the first operand.
+    """
+    x, wanted = im.traced[node.input[0]] if x is None else x, node.name or node.output[0]
+    if x.layout.shape[-1] != weight.shape[1] or any(a.axis for a in x.dims[-1]):
+        raise im.error(
+            "NC1006",
+            f"weight (out, in) {list(weight.shape)} does not match {shown(x.layout.shape)}",
+        )
+    if bias is not None and (
+        bias.size not in (1, len(weight)) or bias.shape[-1:] not in ((), (1,), (len(weight),))
+    ):
+        raise im.error("NC1006", f"a bias of shape {list(bias.shape)} for {len(weight)} outputs")
+    pattern = im.pattern(x)
+    tokens = [d for d, p in zip(x.dims[:-1], pattern) if p is None]
+    kernel = weight if not tokens else weight[:, :, None, None]
+    key = im.store(source, kernel)
+    bias_ref = None
+    if bias is not None:
+        bias_ref = im.store(f"{key}.bias", np.broadcast_to(bias.reshape(-1), (len(weight),)))
+    if not tokens:
+        ref = im.features(x)
+        im.keep(
+            node,
+            im.fresh(
+                im.emit(s.Linear, wanted, (len(weight),), x=ref, weight=key, bias=bias_ref), pattern
+            ),
+        )
+        return
+    y = _pointwise(im, x, len(x.dims) - 1, wanted, key, bias_ref)
+    if y is None:
+        flat = tuple(a for d in tokens for a in d)
+        lead = tuple(d for d, p in zip(x.dims, pattern) if p is not None)
+        ref = im.features(Traced(x.ref, Layout((*lead, x.dims[-1], flat, ()))))
+        sizes = tuple(prod(a.size for a in d) for d in tokens)
+        out = _emit(im, wanted, ref, weight=key, bias=bias_ref)
+        channel, *places = Layout.contiguous((len(weight), *sizes)).dims
+        features = iter((*places, channel))
+        y = Traced(out, Layout(tuple(next(features) if p is None else p for p in pattern)))
+    im.keep(node, y)
+
+
+# ---- borders -------------------------------------------------------------------------------------
+
+
+def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """Zeros around a feature map: a convolution that copies, which the next convolution takes over."""
+    x = im.traced[node.input[0]]
+    pads = attributes.get("pads")
+    pads = [int(n) for n in (im.constant(node, 1) if pads is None else pads)]
+    value = im.constant(node, 2, np.float32(attributes.get("value", 0.0)))
+    mode = attributes.get("mode", b"constant")
+    if im.constant(node, 3) is not None or len(pads) != 2 * len(x.dims):
+        raise im.error(
+            "NC1009", f"{len(pads)} pads of {len(x.dims)} axes; two an axis are supported"
+        )
+    if not any(pads):
+        im.keep(node, x)
+        return
+    begin, end = pads[: len(x.dims)], pads[len(x.dims) :]
+    if mode != b"constant" or np.any(value) or begin != end or min(pads) < 0 or any(begin[:-2]):
+        raise im.error(
+            "NC1009",
+            f"pads {pads} of mode {mode.decode()}; zeros, as many at both ends of (H, W), are supported",
+        )
+    ref = im.features(x)
+    if len(im.shapes[ref]) != 3:
+        raise im.error(
+            "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
+        )
+    channels = im.shapes[ref][0]
+    weight = im.store(f"{_PAD}{channels}", np.ones((channels, 1, 1, 1)))
+    y = _emit(
+        im,
+        node.name or node.output[0],
+        ref,
+        weight=weight,
+        padding=(begin[-2], begin[-1]),
+        groups=channels,
+    )
+    im.keep(node, im.fresh(y, im.pattern(x)))
+
+
+def _unpadded(im: Importer, ref: Ref, padding: tuple[int, int]) -> tuple[Ref, tuple[int, int]]:
+    """What a convolution that only pads reads, and the padding of both."""
+    made = im.made(ref)
+    if isinstance(made, s.Conv2d) and made.weight.startswith(_PAD) and made.bias is None:
+        return made.x, (padding[0] + made.padding[0], padding[1] + made.padding[1])
+    return ref, padding
+
+
+def _scatter(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """One number a channel written over one side of the border of a padded feature map.
+
+    Meta-SpikeFormer's RepConv fills the border with what its normalization makes of zero: that is a
+    border of zeros before its 1x1 convolution. Once all four sides are written, this is what the
+    graph says.
+    """
+    x, indices, updates = im.traced[node.input[0]], im.constant(node, 1), im.constant(node, 2)
+    made = im.made(x.ref)
+    known = im.borders.get(x.ref)
+    if (
+        not isinstance(made, s.Conv2d)
+        or not (made.weight.startswith(_PAD) or known)
+        or known
+        and known.done
+    ):
+        raise im.error(
+            "NC1009", "writes into a signal; only the border of a padded feature map may be written"
+        )
+    axis = next((k for k in (1, 2) if im.axis_of(x, 0) == k), None)
+    channel = next((k for k in range(len(x.dims)) if im.axis_of(x, k) == 0), None)
+    if axis is None or channel is None or indices.shape[-1:] != (1,):
+        raise im.error("NC1009", "writes rows or columns of a feature map; this is none")
+    border = im.borders.setdefault(x.ref, Border(made.padding, {}))
+    width, size = border.padding[axis - 1], im.shapes[x.ref][axis]
+    rows = [int(i) for i in indices.reshape(-1)]
+    sides = {tuple(range(width)): False, tuple(range(size - width, size)): True}
+    if tuple(rows) not in sides or attributes.get("reduction", b"none") != b"none":
+        raise im.error(
+            "NC1009",
+            f"writes rows {rows[:4]} of {size}; only whole borders of {width} may be written",
+        )
+    # Axes that a constant is only repeated along have stride 0, and need no look at each element.
+    few = updates[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in updates.strides)]
+    vector = np.moveaxis(few, channel, -1).reshape(-1, few.shape[channel])
+    if (vector != vector[0]).any():
+        raise im.error("NC1009", "writes a border that is not one number a channel")
+    border.sides[axis, sides[tuple(rows)]] = np.broadcast_to(vector[0], (im.shapes[x.ref][0],))
+    im.keep(node, x)
+    if len(border.sides) == 4:
+        im.keep(node, im.over(x, _bordered(im, made, border)))
+
+
+def _bordered(im: Importer, pad: s.Conv2d, border: Border) -> Ref:
+    """The padded map, by padding the 1x1 convolution in front; NC1009 if that makes another border."""
+    chain: list[s.Node] = [im.made(pad.x)]
+    while isinstance(chain[-1], s.BatchNorm):
+        chain.append(im.made(chain[-1].x))
+    conv = chain.pop()
+    value = next(iter(border.sides.values()))
+    if any(not np.array_equal(v, value) for v in border.sides.values()):
+        raise im.error("NC1009", "the four sides of a border differ")
+    plain = (
+        isinstance(conv, s.Conv2d)
+        and im.tensors[conv.weight].shape[2:] == (1, 1) == conv.stride
+        and conv.padding == (0, 0)
+    )
+    if not plain:
+        raise im.error(
+            "NC1009",
+            "a border of constants is supported after a 1x1 convolution, with the value it has for zeros",
+        )
+    assert isinstance(conv, s.Conv2d)
+    made = (
+        np.zeros(len(value)) if conv.bias is None else np.asarray(im.tensors[conv.bias], np.float64)
+    )
+    for norm in reversed(chain):
+        scale, shift, mean, var = (np.asarray(im.tensors[t], np.float64) for t in norm.tensors)
+        made = (made - mean) / np.sqrt(var + norm.eps) * scale + shift  # type: ignore[attr-defined]
+    if not np.allclose(made, value, rtol=1e-4, atol=1e-5):
+        raise im.error(
+            "NC1009",
+            "a border of constants that are not what the 1x1 convolution in front makes of zeros",
+        )
+    border.done = True
+    fields = {k: v for k, v in vars(conv).items() if k not in ("name", "x")}
+    ref = _emit(im, f"{conv.name}.padded", conv.x, **{**fields, "padding": pad.padding})
+    for norm in reversed(chain):
+        shape, name = im.shapes[ref], im.name(f"{norm.name}.padded")
+        im.nodes.append(replace(norm, name=name, x=ref))  # type: ignore[call-arg]
+        im.shapes[name] = shape
+        ref = Ref(name)
+    return ref
+
+
+CONVOLUTION_RULES: dict[str, Rule] = {"Conv": _conv, "Pad": _pad, "ScatterND": _scatter}

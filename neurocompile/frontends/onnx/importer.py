@@ -1,0 +1,327 @@
+"""ONNX file -> SpikingGraph: follow time and batch through the file's reshapes, keep one node a
+layer.
+
+Time is born where the file repeats its input. Whatever depends on the input is understood or named
+in an error; everything else is folded to constants. :mod:`neurocompile.frontends.onnx.context` says
+how tensors are followed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import onnx
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.diagnosis import (
+    OWN_TIME,
+    NotSupportedError,
+    Problem,
+    problem_of,
+    unsupported,
+)
+from neurocompile.frontends.onnx.context import Importer, Traced
+from neurocompile.frontends.onnx.fold import fold
+from neurocompile.frontends.onnx.layers import LAYER_RULES
+from neurocompile.frontends.onnx.lif import DOMAIN, NEURONS
+from neurocompile.frontends.onnx.load import LoadedModel
+from neurocompile.frontends.onnx.shapes import LARGEST_T, SHAPE_RULES
+from neurocompile.frontends.onnx.values import has_time
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import shapes
+from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError
+
+__all__ = ["ImportedModel", "import_onnx"]
+
+_RULES = LAYER_RULES | SHAPE_RULES
+_KEEPS_SHAPE = frozenset(
+    "Abs Acos Atan Ceil Celu Clip Cos CumSum Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual GroupNormalization HardSigmoid "
+    "HardSwish InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mish Mod Neg Not PRelu "
+    "Pow RMSNormalization Reciprocal Relu Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin Softplus Softsign Sqrt Swish "
+    "Tan Tanh ThresholdedRelu Where".split()
+)
+"""Operators without a rule whose output has the shape of an operand."""
+_DATA_FREE = frozenset({"Shape", "Size"})
+"""Operators whose output depends on the shape of their input only."""
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A SpikingGraph of stage ``imported``, and where its values are in the file."""
+
+    graph: s.SpikingGraph
+    layer_values: dict[str, str]
+    """The file's tensor name of each spiking layer."""
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    """How that tensor lies over the layer's value; and, by its name, how the output's does."""
+    leaking: tuple[str, ...] = ()
+    """Layers that run over samples in the file, and for each sample alone in the graph."""
+    time_first: bool = False
+    """The file takes (T, samples, ...), samples that bring their own steps; everything else here
+    has samples first.
+    """
+
+
+def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) -> ImportedModel:
+    """Import a checked file.
+
+    Args:
+        per_sample_lif: a LIF over time and batch runs for each sample alone; otherwise it is
+            refused.
+
+    Raises:
+        NeurocompileError: NC1003, NC1006, NC1008, NC1009 or NC1010 for what is not supported; all
+            reasons at once as
+            :class:`~neurocompile.frontends.diagnosis.NotSupportedError`.
+    """
+    try:
+        return _import(Importer(model, per_sample_lif), name)
+    except NotSupportedError as error:
+        if all(problem.code != "NC1020" for problem in error.problems):
+            raise
+        try:  # nothing makes an axis of time: perhaps the input has one
+            return _import(Importer(model, per_sample_lif), name, frames=True)
+        except NeurocompileError as second:
+            # With that axis nothing but operators may stand in the way.
+            operators = isinstance(second, NotSupportedError) and all(
+                p.code in ("NC1003", "NC2012") for p in second.problems
+            )
+            raise (second if operators else error) from None
+
+
+def _import(importer: Importer, name: str, frames: bool = False) -> ImportedModel:
+    try:
+        time_first = _run(importer, frames)
+        _sweep(importer)
+        graph = s.SpikingGraph(
+            name, "imported", tuple(importer.nodes), importer.tensors, importer.exported_T
+        )
+        importer.where = "the imported graph"
+        if shapes(graph) != importer.shapes:
+            raise ValueError("shapes are not consistent")
+    except NeurocompileError:
+        raise
+    # attributes and operands that the ONNX checker lets pass are of any type and number
+    except Exception as error:
+        raise NeurocompileError(
+            "NC1009",
+            f"{importer.where}: attributes or operands that ONNX does not define here "
+            f"({type(error).__name__}: {_masked(str(error)[:160])})",
+        ) from error
+    return ImportedModel(
+        graph, importer.layer_values, importer.layouts, tuple(importer.leaking), time_first
+    )
+
+
+def _run(im: Importer, frames: bool) -> bool:
+    """Follow all nodes; whether the input's first axis is time. ``frames``: the input has an axis
+    of time beside that of samples.
+    """
+    inputs = [i for i in im.graph.input if i.name not in im.constants]
+    if len(inputs) != 1 or len(im.graph.output) != 1:
+        names = ", ".join(f"'{o.name}'" for o in im.graph.output)
+        choose = (
+            f": choose one of {names} (head=, --head)"
+            if len(im.graph.output) > 1 and len(inputs) == 1
+            else ""
+        )
+        raise NeurocompileError(
+            "NC1009",
+            f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one of each is supported{choose}",
+        )
+    nodes = _live(im.graph)
+    problems = _unknown(nodes, inputs[0].name)
+    lost: set[str] = set()  # values that depend on what was refused
+    guessed: set[str] = (
+        set()
+    )  # and those whose shape was guessed behind it, of which nothing said would be sure
+    time_first = False
+    try:
+        time_first = _input(im, inputs[0], frames)
+    except NeurocompileError as error:
+        problems.insert(0, Problem(error.code, "", "", "", "", error.message, ""))
+        lost.add(inputs[0].name)
+    refused = {p.node for p in problems}
+    for node in nodes:
+        im.where = f"node '{node.name or node.output[0]}' ({node.op_type})"
+        if node.op_type == "Constant":
+            continue
+        if lost.intersection(node.input):
+            lost.update(node.output)
+            continue
+        sure = not guessed.intersection(node.input)
+        try:
+            _one(im, node, refused)
+        except NeurocompileError as error:
+            if sure or error.code == "NC2012":  # of the operator, whatever its operands
+                problems.append(problem_of(error, node, im.where))
+        except Exception:
+            if sure:
+                raise
+        if (
+            not sure
+            or (node.name or node.output[0]) in refused
+            and node.op_type not in _KEEPS_SHAPE
+        ):
+            guessed.update(node.output)
+        lost.update(
+            name for name in node.output if name not in im.traced and name not in im.constants
+        )
+    timeless = (
+        not im.exported_T
+        and im.model.metadata.get("neurocompile.T") != "1"
+        and inputs[0].name in im.traced
+    )
+    if timeless and any(p.code == "NC1008" for p in problems):
+        problems = [_own_time(im, inputs[0].name), *(p for p in problems if p.code != "NC1008")]
+    if problems:
+        place = {node.name or node.output[0]: i for i, node in enumerate(nodes)}
+        problems.sort(key=lambda p: place.get(p.node, -1))
+        raise NotSupportedError(problems)
+    open_borders = [name for name, border in im.borders.items() if not border.done]
+    if open_borders:
+        raise NeurocompileError(
+            "NC1009", f"'{open_borders[0]}': only some sides of its border are written"
+        )
+    if not any(isinstance(n, s.LIF) for n in im.nodes):
+        raise NeurocompileError("NC1010", f"'{im.model.path}' holds no spiking neuron")
+    im.where = "the output"
+    _output(im, im.graph.output[0].name)
+    return time_first
+
+
+def _own_time(im: Importer, name: str) -> Problem:
+    """Nothing repeats the input over time, and neurons want time; what follows from that goes
+    unsaid.
+    """
+    sizes = next(n.shape for n in im.nodes if isinstance(n, s.Input))
+    why = f"input '{name}' is (batch, {', '.join(map(str, sizes))}): {OWN_TIME}"
+    return Problem("NC1020", "", "", "", "", why, "")
+
+
+def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
+    if all(i in im.constants or not i for i in node.input):
+        _fold(im, node)
+        return
+    if (node.name or node.output[0]) in refused:
+        # Listed already. What follows is looked at as if the operator kept shapes, as most of them
+        # do.
+        shown = max(
+            (im.traced[i] for i in node.input if i in im.traced),
+            key=lambda t: len(t.dims),
+            default=None,
+        )
+        for output in filter(None, node.output):
+            if shown is not None and node.op_type != "OneHot":
+                im.traced[output] = shown
+        return
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    try:
+        _RULES[node.op_type](im, node, attributes)
+    except LayoutError as error:
+        raise NeurocompileError("NC1009", f"{im.where}: {error}") from error
+
+
+def _live(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that the outputs depend on."""
+    wanted, live = {o.name for o in graph.output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            live.append(node)
+    return live[::-1]
+
+
+def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
+    """Every unsupported node that depends on the input."""
+    dynamic, problems = {source}, []
+    for node in nodes:
+        if not dynamic.intersection(node.input):
+            continue
+        known = node.op_type in _RULES and node.domain in ("", "ai.onnx", DOMAIN)
+        if known and (node.op_type in NEURONS) == (node.domain == DOMAIN):
+            if node.op_type not in _DATA_FREE:
+                dynamic.update(node.output)
+            continue
+        dynamic.update(node.output)
+        problems.append(unsupported(node))
+    return problems
+
+
+def _sweep(im: Importer) -> None:
+    """Remove nodes that nothing reads, and their tensors."""
+    wanted, kept = set(), []
+    for node in reversed(im.nodes):
+        if node.name in wanted or isinstance(node, (s.Input, s.Output, s.LIF)):
+            wanted.update(node.inputs)
+            kept.append(node)
+    im.nodes = kept[::-1]
+    names = {n.name for n in im.nodes}
+    im.shapes = {k: v for k, v in im.shapes.items() if k in names}
+    used = {t for n in im.nodes for t in n.tensors}
+    im.tensors = {k: v for k, v in im.tensors.items() if k in used}
+
+
+def _masked(text: str) -> str:
+    """``text`` of an exception without the number that stands for the batch."""
+    return re.sub(r"\d+", lambda m: m[0] if int(m[0]) % OPEN or not int(m[0]) else "batch", text)
+
+
+def _fold(im: Importer, node: onnx.NodeProto) -> None:
+    feeds = {i: im.constants[i] for i in node.input if i}
+    values = fold(node, feeds, im.model.proto.opset_import, im.where)
+    if im.of_batch.intersection(feeds):
+        im.of_batch.update(node.output)
+    im.constants.update(zip(filter(None, node.output), values))
+
+
+def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
+    """Whether its first axis is time."""
+    kind = value.type.tensor_type
+    if kind.elem_type != onnx.TensorProto.FLOAT:
+        found = onnx.TensorProto.DataType.Name(kind.elem_type)
+        ids = ": token ids? Look their embedding up on the host, and let the file take what the embedding makes"
+        hint = ids if found.startswith(("INT", "UINT")) else ""
+        raise NeurocompileError(
+            "NC1006", f"input '{value.name}' is {found}; float32 is supported{hint}"
+        )
+    sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+    time_first = len(sizes) > 2 and sizes[0] > 0 and not sizes[1] and min(sizes[2:]) > 0
+    if time_first and not frames:
+        shown = ", ".join(map(str, [sizes[0], "batch", *sizes[2:]]))
+        raise NeurocompileError("NC1020", f"input '{value.name}' is ({shown}): {OWN_TIME}")
+    if time_first:
+        sizes[:2] = sizes[1::-1]
+    if len(sizes) < 2 + frames or min(sizes[1:]) < 1:
+        raise NeurocompileError(
+            "NC1006",
+            f"input '{value.name}' has shape {sizes}; (batch, features...) with fixed features is supported",
+        )
+    batch, steps, shape = sizes[0] or OPEN, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
+    ref = im.emit(s.Input, value.name, shape, shape=shape, steps=steps)
+    lead = [(Atom(batch, 1, "B"),) if batch > 1 else ()]
+    if frames:
+        if not 1 < steps <= LARGEST_T:
+            raise NeurocompileError(
+                "NC1007", f"input '{value.name}' has {steps:,} steps; T is 2 to {LARGEST_T:,}"
+            )
+        im.exported_T = steps
+        lead.insert(0 if time_first else 1, (Atom(steps, 1, "T"),))
+    im.traced[value.name] = Traced(ref, Layout((*lead, *Layout.contiguous(shape).dims)))
+    return time_first
+
+
+def _output(im: Importer, name: str) -> None:
+    if name not in im.traced:
+        raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
+    t = im.traced[name]
+    ref = im.features(t)
+    y = im.emit(
+        s.Output,
+        "logits" if name in im.shapes else name,
+        im.shapes[ref],
+        x=ref,
+        per_step=has_time(t.layout),
+    )
+    im.layouts[y] = im.fresh(y, im.pattern(t)).layout

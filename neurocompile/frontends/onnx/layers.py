@@ -1,0 +1,257 @@
+"""ONNX operators that compute something: each becomes one node of the SpikingGraph."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+
+from neurocompile.frontends.onnx.affine import AFFINE_RULES
+from neurocompile.frontends.onnx.context import Importer, Rule, Traced
+from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear
+from neurocompile.frontends.onnx.einsum import EINSUM_RULES
+from neurocompile.frontends.onnx.joins import JOIN_RULES
+from neurocompile.frontends.onnx.pools import POOL_RULES
+from neurocompile.frontends.onnx.slices import SLICE_RULES
+from neurocompile.frontends.onnx.values import has_time
+from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import shown
+from neurocompile.ir.text import Ref
+
+__all__ = ["LAYER_RULES"]
+
+
+def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x = im.traced[node.input[0]]
+    wanted = node.name or node.output[0]
+    _check_leading(im, x, wanted)
+    taus = im.constant(node, 1) if node.op_type == "ChannelLIF" else None
+    if taus is not None and taus.size and (taus == taus.flat[0]).all():
+        attributes, taus = {**attributes, "tau": float(taus.flat[0])}, None
+    names = ("tau", "v_threshold", "v_reset")[taus is not None :]
+    values = {k: float(attributes[k]) for k in names if k in attributes}
+    missing = set(names) - set(values)
+    fixed = [values.get(k, 0.0) for k in ("v_threshold", "v_reset")]
+    if missing or not np.isfinite(fixed).all() or not values.get("tau", 1.0) >= 1:
+        raise im.error(
+            "NC1009",
+            f"LIF attributes {values} lack {sorted(missing)} or are out of range (tau >= 1)",
+        )
+    # A view of a feature map is left as it lies: neurons act on each element alone.
+    shape = im.shapes[x.ref]
+    lies = len(shape) == 3 and any(im.axis_of(x, k) == 0 for k in range(1, len(x.dims)))
+    axis, decays = 0, bool(attributes.get("decay_input", 1))
+    if taus is not None:
+        dim = _channel_axis(im, x, taus)
+        lies = lies and im.axis_of(x, dim) is not None
+        axis = im.axis_of(x, dim) if lies else sum(p is None for p in im.pattern(x)[:dim])  # type: ignore[assignment]
+    x_ref = x.ref if lies else im.features(x)
+    if taus is not None:
+        # an infinite tau is no leak, for which a number that float32 cannot tell from it stands
+        tau = np.minimum(taus.reshape(-1).astype(np.float64), np.finfo(np.float32).max)
+        if decays:
+            x_ref = _divided(im, f"{wanted}.input", x_ref, axis, tau)
+        broad = tau.reshape(-1, *[1] * (len(im.shapes[x_ref]) - 1 - axis))
+        values, decays = {**values, "tau": im.store(f"{wanted}.tau", broad)}, False
+    ref = im.emit(
+        s.LIF,
+        wanted,
+        im.shapes[x_ref],
+        x=x_ref,
+        **values,
+        decay_input=decays,
+        soft_reset=bool(attributes.get("soft_reset", 0)),
+    )
+    y = im.over(x, ref) if lies else im.fresh(ref, im.pattern(x))
+    im.layer_values[ref], im.layouts[ref] = node.output[0], y.layout
+    im.keep(node, y)
+
+
+def _channel_axis(im: Importer, x: Traced, taus: np.ndarray) -> int:
+    """The axis of ``x`` whose elements have a tau each."""
+    wide = [len(x.dims) - taus.ndim + k for k, n in enumerate(taus.shape) if n > 1]
+    if (
+        len(wide) != 1
+        or wide[0] < 1
+        or not im.fits(taus, x)
+        or any(a.axis for a in x.dims[wide[0]])
+    ):
+        raise im.error(
+            "NC1009",
+            f"a tau of shape {list(taus.shape)} for {shown(x.layout.shape)}; one for each channel is supported",
+        )
+    if not (taus >= 1).all():
+        raise im.error("NC1009", f"a tau of {taus.min():.6g}; it is at least 1")
+    return wide[0]
+
+
+def _divided(im: Importer, wanted: str, x: Ref, axis: int, by: np.ndarray) -> Ref:
+    """``x`` divided by a number for each element of ``axis``."""
+    arrays = {"scale": 1 / by, "shift": 0 * by, "mean": 0 * by, "var": np.ones_like(by)}
+    fields = {name: im.store(f"{wanted}.{name}", array) for name, array in arrays.items()}
+    return im.emit(s.BatchNorm, wanted, im.shapes[x], x=x, eps=0.0, axis=axis, **fields)
+
+
+def _check_leading(im: Importer, x: Traced, name: str) -> None:
+    """NC1008 unless axis 0 is time, or time and batch where neurons are to run for each sample
+    alone.
+    """
+    leading = [a.axis for a in x.dims[0]]
+    if leading == ["T"] or not leading and im.model.metadata.get("neurocompile.T") == "1":
+        return
+    if leading == ["T", "B"] and im.per_sample:
+        im.leaking.append(name)
+        return
+    named = "+".join(a or "feature" for a in leading) or "size 1"
+    if leading == ["T", "B"]:
+        advice = "; samples of a batch leak into each other. Compile it for each sample alone (per_sample_lif, --per-sample-lif)"
+    else:
+        advice = ""
+    raise im.error("NC1008", f"the leading axis of a LIF must be time; here it is {named}{advice}")
+
+
+def _gemm(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    if attributes.get("transA", 0):
+        raise im.error("NC1009", "Gemm with transA is not supported")
+    weight = im.constant(node, 1) * np.float32(attributes.get("alpha", 1.0))
+    if weight.ndim != 2:
+        raise im.error("NC1009", f"a constant of shape {list(weight.shape)}; a matrix is supported")
+    bias = im.constant(node, 2)
+    bias = None if bias is None else bias * np.float32(attributes.get("beta", 1.0))
+    linear(im, node, weight if attributes.get("transB", 0) else weight.T, node.input[1], bias)
+
+
+def _matmul(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    a, b = (im.traced.get(i) for i in node.input)
+    if a is not None and b is None:
+        weight = im.constant(node, 1)
+        if weight.ndim != 2:
+            raise im.error(
+                "NC1009", f"a constant of shape {list(weight.shape)}; a matrix is supported"
+            )
+        linear(im, node, weight.T, node.input[1], None)
+        return
+    if a is None or b is None:
+        raise im.error(
+            "NC1009", "a constant on the left of MatMul is not supported; transpose the product"
+        )
+    pattern = im.common(a, b, len(a.dims) - 2)
+    if pattern[-1] is not None or pattern[-2] is not None or len(a.dims) != len(b.dims):
+        raise im.error("NC1008", "the last two axes of a product must be features")
+    left, right = im.features(a, pattern), im.features(b, pattern)
+    shape = (
+        *np.broadcast_shapes(im.shapes[left][:-2], im.shapes[right][:-2]),
+        im.shapes[left][-2],
+        im.shapes[right][-1],
+    )
+    y = im.emit(s.MatMul, node.name or node.output[0], tuple(shape), a=left, b=right)
+    im.keep(node, im.fresh(y, pattern))
+
+
+def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x = im.traced[node.input[0]]
+    old = any(o.domain in ("", "ai.onnx") and o.version < 13 for o in im.model.proto.opset_import)
+    (axis,) = im.axes([attributes.get("axis", 1 if old else -1)], len(x.dims))
+    if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
+        raise im.error(
+            "NC2012",
+            f"a softmax over axis {axis} of {shown(x.layout.shape)}; over the last axis, of features, is supported",
+        )
+    if node.output[0] in {o.name for o in im.graph.output}:
+        raise im.error(
+            "NC1009",
+            "a softmax of the logits: leave it to the host, which needs only the largest one for a prediction",
+        )
+    if has_time(x.layout):
+        im.keep(node, x)  # so that what follows is looked at, too
+        raise im.error(
+            "NC2012",
+            "a softmax in every step is no rate that spikes could carry; supported is that of scores averaged over time, "
+            "times values averaged over time: softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)",
+        )
+    ref = im.features(x)
+    im.keep(
+        node,
+        im.fresh(
+            im.emit(s.Softmax, node.name or node.output[0], im.shapes[ref], x=ref), im.pattern(x)
+        ),
+    )
+
+
+def _reduce(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    axes = attributes.get("axes")
+    axes = im.constant(node, 1) if axes is None else axes
+    if axes is None or not len(axes):
+        raise im.error("NC1009", "a reduction over all axes would mix samples")
+    x = im.traced[node.input[0]]
+    _reduce_axes(
+        im,
+        node,
+        x,
+        im.axes(axes, len(x.dims)),
+        bool(attributes.get("keepdims", 1)),
+        node.op_type == "ReduceMean",
+    )
+
+
+def _reduce_axes(
+    im: Importer, node: onnx.NodeProto, x: Traced, axes: list[int], keepdims: bool, mean: bool
+) -> None:
+    wanted = node.name or node.output[0]
+    for i in axes:
+        if any(a.axis == "B" for a in x.dims[i]):
+            raise im.error("NC1008", "a reduction over the batch would mix samples")
+    time = [i for i in axes if any(a.axis == "T" for a in x.dims[i])]
+    rest = [i for i in axes if i not in time]
+    pattern = list(im.pattern(x))
+    ref = im.features(x)
+    if rest:
+        places = [i for i, p in enumerate(pattern) if p is None]
+        feature_axes = tuple(places.index(i) for i in rest)
+        old = im.shapes[ref]
+        kept = [1 if k in feature_axes else n for k, n in enumerate(old)]
+        shape = (
+            tuple(kept)
+            if keepdims
+            else tuple(n for k, n in enumerate(old) if k not in feature_axes)
+        )
+        count = prod(old[k] for k in feature_axes)
+        ref = im.emit(s.Sum, wanted, shape, x=ref, axes=feature_axes, keepdims=keepdims)
+        if mean:
+            ref = im.emit(s.Scale, f"{wanted}.mean", shape, x=ref, factor=1.0 / count)
+    if time:
+        ref = im.emit(s.TimeMean, f"{wanted}.time", im.shapes[ref], x=ref)
+        if not mean:  # over the file's T, whatever T the model is compiled for
+            ref = im.emit(
+                s.Scale, f"{wanted}.sum", im.shapes[ref], x=ref, factor=float(im.exported_T)
+            )
+    for i in time:
+        pattern[i] = ()
+    im.keep(
+        node, im.fresh(ref, tuple(p for i, p in enumerate(pattern) if keepdims or i not in axes))
+    )
+
+
+def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x = im.traced[node.input[0]]
+    _reduce_axes(im, node, x, list(range(2, len(x.dims))), True, True)
+
+
+LAYER_RULES: dict[str, Rule] = {
+    "LIF": _lif,
+    "ChannelLIF": _lif,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Softmax": _softmax,
+    "ReduceSum": _reduce,
+    "ReduceMean": _reduce,
+    "GlobalAveragePool": _global_pool,
+    **AFFINE_RULES,
+    **CONVOLUTION_RULES,
+    **EINSUM_RULES,
+    **JOIN_RULES,
+    **POOL_RULES,
+    **SLICE_RULES,
+}

@@ -1,0 +1,177 @@
+"""Find the neurons in ONNX files that others wrote, and write each as one ``ai.neurocompile::LIF``
+node over time.
+
+Exporters know no spiking neuron: they write its arithmetic, once a step. :func:`recover_lif` takes
+the arithmetic for what it is, a polynomial, and needs no pattern of any exporter:
+
+1. :mod:`~neurocompile.frontends.recover.unroll` writes out the steps of loops, and
+   :mod:`~neurocompile.frontends.recover.states` those of a file that holds one step;
+   :mod:`~neurocompile.frontends.recover.selects` tells indices of features from those of time;
+2. :mod:`~neurocompile.frontends.recover.steps` reads every comparison with a constant as one step
+   of a neuron, and
+   :mod:`~neurocompile.frontends.recover.neurons` chains the steps;
+3. :mod:`~neurocompile.frontends.recover.roll` makes a new graph from the outputs backwards, in
+   which what was done once a step is done once for all steps.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper, version_converter
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx import lif as onnx_lif
+from neurocompile.frontends.onnx.load import with_head
+from neurocompile.frontends.recover.graph import Graph
+from neurocompile.frontends.recover.neurons import Neuron, find_neurons
+from neurocompile.frontends.recover.roll import Roller
+from neurocompile.frontends.recover.selects import settle_selects
+from neurocompile.frontends.recover.states import unroll_states
+from neurocompile.frontends.recover.unroll import copy_renamed, unroll_loops
+
+__all__ = ["recover_lif", "rolled"]
+
+_STEPS_KEY = "neurocompile.T"
+_RELABELLED = 13
+"""From this opset to the needed one, every operator that inference uses only gained types and
+attributes...
+"""
+_NEEDED = 16
+_CHANGED = frozenset({"RoiAlign", "GridSample"})
+"""... but these."""
+
+
+def recover_lif(
+    proto: onnx.ModelProto, T: int | None = None, *, head: int | str | None = None
+) -> onnx.ModelProto:
+    """A model that computes what ``proto`` computes, every neuron of which is one
+    ``ai.neurocompile::LIF`` node.
+
+    Understood are neurons over several steps that an exporter unrolled; neurons that are a ``Loop``
+    or ``Scan`` each; models of single-step neurons, called once a step; and files of one step, with
+    the membranes as inputs and outputs, which become ``T`` steps on the same input and the mean of
+    their outputs. ``proto`` is not modified. A model that has LIF nodes already, or no comparison,
+    comes back as it is.
+
+    Args:
+        proto: a model that the ONNX checker accepts, external data loaded.
+        T: steps, for a file of one step; for others it must agree with the file, or be None.
+        head: the output to keep, by name or number, if there are several besides membranes.
+
+    Raises:
+        NeurocompileError: NC1003 a comparison that is no neuron's, or steps that are not alike
+            (named); NC1007 a missing or disagreeing T; NC1008 a neuron that does not run over all
+            of time; NC1009 a neuron that LIF cannot express.
+    """
+    if any(n.domain == onnx_lif.DOMAIN for n in proto.graph.node):
+        return proto
+    if T is not None and T < 1:
+        raise NeurocompileError("NC1007", f"T is {T}; it is at least 1")
+    try:
+        return _recover(proto, T, head)
+    except NeurocompileError:
+        raise
+    # attributes and operands that the ONNX checker lets pass are of any type and number
+    except Exception as error:
+        raise NeurocompileError(
+            "NC1009",
+            f"no neurons could be read from the file: {type(error).__name__}: {str(error)[:160]}. If it is valid "
+            "ONNX, please report it",
+        ) from error
+
+
+def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
+    proto = settle_selects(with_head(unroll_states(unroll_loops(_modern(proto)), T), head))
+    graph = Graph(proto)
+    try:
+        neurons = find_neurons(graph)
+    except NeurocompileError as error:
+        graph = Graph(
+            proto, vectors=True
+        )  # with a number for each channel, where one for all makes no neuron
+        if not graph.vectors:
+            raise
+        try:
+            neurons = find_neurons(graph)
+        except NeurocompileError as second:
+            raise (second if second.code == error.code == "NC1009" else error) from None
+    if not neurons:
+        return proto
+    steps = len(neurons[0].spikes)
+    if T is not None and T != steps:
+        raise NeurocompileError("NC1007", f"the file holds {steps} steps, T is {T}")
+    return rolled(proto, graph, neurons)
+
+
+def rolled(proto: onnx.ModelProto, graph: Graph, neurons: list[Neuron]) -> onnx.ModelProto:
+    """A model with one LIF node for each of the ``neurons`` of ``graph``, what is done once a step
+    done for all at once.
+    """
+    steps = len(neurons[0].spikes)
+    opset = next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
+    roller = Roller(graph, neurons, opset)
+    outputs = [roller.resolve(("one", name)) for name in graph.outputs]
+    _name_outputs(roller, outputs)
+    return _model(proto, roller, opset, steps)
+
+
+def _name_outputs(roller: Roller, made: list[str]) -> None:
+    """Give the values ``made`` for the graph's outputs the outputs' names."""
+    wanted = roller.graph.outputs
+    own = {o for n in roller.nodes for o in n.output}
+    names: dict[str, str] = {}
+    for value, name in zip(made, wanted):
+        if value == name:
+            continue
+        if value in names or value in wanted or value not in own:  # read under another name as well
+            roller.nodes.append(
+                helper.make_node("Identity", [value], [name], name=f"{name}.output")
+            )
+        else:
+            names[value] = name
+    names |= {name: f"{name}.inner" for name in names.values() if name in own}
+    roller.nodes[:] = [copy_renamed(n, names) for n in roller.nodes]
+
+
+def _modern(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with an opset that the body of LIF can be used with."""
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    if opset >= _NEEDED:
+        return copy
+    if opset < _RELABELLED or any(n.op_type in _CHANGED for n in proto.graph.node):
+        try:
+            return version_converter.convert_version(copy, _NEEDED)
+        except (
+            Exception
+        ) as error:  # the converter raises RuntimeError and others for what it has no adapter for
+            raise NeurocompileError(
+                "NC1009",
+                f"opset {opset} cannot be raised to {_NEEDED}: {str(error)[:160]}; export with opset 13 or later",
+            ) from error
+    for entry in copy.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = _NEEDED
+    return copy
+
+
+def _model(proto: onnx.ModelProto, roller: Roller, opset: int, steps: int) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        roller.nodes,
+        proto.graph.name or "recovered",
+        [i for i in proto.graph.input if i.name not in roller.graph.initializers],
+        proto.graph.output,
+        initializer=list(roller.tensors.values()),
+    )
+    model = helper.make_model(
+        graph,
+        producer_name=proto.producer_name,
+        opset_imports=[*proto.opset_import, helper.make_opsetid(onnx_lif.DOMAIN, onnx_lif.VERSION)],
+        functions=[*proto.functions, *onnx_lif.lif_functions(roller.nodes, opset)],
+        ir_version=max(proto.ir_version, 8),
+    )
+    known = {p.key: p.value for p in proto.metadata_props}
+    helper.set_model_props(model, {**known, _STEPS_KEY: str(steps)})
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,288 @@
+"""Where values of single steps come together again: stacked, concatenated, written into rows, or
+averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
+from neurocompile.frontends.recover.neurons import Neuron
+
+__all__ = ["Join", "Joins", "Spikes"]
+
+_WHOLE = "whole"
+_LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Mean", "Identity"})
+_LAYOUT = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity"})
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """Lanes that are the spikes of one neuron, 1 - them if ``inverted``, cast to the ONNX type
+    ``to``.
+    """
+
+    neuron: int
+    inverted: bool
+    to: int
+
+
+@dataclass(frozen=True)
+class Join:
+    """A value that is made of one lane a step."""
+
+    form: str
+    """"steps": the lanes stacked along a new axis; "rows": concatenated along axis 0; "mean":
+    averaged.
+    """
+    lanes: tuple[str, ...]
+    axis: int = 0
+    """The new axis."""
+    factor: float = 1.0
+    """What the mean is multiplied by."""
+    extras: tuple[str, ...] = ()
+    """Further summands."""
+
+
+class Joins:
+    """Knows of every value at which step it is computed, and finds the joins."""
+
+    def __init__(self, graph: Graph, neurons: list[Neuron]) -> None:
+        self.graph = graph
+        self.count = len(neurons[0].spikes)
+        self._kind = {
+            v: TensorProto.FLOAT if n.floating else TensorProto.BOOL
+            for n in neurons
+            for v in n.spikes
+        }
+        self._spike = {
+            v: (k, t, n.inverted) for k, n in enumerate(neurons) for t, v in enumerate(n.spikes)
+        }
+        self._labels: dict[str, int | str | None] = {}
+        self._mixes: set[str] = set()
+        for node in graph.nodes:
+            for output in node.output:
+                self.label(output)
+
+    def label(self, value: str) -> int | str | None:
+        """The step at which a value is computed; "whole" if it depends on several, None if on no
+        spike.
+        """
+        if value not in self._labels:
+            self._labels[value] = self._label(value)
+        return self._labels[value]
+
+    def _label(self, value: str) -> int | str | None:
+        if value in self._spike:
+            return self._spike[value][1]
+        node = self.graph.producer.get(value)
+        if node is None or value not in self.graph.dynamic:
+            return None
+        alias = self.graph.alias(value)
+        if alias != value:
+            return self.label(alias)
+        step = self.graph.step(value)
+        if step is not None and self.label(step[0]) == _WHOLE:
+            return step[1]
+        if self.count == 1 and self._stacks_one(node):
+            return _WHOLE
+        found = {self.label(i) for i in node.input if i} - {None}
+        if len(found) < 2:
+            return next(iter(found), None)
+        if node.op_type in _LINEAR:
+            self._mixes.add(value)
+        return _WHOLE
+
+    def _stacks_one(self, node: onnx.NodeProto) -> bool:
+        """Makes the time axis of a single step."""
+        if node.op_type == "ScatterND":
+            return self.label(node.input[2]) == 0
+        return self.graph.axes(node, "Unsqueeze") == [0] and self.label(node.input[0]) == 0
+
+    def spikes(self, lanes: tuple[str, ...]) -> Spikes | None:
+        """The neuron whose spikes the lanes are, in order."""
+        found = [self._spikes(v) for v in lanes]
+        first = found[0]
+        if first is None or any(f != (first[0], t, *first[2:]) for t, f in enumerate(found)):
+            return None
+        return Spikes(first[0], first[2], first[3])
+
+    def _spikes(self, value: str) -> tuple[int, int, bool, int] | None:
+        """(neuron, t, inverted, type) of a value that says whether the neuron fires at t."""
+        if value in self._spike:
+            neuron, t, inverted = self._spike[value]
+            return neuron, t, inverted, self._kind[value]
+        node = self.graph.producer.get(value)
+        if node is None:
+            return None
+        if node.op_type in ("Cast", "Identity", "CastLike", "Not"):
+            inner = self._spikes(node.input[0])
+            if inner is None:
+                return None
+            to = {
+                "Cast": attributes_of(node).get("to", inner[3]),
+                "CastLike": TensorProto.FLOAT,
+            }.get(node.op_type, inner[3])
+            return inner[0], inner[1], inner[2] != (node.op_type == "Not"), to
+        numbers = [self.graph.uniform.get(i) for i in node.input]
+        if node.op_type == "Where" and numbers[1:] in ([1.0, 0.0], [0.0, 1.0]):
+            inner = self._spikes(node.input[0])
+            return (
+                None
+                if inner is None
+                else (*inner[:2], inner[2] != (numbers[1] == 0.0), TensorProto.FLOAT)
+            )
+        if node.op_type == "Sub" and numbers[0] == 1.0:
+            inner = self._spikes(node.input[1])
+            return None if inner is None else (*inner[:2], not inner[2], inner[3])
+        return None
+
+    def join(self, value: str) -> Join | None:
+        """What ``value`` joins, if it joins lanes."""
+        node = self.graph.producer[value]
+        if node.op_type == "Concat":
+            return self._concat(node)
+        if node.op_type == "ConcatFromSequence":
+            return self._sequence(node)
+        if node.op_type == "ScatterND":
+            return self._scatter(node)
+        if node.op_type == "Unsqueeze" and self.count == 1 and self._stacks_one(node):
+            return Join("steps", (node.input[0],))
+        return self._sum(value) if value in self._mixes or self._scaled_mix(node) else None
+
+    def _scaled_mix(self, node: onnx.NodeProto) -> bool:
+        """A mix times a constant."""
+        return node.op_type in ("Mul", "Div", "Neg") and any(
+            self.graph.alias(i) in self._mixes or self._deeper_mix(i) for i in node.input
+        )
+
+    def _deeper_mix(self, value: str) -> bool:
+        node = self.graph.producer.get(value)
+        return node is not None and node.op_type in ("Mul", "Div", "Neg") and self._scaled_mix(node)
+
+    def _in_order(self, lanes: list[str]) -> bool:
+        """One lane a step, from the first to the last."""
+        return [self.label(v) for v in lanes] == list(range(self.count))
+
+    def _concat(self, node: onnx.NodeProto) -> Join | None:
+        makers = [self.graph.producer.get(self.graph.alias(i)) for i in node.input]
+        axes = [self.graph.axes(m, "Unsqueeze") if m is not None else None for m in makers]
+        axis = attributes_of(node)["axis"]
+        if all(a == [axis] for a in axes):
+            lanes = [m.input[0] for m in makers if m is not None]
+            if self._in_order(lanes):
+                return Join("steps", tuple(lanes), axis)
+        lanes = list(node.input)
+        return Join("rows", tuple(lanes)) if axis == 0 and self._in_order(lanes) else None
+
+    def _sequence(self, node: onnx.NodeProto) -> Join | None:
+        sequence = self.graph.producer.get(node.input[0])
+        lanes: list[str] = []
+        while (
+            sequence is not None
+            and sequence.op_type == "SequenceInsert"
+            and len(sequence.input) == 2
+        ):
+            lanes.insert(0, sequence.input[1])
+            sequence = self.graph.producer.get(sequence.input[0])
+        if sequence is not None and sequence.op_type == "SequenceConstruct":
+            lanes = [*sequence.input, *lanes]
+        attributes = attributes_of(node)
+        if not self._in_order(lanes):
+            return None
+        if attributes.get("new_axis", 0):
+            return Join("steps", tuple(lanes), attributes["axis"])
+        return Join("rows", tuple(lanes)) if attributes["axis"] == 0 else None
+
+    def _scatter(self, node: onnx.NodeProto | None) -> Join | None:
+        """Rows written one after another into a tensor."""
+        rows: dict[int, str] = {}
+        while node is not None and node.op_type == "ScatterND":
+            index = self.graph.constants.get(node.input[1])
+            if index is None or index.size != 1:
+                return None
+            rows.setdefault(int(index.flat[0]), self._behind_layout(node.input[2]))
+            node = self.graph.producer.get(self.graph.alias(node.input[0]))
+        lanes = [rows[t] for t in sorted(rows)]
+        return (
+            Join("steps", tuple(lanes))
+            if sorted(rows) == list(range(self.count)) and self._in_order(lanes)
+            else None
+        )
+
+    def _behind_layout(self, value: str) -> str:
+        while (node := self.graph.producer.get(value)) is not None and node.op_type in _LAYOUT:
+            value = node.input[0]
+        return value
+
+    def _sum(self, value: str) -> Join | None:
+        """A linear combination of lanes, all with the same weight."""
+        weights: dict[str, float] = {}
+        stack = [(value, 1.0)]
+        while stack:
+            place, weight = stack.pop()
+            place = self._without_zero(place)
+            node = self.graph.producer.get(place)
+            mixed = place in self._mixes or node is not None and self._scaled_mix(node)
+            parts = self._parts(node) if node is not None and mixed else None
+            if parts is None:
+                weights[place] = weights.get(place, 0.0) + weight
+            else:
+                stack += [(operand, weight * factor) for operand, factor in parts]
+        lanes = sorted(
+            (v for v in weights if isinstance(self.label(v), int)),
+            key=lambda v: int(self.label(v) or 0),
+        )
+        extras = [v for v in weights if v not in lanes and self.graph.uniform.get(v) != 0.0]
+        equal = all(
+            abs(weights[v] - weights[lanes[0]]) <= 1e-6 * abs(weights[lanes[0]]) for v in lanes
+        )
+        if (
+            not lanes
+            or not self._in_order(lanes)
+            or not equal
+            or any(weights[v] != 1.0 for v in extras)
+        ):
+            where = label_of(self.graph.producer[value])
+            raise NeurocompileError(
+                "NC1003",
+                f"{where} mixes steps of time; supported is a sum or mean over all {self.count} steps",
+            )
+        return Join(
+            "mean", tuple(lanes), factor=weights[lanes[0]] * self.count, extras=tuple(extras)
+        )
+
+    def _without_zero(self, value: str) -> str:
+        """x, where ``value`` is x + 0, the first term of a running sum."""
+        value = self.graph.alias(value)
+        node = self.graph.producer.get(value)
+        if node is not None and node.op_type == "Add" and value in self.graph.dynamic:
+            rest = [i for i in node.input if self.graph.uniform.get(i) != 0.0]
+            if len(rest) == 1:
+                return self._without_zero(rest[0])
+        return value
+
+    def _parts(self, node: onnx.NodeProto) -> list[tuple[str, float]] | None:
+        """Operands and their weights."""
+        numbers = [self.graph.uniform.get(i) for i in node.input]
+        if node.op_type in ("Add", "Sum", "Identity"):
+            return [(i, 1.0) for i in node.input]
+        if node.op_type == "Mean":
+            return [(i, 1.0 / len(node.input)) for i in node.input]
+        if node.op_type == "Sub":
+            return [(node.input[0], 1.0), (node.input[1], -1.0)]
+        if node.op_type == "Neg":
+            return [(node.input[0], -1.0)]
+        if node.op_type == "Mul" and (numbers[0] is None) != (numbers[1] is None):
+            return (
+                [(node.input[0], numbers[1])]
+                if numbers[1] is not None
+                else [(node.input[1], numbers[0] or 0.0)]
+            )
+        if node.op_type == "Div" and numbers[1]:
+            return [(node.input[0], 1.0 / numbers[1])]
+        return None

@@ -1,0 +1,368 @@
+"""Chain the steps of every neuron over time and read its parameters: tau, decay_input, v_threshold,
+v_reset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.onnx.lif import IF_TAU
+from neurocompile.frontends.recover.algebra import Number
+from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
+from neurocompile.frontends.recover.names import neuron_names
+from neurocompile.frontends.recover.steps import (
+    COMPARISONS,
+    Affine,
+    Step,
+    StepReader,
+    affine_path,
+    close,
+    shown,
+    threshold_of,
+)
+
+__all__ = ["Neuron", "find_neurons", "same_constant"]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One LIF over all its steps."""
+
+    name: str
+    attributes: dict[str, float | int]
+    """Of the node ``ai.neurocompile::LIF``."""
+    currents: tuple[str, ...]
+    """x_t, by t."""
+    spikes: tuple[str, ...]
+    """The outputs of the comparisons, by t."""
+    inverted: bool
+    """The comparisons are true where there is no spike."""
+    floating: bool = False
+    """``spikes`` are 0 and 1 in float32, not the truth of comparisons."""
+    tau: str = ""
+    """A constant, the tau of each channel; none if ``attributes`` has one for all."""
+
+
+def find_neurons(graph: Graph) -> list[Neuron]:
+    """Every neuron of ``graph``, in the order of their first steps.
+
+    Raises:
+        NeurocompileError: NC1003 for comparisons of signals that belong to no neuron, all of them
+            at once; NC1009 for neurons that LIF cannot express.
+    """
+    reader, problems = StepReader(graph), []
+    for node in list(graph.live()):
+        if node.op_type in COMPARISONS and not node.domain and node.output[0] in graph.dynamic:
+            try:
+                reader.read(node)
+            except NeurocompileError as error:
+                problems.append(error)
+    _raise_all(problems)
+    chains = _chains(reader.steps)
+    names = neuron_names([[s.node for s in chain] for chain in chains], graph)
+    neurons = []
+    for chain, name in zip(chains, names):
+        try:
+            neurons.append(_neuron(chain, name, graph))
+        except NeurocompileError as error:
+            problems.append(error)
+    _raise_all(problems)
+    longest = max((len(n.spikes) for n in neurons), default=0)
+    _raise_all(
+        [
+            NeurocompileError(
+                "NC1003",
+                f"{label_of(chain[0].node)} starts a chain of {len(chain)} steps; other neurons have {longest}",
+            )
+            for chain in chains
+            if len(chain) != longest
+        ]
+    )
+    return neurons
+
+
+def _raise_all(problems: list[NeurocompileError]) -> None:
+    """All problems of the first one's kind."""
+    if problems:
+        code = problems[0].code
+        raise ViolationList(code, [p.message for p in problems if p.code == code])
+
+
+def _chains(steps: list[Step]) -> list[list[Step]]:
+    following: dict[int, Step] = {}
+    for step in steps:
+        if step.previous is not None:
+            if id(step.previous) in following:
+                other = following[id(step.previous)].node
+                raise NeurocompileError(
+                    "NC1003",
+                    f"{label_of(step.node)} and {label_of(other)} follow the same step of a neuron",
+                )
+            following[id(step.previous)] = step
+    chains = []
+    for step in steps:
+        if step.previous is None:
+            chains.append([step])
+            while id(chains[-1][-1]) in following:
+                chains[-1].append(following[id(chains[-1][-1])])
+    return chains
+
+
+def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
+    """The neuron of a chain; where channels have thresholds of their own, currents are divided by
+    them.
+    """
+    scale = chain[0].scale
+    scales = [step.scale for step in chain]
+    if any(
+        (s is None) != (scale is None) or scale is not None and not np.array_equal(s, scale)
+        for s in scales
+    ):
+        raise NeurocompileError(
+            "NC1009",
+            f"neuron '{name}' at {label_of(chain[0].node)}: thresholds per channel that change",
+        )
+    neuron = _one_threshold(chain, name, graph)
+    if scale is None or neuron.tau:
+        return neuron
+    if neuron.attributes["v_reset"] != 0.0 or not close(neuron.attributes["v_threshold"], 1.0):
+        raise NeurocompileError(
+            "NC1009",
+            f"neuron '{name}' at {label_of(chain[0].node)}: a threshold per channel (constant {list(scale.shape)}) with "
+            f"v_reset {neuron.attributes['v_reset']:.6g}; v_reset 0 or a soft reset is supported",
+        )
+    return replace(neuron, currents=tuple(_scaled(list(neuron.currents), 1.0 / scale, graph)))
+
+
+def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
+    first, where = chain[0], f"neuron '{name}' at {label_of(chain[0].node)}"
+    spikes = tuple(step.node.output[0] for step in chain)
+    if any(step.inverted != first.inverted or step.strict != first.strict for step in chain):
+        raise NeurocompileError("NC1003", f"{where}: its steps compare in different ways")
+    if len(chain) == 1 and graph.vectors and np.ndim(first.bound):
+        return _of_channels(
+            name,
+            0.0,
+            1.0,
+            threshold_of(first),
+            0.0,
+            True,
+            [first.potential],
+            spikes,
+            first.inverted,
+            where,
+            graph,
+        )
+    if len(chain) == 1:
+        x = affine_path(first.potential, graph)[-1]
+        x = (
+            x
+            if np.ndim(x.scale) == np.ndim(x.offset) == 0 and x.scale > 0
+            else Affine(first.potential, 1.0, 0.0)
+        )
+        leak = x.scale if x.scale < 1 and not close(x.scale, 1.0) else 0.0
+        attributes = _attributes(1.0 - leak, x.scale, threshold_of(first) - x.offset, 0.0, True)
+        currents = (
+            [x.value]
+            if attributes["decay_input"] or close(x.scale, 1.0)
+            else _scaled([x.value], x.scale, graph)
+        )
+        return Neuron(name, attributes, tuple(currents), spikes, first.inverted)
+
+    second = chain[1]
+    a, b, hard, reset = second.a, second.b, second.hard, second.reset
+    for t, step in enumerate(chain[1:], 1):
+        same = (
+            step.hard == hard
+            and close(step.a, a)
+            and close(step.b, b)
+            and (close(step.reset, reset) or close(a, 0.0))
+        )
+        if not same:
+            raise NeurocompileError(
+                "NC1003", f"{where}: step {t} computes with other coefficients than step 1"
+            )
+    if not np.all((-1e-6 <= a) & (a <= 1 + 1e-6)):
+        raise NeurocompileError(
+            "NC1009", f"{where}: the membrane is multiplied by {shown(a)}; 0 to 1 is a leak"
+        )
+    x = _first_current(first, second.current, b, graph)
+    # The compared value may be h plus a constant d. At t = 0, h = v_reset + b x, a soft reset
+    # having 0 for v_reset.
+    d = 0.0 if hard else x.offset
+    rest = reset if hard else 0.0
+    expected = (1.0 - a) * (rest + d)
+    bounds = [threshold_of(first) - d]
+    for t, step in enumerate(chain[1:], 1):
+        if t < len(chain) - 1 and not close(step.c, expected):
+            towards = step.c / (1.0 - a) - d if np.all(a < 1) else step.c
+            raise NeurocompileError(
+                "NC1009",
+                f"{where}: the membrane leaks towards {shown(towards)}, not towards v_reset {shown(rest)}",
+            )
+        bounds.append(threshold_of(step) - step.c + expected - d)
+    if not all(close(bound, bounds[0]) for bound in bounds):
+        raise NeurocompileError(
+            "NC1009",
+            f"{where}: thresholds {bounds} differ between steps, or the leak is not towards v_reset",
+        )
+    if hard and not close(x.offset, rest):
+        raise NeurocompileError(
+            "NC1009",
+            f"{where}: the membrane starts at {shown(x.offset)} and is reset to {shown(rest)}; LIF starts at v_reset",
+        )
+    if not hard and not close(reset, bounds[0]):
+        raise NeurocompileError(
+            "NC1009",
+            f"{where}: a spike subtracts {shown(reset)}, the threshold is {shown(bounds[0])}; LIF subtracts the threshold",
+        )
+    currents = [x.value, *(step.current for step in chain[1:])]
+    leak = 1.0 - a
+    if close(b, 1.0) and np.all(leak > 1e-6):
+        bare = [_unscaled(v, leak, graph) for v in currents]
+        if all(v is not None for v in bare):
+            currents, b = [str(v) for v in bare], leak
+    if graph.vectors and any(np.ndim(v) for v in (a, b, bounds[0], rest)):
+        return _of_channels(
+            name, a, b, bounds[0], rest, hard, currents, spikes, first.inverted, where, graph
+        )
+    if not close(b, 1.0) and not close(b, leak):
+        currents = _scaled(currents, b, graph)
+        b = 1.0
+    return Neuron(
+        name, _attributes(a, b, bounds[0], rest, hard), tuple(currents), spikes, first.inverted
+    )
+
+
+def _of_channels(
+    name: str,
+    a: Number,
+    b: Number,
+    threshold: Number,
+    rest: Number,
+    hard: bool,
+    currents: list[str],
+    spikes: tuple[str, ...],
+    inverted: bool,
+    where: str,
+    graph: Graph,
+) -> Neuron:
+    """A neuron some of whose numbers are those of channels. Thresholds and resets become 1 and 0,
+    and ``(v - v_reset) / (v_threshold - v_reset)`` obeys the same equations with a current divided
+    by as much."""
+    leak = 1.0 - np.asarray(a)
+    factor: Number = 1.0 if close(b, 1.0) or close(b, leak) else b
+    b = 1.0 if factor is b else b
+    threshold, rest = (
+        float(np.ravel(v)[0]) if close(v, np.ravel(v)[0]) else v for v in (threshold, rest)
+    )
+    if np.ndim(threshold) or np.ndim(rest):
+        span = np.asarray(threshold - rest)
+        if not (span > 0).all():
+            raise NeurocompileError(
+                "NC1009",
+                f"{where}: thresholds {shown(threshold)} that are not above v_reset {shown(rest)}",
+            )
+        factor, threshold, rest = factor / span, 1.0, 0.0
+    if np.ndim(factor) or factor != 1.0:
+        currents = _scaled(currents, factor, graph)
+    attributes = _attributes(0.0, 1.0, float(threshold), float(rest), hard)
+    attributes["decay_input"] = int(bool(np.all(leak > 1e-6)) and close(b, leak))
+    tau = np.where(leak > 1e-6, 1.0 / np.maximum(leak, 1e-6), IF_TAU)
+    if tau.min() == tau.max():
+        return Neuron(
+            name, {**attributes, "tau": float(tau.flat[0])}, tuple(currents), spikes, inverted
+        )
+    del attributes["tau"]
+    return Neuron(
+        name, attributes, tuple(currents), spikes, inverted, tau=_constant("tau", tau, graph)
+    )
+
+
+def _attributes(
+    a: float, b: float, v_threshold: float, v_reset: float, hard: bool
+) -> dict[str, float | int]:
+    """``h = a v + b x + ...`` with b either 1 - a or 1."""
+    leak = 1.0 - a
+    return {
+        "tau": 1.0 / leak if leak > 1e-6 else IF_TAU,
+        "v_threshold": v_threshold,
+        "v_reset": v_reset + 0.0,
+        "decay_input": int(leak > 1e-6 and close(b, leak)),
+        "soft_reset": int(not hard),
+    }
+
+
+def _constant(wanted: str, value: Number, graph: Graph) -> str:
+    """A float32 initializer."""
+    constant = graph.fresh(wanted)
+    graph.constants[constant] = np.asarray(value, np.float32)
+    graph.initializers[constant] = numpy_helper.from_array(graph.constants[constant], constant)
+    return constant
+
+
+def _first_current(first: Step, following: str, b: Number, graph: Graph) -> Affine:
+    """x at t = 0: the value below the first potential that has weight b, and is made like the x of
+    the next step.
+    """
+    path = [p for p in affine_path(first.potential, graph) if close(p.scale, b)]
+    if not path:
+        raise NeurocompileError(
+            "NC1003",
+            f"{label_of(first.node)}: no current of weight {shown(b)}, as later steps have",
+        )
+    return next((p for p in path if _alike(p.value, following, graph)), path[-1])
+
+
+def _alike(value: str, other: str, graph: Graph) -> bool:
+    value, other = graph.alias(value), graph.alias(other)
+    here, there = graph.step(value), graph.step(other)
+    if value == other or here is not None and there is not None and here[0] == there[0]:
+        return True
+    node, twin = graph.producer.get(value), graph.producer.get(other)
+    if (
+        node is None
+        or twin is None
+        or node.op_type != twin.op_type
+        or len(node.input) != len(twin.input)
+    ):
+        return False
+    fixed = [
+        (i, j)
+        for i, j in zip(node.input, twin.input)
+        if i not in graph.dynamic or j not in graph.dynamic
+    ]
+    return attributes_of(node).keys() == attributes_of(twin).keys() and all(
+        same_constant(i, j, graph) for i, j in fixed
+    )
+
+
+def same_constant(value: str, other: str, graph: Graph) -> bool:
+    """The same constant, or equal ones."""
+    left, right = graph.constants.get(value), graph.constants.get(other)
+    if value == other or left is None or right is None:
+        return value == other
+    return left.dtype == right.dtype and np.array_equal(left, right)
+
+
+def _unscaled(value: str, factor: Number, graph: Graph) -> str | None:
+    """x, where ``value`` is ``factor * x``."""
+    path = affine_path(value, graph)
+    return next(
+        (p.value for p in path[1:] if close(p.scale, factor) and not np.any(p.offset)), None
+    )
+
+
+def _scaled(values: list[str], factor: Number, graph: Graph) -> list[str]:
+    """``factor * x`` for every value, as new nodes."""
+    constant, scaled = _constant("current_scale", factor, graph), []
+    for value in values:
+        scaled.append(graph.fresh(f"{value}.scaled"))
+        graph.add(
+            helper.make_node("Mul", [value, constant], [scaled[-1]], name=scaled[-1]), like=value
+        )
+    return scaled

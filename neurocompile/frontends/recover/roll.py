@@ -1,0 +1,349 @@
+"""Roll time up again: from T values, one a step, to one tensor; a new graph made of what its
+outputs need.
+
+T values ``v_0, ..., v_{T-1}``, one a step, are called lanes. They exist in two forms: ``steps``,
+(T, B, ...), and ``rows``, (T B, ...), on which one node does the work of T equal nodes that treat
+each row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
+from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, DOMAIN, OP_TYPE
+from neurocompile.frontends.recover.graph import Graph, captured, label_of
+from neurocompile.frontends.recover.join import Joins
+from neurocompile.frontends.recover.neurons import Neuron, same_constant
+from neurocompile.frontends.recover.rows import UNDERSTOOD, UnsuitableError, constant_inputs
+from neurocompile.frontends.recover.unroll import copy_renamed
+
+__all__ = ["Roller"]
+
+Lanes = tuple[str, ...]
+Key = tuple[str, Any]
+"""What is wanted: ("one", value), ("steps", lanes), ("rows", lanes) or ("lif", index of a neuron).
+"""
+Rule = Generator[Key, str, str]
+"""A rule yields what it needs, is sent its name, and returns the name of what it made."""
+
+
+_ADVICE = {
+    "its target shape is not known": ". Export with a fixed batch, or with torch.onnx.export(..., dynamo=True)"
+}
+
+
+class Roller:
+    """Builds the new graph.
+
+    Attributes:
+        nodes: made so far, in topological order.
+        tensors: initializers that they read, by name.
+    """
+
+    def __init__(self, graph: Graph, neurons: list[Neuron], opset: int) -> None:
+        self.graph, self.neurons, self.opset = graph, neurons, opset
+        self.joins = Joins(graph, neurons)
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: dict[str, onnx.TensorProto] = {}
+        self._made: dict[Key, str] = {}
+        self._names, self._node_names = set(graph.inputs), {""}
+
+    def resolve(self, key: Key) -> str:
+        """Make what ``key`` wants and whatever it needs; an explicit stack, so that depth has no
+        limit.
+        """
+        stack, active, name = [(key, self._rule(key))], {key}, ""
+        while stack:
+            key, rule = stack[-1]
+            try:
+                wanted = rule.send(name or None)  # type: ignore[arg-type]
+            except StopIteration as end:
+                name = self._made[key] = end.value
+                active.discard(key)
+                stack.pop()
+                continue
+            if wanted in self._made:
+                name = self._made[wanted]
+                continue
+            if wanted in active:
+                raise NeurocompileError(
+                    "NC1009",
+                    f"'{wanted[1]}' feeds back to itself; recurrent layers are not supported",
+                )
+            active.add(wanted)
+            stack.append((wanted, self._rule(wanted)))
+            name = ""
+        return name
+
+    def _rule(self, key: Key) -> Rule:
+        rules = {"one": self._one, "lif": self._lif, "steps": self._steps, "rows": self._rows}
+        return rules[key[0]](key[1])
+
+    # ---- values outside of time, or with all of it -----------------------------------------------
+
+    def _one(self, value: str) -> Rule:
+        graph = self.graph
+        value = graph.alias(value)
+        if value in graph.constants:
+            return self.constant(value, graph.constants[value])
+        if value not in graph.producer:
+            return value
+        label = self.joins.label(value)
+        if isinstance(label, int):
+            if self.joins.count == 1:
+                return (yield "rows", (value,))
+            raise self._alone(value)
+        node = graph.producer[value]
+        join = self.joins.join(value)
+        if join is not None:
+            if join.form == "mean":
+                steps = yield "steps", join.lanes
+                name = self._mean(steps, value, join.factor)
+                for extra in join.extras:
+                    other = yield "one", extra
+                    name = self.emit("Add", [name, other], value)
+                return name
+            name = yield join.form, join.lanes
+            return name if not join.axis else self._move_time(name, join.axis, join.lanes[0], value)
+        names = {}
+        for operand in [*node.input, *sorted(captured(node))]:
+            if operand:
+                if isinstance(self.joins.label(graph.alias(operand)), int) and self.joins.count > 1:
+                    raise self._alone(operand, node)
+                names[operand] = yield "one", operand
+        copy = copy_renamed(node, names)
+        self._register(copy)
+        for old, new in zip(node.output, copy.output):
+            self._made["one", old] = new
+        return self._made["one", value]
+
+    def _alone(self, value: str, reader: onnx.NodeProto | None = None) -> NeurocompileError:
+        where = label_of(reader if reader is not None else self.graph.producer[value])
+        return NeurocompileError(
+            "NC1003",
+            f"{where} uses '{value}', step {self.joins.label(self.graph.alias(value))} of time, alone; "
+            "supported is what treats all steps alike, stacks them, or averages them",
+        )
+
+    def _mean(self, steps: str, like: str, factor: float) -> str:
+        """``factor`` times the mean over time."""
+        if self.opset >= 18:
+            axes = self.constant("time_axis", np.zeros(1, np.int64))
+            name = self.emit("ReduceMean", [steps, axes], like, keepdims=0)
+        else:
+            name = self.emit("ReduceMean", [steps], like, axes=[0], keepdims=0)
+        if abs(factor - 1.0) > 1e-6:
+            scale = self.constant(f"{like}.scale", np.asarray(factor, np.float32))
+            name = self.emit("Mul", [name, scale], like)
+        return name
+
+    def _move_time(self, name: str, axis: int, lane: str, like: str) -> str:
+        """Time from axis 0 to ``axis``."""
+        rank = self.graph.rank(lane)
+        if rank is None:
+            raise NeurocompileError("NC1009", f"the number of axes of '{lane}' is not known")
+        axes = list(range(1, rank + 1))
+        axes.insert(axis % (rank + 1), 0)
+        return self.emit("Transpose", [name], like, perm=axes)
+
+    # ---- lanes -----------------------------------------------------------------------------------
+
+    def _lif(self, index: int) -> Rule:
+        neuron = self.neurons[index]
+        x = yield "steps", neuron.currents
+        inputs = [x, (yield "one", neuron.tau)] if neuron.tau else [x]
+        kind = CHANNEL_TYPE if neuron.tau else OP_TYPE
+        return self.emit(
+            kind, inputs, neuron.name, name=neuron.name, domain=DOMAIN, **neuron.attributes
+        )
+
+    def _steps(self, lanes: Lanes) -> Rule:
+        lanes = tuple(self.graph.alias(v) for v in lanes)
+        spike = self.joins.spikes(lanes)
+        if spike is not None:
+            name = yield "lif", spike.neuron
+            if spike.inverted:
+                name = self.emit("Sub", [self.constant("one", np.float32(1)), name], lanes[0])
+            return (
+                name
+                if spike.to == TensorProto.FLOAT
+                else self.emit("Cast", [name], lanes[0], to=spike.to)
+            )
+        whole = self._whole(lanes, kept=False)
+        if whole is not None:
+            return (yield "one", whole)
+        if len(set(lanes)) == 1 and not isinstance(self.joins.label(lanes[0]), int):
+            return self._repeat((yield "one", lanes[0]), lanes)
+        rows = yield "rows", lanes
+        return self._reshape(rows, lanes, [len(lanes), -1])
+
+    def _rows(self, lanes: Lanes) -> Rule:
+        lanes = tuple(self.graph.alias(v) for v in lanes)
+        whole = self._whole(lanes, kept=True)
+        if whole is not None:
+            return (yield "one", whole)
+        static = len(set(lanes)) == 1 and not isinstance(self.joins.label(lanes[0]), int)
+        if (
+            static
+            or self.joins.spikes(lanes) is not None
+            or self._whole(lanes, kept=False) is not None
+        ):
+            steps = yield "steps", lanes
+            return self._reshape(steps, lanes, [-1])
+        nodes = [self.graph.producer.get(v) for v in lanes]
+        first = nodes[0]
+        if first is None or any(
+            n is None or not _same_form(n, v, first, lanes[0]) for n, v in zip(nodes, lanes)
+        ):
+            raise self._unequal(lanes)
+        columns = [
+            tuple(map(self.graph.alias, c)) for c in zip(*(n.input for n in nodes if n is not None))
+        ]
+        rows = [k for k, c in enumerate(columns) if any(v in self.graph.dynamic for v in c)]
+        if len(lanes) > 1 and all(len(set(columns[k])) == 1 for k in rows):
+            return (yield "rows", (lanes[0],) * len(lanes))
+        try:
+            changed = constant_inputs(first, rows, self.graph, len(lanes))
+        except UnsuitableError as error:
+            if first.op_type not in UNDERSTOOD or first.domain not in ("", "ai.onnx"):
+                raise NotSupportedError([unsupported(first)]) from error
+            raise NeurocompileError(
+                "NC1009",
+                f"{label_of(first)} cannot be run for all steps at once: {error}{_ADVICE.get(str(error), '')}",
+            ) from error
+        names = []
+        for k, column in enumerate(columns):
+            if k in changed:
+                if any(self._known(v) != self._known(column[0]) for v in column):
+                    raise self._unequal(lanes)
+                names.append(self.constant(f"{lanes[0]}.shape", changed[k]))
+            elif k in rows:
+                names.append((yield "rows", column))
+            elif not column[0]:
+                names.append("")
+            else:
+                if not all(same_constant(v, column[0], self.graph) for v in column):
+                    raise self._unequal(lanes)
+                names.append((yield "one", column[0]))
+        copy = onnx.NodeProto()
+        copy.CopyFrom(first)
+        copy.input[:] = names
+        self._register(copy)
+        return copy.output[list(first.output).index(lanes[0])]
+
+    def _known(self, value: str) -> list[int | None] | None:
+        """A shape, as far as it is known."""
+        array = self.graph.constants.get(value)
+        return self.graph.partial.get(value) if array is None else array.tolist()
+
+    def _unequal(self, lanes: Lanes) -> NeurocompileError:
+        node = self.graph.producer.get(lanes[0])
+        where = label_of(node) if node is not None else f"'{lanes[0]}'"
+        return NeurocompileError(
+            "NC1003", f"{where}: steps 0 to {len(lanes) - 1} {list(lanes)[:4]} are not made alike"
+        )
+
+    def _whole(self, lanes: Lanes, kept: bool) -> str | None:
+        """X, where the lanes are X[0], X[1], ..., the axis kept with size 1 or not."""
+        first = self.graph.step(lanes[0])
+        if first is None or any(
+            self.graph.step(v) != (first[0], t, kept) for t, v in enumerate(lanes)
+        ):
+            return None
+        source = first[0]
+        dims = self.graph.shapes.get(source)
+        if dims and dims[0] is not None and dims[0] != len(lanes):
+            raise NeurocompileError(
+                "NC1008", f"a neuron runs for {len(lanes)} of the {dims[0]} steps of '{source}'"
+            )
+        return source
+
+    def _repeat(self, name: str, lanes: Lanes) -> str:
+        """The same value at every step."""
+        rank = self.graph.rank(lanes[0])
+        if rank is None:
+            raise NeurocompileError("NC1009", f"the number of axes of '{lanes[0]}' is not known")
+        axes = self.constant("time_axis", np.zeros(1, np.int64))
+        target = self.constant("repeats", np.asarray([len(lanes), *[1] * rank], np.int64))
+        return self.emit(
+            "Expand", [self.emit("Unsqueeze", [name, axes], lanes[0]), target], lanes[0]
+        )
+
+    def _reshape(self, name: str, lanes: Lanes, head: list[int]) -> str:
+        """To the leading lengths ``head`` and the lengths of a lane but its first."""
+        dims = self.graph.shapes.get(lanes[0])
+        if dims is not None and dims and None not in dims[1:]:
+            target = self.constant(f"{lanes[0]}.shape", np.asarray([*head, *dims[1:]], np.int64))
+        else:
+            lengths = self.emit("Shape", [name], lanes[0], start=3 - len(head))
+            front = self.constant("rows", np.asarray(head, np.int64))
+            target = self.emit("Concat", [front, lengths], lanes[0], axis=0)
+        return self.emit("Reshape", [name, target], lanes[0])
+
+    # ---- making nodes ----------------------------------------------------------------------------
+
+    def constant(self, wanted: str, value: np.ndarray | np.generic) -> str:
+        """An initializer; one of the same name and value is used again."""
+        array, name, count = np.asarray(value), wanted, 1
+        while name in self._names:
+            if name in self.tensors and _same_array(
+                numpy_helper.to_array(self.tensors[name]), array
+            ):
+                return name
+            count += 1
+            name = f"{wanted}.{count}"
+        self._names.add(name)
+        original = self.graph.initializers.get(name)
+        self.tensors[name] = (
+            original if original is not None else numpy_helper.from_array(array, name)
+        )
+        return name
+
+    def emit(self, op_type: str, inputs: list[str], like: str, **fields: Any) -> str:
+        """A new node, named after the value ``like``."""
+        node = helper.make_node(op_type, inputs, [like], **{"name": f"{like}.{op_type}", **fields})
+        self._register(node)
+        return node.output[0]
+
+    def _register(self, node: onnx.NodeProto) -> None:
+        """Append ``node``; its outputs get other names where theirs are taken."""
+        for k, output in enumerate(node.output):
+            if output:
+                name, count = output, 1
+                while name in self._names:
+                    count += 1
+                    name = f"{output}.{count}"
+                self._names.add(name)
+                node.output[k] = name
+        if node.name in self._node_names:
+            node.name = f"{node.output[0]}.{node.op_type}"
+        self._node_names.add(node.name)
+        self.nodes.append(node)
+
+
+def _same_array(left: np.ndarray, right: np.ndarray) -> bool:
+    """Equal in type, shape and value."""
+    return left.dtype == right.dtype and np.array_equal(left, right)
+
+
+def _same_form(node: onnx.NodeProto, value: str, other: onnx.NodeProto, twin: str) -> bool:
+    """Same operator, attributes and position of the output."""
+    if (
+        node.op_type != other.op_type
+        or node.domain != other.domain
+        or len(node.input) != len(other.input)
+    ):
+        return False
+    if list(node.output).index(value) != list(other.output).index(twin):
+        return False
+    attributes = [
+        sorted(a.SerializeToString(deterministic=True) for a in n.attribute) for n in (node, other)
+    ]
+    return attributes[0] == attributes[1]

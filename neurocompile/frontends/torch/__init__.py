@@ -1,0 +1,1 @@
+"""Torch modules: neurons become marker operators, the module a file in memory."""

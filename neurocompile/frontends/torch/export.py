@@ -1,0 +1,389 @@
+"""Export a SpikingJelly model to an ONNX file in which every neuron is one ``ai.neurocompile::LIF``
+node.
+
+A neuron's forward keeps state in attributes and loops over time, which ``torch.export`` either
+refuses or unrolls. So a copy of the model gets a marker in place of every neuron, a custom operator
+that torch carries through as it is, and the translation table turns it into the node of
+:mod:`neurocompile.frontends.onnx.lif`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY, calibrate, spikes_of
+from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path
+from neurocompile.frontends.onnx import lif as onnx_lif
+
+try:
+    import onnxscript
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise NeurocompileError(
+        "NC4001",
+        f"exporting a model needs the package {error.name}: pip install 'neurocompile[torch]'",
+    ) from error
+
+from neurocompile.frontends.torch.copy import copied  # noqa: E402
+from neurocompile.frontends.torch.neurons import find_neurons  # noqa: E402
+from neurocompile.frontends.torch.trace import Trace, prepared, samples_first, trace  # noqa: E402
+
+__all__ = ["CALIBRATION_KEY", "STEPS_KEY", "export_onnx"]
+
+_LEAST_AGREEMENT = 0.98
+"""Share of equal spikes of model and file: rounding flips a spike in thousands, not one in fifty.
+"""
+
+
+def export_onnx(
+    model: nn.Module,
+    example_input: torch.Tensor | np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    calibration: np.ndarray | None = None,
+    opset_version: int = 18,
+    T: int | None = None,
+    per_sample_lif: bool = False,
+    head: int | None = None,
+    compare: bool = True,
+) -> None:
+    """Write ``model`` to ``path`` as ONNX. The model is not modified; the same call writes the same
+    bytes again.
+
+    Nodes and values of neurons carry the neuron's module path as their name, initializers the
+    parameter's; other nodes have their module's path in their metadata. The leading axis of the
+    input is ``batch``, of any length. BatchNormalization after a convolution is folded into it by
+    torch's exporter. The file holds no path of this machine, and is either written completely or
+    not at all.
+
+    ``metadata_props`` holds ``neurocompile.T``, the number of steps, and
+    ``neurocompile.calibration``, one JSON object described at
+    :func:`neurocompile.frontends.calibration.calibrate`. What onnxruntime makes of the file is
+    compared with the model on two samples.
+
+    Args:
+        model: a module that takes (B, ...) float32. Either it repeats its input over time, its
+            neurons in multi-step mode or called once a step; or it takes one step, its neurons in
+            single-step mode, and is called ``T`` times from reset neurons: then the file has the
+            outputs of all steps. Or it takes frames, (B, T, ...) or (T, B, ...), T of them: the
+            file takes (B, T, ...). It is exported in eval mode, from reset neurons.
+        example_input: what the model takes, float32, to trace with; its values matter only when
+            there is no ``calibration``.
+        path: the file to write.
+        calibration: float32 (N, ...) for the statistics, or (N, T, ...) of frames whatever the
+            model takes; default the example input.
+        opset_version: version of the default ONNX domain, at least 18.
+        T: steps, for a model of one step; others know their own.
+        per_sample_lif: a neuron whose leading axis is time and batch runs for each sample alone, as
+            it does in a batch of one; otherwise it is refused.
+        head: which of several tensors that the forward returns.
+        compare: False leaves the comparison out, where only the size of a network is asked.
+
+    Raises:
+        NeurocompileError: NC1013 neurons without a marker (all named), or torch cannot trace the
+            model; NC1004 a parameter that is not finite (named); NC1006, NC1012 unusable inputs;
+            NC1007 a model of one step without T; NC1008 a neuron whose leading axis is not time;
+            NC1009 several outputs; NC1010 no neuron; NC1011 the file computes something else;
+            NC5005 it cannot be written.
+    """
+    example = _as_array(example_input, "example_input")
+    given = None if calibration is None else _as_array(calibration, "calibration")
+    if T is not None and (
+        isinstance(T, bool) or not isinstance(T, (int, np.integer)) or not 1 <= T <= 1 << 10
+    ):
+        raise NeurocompileError("NC1007", f"T is {T!r}; an integer from 1 to 1,024 is needed")
+    model = copied(model)
+    model, example, found = _traced(
+        model, example, None if T is None else int(T), per_sample_lif, head
+    )
+    samples = example if given is None else given
+    if samples.shape[1:] != example.shape[1:]:
+        raise NeurocompileError(
+            "NC1006",
+            f"calibration samples are {samples.shape[1:]}, those of the example input {example.shape[1:]}",
+        )
+    _check_finite(found.program)
+    # Calibration runs the neurons themselves, in a copy of its own: it must not leave potentials in
+    # the traced one.
+    runnable = prepared(copy.deepcopy(model), found.plan, head)
+    try:
+        statistics = calibrate(
+            runnable, find_neurons(runnable), found.paths, samples, found.plan.steps
+        )
+    except Exception as error:  # whatever the user's code or SpikingJelly raises
+        raise NeurocompileError(
+            "NC1013", f"{type(model).__name__} cannot run in eval mode: {_first_line(error)}"
+        ) from error
+    with _quiet():
+        proto = _translate(found.program, opset_version)
+    if found.stepwise:
+        from neurocompile.frontends.recover.marked import roll_marked
+
+        proto = roll_marked(proto)
+    else:
+        _rename(proto, found.names)
+    _strip(proto)
+    onnx.helper.set_model_props(
+        proto, {CALIBRATION_KEY: statistics, STEPS_KEY: str(found.plan.steps)}
+    )
+    if not any(f.domain == onnx_lif.DOMAIN for f in proto.functions):
+        proto.functions.extend(onnx_lif.lif_functions(proto.graph.node, opset_version))
+    onnx.checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString(deterministic=True)
+    if compare:
+        _compare(content, runnable, found, samples[:2])
+    _write(Path(path), content)
+
+
+def _traced(
+    model: nn.Module, example: np.ndarray, T: int | None, per_sample_lif: bool, head: int | None
+) -> tuple[nn.Module, np.ndarray, Trace]:
+    """The trace; the model and its example with samples first where their time was."""
+    try:
+        return model, example, trace(model, example, T, per_sample_lif, head)
+    except NeurocompileError as error:
+        if error.code == "NC1013" and error.message.startswith("torch.export"):
+            _check_runs(model, example, error)
+        if error.code != "NC1020" or example.ndim < 3 or example.shape[0] < 2:
+            raise
+        turned, frames = samples_first(model), np.ascontiguousarray(example.swapaxes(0, 1))
+        try:  # perhaps it takes (T, B, ...), frames that a sample brings
+            return turned, frames, trace(turned, frames, T, per_sample_lif, head)
+        except NeurocompileError:
+            raise error from None
+
+
+def _check_runs(model: nn.Module, example: np.ndarray, traced: NeurocompileError) -> None:
+    """NC1013 if it is the model itself that fails on its example input, not the trace of it."""
+    try:
+        with torch.no_grad():
+            copied(model)(torch.from_numpy(example))
+    except Exception as error:  # whatever the user's code raises
+        raise NeurocompileError(
+            "NC1013",
+            f"{type(model).__name__} itself fails on its example input {tuple(example.shape)}: {_first_line(error)}",
+        ) from traced
+
+
+def _as_array(values: torch.Tensor | np.ndarray, name: str) -> np.ndarray:
+    array = (
+        values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    )
+    if array.dtype.kind in "iu" and array.ndim >= 2 and len(array):
+        raise NeurocompileError(
+            "NC1006",
+            f"{name} is {array.dtype} {array.shape}: token ids? Look their embedding up on the host, and give the "
+            "model what the embedding makes, float32 (samples, ...)",
+        )
+    if array.dtype != np.float32 or array.ndim < 2 or not len(array):
+        raise NeurocompileError(
+            "NC1006", f"{name} is {array.dtype} {array.shape}, needed is float32 (samples, ...)"
+        )
+    if not np.isfinite(array).all():
+        raise NeurocompileError("NC1012", f"{name} holds NaN or infinity")
+    return array
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log of torch's exporter, which tells of outputs that are None."""
+    import logging
+
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(content: bytes, model: nn.Module, found: Trace, x: np.ndarray) -> None:
+    """NC1011 unless the file gives the spikes and outputs of ``model``, but for spikes that
+    rounding flips.
+    """
+    import onnxruntime
+
+    proto = onnx.ModelProto.FromString(content)
+    lifs = {
+        node.name: node.output[0] for node in proto.graph.node if node.domain == onnx_lif.DOMAIN
+    }
+    known = {o.name for o in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in lifs.values() if v not in known)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, ["CPUExecutionProvider"]
+    )
+    values = dict(
+        zip(
+            [o.name for o in session.get_outputs()],
+            session.run(None, {session.get_inputs()[0].name: x}),
+        )
+    )
+    theirs, (ours, spikes) = values[proto.graph.output[0].name], spikes_of(model, x)
+    equal = total = 0
+    for name, value in lifs.items():
+        mine, other = spikes[name], values[value]
+        equal += int((mine.reshape(other.shape) == other).sum()) if mine.size == other.size else 0
+        total += other.size
+    if theirs.shape != ours.shape or equal < _LEAST_AGREEMENT * total:
+        raise NeurocompileError(
+            "NC1011",
+            f"{type(model).__name__} gives {list(ours.shape)}; its exported file {list(theirs.shape)}, "
+            f"and {equal / total:.2%} of the spikes agree ({_LEAST_AGREEMENT:.0%} needed). A forward that depends on "
+            "values or on the batch size is traced wrongly",
+        )
+
+
+def _check_finite(program: torch.export.ExportedProgram) -> None:
+    """NC1004 for a parameter, buffer or constant that is not finite, if the forward reads it."""
+    used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
+    tensors = {**program.constants, **program.state_dict}
+    for spec in program.graph_signature.input_specs:
+        tensor = tensors.get(spec.target) if spec.arg.name in used else None
+        if tensor is None or not tensor.is_floating_point():
+            continue
+        wrong = int((~torch.isfinite(tensor)).sum())
+        if wrong:
+            raise NeurocompileError(
+                "NC1004",
+                f"'{spec.target}' holds NaN or infinity in {wrong} of {tensor.numel()} values",
+            )
+
+
+def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onnx.ModelProto:
+    onnx_lif.register_schema()
+    onnx_lif.register_step_schema()
+    opset = onnxscript.values.Opset(onnx_lif.DOMAIN, onnx_lif.VERSION)
+
+    def translator(kind: str) -> Any:
+        def translate(*arguments: Any) -> Any:
+            names = ["tau", "v_threshold", "v_reset", "decay_input", "soft_reset"]
+            inputs, (path, *values) = [arguments[0]], arguments[1:]
+            if kind.startswith("Channel"):
+                inputs, (path, *values), names = [*arguments[:2]], arguments[2:], names[1:]
+            fields = {
+                name: int(v) if name in ("decay_input", "soft_reset") else v
+                for name, v in zip(names, values)
+            }
+            if kind in onnx_lif.STEPS:
+                fields |= {"path": path, "index": values[-1]}
+            return getattr(opset, kind)(*inputs, **fields)
+
+        return translate
+
+    try:
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=opset_version,
+            custom_translation_table={
+                torch.ops.neurocompile.lif.default: translator("LIF"),
+                torch.ops.neurocompile.step.default: translator("Step"),
+                torch.ops.neurocompile.channel_lif.default: translator("ChannelLIF"),
+                torch.ops.neurocompile.channel_step.default: translator("ChannelStep"),
+            },
+            optimize=True,
+            verbose=False,
+        )
+    except (
+        Exception
+    ) as error:  # the exporter wraps failures of its translations in several unrelated types
+        raise NeurocompileError(
+            "NC1013", f"torch.onnx could not translate the model: {_first_line(error)}"
+        ) from error
+    return exported.model_proto
+
+
+def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Give every LIF node and its value the module path that ``names`` has for the value, and fused
+    biases theirs.
+    """
+    graph = proto.graph
+    for node in graph.node:
+        if node.domain == onnx_lif.DOMAIN:
+            if node.output[0] not in names:
+                raise NeurocompileError(
+                    "NC9001", f"the exporter renamed the value '{node.output[0]}' of a neuron"
+                )
+            node.name = names[node.output[0]]
+    # The exporter calls the bias that comes of folding a normalization 'conv.weight_bias'.
+    taken = {tensor.name for tensor in graph.initializer}
+    fused = {
+        name: name.replace(".weight_bias", ".bias")
+        for name in taken
+        if name.endswith(".weight_bias")
+    }
+    names = {**names, **{old: new for old, new in fused.items() if new not in taken}}
+    for node in graph.node:
+        node.input[:] = [names.get(value, value) for value in node.input]
+        node.output[:] = [names.get(value, value) for value in node.output]
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove what differs between machines (stack traces, versions), and call the symbolic axis
+    ``batch``.
+
+    Shapes of constants are stored with the constants.
+    """
+    graph = proto.graph
+    proto.producer_name, proto.producer_version, proto.doc_string = "neurocompile", "", ""
+    modules = [(module_path(node), module_class(node)) for node in graph.node]
+    for part in (
+        proto,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for node, (path, kind) in zip(graph.node, modules):
+        if path and path != node.name:
+            node.metadata_props.add(key=MODULE_KEY, value=f"{path}:{kind}")
+    constants = {tensor.name for tensor in graph.initializer}
+    shapes = [value for value in graph.value_info if value.name not in constants]
+    graph.ClearField("value_info")
+    graph.value_info.extend(shapes)
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", dim.dim_param)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a neighbour and move it over ``path``, so that a reader never sees half a file."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror}") from error

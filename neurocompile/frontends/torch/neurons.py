@@ -1,0 +1,345 @@
+"""SpikingJelly's neurons in a model, and the marker that stands for one while the model is traced.
+
+Neurons are known by class name, so that this module needs no particular version of SpikingJelly,
+nor SpikingJelly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.onnx.lif import IF_TAU
+
+__all__ = [
+    "LIF_MARKERS",
+    "STEP_MARKERS",
+    "LIFMarker",
+    "PerSample",
+    "find_neurons",
+    "is_single_step",
+    "path_of",
+]
+
+LEAKY = frozenset({"LIFNode", "MultiStepLIFNode"})
+PARAMETRIC = frozenset({"ParametricLIFNode", "MultiStepParametricLIFNode"})
+NOT_LEAKY = frozenset({"IFNode", "MultiStepIFNode"})
+SUPPORTED = LEAKY | PARAMETRIC | NOT_LEAKY
+
+# A subclass that overrides one of these is another neuron, whatever its ancestors are.
+DYNAMICS = frozenset(
+    {
+        "forward",
+        "multi_step_forward",
+        "multi_step_functional_forward",
+        "neuronal_charge",
+        "neuronal_fire",
+        "neuronal_reset",
+        "single_step_forward",
+        "single_step_functional_forward",
+    }
+)
+
+
+SETTINGS = ("step_mode", "tau", "v_threshold", "v_reset", "decay_input", "detach_reset", "backend")
+
+
+@torch.library.custom_op("neurocompile::lif", mutates_args=())
+def _lif(
+    x: torch.Tensor,
+    path: str,
+    tau: float,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+) -> torch.Tensor:
+    raise NotImplementedError(
+        "neurocompile::lif stands for a neuron while a model is traced, and has no kernel"
+    )
+
+
+@_lif.register_fake
+def _(
+    x: torch.Tensor,
+    path: str,
+    tau: float,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("neurocompile::step", mutates_args=())
+def _step(
+    x: torch.Tensor,
+    path: str,
+    tau: float,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+    index: int,
+) -> torch.Tensor:
+    raise NotImplementedError(
+        "neurocompile::step stands for a neuron while a model is traced, and has no kernel"
+    )
+
+
+@_step.register_fake
+def _(
+    x: torch.Tensor,
+    path: str,
+    tau: float,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+    index: int,
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("neurocompile::channel_lif", mutates_args=())
+def _channel_lif(
+    x: torch.Tensor,
+    tau: torch.Tensor,
+    path: str,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+) -> torch.Tensor:
+    raise NotImplementedError(
+        "neurocompile::channel_lif stands for a neuron while a model is traced, and has no kernel"
+    )
+
+
+@_channel_lif.register_fake
+def _(
+    x: torch.Tensor,
+    tau: torch.Tensor,
+    path: str,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("neurocompile::channel_step", mutates_args=())
+def _channel_step(
+    x: torch.Tensor,
+    tau: torch.Tensor,
+    path: str,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+    index: int,
+) -> torch.Tensor:
+    raise NotImplementedError(
+        "neurocompile::channel_step stands for a neuron while a model is traced, and has no kernel"
+    )
+
+
+@_channel_step.register_fake
+def _(
+    x: torch.Tensor,
+    tau: torch.Tensor,
+    path: str,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+    index: int,
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+LIF_MARKERS = frozenset(
+    {torch.ops.neurocompile.lif.default, torch.ops.neurocompile.channel_lif.default}
+)
+STEP_MARKERS = frozenset(
+    {torch.ops.neurocompile.step.default, torch.ops.neurocompile.channel_step.default}
+)
+
+
+def path_of(arguments: tuple[Any, ...]) -> str:
+    """The module path among the arguments of a marker's call."""
+    return next(a for a in arguments if isinstance(a, str))
+
+
+def find_neurons(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every neuron of ``model`` with its module path; one that is registered under several paths
+    comes with each.
+
+    The path of a neuron inside of a :class:`PerSample` is that of the whole.
+
+    Raises:
+        NeurocompileError: NC1013 for a neuron of a kind or in a mode that has no marker.
+    """
+    neurons, problems = [], []
+    modules = dict(model.named_modules(remove_duplicate=False))
+    wholes = {
+        f"{path}.neuron": path for path, module in modules.items() if isinstance(module, PerSample)
+    }
+    for path, module in modules.items():
+        if _is_neuron(type(module)):
+            problems += _problems(path, module)
+            neurons.append((wholes.get(path, path), module))
+    if problems:
+        raise ViolationList("NC1013", problems)
+    return neurons
+
+
+def is_single_step(neuron: nn.Module) -> bool:
+    """True for a neuron that one call takes one step on; clock_driven's tell it by their class."""
+    mode = getattr(neuron, "step_mode", None)
+    if mode is not None:
+        return mode == "s"
+    return not any(base.__name__.startswith("MultiStep") for base in type(neuron).__mro__)
+
+
+def _is_neuron(kind: type) -> bool:
+    if kind.__name__ in SUPPORTED:
+        return True
+    # clock_driven is what activation_based was called before SpikingJelly 0.0.0.0.13.
+    packages = ("spikingjelly.activation_based.neuron", "spikingjelly.clock_driven.neuron")
+    return any(base.__module__.startswith(packages) for base in kind.__mro__)
+
+
+def _base(kind: type) -> type | None:
+    """The supported class whose dynamics ``kind`` has, itself included; None if it has others."""
+    for base in kind.__mro__:
+        if base.__name__ in SUPPORTED:
+            return base
+        if DYNAMICS & vars(base).keys():
+            return None
+    return None
+
+
+def _problems(path: str, neuron: nn.Module) -> list[str]:
+    """Why a neuron has no marker."""
+    kind = type(neuron).__name__
+    if not path:
+        return [f"the model is a bare {kind}: put it into a module that makes the time axis"]
+    if _base(type(neuron)) is None:
+        return [
+            f"neuron '{path}' is a {kind}, whose dynamics are its own; supported are {', '.join(sorted(SUPPORTED))}"
+        ]
+    if not getattr(getattr(neuron, "surrogate_function", None), "spiking", True):
+        return [f"neuron '{path}' ({kind}) has a surrogate with spiking=False: no spikes"]
+    return []
+
+
+class PerSample(nn.Module):
+    """A multi-step neuron on (T B, ...) that takes each of the B samples over its own T steps."""
+
+    def __init__(self, neuron: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.neuron, self.steps = neuron, steps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.neuron(x.unflatten(0, (self.steps, -1))).flatten(0, 1)
+
+    def reset(self) -> None:
+        """As SpikingJelly's neurons have it."""
+        self.neuron.reset()
+
+
+class LIFMarker(nn.Module):
+    """Stands for a neuron in a traced model: one call of ``neurocompile::lif`` (multi-step) or
+    ``neurocompile::step``.
+
+    Where channels have thresholds or resets of their own, the threshold becomes 1 and the reset 0,
+    and the current is divided by their difference: ``(v - v_reset) / (v_threshold - v_reset)``
+    obeys the same equations. A tau for each channel is a second operand.
+
+    Args:
+        neuron: a neuron from :func:`find_neurons`.
+        path: its module path, which names the ONNX node.
+        rows: T, if its input's leading axis is T times the batch, for whatever reason; 0 if it is
+            as its mode says.
+    """
+
+    def __init__(self, neuron: nn.Module, path: str, rows: int = 0) -> None:
+        super().__init__()
+        family, soft = _base(type(neuron)).__name__, neuron.v_reset is None
+        if family in PARAMETRIC:
+            tau = 1.0 / _vector(neuron.w.detach().float().sigmoid())
+        else:
+            tau = _vector(neuron.tau if family in LEAKY else IF_TAU)
+        decay_input = bool(neuron.decay_input) if family not in NOT_LEAKY else False
+        reset, threshold = _vector(0.0 if soft else neuron.v_reset), _vector(neuron.v_threshold)
+        for name, value in (("tau", tau), ("v_threshold", threshold), ("v_reset", reset)):
+            if not bool(value.isfinite().all()) and not (name == "tau" and family in NOT_LEAKY):
+                raise NeurocompileError("NC1004", f"neuron '{path}' has {name} {_shown(value)}")
+        factor = None
+        if threshold.numel() > 1 or reset.numel() > 1:
+            factor = (1.0 / (threshold - reset)).float()
+            if not bool((factor > 0).all()):
+                raise NeurocompileError(
+                    "NC1009",
+                    f"neuron '{path}' has thresholds that are not above v_reset {_shown(reset)}",
+                )
+            threshold, reset = torch.ones(1), torch.zeros(1)
+        self.register_buffer("factor", factor)
+        self.register_buffer("taus", tau.float() if tau.numel() > 1 else None)
+        self.called = self.over = False
+        self.settings = {name: getattr(neuron, name) for name in SETTINGS if hasattr(neuron, name)}
+        self.single, self.rows = is_single_step(neuron), rows
+        levels = (float(threshold), float(reset), decay_input, soft)
+        self.arguments = (path, *levels) if tau.numel() > 1 else (path, float(tau), *levels)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the model's forward may ask its neuron: how it is set, not what it holds."""
+        settings = self.__dict__.get("settings", {})
+        return settings[name] if name in settings else super().__getattr__(name)
+
+    def reset(self) -> None:
+        """A reset before the first call is what every sample begins with; one after it ends the
+        forward.
+        """
+        self.over = self.called
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.over:
+            raise NeurocompileError(
+                "NC1013",
+                f"neuron '{self.arguments[0]}' is reset in the midst of a forward, and called again: reset it before",
+            )
+        self.called = True
+        x = x if self.factor is None else x * self.factor
+        ops = torch.ops.neurocompile
+        arguments = self.arguments if self.taus is None else (self.taus, *self.arguments)
+        lif, step = (
+            (ops.lif, ops.step) if self.taus is None else (ops.channel_lif, ops.channel_step)
+        )
+        if self.rows:
+            return lif(x.unflatten(0, (self.rows, -1)), *arguments).flatten(0, 1)
+        return step(x, *arguments, 0) if self.single else lif(x, *arguments)
+
+
+def _vector(value: Any) -> torch.Tensor:
+    """A number, or one for each channel, float64 on the CPU; equal ones are one."""
+    array = torch.as_tensor(value).detach().cpu().double()
+    return (
+        array.reshape(-1)[:1]
+        if array.numel() and bool((array == array.reshape(-1)[0]).all())
+        else array
+    )
+
+
+def _shown(value: torch.Tensor) -> str:
+    return (
+        f"{float(value.reshape(-1)[0]):.6g}"
+        if value.numel() == 1
+        else f"of shape {list(value.shape)}, {value.tolist()}"[:80]
+    )
