@@ -42,9 +42,9 @@ class Maker:
         self.nodes.append(kind(name=name, **fields))
         return name
 
-    def tensor(self, value: np.ndarray) -> TensorRef:
+    def tensor(self, value: np.ndarray, dtype: type = np.int16) -> TensorRef:
         name = f"t{len(self.tensors)}"
-        self.tensors[name] = value.astype(np.int16)
+        self.tensors[name] = value.astype(dtype)
         return TensorRef(name)
 
     def graph(self, name: str = "random") -> s.SpikingGraph:
@@ -119,10 +119,20 @@ class Maker:
             broad = (shape[0], 1, 1) if len(shape) == 3 and self.draw(st.booleans()) else shape
             bias = self.tensor(self.rng.integers(-100, 200, broad))
         vth = min(self.integer(0, max(1, reach // 2)), 131071)
+        if self.integer(0, 3) == 3:
+            vth = self.thresholds(shape, vth)
         dv = self.choose(0, 1, 1024, 2048, 4095, "channels")
         if dv == "channels":
             dv = self.leaks(shape)
         return self.add(s.IntegerLIF, x=x, vth=vth, dv=dv, gain=gain, bias=bias, bias_exp=exponent)
+
+    def thresholds(self, shape: tuple[int, ...], largest: int) -> TensorRef:
+        """A threshold for each channel, or for each element of any of the axes."""
+        axes = self.draw(st.sets(st.integers(0, len(shape) - 1)))
+        broad = tuple(n if k in axes or not k else 1 for k, n in enumerate(shape))
+        return self.tensor(
+            self.rng.choice(np.asarray([largest, largest // 3, largest // 7]), broad), np.int32
+        )
 
     def leaks(self, shape: tuple[int, ...]) -> TensorRef:
         """A leak for each channel, or for each element of any of the axes."""

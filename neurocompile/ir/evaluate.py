@@ -156,7 +156,9 @@ def _integer_lif(
 ) -> np.ndarray:
     (x,), named = inputs, dict(zip(node.tensors, tensors))
     bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64) << node.bias_exp
-    dv = named[node.dv].astype(np.int64) if isinstance(node.dv, TensorRef) else node.dv
+    dv, vth = (
+        named[v].astype(np.int64) if isinstance(v, TensorRef) else v for v in (node.dv, node.vth)
+    )
     limit = (1 << 23) - 1
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     v = np.zeros((len(x), *x.shape[2:]), np.int64)
@@ -165,7 +167,7 @@ def _integer_lif(
         h = np.clip(
             decayed + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6) + bias, -limit, limit
         )
-        out[:, t] = h > node.vth << 6
+        out[:, t] = h > vth << 6
         v = np.where(out[:, t] == 1, 0, h)
     return out
 

@@ -168,7 +168,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "integer LIF parameters fit their fields",
         (s.IntegerLIF,),
         lambda g, n: _unless(
-            0 <= n.vth <= 131071
+            _within(g, n.vth, 0, 131071)
             and _within(g, n.dv, 0, 4095)
             and n.gain >= 1
             and 0 <= n.bias_exp <= 7,

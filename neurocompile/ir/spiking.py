@@ -188,9 +188,12 @@ class IntegerLIF(Node):
     """
 
     x: Ref
-    vth: int
+    vth: int | TensorRef
+    """0..131071; or int32 that broadcast against the shape: channels that count in units of their
+    own.
+    """
     dv: int | TensorRef
-    """0..4095; or int16 that broadcast against the shape."""
+    """0..4095; or int32 that broadcast against the shape."""
     gain: int = 1
     bias: TensorRef | None = None
     bias_exp: int = 0

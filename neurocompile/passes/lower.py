@@ -35,7 +35,7 @@ from neurocompile.ir.analysis import Range, ranges
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.rules import check_circuit
 from neurocompile.ir.text import Ref, TensorRef
-from neurocompile.passes import split_leaks
+from neurocompile.passes import split_channels
 
 __all__ = ["lower"]
 
@@ -229,9 +229,9 @@ class _Lowering:
             if node.bias is None
             else self.bias(self.graph.tensors[node.bias], signal.layout, shape)
         )
-        if isinstance(node.dv, TensorRef):
+        if isinstance(node.dv, TensorRef) or isinstance(node.vth, TensorRef):
             return self.lif_parts(node, drive, shape, signal.layout, bias)
-        name = self.population_of(node, node.name, shape, node.dv, bias)
+        name = self.population_of(node, node.name, shape, node.vth, node.dv, bias)
         self.builder.drive(name, (self.builder.weighted(p, node.gain) for p in drive.projections))
         return Signal(name, signal.layout)
 
@@ -240,6 +240,7 @@ class _Lowering:
         node: s.IntegerLIF,
         name: str,
         shape: tuple[int, ...],
+        vth: int,
         dv: int,
         bias: np.ndarray | None,
     ) -> str:
@@ -249,7 +250,7 @@ class _Lowering:
             name,
             shape,
             node.name,
-            vth=node.vth,
+            vth=vth,
             dv=dv,
             bias=stored,
             bias_exp=node.bias_exp,
@@ -264,19 +265,27 @@ class _Lowering:
         layout: Layout,
         bias: np.ndarray | None,
     ) -> Signal:
-        """A leak for each channel."""
-        leaks = self.bias(self.graph.tensors[node.dv], layout, shape)  # type: ignore[index]
-        parts, made = split_leaks.parts(leaks, layout, shape), []
-        read = split_leaks.source(
+        """A leak, or a threshold, for each channel."""
+        thresholds, leaks = (
+            self.bias(self.graph.tensors[v].astype(np.int64), layout, shape)
+            if isinstance(v, TensorRef)
+            else v
+            for v in (node.vth, node.dv)
+        )
+        both = np.asarray(thresholds << 13 | leaks)
+        parts, made = split_channels.parts(both, layout, shape), []
+        read = split_channels.source(
             self.builder, drive, shape, parts[0].by_channel, f"{node.name}.in", node.name
         )
         for part in parts:
             own = None if bias is None else part.take(bias, shape)
-            dv = int(np.broadcast_to(leaks, shape).reshape(-1)[part.first])
-            name = self.population_of(node, f"{node.name}.leak{dv}", part.shape, dv, own)
-            self.builder.drive(name, split_leaks.inputs(self.builder, part, read, node.gain))
+            vth, dv = divmod(int(np.broadcast_to(both, shape).reshape(-1)[part.first]), 1 << 13)
+            name = f"{node.name}.vth{vth}" if isinstance(node.vth, TensorRef) else node.name
+            name = f"{name}.leak{dv}" if isinstance(node.dv, TensorRef) else name
+            name = self.population_of(node, name, part.shape, vth, dv, own)
+            self.builder.drive(name, split_channels.inputs(self.builder, part, read, node.gain))
             made.append((part, name))
-        return split_leaks.gather(self.builder, made, shape, layout, node.name)
+        return split_channels.gather(self.builder, made, shape, layout, node.name)
 
     def soft_lif(self, node: s.SoftIntegerLIF) -> Signal:
         signal = self.as_drive(self.signals[node.x])
@@ -318,8 +327,8 @@ class _Lowering:
             np.broadcast_to(self.bias(self.graph.tensors[t], layout, shape), shape)  # type: ignore[index]
             for t in (node.decay, node.reset)
         )
-        parts, made = split_leaks.parts(decays, layout, shape), []
-        read = split_leaks.source(
+        parts, made = split_channels.parts(decays, layout, shape), []
+        read = split_channels.source(
             self.builder, drive, shape, parts[0].by_channel, f"{node.name}.in", node.name
         )
         for part in parts:
@@ -328,10 +337,10 @@ class _Lowering:
             current = self.builder.population(
                 c.GradedRelay, f"{own.name}.in", part.shape, node.name, largest=bound
             )
-            self.builder.drive(current, split_leaks.inputs(self.builder, part, read, node.gain))
+            self.builder.drive(current, split_channels.inputs(self.builder, part, read, node.gain))
             taken = None if bias is None else part.take(bias, shape)
             made.append((part, soft_reset(self.builder, current, taken, own, largest, node.name)))
-        return split_leaks.gather(self.builder, made, shape, layout, node.name)
+        return split_channels.gather(self.builder, made, shape, layout, node.name)
 
     @staticmethod
     def bias(bias: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:

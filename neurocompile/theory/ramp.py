@@ -63,12 +63,9 @@ def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({
             )
         return Ramp(leak * node.v_threshold, node.v_threshold, node.gain)
     if isinstance(node, s.IntegerLIF):
-        threshold = node.vth + 1 / 64  # the smallest membrane that fires
-        return Ramp(
-            threshold * (tensors[node.dv] if isinstance(node.dv, TensorRef) else node.dv) / 4096,
-            threshold,
-            node.gain,
-        )
+        vth, dv = (tensors[v] if isinstance(v, TensorRef) else v for v in (node.vth, node.dv))
+        threshold = vth + 1 / 64  # the smallest membrane that fires
+        return Ramp(threshold * dv / 4096, threshold, node.gain)
     if isinstance(node, s.SoftIntegerLIF):  # gain and bias count before the shift
         decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
         threshold = node.threshold * 2**node.shift

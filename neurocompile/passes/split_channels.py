@@ -1,10 +1,10 @@
-"""A LIF whose channels leak differently: one population for each leak, and one that gathers their
-spikes.
+"""A LIF whose channels leak, or have thresholds, differently: one population for each leak and
+threshold, and one that gathers their spikes.
 
-A population on the chip has one leak. Channels of equal leak become a population of their own,
-which reads its rows of the weights; whoever reads the layer reads the gathered spikes, one step
-later. Nothing is stored twice, and channels may be assigned to leaks in any way: runs of equal
-distance are one projection each, so there are at most as many as channels.
+A population on the chip has one leak and one threshold. Channels of equal ones become a population
+of their own, which reads its rows of the weights; whoever reads the layer reads the gathered
+spikes, one step later. Nothing is stored twice, and channels may be assigned in any way: runs of
+equal distance are one projection each, so there are at most as many as channels.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Part", "gather", "inputs", "parts", "source"]
 
 @dataclass(frozen=True)
 class Part:
-    """Neurons of one leak, ``shape`` (*rest, channels), within the array of all neurons."""
+    """Neurons of one kind, ``shape`` (*rest, channels), within the array of all neurons."""
 
     number: int
-    """Of the leak, among all of the layer."""
+    """Of the kind, among all of the layer."""
     by_channel: bool
-    """Leaks are those of channels, the last axis of the array of all."""
+    """Kinds are those of channels, the last axis of the array of all."""
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
@@ -94,16 +94,16 @@ class Part:
         return made
 
 
-def parts(leaks: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> list[Part]:
-    """The neurons of each leak, in ascending order of leaks.
+def parts(kinds: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> list[Part]:
+    """The neurons of each kind, in ascending order of kinds.
 
     Args:
-        leaks: an integer a neuron, which broadcasts against ``shape``.
+        kinds: an integer a neuron, which broadcasts against ``shape``.
         layout: where the layer's values lie in the array of all neurons, without gaps.
         shape: of that array.
     """
     atoms = sorted({a for dim in layout.dims for a in dim}, key=lambda a: -a.stride)
-    full = np.broadcast_to(leaks, shape).reshape([a.size for a in atoms])
+    full = np.broadcast_to(kinds, shape).reshape([a.size for a in atoms])
     varying = [k for k in range(len(atoms)) if (full != full.take([0], axis=k)).any()]
     flat = full[tuple(slice(None) if k in varying else 0 for k in range(len(atoms)))].reshape(-1)
     place = strided_index(
@@ -113,8 +113,8 @@ def parts(leaks: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> list[Par
     sizes, strides = tuple(a.size for a in rest), tuple(a.stride for a in rest)
     by_channel = np.array_equal(place, np.arange(shape[-1]))
     found = []
-    for number, leak in enumerate(np.unique(flat)):
-        channels = np.sort(place[flat == leak])
+    for number, kind in enumerate(np.unique(flat)):
+        channels = np.sort(place[flat == kind])
         outer = shape[:-1] if by_channel else sizes
         found.append(Part(number, by_channel, (*outer, len(channels)), sizes, strides, channels))
     return found
