@@ -68,7 +68,7 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
         made = function()
     except Exception as error:  # whatever the user's code raises
         raise NeurocompileError(
-            "NC1014", f"'{text}' failed: {type(error).__name__}: {error}"
+            "NC1014", f"'{text}' failed: {type(error).__name__}: {error}{_advice(error)}"
         ) from error
     if not isinstance(made, tuple) or len(made) != 2:
         raise NeurocompileError(
@@ -76,3 +76,14 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
             f"'{text}' returned {type(made).__name__}; a tuple (module, example input) is needed",
         )
     return made
+
+
+def _advice(error: Exception) -> str:
+    """What to write where an author's file meets a SpikingJelly that it was not written for."""
+    why = str(error)
+    if "spikingjelly.clock_driven" in why or "CuPy" in why or "argument 'backend'" in why:
+        return (
+            ". It was written for another SpikingJelly, or for CuPy: import it and make the model inside of "
+            "`with neurocompile.compat.spikingjelly():`"
+        )
+    return ""
