@@ -28,6 +28,8 @@ class Stages:
 
     def __init__(self, show: bool = True) -> None:
         self.seconds: dict[str, float] = {}
+        self.last = ""
+        """The stage that runs, or ran last."""
         self._show = show and sys.stderr.isatty()
 
     @contextmanager
@@ -36,6 +38,7 @@ class Stages:
         if self._show:
             print(f"  {name} ...", end="\r", file=sys.stderr, flush=True)
         start = time.perf_counter()
+        self.last = name
         try:
             yield
         finally:

@@ -63,7 +63,7 @@ def summarize(program: Program) -> Summary:
         target=program.target.name,
         T=circuit.steps,
         period=circuit.period,
-        weight_bits=program.manifest.options.weight_bits,
+        weight_bits=program.manifest.options.bits,
         layers=len(circuit.views),
         populations=len(circuit.populations),
         neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)),

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from neurocompile.options import BuildOptions
 from neurocompile.theory.budget import SpikeBudget
 
-__all__ = ["SCHEMA_VERSION", "Manifest", "Options", "Proof"]
+__all__ = ["SCHEMA_VERSION", "Manifest", "Proof"]
 
 SCHEMA_VERSION = 2
-
-
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the user asked for."""
-
-    target: str
-    T: int
-    weight_bits: int
-    seed: int
-    max_cores: int | None = None
-    budget: str | None = None
-    """Of spikes, as given to ``build --budget``."""
-    per_sample_lif: bool = False
-    head: int | str | None = None
-    convolutions: str = "auto"
-    """Of convolutions without a neuron between them: auto, merge or factor."""
 
 
 class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +32,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     source_sha256: str
     exported_T: int
-    options: Options
+    options: BuildOptions
+    """What the user asked for, settled."""
     import_agreement: float
     """Share of equal spikes between onnxruntime and the imported graph on one batch."""
     rates: dict[str, float]

@@ -112,6 +112,8 @@ def load_program(path: str | Path) -> Program:
             f"'{path}' has schema {header.get('schema')!r}, this neurocompile reads {SCHEMA_VERSION}; build it again",
         )
     manifest = _decode(path, "manifest.json", members, Manifest)
+    if manifest.options.T is None or manifest.options.weight_bits is None:
+        raise NeurocompileError("NC5001", f"'{path}': its manifest leaves T or weight_bits open")
     hashed = {
         name: data
         for name, data in members.items()
@@ -173,7 +175,8 @@ def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
 def _decode(path: Path, name: str, members: dict[str, bytes], kind: Any) -> Any:
     try:
         return msgspec.json.decode(members[name], type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, NeurocompileError) as error:
+        # NeurocompileError: an option out of range
         raise NeurocompileError(
             "NC5001", f"'{path}': member '{name}' is malformed: {error}"
         ) from error

@@ -13,8 +13,8 @@ from neurocompile.artifact.store import MALFORMED, load_program
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
 from neurocompile.mapping import check_mapping
-from neurocompile.pipeline import build_circuit
 from neurocompile.program import Program, make_proof
+from neurocompile.stages import build_circuit
 
 __all__ = ["Verification", "verify"]
 
@@ -78,7 +78,7 @@ def _problems(program: Program) -> list[str]:
             f"the {proof.samples} proof samples do not reproduce: outputs differ from the recorded hash"
         )
     options = program.manifest.options
-    again = build_circuit(program.quantized, options.T, options.weight_bits, program.target)
+    again = build_circuit(program.quantized, options.steps, options.bits, program.target)
     same = again.tensors.keys() == circuit.tensors.keys() and all(
         np.array_equal(again.tensors[name], tensor) for name, tensor in circuit.tensors.items()
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neurocompile.cli.common import Json, Output, Samples, command
+from neurocompile.cli.model_options import Calibration, source_of, with_options
+from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
     from neurocompile.theory.examine import Examination
@@ -21,13 +24,17 @@ _KINDS = {"measured": "measured on the emulator", "modelled": "modelled"}
 
 
 @command
+@with_options("model")
 def budget(
     model: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="MODEL|OUT.nca", help="An ONNX file, or a compiled program.", show_default=False
+            metavar="MODEL|OUT.nca",
+            help="An ONNX file, package.module:function that returns (module, example input), or a compiled program.",
+            show_default=False,
         ),
     ],
+    options: BuildOptions,
     epsilon: Annotated[
         float | None,
         typer.Option(
@@ -47,10 +54,7 @@ def budget(
         ),
     ] = None,
     samples: Samples = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--T", min=1, max=64, metavar="N", help="Steps; by default the model's own."),
-    ] = None,
+    calibration: Calibration = None,
     constant: Annotated[
         float, typer.Option(metavar="C", help="Theorem 8's c, which the paper does not give.")
     ] = 1.0,
@@ -76,6 +80,10 @@ def budget(
     from neurocompile.theory.subject import open_subject
 
     rows, y = None, None
+    source, example, _ = source_of(model)
+    open_it = partial(
+        open_subject, source, example_input=example, calibration=calibration, options=options
+    )
     if data is not None:
         from neurocompile.data import load_samples
         from neurocompile.theory.data_rows import open_rows
@@ -84,14 +92,14 @@ def budget(
         # a model without statistics is calibrated on the first samples; load_samples then checks
         # their shape
         first = np.asarray(next(rows.blocks())[1][:_CALIBRATION], np.float32)
-        subject = open_subject(model, first)
+        subject = open_it(first)
         loaded = load_samples(data, subject.input_shape, samples or _SAMPLES)
         x, y, origin = loaded.x, loaded.y, f"{len(loaded.x)} samples of {data.name}"
     else:
         from neurocompile.theory.budget import random_inputs
 
-        subject = open_subject(model)
-        quantized, circuit = subject.at(steps or subject.T)
+        subject = open_it()
+        quantized, circuit = subject.at(options.T or subject.T)
         x = random_inputs(circuit, quantized, samples or _RANDOM)
         origin = (
             f"{len(x)} pseudo-random inputs (give --data X.npz for numbers that mean something)"
@@ -101,7 +109,7 @@ def budget(
         x,
         y,
         origin=origin,
-        T=steps,
+        T=options.T,
         eps=epsilon,
         accuracy=accuracy,
         constant=constant,

@@ -9,75 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurocompile.cli.common import Json, Output, check_output, command
-from neurocompile.errors import NeurocompileError
+from neurocompile.cli.model_options import Calibration, Model, source_of, with_options
+from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
     from neurocompile.summary import Summary
 
 
 @command
+@with_options("model", "mapping")
 def build(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="An ONNX file, or package.module:function that returns (module, example input).",
-            show_default=False,
-        ),
-    ],
-    target: Annotated[
-        str, typer.Option(help="A name that 'targets' lists, or a YAML file.")
-    ] = "loihi2",
-    steps: Annotated[
-        int, typer.Option("--T", metavar="N", help="Simulation steps of one sample.")
-    ] = 4,
+    model: Model,
+    options: BuildOptions,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o", "--output", metavar="OUT.nca", help="By default the model's name + .nca, here."
         ),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="X.npz", help="Samples to quantize with and to measure spike rates on."
-        ),
-    ] = None,
-    weight_bits: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="2 to 8, sign included; by default 8, or the target's if it has fewer.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of placement and of the recorded proof.")] = 0,
-    max_cores: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Use at most so many cores.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="epsilon=E|spikes=N",
-            help="Spikes that the theory grants: one more capacity of a core.",
-        ),
-    ] = None,
-    per_sample_lif: Annotated[
-        bool,
-        typer.Option(
-            "--per-sample-lif", help="Run a LIF over time and batch for each sample alone."
-        ),
-    ] = False,
-    convolutions: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|merge|factor",
-            help="Of convolutions without a neuron between them (RepConv).",
-        ),
-    ] = "auto",
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0."),
-    ] = None,
+    calibration: Calibration = None,
     estimate_only: Annotated[
         bool,
         typer.Option(
@@ -88,65 +38,32 @@ def build(
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
-    from neurocompile.frontends.torch.module import is_factory, load_factory
-
-    source, example = Path(model), None
-    choice = int(head) if head is not None and head.isdecimal() else head
     if estimate_only:
-        if budget is not None:
-            raise NeurocompileError(
-                "NC3112",
-                "--estimate-only knows no --budget, which needs a mapping; leave one of them out",
-            )
-        if is_factory(model) and not source.exists():
-            source, example = load_factory(model)
-        from neurocompile.cli.estimate_text import estimate_text
-        from neurocompile.pipeline import estimate_model
-
-        found = estimate_model(
-            source,
-            example,
-            target=target,
-            T=steps,
-            calibration=calibration,
-            weight_bits=weight_bits,
-            max_cores=max_cores,
-            per_sample_lif=per_sample_lif,
-            head=choice,
-            convolutions=convolutions,
-            progress=True,
-        )
-        return Output(
-            {"fits": found.fits, **_builtins(found)}, estimate_text(found), 0 if found.fits else 2
-        )
-    default = Path(f"{source.stem}.nca")
-    if is_factory(model) and not source.exists():
-        default = Path(f"{model.partition(':')[2]}.nca")
-        output = check_output(output or default, calibration)
-        source, example = load_factory(model)
-    else:
-        output = check_output(output or default, source, calibration)
+        return _estimate(model, options, calibration)
+    if output is not None:  # before any work
+        output = check_output(output, Path(model), calibration)
+    source, example, name = source_of(model)
+    output = output or check_output(Path(f"{name}.nca"), Path(model), calibration)
 
     from neurocompile.pipeline import compile_model
 
     program = compile_model(
-        source,
-        example,
-        target=target,
-        T=steps,
-        calibration=calibration,
-        weight_bits=weight_bits,
-        seed=seed,
-        max_cores=max_cores,
-        budget=budget,
-        per_sample_lif=per_sample_lif,
-        head=choice,
-        convolutions=convolutions,
-        progress=True,
+        source, example, calibration=calibration, options=options, progress=True
     )
     program.save(output)
     summary = program.summary()
     return Output(_data(summary, output), _text(summary, output))
+
+
+def _estimate(model: str, options: BuildOptions, calibration: Path | None) -> Output:
+    from neurocompile.cli.estimate_text import estimate_text
+    from neurocompile.pipeline import estimate_model
+
+    source, example, _ = source_of(model)
+    found = estimate_model(source, example, calibration=calibration, options=options, progress=True)
+    return Output(
+        {"fits": found.fits, **_builtins(found)}, estimate_text(found), 0 if found.fits else 2
+    )
 
 
 def _builtins(struct: Any) -> dict[str, Any]:

@@ -5,55 +5,28 @@ supported.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from neurocompile.cli.common import Json, Output, command
+from neurocompile.cli.model_options import Calibration, Model, source_of, with_options
+from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
     from neurocompile.frontends.check import CheckResult
 
 
 @command
+@with_options("model")
 def check(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="An ONNX file, or package.module:function that returns (module, example input).",
-            show_default=False,
-        ),
-    ],
-    steps: Annotated[
-        int,
-        typer.Option("--T", min=1, max=1024, metavar="N", help="Simulation steps of one sample."),
-    ] = 4,
-    per_sample_lif: Annotated[
-        bool,
-        typer.Option(
-            "--per-sample-lif", help="Run a LIF over time and batch for each sample alone."
-        ),
-    ] = False,
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of several outputs: a name, or a number from 0."),
-    ] = None,
-    json_output: Json = False,
+    model: Model, options: BuildOptions, calibration: Calibration = None, json_output: Json = False
 ) -> Output:
     """Say whether a model compiles, and if not, why: no mapping, nothing is written. Exit code 1 if
     it does not.
     """
     from neurocompile.frontends.check import check_model
-    from neurocompile.frontends.torch.module import is_factory, load_factory
 
-    source: Any = Path(model)
-    example = None
-    if is_factory(model) and not source.exists():
-        source, example = load_factory(model)
-    chosen = int(head) if head is not None and head.isdecimal() else head
-    found = check_model(source, example, T=steps, per_sample_lif=per_sample_lif, head=chosen)
+    source, example, _ = source_of(model)
+    found = check_model(source, example, calibration=calibration, options=options)
     return Output(found, _text(found), 0 if found.compiles else 1)
 
 

@@ -9,11 +9,17 @@ import msgspec
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import NotSupportedError
+from neurocompile.options import BuildOptions, takes_options
+from neurocompile.progress import Stages
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 __all__ = ["CheckResult", "Reason", "check_model"]
+
+_UNREADABLE = ("NC1001", "NC1002", "NC1005", "NC1012", "NC1014", "NC1016")
+"""Nothing can be said of a model that cannot be read."""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -37,59 +43,47 @@ class CheckResult(msgspec.Struct, frozen=True):
     layers: int = 0
 
 
+@takes_options
 def check_model(
     model: str | Path | nn.Module,
     example_input: Any = None,
     *,
-    T: int = 4,
-    weight_bits: int = 8,
-    per_sample_lif: bool = False,
-    head: int | str | None = None,
+    calibration: np.ndarray | str | Path | None = None,
+    options: BuildOptions | None = None,
+    **given: Any,
 ) -> CheckResult:
     """Import, canonicalize, quantize and lower ``model``; see
     :func:`neurocompile.pipeline.compile_model` for arguments.
 
-    Importing finds every reason at once, each later stage its first. Weights are quantized from
-    stored statistics, or from the weights alone. Cores are not counted: a model that passes may
-    still be too large for a target.
+    Importing finds every reason at once, each later stage its first. Cores are not counted: a model
+    that passes may still be too large for a target.
 
     Raises:
-        NeurocompileError: for a file that cannot be read, or is no ONNX; anything else is a reason.
+        NeurocompileError: for options, targets, calibration data and files that cannot be used at
+            all; anything that is of the model is a reason.
     """
-    if not isinstance(model, (str, Path)):
-        from neurocompile.frontends.torch.module import exported
-
-        try:
-            with exported(
-                model, example_input, None, T=T, per_sample_lif=per_sample_lif, head=head
-            ) as path:
-                return check_model(path, T=T, weight_bits=weight_bits)
-        except NeurocompileError as error:
-            if error.code == "NC1014":
-                raise
-            return _refused("export", error)
-    from neurocompile.calibration import calibration_from_metadata, calibration_from_weights
-    from neurocompile.passes.canonicalize import canonicalize
-    from neurocompile.passes.lower import lower
+    from neurocompile.frontends.door import open_model
     from neurocompile.passes.quantize import Quantize
-    from neurocompile.pipeline import import_model
+    from neurocompile.stages import build_circuit, canonical_graph, statistics_of
+    from neurocompile.targets import load_target
 
-    stage = "import"
+    asked, stages = BuildOptions.of(options, given), Stages(False)
+    chip = load_target(asked.target)
     try:
-        loaded, imported = import_model(model, T, per_sample_lif=per_sample_lif, head=head)
-        T = imported.graph.input.steps or T
-        stage = "canonicalize"
-        canonical = canonicalize(imported.graph)
-        stage = "quantize"
-        statistics = calibration_from_metadata(loaded.metadata) or calibration_from_weights(T)
-        quantized = Quantize(T, statistics, weight_bits)(canonical)
-        stage = "lower"
-        lower(quantized, T, weight_bits)
+        opened = open_model(model, example_input, asked, calibration=calibration, stages=stages)
+        settled = opened.options.settled(opened.options.steps, chip)
+        with stages("canonicalize"):
+            canonical = canonical_graph(opened, chip)
+        with stages("quantize"):
+            statistics = statistics_of(opened, canonical)
+            quantized = Quantize(settled.steps, statistics, settled.bits)(canonical)
+        with stages("lower"):
+            build_circuit(quantized, settled.steps, settled.bits, chip)
     except NeurocompileError as error:
-        if error.code in ("NC1001", "NC1002", "NC1005"):
+        if error.code in _UNREADABLE:
             raise
-        return _refused(stage, error)
-    return CheckResult(True, "", [], len(imported.graph.spiking_layers))
+        return _refused(stages.last, error)
+    return CheckResult(True, "", [], len(opened.graph.spiking_layers))
 
 
 def _refused(stage: str, error: NeurocompileError) -> CheckResult:

@@ -12,12 +12,14 @@ accuracy.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from neurocompile.backends import get_backend
@@ -246,37 +248,34 @@ def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str
     onnxruntime knows only the T of the file; for another T without SpikingJelly neurocompile's own
     float evaluation runs. NC1006 if the file is not the one that the program was compiled from.
     """
-    from neurocompile.pipeline import import_model
+    from neurocompile.frontends.door import open_model
 
-    # What the program was compiled with: neurons over the batch per sample, and its own output
-    # among several.
-    options = {"per_sample_lif": True}
-    try:
-        loaded, imported = import_model(path, program.circuit.steps, **options)
-    except NeurocompileError as error:
-        if "--head" not in error.message:
-            raise
-        loaded, imported = import_model(
-            path, program.circuit.steps, **options, head=str(program.quantized.output.name)
-        )
-    if loaded.sha256 != program.manifest.source_sha256:
+    asked = msgspec.structs.replace(program.manifest.options, per_sample_lif=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the build said already
+        try:
+            model = open_model(path, None, asked)
+        except NeurocompileError:
+            if asked.head is None:
+                raise
+            # a module's file has the head that was chosen alone
+            model = open_model(path, None, msgspec.structs.replace(asked, head=None))
+    if model.sha256 != program.manifest.source_sha256:
         raise NeurocompileError(
             "NC1006",
-            f"'{path}' is not the model that the program was compiled from (SHA-256 {loaded.sha256[:12]}, expected "
+            f"'{path}' is not the model that the program was compiled from (SHA-256 {model.sha256[:12]}, expected "
             f"{program.manifest.source_sha256[:12]})",
         )
     steps = program.circuit.steps
     if device != "cpu" or (find_spec("torch") and find_spec("spikingjelly")):
         from neurocompile.reference.spikingjelly import run_spikingjelly
 
-        return run_spikingjelly(imported.graph, x, steps, device)
-    if steps == imported.graph.exported_T:
-        from neurocompile.reference.onnx import run_onnx
-
-        return run_onnx(loaded, imported, x)
-    layers = [n.name for n in imported.graph.spiking_layers]
-    values = evaluate(imported.graph, x, steps, [*layers, imported.graph.output.name])
+        return run_spikingjelly(model.graph, x, steps, device)
+    if steps == model.graph.exported_T:
+        return model.reference.run(x)
+    layers = [n.name for n in model.graph.spiking_layers]
+    values = evaluate(model.graph, x, steps, [*layers, model.graph.output.name])
     spikes = {name: values[name].astype(np.uint8) for name in layers}
     return ReferenceRun(
-        "neurocompile's float evaluation, float32", values[imported.graph.output.name], spikes
+        "neurocompile's float evaluation, float32", values[model.graph.output.name], spikes
     )

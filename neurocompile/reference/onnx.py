@@ -14,9 +14,25 @@ from neurocompile.frontends.onnx.values import samples_first
 from neurocompile.ir.analysis import shapes
 from neurocompile.reference.base import ReferenceRun
 
-__all__ = ["run_onnx", "run_original"]
+__all__ = ["OnnxReference", "run_onnx", "run_original"]
 
 _BATCH = 64
+
+
+@dataclass(frozen=True)
+class OnnxReference:
+    """The file itself, as a :class:`~neurocompile.reference.base.Reference`."""
+
+    loaded: LoadedModel
+    imported: ImportedModel
+
+    def run(self, x: np.ndarray) -> ReferenceRun:
+        """:func:`run_onnx`."""
+        return run_onnx(self.loaded, self.imported, x)
+
+    def original(self, x: np.ndarray) -> np.ndarray | None:
+        """:func:`run_original`."""
+        return run_original(self.loaded, self.imported, x)
 
 
 def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> ReferenceRun:

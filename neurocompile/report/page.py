@@ -192,7 +192,7 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
     if budget is None:
         return None
     expected, worst = sum(share.expected for share in budget.layers), budget.exceeding
-    T = program.manifest.options.T
+    T = program.manifest.options.steps
     sent = (counts.total("spikes") + counts.total("graded_messages")) / max(
         T * program.mapping.cores_used, 1
     )

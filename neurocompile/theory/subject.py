@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from neurocompile.calibration import (
-    Calibration,
-    calibrate_on,
-    calibration_from_metadata,
-    calibration_from_weights,
-)
+from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.lower import lower
 from neurocompile.passes.quantize import Quantize
 from neurocompile.theory.check import count
 
-__all__ = ["Subject", "from_graph", "open_subject"]
+__all__ = ["Subject", "open_subject"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Subject:
     canonical: SpikingGraph | None
     calibration: Calibration
     T: int
-    """The artifact's, or the one that the file was exported with."""
+    """That of the options, else the model's own."""
     weight_bits: int = 8
     compiled: SpikingGraph | None = None
     basis: str = ""
@@ -85,60 +81,85 @@ class Subject:
         return self._cache[T]
 
 
-def from_graph(canonical: SpikingGraph, calibration: Calibration, weight_bits: int = 8) -> Subject:
-    """A canonical float graph, quantized anew for each T."""
-    T = max(canonical.exported_T, 1)
+@takes_options
+def open_subject(
+    model: Any,
+    x: np.ndarray | None = None,
+    *,
+    example_input: Any = None,
+    calibration: np.ndarray | str | Path | None = None,
+    options: BuildOptions | None = None,
+    **given: Any,
+) -> Subject:
+    """Read an artifact (``.nca``), with the errors of :func:`load_program`, or a model as
+    :func:`neurocompile.pipeline.compile_model` does.
+
+    NC8011 where samples bring their own steps: a subject is run at any T. NC1015 for options of an
+    artifact, which was built with its own.
+
+    Args:
+        x: samples (or rows of as many numbers) to calibrate a model on that carries no statistics,
+            where no ``calibration`` is given.
+    """
+    asked = BuildOptions.of(options, given)
+    if isinstance(model, (str, PathLike)) and Path(model).suffix == ".nca":
+        return _of_artifact(Path(model), asked, calibration)
+    from neurocompile.frontends.door import open_model
+    from neurocompile.stages import canonical_graph, statistics_of
+    from neurocompile.targets import load_target
+
+    chip = load_target(asked.target)
+    opened = open_model(model, example_input, asked, calibration=calibration)
+    _any_steps(opened.origin, opened.graph)
+    settled = opened.options.settled(opened.options.steps, chip)
+    canonical = canonical_graph(opened, chip)
+    shape = canonical.input.sample_shape
+    if opened.samples is None and opened.statistics is None and x is not None:
+        if x[0].size == prod(shape):
+            opened = replace(opened, samples=x.reshape(-1, *shape))
     return Subject(
-        canonical.name, canonical, calibration, T, weight_bits, basis="quantized anew for each T"
+        canonical.name,
+        canonical,
+        statistics_of(opened, canonical),
+        settled.steps,
+        settled.bits,
+        basis="quantized anew for each T",
     )
 
 
-def open_subject(path: str | Path, x: np.ndarray | None = None) -> Subject:
-    """Read a model or an artifact (``.nca``), with the errors of :func:`import_model` or
-    :func:`load_program`.
+def _of_artifact(path: Path, asked: BuildOptions, calibration: object) -> Subject:
+    from neurocompile.artifact.store import load_program
 
-    NC8011 where samples bring their own steps: a subject is run at any T.
-
-    Args:
-        x: samples (or rows of as many numbers) to calibrate a model on that carries no statistics.
-    """
-    path = Path(path)
-    if path.suffix == ".nca":
-        from neurocompile.artifact.store import load_program
-
-        program = load_program(path)
-        _any_steps(path, program.quantized)
-        return Subject(
-            program.manifest.model,
-            None,
-            program.calibration,
-            program.circuit.steps,
-            program.manifest.options.weight_bits,
-            program.quantized,
-            "the artifact's integers at each T",
+    program = load_program(path)
+    _any_steps(f"'{path}'", program.quantized)
+    built, plain = program.manifest.options, BuildOptions()
+    differs = [
+        f.name
+        for f in BuildOptions.fields()
+        if getattr(asked, f.name) not in (getattr(plain, f.name), getattr(built, f.name))
+        and f.name != "T"
+    ]
+    if differs or calibration is not None:
+        raise NeurocompileError(
+            "NC1015",
+            f"{', '.join(differs) or 'calibration'}: '{path}' is an artifact, built with options of its own; give its "
+            "model to analyse others",
         )
-    from neurocompile.pipeline import import_model
-
-    loaded, imported = import_model(path, None)
-    _any_steps(path, imported.graph)
-    canonical = canonicalize(imported.graph)
-    statistics = calibration_from_metadata(loaded.metadata)
-    T = max(imported.graph.exported_T, 1)
-    if statistics is None and x is not None and x[0].size == prod(canonical.input.sample_shape):
-        statistics = calibrate_on(canonical, x.reshape(-1, *canonical.input.sample_shape), T)
-    if statistics is None:
-        warnings.warn(
-            "no calibration data and no statistics in the file: quantizing from the weights alone",
-            stacklevel=2,
-        )
-        statistics = calibration_from_weights(T)
-    return from_graph(canonical, statistics)
+    return Subject(
+        program.manifest.model,
+        None,
+        program.calibration,
+        program.circuit.steps,
+        built.bits,
+        program.quantized,
+        "the artifact's integers at each T",
+    )
 
 
-def _any_steps(path: Path, graph: SpikingGraph) -> None:
+def _any_steps(origin: str, graph: SpikingGraph) -> None:
     if graph.input.steps:
         raise NeurocompileError(
             "NC8011",
-            f"samples of '{path}' bring {graph.input.steps} steps of their own, and a sweep over T needs "
+            f"samples of {origin} bring {graph.input.steps} steps of their own, and a sweep over T needs "
             "inputs that are the same in every step; see 'build --budget' and 'energy'",
         )

@@ -49,8 +49,9 @@ def test_json_with_calibration(cli, model: Path, data: Path, tmp_path: Path) -> 
         tmp_path / "a.nca",
         "--json",
     )
-    assert found.code == 0 and found.err == ""
     told = found.json
+    assert found.code == 0 and found.err.count("\n") == 1
+    assert "T is 2, and" in told["messages"][0]["text"] and "itself runs 4" in found.err
     assert (told["T"], told["weight_bits"], told["output"]) == (2, 6, str(tmp_path / "a.nca"))
     assert told["rates_source"] == "measured on 3 samples"
     assert 1 <= told["cores_at_least"] <= told["cores"] <= told["cores_available"] == 120

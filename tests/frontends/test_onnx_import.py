@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx_cases import ZOO, imported, ints, lif, mlp, model, normal, op, timed
 
-from neurocompile.calibration import calibration_from_metadata
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.agreement import check_import
+from neurocompile.frontends.door import open_model
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
-from neurocompile.pipeline import _check_import, import_model
 from neurocompile.reference.onnx import run_onnx
 
 
@@ -288,10 +288,9 @@ def test_names_that_clean_to_the_same_text_stay_apart(tmp_path: Path) -> None:
 
 
 def test_the_model_of_the_zoo_imports_without_a_different_spike() -> None:
-    loaded, found = import_model(ZOO)
-    assert _check_import(loaded, found, calibration_from_metadata(loaded.metadata), None) == 1.0
+    assert check_import(open_model(ZOO)) == 1.0
     samples = np.load(ZOO.with_name("test.npz"))["x"][:4]
-    assert _check_import(loaded, found, None, samples) == 1.0
+    assert check_import(open_model(ZOO, calibration=samples)) == 1.0
 
 
 def test_pieces_and_means_over_windows_are_imported(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ import recover_files as files  # noqa: E402
 from onnx_cases import ZOO  # noqa: E402
 
 from neurocompile.errors import CATALOGUE, NeurocompileError  # noqa: E402
+from neurocompile.frontends.agreement import check_import  # noqa: E402
+from neurocompile.frontends.door import open_model  # noqa: E402
 from neurocompile.ir.evaluate import evaluate  # noqa: E402
-from neurocompile.pipeline import _check_import, import_model  # noqa: E402
 
 EXAMPLES = int(os.environ.get("NEUROCOMPILE_FUZZ", "60"))
 OPERATORS = [
@@ -140,16 +141,18 @@ def check(proto: onnx.ModelProto, path: Path) -> str:
     """The outcome: a code, or 'agrees'."""
     path.write_bytes(proto.SerializeToString())
     try:
-        loaded, imported = import_model(path)
-        _check_import(loaded, imported, None, None)
+        opened = open_model(path)
+        check_import(opened)
     except NeurocompileError as error:
         assert error.code in CATALOGUE and error.code != "NC9001", error
         if "please report it" in error.message:  # true only of what is no valid ONNX
             shape = [d.dim_value or 3 for d in proto.graph.input[0].type.tensor_type.shape.dim]
             assert original(proto, np.zeros(shape, np.float32)) is None, error
         return error.code
-    graph = imported.graph
-    batch = loaded.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 3
+    graph = opened.graph
+    batch = (
+        opened.reference.loaded.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 3
+    )
     x = np.random.default_rng(1).normal(0.4, 0.8, (batch, *graph.input.shape)).astype(np.float32)
     expected = original(proto, x)
     assert expected is not None, "imported, and onnxruntime refuses it"

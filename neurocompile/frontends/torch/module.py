@@ -6,45 +6,85 @@ import importlib
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.model import FloatModel
+from neurocompile.options import BuildOptions
+from neurocompile.progress import Stages
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["exported", "is_factory", "load_factory"]
+__all__ = ["TorchFrontEnd", "is_factory", "load_factory"]
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-@contextmanager
-def exported(
-    module: nn.Module, example_input: Any, calibration: np.ndarray | None, **options: Any
-) -> Iterator[Path]:
-    """Path of an ONNX file of ``module`` that exists for the length of the block.
+class TorchFrontEnd:
+    """Modules: exported to a file in passing, and read as such."""
 
-    Args:
-        example_input: float32 (samples, ...), to trace with and, without ``calibration``, for the
-            statistics.
-        options: of :func:`neurocompile.frontends.torch.export.export_onnx`.
-    """
-    from neurocompile.frontends.torch.export import export_onnx
+    def reads(self, model: Any) -> bool:
+        """Whether ``model`` is a module; torch is not imported for the answer."""
+        torch = sys.modules.get("torch")
+        return torch is not None and isinstance(model, torch.nn.Module)
 
-    if example_input is None:
+    def open(
+        self,
+        model: nn.Module,
+        example_input: Any,
+        options: BuildOptions,
+        *,
+        samples: np.ndarray | None,
+        compare: bool,
+        stages: Stages,
+    ) -> FloatModel:
+        """See :class:`neurocompile.frontends.model.FrontEnd`."""
+        if example_input is None:
+            raise NeurocompileError(
+                "NC1014",
+                f"to compile a {type(model).__name__}, give an example input: compile(model, x)",
+            )
+        from neurocompile.frontends.onnx.frontend import OnnxFrontEnd
+        from neurocompile.frontends.torch.export import export_onnx
+
+        kind = type(model).__name__
+        with tempfile.TemporaryDirectory(prefix="neurocompile-") as folder:
+            path = Path(folder) / f"{kind.lower()}.onnx"
+            with stages("export"):
+                export_onnx(
+                    model,
+                    example_input,
+                    path,
+                    calibration=samples,
+                    T=options.T,
+                    per_sample_lif=options.per_sample_lif,
+                    head=_number(options.head),
+                    compare=compare,
+                )
+            # the file has the head alone, and neurons over the batch run per sample in it
+            plain = msgspec.structs.replace(options, head=None, per_sample_lif=False)
+            found = OnnxFrontEnd().open(
+                path, None, plain, samples=None, compare=compare, stages=stages
+            )
+        return replace(found, origin=kind, own_T=found.own_T)
+
+
+def _number(head: int | str | None) -> int | None:
+    """Of the tensor that a module returns: they have no names."""
+    if head is None or isinstance(head, int):
+        return head
+    if not head.isdecimal():
         raise NeurocompileError(
-            "NC1014",
-            f"to compile a {type(module).__name__}, give an example input: compile(model, x)",
+            "NC1009",
+            f"head is {head!r}: tensors that a module returns have no names; give a number from 0",
         )
-    with tempfile.TemporaryDirectory(prefix="neurocompile-") as folder:
-        path = Path(folder) / f"{type(module).__name__.lower()}.onnx"
-        export_onnx(module, example_input, path, calibration=calibration, **options)
-        yield path
+    return int(head)
 
 
 def is_factory(text: str) -> bool:

@@ -1,0 +1,54 @@
+"""The stages between a float model and a circuit, as build, check, estimate, theory and verify run
+them.
+"""
+
+from __future__ import annotations
+
+from neurocompile.advice import warn
+from neurocompile.calibration import Calibration, calibrate_on, calibration_from_weights
+from neurocompile.frontends.model import FloatModel
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.passes.compose_convolutions import ComposeConvolutions
+from neurocompile.passes.lower import lower
+from neurocompile.passes.narrow_weights import narrow_weights
+from neurocompile.passes.schedule import schedule
+from neurocompile.targets.schema import Target
+
+__all__ = ["build_circuit", "canonical_graph", "statistics_of"]
+
+
+def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
+    """Canonicalize, convolutions merged or kept by the cores of ``target``."""
+    core = target.capacity
+    compose = ComposeConvolutions(
+        model.options.convolutions, core["neurons"], core["synaptic_memory_words"]
+    )
+    return canonicalize(model.graph, compose)
+
+
+def statistics_of(model: FloatModel, canonical: SpikingGraph) -> Calibration:
+    """Measured on the model's samples, else what it brings, else the weights alone with a warning."""
+    T = model.options.steps
+    if model.samples is not None:
+        return calibrate_on(canonical, model.samples, T)
+    if model.statistics is not None:
+        return model.statistics
+    warn(
+        "no calibration data and no statistics in the file: quantizing from the weights alone, with inputs taken to lie "
+        "within -4..4; give --calibration X.npz for better accuracy and true rates"
+    )
+    return calibration_from_weights(T)
+
+
+def build_circuit(
+    quantized: SpikingGraph, T: int, weight_bits: int, target: Target
+) -> CircuitGraph:
+    """Lower a quantized graph and schedule it for ``target``, weights of circuits in its bits."""
+    scheduled = schedule(
+        lower(quantized, T, weight_bits),
+        max_spike_delay=target.delay.max_spike_delay.value,
+        power_of_two_period=target.reset.power_of_two.value,
+    )
+    return narrow_weights(scheduled, target.synapse.weight_bits.high)
