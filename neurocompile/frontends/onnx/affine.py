@@ -45,7 +45,7 @@ def _normalize(
     axis = im.axis_of(x, dim)
     ref = x.ref
     if axis is None:
-        ref, axis = im.features(x), sum(p is None for p in im.pattern(x)[:dim])
+        ref, axis = im.features(x), im.place(x, dim)
     fields = dict(zip(("scale", "shift", "mean", "var"), tensors))
     y = im.emit(
         s.BatchNorm,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from typing import Any
 
@@ -27,7 +28,11 @@ from neurocompile.ir.text import Ref, TensorRef, unique_name
 __all__ = ["Border", "Importer", "Joined", "Pattern", "Rule", "Traced"]
 
 Pattern = tuple[tuple[Atom, ...] | None, ...]
-"""Of a tensor's axes: the time and batch atoms of an axis, None for a feature axis."""
+"""Of a tensor's axes: the time and batch atoms of an axis, None for a feature axis.
+
+Where an axis holds features beside time or batch (windows folded into the batch), a *hole*, an atom
+of stride 0 without an axis, stands for each run of them: a feature axis of the value.
+"""
 
 _LARGEST_VALUE = 1 << 30
 """Elements of one value at one step."""
@@ -64,6 +69,34 @@ class Joined:
 
     parts: tuple[tuple[Ref, int, int], ...]
     """Of each: value, first channel in the whole, channels."""
+
+
+def _role(dim: tuple[Atom, ...]) -> tuple[Atom, ...] | None:
+    """What a pattern says of one axis."""
+    if not any(a.axis for a in dim):
+        return None
+    found: list[Atom] = []
+    for atom in dim:
+        if atom.axis:
+            found.append(atom)
+        elif found and not found[-1].axis:
+            found[-1] = Atom(found[-1].size * atom.size, 0)
+        else:
+            found.append(Atom(atom.size, 0))
+    return tuple(found)
+
+
+def _holes(role: tuple[Atom, ...] | None) -> int:
+    """Feature axes that an axis of a tensor holds."""
+    return 1 if role is None else sum(not a.axis for a in role)
+
+
+def _runs(dim: tuple[Atom, ...], role: tuple[Atom, ...] | None) -> list[tuple[Atom, ...]]:
+    """The feature axes that are in ``dim``, an axis of ``role``; each of size 1 where it is."""
+    if role is None:
+        return [dim]
+    groups = (tuple(g) for key, g in groupby(dim, lambda a: bool(a.axis)) if not key)
+    return list(groups) if dim else [()] * _holes(role)
 
 
 def _clean(name: str) -> str:
@@ -149,18 +182,19 @@ class Importer:
         With ``common``, the pattern of an operation's result: the axes that are features there,
         with leading 1s.
         """
-        rank = 0 if common is None else sum(p is None for p in common)
+        rank = 0 if common is None else sum(map(_holes, common))
         pattern = self.pattern(t) if common is None else common[len(common) - len(t.dims) :]
-        dims = [d for d, p in zip(t.dims, pattern) if p is None]
         if any(d and not any(a.axis for a in d) for d, p in zip(t.dims, pattern) if p is not None):
             raise self.error(
                 "NC1008",
                 f"features of {shown(t.layout.shape)} meet time or batch of the other operand",
             )
-        if any(a.axis for d in t.dims for a in d if any(not b.axis for b in d)):
+        if any(d and p is not None and _role(d) != p for d, p in zip(t.dims, pattern)):
             raise self.error(
-                "NC1008", f"an axis of {shown(t.layout.shape)} mixes time or batch with features"
+                "NC1008",
+                f"an axis of {shown(t.layout.shape)} mixes time or batch with features otherwise than the other operand",
             )
+        dims = [run for d, p in zip(t.dims, pattern) for run in _runs(d, p)]
         layout = Layout(((),) * (rank - len(dims)) + tuple(dims))
         if layout.shape == self.shapes[t.ref] and layout.is_contiguous:
             return t.ref
@@ -194,15 +228,60 @@ class Importer:
         return Traced(ref, x.layout)
 
     def fresh(self, ref: Ref, pattern: Pattern) -> Traced:
-        """A tensor over a new value: ``pattern`` has the time and batch atoms of an axis, None for
-        a feature axis.
-        """
-        features = iter(Layout.contiguous(self.shapes[ref]).dims)
-        return Traced(ref, Layout(tuple(next(features) if p is None else p for p in pattern)))
+        """A tensor over a new value, whose axes fill the feature axes and holes of ``pattern``."""
+        return Traced(ref, self.filled(pattern, Layout.contiguous(self.shapes[ref]).dims))
+
+    @staticmethod
+    def filled(pattern: Pattern, features: Iterable[tuple[Atom, ...]]) -> Layout:
+        """``pattern`` with its feature axes and holes, in order."""
+        rest = iter(features)
+        return Layout(
+            tuple(
+                next(rest)
+                if p is None
+                else tuple(atom for a in p for atom in ((a,) if a.axis else next(rest)))
+                for p in pattern
+            )
+        )
 
     @staticmethod
     def pattern(t: Traced) -> Pattern:
-        return tuple(d if any(a.axis for a in d) else None for d in t.dims)
+        return tuple(map(_role, t.dims))
+
+    @staticmethod
+    def place(t: Traced, dim: int) -> int:
+        """The feature axis that axis ``dim`` of the tensor is, in :meth:`features`."""
+        return sum(_holes(_role(d)) for d in t.dims[:dim])
+
+    @staticmethod
+    def runs(dim: tuple[Atom, ...]) -> list[tuple[Atom, ...]]:
+        """The feature axes that an axis of a tensor holds: itself, or those beside time and batch."""
+        return _runs(dim, _role(dim))
+
+    def as_map(self, x: Traced, axes: int) -> tuple[Ref, int]:
+        """A tensor (N, C, ...) of ``axes`` spatial axes, 1 or 2, as a value (W C, H, W), and the
+        number W of windows that N holds beside time and batch.
+        """
+        lead = _role(x.dims[0])
+        windows = _runs(x.dims[0], lead)
+        if len(x.dims) != 2 + axes or lead is None and windows != [()]:
+            raise self.error(
+                "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
+            )
+        channels = (*(a for run in windows for a in run), *x.dims[1])
+        times = tuple(a for a in x.dims[0] if a.axis)
+        dims = (*[times] * bool(times), channels, *x.dims[2:], *((),) * (2 - axes))
+        return self.features(Traced(x.ref, Layout(dims))), prod(a.size for r in windows for a in r)
+
+    def from_map(self, x: Traced, ref: Ref, axes: int) -> Traced:
+        """The tensor of the file over a map ``ref``, made of ``x`` through :meth:`as_map`."""
+        runs = _runs(x.dims[0], _role(x.dims[0]))
+        windows = [prod(a.size for a in run) for run in runs]
+        channels = self.shapes[ref][0] // prod(windows)
+        sizes = (*windows, channels, *self.shapes[ref][1 : 1 + axes])
+        dims = list(Layout.contiguous(sizes).dims)
+        pattern = (_role(x.dims[0]), *(None,) * (1 + axes))
+        return Traced(ref, self.filled(pattern, dims))
 
     def keep(self, node: onnx.NodeProto, t: Traced) -> None:
         self.traced[node.output[0]] = t

@@ -60,11 +60,10 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
     ):
         im.keep(node, y)
         return
-    ref = im.features(Traced(x.ref, Layout((*x.dims, *((),) * (2 - axes)))))
-    if len(im.shapes[ref]) != 3:
-        raise im.error(
-            "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
-        )
+    ref, windows = im.as_map(x, axes)
+    if windows > 1:  # each window is a group of its own
+        key = im.store(f"{key}.windows", np.tile(weight, (windows, 1, 1, 1)))
+        bias = bias and im.store(f"{bias}.windows", np.tile(im.tensors[bias], windows))
     ref, padding = _unpadded(im, ref, padding)
     y = _emit(
         im,
@@ -75,10 +74,9 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         stride=stride,
         padding=padding,
         dilation=dilation,
-        groups=groups,
+        groups=groups * windows,
     )
-    out = Layout.contiguous(im.shapes[y]).dims[: 1 + axes]
-    im.keep(node, Traced(y, Layout((x.dims[0], *out))))
+    im.keep(node, im.from_map(x, y, axes))
 
 
 def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
@@ -192,7 +190,7 @@ def linear(
     ):
         raise im.error("NC1006", f"a bias of shape {list(bias.shape)} for {len(weight)} outputs")
     pattern = im.pattern(x)
-    tokens = [d for d, p in zip(x.dims[:-1], pattern) if p is None]
+    tokens = [run for d in x.dims[:-1] for run in im.runs(d)]
     kernel = weight if not tokens else weight[:, :, None, None]
     key = im.store(source, kernel)
     bias_ref = None
@@ -210,13 +208,14 @@ def linear(
     y = _pointwise(im, x, len(x.dims) - 1, wanted, key, bias_ref)
     if y is None:
         flat = tuple(a for d in tokens for a in d)
-        lead = tuple(d for d, p in zip(x.dims, pattern) if p is not None)
+        lead = tuple(
+            tuple(a for a in d if a.axis) for d, p in zip(x.dims, pattern) if p is not None
+        )
         ref = im.features(Traced(x.ref, Layout((*lead, x.dims[-1], flat, ()))))
         sizes = tuple(prod(a.size for a in d) for d in tokens)
         out = _emit(im, wanted, ref, weight=key, bias=bias_ref)
         channel, *places = Layout.contiguous((len(weight), *sizes)).dims
-        features = iter((*places, channel))
-        y = Traced(out, Layout(tuple(next(features) if p is None else p for p in pattern)))
+        y = Traced(out, im.filled(pattern, (*places, channel)))
     im.keep(node, y)
 
 
@@ -243,11 +242,7 @@ def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
             "NC1009",
             f"pads {pads} of mode {mode.decode()}; zeros, as many at both ends of (H, W), are supported",
         )
-    ref = im.features(x)
-    if len(im.shapes[ref]) != 3:
-        raise im.error(
-            "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
-        )
+    ref, _ = im.as_map(x, 2)
     channels = im.shapes[ref][0]
     weight = im.store(f"{_PAD}{channels}", np.ones((channels, 1, 1, 1)))
     y = _emit(
@@ -258,7 +253,7 @@ def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         padding=(begin[-2], begin[-1]),
         groups=channels,
     )
-    im.keep(node, im.fresh(y, im.pattern(x)))
+    im.keep(node, im.from_map(x, y, 2))
 
 
 def _unpadded(im: Importer, ref: Ref, padding: tuple[int, int]) -> tuple[Ref, tuple[int, int]]:

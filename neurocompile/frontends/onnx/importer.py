@@ -30,7 +30,7 @@ from neurocompile.frontends.onnx.shapes import LARGEST_T, SHAPE_RULES
 from neurocompile.frontends.onnx.values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
-from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError
+from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError, shown
 
 __all__ = ["ImportedModel", "import_onnx"]
 
@@ -316,6 +316,11 @@ def _output(im: Importer, name: str) -> None:
     if name not in im.traced:
         raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
     t = im.traced[name]
+    if any(a.axis for d in t.dims for a in d if any(not b.axis for b in d)):
+        raise im.error(
+            "NC1008",
+            f"an axis of {shown(t.layout.shape)} holds samples or time beside features: take them apart, x.unflatten(0, (-1, n))",
+        )
     ref = im.features(t)
     y = im.emit(
         s.Output,

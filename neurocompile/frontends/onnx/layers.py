@@ -46,7 +46,7 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
     if taus is not None:
         dim = _channel_axis(im, x, taus)
         lies = lies and im.axis_of(x, dim) is not None
-        axis = im.axis_of(x, dim) if lies else sum(p is None for p in im.pattern(x)[:dim])  # type: ignore[assignment]
+        axis = im.axis_of(x, dim) if lies else im.place(x, dim)  # type: ignore[assignment]
     x_ref = x.ref if lies else im.features(x)
     if taus is not None:
         # an infinite tau is no leak, for which a number that float32 cannot tell from it stands
@@ -205,11 +205,14 @@ def _reduce_axes(
             raise im.error("NC1008", "a reduction over the batch would mix samples")
     time = [i for i in axes if any(a.axis == "T" for a in x.dims[i])]
     rest = [i for i in axes if i not in time]
+    if any(not a.axis for i in time for a in x.dims[i]):
+        raise im.error(
+            "NC1008", "a reduction over time and features in one axis; reduce them one by one"
+        )
     pattern = list(im.pattern(x))
     ref = im.features(x)
     if rest:
-        places = [i for i, p in enumerate(pattern) if p is None]
-        feature_axes = tuple(places.index(i) for i in rest)
+        feature_axes = tuple(im.place(x, i) for i in rest)
         old = im.shapes[ref]
         kept = [1 if k in feature_axes else n for k, n in enumerate(old)]
         shape = (

@@ -9,9 +9,8 @@ from typing import Any
 
 import onnx
 
-from neurocompile.frontends.onnx.context import Importer, Rule, Traced
+from neurocompile.frontends.onnx.context import Importer, Rule
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Layout, shown
 
 __all__ = ["POOL_RULES"]
 
@@ -50,11 +49,7 @@ def _pool(
     unit = (1,) * (2 - axes)
     kernel, stride, padding = (*kernel, *unit), (*stride, *unit), (*pads[:axes], *(0 for _ in unit))
     im.window(kernel, stride)
-    ref = im.features(Traced(x.ref, Layout((*x.dims, *((),) * (2 - axes)))))
-    if len(im.shapes[ref]) != 3:
-        raise im.error(
-            "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
-        )
+    ref, _ = im.as_map(x, axes)
     channels, *size = im.shapes[ref]
     out = [(n + 2 * p - k) // st + 1 for n, p, k, st in zip(size, padding, kernel, stride)]
     wanted = node.name or node.output[0]
@@ -63,7 +58,7 @@ def _pool(
     )
     if factor != 1.0:
         y = im.emit(s.Scale, f"{y}.mean", im.shapes[y], x=y, factor=factor)
-    im.keep(node, Traced(y, Layout((x.dims[0], *Layout.contiguous(im.shapes[y]).dims[: 1 + axes]))))
+    im.keep(node, im.from_map(x, y, axes))
 
 
 def _max_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:

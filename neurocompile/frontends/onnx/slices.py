@@ -131,7 +131,7 @@ def _piece(
         return Traced(y.ref, y.layout.transpose(tuple(np.argsort(order).tolist())))
     pattern = im.pattern(x)
     ref = im.features(x)
-    shape, place = im.shapes[ref], sum(p is None for p in pattern[:axis])
+    shape, place = im.shapes[ref], im.place(x, axis)
     strides = tuple(prod(shape[k + 1 :]) for k in range(len(shape)))
     cut, offset = (*shape[:place], len(places), *shape[place + 1 :]), places.start * strides[place]
     strides = (*strides[:place], places.step * strides[place], *strides[place + 1 :])
