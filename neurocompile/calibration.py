@@ -18,6 +18,7 @@ __all__ = [
     "calibration_from_metadata",
     "calibration_from_weights",
     "mean_values",
+    "problem_of",
 ]
 
 _ASSUMED_RATE = 0.15
@@ -71,6 +72,17 @@ def calibration_from_metadata(metadata: Mapping[str, str]) -> Calibration | None
         raise NeurocompileError(
             "NC1002", f"metadata '{CALIBRATION_KEY}' is malformed: {error}"
         ) from error
+    problem = problem_of(found)
+    if problem is not None:
+        raise NeurocompileError(
+            "NC1002",
+            f"metadata '{CALIBRATION_KEY}': {problem}; rewrite it with neurocompile.export_onnx",
+        )
+    return found
+
+
+def problem_of(found: Calibration) -> str | None:
+    """What no statistics can be, or None."""
     rates = [r for layer in found.layers.values() for r in (layer.rate, *layer.channel_rate)]
     grid = 1.0 if found.input.grid is None else found.input.grid
     numbers = np.asarray([found.input.min, found.input.max, grid, *rates])
@@ -80,19 +92,15 @@ def calibration_from_metadata(metadata: Mapping[str, str]) -> Calibration | None
         or grid <= 0
         or not 1 <= found.T <= 1 << 16
     ):
-        raise NeurocompileError(
-            "NC1002",
-            f"metadata '{CALIBRATION_KEY}' holds numbers that are not finite or not ordered",
-        )
+        return "it holds numbers that are not finite or not ordered"
     largest = max(abs(found.input.min), abs(found.input.max))
     fine = found.input.grid is not None and largest / grid > _LEVELS
     if any(not 0 <= r <= 1 for r in rates) or largest > _LARGEST_INPUT or fine:
-        raise NeurocompileError(
-            "NC1002",
-            f"metadata '{CALIBRATION_KEY}': rates lie in 0..1, inputs within {_LARGEST_INPUT:.0e} and on at "
-            f"most {_LEVELS:,} levels; rewrite it with neurocompile.export_onnx",
+        return (
+            f"rates lie in 0..1, inputs within {_LARGEST_INPUT:.0e} and on at most "
+            f"{_LEVELS:,} levels"
         )
-    return found
+    return None
 
 
 def calibration_from_weights(T: int) -> Calibration:

@@ -267,6 +267,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "The command line names a command, an option or a value that does not exist, or lacks one. 'neurocompile COMMAND --help' "
         "lists what a command takes.",
     ),
+    "NC6003": (
+        "the result cannot be printed",
+        "Standard output is on a full disk or cannot be written. What a command wrote to files is complete.",
+    ),
     "NC7001": (
         "unknown energy profile",
         "The profile is neither the name of a shipped one (davies2018, horowitz45, keras-spiking, sanafe-loihi) nor a file.",

@@ -8,13 +8,13 @@ between Pythons).
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import open_input, write_output
 
 __all__ = ["read_archive", "sha256", "write_archive"]
 
@@ -29,42 +29,40 @@ def sha256(data: bytes) -> str:
 
 def write_archive(path: Path, members: Mapping[str, bytes]) -> None:
     """Write ``members`` in their order; NC5005 (and nothing left behind) if that fails."""
-    try:
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-        )
-        try:
-            with (
-                os.fdopen(handle, "wb") as file,
-                zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
-            ):
-                for name, data in members.items():
-                    info = zipfile.ZipInfo(name, _TIME)
-                    info.external_attr = 0o644 << 16
-                    archive.writestr(info, data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': {error.strerror or error}"
-        ) from error
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in members.items():
+                info = zipfile.ZipInfo(name, _TIME)
+                info.external_attr = 0o644 << 16
+                archive.writestr(info, data)
+
+    write_output(path, write)
 
 
-def read_archive(path: Path) -> dict[str, bytes]:
-    """All members; NC1001 or NC5001 if that is not an artifact."""
+def read_archive(path: Path, names: Collection[str]) -> dict[str, bytes]:
+    """All members, which must be ``names``; NC1001 or NC5001 if that is not an artifact.
+
+    Names, sizes and places are checked before anything is read: what lies in an archive may
+    promise more than it holds, twice, or at the same place.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {}
-            for info in archive.infolist():
+        with open_input(path) as file, zipfile.ZipFile(file) as archive:
+            found = archive.infolist()
+            held = [info.filename for info in found]
+            if sorted(held) != sorted(names):
+                missing = sorted(set(names) - set(held)) or "unknown or twice"
+                raise NeurocompileError(
+                    "NC5001", f"'{path}' is not a neurocompile artifact: members {missing}"
+                )
+            for info in found:
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > _LARGEST_MEMBER:
                     raise NeurocompileError(
                         "NC5001", f"'{path}': member '{info.filename}' is compressed or too large"
                     )
-                members[info.filename] = archive.read(info)
-            return members
+            if sum(info.file_size for info in found) > path.stat().st_size:
+                raise NeurocompileError("NC5001", f"'{path}': its members lie over each other")
+            return {info.filename: archive.read(info) for info in found}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise NeurocompileError(
             "NC5001", f"'{path}' is not a neurocompile artifact or is cut short: {error}"

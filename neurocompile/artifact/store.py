@@ -22,8 +22,9 @@ from safetensors.numpy import save as save_tensors
 
 from neurocompile.artifact.archive import read_archive, sha256, write_archive
 from neurocompile.artifact.manifest import SCHEMA_VERSION, Manifest
+from neurocompile.artifact.meaning import meaning_problems
 from neurocompile.calibration import Calibration
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.rules import check_circuit, check_spiking
 from neurocompile.ir.spiking import SpikingGraph
@@ -31,7 +32,7 @@ from neurocompile.mapping import Mapping
 from neurocompile.program import Program
 from neurocompile.targets.schema import Target
 
-__all__ = ["MALFORMED", "load_program", "save_program"]
+__all__ = ["MALFORMED", "MOST_LINES", "load_program", "save_program"]
 
 MALFORMED = (
     ArithmeticError,
@@ -44,6 +45,9 @@ MALFORMED = (
     ValueError,
 )
 """What values of wrong types and sizes raise where nothing checks them one by one."""
+
+MOST_LINES = 20
+"""Of what is wrong with one artifact, to be read by a person."""
 
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "msgspec", "safetensors")
 _MEMBERS = (
@@ -95,16 +99,11 @@ def save_program(program: Program, path: str | Path) -> None:
 
 
 def load_program(path: str | Path) -> Program:
-    """Read and check an artifact; NC1001, NC5001 (not an artifact), NC5002 (damaged) or NC5003
-    (other schema).
+    """Read and check an artifact; NC1001, NC5001 (not an artifact), NC5002 (damaged), NC5003
+    (other schema) or NC5004 (figures that cannot be true, or of another program).
     """
     path = Path(path)
-    members = read_archive(path)
-    missing = [name for name in _MEMBERS if name not in members]
-    if missing or len(members) != len(_MEMBERS):
-        raise NeurocompileError(
-            "NC5001", f"'{path}' is not a neurocompile artifact: members {missing or 'unknown'}"
-        )
+    members = read_archive(path, _MEMBERS)
     header = _decode(path, "manifest.json", members, dict)
     if header.get("schema") != SCHEMA_VERSION:
         raise NeurocompileError(
@@ -151,7 +150,7 @@ def load_program(path: str | Path) -> Program:
         raise NeurocompileError(
             "NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}"
         ) from error
-    return Program(
+    program = Program(
         quantized=graphs[0],
         circuit=graphs[1],
         manifest=manifest,
@@ -159,6 +158,13 @@ def load_program(path: str | Path) -> Program:
         target=_decode(path, "target.json", members, Target),
         calibration=_decode(path, "calibration.json", members, Calibration),
     )
+    try:
+        problems = meaning_problems(program)
+    except MALFORMED as error:
+        problems = [f"it cannot be checked: {type(error).__name__}: {error}"]
+    if problems:
+        raise ViolationList("NC5004", [f"'{path}': {problem}" for problem in problems[:MOST_LINES]])
+    return program
 
 
 def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
@@ -175,8 +181,12 @@ def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
 def _decode(path: Path, name: str, members: dict[str, bytes], kind: Any) -> Any:
     try:
         return msgspec.json.decode(members[name], type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, NeurocompileError) as error:
-        # NeurocompileError: an option out of range
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+        NeurocompileError,  # an option out of range
+    ) as error:
         raise NeurocompileError(
             "NC5001", f"'{path}': member '{name}' is malformed: {error}"
         ) from error

@@ -4,22 +4,21 @@ again.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from neurocompile.artifact.store import MALFORMED, load_program
+from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
 from neurocompile.mapping import check_mapping
+from neurocompile.mapping.mapping import count_traffic
 from neurocompile.program import Program, make_proof
 from neurocompile.stages import build_circuit
 
 __all__ = ["Verification", "verify"]
-
-_MOST_SAMPLES = 1000
-"""Of a proof: an artifact may come from a stranger."""
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -38,10 +37,14 @@ def verify(path: str | Path) -> Verification:
     """Check ``path``; NC5001, NC5002 or NC5003 as :func:`load_program`, NC5004 for every other
     disagreement.
 
-    Hashes are checked on loading. Then the quantized graph is lowered again and must give the
-    circuit, tensors included; every core's resources are counted again from the circuit and the
-    mapping; the proof's samples are emulated again and compared with the recorded hash; and one of
-    them runs cycle by cycle, through the real delays and resets, and must give the same spikes.
+    Hashes and ranges are checked on loading. Then the quantized graph is lowered again and must
+    give the circuit, tensors included; every core's resources, the least cores and the traffic are
+    counted again from circuit, mapping and rates; the proof's samples are emulated again and
+    compared with the recorded hash; and one of them runs cycle by cycle, through the real delays
+    and resets, and must give the same spikes.
+
+    Not proven: that rates, calibration, import agreement and budget are those of any data, and
+    that the quantized graph is the model that the manifest names. They are somebody's word.
     """
     program = load_program(path)
     try:
@@ -49,7 +52,7 @@ def verify(path: str | Path) -> Verification:
     except MALFORMED as error:  # what only a forged artifact holds
         problems = [f"it cannot be executed: {type(error).__name__}: {error}"]
     if problems:
-        raise ViolationList("NC5004", [f"'{path}': {problem}" for problem in problems])
+        raise ViolationList("NC5004", [f"'{path}': {problem}" for problem in problems[:MOST_LINES]])
     circuit, manifest = program.circuit, program.manifest
     return Verification(
         manifest.model,
@@ -62,28 +65,33 @@ def verify(path: str | Path) -> Verification:
 
 
 def _problems(program: Program) -> list[str]:
-    circuit, proof = program.circuit, program.manifest.proof
-    problems = check_mapping(circuit, program.mapping, program.target)
-    if program.target.name != program.manifest.options.target:
-        problems.append(
-            f"target.json is '{program.target.name}', the manifest says '{program.manifest.options.target}'"
-        )
-    if not 1 <= proof.samples <= _MOST_SAMPLES or proof.seed < 0:
-        return [
-            *problems,
-            f"the proof has {proof.samples:,} samples (of 1..{_MOST_SAMPLES:,}), seed {proof.seed}",
-        ]
-    if make_proof(circuit, proof.samples, proof.seed) != proof:
-        problems.append(
-            f"the {proof.samples} proof samples do not reproduce: outputs differ from the recorded hash"
-        )
-    options = program.manifest.options
-    again = build_circuit(program.quantized, options.steps, options.bits, program.target)
+    """In the order of what each step needs to be true: the circuit, its mapping, its steps."""
+    circuit, manifest = program.circuit, program.manifest
+    again = build_circuit(
+        program.quantized, manifest.options.steps, manifest.options.bits, program.target
+    )
     same = again.tensors.keys() == circuit.tensors.keys() and all(
         np.array_equal(again.tensors[name], tensor) for name, tensor in circuit.tensors.items()
     )
     if again.text() != circuit.text() or not same:
-        problems.append("lowering its quantized graph does not give its circuit")
+        return ["lowering its quantized graph does not give its circuit"]
+    problems = check_mapping(circuit, program.mapping, program.target)
+    if problems:
+        return problems
+    counted = count_traffic(circuit, program.mapping, program.target, manifest.rates)
+    problems = [
+        f"the mapping records {getattr(program.mapping.traffic, name):,.9g} {name} a step, "
+        f"counted are {getattr(counted, name):,.9g}"
+        for name in counted.__struct_fields__
+        if not math.isclose(
+            getattr(program.mapping.traffic, name), getattr(counted, name), rel_tol=1e-9
+        )
+    ]
+    proof = manifest.proof
+    if make_proof(circuit, proof.samples, proof.seed) != proof:
+        problems.append(
+            f"the {proof.samples} proof samples do not reproduce: outputs differ from the recorded hash"
+        )
     host = circuit.inputs[0]
     x = np.random.default_rng(proof.seed).integers(
         host.low, host.high + 1, (1, *circuit.input_shape), dtype=np.int32

@@ -30,6 +30,7 @@ from neurocompile.cli import (
     verify,
 )
 from neurocompile.cli.common import app, fail
+from neurocompile.cli.streams import open_streams
 from neurocompile.errors import NeurocompileError
 
 __all__ = [
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on ``arguments``, by default those of the process; raises SystemExit
     with the exit code.
     """
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(

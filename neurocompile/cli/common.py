@@ -18,7 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
+from neurocompile.cli.streams import cannot_print
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.files import check_writable
 
 __all__ = [
     "Artifact",
@@ -102,7 +104,12 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         try:
             with _warnings_as_lines(), contextlib.redirect_stdout(sys.stderr):
                 output = function(*args, **options)
-            _emit(output, as_json)
+            try:
+                _emit(output, as_json)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise cannot_print(error) from error
             code = output.code
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -142,18 +149,7 @@ def check_output(path: Path, *inputs: Path | None) -> Path:
     """``path`` if a file can be written there that is none of the ``inputs``; NC5005 otherwise,
     before any work.
     """
-    if path.is_dir():
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': it is a folder; give a file name with -o"
-        )
-    if not path.parent.is_dir():
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': there is no folder '{path.parent}'; make it first"
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': no permission to write in '{path.parent}'"
-        )
+    check_writable(path)
     if path.exists() and any(
         given is not None and given.exists() and path.samefile(given) for given in inputs
     ):

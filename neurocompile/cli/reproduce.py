@@ -138,25 +138,12 @@ def _run(
 
 def _write(result: Result, out: Path, kind: str) -> list[Path]:
     """The numbers as JSON, and the figure if there is one."""
-    import os
-
+    from neurocompile.files import write_output
     from neurocompile.report.figure import save_figure
 
     path = out / f"{result.name}.json"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            part.write_text(
-                json.dumps({"setting": result.setting, **result.data}, indent=1) + "\n",
-                encoding="utf-8",
-            )
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': {error.strerror or error}"
-        ) from error
+    text = json.dumps({"setting": result.setting, **result.data}, indent=1) + "\n"
+    write_output(path, text.encode())
     if result.draw is None:
         return [path]
     save_figure(result.draw(), out / f"{result.name}.{kind}")

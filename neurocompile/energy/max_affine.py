@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import read_input
 
 __all__ = ["MaxAffine", "Timing", "fit_max_affine", "load_timings"]
 
@@ -67,9 +68,8 @@ class MaxAffine(Struct, frozen=True):
 def load_timings(path: Path) -> list[Timing]:
     """A JSON list of measurements; NC7004 if it is anything else."""
     try:
-        data = path.read_bytes()
-        found = msgspec.json.decode(data[: 1 << 22], type=list[Timing])
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+        found = msgspec.json.decode(read_input(path, 1 << 22, "NC7004"), type=list[Timing])
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise NeurocompileError(
             "NC7004",
             f"'{path}': {error}; a JSON list of objects with core_operations, core_updates, link_packets (a "

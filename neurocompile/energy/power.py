@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import read_input
 
 if TYPE_CHECKING:
     from neurocompile.backends.lava.power_probe import Readings
@@ -52,9 +53,8 @@ class MeasuredPower(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 def load_power(path: Path) -> MeasuredPower:
     """Read and check; NC7003."""
     try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(1 << 16), type=MeasuredPower)
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+        return msgspec.json.decode(read_input(path, 1 << 16, "NC7003"), type=MeasuredPower)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise NeurocompileError(
             "NC7003",
             f"measured power '{path}': {error}; needed are schema 1, device, source, static_w, dynamic_w and "

@@ -5,6 +5,7 @@ traffic.
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from neurocompile.errors import NeurocompileError, ViolationList
-from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.circuit import CircuitGraph, HostInput
 from neurocompile.mapping import precompile
 from neurocompile.mapping.advice import budget_needs_more_cores, needs_more_cores
 from neurocompile.mapping.estimate import refuse
@@ -24,11 +25,20 @@ from neurocompile.mapping.placement import crossings, hops_of, place
 from neurocompile.mapping.refine import Hypergraph
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, merge_boxes
-from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
+from neurocompile.mapping.tile_graph import Flows, TileGraph, make_tile_graph
 from neurocompile.mapping.traffic import Traffic
 from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["CoreUse", "Fullest", "Mapping", "check_mapping", "map_circuit", "ways_of"]
+__all__ = [
+    "CoreUse",
+    "Fullest",
+    "Mapping",
+    "check_mapping",
+    "check_places",
+    "count_traffic",
+    "map_circuit",
+    "ways_of",
+]
 
 
 WAYS = (
@@ -170,17 +180,7 @@ def map_circuit(
     held: list[list[Tile]] = [[] for _ in range(cores)]
     for tile, core in zip(graph.tiles, core_of.tolist(), strict=True):
         held[core].append(tile)
-    to_host = sum(
-        rates.get(name, 1.0) * circuit.population[name].size for name in sorted(counter.to_host)
-    )
-    traffic = Traffic(
-        packets=flows.between,
-        local=flows.local,
-        from_host=flows.from_host,
-        to_host=to_host,
-        hops=hops_of(target, slots, flows),
-        chip_packets=crossings(slots, flows),
-    )
+    traffic = _traffic(counter, rates, slots, flows)
     mapping = Mapping(
         circuit=circuit.name,
         target=target.name,
@@ -204,6 +204,33 @@ def map_circuit(
     return mapping
 
 
+def count_traffic(
+    circuit: CircuitGraph, mapping: Mapping, target: Target, rates: Table[str, float]
+) -> Traffic:
+    """The traffic of a mapping that checks, counted again from its tiles and the rates."""
+    counter = CostCounter(circuit, target)
+    tiles = [tile for core in mapping.cores for tile in core.tiles]
+    core_of = np.repeat(np.arange(mapping.cores_used), [len(core.tiles) for core in mapping.cores])
+    flows = make_tile_graph(counter, tiles, rates).flows(core_of, mapping.cores_used)
+    return _traffic(counter, rates, [core.slot for core in mapping.cores], flows)
+
+
+def _traffic(
+    counter: CostCounter, rates: Table[str, float], slots: Sequence[Slot], flows: Flows
+) -> Traffic:
+    population = counter.circuit.population
+    return Traffic(
+        packets=flows.between,
+        local=flows.local,
+        from_host=flows.from_host,
+        to_host=sum(
+            rates.get(name, 1.0) * population[name].size for name in sorted(counter.to_host)
+        ),
+        hops=hops_of(counter.target, slots, flows),
+        chip_packets=crossings(slots, flows),
+    )
+
+
 def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> list[str]:
     """Recount everything from the circuit and the tiles alone; one line for each disagreement, none
     if all is well.
@@ -213,26 +240,20 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     equal the recounted ones, and these, and all fields, keep the target's limits. The mapping may
     come from a stranger.
     """
-    if mapping.target != target.name:
-        return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
+    problems = check_places(circuit, mapping, target)
+    if problems:
+        return problems
     counter = CostCounter(circuit, target)
     fields = exceeded_fields(circuit, target)
     if fields:
         return [f"NC3113 {line}" for line in fields]
     held = [core.tiles for core in mapping.cores]
-    problems = _coverage(counter, held)
-    slots = [core.slot for core in mapping.cores]
-    for i, slot in enumerate(slots):
-        if not target.usable(slot):
-            problems.append(f"core {i}: {target.name} has no usable core at {_place(slot)}")
-    if len(set(slots)) < len(slots):
-        problems.append("two cores have the same place")
-    if any(
-        not np.isfinite(value) or value < 0 for value in msgspec.structs.astuple(mapping.traffic)
-    ):
-        problems.append("traffic is negative or not finite")
-    if problems:
-        return problems
+    least = max((need for _, need in counter.shortages().values()), default=0)
+    if least != mapping.lower_bound:
+        problems.append(
+            f"the mapping says that {mapping.lower_bound:,} cores are the least, counted are "
+            f"{least:,}"
+        )
     tiles = [tile for core in held for tile in core]
     core_of = np.repeat(np.arange(len(held)), [len(core) for core in held])
     graph = make_tile_graph(counter, tiles, {})
@@ -247,6 +268,35 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
                 )
         for resource, used, most in counted.excess(target):
             problems.append(f"core {i}: uses {used:,} {resource}, {target.name} has {most:,}")
+    return problems
+
+
+def check_places(circuit: CircuitGraph, mapping: Mapping, target: Target) -> list[str]:
+    """The part of :func:`check_mapping` that costs no more than a look: every neuron outside
+    HostInput lies on exactly one core, cores are usable and distinct, recorded resources are
+    within the limits, traffic is a number.
+    """
+    if mapping.target != target.name:
+        return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
+    neurons = sum(p.size for p in circuit.populations if not isinstance(p, HostInput))
+    if neurons > target.cores * target.capacity["neurons"]:
+        return [f"its circuit has {neurons:,} neurons, more than {target.name} holds"]
+    problems = _coverage(circuit, [core.tiles for core in mapping.cores])
+    slots = [core.slot for core in mapping.cores]
+    for i, slot in enumerate(slots):
+        if not target.usable(slot):
+            problems.append(f"core {i}: {target.name} has no usable core at {_place(slot)}")
+    if len(set(slots)) < len(slots):
+        problems.append("two cores have the same place")
+    for i, core in enumerate(mapping.cores):
+        for resource, used, most in core.used.excess(target):
+            problems.append(f"core {i}: uses {used:,} {resource}, {target.name} has {most:,}")
+        if min(msgspec.structs.astuple(core.used)) < 0:
+            problems.append(f"core {i}: uses less than nothing of a resource")
+    if any(
+        not np.isfinite(value) or value < 0 for value in msgspec.structs.astuple(mapping.traffic)
+    ):
+        problems.append("traffic is negative or not finite")
     return problems
 
 
@@ -363,9 +413,9 @@ def ways_of(counter: CostCounter) -> tuple[tuple[int, bool], ...]:
     return next((ways for most, ways in WAYS if size <= most), ())
 
 
-def _coverage(counter: CostCounter, cores: list[tuple[Tile, ...]]) -> list[str]:
+def _coverage(circuit: CircuitGraph, cores: list[tuple[Tile, ...]]) -> list[str]:
     """Tiles that are no part of a population on the chip, and populations not covered exactly once."""
-    known = {population.name: population for population in counter.on_chip}
+    known = {p.name: p for p in circuit.populations if not isinstance(p, HostInput)}
     problems, covered = [], {name: np.zeros(p.shape, dtype=np.uint8) for name, p in known.items()}
     for i, tiles in enumerate(cores):
         if not tiles:

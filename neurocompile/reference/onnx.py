@@ -13,6 +13,7 @@ from neurocompile.frontends.onnx.load import LoadedModel, with_head
 from neurocompile.frontends.onnx.values import samples_first
 from neurocompile.ir.analysis import shapes
 from neurocompile.reference.base import ReferenceRun
+from neurocompile.reference.runtime import open_session, runtime
 
 __all__ = ["OnnxReference", "run_onnx", "run_original"]
 
@@ -39,8 +40,6 @@ def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> Refe
     """Run ``x`` (samples, *the input's sample_shape) float32 at the T the file was exported with;
     logits are means over time.
     """
-    import onnxruntime
-
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = imported.graph
@@ -60,7 +59,7 @@ def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> Refe
     )
     joined = {name: np.concatenate(v) for name, v in found.items()}
     return ReferenceRun(
-        f"onnxruntime {onnxruntime.__version__} on the CPU, float32",
+        f"onnxruntime {runtime().__version__} on the CPU, float32",
         joined.pop(graph.output.name).mean(axis=1),
         {name: np.ascontiguousarray(v, np.uint8) for name, v in joined.items()},
     )
@@ -95,15 +94,9 @@ def _run(
     proto: onnx.ModelProto, model: LoadedModel, imported: ImportedModel, x: np.ndarray
 ) -> _Parts:
     """Outputs of ``proto``; each sample in a call of its own if neurons run over samples there."""
-    import onnxruntime
-
     single, axis = bool(imported.leaking), int(imported.time_first)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, ["CPUExecutionProvider"]
-        )
+        session = open_session(proto.SerializeToString())
         source = session.get_inputs()[0]
         fixed = source.shape[axis] if isinstance(source.shape[axis], int) else 0
         if single and fixed > 1:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.files import write_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,14 +23,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     kind, buffer = path.suffix.lower()[1:], io.BytesIO()
     with rc_context({"svg.hashsalt": "neurocompile"}):
         figure.savefig(buffer, format=kind, metadata=_NO_DATES[kind])
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            part.write_bytes(buffer.getvalue())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': {error.strerror or error}"
-        ) from error
+    write_output(path, buffer.getvalue())

@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from importlib import resources
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from neurocompile.energy.price import ITEMS
 from neurocompile.energy.profile import Profile
 from neurocompile.energy.report import EnergyReport, energy_report
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import read_input, write_output
 from neurocompile.report.page_data import page_data
 
 if TYPE_CHECKING:
@@ -85,17 +85,7 @@ def render_page(
 
 def write_page(text: str, path: Path) -> None:
     """Whole or not at all; NC5005."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            part.write_bytes(text.encode("utf-8", "replace"))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise NeurocompileError(
-            "NC5005", f"cannot write '{path}': {error.strerror or error}"
-        ) from error
+    write_output(path, text.encode("utf-8", "replace"))
 
 
 def load_parity(path: Path, program: Program) -> ParityReport:
@@ -105,9 +95,8 @@ def load_parity(path: Path, program: Program) -> ParityReport:
     from neurocompile.parity.report import ParityReport
 
     try:
-        with path.open("rb") as file:
-            found = msgspec.json.decode(file.read(1 << 24), type=ParityReport)
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+        found = msgspec.json.decode(read_input(path, 1 << 24, "NC7005"), type=ParityReport)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise NeurocompileError(
             "NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}"
         ) from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import write_output
 from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY, calibrate, spikes_of
 from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path
 from neurocompile.frontends.onnx import lif as onnx_lif
@@ -39,6 +39,7 @@ except ImportError as error:
 from neurocompile.frontends.torch.copy import copied  # noqa: E402
 from neurocompile.frontends.torch.neurons import find_neurons  # noqa: E402
 from neurocompile.frontends.torch.trace import Trace, prepared, samples_first, trace  # noqa: E402
+from neurocompile.reference.runtime import open_session
 
 __all__ = ["CALIBRATION_KEY", "STEPS_KEY", "export_onnx"]
 
@@ -144,7 +145,7 @@ def export_onnx(
     content = proto.SerializeToString(deterministic=True)
     if compare:
         _compare(content, runnable, found, samples[:2])
-    _write(Path(path), content)
+    write_output(Path(path), content)
 
 
 def _traced(
@@ -218,19 +219,13 @@ def _compare(content: bytes, model: nn.Module, found: Trace, x: np.ndarray) -> N
     """NC1011 unless the file gives the spikes and outputs of ``model``, but for spikes that
     rounding flips.
     """
-    import onnxruntime
-
     proto = onnx.ModelProto.FromString(content)
     lifs = {
         node.name: node.output[0] for node in proto.graph.node if node.domain == onnx_lif.DOMAIN
     }
     known = {o.name for o in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in lifs.values() if v not in known)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, ["CPUExecutionProvider"]
-    )
+    session = open_session(proto.SerializeToString())
     values = dict(
         zip(
             [o.name for o in session.get_outputs()],
@@ -371,19 +366,3 @@ def _strip(proto: onnx.ModelProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", dim.dim_param)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a neighbour and move it over ``path``, so that a reader never sees half a file."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise NeurocompileError("NC5005", f"cannot write '{path}': {error.strerror}") from error

@@ -106,7 +106,9 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
     try:
         function = getattr(importlib.import_module(module_name), function_name)
         made = function()
-    except Exception as error:  # whatever the user's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises, sys.exit among it
         raise NeurocompileError(
             "NC1014", f"'{text}' failed: {type(error).__name__}: {error}{_advice(error)}"
         ) from error
