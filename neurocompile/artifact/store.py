@@ -140,6 +140,8 @@ def load_program(path: str | Path) -> Program:
         for kind, graph in (("quantized", SpikingGraph), ("circuit", CircuitGraph)):
             own = {k.split(":", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{kind}:")}
             graphs.append(graph.parse(members[f"{kind}.txt"].decode("utf-8", "replace"), own))
+        if graphs[0].stage != "quantized":
+            raise ValueError("the quantized graph is of another stage")
         check_spiking(graphs[0], "load")
         check_circuit(graphs[1], "load")
         tuple(graphs[1].topological())  # no cycle

@@ -307,7 +307,7 @@ def test_a_lost_tile_does_not_verify(members, tmp_path):
     assert code_of(verify, path) == "NC5004"
 
 
-def test_an_altered_weight_does_not_reproduce_the_proof_even_with_a_new_hash(
+def test_an_altered_weight_is_not_what_the_quantized_graph_gives_even_with_a_new_hash(
     digits_program, members, tmp_path
 ):
     tensors = {k: v.copy() for k, v in load_tensors(members["weights.safetensors"]).items()}
@@ -321,7 +321,7 @@ def test_an_altered_weight_does_not_reproduce_the_proof_even_with_a_new_hash(
     path = write(
         tmp_path / "w.nca", rehashed(members | {"weights.safetensors": save_tensors(tensors)})
     )
-    with pytest.raises(NeurocompileError, match="do not reproduce") as error:
+    with pytest.raises(NeurocompileError, match="does not give its circuit") as error:
         verify(path)
     assert error.value.code == "NC5004"
 

@@ -1,0 +1,167 @@
+"""An artifact whose hashes are right and whose figures cannot be true loads nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import small
+
+import neurocompile
+from neurocompile import NeurocompileError
+from neurocompile.artifact.verify import verify
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory) -> dict[str, bytes]:
+    """Of a network of one layer: small, so that each of many forgeries costs little."""
+    folder = tmp_path_factory.mktemp("forged")
+    rng = np.random.default_rng(0)
+    onnx.save(small(), folder / "m.onnx")
+    data = rng.random((8, 4)).astype(np.float32)
+    neurocompile.compile(folder / "m.onnx", T=4, calibration=data).save(folder / "good.nca")
+    verify(folder / "good.nca")
+    with zipfile.ZipFile(folder / "good.nca") as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def forge(members: dict[str, bytes], path: Path, member: str, change: Change) -> Path:
+    """The artifact with ``change`` made to one JSON member, and every hash computed again."""
+    content = json.loads(members[member])
+    change(content)
+    return pack(members | {member: json.dumps(content).encode()}, path)
+
+
+def pack(members: dict[str, bytes], path: Path) -> Path:
+    manifest = json.loads(members["manifest.json"])
+    for name in manifest["members"]:
+        manifest["members"][name] = hashlib.sha256(members[name]).hexdigest()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in (members | {"manifest.json": json.dumps(manifest).encode()}).items():
+            file.writestr(name, data)
+    return path
+
+
+def every(rates: dict[str, float], value: float) -> None:
+    rates.update(dict.fromkeys(rates, value))
+
+
+IMPOSSIBLE: dict[str, tuple[str, Change]] = {
+    "negative rates": ("manifest.json", lambda m: every(m["rates"], -5.0)),
+    "rates above 1": ("manifest.json", lambda m: every(m["rates"], 1e308)),
+    "a rate too few": ("manifest.json", lambda m: m["rates"].popitem()),
+    "rates of others": ("manifest.json", lambda m: m["rates"].update(other=0.5)),
+    "agreement below 0": ("manifest.json", lambda m: m.update(import_agreement=-3)),
+    "agreement above 1": ("manifest.json", lambda m: m.update(import_agreement=1.5)),
+    "exported T below 0": ("manifest.json", lambda m: m.update(exported_T=-1)),
+    "T = 0": ("manifest.json", lambda m: m["options"].update(T=0)),
+    "T = 1,000,000,000": ("manifest.json", lambda m: m["options"].update(T=10**9)),
+    "another T": ("manifest.json", lambda m: m["options"].update(T=5)),
+    "99 weight bits": ("manifest.json", lambda m: m["options"].update(weight_bits=99)),
+    "another target": ("manifest.json", lambda m: m["options"].update(target="../x")),
+    "another way to compose": ("manifest.json", lambda m: m["options"].update(convolutions="x")),
+    "no proof samples": ("manifest.json", lambda m: m["proof"].update(samples=0)),
+    "endless proof samples": ("manifest.json", lambda m: m["proof"].update(samples=10**9)),
+    "least cores of -1": ("mapping.json", lambda m: m.update(lower_bound=-1)),
+    "least cores above the cores": ("mapping.json", lambda m: m.update(lower_bound=99)),
+    "negative traffic": ("mapping.json", lambda m: m["traffic"].update(packets=-1.0)),
+    "no cores": ("mapping.json", lambda m: m.update(cores=[])),
+    "a core off the chip": ("mapping.json", lambda m: m["cores"][0].update(x=10**6)),
+    "a chip of -7": ("mapping.json", lambda m: m["cores"][0].update(chip=-7)),
+    "a tile too long": ("mapping.json", lambda m: m["cores"][0]["tiles"][0].update(stop=[8])),
+    "resources below 0": ("mapping.json", lambda m: m["cores"][0]["used"].update(neurons=-1)),
+    "resources above the core": (
+        "mapping.json",
+        lambda m: m["cores"][0]["used"].update(neurons=10**9),
+    ),
+    "another circuit's mapping": ("mapping.json", lambda m: m.update(circuit="other")),
+    "calibration rates above 1": (
+        "calibration.json",
+        lambda m: m["layers"].update(l={"rate": 2.0, "channel_rate": []}),
+    ),
+    "calibration without order": ("calibration.json", lambda m: m["input"].update(min=9.0)),
+    "calibration of -1 samples": ("calibration.json", lambda m: m.update(samples=-1)),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_an_impossible_figure_does_not_load(name, members, tmp_path):
+    path = forge(members, tmp_path / "forged.nca", *IMPOSSIBLE[name])
+    with pytest.raises(NeurocompileError) as error:
+        neurocompile.load(path)
+    assert error.value.code == "NC5004"
+    assert len(str(error.value).split("\n")) <= 20
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("packets", 1e9), ("hops", 1e9), ("local", 0.125), ("to_host", 1e6)]
+)
+def test_possible_traffic_that_was_not_counted_does_not_verify(field, value, members, tmp_path):
+    path = forge(
+        members,
+        tmp_path / "forged.nca",
+        "mapping.json",
+        lambda m: m["traffic"].update({field: value}),
+    )
+    neurocompile.load(path)
+    with pytest.raises(NeurocompileError, match=rf"NC5004.* {field} a step, counted"):
+        verify(path)
+
+
+def test_a_proof_of_other_steps_does_not_verify(members, tmp_path):
+    path = forge(
+        members,
+        tmp_path / "forged.nca",
+        "manifest.json",
+        lambda m: m["proof"].update(sha256="0" * 64),
+    )
+    with pytest.raises(NeurocompileError, match="NC5004.*do not reproduce"):
+        verify(path)
+
+
+@pytest.mark.parametrize("period", [0, -1, 3, 8, 10**9])
+def test_a_period_is_the_one_that_T_gives(period, members, tmp_path):
+    text = members["circuit.txt"].replace(b"period = 4", b"period = %d" % period, 1)
+    assert text != members["circuit.txt"]
+    path = pack(members | {"circuit.txt": text}, tmp_path / "forged.nca")
+    with pytest.raises(NeurocompileError, match="NC500[14]"):
+        neurocompile.load(path)
+
+
+@pytest.mark.parametrize("stage", [b'"canonical"', b"[[1]]", b"3"])
+def test_a_quantized_graph_says_that_it_is_one(stage, members, tmp_path):
+    text = members["quantized.txt"].replace(b'stage = "quantized"', b"stage = " + stage, 1)
+    assert text != members["quantized.txt"]
+    path = pack(members | {"quantized.txt": text}, tmp_path / "forged.nca")
+    with pytest.raises(NeurocompileError) as error:
+        neurocompile.load(path)
+    assert error.value.code == "NC5001"
+
+
+@pytest.mark.parametrize("member", ["manifest.json", "versions.json", "mapping.json"])
+def test_json_that_is_nested_without_end_is_a_damaged_artifact(member, members, tmp_path):
+    deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    path = tmp_path / "deep.nca"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in (members | {member: deep}).items():
+            file.writestr(name, data)
+    with pytest.raises(NeurocompileError, match="NC500[12]"):
+        neurocompile.load(path)
+
+
+def test_members_twice_or_unknown_are_refused_before_they_are_read(members, tmp_path):
+    path = tmp_path / "twice.nca"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in (*members.items(), ("extra", b"")):
+            file.writestr(name, data)
+    with pytest.raises(NeurocompileError, match="NC5001"):
+        neurocompile.load(path)
