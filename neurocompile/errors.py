@@ -211,6 +211,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "a delay exceeds what the target allows",
         "The scheduler inserts relays where a delay is longer than the target's; this target allows neither.",
     ),
+    "NC3104": (
+        "a model cannot be folded in time like this",
+        "Folding runs a sample as windows of rows or columns (docs/folding.md). The message names the layer, the fold and what "
+        "stands in the way: a size that the fold does not divide, or an operation that folding does not know. Take another fold "
+        "('neurocompile build MODEL --estimate-only' lists those that work), or --fold none.",
+    ),
     "NC4001": (
         "a backend is not installed",
         "The backend needs an optional package. The message names the extra to install.",

@@ -13,9 +13,10 @@ from collections.abc import Collection
 
 import numpy as np
 
-from neurocompile.backends.base import Trace
+from neurocompile.backends.base import Executor, Trace
 from neurocompile.backends.kernels import lif, project
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelu, HostInput, Population
+from neurocompile.ir.windows import by_sample, host_rounds, rounds
 
 __all__ = ["Emulator", "emulate_cycles"]
 
@@ -53,8 +54,12 @@ class Emulator:
     name = "emulator"
     banner = "neurocompile emulator (bit-exact integer model on the CPU), NOT hardware"
 
-    def open(self, circuit: CircuitGraph) -> EmulatorExecutor:
+    def open(self, circuit: CircuitGraph) -> Executor:
         """Prepare ``circuit`` (scheduled or not: delays do not matter here)."""
+        if circuit.windows > 1:
+            from neurocompile.backends.folded import FoldedExecutor
+
+            return FoldedExecutor(circuit)
         return EmulatorExecutor(circuit)
 
 
@@ -196,39 +201,48 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
     Args:
         circuit: scheduled (depths, delays >= 1, period).
         x: int32 (samples, *input shape), or (samples, steps, *input shape) for a stepwise input.
+            A folded circuit's samples follow each other window after window.
 
     Returns every population's output aligned by depth, as :class:`Emulator` does.
     """
     order = circuit.populations
     period, steps = circuit.period, circuit.steps
-    total = len(x) * period + circuit.depth
+    count = rounds(circuit, len(x))
+    brought = {h.name: host_rounds(circuit, h, x) for h in circuit.inputs}
+    total = count * period + circuit.depth
     reach = max((q.delay for q in circuit.projections), default=1) + 1
     history = {p.name: np.zeros((reach, p.size), np.int32) for p in order}
     state = {p.name: np.zeros((2, 1, p.size), np.int32) for p in order if isinstance(p, LIF)}
     bias = {p.name: lif_bias(circuit, p) for p in order if isinstance(p, LIF)}
     trace = {
-        p.name: np.zeros((len(x), steps, p.size), np.uint8 if p.spiking else np.int32)
-        for p in order
+        p.name: np.zeros((count, steps, p.size), np.uint8 if p.spiking else np.int32) for p in order
     }
     for now in range(total):
         for p in order:
             sample, step = divmod(now - p.depth, period)
             if isinstance(p, HostInput):
-                active = 0 <= sample < len(x) and step < steps
+                active = 0 <= sample < count and step < steps
+                sent = brought[p.name]
                 value = (
-                    (x[sample, step] if p.stepwise else x[sample]) if active else np.zeros(p.size)
+                    (sent[sample, step] if p.stepwise else sent[sample])
+                    if active
+                    else np.zeros(p.size)
                 )
                 out = value.reshape(-1).astype(np.int32)
             else:
                 a = np.zeros((1, p.size), np.int32)
                 for q in circuit.incoming[p.name]:
                     source = history[q.src][(now - q.delay) % reach][None]
+                    if not source.any():
+                        continue
                     project(q, circuit.weight(q), source, circuit.population[q.src].shape, a)
                 out = _step(p, a, state, bias, step == 0)[0]
             history[p.name][now % reach] = out
-            if 0 <= sample < len(x) and step < steps:
+            if 0 <= sample < count and step < steps:
                 trace[p.name][sample, step] = out
-    return {p.name: trace[p.name].reshape(len(x), steps, *p.shape) for p in order}
+    return {
+        p.name: by_sample(circuit, trace[p.name].reshape(count, steps, *p.shape)) for p in order
+    }
 
 
 def _step(

@@ -11,8 +11,8 @@ __all__ = ["decode", "decode_steps", "encode"]
 
 
 def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
-    """float32 (samples, *model input) -> int32 (samples, *population shape) for the one HostInput
-    of ``circuit``.
+    """float32 (samples, *model input) -> int32 (samples, *population shape) for the model's input of
+    ``circuit``.
 
     Both are (samples, steps, ...) where the host sends another value in every step.
     """
@@ -29,21 +29,22 @@ def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
     + bias)``.
     """
     readout = circuit.readouts[0]
-    total = (
-        trace[readout.src]
-        .reshape(*trace[readout.src].shape[:2], -1)
-        .astype(np.float64)
-        .mean(axis=1)
-    )
+    total = _by_step(circuit, trace[readout.src]).mean(axis=1)
     return readout.scale * (
         total if readout.bias is None else total + circuit.tensors[readout.bias]
     )
 
 
+def _by_step(circuit: CircuitGraph, values: np.ndarray) -> np.ndarray:
+    """float64 (samples, steps, classes); the windows of a folded sample are shares of one sum."""
+    flat = values.reshape(len(values), circuit.windows, circuit.steps, -1)
+    return flat.sum(axis=1, dtype=np.int64).astype(np.float64)
+
+
 def decode_steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
     """Logits of every step, float64 (samples, steps, classes): ``scale * (a_t + bias)``."""
     readout = circuit.readouts[0]
-    steps = trace[readout.src].reshape(*trace[readout.src].shape[:2], -1).astype(np.float64)
+    steps = _by_step(circuit, trace[readout.src])
     return readout.scale * (
         steps if readout.bias is None else steps + circuit.tensors[readout.bias]
     )

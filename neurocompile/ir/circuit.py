@@ -14,6 +14,12 @@ step 0 (``schedule`` sees to that on the chip). A projection with *advance* n co
 what its source emits in step t + n of a sample is for step t, and nothing is for the last n steps.
 Its destination, and all that follows, is n steps deeper: what needs a whole sample before it
 starts.
+
+Folded in time (docs/folding.md), a sample is ``windows`` windows of ``period`` steps each, and the
+chip is reset between windows as it is between samples. A projection with *lag* o brings to window w
+what its source emitted in window w - o, so that ``delay = D(dst) - D(src) + o * period``. A
+population with ``slots`` is silent outside of these windows: the invariant that makes borders, sums
+and samples that follow each other exact. Cycles of projections have a total lag of 1 or more.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.ir.cycles import window_groups
 from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
@@ -65,6 +72,10 @@ class Population:
     """Largest sum of inputs (of a LIF: largest membrane, in units of the input) in any step of a
     sample, where whoever built the circuit knows better than interval arithmetic; 0 for unknown.
     Only loops need it."""
+    slots: tuple[tuple[int, int], ...] = ()
+    """Folded: the population may emit in windows ``sum_k i_k * stride_k`` only, for (size, stride)
+    in ``slots``; none for any window.
+    """
 
     @property
     def size(self) -> int:
@@ -89,6 +100,13 @@ class HostInput(Population):
     source_axes: tuple[int, ...] = ()
     """Transposition from the model's input (without batch) to ``shape``; empty for none."""
     stepwise: bool = False
+    sample_shape: tuple[int, ...] = ()
+    """Array shape of a whole sample, the last axis channels, where windows bring pieces of it."""
+    places: TensorRef | None = None
+    """int32 (windows, *shape without channels): position in the sample (its axes but the channels,
+    row-major) that each window brings; -1 for zeros."""
+    pattern: TensorRef | None = None
+    """uint8 (windows, *shape): what each window of any sample brings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +177,10 @@ class Projection:
     """
     advance: int = 0
     """What the source emits in step t + advance arrives in step t; 0 <= advance < T."""
+    lag: int = 0
+    """Windows from emission to arrival: what the source emits in window w - lag arrives in window
+    w. May be negative.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +253,19 @@ class View:
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
+    windows: tuple[int, ...] = ()
+    """Folded: windows that each digit is apart; none if all lies in window 0."""
 
-    def read(self, trace: np.ndarray) -> np.ndarray:
-        """The layer's (samples, steps, *shape) from the population's (samples, steps, ...)."""
+    def read(self, trace: np.ndarray, windows: int = 1) -> np.ndarray:
+        """The layer's (samples, steps, *shape) from the population's (samples, windows * steps,
+        ...).
+        """
+        if windows > 1:
+            apart = self.windows or (0,) * len(self.sizes)
+            split = trace.reshape(len(trace), windows, trace.shape[1] // windows, -1)
+            window = strided_index(self.sizes, apart)
+            found = split[:, window, :, strided_index(self.sizes, self.strides)]
+            return np.moveaxis(found, 0, -1).reshape(*split.shape[::2], *self.shape)
         flat = trace.reshape(*trace.shape[:2], -1)
         return flat[..., strided_index(self.sizes, self.strides)].reshape(
             *trace.shape[:2], *self.shape
@@ -265,6 +297,10 @@ class CircuitGraph:
     """
     views: tuple[View, ...] = ()
     """Of every spiking layer."""
+    windows: int = 1
+    """F, the windows of a sample; more than 1 if folded in time."""
+    graded_delay: int = 1
+    """Longest delay of a graded connection, in steps, that the target carries."""
 
     @cached_property
     def population(self) -> dict[str, Population]:
@@ -289,7 +325,18 @@ class CircuitGraph:
         every step.
         """
         host = self.inputs[0]
-        return (self.steps, *host.shape) if host.stepwise else host.shape
+        shape = host.sample_shape or host.shape
+        return (self.steps, *shape) if host.stepwise else shape
+
+    @property
+    def sample_steps(self) -> int:
+        """Steps of a sample in which neurons run, all windows: the steps of a trace."""
+        return self.windows * self.steps
+
+    @property
+    def sample_period(self) -> int:
+        """Steps from one sample to the next."""
+        return self.windows * self.period
 
     @property
     def inputs(self) -> tuple[HostInput, ...]:
@@ -307,8 +354,11 @@ class CircuitGraph:
         projections.
 
         A population without recurrent projections is a group of its own. A cycle of other
-        projections raises ValueError.
+        projections raises ValueError. Folded, a group is what a cycle through windows ties
+        together.
         """
+        if self.windows > 1:
+            return window_groups(self.populations, self.projections)
         root = {p.name: p.name for p in self.populations}
 
         def find(name: str) -> str:

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from neurocompile.ir import circuit as c
+from neurocompile.ir.folded_ranges import gates
 
 __all__ = ["Reach", "reaches"]
 
@@ -33,7 +34,10 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
     gains = {q.name: _gain(circuit, q) for q in circuit.projections}
     out: dict[str, tuple[int, int]] = {}
     found: dict[str, Reach] = {}
+    closed = gates(circuit)
     for group in circuit.groups:
+        if circuit.windows > 1:
+            out.update((p.name, _kept(p)) for p in group)
         forward = {p.name: _sum(circuit, p, gains, out, False) for p in group}
         now = {p.name: (0, 0) for p in group}
         state = {p.name: (0, 0) for p in group}
@@ -46,6 +50,8 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
                 low, high = (
                     a + b for a, b in zip(forward[p.name], _sum(circuit, p, gains, now, True))
                 )
+                if amount := closed.get(p.name):  # opens for what arrives, and else hears -M alone
+                    low, high = min(low + amount, -amount), high - amount
                 old = bounds[p.name]
                 membrane = old.membrane
                 if isinstance(p, c.LIF):
@@ -63,6 +69,11 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
         out.update(now)
         found.update(bounds)
     return found
+
+
+def _kept(p: c.Population) -> tuple[int, int]:
+    """What a member of a folded circuit's memory emits, before anything is known of its inputs."""
+    return (0, 1) if isinstance(p, c.LIF) else (-p.largest, p.largest)
 
 
 def _out(p: c.Population, reach: Reach) -> tuple[int, int]:

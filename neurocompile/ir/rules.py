@@ -262,10 +262,44 @@ def _balanced(g: c.CircuitGraph, p: c.Projection) -> str | None:
             p.delay == 1 and dst.depth == src.depth,
             f"recurrent with delay {p.delay}, depths {src.depth}, {dst.depth}",
         )
-    balanced = c.is_constant(g, src) or dst.depth - src.depth == p.delay + p.advance
+    steps = dst.depth - src.depth + p.lag * g.period
+    balanced = c.is_constant(g, src) or steps == p.delay + p.advance
+    lag = f", lag {p.lag}" if p.lag else ""
     return _unless(
-        balanced, f"delay {p.delay} and advance {p.advance} join depths {src.depth}, {dst.depth}"
+        balanced,
+        f"delay {p.delay} and advance {p.advance}{lag} join depths {src.depth}, {dst.depth}",
     )
+
+
+def _windows(g: c.CircuitGraph, p: c.HostInput) -> str | None:
+    if g.windows == 1:
+        return _unless(
+            not (p.places or p.pattern or p.sample_shape), "brings pieces, and nothing is folded"
+        )
+    if (p.places is None) == (p.pattern is None):
+        return "brings either pieces of the sample or a pattern in each window"
+    if p.pattern is not None:
+        table = g.tensors[p.pattern]
+        good = table.dtype == np.uint8 and table.shape == (g.windows, *p.shape)
+        return _unless(good, f"pattern @{p.pattern} is {table.dtype} {table.shape}")
+    table = g.tensors[p.places]  # type: ignore[index]
+    positions = int(np.prod(p.sample_shape[:-1])) if p.sample_shape else 0
+    good = (
+        table.dtype == np.int32
+        and table.shape == (g.windows, *p.shape[:-1])
+        and p.sample_shape[-1:] == p.shape[-1:]
+        and table.min(initial=0) >= -1
+        and table.max(initial=-1) < positions
+    )
+    return _unless(good, f"places @{p.places} {table.shape} of a sample {p.sample_shape}")
+
+
+def _slots_fit(g: c.CircuitGraph, slots: tuple[tuple[int, int], ...]) -> bool:
+    good = all(
+        isinstance(digit, tuple) and len(digit) == 2 and digit[0] >= 1 and digit[1] >= 0
+        for digit in slots
+    )
+    return good and (not slots or sum((n - 1) * apart for n, apart in slots) < g.windows)
 
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
@@ -333,16 +367,32 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "paths are balanced: delay + advance = difference of depths; a recurrent projection takes 1 step within one depth",
+        "paths are balanced: delay + advance = difference of depths + lag * period; a recurrent projection takes 1 step within one depth",
         (c.Projection,),
         _balanced,
         ("scheduled",),
     ),
     Rule(
-        "a graded connection has delay 1 (delayed graded messages are untested upstream)",
+        "folded circuits have lags, slots and hosts' pieces within their windows; others have none",
+        (c.Population, c.Projection),
+        lambda g, p: _unless(
+            _slots_fit(g, p.slots)
+            if isinstance(p, c.Population)
+            else abs(p.lag) < g.windows and not (g.windows > 1 and (p.recurrent or p.advance)),
+            f"slots {p.slots}" if isinstance(p, c.Population) else f"lag {p.lag}",
+        ),
+    ),
+    Rule(
+        "the host brings a piece of the sample, or a pattern, in each window of a folded circuit",
+        (c.HostInput,),
+        _windows,
+    ),
+    Rule(
+        "a graded connection has delay 1, or what the target carries (delay.graded_delay)",
         (c.Projection,),
         lambda g, p: _unless(
-            p.delay == 1 or g.population[p.src].spiking, f"graded with delay {p.delay}"
+            p.delay <= max(g.graded_delay, 1) or g.population[p.src].spiking,
+            f"graded with delay {p.delay}",
         ),
         ("scheduled",),
     ),

@@ -108,7 +108,7 @@ _TOKEN = re.compile(
 )
 _WORDS = {"none": None, "true": True, "false": False}
 _DEEPEST = 8
-"""Levels of nested lists; graphs have one."""
+"""Levels of nested lists; graphs have two."""
 
 
 class _Line:

@@ -35,7 +35,9 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
     """
     rates: dict[str, float] = {}
     for p in circuit.topological():
-        incoming = tuple(q for q in circuit.incoming[p.name] if not q.recurrent)
+        incoming = tuple(
+            q for q in circuit.incoming[p.name] if not q.recurrent and q.src in rates
+        )  # loops aside
         if isinstance(p, c.HostInput) or not incoming:
             rates[p.name] = 1.0
         elif isinstance(p, c.LIF) and p.name == p.layer and p.reset:

@@ -273,6 +273,20 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
         (item("d", True, delay=0), "d"),
         (item("l", True, depth=-1), "c"),
     ],
+    "folded circuits have lags, slots": [
+        (item("d", lag=1), "d"),
+        (item("d", lag=-1), "d"),
+        (item("l", slots=((2, 1),)), "l"),
+        (item("l", slots=((0, 1),)), "l"),
+        (item("l", slots=((1, -1),)), "l"),
+        (item("l", slots=((1,),)), "l"),
+        (item("l", slots=(1,)), "l"),
+    ],
+    "the host brings a piece of the sample": [
+        (item("x", places=TensorRef("w")), "x"),
+        (item("x", sample_shape=(2, 2, 1)), "x"),
+        *((circuit(lambda g: g.replace(windows=2)), "x") for _ in range(1)),
+    ],
     "a graded connection has delay 1": [(item("c", True, delay=2), "c")],
 }
 

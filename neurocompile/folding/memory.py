@@ -1,0 +1,115 @@
+"""Memories that live longer than a window: sums that grow over the windows of a sample, and what is
+held for all of them.
+
+A loop of ``period`` steps keeps one value for each step of a window. Its members are relays of one
+step (or, where graded messages may wait, two populations and a delay); one of them opens only in
+the windows whose content is needed in the next, so that nothing reaches the next sample.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurocompile.circuits.builder import strided
+from neurocompile.folding.values import Memory
+from neurocompile.ir import circuit as c
+
+if TYPE_CHECKING:
+    from neurocompile.folding.lower import Lowering
+
+__all__ = ["accumulate", "hold", "spike_memory"]
+
+
+def accumulate(
+    low: Lowering, layer: str, source: str, bounds: tuple[int, int], last: int, kept: int = 0
+) -> Memory:
+    """The sum of ``source`` (n,) over windows 0..``last``, step by step.
+
+    Args:
+        bounds: of the whole sum and all partial ones.
+        kept: windows after ``last`` in which the sum still stands.
+
+    Returns:
+        to be read ``last`` windows ahead.
+    """
+    net = low.net
+    n = int(np.prod(net.shape[source]))
+    largest = max(bounds[1], -bounds[0])
+    depth = net.need([(source, 0)])
+    first = net.population(c.GradedRelay, f"{layer}.sum0", (n,), layer, depth, largest=largest)
+    net.drive(first, [strided(source, (n,), (1,), (1,))])
+    _ring(low, layer, f"{layer}.sum", first, n, bounds, last + kept)
+    return Memory(first, n, largest, last)
+
+
+def _ring(
+    low: Lowering, layer: str, name: str, first: str, n: int, bounds: tuple[int, int], last: int
+) -> None:
+    """Close the loop of ``first`` for windows 0..``last``; values that may be negative return as
+    two rectified halves.
+    """
+    if last == 0:
+        return
+    net = low.net
+    at, depth = first, net.depth[first]
+    steps = 1 if net.reach.graded >= net.period - 1 else net.period - 1
+    for k in range(1, steps):
+        made = net.population(
+            c.GradedRelay, f"{name}{k}", (n,), layer, depth + k, largest=max(bounds[1], -bounds[0])
+        )
+        net.drive(made, [strided(at, (n,), (1,), (1,))])
+        at = made
+    halves = [(1, bounds[1])] + ([(-1, -bounds[0])] if bounds[0] < 0 else [])
+    for sign, amount in halves:
+        gate = net.population(
+            c.GradedRelu,
+            f"{name}{steps}" + (".negative" if sign < 0 else ""),
+            (n,),
+            layer,
+            depth + steps,
+            ((last, 1),),
+            largest=max(amount, 1),
+        )
+        net.drive(gate, [strided(at, (n,), (1,), (1,), weight=sign)])
+        net.close(gate, ((last, 1),), max(amount, 1), layer)
+        net.drive(first, [strided(gate, (n,), (1,), (1,), weight=sign)], 1)
+
+
+def hold(low: Lowering, layer: str, memory: Memory, last: int) -> Memory:
+    """A second buffer: ``memory`` (values >= 0) as it stands once it is complete, for windows
+    0..``last`` of its readers.
+    """
+    net, n = low.net, memory.channels
+    lag = -memory.ahead
+    depth = net.need([(memory.population, lag)])
+    load = net.population(c.GradedRelu, f"{layer}.load", (n,), layer, depth, ((1, 0),))
+    net.drive(load, [strided(memory.population, (n,), (1,), (1,))], lag)
+    net.close(load, ((1, 0),), memory.largest, layer)
+    first = net.population(
+        c.GradedRelay, f"{layer}.held0", (n,), layer, depth + 1, largest=memory.largest
+    )
+    net.drive(first, [strided(load, (n,), (1,), (1,))])
+    _ring(low, layer, f"{layer}.held", first, n, (0, memory.largest), last)
+    return Memory(first, n, memory.largest)
+
+
+def spike_memory(low: Lowering, layer: str, name: str, source: str, last: int) -> Memory:
+    """Whether ``source`` (n,) ever fired in windows 0..``last``, step by step: a spike goes round.
+
+    Returns:
+        to be read ``last`` windows ahead; in the windows before it is not complete.
+    """
+    net, n = low.net, int(np.prod(low.net.shape[source]))
+    first = net.population(c.LIF, name, (n,), layer, net.need([(source, 0)]), vth=0, dv=4096)
+    net.drive(first, [strided(source, (n,), (1,), (1,))])
+    if last:
+        slots = ((last, 1),)
+        back = net.population(
+            c.LIF, f"{name}.back", (n,), layer, net.depth[first] + 1, slots, vth=0, dv=4096
+        )
+        net.drive(back, [strided(first, (n,), (1,), (1,))])
+        net.close(back, slots, 1, layer)
+        net.drive(first, [strided(back, (n,), (1,), (1,))], 1)
+    return Memory(first, n, 1, last)

@@ -1,0 +1,291 @@
+"""A folded circuit under construction: populations with their depth, projections with their lag,
+clocks and lines of relays.
+
+Depths are known as populations are added, sources first. A projection's delay follows from both
+ends (``D(dst) - D(src) + lag * period``) once all are there; what waits longer than a synapse can
+waits in lines of relays that all consumers share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.errors import NeurocompileError
+from neurocompile.folding.slots import Unfoldable
+from neurocompile.ir import circuit as c
+from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.text import Ref
+from neurocompile.ir.windows import valid_windows
+
+__all__ = ["Net", "Reach"]
+
+Digits = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Longest delays of the target, in steps from emission to arrival."""
+
+    spike: int
+    graded: int = 1
+
+
+@dataclass(frozen=True)
+class _Gated:
+    """Neurons of ``dst`` that a clock's pattern drives."""
+
+    dst: str
+    key: bytes
+    amount: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+
+class Net:
+    """Collects what a folded circuit is made of; :meth:`finish` closes it."""
+
+    def __init__(self, windows: int, period: int, steps: int, reach: Reach) -> None:
+        self.windows, self.period, self.steps, self.reach = windows, period, steps, reach
+        self.builder = Builder()
+        self.depth: dict[str, int] = {}
+        self.slots: dict[str, Digits] = {}
+        self.kind: dict[str, type[c.Population]] = {}
+        self.shape: dict[str, tuple[int, ...]] = {}
+        self._constants: dict[str, str] = {}
+        self._gated: list[_Gated] = []
+        self._patterns: dict[bytes, np.ndarray] = {}
+        self._early = False
+
+    def population(
+        self,
+        kind: type[c.Population],
+        wanted: str,
+        shape: tuple[int, ...],
+        layer: str,
+        depth: int,
+        slots: Digits = (),
+        **fields: Any,
+    ) -> str:
+        """Add a population at ``depth``; its name."""
+        name = self.builder.population(kind, wanted, shape, layer, slots=slots, **fields)
+        self.depth[name], self.slots[name] = depth, slots
+        self.kind[name], self.shape[name] = kind, shape
+        return name
+
+    def drive(self, dst: str, projections: Iterable[c.Projection], lag: int = 0) -> None:
+        """Connect ``projections`` to ``dst``, ``lag`` windows on top of their own."""
+        self.builder.drive(dst, (replace(q, lag=q.lag + lag) for q in projections))
+
+    def need(self, sources: Iterable[tuple[str, int]], hops: int = 1) -> int:
+        """Least depth of a population that reads populations at lags, ``hops`` projections on."""
+        return max(self.depth[name] + hops - lag * self.period for name, lag in sources)
+
+    def on(self, layer: str) -> str:
+        """The constant 1 for the populations of a layer."""
+        if layer not in self._constants:
+            name = self._constants[layer] = self.builder.always_on(layer)
+            self.depth[name], self.slots[name] = 0, ()
+            self.kind[name], self.shape[name] = c.LIF, (1,)
+        return self._constants[layer]
+
+    def close(self, dst: str, slots: Digits, amount: int, layer: str) -> None:
+        """Keep ``dst`` silent but in the windows of ``slots``: ``-amount`` from a constant, and
+        ``amount`` from a clock.
+
+        Closed before the first sample, too: nothing that rings then may enter a loop.
+        """
+        pattern = valid_windows(self.windows, slots)
+        self.close_by(dst, pattern, amount, layer)
+
+    def close_by(
+        self,
+        dst: str,
+        pattern: np.ndarray,
+        amount: int,
+        layer: str,
+        loops: tuple[tuple[int, ...], tuple[int, ...], int] | None = None,
+    ) -> None:
+        """:meth:`close` in the windows that ``pattern`` (bool, (windows,)) does not name; for the
+        neurons that ``loops`` (sizes, strides, offset) names only.
+        """
+        sizes, strides, offset = loops or ((prod(self.shape[dst]),), (1,), 0)
+        self.broadcast(self.on(layer), dst, -amount, sizes, strides, offset)
+        self.open_by(dst, pattern, amount, sizes, strides, offset)
+
+    def open_by(
+        self,
+        dst: str,
+        pattern: np.ndarray,
+        amount: int,
+        sizes: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int,
+    ) -> None:
+        """``amount`` from a clock in the windows of ``pattern``."""
+        if not pattern.any():
+            return
+        key = pattern.tobytes()
+        self._patterns.setdefault(key, pattern)
+        self._gated.append(_Gated(dst, key, amount, sizes, strides, offset))
+
+    def broadcast(
+        self,
+        src: str,
+        dst: str,
+        amount: int,
+        sizes: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int = 0,
+        src_offset: int = 0,
+    ) -> None:
+        """One neuron to many, with a sum of synapses of 8 bits."""
+        sign = 1 if amount >= 0 else -1
+        self.drive(
+            dst,
+            (
+                strided(
+                    src,
+                    sizes,
+                    (0,) * len(sizes),
+                    strides,
+                    weight=sign * weight,
+                    src_offset=src_offset,
+                    dst_offset=offset,
+                )
+                for weight in terms(abs(amount))
+            ),
+        )
+
+    def mark(self) -> tuple[int, int]:
+        """Where :meth:`adopt` is to begin."""
+        return len(self.builder.populations), len(self.builder.projections)
+
+    def adopt(self, mark: tuple[int, int], slots: Digits) -> None:
+        """Give depths to what an unfolded circuit added to the builder since ``mark``: longest
+        paths from what was there."""
+        incoming: dict[str, list[str]] = {}
+        for q in self.builder.projections[mark[1] :]:
+            incoming.setdefault(q.dst, []).append(q.src)
+        for i, p in enumerate(self.builder.populations[mark[0] :], mark[0]):
+            sources = incoming.get(p.name, [])
+            self.kind[p.name], self.shape[p.name] = type(p), p.shape
+            if not sources:
+                self._constants[p.name] = p.name
+                self.depth[p.name], self.slots[p.name] = 0, ()
+                continue
+            self.depth[p.name] = max(self.depth[src] for src in sources) + 1
+            self.slots[p.name] = slots
+            self.builder.populations[i] = replace(p, slots=slots)
+
+    def _clocks(self) -> None:
+        """One host population and one of spikes that carry all patterns."""
+        if not self._gated:
+            return
+        keys = list(self._patterns)
+        table = np.stack([self._patterns[k] for k in keys], axis=1).astype(np.uint8)
+        pattern = self.builder.tensor("clock.pattern", table)
+        fields = {"low": 0, "high": 1, "pattern": pattern}
+        n = (len(keys),)
+        host = self.population(c.HostInput, "clock", n, "clock", 0, **fields)
+        spikes = host
+        if any(self.depth[g.dst] > 1 for g in self._gated):
+            spikes = self.population(c.LIF, "clock.spikes", n, "clock", 1, vth=0, dv=4096)
+            self.drive(spikes, [strided(host, n, (1,), (1,))])
+        for g in self._gated:
+            src = spikes if self.depth[g.dst] > 1 else host
+            self.broadcast(src, g.dst, g.amount, g.sizes, g.strides, g.offset, keys.index(g.key))
+
+    def finish(self, name: str) -> c.CircuitGraph:
+        """The scheduled circuit."""
+        self._clocks()
+        builder = self.builder
+        lines = _Lines(self)
+        lead = self._lead()
+        placed = []
+        for q in builder.projections:
+            steps = self.depth[q.dst] - self.depth[q.src] + q.lag * self.period
+            if self._constant(q.src):
+                placed.append(replace(q, delay=1, lag=0))
+                continue
+            src, delay = lines.after(q.src, steps)
+            placed.append(replace(q, src=Ref(src), delay=delay))
+        constants = set(self._constants.values())
+        populations = [
+            replace(p, depth=self.depth[p.name] + (0 if p.name in constants else lead))
+            for p in builder.populations
+        ]
+        populations.sort(key=lambda p: p.depth)
+        hosts = [p for p in populations if isinstance(p, c.HostInput) and p.places]
+        rest = [p for p in populations if p not in hosts]
+        graph = c.CircuitGraph(
+            name,
+            self.steps,
+            (*hosts, *rest),
+            (*placed, *lines.projections),
+            tuple(builder.readouts),
+            dict(builder.tensors),
+            self.period,
+            tuple(builder.views),
+            self.windows,
+            self.reach.graded,
+        )
+        check_circuit(graph, "fold")
+        return graph
+
+    def _constant(self, name: str) -> bool:
+        return name in self._constants.values()
+
+    def _lead(self) -> int:
+        """Steps that the first sample waits: a LIF whose bias alone reaches the threshold fires in
+        the very first step, before the constant that closes it; what waits in synapses must not
+        meet a sample.
+        """
+        tensors = self.builder.tensors
+        for p in self.builder.populations:
+            if isinstance(p, c.LIF) and p.bias is not None and not self._constant(p.name):
+                if (int(tensors[p.bias].max()) << p.bias_exp) > p.vth << 6:
+                    largest = max((q.lag for q in self.builder.projections), default=0)
+                    return max(largest, 0) * self.period
+        return 0
+
+
+class _Lines:
+    """Lines of relays, one a source."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.projections: list[c.Projection] = []
+        self._line: dict[str, list[str]] = {}
+
+    def after(self, src: str, steps: int) -> tuple[str, int]:
+        """(population, delay) from which ``src`` arrives ``steps`` steps later."""
+        net = self.net
+        if steps < 1:
+            raise NeurocompileError("NC9001", f"population '{src}' is read {steps} steps later")
+        spiking = issubclass(net.kind[src], c.LIF)
+        reach = net.reach.spike if spiking else net.reach.graded
+        if steps > reach and issubclass(net.kind[src], c.HostInput):
+            raise Unfoldable(f"the host's input '{src}' would have to wait {steps} steps")
+        line = self._line.setdefault(src, [src])
+        while len(line) * reach < steps:
+            k = len(line)
+            kind = c.LIF if spiking else c.GradedRelay
+            fields = {"vth": 0, "dv": 4096} if spiking else {}
+            layer = next(p.layer for p in net.builder.populations if p.name == src)
+            shape, depth = net.shape[src], net.depth[src] + k * reach
+            name = net.population(
+                kind, f"{src}.wait{k}", shape, layer, depth, net.slots[src], **fields
+            )
+            q = strided(line[-1], (prod(shape),), (1,), (1,))
+            label = net.builder.name(f"{line[-1]}>{name}")
+            self.projections.append(replace(q, name=label, dst=Ref(name), delay=reach))
+            line.append(name)
+        waits = (steps - 1) // reach
+        return line[waits], steps - waits * reach

@@ -1,0 +1,58 @@
+"""A folded circuit's samples and traces, window by window: what the host sends, and what belongs
+to which sample.
+
+Backends stream windows as they stream samples: ``samples * windows`` rounds of ``period`` steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.ir.circuit import CircuitGraph, HostInput
+
+__all__ = ["by_sample", "host_rounds", "rounds", "valid_windows"]
+
+
+def rounds(circuit: CircuitGraph, samples: int) -> int:
+    """Rounds of ``period`` steps that so many samples take."""
+    return samples * circuit.windows
+
+
+def host_rounds(circuit: CircuitGraph, host: HostInput, x: np.ndarray) -> np.ndarray:
+    """What ``host`` sends in each round, int32 (samples * windows, [steps,] *shape).
+
+    Args:
+        x: int32 (samples, *input shape) or, of a stepwise input, (samples, steps, *input shape).
+    """
+    if host.pattern is not None:
+        table = circuit.tensors[host.pattern].astype(np.int32)
+        return np.ascontiguousarray(
+            np.broadcast_to(table, (len(x), *table.shape)).reshape(-1, *host.shape)
+        )
+    if host.places is None:
+        return np.ascontiguousarray(x, np.int32)
+    table = circuit.tensors[host.places]
+    steps = (circuit.steps,) if host.stepwise else ()
+    flat = x.reshape(len(x), *steps, -1, host.shape[-1])
+    pieces = np.take(flat, np.maximum(table, 0), axis=len(steps) + 1)
+    pieces[(slice(None),) * (len(steps) + 1) + (table < 0,)] = 0
+    if steps:  # (samples, steps, windows, ...)
+        pieces = np.moveaxis(pieces, 1, 2)
+    return np.ascontiguousarray(pieces.reshape(-1, *steps, *host.shape), np.int32)
+
+
+def by_sample(circuit: CircuitGraph, values: np.ndarray) -> np.ndarray:
+    """(samples * windows, steps, ...) as (samples, windows * steps, ...)."""
+    return values.reshape(-1, circuit.sample_steps, *values.shape[2:])
+
+
+def valid_windows(windows: int, slots: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """bool (windows,): where a population with ``slots`` may emit."""
+    if not slots:
+        return np.ones(windows, bool)
+    found = np.zeros(1, np.int64)
+    for size, apart in slots:
+        found = (found[:, None] + np.arange(size) * apart).reshape(-1)
+    valid = np.zeros(windows, bool)
+    valid[found] = True
+    return valid

@@ -1,0 +1,68 @@
+"""The law of folding, on random networks: the same integers everywhere, streamed or depth-free."""
+
+from __future__ import annotations
+
+import pytest
+from folded import assert_law, folds, maps
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from spiking_cases import networks, on_frames
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.folding.lower import fold_graph
+from neurocompile.folding.schedules import Fold
+
+SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+def folded(graph, steps: int, fold: str, **options):  # type: ignore[no-untyped-def]
+    """The circuit; examples that folding refuses are passed over."""
+    try:
+        return fold_graph(graph, steps, Fold.parse(fold), **options)
+    except NeurocompileError as error:
+        assert error.code == "NC3104", error
+        assume(False)
+
+
+@settings(deadline=None, max_examples=10, suppress_health_check=SLOW)
+@given(st.data())
+def test_folded_networks_equal_their_definition(data):
+    graph = data.draw(maps())
+    fold = data.draw(folds(graph.input.shape[1]))
+    assert_law(graph, folded(graph, data.draw(st.integers(1, 5)), fold))
+
+
+@settings(deadline=None, max_examples=4, suppress_health_check=SLOW)
+@given(st.data())
+def test_frames_of_events_fold(data):
+    steps = data.draw(st.integers(1, 4))
+    graph = on_frames(data.draw(maps(layers=2)), steps)
+    assert_law(graph, folded(graph, steps, data.draw(folds(graph.input.shape[1]))))
+
+
+@settings(deadline=None, max_examples=4, suppress_health_check=SLOW)
+@given(st.data())
+def test_graded_delays_fold(data):
+    graph = data.draw(maps())
+    fold = data.draw(folds(graph.input.shape[1]))
+    assert_law(graph, folded(graph, 4, fold, graded_delay=62))
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=SLOW)
+@given(networks(), st.integers(1, 3))
+def test_any_network_folds_exactly_or_is_refused_by_name(graph, steps):
+    _, height, width = graph.input.shape
+    try:
+        circuit = fold_graph(graph, steps, Fold.parse(f"1x{width}"))
+    except NeurocompileError as error:
+        assert error.code == "NC3104"
+        assert any(f"'{node.name}'" in str(error) for node in graph.nodes) or "divide" in str(error)
+        return
+    assert_law(graph, circuit)
+    assert height == circuit.inputs[0].sample_shape[0]
+
+
+@pytest.mark.parametrize("text", ["0x4", "4", "1x4x4", "axb", "auto", "1x-4", ""])
+def test_what_is_no_fold_is_refused(text):
+    with pytest.raises(NeurocompileError, match="NC1015"):
+        Fold.parse(text)
