@@ -6,16 +6,20 @@ value and a spike).
   inhibition.
 * The same for a value in -M..M, a membrane potential or a weighted sum: ``relu(a + 2 M s - M) = (a
   + M) s``, so that one gate and an inhibition of M by the spike itself make ``a s``.
+* Two graded values, one of them a in 0..A: ``a b = [a >= 1] b + .. + [a >= A] b``, so that A
+  comparators and A gates are exact.
 * OR: a LIF that any input makes fire.
 """
 
 from __future__ import annotations
 
-from neurocompile.circuits.builder import Builder, Signal
+from math import prod
+
+from neurocompile.circuits.builder import Builder, Signal, strided
 from neurocompile.ir import circuit as c
 from neurocompile.ir.layout import Layout
 
-__all__ = ["and_gate", "graded_gate", "or_gate", "signed_gate"]
+__all__ = ["and_gate", "at_least", "graded_gate", "or_gate", "signed_gate"]
 
 _FORGET = 4095
 """Voltage decay that leaves trunc0(v / 4096): nothing of |v| < 4096."""
@@ -38,6 +42,15 @@ def and_gate(
     gate = builder.population(c.LIF, name, shape, layer, vth=1, dv=_FORGET)
     builder.drive(gate, (*builder.carry(a, layout), *builder.carry(b, layout)))
     return Signal(gate, layout)
+
+
+def at_least(builder: Builder, value: Signal, k: int, name: str, layer: str) -> Signal:
+    """Spikes where a graded value is ``k`` or more, in the layout of the value."""
+    shape = builder.shape(str(value.base))
+    n = prod(shape)
+    gate = builder.population(c.LIF, name, shape, layer, vth=k - 1, dv=4096)
+    builder.drive(gate, [strided(str(value.base), (n,), (1,), (1,))])
+    return Signal(gate, value.layout)
 
 
 def graded_gate(

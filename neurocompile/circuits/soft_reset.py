@@ -13,6 +13,9 @@ its own, and a neuron without memory reads the same inputs::
 
     h = h + x - threshold s;   s = 2^6 h + 1 > 2^6 threshold
 
+Several levels are several such neurons, one a threshold, each of which sees the spikes of all: as
+many copies of the membrane. Without memory, or without a reset, there is no loop.
+
 Both read ``x`` from a relay, so that weights are stored once, and all connections of the loop are
 one to one. Membranes have 17 bits, a payload 23: where a layer's sums need more, ``x`` is shifted
 right on its way, by one product's exponent.
@@ -40,7 +43,8 @@ def soft_reset(
     largest: int,
     layer: str = "",
 ) -> str:
-    """Neurons of ``node`` for the graded population ``current``; returns the population of spikes.
+    """Neurons of ``node`` for the graded population ``current``; returns the population of spikes,
+    or with several levels the graded one that counts them.
 
     Args:
         node: with one decay and one reset.
@@ -58,27 +62,35 @@ def soft_reset(
             shifted, [replace(strided(current, (n,), (1,), (1,)), weight_exp=-node.shift)]
         )
         current = shifted
+    names = [node.name]
+    if node.levels > 1:
+        names = [f"{node.name}.level{k + 1}" for k in range(node.levels)]
+    fields = {"du": node.decay - 1} if node.decay else {"largest": largest}
     one = builder.tensor(f"{node.name}.at_least", np.ones(1, np.int16))
-    fields = {"vth": node.threshold, "bias": one, "dv": 4096, "reset": True}
-    if node.decay:
-        spikes = builder.population(c.LIF, node.name, shape, layer, du=node.decay - 1, **fields)
-        integrators: list[str] = []
-    else:
-        membrane = builder.population(
-            c.GradedRelay, f"{node.name}.membrane", shape, layer, largest=largest
+    spikes = [
+        builder.population(
+            c.LIF, name, shape, layer, vth=threshold, bias=one, dv=4096, reset=True, **fields
         )
-        spikes = builder.population(c.LIF, node.name, shape, layer, largest=largest, **fields)
-        integrators = [membrane]
-    for name in (*integrators, spikes):
-        builder.drive(name, [strided(current, (n,), (1,), (1,))])
-        loops = [(src, 1) for src in integrators] + [
-            (spikes, -weight) for weight in terms(node.reset)
-        ]
+        for name, threshold in zip(names, (node.threshold, *node.more))
+    ]
+    membranes: list[str] = []
+    if not node.decay:
+        name = f"{node.name}.membrane"
+        membranes = [builder.population(c.GradedRelay, name, shape, layer, largest=largest)]
+    own = strided(current, (n,), (1,), (1,))
+    loops = [(src, 1) for src in membranes]
+    loops += [(src, -weight) for src in spikes for weight in terms(node.reset)]
+    for name in (*membranes, *spikes):
+        builder.drive(name, [own])
         builder.drive(
             name,
             [replace(strided(src, (n,), (1,), (1,), weight=w), recurrent=True) for src, w in loops],
         )
-    return spikes
+    if node.levels == 1:
+        return spikes[0]
+    count = builder.population(c.GradedRelay, node.name, shape, layer, largest=node.levels)
+    builder.drive(count, [strided(src, (n,), (1,), (1,)) for src in spikes])
+    return count
 
 
 def add_constants(builder: Builder, dst: str, values: np.ndarray, layer: str) -> None:

@@ -140,7 +140,9 @@ def range_of(
     """Bounds of one value from those of its inputs; ``size`` has the inputs' shapes. See
     :func:`ranges`.
     """
-    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or, s.RateSoftmax)):
+    if isinstance(node, (s.LIF, s.SoftIntegerLIF)):
+        return Range(0, node.levels)
+    if isinstance(node, (s.IntegerLIF, s.Or, s.RateSoftmax)):
         return Range(0, 1)
     if isinstance(node, s.Input):
         return Range(node.low, node.high) if quantized else None
@@ -190,6 +192,8 @@ def _range(
     if isinstance(node, s.Offset) and quantized:
         offset = tensors[node.offset]
         return Range(x.low + int(offset.min()), x.high + int(offset.max()))
+    if isinstance(node, s.IntegerIntegrator):
+        return Range(-node.largest, node.largest)
     if isinstance(node, s.TimeSum):
         low, high = (
             min(node.steps * x.low, 0),

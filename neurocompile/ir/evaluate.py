@@ -137,17 +137,39 @@ def _lif(
     )
     gain = np.float32(node.gain)
     rest = np.float32(0.0 if node.soft_reset else node.v_reset)
-    threshold = np.float32(node.v_threshold)
+    threshold, taken = np.float32(node.v_threshold), np.float32(node.taken)
     out = np.empty((len(x), steps, *x.shape[2:]), np.float32)
     v: Any = np.full((len(x), *x.shape[2:]), rest, np.float32)
+    kept = np.float32(node.current)
+    last: Any = np.float32(0)
     for t in range(steps):
         current = x[:, min(t, x.shape[1] - 1)]
         current = current if gain == 1 else gain * current
         current = current if node.bias is None else current + named[node.bias].astype(np.float32)
+        last = current = kept * last + current if node.current else current
         h = v + (current - (v - rest)) / tau if node.decay_input else v - (v - rest) / tau + current
-        spikes = h >= threshold
+        spikes: Any = h >= threshold
+        for higher in node.more:
+            spikes = spikes + (h >= np.float32(higher)).astype(np.float32)
         out[:, t] = spikes
-        v = h - threshold * spikes if node.soft_reset else np.where(spikes, rest, h)
+        v = h - taken * spikes if node.soft_reset else np.where(spikes, rest, h)
+    return out
+
+
+def _integrator(
+    node: s.Integrator | s.IntegerIntegrator,
+    inputs: list[np.ndarray],
+    tensors: list[np.ndarray],
+    steps: int,
+) -> np.ndarray:
+    (x,) = inputs
+    out = np.empty((len(x), steps, *x.shape[2:]), x.dtype)
+    y = np.zeros((len(x), *x.shape[2:]), x.dtype)
+    for t in range(steps):
+        kept = (
+            y * np.float32(node.decay) if isinstance(node, s.Integrator) else y * node.weight >> 7
+        )
+        y = out[:, t] = kept + x[:, min(t, x.shape[1] - 1)]
     return out
 
 
@@ -162,11 +184,12 @@ def _integer_lif(
     limit = (1 << 23) - 1
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     v = np.zeros((len(x), *x.shape[2:]), np.int64)
+    u = np.zeros_like(v)
     for t in range(steps):
         decayed = np.sign(v) * ((np.abs(v) * (4096 - dv)) >> 12)
-        h = np.clip(
-            decayed + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6) + bias, -limit, limit
-        )
+        kept = np.sign(u) * ((np.abs(u) * (4096 - node.current)) >> 12)
+        u = kept + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6)
+        h = np.clip(decayed + u + bias, -limit, limit)
         out[:, t] = h > vth << 6
         v = np.where(out[:, t] == 1, 0, h)
     return out
@@ -189,6 +212,8 @@ def _soft_integer_lif(
         current = (node.gain * x[:, min(t, x.shape[1] - 1)] + bias) >> node.shift
         h = decayed + ((current - reset * spikes) << 6)
         spikes = (h >= node.threshold << 6).astype(np.int64)
+        for higher in node.more:
+            spikes += h >= higher << 6
         out[:, t] = spikes
     return out
 
@@ -266,6 +291,8 @@ _EVALUATORS: dict[
     s.Linear: _linear,
     s.BatchNorm: _batch_norm,
     s.LIF: _lif,
+    s.Integrator: _integrator,
+    s.IntegerIntegrator: _integrator,
     s.IntegerLIF: _integer_lif,
     s.SoftIntegerLIF: _soft_integer_lif,
     s.MaxPool2d: _max_pool,

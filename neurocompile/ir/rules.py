@@ -59,7 +59,7 @@ def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
     )
 
 
-_FLOAT_ONLY = (s.LIF, s.BatchNorm, s.Scale, s.Softmax)
+_FLOAT_ONLY = (s.LIF, s.Integrator, s.BatchNorm, s.Scale, s.Softmax)
 _LINEAR = (s.Conv2d, s.Linear)
 
 SPIKING_RULES: tuple[Rule, ...] = (
@@ -171,7 +171,8 @@ SPIKING_RULES: tuple[Rule, ...] = (
             _within(g, n.vth, 0, 131071)
             and _within(g, n.dv, 0, 4095)
             and n.gain >= 1
-            and 0 <= n.bias_exp <= 7,
+            and 0 <= n.bias_exp <= 7
+            and 1 <= n.current <= 4096,
             f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}",
         ),
         ("quantized",),
@@ -181,16 +182,44 @@ SPIKING_RULES: tuple[Rule, ...] = (
         (s.SoftIntegerLIF,),
         lambda g, n: _unless(
             1 <= n.threshold <= 131071
-            and _within(g, n.decay, 0, 4095)
+            and _within(g, n.decay, 0, 4096)
             and n.gain >= 1
-            and _within(g, n.reset, 0, n.threshold)
+            and _within(g, n.reset, 0, 131071)
+            and n.levels <= LARGEST_LEVELS
+            and list(n.more) == sorted(n.more)
+            and (not n.more or n.threshold <= n.more[0] <= n.more[-1] <= 131071)
             and 0 <= n.shift <= 7
             and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),
             f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}",
         ),
         ("quantized",),
     ),
+    Rule(
+        "several levels, other amounts of reset and synaptic currents: a LIF with one of them resets softly, with the last hard",
+        (s.LIF,),
+        lambda g, n: _unless(
+            (n.levels <= LARGEST_LEVELS and 0 <= n.current <= 1)
+            and (n.levels == 1 and n.subtract is None or n.soft_reset)
+            and list((n.v_threshold, *n.more)) == sorted((n.v_threshold, *n.more))
+            and (not n.current or not n.soft_reset and n.bias is None or g.stage == "imported")
+            and n.taken >= 0,
+            f"levels {n.levels}, subtract {n.subtract}, current {n.current}",
+        ),
+    ),
+    Rule(
+        "an integrator keeps a share of 0..1, in 128ths",
+        (s.Integrator, s.IntegerIntegrator),
+        lambda g, n: _unless(
+            0 <= n.decay <= 1
+            if isinstance(n, s.Integrator)
+            else 0 <= n.weight <= 128 and 0 <= n.largest <= 131071,
+            "out of range",
+        ),
+    ),
 )
+
+LARGEST_LEVELS = 255
+"""Spikes that one neuron may send in a step: traces have 8 bits."""
 
 _ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 254)}
 
@@ -209,9 +238,18 @@ def _weight_range(g: c.CircuitGraph, p: c.Projection) -> str | None:
 
 
 def _single_product(g: c.CircuitGraph, p: c.Projection) -> bool:
-    alone = g.incoming[p.dst] == (p,) and not p.recurrent
+    """The only product that is rounded at its destination: ``floor(y + n) = floor(y) + n`` in any
+    order of sums for the integers n that arrive besides. The positive and the negative part of one
+    value, of which one is 0, count as one.
+    """
+    rounded = [q for q in g.incoming[p.dst] if q.weight_exp < 0]
+    halves = (
+        len(rounded) == 2
+        and all(isinstance(g.population[q.src], c.GradedRelu) and q.recurrent for q in rounded)
+        and {q.sign for q in rounded} == {"excitatory", "inhibitory"}
+    )
     return (
-        alone
+        (len(rounded) == 1 or halves)
         and isinstance(p, c.Strided)
         and all(stride for n, stride in zip(p.sizes, p.dst_strides) if n > 1)
     )
@@ -321,7 +359,7 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         _weight_range,
     ),
     Rule(
-        "weight exponents are 0..7: no shift rounds, except that of a single product (-7.., one to one, nothing else arrives)",
+        "weight exponents are 0..7: no shift rounds, except that of a single product (-7.., one to one, the only one that rounds)",
         (c.Projection,),
         lambda g, p: _unless(
             0 <= p.weight_exp <= 7 or (-7 <= p.weight_exp < 0 and _single_product(g, p)),

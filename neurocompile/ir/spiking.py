@@ -29,7 +29,9 @@ __all__ = [
     "BatchNorm",
     "Conv2d",
     "Input",
+    "IntegerIntegrator",
     "IntegerLIF",
+    "Integrator",
     "Linear",
     "MatMul",
     "MaxPool2d",
@@ -159,11 +161,15 @@ class LIF(Node):
         h = v + (x' - (v - v_reset)) / tau     decay_input
         h = v - (v - v_reset) / tau + x'       not decay_input
         s = h >= v_threshold
-        v = h - v_threshold * s                soft_reset (then v_reset counts as 0)
+        v = h - subtract * s                   soft_reset (then v_reset counts as 0)
         v = v_reset where s else h             hard reset
 
-    with ``x' = gain * x + bias``. Canonical form: ``decay_input`` off and ``v_reset`` 0. ``tau =
-    inf`` is IF.
+    with ``x' = gain * x + bias`` or, where a synapse keeps a share ``current`` of its current from
+    step to step, ``x' = current * x'(t - 1) + gain * x + bias``. Canonical form: ``decay_input``
+    off and ``v_reset`` 0. ``tau = inf`` is IF; ``tau = 1`` has no memory.
+
+    With several thresholds, a soft reset only, s is a number of spikes, 0..levels: how many of
+    ``v_threshold`` and ``more`` h reaches.
     """
 
     x: Ref
@@ -177,13 +183,59 @@ class LIF(Node):
     soft_reset: bool = False
     gain: float = 1.0
     bias: TensorRef | None = None
+    subtract: float | None = None
+    """What one spike takes from the membrane, before the leak; ``v_threshold`` if None, 0 for a
+    neuron that is never reset.
+    """
+    more: tuple[float, ...] = ()
+    """Further thresholds, rising."""
+    current: float = 0.0
+    """0..1; only with a hard reset (a soft one reads an Integrator)."""
+
+    @property
+    def taken(self) -> float:
+        """What one spike takes from the membrane of a neuron with soft reset."""
+        return self.v_threshold if self.subtract is None else self.subtract
+
+    @property
+    def levels(self) -> int:
+        """The largest number of spikes in a step."""
+        return 1 + len(self.more)
+
+    @property
+    def memoryless(self) -> bool:
+        """Nothing of one step reaches the next."""
+        return not isinstance(self.tau, TensorRef) and self.tau == 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integrator(Node):
+    """``y = decay * y(t - 1) + x``, a real value: a synaptic current, or a membrane that never
+    fires. From 0 in a sample's first step.
+    """
+
+    x: Ref
+    decay: float
+    """0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerIntegrator(Node):
+    """The quantized Integrator: ``y = floor(y(t - 1) * weight / 2^7) + x``."""
+
+    x: Ref
+    weight: int
+    """0..128."""
+    largest: int = 0
+    """Bound of ``|y|`` within a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerLIF(Node):
     """The quantized LIF, in units of 2^-6 of the input::
 
-    h = clip(trunc0(v * (4096 - dv) / 4096) + gain * x * 2^6 + bias * 2^bias_exp, +-(2^23 - 1))
+    u = trunc0(u * (4096 - current) / 4096) + gain * x * 2^6
+    h = clip(trunc0(v * (4096 - dv) / 4096) + u + bias * 2^bias_exp, +-(2^23 - 1))
     s = h > vth * 2^6;   v = 0 where s else h
     """
 
@@ -197,15 +249,17 @@ class IntegerLIF(Node):
     gain: int = 1
     bias: TensorRef | None = None
     bias_exp: int = 0
+    current: int = 4096
+    """1..4096, the decay of the synaptic current; 4096 keeps none of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftIntegerLIF(Node):
     """The quantized LIF with soft reset, in units of 2^-6 of the input; ``reset`` is (1 -
-    decay/4096) threshold, rounded::
+    decay/4096) times what a spike takes, rounded, such as the threshold::
 
         h = trunc0(h * (4096 - decay) / 4096) + 2^6 (floor((gain * x + bias) / 2^shift) - reset * s)
-        s = h >= threshold * 2^6
+        s = number of theta in (threshold, *more) with h >= theta * 2^6
 
     with h and s of the step before on the right.
     """
@@ -214,14 +268,21 @@ class SoftIntegerLIF(Node):
     threshold: int
     reset: int | TensorRef
     decay: int | TensorRef
-    """0..4095; 0 for integrate and fire. It and ``reset``: one, or int32 of one shape that
-    broadcast against the node's.
+    """0..4096; 0 for integrate and fire, 4096 without memory. It and ``reset``: one, or int32 of
+    one shape that broadcast against the node's.
     """
     gain: int = 1
     bias: TensorRef | None = None
     """int32, in units of ``gain * x``."""
     shift: int = 0
     """0..7."""
+    more: tuple[int, ...] = ()
+    """Further thresholds, rising; two may be equal."""
+
+    @property
+    def levels(self) -> int:
+        """The largest number of spikes in a step."""
+        return 1 + len(self.more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -403,6 +464,8 @@ KINDS = {
         Linear,
         BatchNorm,
         LIF,
+        Integrator,
+        IntegerIntegrator,
         IntegerLIF,
         SoftIntegerLIF,
         Or,
@@ -423,6 +486,10 @@ KINDS = {
         Output,
     )
 }
+
+
+_CHANGING = (LIF, Integrator, IntegerIntegrator, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax)
+"""Nodes whose value changes over the steps though what they read may not."""
 
 
 @dataclass(frozen=True)
@@ -466,11 +533,7 @@ class SpikingGraph:
         """Values that are the same in every step of a sample, whatever the input."""
         found: set[str] = set()
         for node in self.nodes:
-            varies = (
-                isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax))
-                or isinstance(node, Input)
-                and node.steps > 0
-            )
+            varies = isinstance(node, _CHANGING) or isinstance(node, Input) and node.steps > 0
             if (
                 isinstance(node, (TimeMean, TimeSum))
                 or not varies

@@ -34,7 +34,7 @@ class FoldScale(SpikingPass):
                 rewriter.forward(old, node.x)
                 factor[old.name] = node.factor * factors[0]
                 continue
-            if isinstance(node, (s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean)):
+            if isinstance(node, (s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator)):
                 factor[old.name] = factors[0]
             elif isinstance(node, (s.Mul, s.MatMul)):
                 factor[old.name] = factors[0] * factors[1]

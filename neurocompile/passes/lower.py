@@ -22,7 +22,7 @@ from neurocompile.circuits.builder import (
     loops,
     strided,
 )
-from neurocompile.circuits.gates import and_gate, graded_gate, or_gate, signed_gate
+from neurocompile.circuits.gates import and_gate, at_least, graded_gate, or_gate, signed_gate
 from neurocompile.circuits.latch import hold, total
 from neurocompile.circuits.maximum import max_pool
 from neurocompile.circuits.soft_reset import add_constants, soft_reset
@@ -40,6 +40,9 @@ from neurocompile.passes import split_channels
 __all__ = ["lower"]
 
 _LARGEST_GATED = 255 << 9
+_LARGEST_FACTOR = 16
+"""Of a number of spikes that multiplies a graded value: so many gates a product."""
+Product = tuple[Signal, tuple[Signal, int] | None]
 _SPIKING = (s.IntegerLIF, s.SoftIntegerLIF, s.Or)
 
 
@@ -68,6 +71,7 @@ class _Lowering:
             s.Conv2d: self.conv,
             s.Linear: self.linear,
             s.IntegerLIF: self.lif,
+            s.IntegerIntegrator: self.integrator,
             s.Or: self.or_,
             s.SoftIntegerLIF: self.soft_lif,
             s.TimeSum: self.time_sum,
@@ -252,10 +256,25 @@ class _Lowering:
             node.name,
             vth=vth,
             dv=dv,
+            du=node.current - 1,
             bias=stored,
             bias_exp=node.bias_exp,
             reset=True,
         )
+
+    def integrator(self, node: s.IntegerIntegrator) -> Signal:
+        """A relay that also reads itself, one step before: the only rounded product there."""
+        signal = self.as_drive(self.signals[node.x])
+        assert isinstance(signal.base, Drive)
+        shape = self.neuron_shape(signal.base, signal.layout)
+        name = self.builder.population(
+            c.GradedRelay, node.name, shape, self.layer(node), largest=node.largest
+        )
+        self.builder.drive(name, signal.base.projections)
+        if node.weight:
+            own = strided(name, (int(np.prod(shape)),), (1,), (1,), weight=node.weight)
+            self.builder.drive(name, [replace(own, weight_exp=-7, recurrent=True)])
+        return Signal(name, signal.layout)
 
     def lif_parts(
         self,
@@ -340,7 +359,7 @@ class _Lowering:
             self.builder.drive(current, split_channels.inputs(self.builder, part, read, node.gain))
             taken = None if bias is None else part.take(bias, shape)
             made.append((part, soft_reset(self.builder, current, taken, own, largest, node.name)))
-        return split_channels.gather(self.builder, made, shape, layout, node.name)
+        return split_channels.gather(self.builder, made, shape, layout, node.name, node.levels)
 
     @staticmethod
     def bias(bias: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> np.ndarray:
@@ -445,20 +464,22 @@ class _Lowering:
             Signal(i.base, Layout(((),) * (len(logical) - len(i.shape)) + i.layout.dims))
             for i in (a, b)
         )
-        product, inhibition = self.product(node, node.a, node.b, a, b, shape, layout, node.name)
-        if not inhibition:
-            return product
-        return Signal(
-            Drive(shape, self.builder.carry(product, layout) + self.inhibit(inhibition, layout)),
-            layout,
-        )
+        products = self.product(node, node.a, node.b, a, b, shape, layout, node.name)
+        if len(products) == 1 and not products[0][1]:
+            return products[0][0]
+        return Signal(Drive(shape, self.summed(products, layout)), layout)
 
-    def inhibit(self, inhibition: tuple[Signal, int], target: Layout) -> tuple[c.Projection, ...]:
-        """What a signed product still needs: minus M times its spikes, broadcast and summed like
-        the gates.
+    def summed(self, products: list[Product], target: Layout) -> tuple[c.Projection, ...]:
+        """The sum of ``products``, broadcast and summed to ``target``. What a signed one still
+        needs: minus M times its spikes.
         """
-        spike, largest = inhibition
-        return self.builder.carry(spike, target, -largest)
+        found: tuple[c.Projection, ...] = ()
+        for product, inhibition in products:
+            found += self.builder.carry(product, target)
+            if inhibition:
+                spike, largest = inhibition
+                found += self.builder.carry(spike, target, -largest)
+        return found
 
     def product(
         self,
@@ -470,20 +491,43 @@ class _Lowering:
         shape: tuple[int, ...],
         layout: Layout,
         name: str,
-    ) -> tuple[Signal, tuple[Signal, int] | None]:
-        """Element-wise product of two signals, broadcast to ``layout``, as a population of gates;
-        and for a factor that may be negative the spikes, and M, that are still to be taken from
-        it."""
+    ) -> list[Product]:
+        """Element-wise product of two signals, broadcast to ``layout``, as the sum of populations
+        of gates; and of those whose factor may be negative the spikes, and M, that are still to be
+        taken from them."""
         left, right = self.range(a_name), self.range(b_name)
-        if not left.is_spike and right.is_spike:
+        if not left.is_spike and (
+            right.is_spike or left.low < 0 or 0 <= right.low <= right.high < left.high
+        ):
             a, b, left, right = b, a, right, left
-        if not left.is_spike:
+        if left.low < 0 or left.high > _LARGEST_FACTOR:
             raise NeurocompileError(
                 "NC2001",
                 f"layer '{node.name}' multiplies {left.low}..{left.high} by {right.low}..{right.high}; one factor "
-                "must be spikes",
+                f"must be spikes, or numbers of spikes up to {_LARGEST_FACTOR}",
             )
         layer = self.layer(node)
+        if left.is_spike:
+            return [self.gated(node, a, b, right, shape, layout, name, layer)]
+        products = []
+        for k in range(1, left.high + 1):
+            plane = at_least(self.builder, a, k, f"{name}.at_least{k}", layer)
+            gate = self.gated(node, plane, b, right, shape, layout, f"{name}.times{k}", layer)
+            products.append(gate)
+        return products
+
+    def gated(
+        self,
+        node: s.Node,
+        a: Signal,
+        b: Signal,
+        right: Range,
+        shape: tuple[int, ...],
+        layout: Layout,
+        name: str,
+        layer: str,
+    ) -> Product:
+        """The product of the spikes ``a`` and ``b``, which lies in ``right``."""
         if right.magnitude > _LARGEST_GATED:
             raise NeurocompileError(
                 "NC2002",
@@ -528,16 +572,13 @@ class _Lowering:
         gates = Layout.contiguous(gate_shape).transpose(order)
         left = Signal(a.base, Layout((*a.layout.dims, ())))
         right = Signal(b.base, Layout((*b.layout.dims[:-2], (), *b.layout.dims[-2:])))
-        product, inhibition = self.product(
+        products = self.product(
             node, node.a, node.b, left, right, gate_shape, gates, f"{node.name}.gate"
         )
         shape = (n, *lead, m)
         result = Layout.contiguous(shape).transpose((*range(1, rank + 1), 0, rank + 1))
         target = Layout((*result.dims[:-1], (), result.dims[-1]))
-        projections = self.builder.carry(product, target) + (
-            self.inhibit(inhibition, target) if inhibition else ()
-        )
-        return Signal(Drive(shape, projections), result)
+        return Signal(Drive(shape, self.summed(products, target)), result)
 
     def sum(self, node: s.Sum) -> Signal:
         signal = self.population(node, node.x)

@@ -11,6 +11,7 @@ import numpy as np
 
 from neurocompile.calibration import Calibration
 from neurocompile.ir import spiking as s
+from neurocompile.passes.quantization.thresholds import grown
 
 __all__ = ["magnitudes"]
 
@@ -24,8 +25,12 @@ def magnitudes(
         x = [found[i] for i in node.inputs]
         if isinstance(node, s.Input):
             bound = max(abs(calibration.input.min), abs(calibration.input.max))
-        elif isinstance(node, (s.LIF, s.Or, s.Softmax)):
+        elif isinstance(node, (s.Or, s.Softmax)):
             bound = 1.0
+        elif isinstance(node, s.LIF):
+            bound = float(node.levels)
+        elif isinstance(node, s.Integrator):
+            bound = grown(node.decay, calibration.T) * x[0]
         elif isinstance(node, s.MatMul) and isinstance(graph.node[node.a], s.Softmax):
             bound = x[1]  # rows of a softmax sum to 1
         elif isinstance(node, (s.Conv2d, s.Linear)):

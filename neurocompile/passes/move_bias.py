@@ -81,7 +81,9 @@ def _needed(graph: s.SpikingGraph) -> set[str]:
     needed: set[str] = set()
     for node in reversed(graph.nodes):
         if (
-            isinstance(node, (s.Mul, s.MatMul, s.Softmax))
+            isinstance(node, (s.Mul, s.MatMul, s.Softmax, s.Integrator))
+            or isinstance(node, s.LIF)
+            and node.current
             or isinstance(node, s.Conv2d)
             and any(node.padding)
         ):
@@ -99,7 +101,9 @@ def _carries(node: s.Node, bias: np.ndarray) -> bool:
         return bias.shape[1:] == (1, 1)
     if isinstance(node, s.SumPool2d):
         return bias.shape[1:] == (1, 1) and not any(node.padding)
-    return not isinstance(node, (s.Mul, s.MatMul, s.Softmax))
+    if isinstance(node, s.LIF):
+        return not node.current
+    return not isinstance(node, (s.Mul, s.MatMul, s.Softmax, s.Integrator))
 
 
 def _add(rewriter: Rewriter, old: s.Node, bias: np.ndarray) -> None:

@@ -2,7 +2,8 @@
 
 ``decay_input`` divides gain and bias by tau. A hard reset to ``v_reset`` becomes one to 0 by the
 substitution ``v -> v - v_reset``, which lowers the threshold by as much. A soft reset (``v = h -
-v_threshold s``) stays one; it rests at 0 already.
+v_threshold s``) stays one; it rests at 0 already. An integrator in front of LIFs with hard reset
+becomes their synaptic current.
 """
 
 from __future__ import annotations
@@ -29,10 +30,30 @@ class NormalizeLIF(SpikingPass):
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter = Rewriter(graph)
-        for node in graph.nodes:
-            node = rewriter.resolved(node)
-            rewriter.emit(_normalize(rewriter, node) if isinstance(node, s.LIF) else node)
+        currents = {
+            n.name: n for n in graph.nodes if isinstance(n, s.Integrator) and _is_current(graph, n)
+        }
+        for old in graph.nodes:
+            if old.name in currents:
+                rewriter.forward(old, rewriter.resolve(old.inputs[0]))
+                continue
+            node = rewriter.resolved(old)
+            if isinstance(node, s.LIF):
+                node = _normalize(rewriter, node)
+                if (current := currents.get(old.inputs[0])) is not None:
+                    node = replace(node, current=current.decay)
+            rewriter.emit(node)
         return rewriter.finish()
+
+
+def _is_current(graph: s.SpikingGraph, node: s.Integrator) -> bool:
+    """True for an integrator that only LIFs read whose synapses can integrate: Loihi's own current
+    decays, and a hard reset leaves it.
+    """
+    return 0 < node.decay < 1 and all(
+        isinstance(user, s.LIF) and not user.soft_reset and user.bias is None
+        for user in graph.users[node.name]
+    )
 
 
 def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:

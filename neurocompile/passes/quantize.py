@@ -33,7 +33,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
-from neurocompile.passes.quantization.neurons import integer_lif
+from neurocompile.passes.quantization.neurons import integer_integrator, integer_lif
 from neurocompile.passes.quantization.products import (
     check_softmax,
     counted_product,
@@ -96,6 +96,9 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
         return integer_lif(state, node, state.unit[node.x]), 1.0
     if isinstance(node, s.Or):
         return node, 1.0
+    if isinstance(node, s.Integrator):
+        made = integer_integrator(state, node)
+        return made, state.unit[made.x]
     if isinstance(node, s.Softmax):
         return rate_softmax(state, node, units[0])
     if isinstance(node, s.MatMul) and isinstance(state.graph.node[node.a], s.Softmax):

@@ -29,7 +29,11 @@ class RecognizeOr(SpikingPass):
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, bounds = Rewriter(graph), ranges(graph)
         for node in graph.nodes:
-            if isinstance(node, s.LIF) and node.bias is None and not node.soft_reset:
+            if (
+                isinstance(node, s.LIF)
+                and node.bias is None
+                and not (node.soft_reset or node.current)
+            ):
                 bound = bounds[node.x]
                 if (
                     bound is not None

@@ -162,9 +162,14 @@ def gather(
     shape: tuple[int, ...],
     layout: Layout,
     name: str,
+    levels: int = 1,
 ) -> Signal:
-    """The spikes of all parts in one population ``name``."""
-    gate = or_gate(builder, shape, layout, name, name)
+    """The spikes of all parts in one population ``name``, a graded one for several levels."""
+    if levels > 1:
+        relay = builder.population(c.GradedRelay, name, shape, name, largest=levels)
+        gate = Signal(relay, layout)
+    else:
+        gate = or_gate(builder, shape, layout, name, name)
     for part, population in found:
         builder.drive(str(gate.base), part.projections(Ref(population), whole=True))
     return gate

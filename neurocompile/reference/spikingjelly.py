@@ -80,6 +80,7 @@ class _Runner:
             s.Linear: self.linear,
             s.BatchNorm: self.batch_norm,
             s.LIF: self.lif,
+            s.Integrator: self.integrator,
             s.MaxPool2d: self.max_pool,
             s.Add: lambda n, a, b: a + b,
             s.Mul: lambda n, a, b: a * b,
@@ -144,8 +145,9 @@ class _Runner:
         from spikingjelly.activation_based import neuron
 
         reset = None if node.soft_reset else node.v_reset
-        if isinstance(node.tau, TensorRef):
-            return self.channel_lif(node, x)
+        plain = node.subtract is None and not node.more and not node.current
+        if isinstance(node.tau, TensorRef) or not plain:
+            return self.general_lif(node, x)
         if np.isinf(node.tau):
             cell = neuron.IFNode(v_threshold=node.v_threshold, v_reset=reset, step_mode="m")
         else:
@@ -158,23 +160,35 @@ class _Runner:
             )
         return cell.eval().to(x.device)(x.expand(self.steps, *x.shape[1:]).contiguous())
 
-    def channel_lif(self, node: s.LIF, x: torch.Tensor) -> torch.Tensor:
-        """A tau for each channel, which no neuron of SpikingJelly has: its equations, with a
-        vector.
+    def general_lif(self, node: s.LIF, x: torch.Tensor) -> torch.Tensor:
+        """What no neuron of SpikingJelly has, such as a tau for each channel: the equations of
+        :class:`neurocompile.ir.spiking.LIF`.
         """
         import torch
 
-        tau, rest = self.tensors[node.tau], 0.0 if node.soft_reset else node.v_reset
-        v, spikes = torch.full_like(x[0], rest), []
-        for current in x:
-            h = v - (v - rest) / tau + current
-            spikes.append((h >= node.v_threshold).to(x.dtype))
+        tau = self.tensors[node.tau] if isinstance(node.tau, TensorRef) else node.tau
+        rest = 0.0 if node.soft_reset else node.v_reset
+        v, last, spikes = torch.full_like(x[0], rest), torch.zeros_like(x[0]), []
+        for current in x.expand(self.steps, *x.shape[1:]):
+            last = node.current * last + current
+            h = v + (last - (v - rest)) / tau if node.decay_input else v - (v - rest) / tau + last
+            reached = [(h >= theta).to(x.dtype) for theta in (node.v_threshold, *node.more)]
+            spikes.append(torch.stack(reached).sum(0))
             v = (
-                h - node.v_threshold * spikes[-1]
+                h - node.taken * spikes[-1]
                 if node.soft_reset
                 else torch.where(spikes[-1] > 0, rest, h)
             )
         return torch.stack(spikes)
+
+    def integrator(self, node: s.Integrator, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        y, values = torch.zeros_like(x[0]), []
+        for current in x.expand(self.steps, *x.shape[1:]):
+            y = node.decay * y + current
+            values.append(y)
+        return torch.stack(values)
 
     def max_pool(self, node: s.MaxPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import max_pool2d

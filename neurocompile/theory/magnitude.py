@@ -18,7 +18,7 @@ from neurocompile.ir.analysis import shapes
 __all__ = ["magnitudes"]
 
 Interval = tuple[float, float]
-_SPIKES = (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or, s.Softmax, s.RateSoftmax)
+_SPIKES = (s.IntegerLIF, s.Or, s.Softmax, s.RateSoftmax)
 
 
 def magnitudes(graph: s.SpikingGraph) -> dict[str, float | None]:
@@ -29,6 +29,8 @@ def magnitudes(graph: s.SpikingGraph) -> dict[str, float | None]:
         inputs = [found[i] for i in node.inputs]
         if isinstance(node, _SPIKES):
             found[node.name] = (0.0, 1.0)
+        elif isinstance(node, (s.LIF, s.SoftIntegerLIF)):
+            found[node.name] = (0.0, float(node.levels))
         elif isinstance(node, s.Input):
             found[node.name] = (
                 (float(node.low), float(node.high)) if graph.stage == "quantized" else None
@@ -74,6 +76,10 @@ def _interval(
         return prod(node.kernel) * min(low, 0.0), prod(node.kernel) * max(high, 0.0)
     if isinstance(node, (s.MaxPool2d, s.Rearrange, s.TimeMean)):
         return low, high
+    if isinstance(node, s.IntegerIntegrator):
+        return -float(node.largest), float(node.largest)
+    if isinstance(node, s.Integrator) and node.decay < 1:
+        return min(low, 0.0) / (1 - node.decay), max(high, 0.0) / (1 - node.decay)
     return None
 
 

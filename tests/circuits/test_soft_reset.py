@@ -22,6 +22,7 @@ from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.lower import lower
+from neurocompile.passes.quantization.neurons import integrated
 from neurocompile.passes.quantization.thresholds import soft_threshold
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
@@ -40,13 +41,18 @@ def soft_networks(draw) -> s.SpikingGraph:
         if draw(st.booleans()):
             broad = (shape[0], 1, 1) if len(shape) == 3 and draw(st.booleans()) else shape
             bias = m.tensor(m.rng.integers(-300, 300, broad))
-        threshold, decay = m.integer(1, max(1, reach // 2)), m.choose(0, 0, 1, 1024, 2048, 4095)
+        threshold = m.integer(1, max(1, reach // 2))
+        decay = m.choose(0, 0, 1, 1024, 2048, 4095, 4096)
         reset = round(threshold * (4096 - decay) / 4096)
-        shift = m.choose(0, 0, 1, 3)
+        shift, levels = m.choose(0, 0, 1, 3), m.choose(1, 1, 2, 4)
+        steps = [m.integer(0, max(1, reach // 3)) for _ in range(levels - 1)]
+        more = tuple(threshold + sum(steps[: k + 1]) for k in range(levels - 1))
         if draw(st.booleans()):  # a leak for each channel
             decay = m.leaks(shape)
             decays = m.tensors[decay].astype(int)
             reset = m.tensor((threshold * (4096 - decays) + 2048) // 4096)
+        elif draw(st.booleans()):  # another amount, or none
+            reset = m.choose(0, threshold // 3, threshold, 2 * threshold) if decay < 4096 else 0
         return m.add(
             s.SoftIntegerLIF,
             x=x,
@@ -56,19 +62,33 @@ def soft_networks(draw) -> s.SpikingGraph:
             decay=decay,
             gain=gain,
             bias=bias,
+            more=more,
         )
+
+    def current(x: str) -> str:
+        """A synaptic current, of the neuron or in front of it."""
+        reach = m.range(x).magnitude
+        if draw(st.booleans()):
+            fields = {"current": m.choose(1, 400, 2048, 4095), "dv": m.choose(0, 1024)}
+            return m.add(s.IntegerLIF, x=x, vth=m.integer(0, 2 * reach), **fields)
+        weight = m.choose(1, 64, 127, 128)
+        largest = integrated(reach, weight, 5)
+        y = m.add(s.IntegerIntegrator, x=x, weight=weight, largest=largest)
+        return m.choose(soft, m.lif)(y)
 
     spikes = [soft(m.conv(m.x))]
     for _ in range(draw(st.integers(1, 2))):
         x = m.choose(*spikes)
         alike = [i for i in spikes if m.shape(i) == m.shape(x)]
-        kind = m.choose("conv", "add", "attention", "hard")
+        kind = m.choose("conv", "add", "attention", "hard", "current")
         if kind == "conv":
             spikes.append(soft(m.conv(x)))
         elif kind == "add":
             spikes.append(soft(m.add(s.Add, a=x, b=m.choose(*alike)), m.choose(1, 3, 64)))
         elif kind == "attention":
             spikes.append(soft(m.attention(x, m.choose(*alike), m.choose(*alike)), m.choose(1, 16)))
+        elif kind == "current":
+            spikes.append(current(m.conv(x)))
         else:
             spikes.append(m.lif(m.conv(x)))
     return m.finish(spikes[-1])

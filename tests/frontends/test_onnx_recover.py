@@ -251,10 +251,11 @@ def test_soft_reset_by_something_else() -> None:
         .replace("Mul (n{t}s, vth)", "Mul (n{t}s, quarter)")
         .replace(") ", ")\n")
     )
-    with pytest.raises(
-        NeurocompileError, match="NC1009 .*a spike subtracts 0.25, the threshold is 0.5"
-    ):
-        recover_lif(files.unrolled(3, step, decay=0.75, quarter=0.25, vth=0.5))
+    found = check(files.unrolled(3, step, decay=0.75, quarter=0.25, vth=0.5), 3, 2, 6)
+    (neuron,) = [n for n in found.graph.node if n.domain]
+    assert neuron.op_type == "SoftLIF"
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in neuron.attribute}
+    assert attributes["subtract"] == 0.25
 
 
 def test_coefficients_that_change() -> None:

@@ -135,10 +135,36 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         for bad in (
             {"threshold": 0, "reset": 0},
             {"threshold": 131072},
-            {"decay": 4096},
+            {"decay": 4097},
             {"gain": 0},
-            {"reset": 5},
+            {"reset": 131072},
+            {"more": (5,) * 255},
+            {"more": (3,)},
+            {"more": (6, 5)},
+            {"more": (131072,)},
         )
+    ],
+    "several levels, other amounts": [
+        (canonical(l=replace(LIF, **bad)), "l")
+        for bad in (
+            {"more": (2.0,)},
+            {"subtract": 0.5},
+            {"more": (0.5,), "soft_reset": True},
+            {"current": 0.5, "soft_reset": True},
+            {"current": 1.5},
+            {"current": 0.5, "bias": TensorRef("b")},
+            {"subtract": -1.0, "soft_reset": True},
+        )
+    ],
+    "an integrator keeps a share": [
+        (canonical(i=s.Integrator(name="i", x=Ref("w"), decay=1.5)), "i"),
+        (canonical("quantized", i=s.IntegerIntegrator(name="i", x=Ref("w"), weight=129)), "i"),
+        (
+            canonical(
+                "quantized", i=s.IntegerIntegrator(name="i", x=Ref("w"), weight=1, largest=1 << 17)
+            ),
+            "i",
+        ),
     ],
     "integer LIF parameters fit": [
         (canonical("quantized", l=replace(INTEGER, **{field: value})), "l")

@@ -39,6 +39,8 @@ BY_TYPE = {
     tuple[tuple[int, int], ...]: st.lists(st.tuples(INTS, INTS), max_size=3).map(tuple),
     int | TensorRef: INTS | NAMES.map(TensorRef),
     float | TensorRef: FLOATS | NAMES.map(TensorRef),
+    tuple[float, ...]: st.lists(FLOATS, max_size=4).map(tuple),
+    float | None: st.none() | FLOATS,
 }
 TENSORS = st.dictionaries(
     NAMES,

@@ -274,11 +274,30 @@ def refused(code: str, match: str, build) -> None:
     assert error.value.code == code
 
 
-def test_a_product_of_two_graded_values_is_refused():
+def test_a_product_of_two_signed_values_is_refused():
     def build(m, p, q):
-        return m.add(s.Mul, a=m.add(s.Add, a=p, b=q), b=m.add(s.Add, a=p, b=p))
+        weight = m.tensor(np.array([[[[2]], [[-2]]], [[[-2]], [[2]]]]))
+        y = m.add(s.Conv2d, x=p, weight=weight)
+        return m.add(s.Mul, a=y, b=y)
 
-    refused("NC2001", r"0\.\.2 by 0\.\.2", build)
+    refused("NC2001", r"-2\.\.2 by -2\.\.2; .*numbers of spikes up to 16", build)
+
+
+@SETTINGS
+@given(st.data(), SHAPES, st.sampled_from([(1, 2), (3, 4), (2, 16)]))
+def test_a_product_of_numbers_of_spikes(data, shape, counts):
+    m = Maker(data.draw, shape)
+
+    def number(k):
+        total = spikes(m)
+        for _ in range(k - 1):
+            total = m.add(s.Add, a=total, b=spikes(m))
+        return total
+
+    a, b = (number(k) for k in counts)
+    signed = m.conv(b) if m.draw(st.booleans()) and not m.tensors else b
+    y = m.add(s.Mul, a=a, b=signed if m.shape(signed) == m.shape(a) else b)
+    check(m.finish(m.lif(y)))
 
 
 def test_spikes_times_a_value_beyond_a_gates_weight_are_refused():

@@ -12,12 +12,14 @@ from neurocompile.frontends.onnx.affine import AFFINE_RULES
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear
 from neurocompile.frontends.onnx.einsum import EINSUM_RULES
+from neurocompile.frontends.onnx.general import INTEGRATOR, SOFT_TYPE
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
 from neurocompile.frontends.onnx.values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
+from neurocompile.ir.rules import LARGEST_LEVELS
 from neurocompile.ir.text import Ref
 
 __all__ = ["LAYER_RULES"]
@@ -27,18 +29,24 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
     x = im.traced[node.input[0]]
     wanted = node.name or node.output[0]
     _check_leading(im, x, wanted)
-    taus = im.constant(node, 1) if node.op_type == "ChannelLIF" else None
+    taus = im.constant(node, 1) if node.op_type in ("ChannelLIF", SOFT_TYPE) else None
     if taus is not None and taus.size and (taus == taus.flat[0]).all():
         attributes, taus = {**attributes, "tau": float(taus.flat[0])}, None
-    names = ("tau", "v_threshold", "v_reset")[taus is not None :]
+    soft = node.op_type == SOFT_TYPE
+    names = ("tau", "subtract") if soft else ("tau", "v_threshold", "v_reset")
+    names = names[taus is not None :]
     values = {k: float(attributes[k]) for k in names if k in attributes}
     missing = set(names) - set(values)
-    fixed = [values.get(k, 0.0) for k in ("v_threshold", "v_reset")]
-    if missing or not np.isfinite(fixed).all() or not values.get("tau", 1.0) >= 1:
+    fixed = [v for k, v in values.items() if k != "tau"]
+    reset = values.get("subtract", 0.0) >= 0
+    if missing or not np.isfinite(fixed).all() or not values.get("tau", 1.0) >= 1 or not reset:
         raise im.error(
             "NC1009",
             f"LIF attributes {values} lack {sorted(missing)} or are out of range (tau >= 1)",
         )
+    more: tuple[float, ...] = ()
+    if soft:
+        values["v_threshold"], *more = _thresholds(im, node)
     # A view of a feature map is left as it lies: neurons act on each element alone.
     shape = im.shapes[x.ref]
     lies = len(shape) == 3 and any(im.axis_of(x, k) == 0 for k in range(1, len(x.dims)))
@@ -62,11 +70,34 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         x=x_ref,
         **values,
         decay_input=decays,
-        soft_reset=bool(attributes.get("soft_reset", 0)),
+        soft_reset=soft or bool(attributes.get("soft_reset", 0)),
+        more=tuple(more),
     )
     y = im.over(x, ref) if lies else im.fresh(ref, im.pattern(x))
     im.layer_values[ref], im.layouts[ref] = node.output[0], y.layout
     im.keep(node, y)
+
+
+def _thresholds(im: Importer, node: onnx.NodeProto) -> list[float]:
+    found = im.constant(node, 2)
+    values = [] if found is None or found.ndim != 1 else found.astype(np.float64).tolist()
+    if not 1 <= len(values) <= LARGEST_LEVELS or values != sorted(values) or not values[0] > 0:
+        raise im.error(
+            "NC1009",
+            f"a neuron with 1 to {LARGEST_LEVELS} thresholds above 0, rising, is supported",
+        )
+    return values
+
+
+def _integrator(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x, wanted = im.traced[node.input[0]], node.name or node.output[0]
+    _check_leading(im, x, wanted)
+    decay = float(attributes.get("decay", -1.0))
+    if not 0 <= decay <= 1:
+        raise im.error("NC1009", f"an integrator that keeps {decay:.6g} of its value; 0 to 1")
+    x_ref = im.features(x)
+    ref = im.emit(s.Integrator, wanted, im.shapes[x_ref], x=x_ref, decay=decay)
+    im.keep(node, im.fresh(ref, im.pattern(x)))
 
 
 def _channel_axis(im: Importer, x: Traced, taus: np.ndarray) -> int:
@@ -245,6 +276,8 @@ def _global_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any])
 LAYER_RULES: dict[str, Rule] = {
     "LIF": _lif,
     "ChannelLIF": _lif,
+    SOFT_TYPE: _lif,
+    INTEGRATOR: _integrator,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Softmax": _softmax,

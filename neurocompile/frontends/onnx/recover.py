@@ -82,25 +82,39 @@ def recover_lif(
 
 def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
     proto = settle_selects(with_head(unroll_states(unroll_loops(_modern(proto)), T), head))
-    graph = Graph(proto)
-    try:
-        neurons = find_neurons(graph)
-    except NeurocompileError as error:
-        graph = Graph(
-            proto, vectors=True
-        )  # with a number for each channel, where one for all makes no neuron
-        if not graph.vectors:
-            raise
-        try:
-            neurons = find_neurons(graph)
-        except NeurocompileError as second:
-            raise (second if second.code == error.code == "NC1009" else error) from None
+    graph, neurons = _neurons(proto, unreset=False)
     if not neurons:
         return proto
+    if graph.suspects:
+        try:
+            other, unreset = _neurons(proto, unreset=True)
+            return _checked(rolled(proto, other, unreset), unreset, T)
+        except NeurocompileError:  # the potential of one neuron is a current of another
+            graph, neurons = _neurons(proto, unreset=False)
+    return _checked(rolled(proto, graph, neurons), neurons, T)
+
+
+def _checked(proto: onnx.ModelProto, neurons: list[Neuron], T: int | None) -> onnx.ModelProto:
+    """NC1007 if ``T`` is given and not the neurons'."""
     steps = len(neurons[0].spikes)
     if T is not None and T != steps:
         raise NeurocompileError("NC1007", f"the file holds {steps} steps, T is {T}")
-    return rolled(proto, graph, neurons)
+    return proto
+
+
+def _neurons(proto: onnx.ModelProto, unreset: bool) -> tuple[Graph, list[Neuron]]:
+    graph = Graph(proto)
+    try:
+        return graph, find_neurons(graph, unreset)
+    except NeurocompileError as error:
+        # with a number for each channel, where one for all makes no neuron
+        graph = Graph(proto, vectors=True)
+        if not graph.vectors:
+            raise
+        try:
+            return graph, find_neurons(graph, unreset)
+        except NeurocompileError as second:
+            raise (second if second.code == error.code == "NC1009" else error) from None
 
 
 def rolled(proto: onnx.ModelProto, graph: Graph, neurons: list[Neuron]) -> onnx.ModelProto:

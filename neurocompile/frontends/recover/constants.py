@@ -96,6 +96,11 @@ def _apply(kind: str, x: list[Any], attributes: dict[str, Any]) -> np.ndarray | 
         return np.asarray(x[0] // x[1] if exact else np.divide(x[0], x[1]))
     if kind in _UNARY:
         return np.asarray(_UNARY[kind](x[0])).astype(x[0].dtype, copy=False)
+    if kind == "Clip" and x[0].dtype.kind == "f":
+        low, high = (x[k] if len(x) > k and x[k] is not None else None for k in (1, 2))
+        if low is None and high is None:
+            low, high = attributes.get("min"), attributes.get("max")
+        return x[0] if low is None and high is None else np.asarray(np.clip(x[0], low, high))
     if kind == "Cast":
         to = helper.tensor_dtype_to_np_dtype(attributes["to"])
         return x[0] if x[0].dtype == object else x[0].astype(to)

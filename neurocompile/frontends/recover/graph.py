@@ -17,6 +17,12 @@ from neurocompile.ir.text import unique_name
 
 __all__ = ["Graph", "attributes_of", "captured", "label_of"]
 
+_COMPARED = {
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+}
 _ALIAS = frozenset({"Identity", "Dropout"})
 
 
@@ -64,6 +70,7 @@ class Graph:
 
     def __init__(self, proto: onnx.ModelProto, vectors: bool = False) -> None:
         self.proto = proto
+        self.suspects = False  # whether a neuron may never be reset, found while neurons are read
         self.vectors: dict[str, np.ndarray] = {}
         self._with_vectors = vectors
         self.nodes = list(proto.graph.node)
@@ -337,6 +344,13 @@ def _uniform_of(node: onnx.NodeProto, graph: Graph) -> float | None:
     if kind == "ConstantOfShape":
         value = attributes_of(node).get("value")
         return 0.0 if value is None else float(numpy_helper.to_array(value).flat[0])
+    if kind in _COMPARED and None not in numbers:
+        left, right = (np.float32(n) for n in numbers)
+        return float(_COMPARED[kind](left, right))
+    if kind == "Not" and numbers[0] is not None:
+        return float(not numbers[0])
+    if kind == "Where" and numbers[0] is not None:
+        return numbers[1] if numbers[0] else numbers[2]
     if kind == "Mul" and 0.0 in numbers:
         return 0.0
     if kind == "Sub" and node.input[0] == node.input[1]:

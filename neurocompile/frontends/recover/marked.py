@@ -51,6 +51,7 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
                 False,
                 True,
                 tau=steps[0].input[1] if len(steps[0].input) > 1 else "",
+                kind=onnx_lif.STEPS[steps[0].op_type],
             )
         )
     return rolled(proto, graph, neurons)

@@ -4,14 +4,16 @@ v_reset.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError, ViolationList
-from neurocompile.frontends.onnx.lif import IF_TAU
-from neurocompile.frontends.recover.algebra import Number
+from neurocompile.frontends.onnx.general import SOFT_TYPE
+from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, IF_TAU, OP_TYPE
+from neurocompile.frontends.recover.algebra import ELEMENTWISE, Number
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover.names import neuron_names
 from neurocompile.frontends.recover.steps import (
@@ -25,7 +27,19 @@ from neurocompile.frontends.recover.steps import (
     threshold_of,
 )
 
-__all__ = ["Neuron", "find_neurons", "same_constant"]
+__all__ = [
+    "Neuron",
+    "alike",
+    "arithmetic_below",
+    "counting",
+    "find_neurons",
+    "same_constant",
+    "scaled",
+]
+
+
+_LARGEST_CONE = 64
+"""Values of the arithmetic between two steps of a current."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +59,21 @@ class Neuron:
     """``spikes`` are 0 and 1 in float32, not the truth of comparisons."""
     tau: str = ""
     """A constant, the tau of each channel; none if ``attributes`` has one for all."""
+    kind: str = OP_TYPE
+    """Operator type."""
+    thresholds: str = ""
+    """A constant, the thresholds of a SoftLIF."""
 
 
-def find_neurons(graph: Graph) -> list[Neuron]:
-    """Every neuron of ``graph``, in the order of their first steps.
+def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
+    """Every neuron of ``graph``, in the order of their first steps; with ``unreset`` also those
+    that no spike resets.
 
     Raises:
         NeurocompileError: NC1003 for comparisons of signals that belong to no neuron, all of them
             at once; NC1009 for neurons that LIF cannot express.
     """
-    reader, problems = StepReader(graph), []
+    reader, problems = StepReader(graph, unreset), []
     for node in list(graph.live()):
         if node.op_type in COMPARISONS and not node.domain and node.output[0] in graph.dynamic:
             try:
@@ -71,6 +90,8 @@ def find_neurons(graph: Graph) -> list[Neuron]:
         except NeurocompileError as error:
             problems.append(error)
     _raise_all(problems)
+    if reader.suspects and not unreset:
+        graph.suspects = True
     longest = max((len(n.spikes) for n in neurons), default=0)
     _raise_all(
         [
@@ -135,7 +156,7 @@ def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
             f"neuron '{name}' at {label_of(chain[0].node)}: a threshold per channel (constant {list(scale.shape)}) with "
             f"v_reset {neuron.attributes['v_reset']:.6g}; v_reset 0 or a soft reset is supported",
         )
-    return replace(neuron, currents=tuple(_scaled(list(neuron.currents), 1.0 / scale, graph)))
+    return replace(neuron, currents=tuple(scaled(list(neuron.currents), 1.0 / scale, graph)))
 
 
 def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
@@ -169,7 +190,7 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
         currents = (
             [x.value]
             if attributes["decay_input"] or close(x.scale, 1.0)
-            else _scaled([x.value], x.scale, graph)
+            else scaled([x.value], x.scale, graph)
         )
         return Neuron(name, attributes, tuple(currents), spikes, first.inverted)
 
@@ -215,11 +236,9 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
             "NC1009",
             f"{where}: the membrane starts at {shown(x.offset)} and is reset to {shown(rest)}; LIF starts at v_reset",
         )
-    if not hard and not close(reset, bounds[0]):
-        raise NeurocompileError(
-            "NC1009",
-            f"{where}: a spike subtracts {shown(reset)}, the threshold is {shown(bounds[0])}; LIF subtracts the threshold",
-        )
+    general = not hard and not close(reset, bounds[0])
+    if general and not np.all(reset >= 0):
+        raise NeurocompileError("NC1009", f"{where}: a spike adds {shown(-reset)} to the membrane")
     currents = [x.value, *(step.current for step in chain[1:])]
     leak = 1.0 - a
     if close(b, 1.0) and np.all(leak > 1e-6):
@@ -227,15 +246,40 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
         if all(v is not None for v in bare):
             currents, b = [str(v) for v in bare], leak
     if graph.vectors and any(np.ndim(v) for v in (a, b, bounds[0], rest)):
-        return _of_channels(
+        found = _of_channels(
             name, a, b, bounds[0], rest, hard, currents, spikes, first.inverted, where, graph
         )
+        # thresholds of channels count as 1
+        unit = bounds[0] if np.ndim(bounds[0]) else 1.0
+        return _of_amount(found, reset / unit, where, graph) if general else found
     if not close(b, 1.0) and not close(b, leak):
-        currents = _scaled(currents, b, graph)
+        currents = scaled(currents, b, graph)
         b = 1.0
-    return Neuron(
+    found = Neuron(
         name, _attributes(a, b, bounds[0], rest, hard), tuple(currents), spikes, first.inverted
     )
+    return _of_amount(found, reset, where, graph) if general else found
+
+
+def _of_amount(neuron: Neuron, subtract: Number, where: str, graph: Graph) -> Neuron:
+    """A neuron with soft reset one spike of which takes ``subtract`` from the membrane, not its
+    threshold.
+    """
+    amount = float(np.ravel(subtract)[0])
+    if not close(subtract, amount):
+        raise NeurocompileError(
+            "NC1009", f"{where}: a spike subtracts {shown(subtract)}; one amount is supported"
+        )
+    return counting(neuron, [neuron.attributes["v_threshold"]], amount, graph)
+
+
+def counting(neuron: Neuron, thresholds: Sequence[float], subtract: float, graph: Graph) -> Neuron:
+    """``neuron`` with these thresholds, one spike of which takes ``subtract`` from the membrane."""
+    given = neuron.attributes
+    attributes = {"subtract": subtract, "decay_input": given["decay_input"]}
+    levels = _constant("thresholds", np.asarray(thresholds), graph)
+    tau = neuron.tau or _constant("tau", given["tau"], graph)
+    return replace(neuron, attributes=attributes, tau=tau, kind=SOFT_TYPE, thresholds=levels)
 
 
 def _of_channels(
@@ -269,7 +313,7 @@ def _of_channels(
             )
         factor, threshold, rest = factor / span, 1.0, 0.0
     if np.ndim(factor) or factor != 1.0:
-        currents = _scaled(currents, factor, graph)
+        currents = scaled(currents, factor, graph)
     attributes = _attributes(0.0, 1.0, float(threshold), float(rest), hard)
     attributes["decay_input"] = int(bool(np.all(leak > 1e-6)) and close(b, leak))
     tau = np.where(leak > 1e-6, 1.0 / np.maximum(leak, 1e-6), IF_TAU)
@@ -278,8 +322,9 @@ def _of_channels(
             name, {**attributes, "tau": float(tau.flat[0])}, tuple(currents), spikes, inverted
         )
     del attributes["tau"]
+    constant = _constant("tau", tau, graph)
     return Neuron(
-        name, attributes, tuple(currents), spikes, inverted, tau=_constant("tau", tau, graph)
+        name, attributes, tuple(currents), spikes, inverted, tau=constant, kind=CHANNEL_TYPE
     )
 
 
@@ -315,10 +360,30 @@ def _first_current(first: Step, following: str, b: Number, graph: Graph) -> Affi
             "NC1003",
             f"{label_of(first.node)}: no current of weight {shown(b)}, as later steps have",
         )
-    return next((p for p in path if _alike(p.value, following, graph)), path[-1])
+    found = next((p for p in path if alike(p.value, following, graph)), None)
+    if found is None:  # a synaptic current, of which the next step keeps a share
+        below = arithmetic_below(following, graph)
+        found = next((p for p in path if p.value in below), path[-1])
+    return found
 
 
-def _alike(value: str, other: str, graph: Graph) -> bool:
+def arithmetic_below(value: str, graph: Graph) -> set[str]:
+    """Values that make ``value`` by elementwise arithmetic alone, itself among them."""
+    stack, seen = [value], {value}
+    while stack and len(seen) <= _LARGEST_CONE:
+        place = stack.pop()
+        node = graph.producer.get(place)
+        if node is None or node.op_type not in ELEMENTWISE or graph.number(place) is not None:
+            continue
+        operands = node.input[: 1 if node.op_type == "Expand" else None]
+        fresh = [i for i in operands if i not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return seen
+
+
+def alike(value: str, other: str, graph: Graph) -> bool:
+    """True if two values of different steps may be the same value of the model."""
     value, other = graph.alias(value), graph.alias(other)
     here, there = graph.step(value), graph.step(other)
     if value == other or here is not None and there is not None and here[0] == there[0]:
@@ -357,7 +422,7 @@ def _unscaled(value: str, factor: Number, graph: Graph) -> str | None:
     )
 
 
-def _scaled(values: list[str], factor: Number, graph: Graph) -> list[str]:
+def scaled(values: list[str], factor: Number, graph: Graph) -> list[str]:
     """``factor * x`` for every value, as new nodes."""
     constant, scaled = _constant("current_scale", factor, graph), []
     for value in values:

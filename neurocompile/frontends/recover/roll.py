@@ -17,10 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
-from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, DOMAIN, OP_TYPE
+from neurocompile.frontends.onnx.general import INTEGRATOR
+from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
 from neurocompile.frontends.recover.join import Joins
 from neurocompile.frontends.recover.neurons import Neuron, same_constant
+from neurocompile.frontends.recover.recurrences import find_recurrence
 from neurocompile.frontends.recover.rows import UNDERSTOOD, UnsuitableError, constant_inputs
 from neurocompile.frontends.recover.unroll import copy_renamed
 
@@ -158,10 +160,11 @@ class Roller:
     def _lif(self, index: int) -> Rule:
         neuron = self.neurons[index]
         x = yield "steps", neuron.currents
-        inputs = [x, (yield "one", neuron.tau)] if neuron.tau else [x]
-        kind = CHANNEL_TYPE if neuron.tau else OP_TYPE
+        inputs = [x]
+        for constant in filter(None, (neuron.tau, neuron.thresholds)):
+            inputs.append((yield "one", constant))
         return self.emit(
-            kind, inputs, neuron.name, name=neuron.name, domain=DOMAIN, **neuron.attributes
+            neuron.kind, inputs, neuron.name, name=neuron.name, domain=DOMAIN, **neuron.attributes
         )
 
     def _steps(self, lanes: Lanes) -> Rule:
@@ -181,6 +184,10 @@ class Roller:
             return (yield "one", whole)
         if len(set(lanes)) == 1 and not isinstance(self.joins.label(lanes[0]), int):
             return self._repeat((yield "one", lanes[0]), lanes)
+        found = find_recurrence(lanes, self.graph)
+        if found is not None:
+            x = yield "steps", found.inputs
+            return self.emit(INTEGRATOR, [x], lanes[-1], domain=DOMAIN, decay=found.decay)
         rows = yield "rows", lanes
         return self._reshape(rows, lanes, [len(lanes), -1])
 
@@ -194,6 +201,7 @@ class Roller:
             static
             or self.joins.spikes(lanes) is not None
             or self._whole(lanes, kept=False) is not None
+            or find_recurrence(lanes, self.graph) is not None
         ):
             steps = yield "steps", lanes
             return self._reshape(steps, lanes, [-1])

@@ -10,6 +10,7 @@ computes (with ``v = h - h s + v_reset s`` for a hard, ``v = h - v_threshold s``
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,8 +122,15 @@ def affine_path(value: str, graph: Graph, scaling: bool = True) -> list[Affine]:
 class StepReader:
     """Reads the comparisons of a graph, in topological order."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, unreset: bool = False) -> None:
+        """With ``unreset``, neurons may be such that no spike resets them."""
+        self.graph, self.unreset = graph, unreset
+        self.suspects = False
+        """Some comparison may be of a neuron that is never reset."""
+        self.copies: dict[str, Step] = {}
+        self.compared = Counter(
+            i for n in graph.nodes if n.op_type in COMPARISONS and not n.domain for i in n.input
+        )
         self.steps: list[Step] = []
         self.atoms: dict[str, Polynomial] = {}
         self.by_potential: dict[str, Step] = {}
@@ -150,6 +158,9 @@ class StepReader:
             raise self._per_channel(
                 node, right if right not in self.graph.dynamic else left, "threshold"
             )
+        twin = self._twin(node, left, bound, kind)
+        if twin is not None:
+            return twin
         marked, previous = self._cone(left)
         seen = self._potential(left, previous is not None)
         step = Step(
@@ -171,6 +182,24 @@ class StepReader:
         self.atoms[step.potential] = {(step.potential,): 1.0}
         self.atoms[node.output[0]] = {CONSTANT: 1.0, spike: -1.0} if step.inverted else {spike: 1.0}
         return step
+
+    def _twin(self, node: onnx.NodeProto, left: str, bound: Number, kind: str) -> Step | None:
+        """The step that compares the same potential in the same way already, for its output here
+        or for the reset of the step after it.
+        """
+        for place in affine_path(left, self.graph):
+            step = self.by_potential.get(place.value)
+            if step is None or not np.all(place.scale > 0):
+                continue
+            strict = kind in ("Greater", "LessOrEqual")
+            if strict != step.strict or not close((bound - place.offset) / place.scale, step.bound):
+                return None
+            self.copies[node.output[0]] = step
+            spike = (spike_atom(step.node.output[0]),)
+            inverted = kind.startswith("Less")
+            self.atoms[node.output[0]] = {CONSTANT: 1.0, spike: -1.0} if inverted else {spike: 1.0}
+            return step
+        return None
 
     def _unit(self, constant: str) -> np.ndarray | None:
         """A threshold for each channel: potentials are counted in it, so that it is 1, and currents
@@ -212,7 +241,9 @@ class StepReader:
         has no constant.
         """
         whole = [p for p in affine_path(value, self.graph) if np.all(p.scale > 0)]
-        for place in whole:
+        if self.graph.readers[value] > self.compared[value]:
+            return whole[0]
+        for place in whole[1:]:
             if self.graph.readers[place.value] > 1:
                 return place
         end = self.graph.producer.get(whole[-1].value)
@@ -265,15 +296,19 @@ class StepReader:
             ]
             seen.update(operands)
             stack += operands
+        within = [s for v in visited if (s := self.by_potential.get(v)) is not None]
+        spikes = {v for v, s in self.copies.items() if v in seen and s in within}
         found = [
             s
-            for v in visited
-            if (s := self.by_potential.get(v)) is not None and s.node.output[0] in seen
+            for s in within
+            if s.node.output[0] in seen or any(self.copies[v] is s for v in spikes)
         ]
-        if not found:
+        if not found and within:
+            self.suspects = True
+        if not found and not (self.unreset and within):
             return set(), None
-        previous = max(found, key=lambda s: self.graph.order[s.node.output[0]])
-        marked = {previous.potential, previous.node.output[0]}
+        previous = max(found or within, key=lambda s: self.graph.order[s.node.output[0]])
+        marked = {previous.potential, previous.node.output[0], *spikes}
         for place in sorted(visited, key=lambda v: self.graph.order.get(v, -1)):
             node = self.graph.producer.get(place)
             if (
@@ -314,10 +349,9 @@ class StepReader:
         else:
             step.hard = False
             # A current that is the first potential itself, so that their coefficients add up.
-            shared = bool(np.any(with_s)) and not others and bool(np.all(previous.bound))
-            step.a = -with_s / previous.bound if shared else with_h
+            step.a = with_h if others else with_h - 1.0
             step.reset = -with_s / step.a if np.all(step.a) else 0.0
-        if not np.any(with_s) and not np.any(with_both):
+        if not self.unreset and not np.any(with_s) and not np.any(with_both):
             raise NeurocompileError(
                 "NC1009", f"{label_of(step.node)}: a neuron that is never reset"
             )

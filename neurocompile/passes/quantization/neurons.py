@@ -9,7 +9,6 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
-    LARGEST_CURRENT,
     LARGEST_MANTISSA,
     LARGEST_PAYLOAD,
     LARGEST_SHIFT,
@@ -17,9 +16,10 @@ from neurocompile.passes.quantization.thresholds import (
     LARGEST_THRESHOLD,
     LARGEST_WEIGHT,
     exact_threshold,
+    integrator_limit,
 )
 
-__all__ = ["integer_lif"]
+__all__ = ["integer_integrator", "integer_lif"]
 
 
 def integer_lif(state: Quantization, node: s.LIF, unit: float) -> s.IntegerLIF | s.SoftIntegerLIF:
@@ -27,7 +27,11 @@ def integer_lif(state: Quantization, node: s.LIF, unit: float) -> s.IntegerLIF |
         return _soft_lif(state, node, unit)
     taus, bound = state.taus(node), state.bound[node.x]
     dv = _integers(state, f"{node.name}.dv", np.minimum(np.rint(4096 / taus), 4095))
-    if node.bias is None and state.integer[node.x] is not None:
+    limit, kept = (
+        state.input_limit(node),
+        int(4096 - np.clip(np.rint(4096 * node.current), 0, 4095)),
+    )
+    if not node.current and node.bias is None and state.integer[node.x] is not None:
         found = {
             exact_threshold(
                 node.gain, node.v_threshold, float(tau), state.options.steps, bound.magnitude
@@ -41,30 +45,32 @@ def integer_lif(state: Quantization, node: s.LIF, unit: float) -> s.IntegerLIF |
         state.integer[node.x] is not None
     ):  # no weights to scale: take the finest threshold that fits
         fits = min(
-            LARGEST_CURRENT // max(bound.magnitude, 1),
+            limit // max(bound.magnitude, 1),
             LARGEST_WEIGHT,
             int(LARGEST_THRESHOLD * node.gain * unit / node.v_threshold),
         )
         k = 1 << max(fits.bit_length() - 1, 0)
     current = node.gain * unit / k  # membrane value of one unit of input
     vth = round(node.v_threshold / current - 1 / 64)
-    if not 0 <= vth <= LARGEST_THRESHOLD or k * bound.magnitude > LARGEST_CURRENT:
+    if not 0 <= vth <= LARGEST_THRESHOLD or k * bound.magnitude > limit:
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}': threshold {vth:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,}",
+            f"layer '{node.name}': threshold {vth:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,} or {limit:,}",
         )
     bias, exponent = _lif_bias(state, node, current / 64)
     return s.IntegerLIF(
-        name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent
+        name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent, current=kept
     )
 
 
 def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
-    decay = np.minimum(np.rint(4096 / state.taus(node)), 4095)
+    decay = np.minimum(np.rint(4096 / state.taus(node)), 4096)
     limit, bound = state.input_limit(node) >> LARGEST_SHIFT, state.bound[node.x].magnitude
     ideal, k = node.v_threshold / (node.gain * unit), 1
+    ratios = np.asarray((node.v_threshold, *node.more)) / node.v_threshold
     if state.integer[node.x] is not None:  # no weights to scale: the finest power of two that fits
-        k = 1 << max(min(int(limit / max(bound, ideal)), LARGEST_WEIGHT).bit_length() - 1, 0)
+        fits = int(limit / max(bound, ideal * ratios[-1]))
+        k = 1 << max(min(fits, LARGEST_WEIGHT).bit_length() - 1, 0)
     bias, largest, exact = None, k * bound, state.membrane_bias(node)
     if exact.any():
         units = np.rint(exact * k / (node.gain * unit)).astype(np.int64)
@@ -75,7 +81,8 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
             )
         bias = state.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
         largest += strongest
-    needed = max(largest, round(k * ideal))
+    loss = node.taken / node.v_threshold * (1 - float(decay.min()) / 4096)
+    needed = max(largest, round(k * ideal * max(ratios[-1], loss)))
     shift = state.shifts.get(node.name, 0)
     while needed >> shift > limit:
         shift += 1
@@ -86,7 +93,12 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
             f"at T = {state.options.steps}; use fewer steps or weight bits",
         )
     threshold = max(round(k * ideal / (1 << shift)), 1)
-    reset, several = np.rint(threshold * (4096 - decay) / 4096), decay.min() != decay.max()
+    higher = np.maximum(np.rint(threshold * ratios[1:]), threshold)
+    if node.memoryless and state.integer[node.x] is not None and not shift and bias is None:
+        # exactly the integers that reach the float thresholds
+        threshold, *higher = _reached(node, k)
+    lost = node.taken / node.v_threshold * threshold  # by one spike, before the leak
+    reset, several = np.rint(lost * (4096 - decay) / 4096), decay.min() != decay.max()
     leak = (
         {
             "reset": state.rewriter.tensor(f"{node.name}.reset", reset.astype(np.int32)),
@@ -96,8 +108,44 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
         else {"reset": int(reset.flat[0]), "decay": int(decay.flat[0])}
     )
     return s.SoftIntegerLIF(
-        name=node.name, x=node.x, threshold=threshold, gain=k, bias=bias, shift=shift, **leak
+        name=node.name,
+        x=node.x,
+        threshold=threshold,
+        gain=k,
+        bias=bias,
+        shift=shift,
+        more=tuple(int(v) for v in higher),
+        **leak,
     )
+
+
+def _reached(node: s.LIF, k: int) -> list[int]:
+    """For each threshold the least multiple of ``k`` that stands for an integer whose product with
+    the gain, in float32, reaches it; at least 1.
+    """
+    gain, found = np.float32(node.gain), []
+    for threshold in (node.v_threshold, *node.more):
+        least = int(threshold / node.gain) - 1
+        while gain * np.float32(least) < np.float32(threshold):
+            least += 1
+        found.append(max(k * least, 1))
+    return found
+
+
+def integer_integrator(state: Quantization, node: s.Integrator) -> s.IntegerIntegrator:
+    """An integrator of a value that is coarse enough for its sums to fit a loop."""
+    weight = round(128 * node.decay)
+    x = state.coarser(node.x, integrator_limit(weight / 128, state.options.steps))
+    largest = integrated(state.bound[x].magnitude, weight, state.options.steps)
+    return s.IntegerIntegrator(name=node.name, x=x, weight=weight, largest=largest)
+
+
+def integrated(magnitude: int, weight: int, steps: int) -> int:
+    """Largest absolute value within ``steps`` steps, rounded down each."""
+    found = 0
+    for _ in range(steps):
+        found = -(-found * weight >> 7) + magnitude
+    return found
 
 
 def _lif_bias(

@@ -15,7 +15,12 @@ from neurocompile.ir.analysis import Range, range_of, ranges, shapes
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
-from neurocompile.passes.quantization.thresholds import LARGEST_PAYLOAD, LARGEST_SHIFT, input_limit
+from neurocompile.passes.quantization.thresholds import (
+    LARGEST_PAYLOAD,
+    LARGEST_SHIFT,
+    input_limit,
+    integrator_limit,
+)
 from neurocompile.passes.quantization.unheard import active_values, clip_unheard
 from neurocompile.passes.trunk import find_trunks
 
@@ -129,6 +134,18 @@ class Quantization:
                 return self.consumer(user.name)
         return None
 
+    def payload_limit(self, name: str) -> int:
+        """Largest value of a linear layer that no LIF reads directly: what a payload holds, or what
+        an integrator behind it can sum up.
+        """
+        limits = [LARGEST_PAYLOAD]
+        for user in self.graph.users[name]:
+            if isinstance(user, s.Integrator):
+                limits.append(integrator_limit(user.decay, self.options.steps))
+            elif isinstance(user, (s.Rearrange, s.Offset, s.Add)):
+                limits.append(self.payload_limit(user.name))
+        return min(limits)
+
     def taus(self, lif: s.LIF) -> np.ndarray:
         """tau, or that of each channel, float64."""
         return np.asarray(
@@ -137,7 +154,8 @@ class Quantization:
 
     def input_limit(self, lif: s.LIF) -> int:
         """:func:`input_limit`, of the channel that leaks least."""
-        return input_limit(lif.soft_reset, float(self.taus(lif).max()), self.options.steps)
+        tau, steps = float(self.taus(lif).max()), self.options.steps
+        return input_limit(lif.soft_reset, tau, steps, lif.current)
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:
         """Float bias of a membrane, with what rounding weights took away."""
@@ -146,7 +164,7 @@ class Quantization:
             if node.bias is None
             else np.asarray(self.graph.tensors[node.bias], np.float64)
         )
-        lost = self.shift.get(node.x)
+        lost = None if node.current else self.shift.get(node.x)
         return total if lost is None else total + node.gain * lost
 
     def held(self, name: str) -> int:

@@ -9,7 +9,7 @@ from math import ceil
 
 import numpy as np
 
-__all__ = ["exact_threshold", "input_limit", "soft_threshold"]
+__all__ = ["exact_threshold", "grown", "input_limit", "integrator_limit", "soft_threshold"]
 
 LARGEST_THRESHOLD = 131071
 LARGEST_CURRENT = 131071
@@ -76,19 +76,30 @@ def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
     return min(near, key=cost, default=max(round(ideal), 1))
 
 
-def input_limit(soft_reset: bool, tau: float, steps: int) -> int:
+def grown(kept: float, steps: int) -> float:
+    """What a neuron that keeps a share ``kept`` from step to step makes of a constant 1."""
+    return float(steps) if kept >= 1 else (1 - kept**steps) / (1 - kept)
+
+
+def integrator_limit(kept: float, steps: int) -> int:
+    """Largest input a step of an integrator, whose sums stay below 2^17 in any period."""
+    return int(LARGEST_CURRENT / grown(kept, steps)) - steps
+
+
+def input_limit(soft_reset: bool, tau: float, steps: int, current: float = 0.0) -> int:
     """Largest input a step for which every current of a neuron, and of what closes its loop, stays
     below 2^17.
 
     Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input
         (g steps, as far as the
     leak lets it), and silence takes an inhibition as strong, which a leaky current accumulates g
-    times (``passes/close_loops.py``).
+    times (``passes/close_loops.py``). A synaptic current grows likewise.
     """
     if not soft_reset:
-        return LARGEST_CURRENT
+        return int(LARGEST_CURRENT / grown(current, steps))
     if np.isinf(tau):
         return LARGEST_CURRENT // (2 * steps + 3) << LARGEST_SHIFT
-    kept = 1 - 1 / tau
-    grown = (1 - kept ** (2 * steps)) / (1 - kept)  # a period is shorter than 2 T
-    return int(LARGEST_CURRENT / (grown * (grown + 2))) << LARGEST_SHIFT
+    if tau == 1:  # no memory, no loop
+        return LARGEST_CURRENT << LARGEST_SHIFT
+    most = grown(1 - 1 / tau, 2 * steps)  # a period is shorter than 2 T
+    return int(LARGEST_CURRENT / (most * (most + 2))) << LARGEST_SHIFT

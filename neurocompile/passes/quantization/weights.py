@@ -54,7 +54,11 @@ def weighted(state: Quantization, node: s.Conv2d | s.Linear, unit: float) -> tup
     if state.integer[node.x] is None and not isinstance(state.graph.node.get(node.x), s.Input):
         # both share the bits of a sum: a graded value, which rarely comes near its bound, gets the
         # larger part
-        limit = LARGEST_PAYLOAD if lif is None else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        limit = (
+            state.payload_limit(node.name)
+            if lif is None
+            else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        )
         terms = (
             np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / largest * (1 << (9 - bits))
         )
@@ -76,7 +80,11 @@ def weighted(state: Quantization, node: s.Conv2d | s.Linear, unit: float) -> tup
             vth, exact = _threshold(state, lif, lif.v_threshold / (lif.gain * unit * scale / step))
             if 1 <= vth <= LARGEST_THRESHOLD:
                 scale = lif.v_threshold / (lif.gain * unit * exact) * step
-        limit = LARGEST_PAYLOAD if lif is None else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        limit = (
+            state.payload_limit(node.name)
+            if lif is None
+            else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        )
         current = unit * scale / step
         fits = vth is None or (
             1 <= vth <= LARGEST_THRESHOLD and _bias_fits(state, lif, lif.gain * current)
@@ -99,7 +107,9 @@ def _threshold(state: Quantization, lif: s.LIF, ideal: float) -> tuple[int, floa
     """
     if lif.soft_reset:
         shift = state.shifts[lif.name]
-        vth = soft_threshold(ideal / (1 << shift), 1 - 1 / state.taus(lif))
+        parts = (1 - 1 / state.taus(lif)) * lif.taken / lif.v_threshold
+        parts = np.append(parts, np.asarray(lif.more) / lif.v_threshold)
+        vth = soft_threshold(ideal / (1 << shift), parts)
         limit = state.input_limit(lif) >> LARGEST_SHIFT
         return vth if vth <= limit else LARGEST_THRESHOLD + 1, vth << shift
     vth = round(ideal - 1 / 64)

@@ -1,0 +1,166 @@
+"""Two more operators of ``ai.neurocompile``, version 1, for neurons that ``LIF`` does not say; both
+run over axis 0, from 0 at the first step.
+
+``SoftLIF``: inputs ``X`` (T, ...) float32, ``tau``, float32, one or an array that broadcasts
+against one step of X, and ``thresholds`` (K,) float32, rising; output ``S``, numbers of spikes,
+float32, 0..K::
+
+    decay_input = 1:   h = v + (x - v) / tau
+    decay_input = 0:   h = v - v / tau + x
+    s = number of thresholds that h reaches
+    v = h - subtract * s
+
+So a spike takes ``subtract`` from the membrane, whatever the threshold: ``threshold / (1 - 1/tau)`` for a neuron that takes its threshold after the leak, one step later (snnTorch), 0 for one
+that is never reset. One threshold is one spike a step at most.
+
+``Integrator``: ``y = decay * y + x``, the synaptic current of a neuron, or a membrane that never
+fires.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper
+
+__all__ = ["BODIES", "INTEGRATOR", "SOFT_ATTRIBUTES", "SOFT_TYPE", "register_general_schema"]
+
+SOFT_TYPE, INTEGRATOR = "SoftLIF", "Integrator"
+
+_FLOAT, _INT = onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT
+SOFT_ATTRIBUTES: dict[str, int] = {"subtract": _FLOAT, "decay_input": _INT}
+"""Attributes of SoftLIF, all required."""
+_INTEGRATOR_ATTRIBUTES = {"decay": _FLOAT}
+
+
+def register_general_schema() -> None:
+    """Tell the ``onnx`` package the operators' signatures, once a process."""
+    for kind, inputs, attributes in (
+        (SOFT_TYPE, ("X", "tau", "thresholds"), SOFT_ATTRIBUTES),
+        (INTEGRATOR, ("X",), _INTEGRATOR_ATTRIBUTES),
+    ):
+        if onnx.defs.has(kind, "ai.neurocompile"):
+            continue
+        schema = onnx.defs.OpSchema
+        types = {_FLOAT: schema.AttrType.FLOAT, _INT: schema.AttrType.INT}
+        onnx.defs.register_schema(
+            schema(
+                kind,
+                "ai.neurocompile",
+                1,
+                "A neuron over axis 0.",
+                inputs=[schema.FormalParameter(name, "T") for name in inputs],
+                outputs=[schema.FormalParameter("S", "T")],
+                type_constraints=[("T", ["tensor(float)"], "")],
+                attributes=[
+                    schema.Attribute(name, types[t], "", required=True)
+                    for name, t in attributes.items()
+                ],
+            )
+        )
+
+
+def _attribute(name: str, kind: int, output: str = "") -> onnx.NodeProto:
+    """A scalar with the value of the function's attribute ``name``."""
+    node = helper.make_node("Constant", [], [output or name])
+    field = "value_float" if kind == _FLOAT else "value_int"
+    node.attribute.add(name=field, ref_attr_name=name, type=kind)
+    return node
+
+
+def _number(name: str, value: float) -> onnx.NodeProto:
+    tensor = helper.make_tensor("", TensorProto.FLOAT, [], [value])
+    return helper.make_node("Constant", [], [name], value=tensor)
+
+
+def _over_time(body: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """A loop over axis 0 of X, whose state starts at 0 and has the shape of one step."""
+    one_axis = helper.make_tensor("", TensorProto.INT64, [1], [0])
+    true = helper.make_tensor("", TensorProto.BOOL, [], [True])
+    return [
+        _number("zero", 0.0),
+        helper.make_node("Constant", [], ["axis"], value=one_axis),
+        helper.make_node("Constant", [], ["always"], value=true),
+        helper.make_node("Shape", ["X"], ["step_shape"], start=1),
+        helper.make_node("Expand", ["zero", "step_shape"], ["first"]),
+        helper.make_node("Shape", ["X"], ["steps_1d"], start=0, end=1),
+        helper.make_node("Squeeze", ["steps_1d", "axis"], ["steps"]),
+        helper.make_node("Loop", ["steps", "always", "first"], ["last", "S"], body=body),
+    ]
+
+
+def _body(nodes: list[onnx.NodeProto], state: str, output: str) -> onnx.GraphProto:
+    inputs = [
+        helper.make_tensor_value_info("t", TensorProto.INT64, []),
+        helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("goes_on_out", TensorProto.BOOL, []),
+        helper.make_tensor_value_info(state, TensorProto.FLOAT, None),
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, None),
+    ]
+    first = [
+        helper.make_node("Identity", ["goes_on"], ["goes_on_out"]),
+        helper.make_node("Gather", ["X", "t"], ["x"], axis=0),
+    ]
+    return helper.make_graph([*first, *nodes], "neuron_step", inputs, outputs)
+
+
+def _soft(opset: int) -> onnx.FunctionProto:
+    step = _body(
+        [
+            helper.make_node("Sub", ["x", "v"], ["drive"]),
+            helper.make_node("Div", ["drive", "tau"], ["charge"]),
+            helper.make_node("Add", ["v", "charge"], ["h_decaying"]),
+            helper.make_node("Div", ["v", "tau"], ["leak"]),
+            helper.make_node("Sub", ["v", "leak"], ["v_leaked"]),
+            helper.make_node("Add", ["v_leaked", "x"], ["h_plain"]),
+            helper.make_node("Where", ["decays_input", "h_decaying", "h_plain"], ["h"]),
+            helper.make_node("Unsqueeze", ["h", "last_axis"], ["h_each"]),
+            helper.make_node("GreaterOrEqual", ["h_each", "thresholds"], ["reached"]),
+            helper.make_node("Cast", ["reached"], ["counted"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["counted", "last_axis"], ["s"], keepdims=0),
+            helper.make_node("Mul", ["s", "subtract"], ["loss"]),
+            helper.make_node("Sub", ["h", "loss"], ["v_next"]),
+        ],
+        "v_next",
+        "s",
+    )
+    last = helper.make_tensor("", TensorProto.INT64, [1], [-1])
+    nodes = [
+        *(_attribute(name, kind) for name, kind in SOFT_ATTRIBUTES.items()),
+        helper.make_node("Cast", ["decay_input"], ["decays_input"], to=TensorProto.BOOL),
+        helper.make_node("Constant", [], ["last_axis"], value=last),
+        *_over_time(step),
+    ]
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_function(
+        "ai.neurocompile",
+        SOFT_TYPE,
+        ["X", "tau", "thresholds"],
+        ["S"],
+        nodes,
+        opsets,
+        list(SOFT_ATTRIBUTES),
+    )
+
+
+def _integrator(opset: int) -> onnx.FunctionProto:
+    step = _body(
+        [
+            helper.make_node("Mul", ["v", "decay"], ["kept"]),
+            helper.make_node("Add", ["kept", "x"], ["v_next"]),
+            helper.make_node("Identity", ["v_next"], ["y"]),
+        ],
+        "v_next",
+        "y",
+    )
+    nodes = [_attribute("decay", _FLOAT), *_over_time(step)]
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_function(
+        "ai.neurocompile", INTEGRATOR, ["X"], ["S"], nodes, opsets, ["decay"]
+    )
+
+
+BODIES = {SOFT_TYPE: _soft, INTEGRATOR: _integrator}
+"""The function of each operator, for a version of the default ONNX domain, at least 16."""

@@ -1,0 +1,151 @@
+"""Neurons of snnTorch, Norse and sinabs, and the same written by hand, from files of both exporters:
+the recovered model is the user's, spike for spike in float32, and compiles exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neurocompile
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from neurocompile.ir import spiking as s  # noqa: E402
+
+X = np.random.default_rng(0).uniform(0, 2, (6, 12)).astype(np.float32)
+EXPORTERS = pytest.mark.parametrize(
+    "dynamo", [pytest.param(False, marks=pytest.mark.slow), True], ids=["torchscript", "dynamo"]
+)
+
+
+def linears(*sizes: int) -> list[torch.nn.Linear]:
+    torch.manual_seed(0)
+    return [torch.nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
+
+
+class Stepped(torch.nn.Module):
+    """Linear, a neuron called once a step with its state, Linear, mean over T."""
+
+    def __init__(self, cell: torch.nn.Module, T: int = 5, drive: float = 1.0) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = linears(12, 8, 4)
+        self.cell, self.T, self.drive = cell, T, drive
+
+    def forward(self, x):
+        state, out = (), []
+        for _ in range(self.T):
+            spikes, *state = self.cell(self.fc1(x) * self.drive, *state)
+            out.append(self.fc2(spikes))
+        return torch.stack(out).mean(0)
+
+
+class ByHand(torch.nn.Module):
+    """``i = alpha i + x; h = beta v + gain i``; reset in one of several ways."""
+
+    def __init__(self, alpha: float, beta: float, gain: float, reset: str) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.gain, self.reset = alpha, beta, gain, reset
+
+    def forward(self, x, i=None, v=None, s=None):
+        i = x if i is None else self.alpha * i + x if self.alpha else x
+        h = self.gain * i if v is None else self.beta * v + self.gain * i
+        if self.reset.startswith("late") and s is not None:  # after the leak, one step later
+            h = h - float(self.reset[4:]) * s
+        s = (h >= 1.0).float()
+        if self.reset == "hard":
+            v = h * (1 - s)
+        elif self.reset == "to":
+            v = torch.where(s > 0, torch.full_like(h, -0.25), h)
+        elif self.reset.startswith("early"):
+            v = h - float(self.reset[5:]) * s
+        else:
+            v = h
+        return s, i, v, s
+
+
+def exported(model: torch.nn.Module, path: Path, dynamo: bool, x: np.ndarray) -> Path:
+    """What torch's exporter writes; skipped where this torch cannot."""
+    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                model.eval(), (torch.from_numpy(x),), str(path), dynamo=dynamo, opset_version=18
+            )
+        except Exception as error:
+            pytest.skip(f"torch.onnx.export: {type(error).__name__}")
+    return path
+
+
+def check(path: Path, T: int, x: np.ndarray = X, against=("emulator",)):
+    """Compile a file: the recovered neurons are the file's (in onnxruntime, spike for spike, and
+    its logits), the circuit is exact, and quantization costs few spikes.
+    """
+    program = neurocompile.compile(path, T=T, calibration=x)
+    assert program.manifest.import_agreement == 1.0
+    report = program.parity(x, against=against, reference=path)
+    assert report.exact, report.backends
+    assert all(layer.agreement > 0.9 for layer in report.reference.layers), report.reference.layers
+    return program
+
+
+@EXPORTERS
+@pytest.mark.parametrize(
+    ("alpha", "beta", "gain", "reset"),
+    [
+        (0.0, 0.75, 1.0, "hard"),
+        (0.0, 0.75, 1.0, "early0.5"),
+        (0.0, 0.9, 0.5, "late1.0"),
+        (0.0, 1.0, 0.5, "late0.3"),
+        (0.0, 0.75, 1.0, "none"),
+        (0.6, 0.75, 0.25, "hard"),
+        (0.6, 0.75, 0.25, "to"),
+        (0.6, 0.75, 0.25, "early1.0"),
+        (0.6, 0.75, 0.25, "late1.0"),
+    ],
+)
+def test_any_first_order_neuron(alpha, beta, gain, reset, dynamo, tmp_path):
+    model = Stepped(ByHand(alpha, beta, gain, reset), drive=3.0)
+    path = exported(model, tmp_path / "net.onnx", dynamo, X[:2])
+    program = check(path, model.T)
+    (neuron,) = program.quantized.spiking_layers
+    soft = isinstance(neuron, s.SoftIntegerLIF)
+    assert soft == (reset not in ("hard", "to"))
+    if not soft:  # Loihi's own synaptic current
+        assert (neuron.current < 4096) == (alpha > 0)
+
+
+@EXPORTERS
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("kind", ["Leaky", "Synaptic"])
+def test_snntorch(kind, reset, dynamo, tmp_path):
+    snn = pytest.importorskip("snntorch")
+    fields = {"beta": 0.9, "threshold": 0.8, "reset_mechanism": reset}
+    cell = snn.Leaky(**fields) if kind == "Leaky" else snn.Synaptic(alpha=0.7, **fields)
+
+    class Cell(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lif = cell
+
+        def forward(self, x, *state):
+            return self.lif(x, *(state or cell.reset_mem() if kind == "Synaptic" else state))
+
+    if kind == "Synaptic" and reset == "zero":
+        pytest.skip("its reset takes the current of the step itself too")
+    model = Stepped(Cell())
+    check(exported(model, tmp_path / "net.onnx", dynamo, X[:2]), model.T)
+
+
+@EXPORTERS
+@pytest.mark.parametrize("cell", ["LIFBoxCell", "LIFCell"])
+def test_norse(cell, dynamo, tmp_path):
+    norse = pytest.importorskip("norse.torch")
+    model = Stepped(getattr(norse, cell)(), T=6, drive=10.0)
+    check(exported(model, tmp_path / "net.onnx", dynamo, X[:2]), model.T)
