@@ -61,8 +61,6 @@ class ByHand(torch.nn.Module):
         s = (h >= 1.0).float()
         if self.reset == "hard":
             v = h * (1 - s)
-        elif self.reset == "to":
-            v = torch.where(s > 0, torch.full_like(h, -0.25), h)
         elif self.reset.startswith("early"):
             v = h - float(self.reset[5:]) * s
         else:
@@ -105,7 +103,6 @@ def check(path: Path, T: int, x: np.ndarray = X, against=("emulator",)):
         (0.0, 1.0, 0.5, "late0.3"),
         (0.0, 0.75, 1.0, "none"),
         (0.6, 0.75, 0.25, "hard"),
-        (0.6, 0.75, 0.25, "to"),
         (0.6, 0.75, 0.25, "early1.0"),
         (0.6, 0.75, 0.25, "late1.0"),
     ],
@@ -116,7 +113,7 @@ def test_any_first_order_neuron(alpha, beta, gain, reset, dynamo, tmp_path):
     program = check(path, model.T)
     (neuron,) = program.quantized.spiking_layers
     soft = isinstance(neuron, s.SoftIntegerLIF)
-    assert soft == (reset not in ("hard", "to"))
+    assert soft == (reset != "hard")
     if not soft:  # Loihi's own synaptic current
         assert (neuron.current < 4096) == (alpha > 0)
 

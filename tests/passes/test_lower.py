@@ -295,9 +295,11 @@ def test_a_product_of_numbers_of_spikes(data, shape, counts):
         return total
 
     a, b = (number(k) for k in counts)
-    signed = m.conv(b) if m.draw(st.booleans()) and not m.tensors else b
-    y = m.add(s.Mul, a=a, b=signed if m.shape(signed) == m.shape(a) else b)
-    check(m.finish(m.lif(y)))
+    if m.draw(st.booleans()):  # of either sign
+        shift = m.tensor(np.full(m.shape(b), -1))
+        m.tensors[shift] = m.tensors[shift].astype(np.int64)
+        b = m.add(s.Offset, x=b, offset=shift)
+    check(m.finish(m.lif(m.add(s.Mul, a=a, b=b))))
 
 
 def test_spikes_times_a_value_beyond_a_gates_weight_are_refused():

@@ -19,12 +19,22 @@ fires.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-__all__ = ["BODIES", "INTEGRATOR", "SOFT_ATTRIBUTES", "SOFT_TYPE", "register_general_schema"]
+__all__ = [
+    "BODIES",
+    "INTEGRATOR",
+    "NO_LEAK",
+    "SOFT_ATTRIBUTES",
+    "SOFT_TYPE",
+    "register_general_schema",
+]
 
 SOFT_TYPE, INTEGRATOR = "SoftLIF", "Integrator"
+NO_LEAK = float(np.finfo(np.float32).max)
+"""``tau`` of a SoftLIF without leak: files hold finite numbers, and v / NO_LEAK is lost in float32."""
 
 _FLOAT, _INT = onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT
 SOFT_ATTRIBUTES: dict[str, int] = {"subtract": _FLOAT, "decay_input": _INT}

@@ -12,7 +12,7 @@ from neurocompile.frontends.onnx.affine import AFFINE_RULES
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear
 from neurocompile.frontends.onnx.einsum import EINSUM_RULES
-from neurocompile.frontends.onnx.general import INTEGRATOR, SOFT_TYPE
+from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
@@ -31,7 +31,8 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
     _check_leading(im, x, wanted)
     taus = im.constant(node, 1) if node.op_type in ("ChannelLIF", SOFT_TYPE) else None
     if taus is not None and taus.size and (taus == taus.flat[0]).all():
-        attributes, taus = {**attributes, "tau": float(taus.flat[0])}, None
+        tau = float(taus.flat[0])
+        attributes, taus = {**attributes, "tau": np.inf if tau == NO_LEAK else tau}, None
     soft = node.op_type == SOFT_TYPE
     names = ("tau", "subtract") if soft else ("tau", "v_threshold", "v_reset")
     names = names[taus is not None :]

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError, ViolationList
-from neurocompile.frontends.onnx.general import SOFT_TYPE
+from neurocompile.frontends.onnx.general import NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, IF_TAU, OP_TYPE
 from neurocompile.frontends.recover.algebra import ELEMENTWISE, Number
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
@@ -278,7 +278,7 @@ def counting(neuron: Neuron, thresholds: Sequence[float], subtract: float, graph
     given = neuron.attributes
     attributes = {"subtract": subtract, "decay_input": given["decay_input"]}
     levels = _constant("thresholds", np.asarray(thresholds), graph)
-    tau = neuron.tau or _constant("tau", given["tau"], graph)
+    tau = neuron.tau or _constant("tau", min(given["tau"], NO_LEAK), graph)
     return replace(neuron, attributes=attributes, tau=tau, kind=SOFT_TYPE, thresholds=levels)
 
 
