@@ -170,7 +170,7 @@ def _data(e: Examination) -> dict[str, Any]:
                 **asdict(b),
                 "ratio": b.ratio,
                 "ratio_of": f"{b.measured_kind.value} / bound",
-                "status": status[b.statement],
+                "status": status.get(b.statement, "ours"),
                 "measured_on": "emulator",
             }
             for b in e.beside
@@ -204,7 +204,7 @@ def _data(e: Examination) -> dict[str, Any]:
 
 def _text(e: Examination) -> Iterator[Any]:
     from neurocompile.cli.tables import facts, table
-    from neurocompile.theory.statements import statement
+    from neurocompile.theory.statements import PATTERNS, statement
     from neurocompile.theory.sweep import reference_steps
 
     yield f"{e.model}, T = {e.T}, on {e.origin}; the emulator, NOT hardware\n"
@@ -252,7 +252,7 @@ def _text(e: Examination) -> Iterator[Any]:
         [
             (
                 b.statement,
-                statement(b.statement).status.value,
+                "ours" if b.statement == PATTERNS else statement(b.statement).status.value,
                 _number(b.theory, b.unit),
                 _number(b.measured, b.unit),
                 f"{b.ratio:.3g}",

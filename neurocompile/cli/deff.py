@@ -93,6 +93,9 @@ def _data(
         "mean": found.mean,
         "std": found.std,
         "full": found.full,
+        "curve": [list(point) for point in found.curve],
+        "limited_by_samples": found.limited,
+        "uncertainty": found.uncertainty,
         "subsamples": list(found.subsamples),
         "compression_ratio": found.ratio,
         "method": found.method,
@@ -120,6 +123,13 @@ def _text(
             + " ".join(map(str, found.subsamples)),
         ),
         ("of all samples", f"{found.full:,}", one),
+        (
+            "of fewer samples",
+            ", ".join(f"{k:,} of {n:,}" for n, k in found.curve[:-1]) or "too few to halve",
+            f"the samples limit it: at least {found.full:,}"
+            if found.limited
+            else f"more samples would add about {found.growth:,}",
+        ),
         ("numbers / dimension", f"{found.ratio:,.1f}", "the paper's compression ratio"),
         ("method", "exact" if found.spectrum.exact else "randomized", found.method),
     ]

@@ -4,6 +4,7 @@ variance.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,11 @@ PAPER_DIMENSIONS: dict[str, float] = {"cifar10": 47, "cifar100": 68, "imagenet":
 """What the paper prints (abstract, section VI); sst2: 50 to 60, its middle. None is used anywhere.
 """
 
+LIMITED = 0.05
+"""Growth from half of the samples to all of them, as a share of the number, above which the samples
+limit it.
+"""
+_HALVINGS = 3
 _FIRST_SKETCH, _LARGEST_SKETCH = 256, 2048
 
 
@@ -35,6 +41,27 @@ class EffectiveDimension:
     subsamples: tuple[int, ...]
     method: str
     spectrum: Spectrum
+    curve: tuple[tuple[int, int], ...]
+    """(samples, components that hold the quantile), of an eighth of the samples to all of them: no
+    more components can be seen than there are samples.
+    """
+
+    @property
+    def growth(self) -> int:
+        """Components that the second half of the samples added. If what is missing falls as
+        1/samples, which it does near the end, so many are still missing.
+        """
+        return max(self.curve[-1][1] - self.curve[-2][1], 0) if len(self.curve) > 1 else self.full
+
+    @property
+    def limited(self) -> bool:
+        """Whether the samples limit the number: then it is the least that the data can have."""
+        return self.growth > max(1, LIMITED * self.full) or len(self.curve) < 2
+
+    @property
+    def uncertainty(self) -> float:
+        """Of ``mean``: what subsamples scatter, and what more samples would add."""
+        return float(np.hypot(self.std, self.growth))
 
     @property
     def mean(self) -> float:
@@ -67,6 +94,8 @@ def effective_dimension(
     Args:
         quantile: share of the variance, in 0..1.
         share: of the samples that a subsample holds.
+        subsamples: number of them. Three more, of an eighth, a quarter and a half of the samples,
+            show whether the samples limit the number; a warning says so.
         exact_width: numbers a sample up to which covariances are computed whole; beyond, a
             randomized sketch finds the leading components, and its number is at least the true one.
 
@@ -85,6 +114,13 @@ def effective_dimension(
     kept = [np.zeros(rows.samples, bool) for _ in range(subsamples)]
     for mask in kept:
         mask[rng.permutation(rows.samples)[:size]] = True
+    order, fewer = rng.permutation(rows.samples), []
+    for part in (rows.samples >> k for k in range(_HALVINGS, 0, -1)):
+        if part >= 2:
+            mask = np.zeros(rows.samples, bool)
+            mask[order[:part]] = True
+            fewer.append(mask)
+    kept += fewer
     if rows.width <= exact_width:
         spectra = exact_spectra(rows, [~mask for mask in kept], progress)
         method = f"exact: eigenvalues of the {rows.width:,} x {rows.width:,} covariance, float64"
@@ -108,6 +144,22 @@ def effective_dimension(
             f"{spectra[0].held(len(spectra[0].variances)):.2%} of the variance, less than {quantile:.2%}; lower --quantile",
         )
     known = [n for n in numbers if n is not None]
-    return EffectiveDimension(
-        quantile, rows.samples, rows.width, known[0], tuple(known[1:]), method, spectra[0]
+    of_parts = [*zip((int(mask.sum()) for mask in fewer), known[1 + subsamples :])]
+    found = EffectiveDimension(
+        quantile,
+        rows.samples,
+        rows.width,
+        known[0],
+        tuple(known[1 : 1 + subsamples]),
+        method,
+        spectra[0],
+        (*of_parts, (rows.samples, known[0])),
     )
+    if found.limited:
+        warnings.warn(
+            f"{rows.source}: {rows.samples:,} samples limit the effective dimension: it is at "
+            f"least {found.full:,}, and half of the samples gave "
+            f"{found.curve[-2][1] if len(found.curve) > 1 else 0:,}; give more samples",
+            stacklevel=2,
+        )
+    return found

@@ -17,6 +17,7 @@ from neurocompile.theory.data_rows import Rows
 from neurocompile.theory.effective_dimension import EffectiveDimension, effective_dimension
 from neurocompile.theory.lipschitz import LayerGain, LipschitzBound, layer_gains
 from neurocompile.theory.margin import check_accuracy, epsilon_for_accuracy
+from neurocompile.theory.pattern_bound import bits_in_range, least_spikes, least_steps
 from neurocompile.theory.sensitivity import (
     LARGEST_RADIUS,
     LEAST_RADIUS,
@@ -27,7 +28,7 @@ from neurocompile.theory.sensitivity import (
 )
 from neurocompile.theory.shares import LayerShare, layer_demand, shares
 from neurocompile.theory.spike_bound import energy_bound, spike_bound
-from neurocompile.theory.statements import Kind
+from neurocompile.theory.statements import PATTERNS, Kind
 from neurocompile.theory.subject import Subject
 from neurocompile.theory.sweep import (
     STEPS,
@@ -39,7 +40,8 @@ from neurocompile.theory.sweep import (
     sweep,
     synaptic_operations,
 )
-from neurocompile.theory.timesteps import Known, Steps, choose
+from neurocompile.theory.timesteps import Known, Steps, choose, rate_error
+from neurocompile.theory.units import LogitError
 
 __all__ = ["Beside", "Examination", "examine"]
 
@@ -63,8 +65,8 @@ class Beside:
 
     @property
     def ratio(self) -> float:
-        """The number found over the theory's."""
-        return self.measured / self.theory
+        """The number found over the theory's; infinite where the theory asks for nothing."""
+        return self.measured / self.theory if self.theory else float("inf")
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def examine(
         beside,
         layers,
         demand,
-        _steps(points, goal, accuracy, dimension),
+        _steps(points, LogitError(goal), accuracy, dimension, layers),
         points,
         complexity(circuit),
         fit,
@@ -335,6 +337,18 @@ def _beside(
             )
         )
     best = found[-1] if dimension is not None else found[0]
+    found.append(
+        _any_code(
+            subject,
+            x,
+            eps,
+            local,
+            dimension.mean if dimension else size[0] * size[1],
+            T,
+            spikes,
+            where,
+        )
+    )
     at = run if run.T == T else run_at(subject, x, T)
     operations = synaptic_operations(subject.at(T)[1], at.messages)
     found.append(
@@ -351,11 +365,44 @@ def _beside(
     return tuple(found)
 
 
+def _any_code(
+    subject: Subject,
+    x: np.ndarray,
+    eps: float,
+    local: LocalLipschitz,
+    numbers: float,
+    T: int,
+    spikes: float,
+    where: str,
+) -> Beside:
+    """What Theorem 10 assumes (``numbers`` numbers that must be known to eps / L), for every code
+    of all spiking layers together.
+    """
+    circuit = subject.at(T)[1]
+    neurons = sum(circuit.population[v.src].size for v in circuit.views)
+    extent = float(x.max() - x.min())
+    bits = bits_in_range(numbers, eps / (local.largest * extent)) if extent > 0 else 0.0
+    least = least_spikes(neurons, T, bits)
+    what = f"any code: {bits:,.0f} bits by {neurons:,} neurons in {T} steps"
+    if least is None:
+        what += f", which need {least_steps(neurons, bits):,}"
+    return Beside(
+        PATTERNS,
+        what,
+        "spikes",
+        float(neurons * T if least is None else least),
+        spikes,
+        Kind.measured,
+        where,
+    )
+
+
 def _steps(
     points: Sequence[Point],
-    eps: float,
+    eps: LogitError,
     accuracy: float | None,
     dimension: EffectiveDimension | None,
+    layers: Sequence[LayerShare],
 ) -> tuple[Steps, ...]:
     point = smallest(points, None, accuracy) if accuracy is not None else smallest(points, eps)
     wish = f"accuracy >= {accuracy:.2%}" if accuracy is not None else f"error <= {eps:.4g}"
@@ -367,7 +414,7 @@ def _steps(
         else ("left out: this artifact allows no sweep")
     )
     known = Known(
-        eps=eps,
+        rate_error=rate_error(eps, [(k.sensitivity, k.n * k.d) for k in layers]),
         d_eff=dimension.mean if dimension else None,
         measured=point.T if point else None,
         goal=goal,

@@ -7,8 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["PAPER", "STATEMENTS", "Kind", "Statement", "Status", "statement"]
+__all__ = ["PAPER", "PATTERNS", "STATEMENTS", "Kind", "Statement", "Status", "statement"]
 
+PATTERNS = "pattern count"
+"""Name of our own bound (:mod:`neurocompile.theory.pattern_bound`), which is no statement of the
+paper.
+"""
 PAPER = "Guo, Wu, Yiu, arXiv:2604.15769 (2026)"
 
 

@@ -5,15 +5,25 @@ The one to trust is ``measured``: the sweep of T on the emulator (:mod:`neurocom
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log10
+from math import log10, sqrt
 
 from neurocompile.theory.check import count, positive, whole_steps
 from neurocompile.theory.rate_coding import hoeffding_steps
 from neurocompile.theory.statements import Kind, Status
+from neurocompile.theory.units import LayerError, LogitError, RateError
 
-__all__ = ["PAPER_CONSTANT", "PAPER_INTERVAL", "RULES", "Known", "Rule", "Steps", "choose"]
+__all__ = [
+    "PAPER_CONSTANT",
+    "PAPER_INTERVAL",
+    "RULES",
+    "Known",
+    "Rule",
+    "Steps",
+    "choose",
+    "rate_error",
+]
 
 PAPER_CONSTANT = 2.3
 PAPER_INTERVAL = (1.9, 2.7)
@@ -23,7 +33,8 @@ PAPER_INTERVAL = (1.9, 2.7)
 class Known:
     """What a rule may ask for; None where nobody knows."""
 
-    eps: float | None = None
+    rate_error: RateError | None = None
+    """Largest error of a neuron's rate that the goal allows (:func:`rate_error`)."""
     d_eff: float | None = None
     constant: float = PAPER_CONSTANT
     interval: tuple[float, float] | None = PAPER_INTERVAL
@@ -87,22 +98,22 @@ def _fitted(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
 
 
 def _deterministic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
-    if known.eps is None:
-        return None, None, "needs an error: --epsilon"
+    if known.rate_error is None:
+        return None, None, "needs the error of a rate: --epsilon"
     return (
-        whole_steps(1 / positive("epsilon", known.eps) - 1e-9),
+        whole_steps(1 / positive("the error of a rate", known.rate_error) - 1e-9),
         None,
-        f"1 / {known.eps:g}",
+        f"1 / {known.rate_error:.3g}, the error that Theorem 7 leaves a rate",
     )  # 1 / 0.01 is above 100 in floats
 
 
 def _stochastic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
-    if known.eps is None:
-        return None, None, "needs an error: --epsilon"
+    if known.rate_error is None:
+        return None, None, "needs the error of a rate: --epsilon"
     return (
-        hoeffding_steps(known.eps, known.delta),
+        hoeffding_steps(known.rate_error, known.delta),
         None,
-        f"ln(2 / {known.delta:g}) / (2 x {known.eps:g}^2)",
+        f"ln(2 / {known.delta:g}) / (2 x {known.rate_error:.3g}^2)",
     )
 
 
@@ -128,18 +139,37 @@ RULES: tuple[Rule, ...] = (
         "deterministic",
         Kind.bound,
         Status.reconstructed,
-        "a rate of T deterministic spikes is within 1/T: T = ceil(1/eps)",
+        "enough steps: a rate of T deterministic spikes is within 1/T",
         _deterministic,
     ),
     Rule(
         "stochastic",
         Kind.bound,
         Status.reconstructed,
-        "Lemma 1: T = ln(2/delta) / (2 eps^2)",
+        "enough steps: Lemma 1, T = ln(2/delta) / (2 eps^2) for the error eps of a rate",
         _stochastic,
     ),
     Rule("measured", Kind.measured, None, "the sweep of T on the emulator", _measured),
 )
+
+
+def rate_error(eps: LogitError, layers: Sequence[tuple[float, int]]) -> RateError | None:
+    """The error that every neuron's rate may have, in the layer that allows least.
+
+    Theorem 7 leaves each of K layers eps / K of the output's error. A layer whose rates move the
+    logits by D per unit of their Euclidean distance may then be off by eps / (K D), and each of its
+    m neurons by eps / (K D sqrt(m)) if all are.
+
+    Args:
+        eps: Euclidean error of the logits.
+        layers: (D, neurons) of each.
+    """
+    found = [
+        LayerError(positive("epsilon", eps) / (len(layers) * sensitivity)) / sqrt(neurons)
+        for sensitivity, neurons in layers
+        if sensitivity > 0
+    ]
+    return RateError(min(found)) if found else None
 
 
 def choose(known: Known) -> tuple[Steps, ...]:

@@ -4,6 +4,7 @@ files.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,20 @@ def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
 def test_parameters(digits: np.ndarray, options: dict) -> None:
     with pytest.raises(NeurocompileError, match="NC8003"):
         effective_dimension(rows_of(digits), **options)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rank", "limited"),
+    [(500, 20, False), (30, 1000, True), (500, 1000, True), (2, 9, True)],
+)
+def test_samples_that_limit_the_answer_are_said(samples, rank, limited):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((samples, rank)) @ rng.standard_normal((rank, 400))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = effective_dimension(rows_of(x))
+    assert found.limited == limited == any("limit the effective" in str(w.message) for w in caught)
+    assert found.curve[-1] == (samples, found.full)
+    counts = [n for n, _ in found.curve]
+    assert counts == sorted(set(counts))
+    assert found.uncertainty >= found.std

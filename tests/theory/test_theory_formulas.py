@@ -25,6 +25,7 @@ from neurocompile.theory.calibrate import fit_constant
 from neurocompile.theory.codes import CODES
 from neurocompile.theory.margin import epsilon_for_accuracy
 from neurocompile.theory.statements import STATEMENTS, Status, statement
+from neurocompile.theory.units import LogitError, RateError
 
 EPS = st.floats(1e-3, 0.9)
 
@@ -171,7 +172,7 @@ def test_codes_have_their_rates() -> None:
 
 
 def test_rules() -> None:
-    known = timesteps.Known(eps=0.05, d_eff=47, measured=4, goal="found")
+    known = timesteps.Known(rate_error=RateError(0.05), d_eff=47, measured=4, goal="found")
     steps = {s.rule: s for s in timesteps.choose(known)}
     assert steps["fitted"].T == 4 and steps["fitted"].interval == (
         4,
@@ -183,7 +184,17 @@ def test_rules() -> None:
     )
     assert {s.T for s in timesteps.choose(timesteps.Known())} == {None}
     assert all(s.remark for s in timesteps.choose(timesteps.Known()))
-    assert timesteps.choose(timesteps.Known(eps=0.01))[1].T == 100
+    assert timesteps.choose(timesteps.Known(rate_error=RateError(0.01)))[1].T == 100
+
+
+@pytest.mark.parametrize("eps", [0.1, 1.0, 7.0])
+def test_the_error_of_a_rate_is_the_hardest_layers_share(eps) -> None:
+    """With every rate of one layer off by that much, the logits move by eps / K at most."""
+    layers = [(0.5, 16), (2.0, 64), (0.0, 1_000_000)]
+    found = timesteps.rate_error(LogitError(eps), layers)
+    assert found == pytest.approx(min(eps / (3 * D) / math.sqrt(m) for D, m in layers if D))
+    assert max(D * math.sqrt(m) * found for D, m in layers) == pytest.approx(eps / 3)
+    assert timesteps.rate_error(LogitError(eps), [(0.0, 4)]) is None
 
 
 def test_statements_name_functions_that_exist() -> None:
@@ -277,13 +288,13 @@ def test_whatever_is_given_a_formula_answers_with_a_finite_number_or_one_line(fu
 @pytest.mark.parametrize(
     "known",
     [
-        timesteps.Known(eps=1e-200),
-        timesteps.Known(eps=1e200),
-        timesteps.Known(eps=1e-320),
+        timesteps.Known(rate_error=RateError(1e-200)),
+        timesteps.Known(rate_error=RateError(1e200)),
+        timesteps.Known(rate_error=RateError(1e-320)),
         timesteps.Known(d_eff=math.nan),
         timesteps.Known(d_eff=10, constant=-1),
         timesteps.Known(d_eff=10, interval=(math.nan, 1)),
-        timesteps.Known(eps=1, delta=2),
+        timesteps.Known(rate_error=RateError(1), delta=2),
     ],
 )
 def test_rules_of_what_is_out_of_range(known) -> None:
