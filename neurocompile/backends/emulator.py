@@ -14,6 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 from neurocompile.backends.base import Executor, Trace
+from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.kernels import lif, project
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelu, HostInput, Population
 from neurocompile.ir.windows import by_sample, host_rounds, rounds
@@ -85,6 +86,7 @@ class EmulatorExecutor:
 
     def run(self, x: np.ndarray, record: Collection[str] | None = None) -> Trace:
         """See :meth:`neurocompile.backends.base.Executor.run`."""
+        x = check_integers(self.circuit, x)
         wanted = {p.name for p in self._order} if record is None else set(record)
         steps = self.circuit.steps
         trace = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.backends.base import Trace
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 
-__all__ = ["decode", "decode_steps", "encode"]
+__all__ = ["check_integers", "decode", "decode_steps", "encode"]
 
 
 def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
@@ -22,6 +23,35 @@ def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
         x = x.transpose(*range(lead), *(axis + lead for axis in host.source_axes))
     integers = np.clip(np.rint(x.astype(np.float64) / host.scale), host.low, host.high)
     return np.ascontiguousarray(integers.reshape(len(x), *circuit.input_shape), np.int32)
+
+
+def check_integers(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
+    """``x`` as C-contiguous int32 (samples, *input shape) if it is what :func:`encode` could have
+    made; NC1006 otherwise.
+
+    The range is part of it: what exceeds it leaves the fields that were proven for it, and
+    backends then part.
+    """
+    if len(circuit.inputs) != 1:
+        raise NeurocompileError(
+            "NC9001", f"circuit '{circuit.name}' has {len(circuit.inputs)} inputs, not one"
+        )
+    (source,) = circuit.inputs
+    shape = circuit.input_shape
+    x = np.asarray(x)
+    if x.shape[1:] != shape or not np.issubdtype(x.dtype, np.integer):
+        raise NeurocompileError(
+            "NC1006",
+            f"input '{source.name}' takes integers of shape (samples, "
+            f"{', '.join(map(str, shape))}), got {x.dtype} {x.shape}",
+        )
+    if x.size and (x.min() < source.low or x.max() > source.high):
+        raise NeurocompileError(
+            "NC1006",
+            f"input '{source.name}' takes integers from {source.low:,} to {source.high:,}, got "
+            f"{x.min():,} to {x.max():,}; encode real samples, which clips them",
+        )
+    return np.ascontiguousarray(x, np.int32)
 
 
 def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:

@@ -41,6 +41,7 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
 
 __all__ = [
+    "LARGEST_HALF_SUM",
     "LARGEST_SUM",
     "STARTS",
     "divide",
@@ -56,19 +57,25 @@ STARTS = tuple(2 * int(f"{j:04b}"[::-1], 2) + 1 for j in range(16))
 
 LARGEST_SUM = 8_000
 """Of all inputs: membranes and inhibition together keep to the 17 bits of a current."""
+LARGEST_HALF_SUM = ((1 << 17) - 1) // 31
+"""The same where membranes start at half of the sum and everything is doubled: a unit reads up to
+31 times the sum.
+"""
 
 
 def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c.CircuitGraph:
     """The circuit for inputs int32 (samples, n) >= 0 whose sum is 1..``largest_sum`` (at most
-    8,000).
+    8,000; 4,228 with ``half``).
 
     Its readout is the rate of each neuron; population ``out`` has the spikes as 0 and 1.
     """
     whole("n", n), whole("largest_sum", largest_sum, -MOST, 1 << 60), whole("steps", steps)
-    if not 1 <= largest_sum <= LARGEST_SUM:
+    most = LARGEST_HALF_SUM if half else LARGEST_SUM
+    if not 1 <= largest_sum <= most:
         raise NeurocompileError(
             "NC2011",
-            f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums reach {LARGEST_SUM:,}",
+            f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums "
+            f"reach {most:,}" + (" with half=True" if half else ""),
         )
     builder = Builder()
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)

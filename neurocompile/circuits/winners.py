@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.circuits.check import whole
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
@@ -79,15 +79,12 @@ def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGr
     )
     ranks = builder.population(c.GradedRelay, "rank", (n,), "rank")
     one = builder.always_on("rank")
-    weight = builder.tensor(
-        "rank.weight", (scale * (n - 1 - np.arange(n)))[:, None].astype(np.int16)
-    )
-    builder.drive(
-        ranks, [c.Dense(name="", src=Ref(one), dst=Ref(""), weight=weight, sign="excitatory")]
-    )
-    builder.drive(
-        load, [strided(x, (n,), (1,), (1,), weight=scale * n), strided(ranks, (n,), (1,), (1,))]
-    )
+    for i in range(n):  # constants beyond the 8 bits of one synapse
+        for term in terms(scale * (n - 1 - i)):
+            builder.drive(ranks, [strided(one, (1,), (0,), (0,), weight=term, dst_offset=i)])
+    for term in terms(scale * n):
+        builder.drive(load, [strided(x, (n,), (1,), (1,), weight=term)])
+    builder.drive(load, [strided(ranks, (n,), (1,), (1,))])
     bound = 1 << max(reach.bit_length() - 8, 0)
     builder.drive(
         load, [recurrent(strided(past, (n,), (0,), (1,), weight=-(-(-reach // bound) * bound)))]

@@ -17,6 +17,9 @@ from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import decode, encode
 from neurocompile.backends.kernels import lif, project
 from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.convergence import prepared
+from neurocompile.circuits.rate_relu import rate_relu
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.lower import lower
@@ -333,3 +336,11 @@ def test_cycle_by_cycle_the_digits_model_gives_the_same_trace(digits_program, di
     stepped = emulate_cycles(circuit, x)
     for name, values in Emulator().open(circuit).run(x).items():
         np.testing.assert_array_equal(stepped[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("value", [16, -16, 1 << 20])
+def test_integers_that_no_sample_becomes_are_refused(value):
+    """They leave the fields that were proven for the range: backends would part."""
+    circuit = prepared(rate_relu(1, 15, 8))
+    with pytest.raises(NeurocompileError, match="NC1006.*from -15 to 15"):
+        Emulator().open(circuit).run(np.array([[7], [value]], np.int32))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,11 @@ from neurocompile.circuits import (
     softmax,
     winners,
 )
+from neurocompile.circuits.convergence import prepared
+from neurocompile.circuits.normalize import LARGEST_HALF_SUM, normalization
 from neurocompile.circuits.rate_relu import rate_relu
+from neurocompile.circuits.softmax import expected_error, plan_exponentials
+from neurocompile.circuits.winners import subtractive_winners
 from neurocompile.errors import NeurocompileError
 
 RNG = np.random.default_rng(0)
@@ -60,3 +66,25 @@ def test_one_line_for_each_bad_parameter(function) -> None:
                 i,
                 bad,
             )
+
+
+def test_a_doubled_normalization_names_its_own_limit():
+    prepared(normalization(4, LARGEST_HALF_SUM, 4, half=True))
+    with pytest.raises(NeurocompileError, match="NC2011.*reach 4,228 with half"):
+        normalization(4, LARGEST_HALF_SUM + 1, 4, half=True)
+
+
+@pytest.mark.parametrize("n", [11, 12, 16, 40])
+def test_winners_by_subtraction_whose_constants_exceed_a_synapse(n):
+    """Ranks reach 2 n (n - 1), beyond the 8 bits of one weight from n = 12 on."""
+    prepared(subtractive_winners(n, 1, 5, 16))
+
+
+def test_a_softmax_over_many_scores_says_what_its_levels_cost():
+    with pytest.warns(UserWarning, match="197 scores has 40 levels, however many steps"):
+        plan_exponentials(197, 1024, 0.01, 1000)
+    assert expected_error(197, 40) == pytest.approx(0.07, abs=0.02)
+    assert expected_error(8, 1000) < 0.002
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan_exponentials(8, 1000, 0.01, 1000)

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import Trace
+from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.lava.compat import require_lava
 from neurocompile.backends.lava.network import Network, build, total_steps
-from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 
-__all__ = ["InProcessExecutor", "check_input", "check_record"]
+__all__ = ["InProcessExecutor", "check_record"]
 
 
 class InProcessExecutor:
@@ -57,7 +57,7 @@ class InProcessExecutor:
         anew in each call.
         """
         circuit = self.circuit
-        x = check_input(circuit, x)
+        x = check_integers(circuit, x)
         names = check_record(circuit, record)
         trace = {
             n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32)
@@ -94,25 +94,6 @@ class InProcessExecutor:
             if progress is not None:
                 progress(step + 1, steps)
         return trace
-
-
-def check_input(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
-    """``x`` as C-contiguous int32 (samples, *shape); NC1006 if its shape is not that of the
-    circuit's only input.
-    """
-    if len(circuit.inputs) != 1:
-        raise NeurocompileError(
-            "NC9001", f"circuit '{circuit.name}' has {len(circuit.inputs)} inputs, not one"
-        )
-    (source,) = circuit.inputs
-    shape = (circuit.steps, *source.shape) if source.stepwise else source.shape
-    if x.shape[1:] != shape or not np.issubdtype(x.dtype, np.integer):
-        raise NeurocompileError(
-            "NC1006",
-            f"input '{source.name}' takes integers of shape (samples, "
-            f"{', '.join(map(str, shape))}), got {x.dtype} {x.shape}",
-        )
-    return np.ascontiguousarray(x, np.int32)
 
 
 def check_record(circuit: CircuitGraph, record: Collection[str] | None) -> list[str]:

@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import Trace
+from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.lava import shared_memory
 from neurocompile.backends.lava.compat import require_lava
-from neurocompile.backends.lava.in_process import check_input, check_record
+from neurocompile.backends.lava.in_process import check_record
 from neurocompile.backends.lava.network import total_steps
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph, synapse_count
@@ -89,7 +90,7 @@ class RuntimeExecutor:
     def run(self, x: np.ndarray, record: Collection[str] | None = None) -> Trace:
         """Run the samples; NC4003 if the runtime fails or is late."""
         circuit = self.circuit
-        x = check_input(circuit, x)
+        x = check_integers(circuit, x)
         names = check_record(circuit, record)
         limit = deadline_seconds(circuit, len(x)) if self.deadline is None else self.deadline
         if not names or not len(x):
