@@ -61,6 +61,7 @@ def diagnose() -> list[Check]:
         _lava(),
         _loihi(),
         _gpu(),
+        _kernels(),
         _file_descriptors(),
         _processors(),
     ]
@@ -172,6 +173,25 @@ def _gpu() -> Check:
         )
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return Check("gpu", "OK", names)
+
+
+def _kernels() -> Check:
+    """Whether compiled kernels are kept on disk."""
+    why = _import("neurocompile.mapping.placement_kernels")
+    if why:
+        return Check("kernels", "problem", f"they do not import: {why}", "install numba again")
+    from neurocompile.jit import not_kept
+    from neurocompile.mapping.placement_kernels import _anneal
+
+    folder = _anneal.stats.cache_path
+    if folder is None or not_kept():
+        return Check(
+            "kernels",
+            "absent",
+            f"compiled anew in every process (some 10 s): {not_kept() or 'no cache'}",
+            "set NUMBA_CACHE_DIR to a folder that can be written",
+        )
+    return Check("kernels", "OK", f"kept in {folder}")
 
 
 def _file_descriptors() -> Check:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from math import prod
 
-import numba
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided
+from neurocompile.jit import cached_njit
 
 __all__ = ["lif", "project"]
 
 
-@numba.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
+@cached_njit(nogil=True, no_cfunc_wrapper=True)
 def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
     """One LIF population over a batch, in place: :class:`neurocompile.ir.circuit.LIF`.
 
@@ -105,7 +105,7 @@ def project(
         )
 
 
-@numba.njit(cache=True, nogil=True, no_cfunc_wrapper=True)
+@cached_njit(nogil=True, no_cfunc_wrapper=True)
 def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignore[no-untyped-def]
     """Event-driven convolution: every non-zero input adds its weight rows to the outputs it
     reaches.

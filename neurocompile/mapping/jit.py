@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from numba import njit
 
+from neurocompile.jit import cached_njit
+
 __all__ = ["helper", "kernel"]
 
-kernel = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+kernel = cached_njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 """Decorates what Python calls; kept on disk. Arrays are made by the caller: numba takes long to
 compile their making.
 """

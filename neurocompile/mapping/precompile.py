@@ -73,8 +73,11 @@ def _cached() -> bool:
 
     if config.DISABLE_JIT:
         return True
+    folder = _anneal.stats.cache_path
+    if folder is None:  # nothing can be kept, so a second process cannot help
+        return True
     stem = _anneal.py_func.__module__.rpartition(".")[2]
-    return any(Path(_anneal.stats.cache_path).glob(f"{stem}._anneal-*.nbi"))
+    return any(Path(folder).glob(f"{stem}._anneal-*.nbi"))
 
 
 def compile_packing() -> None:
