@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import open_input
 
 __all__ = ["Samples", "check_inputs", "load_samples"]
 
@@ -29,27 +30,25 @@ def load_samples(path: str | Path, shape: tuple[int, ...], limit: int | None = N
 
     Args:
         shape: of one sample, which 'x' must have.
-        limit: use only so many samples, the first.
+        limit: read only so many samples, the first.
 
     Raises NC1001, NC1006 (shape, dtype) or NC1012.
     """
     path = Path(path)
-    if not path.is_file():
-        why = "not a regular file" if path.exists() else "no such file"
-        raise NeurocompileError("NC1001", f"cannot read '{path}': {why}")
-    try:
-        sizes = _declared_sizes(path)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in sizes}
-    except PermissionError as error:
-        raise NeurocompileError("NC1001", f"cannot read '{path}': {error.strerror}") from error
-    except (
-        Exception
-    ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NeurocompileError(
-            "NC1012", f"'{path}' is not an .npz file of plain arrays: {reason[:160]}"
-        ) from error
+    arrays: dict[str, np.ndarray] = {}
+    with open_input(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for name in ("x", "y"):
+                    if f"{name}.npy" in archive.namelist():
+                        arrays[name] = _first_rows(archive, name, limit)
+        except (
+            Exception
+        ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise NeurocompileError(
+                "NC1012", f"'{path}' is not an .npz file of plain arrays: {reason[:160]}"
+            ) from error
     if "x" not in arrays:
         raise NeurocompileError("NC1012", f"'{path}' has no array 'x'")
     x = check_inputs(arrays["x"], shape, f"'x' of '{path}'")
@@ -59,38 +58,45 @@ def load_samples(path: str | Path, shape: tuple[int, ...], limit: int | None = N
             "NC1006",
             f"'y' of '{path}' is {y.dtype} {list(y.shape)}; integers [{len(x)}] are needed",
         )
-    return Samples(x[:limit], None if y is None else y[:limit].astype(np.int64))
+    return Samples(x, None if y is None else y.astype(np.int64))
 
 
-def _declared_sizes(path: Path) -> dict[str, int]:
-    """Bytes of 'x' and 'y', if there; ValueError where an array's header promises more than its
-    member holds.
+def _first_rows(archive: zipfile.ZipFile, name: str, limit: int | None) -> np.ndarray:
+    """The first ``limit`` rows of an array; no more is unpacked, however much there is.
 
-    numpy allocates what a header says before it reads, and a header is a few bytes of a stranger's
-    file.
+    ValueError where a header promises more than its member holds: numpy allocates what a header
+    says before it reads, and a header is a few bytes of a stranger's file.
     """
-    sizes = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in ("x", "y"):
-            if f"{name}.npy" not in archive.namelist():
-                continue
-            with archive.open(f"{name}.npy") as member:
-                version = np.lib.format.read_magic(member)
-                read = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read(member)
-                if dtype.hasobject:
-                    raise ValueError(f"'{name}' holds Python objects")
-                sizes[name] = math.prod(shape) * dtype.itemsize
-                held = archive.getinfo(f"{name}.npy").file_size - member.tell()
-            if sizes[name] > min(held, _MAX_BYTES):
-                raise ValueError(
-                    f"'{name}' of shape {list(shape)} needs {sizes[name]:,} bytes, {held:,} are there"
-                )
-    return sizes
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(member)
+        if dtype.hasobject:
+            raise ValueError(f"'{name}' holds Python objects")
+        size = math.prod(shape) * dtype.itemsize
+        held = archive.getinfo(f"{name}.npy").file_size - member.tell()
+        if size > held:
+            raise ValueError(
+                f"'{name}' of shape {list(shape)} needs {size:,} bytes, {held:,} are there"
+            )
+        kept = shape if limit is None or not shape else (min(limit, shape[0]), *shape[1:])
+        wanted = size if fortran else math.prod(kept) * dtype.itemsize
+        if wanted > _MAX_BYTES:
+            raise ValueError(f"'{name}' holds {wanted:,} bytes, at most {_MAX_BYTES:,} are read")
+        data = bytearray()
+        while len(data) < wanted:
+            more = member.read(min(wanted - len(data), 1 << 24))
+            if not more:
+                raise ValueError(f"'{name}' is cut short")
+            data += more
+    array = np.frombuffer(data, dtype)
+    if fortran:
+        return array.reshape(shape, order="F")[: kept[0] if kept else None]
+    return array.reshape(kept)
 
 
 def check_inputs(x: np.ndarray, shape: tuple[int, ...], name: str = "x") -> np.ndarray:

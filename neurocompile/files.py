@@ -33,9 +33,10 @@ def open_input(path: str | Path, code: str = "NC1001") -> Iterator[BinaryIO]:
         )
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise NeurocompileError(code, f"cannot read '{path}': {_reason(error)}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NeurocompileError(code, f"cannot read '{path}': it is not a regular file")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise NeurocompileError(code, f"cannot read '{path}': it is not a regular file")
         yield file
 
 

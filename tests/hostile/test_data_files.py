@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -204,3 +205,15 @@ def test_inputs_given_in_python_are_checked_the_same() -> None:
     ]:
         with pytest.raises(NeurocompileError, match=code):
             check_inputs(bad, (2, 3), "calibration 'x'")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_only_the_samples_that_are_asked_for_are_read(save, tmp_path: Path) -> None:
+    x = np.arange(1_000_000 * 4, dtype=np.float32).reshape(-1, 4)
+    save(tmp_path / "x.npz", x=x, y=np.arange(len(x)))
+    tracemalloc.start()
+    found = load_samples(tmp_path / "x.npz", (4,), limit=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.x == x[:3]).all() and found.y.tolist() == [0, 1, 2]
+    assert peak < 1_000_000

@@ -36,6 +36,13 @@ def test_a_device_is_neither_read_nor_replaced():
         write_output("/dev/null", b"x")
 
 
+def test_a_folder_is_neither_read_nor_replaced(tmp_path):
+    with pytest.raises(NeurocompileError, match="NC1001"):
+        read_input(tmp_path, 100)
+    with pytest.raises(NeurocompileError, match="NC5005.*folder"):
+        write_output(tmp_path, b"x")
+
+
 @posix
 def test_a_link_is_read_through_and_never_replaced(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
