@@ -264,6 +264,14 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "the output cannot be written",
         "The folder does not exist or cannot be written. Nothing was left behind.",
     ),
+    "NC5006": (
+        "not a key",
+        "Artifacts are signed with Ed25519 keys in PEM files without a password; docs/artifacts.md shows how to make one.",
+    ),
+    "NC5007": (
+        "the artifact is not signed by a trusted key",
+        "It has no signature, one of another key, or one that does not fit its content. Get it again from where it was built.",
+    ),
     "NC6001": (
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",

@@ -90,11 +90,13 @@ class Program:
             found.update(np.ascontiguousarray(tensor).data)
         return found.hexdigest()
 
-    def save(self, path: str | Path) -> None:
-        """Write the artifact, whole or not at all."""
+    def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:
+        """Write the artifact, whole or not at all; signed with the Ed25519 key of a PEM file if one
+        is given.
+        """
         from neurocompile.artifact.store import save_program
 
-        save_program(self, path)
+        save_program(self, path, signing_key)
 
     def summary(self) -> Summary:
         """Sizes, resources and expected spikes."""

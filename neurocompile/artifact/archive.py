@@ -40,8 +40,10 @@ def write_archive(path: Path, members: Mapping[str, bytes]) -> None:
     write_output(path, write)
 
 
-def read_archive(path: Path, names: Collection[str]) -> dict[str, bytes]:
-    """All members, which must be ``names``; NC1001 or NC5001 if that is not an artifact.
+def read_archive(
+    path: Path, names: Collection[str], optional: Collection[str] = ()
+) -> dict[str, bytes]:
+    """All members, which must be ``names`` and may be ``optional``; NC1001 or NC5001 if that is not an artifact.
 
     Names, sizes and places are checked before anything is read: what lies in an archive may
     promise more than it holds, twice, or at the same place.
@@ -50,7 +52,8 @@ def read_archive(path: Path, names: Collection[str]) -> dict[str, bytes]:
         with open_input(path) as file, zipfile.ZipFile(file) as archive:
             found = archive.infolist()
             held = [info.filename for info in found]
-            if sorted(held) != sorted(names):
+            wanted = {*names, *(name for name in optional if name in held)}
+            if sorted(held) != sorted(wanted):
                 missing = sorted(set(names) - set(held)) or "unknown or twice"
                 raise NeurocompileError(
                     "NC5001", f"'{path}' is not a neurocompile artifact: members {missing}"

@@ -23,6 +23,7 @@ from safetensors.numpy import save as save_tensors
 from neurocompile.artifact.archive import read_archive, sha256, write_archive
 from neurocompile.artifact.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.artifact.meaning import meaning_problems
+from neurocompile.artifact.signature import Signature, load_signing_key, sign
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph
@@ -32,7 +33,7 @@ from neurocompile.mapping import Mapping
 from neurocompile.program import Program
 from neurocompile.targets.schema import Target
 
-__all__ = ["MALFORMED", "MOST_LINES", "load_program", "save_program"]
+__all__ = ["MALFORMED", "MOST_LINES", "load_program", "save_program", "signature_of"]
 
 MALFORMED = (
     ArithmeticError,
@@ -46,6 +47,8 @@ MALFORMED = (
 )
 """What values of wrong types and sizes raise where nothing checks them one by one."""
 
+SIGNATURE = "signature.json"
+"""The member that an artifact may lack."""
 MOST_LINES = 20
 """Of what is wrong with one artifact, to be read by a person."""
 
@@ -76,8 +79,13 @@ def _versions() -> bytes:
     return _json({"sha256": sha256(_json(found)), "versions": found})
 
 
-def save_program(program: Program, path: str | Path) -> None:
-    """Write ``program`` to ``path``, whole or not at all (NC5005)."""
+def save_program(program: Program, path: str | Path, signing_key: str | Path | None = None) -> None:
+    """Write ``program`` to ``path``, whole or not at all (NC5005).
+
+    Args:
+        signing_key: PEM file of an Ed25519 private key that vouches for it (NC5006).
+    """
+    key = None if signing_key is None else load_signing_key(signing_key)
     tensors = {f"quantized:{k}": v for k, v in program.quantized.tensors.items()}
     tensors |= {f"circuit:{k}": v for k, v in program.circuit.tensors.items()}
     members = {
@@ -93,9 +101,19 @@ def save_program(program: Program, path: str | Path) -> None:
     manifest = msgspec.structs.replace(
         program.manifest, members={name: sha256(data) for name, data in sorted(members.items())}
     )
+    header = _json(manifest)
+    signature = {} if key is None else {SIGNATURE: _json(sign(header, key))}
     write_archive(
-        Path(path), {"manifest.json": _json(manifest), **members, "versions.json": _versions()}
+        Path(path), {"manifest.json": header, **members, "versions.json": _versions(), **signature}
     )
+
+
+def signature_of(path: str | Path) -> tuple[bytes, Signature | None]:
+    """An artifact's manifest and, if it has one, its signature, neither of them checked."""
+    path = Path(path)
+    members = read_archive(path, _MEMBERS, (SIGNATURE,))
+    found = _decode(path, SIGNATURE, members, Signature) if SIGNATURE in members else None
+    return members["manifest.json"], found
 
 
 def load_program(path: str | Path) -> Program:
@@ -103,7 +121,7 @@ def load_program(path: str | Path) -> Program:
     (other schema) or NC5004 (figures that cannot be true, or of another program).
     """
     path = Path(path)
-    members = read_archive(path, _MEMBERS)
+    members = read_archive(path, _MEMBERS, (SIGNATURE,))
     header = _decode(path, "manifest.json", members, dict)
     if header.get("schema") != SCHEMA_VERSION:
         raise NeurocompileError(
@@ -116,7 +134,7 @@ def load_program(path: str | Path) -> Program:
     hashed = {
         name: data
         for name, data in members.items()
-        if name not in ("manifest.json", "versions.json")
+        if name not in ("manifest.json", "versions.json", SIGNATURE)
     }
     for name, data in hashed.items():
         if manifest.members.get(name) != sha256(data):

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program
+from neurocompile.artifact.signature import check_signature
+from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program, signature_of
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
 from neurocompile.mapping import check_mapping
@@ -31,11 +32,16 @@ class Verification(msgspec.Struct, frozen=True):
     samples: int
     cycles: int
     """Global steps of the cycle-accurate run."""
+    signed_by: str | None = None
+    """Fingerprint of the key that a signature names."""
+    trusted: bool = False
+    """Whether the signature was checked against a key that the user trusts."""
 
 
-def verify(path: str | Path) -> Verification:
+def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
     """Check ``path``; NC5001, NC5002 or NC5003 as :func:`load_program`, NC5004 for every other
-    disagreement.
+    disagreement, NC5007 unless it is signed by the owner of ``trusted`` (a public key's PEM file),
+    if that is given.
 
     Hashes and ranges are checked on loading. Then the quantized graph is lowered again and must
     give the circuit, tensors included; every core's resources, the least cores and the traffic are
@@ -46,6 +52,9 @@ def verify(path: str | Path) -> Verification:
     Not proven: that rates, calibration, import agreement and budget are those of any data, and
     that the quantized graph is the model that the manifest names. They are somebody's word.
     """
+    manifest_bytes, signature = signature_of(path)
+    if trusted is not None:  # before anything of a stranger is computed with
+        check_signature(Path(path), manifest_bytes, signature, trusted)
     program = load_program(path)
     try:
         problems = _problems(program)
@@ -61,6 +70,8 @@ def verify(path: str | Path) -> Verification:
         len(circuit.populations),
         manifest.proof.samples,
         circuit.period + circuit.depth,
+        None if signature is None else signature.key,
+        trusted is not None,
     )
 
 

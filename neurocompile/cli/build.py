@@ -35,11 +35,19 @@ def build(
             help="Say what the model needs at least and what rules it out; write nothing.",
         ),
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="Sign the artifact with this Ed25519 private key."),
+    ] = None,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
     if estimate_only:
         return _estimate(model, options, calibration)
+    if sign is not None:  # before any work
+        from neurocompile.artifact.signature import load_signing_key
+
+        load_signing_key(sign)
     if output is not None:  # before any work
         output = check_output(output, Path(model), calibration)
     source, example, name = source_of(model)
@@ -50,7 +58,7 @@ def build(
     program = compile_model(
         source, example, calibration=calibration, options=options, progress=True
     )
-    program.save(output)
+    program.save(output, signing_key=sign)
     summary = program.summary()
     return Output(_data(summary, output), _text(summary, output))
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from neurocompile.cli.common import Artifact, Json, Output, command
 
 
 @command
-def verify(artifact: Artifact, json_output: Json = False) -> Output:
+def verify(
+    artifact: Artifact,
+    trusted: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pub", help="It must be signed by this public key's owner."),
+    ] = None,
+    json_output: Json = False,
+) -> Output:
     """Check an artifact from its own content.
 
-    Hashes are compared, the resources of every core counted again, and recorded samples run again.
+    Hashes are compared, the resources of every core and the traffic counted again, and recorded
+    samples run again. Rates, calibration and import agreement are what its maker says.
     """
     import msgspec
 
     from neurocompile.artifact.verify import verify as check
 
-    found = check(artifact)
+    found = check(artifact, trusted)
     lines = [
         f"{artifact}: {found.model} verifies",
         f"  {found.members:,} members have the recorded SHA-256",
@@ -23,6 +36,12 @@ def verify(artifact: Artifact, json_output: Json = False) -> Output:
         f"  {found.samples:,} recorded samples give the recorded spikes of {found.populations:,} populations",
         f"  {found.cycles:,} cycle-accurate steps, through delays and resets, give the same spikes",
     ]
+    if found.signed_by is None:
+        lines.append("  not signed")
+    else:
+        word = "is trusted" if found.trusted else "was not asked for (--trusted KEY.pub)"
+        lines.append(f"  signed by key {found.signed_by[:16]}, which {word}")
+    lines.append("  not proven: rates, calibration and import agreement are its maker's word")
     return Output(
         {"verified": True, "artifact": str(artifact), **msgspec.to_builtins(found)}, lines
     )
