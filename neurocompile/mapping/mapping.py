@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +20,15 @@ from neurocompile.mapping import precompile
 from neurocompile.mapping.advice import budget_needs_more_cores, needs_more_cores
 from neurocompile.mapping.estimate import refuse
 from neurocompile.mapping.fields import exceeded_fields
-from neurocompile.mapping.packing import Packed, glance, hypergraph, improve, pack, ready_order
+from neurocompile.mapping.packing import (
+    Packed,
+    glance,
+    hypergraph,
+    improve,
+    pack,
+    ready_order,
+    tighten,
+)
 from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
 from neurocompile.mapping.refine import Hypergraph
@@ -61,6 +70,8 @@ SMALL, SEMIFINALISTS, FINALISTS = 200_000, 5, 2
 MULTIPLES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 """Of a budget of spikes that does not fit: tried in turn, so that the error can name one that does.
 """
+TIGHT = 1.08
+"""Multiple of the lower bound down to which cores are given up."""
 FEW, SPARE = 1.15, 2
 """A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no
 other is at hand.
@@ -332,17 +343,19 @@ def _fit(
                 graph, [usage for tiles in parts.values() for _, usage in tiles], spikes
             )
             start = pack(instance, ready_order(graph), style.room)
-            cores = int(start.max(initial=-1)) + 1
-            fewest = min(fewest or cores, cores)
-            if cores > limit:
+            packed = Packed(start, int(start.max(initial=-1)) + 1, "packed", 0.0)
+            if len(styles) > 2:  # with one way there is nothing to compare
+                packed = glance(instance, start, seed)
+            squeezed = packed.cores > limit
+            packed = tighten(instance, packed, limit, seed)
+            fewest = min(fewest or packed.cores, packed.cores)
+            if packed.cores > limit:
                 continue
-            cost = (
-                glance(instance, start, seed).cost if len(styles) > 2 else 0.0
-            )  # with one way there is nothing to compare
-            rank = spikes is None and cores > FEW * bound + SPARE, cost, cores
-            found = sorted([*found, (rank, graph, instance, start)], key=lambda item: item[0])[
-                :semifinalists
-            ]
+            rank = spikes is None and packed.cores > FEW * bound + SPARE, packed.cost, packed.cores
+            found = sorted(
+                [*found, (rank, graph, instance, packed.core_of if squeezed else start)],
+                key=lambda item: item[0],
+            )[:semifinalists]
     if not found and spikes is not None:
         enough = _enough(counter, rates, limit, spikes) if size <= SMALL else None
         raise ViolationList(
@@ -350,6 +363,7 @@ def _fit(
         )
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
+    few = ceil(TIGHT * bound) if spikes is None else limit
     if len(found) > finalists:
         longer = [
             (
@@ -363,7 +377,7 @@ def _fit(
         found = sorted(longer, key=lambda item: item[0])[:finalists]
     packed, graph, _ = min(
         (
-            (improve(instance, start, seed), graph, rank[0])
+            (improve(instance, start, seed, few), graph, rank[0])
             for rank, graph, instance, start in found
         ),
         key=lambda item: (item[2], item[0].cost, item[0].cores),

@@ -16,13 +16,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurocompile.mapping.refine import Hypergraph, km1, refine, refine_in_turn
+from neurocompile.mapping.output_lists import OutputLists, no_lists
+from neurocompile.mapping.refine import Hypergraph, km1, refine
+from neurocompile.mapping.refine_turns import refine_in_turn
 from neurocompile.mapping.resources import Usage
 from neurocompile.mapping.seeds import mtkahypar_blocks, repair
+from neurocompile.mapping.squeeze import squeeze, squeeze_in_turn
 from neurocompile.mapping.tile_graph import HOST, TileGraph
 from neurocompile.targets.schema import RESOURCES
 
-__all__ = ["Packed", "glance", "hypergraph", "improve", "in_order", "pack", "ready_order"]
+__all__ = [
+    "Packed",
+    "glance",
+    "hypergraph",
+    "improve",
+    "in_order",
+    "pack",
+    "ready_order",
+    "tighten",
+]
 
 _ADDITIVE = tuple(name for name in RESOURCES if name != "neuron_groups")
 NEURONS = _ADDITIVE.index("neurons")
@@ -35,6 +47,8 @@ BUDGET_PARTS = 1 << 40
 """Whole numbers that stand for a core's budget of spikes."""
 _TIE = 1e-6
 """Weight of the fit beside the share of messages."""
+REPACKED = 3
+"""Times that tiles are packed again with what output lists came to, at most."""
 STEPS = 4_000
 """Moves tried for each tile, at most the number below."""
 MOST_STEPS = 24_000_000
@@ -82,12 +96,13 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -
     """
     target, nets = graph.counter.target, graph.nets
     names = [name for name in _ADDITIVE if name in target.capacity]
-    takes = [[getattr(u, name) for u in usage] for name in names]
+    lists = _output_lists(graph, names)
+    takes = [[getattr(u, name) if name != "axon_memory" else 0 for u in usage] for name in names]
     limit = [target.capacity[name] for name in names]
     if (
         "total" in target.capacity
     ):  # neuron groups count once a population: the bound of all of them is set aside
-        takes.append([u.total - u.neuron_groups for u in usage])
+        takes.append([u.total - u.neuron_groups - u.axon_memory for u in usage])
         limit.append(target.capacity["total"] - target.capacity["neuron_groups"])
     if spikes is not None:  # as parts of the budget, rounded up: the sum of a core keeps it
         index = {p.name: i for i, p in enumerate(graph.counter.circuit.populations)}
@@ -111,6 +126,25 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -
         np.array(limit, dtype=np.int64),
         group,
         target.capacity["neuron_groups"],
+        lists,
+    )
+
+
+def _output_lists(graph: TileGraph, names: Sequence[str]) -> OutputLists:
+    """Output lists of tiles; they count as axon memory and in the total."""
+    lists, capacity = graph.lists, graph.counter.target.capacity
+    columns = [names.index("axon_memory")] if "axon_memory" in names else []
+    columns += [len(names)] if "total" in capacity else []
+    if not columns:
+        return no_lists()
+    return OutputLists(
+        lists.owner.astype(np.int64),
+        np.abs(lists.size),
+        (graph.read_by_host[lists.population] & (lists.size > 0)).astype(np.int64),
+        lists.offsets,
+        lists.pins.astype(np.int64),
+        graph.counter.cost.least_listed,
+        np.array(columns, dtype=np.int64),
     )
 
 
@@ -147,11 +181,27 @@ def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
     """Core of each vertex, int64: vertices are taken in ``order``, each goes where most of its
     messages are shared.
 
-    Of cores that share none, the one whose free room is most like what the vertex takes. ``room``:
-        the part of a core's
-    neurons that vertices which need neurons more than anything else leave to the others, which then
-    look further back.
+    Of cores that share none, the one whose free room is most like what the vertex takes. First output
+    lists are reserved for as if each consumer had a core of its own; where they would bind, what they
+    came to is reserved, and so on while that takes fewer cores.
+
+    Args:
+        graph: the instance.
+        order: int64 (vertices).
+        room: the part of a core's neurons that vertices which need neurons more than anything else
+            leave to the others, which then look further back.
     """
+    best = _pack(graph, order, room, graph.lists.bound(graph.vertices))
+    for _ in range(REPACKED if len(graph.lists.owner) else 0):
+        found = _pack(graph, order, room, graph.lists.entries(best))
+        if found.max(initial=-1) >= best.max(initial=-1) or not graph.fits(found):
+            break
+        best = found
+    return best
+
+
+def _pack(graph: Hypergraph, order: np.ndarray, room: float, reserve: np.ndarray) -> np.ndarray:
+    """The same with entries of output lists that are reserved for each vertex, int64 (vertices)."""
     from neurocompile.mapping.packing_kernels import (
         pack as kernel,
     )  # numba takes a second to import
@@ -166,7 +216,7 @@ def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
         nets_of,
         len(graph.weight),
         graph.weight,
-        graph.takes,
+        graph.takes.copy(),
         graph.limit,
         heavy,
         most,
@@ -176,6 +226,8 @@ def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
         _TIE,
         min(_OPEN_FOR_FILLING if room > 0 else _OPEN, max(graph.vertices, 1)),
         room > 0,
+        graph.lists,
+        reserve,
     )
 
 
@@ -191,24 +243,47 @@ def glance(graph: Hypergraph, start: np.ndarray, seed: int, *, longer: bool = Fa
     return Packed(tried[refined], cores, "packed, annealed", cost)
 
 
-def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
+def tighten(graph: Hypergraph, packed: Packed, most: int, seed: int) -> Packed:
+    """The same on fewer cores, down to ``most`` where that is found; of many cores in turn."""
+    if packed.cores <= most:
+        return packed
+    if packed.cores > TOGETHER:
+        block = in_order(packed.core_of)
+        block = squeeze_in_turn(graph, block, packed.cores, most, together=TOGETHER, seed=seed)
+    else:
+        block = squeeze(graph, packed.core_of, packed.cores, most, seed)
+    cores = len(np.unique(block))
+    if cores == packed.cores:
+        return packed
+    return _numbered(graph, block, f"{packed.method}, squeezed")
+
+
+def improve(graph: Hypergraph, start: np.ndarray, seed: int, few: int = 0) -> Packed:
     """The best of the refined seed and of the refined partitioner's assignment; cores numbered in
-    order.
+    order, ``few`` of them if they can be that few.
 
     Of many cores only neighbours in order trade tiles (about two chips at a time), and no
     partitioner is asked.
     """
     cores = int(start.max(initial=-1)) + 1
     if cores > TOGETHER:
-        start = in_order(start)
+        packed = tighten(graph, Packed(start, cores, "packed", km1(graph, start)), few, seed)
+        start = in_order(packed.core_of)
         steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
         turned = refine_in_turn(
-            graph, start, cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed
+            graph,
+            start,
+            packed.cores,
+            together=TOGETHER,
+            steps=steps,
+            hot=HOT,
+            cold=COLD,
+            seed=seed,
         )
         return _numbered(
             graph,
             min(turned, start, key=lambda block: km1(graph, block)),
-            "packed, annealed in turn",
+            f"{packed.method}, annealed in turn",
         )
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
@@ -232,6 +307,12 @@ def improve(graph: Hypergraph, start: np.ndarray, seed: int) -> Packed:
         refined = refine(graph, repaired, cores, steps=steps, hot=WARM, cold=COLD, seed=seed)
         found.append(Packed(refined, cores, "mt-KaHyPar, repaired, annealed", km1(graph, refined)))
     best = min(found, key=lambda p: p.cost)
+    fewer = tighten(graph, best, few, seed)
+    if fewer is not best:
+        block = refine(
+            graph, fewer.core_of, fewer.cores, steps=steps, hot=WARM, cold=COLD, seed=seed
+        )
+        return _numbered(graph, block, fewer.method)
     return _numbered(graph, best.core_of, best.method)
 
 

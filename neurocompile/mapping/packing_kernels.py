@@ -10,6 +10,8 @@ __all__ = ["pack", "ready_order"]
 
 FULL = (97, 100)
 """Part of a capacity from which on a core takes no strangers."""
+TRIES = 16
+"""Cores that are tried for a vertex before a new one is opened."""
 KNOWN = 32
 """Cores of a net that are remembered, the last ones."""
 
@@ -96,6 +98,8 @@ def pack(
     tie,
     window,
     close,
+    lists,
+    reserve,
 ):
     """Core of each vertex, int64; see ``packing.pack``."""
     vertices, resources = takes.shape
@@ -109,8 +113,26 @@ def pack(
         np.zeros(vertices),
         np.empty(resources),
     )
-    held_count, known_count, touched, open_ = (
-        np.zeros(n, dtype=np.int64) for n in (vertices, nets, vertices + window, window + 1)
+    held_count, known_count, touched, open_, refused = (
+        np.zeros(n, dtype=np.int64)
+        for n in (vertices, nets, vertices + window, window + 1, vertices)
+    )
+    first, lists_of = lists.by_vertex
+    listed = (
+        first,
+        lists_of,
+        lists.offsets,
+        lists.owner,
+        lists.size,
+        lists.extra,
+        lists.columns,
+        lists.least,
+        np.zeros(len(lists.pins), dtype=np.int64),  # cores of each list's pins
+        np.zeros(len(lists.owner), dtype=np.int64),  # how many these are
+        lists.fixed(vertices),  # entries of each vertex as far as consumers have cores
+        reserve,
+        np.zeros(vertices, dtype=np.int64),  # entries that a core would hold more
+        np.zeros(vertices + 1, dtype=np.int64),  # these cores
     )
     _pack(
         vertex_offsets,
@@ -136,8 +158,81 @@ def pack(
         known_count,
         touched,
         open_,
+        refused,
+        listed,
     )
     return core_of
+
+
+@helper
+def _is_listed(e, core, offsets, cores, fan):
+    """Whether a core is one of a list's."""
+    for i in range(offsets[e] + fan[e] - 1, offsets[e] - 1, -1):
+        if cores[i] == core:
+            return True
+    return False
+
+
+@helper
+def _lists_fit(v, core, core_of, used, takes, limit, listed):
+    """Whether v's own lists fit into a core, and those in which the core is then listed into theirs."""
+    first, lists_of, offsets, owner, size, extra, columns, least = listed[:8]
+    cores, fan, entries, reserve, more, noted = listed[8:]
+    count, own = 0, entries[v]
+    if v + 1 < first.size:
+        for i in range(first[v], first[v + 1]):
+            e = lists_of[i]
+            if _is_listed(e, core, offsets, cores, fan):
+                continue
+            now = fan[e] + extra[e]
+            change = (now + 1 if now + 1 >= least else 0) - (now if now >= least else 0)
+            o = owner[e]
+            if o == v:
+                own += change * size[e]
+            elif core_of[o] >= 0:
+                # Several lists of one owner: the bound of what they add is near enough.
+                spare = max(reserve[o] - entries[o], 0)
+                extra_entries = change * size[e] - spare
+                if extra_entries > 0:
+                    if more[core_of[o]] == 0:
+                        noted[count] = core_of[o]
+                        count += 1
+                    more[core_of[o]] += extra_entries
+    fine = True
+    for c in columns:
+        if used[core, c] + more[core] + takes[v, c] + max(own, reserve[v]) > limit[c]:
+            fine = False
+        for i in range(count):
+            if used[noted[i], c] + more[noted[i]] > limit[c]:
+                fine = False
+    for i in range(count):
+        more[noted[i]] = 0
+    return fine
+
+
+@helper
+def _enlist(v, core, core_of, used, listed):
+    """Book that a core holds a consumer: its own lists, and those in which it is listed now."""
+    first, lists_of, offsets, owner, size, extra, columns, least = listed[:8]
+    cores, fan, entries, reserve = listed[8:12]
+    if v + 1 < first.size:
+        for i in range(first[v], first[v + 1]):
+            e = lists_of[i]
+            if _is_listed(e, core, offsets, cores, fan):
+                continue
+            now = fan[e] + extra[e]
+            change = (now + 1 if now + 1 >= least else 0) - (now if now >= least else 0)
+            cores[offsets[e] + fan[e]] = core
+            fan[e] += 1
+            o = owner[e]
+            before = max(entries[o], reserve[o])
+            entries[o] += change * size[e]
+            if core_of[o] >= 0:
+                for c in columns:
+                    used[core_of[o], c] += max(entries[o], reserve[o]) - before
+    for c in columns:
+        used[core, c] += max(entries[v], reserve[v])
+    core_of[v] = core
 
 
 @kernel
@@ -165,8 +260,11 @@ def _pack(
     known_count,
     touched,
     open_,
+    refused,
+    listed,
 ):
     resources, opened, cores = limit.size, 0, 0
+    columns, entries, reserve = listed[6], listed[10], listed[11]
     for place in range(order.size):
         v = order[place]
         count, own = 0, 1e-300
@@ -184,37 +282,54 @@ def _pack(
             if shared[open_[i]] == 0:
                 touched[count] = open_[i]
                 count += 1
+        for c in columns:
+            takes[v, c] += max(entries[v], reserve[v])
         length = 1e-300
         for r in range(resources):
             part[r] = takes[v, r] / max(limit[r], 1)
             length += part[r] * part[r]
-        chosen, best = -1, -1.0
-        for i in range(count):
-            core = touched[i]
-            room = True
-            for r in range(resources):
-                if used[core, r] + takes[v, r] > (most[r] if heavy[v] else limit[r]):
-                    room = False
-                    break
-            if room and held_count[core] == groups:
-                room = False
-                for j in range(groups):
-                    if held[core, j] == group[v]:
-                        room = True
+        chosen = -1
+        for _ in range(TRIES):
+            chosen, best = -1, -1.0
+            for i in range(count):
+                core = touched[i]
+                room = refused[core] != v + 1
+                for r in range(resources):
+                    if used[core, r] + takes[v, r] > (most[r] if heavy[v] else limit[r]):
+                        room = False
                         break
-            if not room:
-                continue
-            # How well the tile takes what is left of the core: their cosine.
-            dot, left = 0.0, 1e-300
-            for r in range(resources):
-                free = (limit[r] - used[core, r]) / max(limit[r], 1)
-                dot += part[r] * free
-                left += free * free
-            value = shared[core] / own + tie * dot / (np.sqrt(length) * np.sqrt(left))
-            if value > best or (value == best and core < chosen):
-                chosen, best = core, value
+                if room and held_count[core] == groups:
+                    room = False
+                    for j in range(groups):
+                        if held[core, j] == group[v]:
+                            room = True
+                            break
+                if not room:
+                    continue
+                # How well the tile takes what is left of the core: their cosine.
+                dot, left = 0.0, 1e-300
+                for r in range(resources):
+                    free = (limit[r] - used[core, r]) / max(limit[r], 1)
+                    dot += part[r] * free
+                    left += free * free
+                value = shared[core] / own + tie * dot / (np.sqrt(length) * np.sqrt(left))
+                if value > best or (value == best and core < chosen):
+                    chosen, best = core, value
+            if chosen < 0:
+                break
+            for c in columns:
+                takes[v, c] -= max(entries[v], reserve[v])
+            fine = _lists_fit(v, chosen, core_of, used, takes, limit, listed)
+            for c in columns:
+                takes[v, c] += max(entries[v], reserve[v])
+            if fine:
+                break
+            refused[chosen] = v + 1
+            chosen = -1
         for i in range(near):
             shared[touched[i]] = 0
+        for c in columns:
+            takes[v, c] -= max(entries[v], reserve[v])
         if chosen < 0:
             chosen = cores
             cores += 1
@@ -224,9 +339,9 @@ def _pack(
                 opened -= 1
             open_[opened] = chosen
             opened += 1
-        core_of[v] = chosen
         for r in range(resources):
             used[chosen, r] += takes[v, r]
+        _enlist(v, chosen, core_of, used, listed)
         for r in range(resources):
             if (
                 close and used[chosen, r] * FULL[1] >= limit[r] * FULL[0] and limit[r] > 0

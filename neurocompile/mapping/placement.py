@@ -14,13 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurocompile.mapping.refine import (
-    TABLE_LIMIT,
-    Hypergraph,
-    exponential_table,
-    refine,
-    refine_in_turn,
-)
+from neurocompile.mapping.refine import TABLE_LIMIT, Hypergraph, exponential_table, refine
+from neurocompile.mapping.refine_turns import refine_in_turn
 from neurocompile.mapping.tile_graph import Flows
 from neurocompile.targets.schema import Slot, Target
 

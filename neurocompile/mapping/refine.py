@@ -14,17 +14,35 @@ threads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Hypergraph", "exponential_table", "km1", "refine", "refine_in_turn"]
+from neurocompile.mapping.output_lists import OutputLists, no_lists
+
+__all__ = ["Hypergraph", "exponential_table", "km1", "refine"]
 
 SCALE = 1 << 20
 """Net weights are whole numbers up to this."""
 TABLE_LIMIT = 1 << 27
 """Most entries (nets x blocks) of the table of pin counts: 256 MiB."""
+
+
+class Kept(NamedTuple):
+    """Nets that can cost something, as the kernels take them."""
+
+    offsets: np.ndarray
+    """int64 (nets + 1)."""
+    pins: np.ndarray
+    """int64."""
+    weight: np.ndarray
+    """int64 (nets)."""
+    vertex_offsets: np.ndarray
+    """int64 (vertices + 1): where a vertex's nets begin."""
+    nets_of: np.ndarray
+    """int64."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,8 @@ class Hypergraph:
     """int32 (vertices): vertices of one group take one of a block's places for groups together."""
     groups: int
     """Places for groups of a block."""
+    lists: OutputLists = field(default_factory=no_lists)
+    """What vertices take beside ``takes``, as it depends on the blocks of others."""
 
     @property
     def vertices(self) -> int:
@@ -57,6 +77,36 @@ class Hypergraph:
         order = np.argsort(self.pins, kind="stable")
         net = np.repeat(np.arange(len(self.weight), dtype=np.int64), np.diff(self.offsets))[order]
         return np.searchsorted(self.pins[order], np.arange(self.vertices + 1)), net
+
+    @cached_property
+    def kept(self) -> Kept:
+        """Nets of two pins at least with a weight, in whole numbers."""
+        keep = (np.diff(self.offsets) > 1) & (self.weight > 0)
+        net = np.repeat(np.arange(len(keep)), np.diff(self.offsets))
+        chosen = keep[net]
+        net, pins = (np.cumsum(keep) - 1)[net[chosen]], self.pins[chosen].astype(np.int64)
+        order = np.argsort(pins, kind="stable")
+        return Kept(
+            np.searchsorted(net, np.arange(int(keep.sum()) + 1)),
+            pins,
+            self.whole_weights()[keep],
+            np.searchsorted(pins[order], np.arange(self.vertices + 1)),
+            net[order],
+        )
+
+    def used(self, block: np.ndarray) -> np.ndarray:
+        """What each block holds, its output lists included, int64 (blocks, resources)."""
+        found = np.zeros((int(block.max(initial=-1)) + 1, len(self.limit)), dtype=np.int64)
+        takes = self.takes.copy()
+        takes[:, self.lists.columns] += self.lists.entries(block)[: self.vertices, None]
+        np.add.at(found, block, takes)
+        return found
+
+    def fits(self, block: np.ndarray) -> bool:
+        """Whether every block keeps every capacity."""
+        pairs = np.unique(block * (int(self.group.max(initial=0)) + 1) + self.group)
+        held = np.bincount(pairs // (int(self.group.max(initial=0)) + 1), minlength=1)
+        return bool((self.used(block) <= self.limit).all() and held.max() <= self.groups)
 
     def whole_weights(self) -> np.ndarray:
         """Weights as whole numbers, int64."""
@@ -87,6 +137,7 @@ def refine(
     hot: float,
     cold: float,
     seed: int,
+    beyond: np.ndarray | None = None,
 ) -> np.ndarray:
     """A better assignment, int64 (vertices); the given one where none is found or the instance is
     too large.
@@ -98,99 +149,33 @@ def refine(
         hot: temperature at first, in units of the mean weight of a net.
         cold: temperature at last.
         seed: of the generator.
+        beyond: int64 (fixed, resources): what is used of further blocks, whose one vertex each does not
+            move and owns lists (numbered behind the others).
     """
     block = np.array(block, dtype=np.int64)
-    if len(graph.weight) * blocks > TABLE_LIMIT or graph.vertices < 2 or blocks < 2 or steps < 1:
+    if beyond is None:
+        beyond = np.zeros((0, len(graph.limit)), dtype=np.int64)
+    rows = max(len(graph.weight), len(graph.lists.owner))
+    if rows * blocks > TABLE_LIMIT or graph.vertices < 2 or blocks < 2 or steps < 1:
         return block
-    keep = (np.diff(graph.offsets) > 1) & (graph.weight > 0)
-    if not keep.any():
+    kept = graph.kept
+    if not len(kept.weight):
         return block
-    net = np.repeat(np.arange(len(keep)), np.diff(graph.offsets))
-    number = np.cumsum(keep) - 1
-    chosen = keep[net]
-    net, pins = number[net[chosen]], graph.pins[chosen].astype(np.int64)
-    offsets = np.searchsorted(net, np.arange(int(keep.sum()) + 1))
-    weight = graph.whole_weights()[keep]
-    order = np.argsort(pins, kind="stable")
-    vertex_offsets = np.searchsorted(pins[order], np.arange(graph.vertices + 1))
-    scale = float(weight.mean())
+    scale = float(kept.weight.mean())
     from neurocompile.mapping.refine_kernels import anneal  # numba takes a second to import
 
     return anneal(
-        offsets,
-        pins,
-        weight,
-        vertex_offsets,
-        net[order],
+        graph,
+        kept,
         block,
         blocks,
-        graph.takes,
-        graph.limit,
-        graph.group.astype(np.int64),
-        graph.groups,
         steps,
         hot * scale,
         cold * scale,
         np.uint64(seed),
         exponential_table(),
+        beyond,
     )
-
-
-def refine_in_turn(
-    graph: Hypergraph,
-    block: np.ndarray,
-    blocks: int,
-    *,
-    together: int,
-    steps: int,
-    hot: float,
-    cold: float,
-    seed: int,
-) -> np.ndarray:
-    """The same for instances of any size: ``together`` consecutive blocks at a time, then once more
-    shifted by half of them.
-
-    Within such a range it is exact: what a net's pins elsewhere cost does not change.
-
-    Args:
-        steps: moves to try for each vertex, in each of the two turns.
-    """
-    block = np.array(block, dtype=np.int64)
-    first, nets = graph.by_vertex
-    for shift in (0, together // 2):
-        for low in range(-shift, blocks, together):
-            order = np.flatnonzero((block >= low) & (block < low + together))
-            if len(order) < 2:
-                continue
-            count = first[order + 1] - first[order]
-            ends = np.cumsum(count)
-            place = np.repeat(first[order] - (ends - count), count) + np.arange(int(count.sum()))
-            net = nets[place]
-            sorting = np.argsort(net, kind="stable")
-            kept, start = np.unique(net[sorting], return_index=True)
-            part = Hypergraph(
-                np.append(start, len(net)),
-                np.repeat(np.arange(len(order)), count)[sorting].astype(np.int32),
-                graph.weight[kept],
-                graph.takes[order],
-                graph.limit,
-                np.unique(graph.group[order], return_inverse=True)[1].ravel(),
-                graph.groups,
-            )
-            offset = max(low, 0)
-            size = min(low + together, blocks) - offset
-            moves = steps * len(order)
-            found = refine(
-                part,
-                block[order] - offset,
-                size,
-                steps=moves,
-                hot=hot,
-                cold=cold,
-                seed=seed + max(low, 0),
-            )
-            block[order] = found + offset
-    return block
 
 
 def exponential_table() -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.mapping.jit import helper, kernel
+from neurocompile.mapping.list_kernels import book_lists, keeps, relist
 
-__all__ = ["anneal", "below", "distinct_blocks", "draw"]
+__all__ = ["anneal", "below", "distinct_blocks", "draw", "gain", "ledgers", "move"]
 
 
 @helper
@@ -121,40 +122,26 @@ def book(
         members_of_group[b, group[v]] += 1
 
 
-def anneal(
-    offsets,
-    pins,
-    weight,
-    vertex_offsets,
-    nets_of,
-    block,
-    blocks,
-    takes,
-    limit,
-    group,
-    groups,
-    steps,
-    hot,
-    cold,
-    seed,
-    exponential,
-):
-    """See :func:`neurocompile.mapping.refine.refine`; the best assignment found."""
-    block = np.array(block)
-    room = max(
-        4, int(np.bincount(block, minlength=1).max(initial=0)) * 2
-    )  # members of a block: rows that grow
-    count = np.zeros((weight.size, blocks), dtype=np.int16)
-    used = np.zeros((blocks, limit.size), dtype=np.int64)
+def ledgers(graph, kept, block, blocks, room, beyond):
+    """Ledgers of annealing, in the order in which kernels take them: block of each vertex, what it takes
+    and nets count; what blocks hold, their groups and members; the output lists.
+
+    Vertices beyond those of ``block`` own lists and lie in blocks of their own that hold ``beyond``,
+    int64 (fixed, resources), without these lists.
+    """
+    limit, lists, group, fixed = graph.limit, graph.lists, graph.group, len(beyond)
+    count = np.zeros((kept.weight.size, blocks), dtype=np.int16)
+    used = np.concatenate([np.zeros((blocks, limit.size), dtype=np.int64), beyond])
+    takes = np.concatenate([graph.takes, np.zeros((fixed, limit.size), dtype=np.int64)])
     members_of_group = np.zeros((blocks, int(group.max(initial=0)) + 1), dtype=np.int64)
     groups_used, size = np.zeros(blocks, dtype=np.int64), np.zeros(blocks, dtype=np.int64)
     members, place = np.zeros((blocks, room), dtype=np.int64), np.zeros(block.size, dtype=np.int64)
     book(
-        offsets,
-        pins,
+        kept.offsets,
+        kept.pins,
         block,
         takes,
-        group,
+        group.astype(np.int64),
         count,
         used,
         members_of_group,
@@ -163,21 +150,45 @@ def anneal(
         members,
         place,
     )
+    block = np.concatenate([block, np.arange(blocks, blocks + fixed)])
+    first, lists_of = lists.by_vertex
+    held = (
+        first,
+        lists_of,
+        lists.owner,
+        lists.size,
+        lists.extra,
+        lists.columns,
+        lists.least,
+        np.zeros(lists.owner.size, dtype=np.int64),
+        np.zeros((lists.owner.size, blocks), dtype=np.int16),
+    )
+    book_lists(lists.offsets, lists.pins, block, held, takes, used)
+    return block, takes, count, used, members_of_group, groups_used, size, members, place, held
+
+
+def anneal(graph, kept, block, blocks, steps, hot, cold, seed, exponential, beyond):
+    """See :func:`neurocompile.mapping.refine.refine`; the best assignment found."""
+    vertices, held = block.size, int(np.bincount(block, minlength=1).max(initial=0))
+    room = max(4, 2 * held)  # members of a block: rows that grow
+    block, takes, count, used, members_of_group, groups_used, size, members, place, lists = ledgers(
+        graph, kept, block, blocks, room, beyond
+    )
     state = np.empty(1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         state[0] = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
-    best = block.copy()
+    best = block[:vertices].copy()
     _anneal(
-        offsets,
-        pins,
-        weight,
-        vertex_offsets,
-        nets_of,
+        kept.offsets,
+        kept.pins,
+        kept.weight,
+        kept.vertex_offsets,
+        kept.nets_of,
         block,
         takes,
-        limit,
-        group,
-        groups,
+        graph.limit,
+        graph.group.astype(np.int64),
+        graph.groups,
         steps,
         hot,
         cold,
@@ -191,6 +202,8 @@ def anneal(
         place,
         state,
         best,
+        lists,
+        np.zeros(2 * int(np.diff(lists[0]).max(initial=0)) + 2, dtype=np.int64),
     )
     return best
 
@@ -220,8 +233,10 @@ def _anneal(
     place,
     state,
     best,
+    lists,
+    touched,
 ):
-    vertices, room = block.size, members.shape[1]
+    vertices, room, columns = place.size, members.shape[1], lists[5]
     for _ in range(8):
         draw(state)
     total, least = 0, 0
@@ -242,26 +257,10 @@ def _anneal(
             bar = temperature * exponential[np.int64(draw(state) >> np.uint64(52))]
             change = gain(v, a, b, vertex_offsets, nets_of, weight, count)
             w = -1
-            if (
+            if not (
                 fits(v, -1, b, takes, limit, used, group, groups, members_of_group, groups_used)
                 and size[b] < room
             ):
-                if change > bar:
-                    continue
-                move(
-                    v,
-                    a,
-                    b,
-                    vertex_offsets,
-                    nets_of,
-                    count,
-                    takes,
-                    used,
-                    group,
-                    members_of_group,
-                    groups_used,
-                )
-            else:
                 if size[b] == 0:
                     continue
                 w = members[b, below(state, size[b])]
@@ -283,12 +282,15 @@ def _anneal(
                 for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
                     count[nets_of[i], a] += 1
                     count[nets_of[i], b] -= 1
-                if change > bar:
-                    continue
+            if change > bar:
+                continue
+            taken = False
+            for turn in range(2):  # there, and back again if output lists then break a capacity
+                x, y = (a, b) if turn == 0 else (b, a)
                 move(
                     v,
-                    a,
-                    b,
+                    x,
+                    y,
                     vertex_offsets,
                     nets_of,
                     count,
@@ -298,22 +300,31 @@ def _anneal(
                     members_of_group,
                     groups_used,
                 )
-                move(
-                    w,
-                    b,
-                    a,
-                    vertex_offsets,
-                    nets_of,
-                    count,
-                    takes,
-                    used,
-                    group,
-                    members_of_group,
-                    groups_used,
-                )
-            block[v] = b
+                block[v] = y
+                if w >= 0:
+                    move(
+                        w,
+                        y,
+                        x,
+                        vertex_offsets,
+                        nets_of,
+                        count,
+                        takes,
+                        used,
+                        group,
+                        members_of_group,
+                        groups_used,
+                    )
+                    block[w] = x
+                noted = relist(v, x, y, block, lists, takes, used, touched, 0)
+                if w >= 0:
+                    noted = relist(w, y, x, block, lists, takes, used, touched, noted)
+                taken = turn == 0 and keeps(touched, noted, used, limit, columns)
+                if taken:
+                    break
+            if not taken:
+                continue
             if w >= 0:
-                block[w] = a
                 members[a, place[v]] = w
                 members[b, place[w]] = v
                 place[v], place[w] = place[w], place[v]

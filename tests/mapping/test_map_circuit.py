@@ -235,9 +235,10 @@ def test_tiles_do_not_waste_half_a_core(builder) -> None:
 def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(
     transformer, monkeypatch
 ) -> None:
-    """The mapping with fewest packets takes more cores than the tightest; a limit between them is
-    kept.
+    """Where cores are not given up by themselves, the mapping with fewest packets takes more than the
+    tightest; a limit between them is kept.
     """
+    monkeypatch.setattr("neurocompile.mapping.mapping.TIGHT", 10.0)
     monkeypatch.setattr(
         "neurocompile.mapping.mapping.WAYS", ((200_000, ((96, False), (1, False))),)
     )

@@ -4,16 +4,22 @@ same seed gives the same result.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.mapping import check_mapping, map_circuit
+from neurocompile.mapping.output_lists import OutputLists
 from neurocompile.mapping.packing import in_order, pack
 from neurocompile.mapping.placement import anneal_places, symmetric
-from neurocompile.mapping.refine import Hypergraph, km1, refine, refine_in_turn
+from neurocompile.mapping.refine import Hypergraph, km1, refine
+from neurocompile.mapping.refine_turns import refine_in_turn
+from neurocompile.mapping.relaxed import refine_relaxed
 from neurocompile.mapping.seeds import repair
+from neurocompile.mapping.squeeze import squeeze, squeeze_in_turn
 from neurocompile.targets import load_target
 
 
@@ -37,12 +43,71 @@ def hypergraphs(draw) -> Hypergraph:
     )
 
 
+@st.composite
+def listed(draw) -> Hypergraph:
+    """The same, with output lists that count in the second resource."""
+    graph = draw(hypergraphs())
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    lists = int(rng.integers(1, 40))
+    pins = [
+        np.sort(
+            rng.choice(
+                graph.vertices, size=rng.integers(0, min(5, graph.vertices) + 1), replace=False
+            )
+        )
+        for _ in range(lists)
+    ]
+    held = OutputLists(
+        rng.integers(0, graph.vertices, lists),
+        rng.integers(1, 3, lists),
+        rng.integers(0, 2, lists),
+        np.concatenate([[0], np.cumsum([len(p) for p in pins])]),
+        np.concatenate(pins).astype(np.int64),
+        int(rng.integers(1, 3)),
+        np.array([1]),
+    )
+    limit = np.array([20, 15 + int(held.bound(graph.vertices).max())])
+    return replace(graph, lists=held, limit=limit)
+
+
+def held_entries(graph: Hypergraph, block: np.ndarray) -> np.ndarray:
+    """Entries of each vertex, by definition."""
+    lists, found = graph.lists, np.zeros(graph.vertices, dtype=np.int64)
+    for e, owner in enumerate(lists.owner.tolist()):
+        pins = lists.pins[lists.offsets[e] : lists.offsets[e + 1]]
+        fan = len(set(block[pins].tolist())) + int(lists.extra[e])
+        found[owner] += fan * int(lists.size[e]) if fan >= lists.least else 0
+    return found
+
+
 def holds(graph: Hypergraph, block: np.ndarray) -> bool:
     """Whether every block keeps every capacity."""
     used = np.zeros((int(block.max()) + 1, 2), dtype=np.int64)
     np.add.at(used, block, graph.takes)
+    np.add.at(used[:, 1], block, held_entries(graph, block))
     groups = [len(np.unique(graph.group[block == b])) for b in range(len(used))]
     return bool((used <= graph.limit).all()) and max(groups) <= graph.groups
+
+
+@given(listed(), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_fewer_cores_keep_every_capacity_and_what_lists_hold_is_exact(
+    graph: Hypergraph, seed: int
+) -> None:
+    start = pack(graph, np.arange(graph.vertices))
+    cores = int(start.max()) + 1
+    assert (graph.lists.entries(start) == held_entries(graph, start)).all()
+    assert graph.fits(start) and holds(graph, start)
+    for found in (
+        squeeze(graph, start, cores, 1, seed),
+        squeeze_in_turn(graph, start, cores, 1, together=3, seed=seed),
+    ):
+        assert holds(graph, found) and len(np.unique(found)) <= cores
+    anywhere = np.arange(graph.vertices) % cores
+    relaxed = refine_relaxed(
+        graph, anywhere, cores, steps=2000, hot=1.0, cold=0.05, light=1.0, heavy=100.0, seed=seed
+    )
+    assert relaxed is None or holds(graph, relaxed)
 
 
 def connectivity(graph: Hypergraph, block: np.ndarray) -> float:
@@ -54,7 +119,7 @@ def connectivity(graph: Hypergraph, block: np.ndarray) -> float:
     )
 
 
-@given(hypergraphs(), st.integers(0, 5))
+@given(hypergraphs() | listed(), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_packing_and_refinement_keep_every_capacity(graph: Hypergraph, seed: int) -> None:
     start = pack(graph, np.arange(graph.vertices))

@@ -1,0 +1,109 @@
+"""Fewer cores for an assignment: the least filled are emptied, and annealing that may exceed capacities
+(:mod:`neurocompile.mapping.relaxed`) finds room for their tiles in the others.
+
+Packing takes tiles one after the other and reserves for output lists that consumers to come may need;
+once annealing has brought consumers together, much of that is free.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+
+from neurocompile.mapping.refine import Hypergraph
+from neurocompile.mapping.refine_turns import Turns
+from neurocompile.mapping.relaxed import refine_relaxed
+
+__all__ = ["fill_of", "squeeze", "squeeze_in_turn"]
+
+FULL = 0.99
+"""Part of all capacities above which fewer cores are not tried."""
+STEPS, MOST_STEPS = 1_000, 6_000_000
+"""Moves tried for each vertex and number of cores, and at most."""
+HOT, COLD = 1.0, 0.05
+"""Temperatures, in mean weights of a net."""
+LIGHT, HEAVY = 10.0, 1000.0
+"""Price of exceeding a capacity by all of it, in mean packets of a core: at first and at last."""
+
+
+def fill_of(used: np.ndarray, limit: np.ndarray) -> float:
+    """Cores that are needed for what all use together, as a fraction."""
+    return float((used.sum(axis=0) / np.maximum(limit, 1)).max(initial=0.0))
+
+
+def squeeze(
+    graph: Hypergraph,
+    block: np.ndarray,
+    cores: int,
+    most: int,
+    seed: int,
+    beyond: np.ndarray | None = None,
+) -> np.ndarray:
+    """An assignment to fewer cores, int64 (vertices), down to ``most`` if that is found; the given one
+    if none is.
+
+    Args:
+        graph: the instance.
+        block: int64 (vertices): the start, within all capacities.
+        cores: that it may use.
+        most: cores that are few enough.
+        seed: of all chance.
+        beyond: see :func:`neurocompile.mapping.relaxed.refine_relaxed`.
+    """
+    used = np.zeros((cores, len(graph.limit)), dtype=np.int64)
+    now = graph.used(block)
+    used[: len(now)] = now
+    low, high = max(most, ceil(fill_of(used, graph.limit) / FULL), 1), cores
+    best, tried = block, low
+    while low < high:
+        found = refine_relaxed(
+            graph,
+            _emptied(graph, best, used, tried),
+            tried,
+            steps=min(MOST_STEPS, STEPS * graph.vertices),
+            hot=HOT,
+            cold=COLD,
+            light=LIGHT,
+            heavy=HEAVY,
+            seed=seed,
+            beyond=beyond,
+        )
+        if found is None:
+            low = tried + 1
+        else:
+            best, high = found, tried
+            used = graph.used(best)
+        tried = (low + high) // 2
+    return best
+
+
+def _emptied(graph: Hypergraph, block: np.ndarray, used: np.ndarray, cores: int) -> np.ndarray:
+    """The vertices of the least filled blocks on the others, in turn; blocks in the same order."""
+    share = (used / np.maximum(graph.limit, 1)).max(axis=1)
+    kept = np.sort(np.argsort(-share, kind="stable")[:cores])
+    number = np.full(len(used), -1, dtype=np.int64)
+    number[kept] = np.arange(len(kept))
+    found = number[block]
+    out = np.flatnonzero(found < 0)
+    found[out] = np.arange(len(out)) % cores
+    return found
+
+
+def squeeze_in_turn(
+    graph: Hypergraph, block: np.ndarray, cores: int, most: int, *, together: int, seed: int
+) -> np.ndarray:
+    """The same for instances of any size: ``together`` consecutive cores at a time."""
+    turns = Turns(graph, block, cores)
+    part_of = most / max(cores, 1)
+    for first in range(0, cores, together):
+        last = min(first + together, cores)
+        order = np.flatnonzero((turns.block >= first) & (turns.block < last))
+        if len(order) < 2:
+            continue
+        part, beyond = turns.part(order)
+        few = ceil((last - first) * part_of)
+        here = turns.block[order] - first
+        found = squeeze(part, here, last - first, few, seed + first, beyond)
+        turns.move(order, found + first)
+    return turns.block
