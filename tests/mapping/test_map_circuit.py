@@ -390,17 +390,27 @@ def test_a_model_larger_than_the_target_names_every_short_resource(transformer) 
         assert "Take a larger target (--target kapoho_point), or use a smaller model" in message
 
 
-def test_max_cores_is_a_limit_that_can_be_raised(transformer) -> None:
-    circuit = transformer(dim=64, blocks=2)
-    needed = map_circuit(circuit, LOIHI2, {}).cores_used
-    assert map_circuit(circuit, LOIHI2, {}, max_cores=needed).cores_used == needed
-    text = rf"needs {needed} cores; --max-cores allows {needed - 1} of loihi2"
+def test_max_cores_is_a_limit_that_can_be_raised(builder) -> None:
+    circuit, target = half_cores(builder)
+    needed = map_circuit(circuit, target, {}).cores_used
+    assert map_circuit(circuit, target, {}, max_cores=needed).cores_used == needed
+    text = rf"needs {needed} cores; --max-cores allows {needed - 1} of sim_small"
     with pytest.raises(ViolationList, match=text) as caught:
-        map_circuit(circuit, LOIHI2, {}, max_cores=needed - 1)
+        map_circuit(circuit, target, {}, max_cores=needed - 1)
     assert caught.value.code == "NC3101"
-    assert "Raise --max-cores (up to 120)" in str(caught.value)
+    assert "Raise --max-cores (up to 64)" in str(caught.value)
     assert "--target" not in str(caught.value)  # which --max-cores would bind too
-    assert "Largest layers: 'b" in str(caught.value)
+    assert "Largest layers: 'fc" in str(caught.value)
+
+
+def half_cores(builder) -> tuple[CircuitGraph, Target]:
+    """30 populations that take more than half a core each, and can hardly be cut."""
+    builder.populations.append(HostInput(name="x", shape=(200,), layer="x", low=0, high=1))
+    for i in range(30):
+        builder.lif(f"fc{i}", (16,), 1)
+        builder.dense("x", f"fc{i}", 16, 200)
+    target = with_limits(with_cores(SMALL, 4, 4), synaptic_memory_words=2500, total=2500)
+    return builder.build("bits"), target
 
 
 @pytest.mark.parametrize(
@@ -410,12 +420,7 @@ def test_fewer_bits_are_advised_for_a_model_that_then_fits(
     builder, max_cores: int, text: str
 ) -> None:
     """Both before anything is cut and after packing; and the advice is right."""
-    builder.populations.append(HostInput(name="x", shape=(200,), layer="x", low=0, high=1))
-    for i in range(30):
-        builder.lif(f"fc{i}", (16,), 1)
-        builder.dense("x", f"fc{i}", 16, 200)
-    circuit = builder.build("bits")
-    target = with_limits(with_cores(SMALL, 4, 4), synaptic_memory_words=2500, total=2500)
+    circuit, target = half_cores(builder)
     with pytest.raises(ViolationList, match=text) as caught:
         map_circuit(circuit, target, {}, max_cores=max_cores)
     assert caught.value.code == "NC3101"
