@@ -33,7 +33,7 @@ from neurocompile.mapping.partition import Partition, Style, partition
 from neurocompile.mapping.placement import crossings, hops_of, place
 from neurocompile.mapping.refine import Hypergraph
 from neurocompile.mapping.resources import CostCounter, Usage
-from neurocompile.mapping.tile import Tile, merge_boxes
+from neurocompile.mapping.tile import Tile, in_two, merge_boxes
 from neurocompile.mapping.tile_graph import Flows, TileGraph, make_tile_graph
 from neurocompile.mapping.traffic import Traffic
 from neurocompile.targets.schema import Slot, Target
@@ -72,6 +72,8 @@ MULTIPLES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 
 """
 TIGHT = 1.08
 """Multiple of the lower bound down to which cores are given up."""
+HALVINGS = 16
+"""Times that a tile is halved for its output lists, at most."""
 FEW, SPARE = 1.15, 2
 """A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no
 other is at hand.
@@ -336,13 +338,7 @@ def _fit(
                 cut.append((style, parts))
         precompile.wait()
         for style, parts in cut:
-            graph = make_tile_graph(
-                counter, [tile for tiles in parts.values() for tile, _ in tiles], rates
-            )
-            instance = hypergraph(
-                graph, [usage for tiles in parts.values() for _, usage in tiles], spikes
-            )
-            start = pack(instance, ready_order(graph), style.room)
+            graph, instance, start = _packed(counter, parts, rates, style)
             packed = Packed(start, int(start.max(initial=-1)) + 1, "packed", 0.0)
             if len(styles) > 2:  # with one way there is nothing to compare
                 packed = glance(instance, start, seed)
@@ -387,6 +383,32 @@ def _fit(
     return make_tile_graph(counter, [merged[i] for i in order], rates), replace(
         packed, core_of=core_of[order]
     )
+
+
+def _packed(
+    counter: CostCounter, parts: Partition, rates: Table[str, float], style: Style
+) -> tuple[TileGraph, Hypergraph, np.ndarray]:
+    """Tiles of one way to cut, packed: where output lists take more than a core has (of neurons in a
+    loop they are not known before all is cut), tiles are halved until they fit.
+    """
+    held = [item for tiles in parts.values() for item in tiles]
+    for turn in range(HALVINGS + 1):
+        graph = make_tile_graph(counter, [tile for tile, _ in held], rates)
+        instance = hypergraph(graph, [usage for _, usage in held], style.spikes)
+        start = pack(instance, ready_order(graph), style.room)
+        used = instance.used(start)
+        over = (used > instance.limit).any(axis=1)
+        if turn == HALVINGS or not over.any():
+            break
+        entries = instance.lists.entries(start)
+        longest = np.lexsort((-entries, start))
+        worst = longest[np.unique(start[longest], return_index=True)[1]]
+        held = [
+            (half, counter.usage(half)) if half is not tile else (tile, usage)
+            for i, (tile, usage) in enumerate(held)
+            for half in (in_two(tile) if over[start[i]] and i in worst else (tile,))
+        ]
+    return graph, instance, start
 
 
 def _enough(

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from neurocompile.ir.circuit import Population
 
-__all__ = ["Tile", "cut", "grid", "merge_boxes", "whole"]
+__all__ = ["Tile", "cut", "grid", "in_two", "merge_boxes", "whole"]
 
 
 class Tile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +53,17 @@ def cut(length: int, parts: int, align: int = 1) -> list[tuple[int, int]]:
     step = align if length // parts >= align else 1
     bounds = [i * length // parts // step * step for i in range(parts)] + [length]
     return list(pairwise(bounds))
+
+
+def in_two(tile: Tile) -> tuple[Tile, ...]:
+    """Halves of a tile along its longest axis, the first such one; a single neuron as it is."""
+    if tile.size < 2:
+        return (tile,)
+    axis = max(range(len(tile.shape)), key=lambda a: tile.shape[a])
+    middle = tile.start[axis] + tile.shape[axis] // 2
+    low = (*tile.stop[:axis], middle, *tile.stop[axis + 1 :])
+    high = (*tile.start[:axis], middle, *tile.start[axis + 1 :])
+    return Tile(tile.population, tile.start, low), Tile(tile.population, high, tile.stop)
 
 
 def grid(population: Population, parts: Sequence[int], align: Sequence[int]) -> list[Tile]:

@@ -403,6 +403,27 @@ def test_max_cores_is_a_limit_that_can_be_raised(builder) -> None:
     assert "Largest layers: 'fc" in str(caught.value)
 
 
+@pytest.mark.parametrize("first", ["held", "wide"])
+def test_output_lists_of_a_loop_are_packed_for(builder, first: str) -> None:
+    """Every neuron of one population sends to all cores of another, which closes the loop: whichever
+    is cut first does not know the cores of the other.
+    """
+    size, times = 3000, 30
+    shapes = {"held": (size,), "wide": (size * times,)}
+    builder.populations.append(HostInput(name="x", shape=(8,), layer="x", low=0, high=1))
+    for name in sorted(shapes, key=lambda name: name != first):
+        builder.lif(name, shapes[name], 1)
+    builder.dense("x", "held", size, 8)
+    builder.strided("held", "wide", (times, size), (0, 1), (size, 1))
+    builder.strided("wide", "held", (size,), (1,), (1,))
+    loop = [changed(q, recurrent=q.src != "x") for q in builder.projections]
+    builder.projections[:] = loop
+    circuit = builder.build("loop")
+    mapping = map_circuit(circuit, LOIHI2, {})
+    check_all(circuit, LOIHI2, mapping)
+    assert mapping.cores_used <= 1.12 * mapping.lower_bound
+
+
 def half_cores(builder) -> tuple[CircuitGraph, Target]:
     """30 populations that take more than half a core each, and can hardly be cut."""
     builder.populations.append(HostInput(name="x", shape=(200,), layer="x", low=0, high=1))
