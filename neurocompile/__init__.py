@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from neurocompile.errors import NeurocompileError
     from neurocompile.frontends.torch.export import export_onnx
     from neurocompile.pipeline import compile_model as compile
+    from neurocompile.pipeline import folds
     from neurocompile.program import Program
 
-__all__ = ["NeurocompileError", "Program", "compile", "export_onnx", "load"]
+__all__ = ["NeurocompileError", "Program", "compile", "export_onnx", "folds", "load"]
 
 _WHERE = {
     "compile": ("neurocompile.pipeline", "compile_model"),
     "load": ("neurocompile.artifact.store", "load_program"),
+    "folds": ("neurocompile.pipeline", "folds"),
     "export_onnx": ("neurocompile.frontends.torch.export", "export_onnx"),
     "NeurocompileError": ("neurocompile.errors", "NeurocompileError"),
     "Program": ("neurocompile.program", "Program"),

@@ -89,6 +89,18 @@ def _name_or_path(name: str, value: Any) -> str:
     return value
 
 
+def _fold(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise NeurocompileError(
+            "NC1015", f"{name} is {_shown(value)}; auto, none or a fold such as 1x32 is needed"
+        )
+    if value in ("auto", "none"):
+        return value
+    from neurocompile.folding.schedules import Fold
+
+    return str(Fold.parse(value))
+
+
 def _output(name: str, value: Any) -> int | str | None:
     if value is None or isinstance(value, str) and value:
         return value
@@ -163,6 +175,19 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_cores: Annotated[
         int | None,
         About("mapping", _whole("NC1015", 1, 1 << 32), "Use at most so many cores.", "N"),
+    ] = None
+    fold: Annotated[
+        str,
+        About(
+            "mapping",
+            _fold,
+            "Fold in time: ROWSxCOLUMNS of the input in a window (1x32; 1x32s: one buffer for "
+            "attention), none, or auto: the fewest steps a sample that fit.",
+            "auto|none|RxC",
+        ),
+    ] = "auto"
+    max_steps: Annotated[
+        int | None, About("mapping", _whole("NC1015", 1, 1 << 32), "Of a sample, when folded.", "N")
     ] = None
     budget: Annotated[
         str | None,

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from neurocompile.artifact.manifest import SCHEMA_VERSION, Manifest
-from neurocompile.backends.emulator import Emulator
-from neurocompile.backends.encoding import encode
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
 from neurocompile.frontends.onnx.frontend import import_model
-from neurocompile.mapping import map_circuit, precompile
-from neurocompile.mapping.estimate import Estimate, estimate
-from neurocompile.mapping.rates import measured_rates, modelled_rates
+from neurocompile.mapping import precompile
+from neurocompile.mapping.estimate import Estimate
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
+from neurocompile.placing import estimate_folds, front_of, place_model
 from neurocompile.program import Program, make_proof
 from neurocompile.progress import Stages
 from neurocompile.stages import build_circuit, canonical_graph, statistics_of
@@ -30,9 +28,12 @@ from neurocompile.theory.budget import apply_budget, parse_budget, plan_budget
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build_circuit", "compile_model", "estimate_model", "import_model"]
+    from neurocompile.folding.choice import FoldChoice
+    from neurocompile.ir.spiking import SpikingGraph
+    from neurocompile.targets.schema import Target
 
-_RATE_SAMPLES = 32
+__all__ = ["build_circuit", "compile_model", "estimate_model", "folds", "import_model"]
+
 _PROOF_SAMPLES = 2
 
 
@@ -61,13 +62,15 @@ def compile_model(
             whose leading axis is time and batch runs for each sample alone; otherwise it is
             refused), ``head`` (which output, if there are several: the name in a file, the number
             of the tensor a module returns), ``convolutions`` (``merge``, ``factor``, or ``auto``,
-            what takes fewer cores).
+            what takes fewer cores), ``fold`` (in time, docs/folding.md: ``none``, rows x columns
+            of the input in a window such as ``1x32``, or ``auto``: none if that fits, else the
+            fewest steps a sample that do) and ``max_steps`` (of a folded sample).
         progress: show stages on stderr, if it is a terminal.
 
     Raises:
         NeurocompileError: with the code of what is wrong.
     """
-    asked, stages = BuildOptions.of(options, given), Stages(progress)
+    asked, stages = _unfolded_budget(BuildOptions.of(options, given)), Stages(progress)
     chip = load_target(asked.target)
     precompile.start()
     opened = open_model(model, example_input, asked, calibration=calibration, stages=stages)
@@ -81,25 +84,10 @@ def compile_model(
         statistics = statistics_of(opened, canonical)
     with stages("quantize"):
         quantized = Quantize(T, statistics, bits)(canonical)
-    with stages("lower"):
-        circuit = build_circuit(quantized, T, bits, chip)
-    with stages("rates"):
-        if samples is None:
-            rates, source = (
-                modelled_rates(circuit, statistics),
-                f"modelled from calibration ({statistics.source})",
-            )
-        else:
-            few = encode(circuit, samples[:_RATE_SAMPLES])
-            rates, source = (
-                measured_rates(Emulator().open(circuit).run(few)),
-                f"measured on {len(few)} samples",
-            )
-    place = partial(
-        map_circuit, circuit, chip, rates, seed=settled.seed, max_cores=settled.max_cores
-    )
-    with stages("map"):
-        mapping = place()
+    built = place_model(quantized, settled, chip, statistics, samples, stages)
+    circuit, mapping, rates, source = built.circuit, built.mapping, built.rates, built.rates_source
+    settled = msgspec.structs.replace(settled, fold=built.fold)
+    place = built.place
     planned = None
     if settled.budget is not None:
         with stages("budget"):
@@ -121,7 +109,29 @@ def compile_model(
         proof=proof,
         budget=planned,
     )
-    return Program(quantized, circuit, mapping, chip, statistics, manifest, dict(stages.seconds))
+    return Program(
+        quantized,
+        circuit,
+        mapping,
+        chip,
+        statistics,
+        manifest,
+        dict(stages.seconds),
+        tuple(built.front),
+    )
+
+
+def _unfolded_budget(options: BuildOptions) -> BuildOptions:
+    """A budget's theory counts the steps of an unrolled model; NC8008 with a fold."""
+    if options.budget is None or options.fold == "none":
+        return options
+    if options.fold != "auto":
+        raise NeurocompileError(
+            "NC8008",
+            f"a budget of spikes is for a model that is not folded, and fold is {options.fold}: "
+            "leave one of them out",
+        )
+    return msgspec.structs.replace(options, fold="none")
 
 
 @takes_options
@@ -139,7 +149,44 @@ def estimate_model(
 
     Args and errors are those of :func:`compile_model`; NC3112 with a budget.
     """
-    asked, stages = BuildOptions.of(options, given), Stages(progress)
+    quantized, settled, chip, stages = _cheaply(
+        model, example_input, calibration, BuildOptions.of(options, given), progress
+    )
+    with stages("estimate"):
+        return estimate_folds(quantized, settled, chip)
+
+
+@takes_options
+def folds(
+    model: str | Path | nn.Module,
+    example_input: Any = None,
+    *,
+    calibration: np.ndarray | str | Path | None = None,
+    options: BuildOptions | None = None,
+    progress: bool = False,
+    **given: Any,
+) -> tuple[FoldChoice, ...]:
+    """How a model can be folded in time on a target: the Pareto front of least cores and steps a
+    sample, the unrolled model (``none``) first; nothing is mapped.
+
+    Args and errors are those of :func:`estimate_model`; ``fold`` is not read.
+    """
+    quantized, settled, chip, stages = _cheaply(
+        model, example_input, calibration, BuildOptions.of(options, given), progress
+    )
+    with stages("search folds"):
+        return front_of(quantized, settled, chip)
+
+
+def _cheaply(
+    model: str | Path | nn.Module,
+    example_input: Any,
+    calibration: np.ndarray | str | Path | None,
+    asked: BuildOptions,
+    progress: bool,
+) -> tuple[SpikingGraph, BuildOptions, Target, Stages]:
+    """The quantized graph for counting alone: from a part of the weights, not checked."""
+    stages = Stages(progress)
     if asked.budget is not None:
         raise NeurocompileError(
             "NC3112", "an estimate knows no budget, which needs a mapping; leave one of them out"
@@ -149,12 +196,9 @@ def estimate_model(
         model, example_input, asked, calibration=calibration, compare=False, stages=stages
     )
     settled = opened.options.settled(opened.options.steps, chip)
-    T, bits = settled.steps, settled.bits
     with stages("canonicalize"):
         canonical = canonical_graph(opened, chip)
     with stages("quantize"):
         statistics = statistics_of(opened, canonical)
-        quantized = Quantize(T, statistics, bits, most_weights=1 << 14)(canonical)
-    with stages("estimate"):
-        circuit = build_circuit(quantized, T, bits, chip)
-        return estimate(circuit, chip, max_cores=settled.max_cores)
+        quantizer = Quantize(settled.steps, statistics, settled.bits, most_weights=1 << 14)
+        return quantizer(canonical), settled, chip, stages

@@ -25,6 +25,7 @@ from neurocompile.progress import chunks
 from neurocompile.targets.schema import Target
 
 if TYPE_CHECKING:
+    from neurocompile.folding.search import FoldChoice
     from neurocompile.parity.report import ParityReport
     from neurocompile.summary import Summary
 
@@ -72,6 +73,19 @@ class Program:
     manifest: Manifest
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Time of each compilation stage; empty for a loaded program."""
+    folds: tuple[FoldChoice, ...] = field(default=(), compare=False)
+    """The Pareto front that the build chose from; empty for a loaded program, or one that was not
+    to be folded.
+    """
+
+    @property
+    def fold(self) -> FoldChoice:
+        """How the program is folded in time, and what that needs; ``fold.fold`` is ``none`` for an
+        unrolled one.
+        """
+        from neurocompile.folding.search import choice_of
+
+        return choice_of(self.circuit, self.target, self.manifest.options.fold)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from neurocompile.folding.choice import FoldChoice
 from neurocompile.ir.circuit import LIF, HostInput
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.theory.budget import SpikeBudget
@@ -46,6 +47,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     import_agreement: float
     seconds: dict[str, float]
     budget: SpikeBudget | None = None
+    fold: FoldChoice | None = None
+    """Of a program that is folded in time."""
+    folds: tuple[FoldChoice, ...] = ()
+    """The Pareto front that the build chose from."""
 
 
 def summarize(program: Program) -> Summary:
@@ -56,13 +61,15 @@ def summarize(program: Program) -> Summary:
     shortages = CostCounter(circuit, program.target).shortages()
     binding = max(shortages, key=lambda resource: shortages[resource][1], default="")
     spikes = sum(
-        rates[p.name] * p.size * circuit.steps for p in circuit.populations if isinstance(p, LIF)
+        rates[p.name] * p.size * circuit.sample_steps
+        for p in circuit.populations
+        if isinstance(p, LIF)
     )
     return Summary(
         model=program.manifest.model,
         target=program.target.name,
         T=circuit.steps,
-        period=circuit.period,
+        period=circuit.sample_period,
         weight_bits=program.manifest.options.bits,
         layers=len(circuit.views),
         populations=len(circuit.populations),
@@ -82,4 +89,6 @@ def summarize(program: Program) -> Summary:
         import_agreement=program.manifest.import_agreement,
         seconds=program.seconds,
         budget=program.manifest.budget,
+        fold=program.fold if circuit.windows > 1 else None,
+        folds=program.folds,
     )

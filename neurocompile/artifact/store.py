@@ -163,7 +163,7 @@ def load_program(path: str | Path) -> Program:
         check_spiking(graphs[0], "load")
         check_circuit(graphs[1], "load")
         tuple(graphs[1].topological())  # no cycle
-        if len(graphs[1].inputs) != 1 or len(graphs[1].readouts) != 1 or graphs[1].steps < 1:
+        if not _has_ends(graphs[1]):
             raise ValueError("a circuit has one input, one readout and at least one step")
         _check_input(*graphs)
     except MALFORMED as error:  # a field of another type, in a text that a stranger wrote
@@ -187,11 +187,20 @@ def load_program(path: str | Path) -> Program:
     return program
 
 
+def _has_ends(circuit: CircuitGraph) -> bool:
+    """One input (or, folded, its pieces first) and one readout."""
+    inputs = circuit.inputs
+    one = len(inputs) == 1 if circuit.windows == 1 else bool(inputs) and bool(inputs[0].places)
+    return one and len(circuit.readouts) == 1 and circuit.steps >= 1 and circuit.windows >= 1
+
+
 def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:
     """ValueError unless samples of the one graph are samples of the other."""
     host, source = circuit.inputs[0], quantized.input
     axes = host.source_axes or tuple(range(len(source.shape)))
-    fits = sorted(axes) == list(range(len(source.shape))) and prod(source.shape) == prod(host.shape)
+    fits = sorted(axes) == list(range(len(source.shape))) and prod(source.shape) == prod(
+        host.sample_shape or host.shape
+    )
     if not fits or source.steps != (circuit.steps if host.stepwise else 0):
         raise ValueError(
             f"the circuit's input is {list(circuit.input_shape)}, the quantized graph's {list(source.sample_shape)}"

@@ -14,10 +14,10 @@ from neurocompile.artifact.signature import check_signature
 from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program, signature_of
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
+from neurocompile.folding.search import lower_as
 from neurocompile.mapping import check_mapping
 from neurocompile.mapping.mapping import count_traffic
 from neurocompile.program import Program, make_proof
-from neurocompile.stages import build_circuit
 
 __all__ = ["Verification", "verify"]
 
@@ -69,7 +69,7 @@ def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
         program.mapping.cores_used,
         len(circuit.populations),
         manifest.proof.samples,
-        circuit.period + circuit.depth,
+        circuit.sample_period + circuit.depth,
         None if signature is None else signature.key,
         trusted is not None,
     )
@@ -78,9 +78,7 @@ def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
 def _problems(program: Program) -> list[str]:
     """In the order of what each step needs to be true: the circuit, its mapping, its steps."""
     circuit, manifest = program.circuit, program.manifest
-    again = build_circuit(
-        program.quantized, manifest.options.steps, manifest.options.bits, program.target
-    )
+    again = lower_as(program.quantized, manifest.options, program.target)
     same = again.tensors.keys() == circuit.tensors.keys() and all(
         np.array_equal(again.tensors[name], tensor) for name, tensor in circuit.tensors.items()
     )

@@ -25,7 +25,7 @@ from neurocompile.ir.circuit import (
     Projection,
     is_constant,
 )
-from neurocompile.ir.windows import host_rounds
+from neurocompile.ir.windows import host_rounds, overlap
 
 __all__ = ["FoldedExecutor"]
 
@@ -125,7 +125,7 @@ class FoldedExecutor:
         for q in incoming:
             source = alive[q.src]
             lag = 0 if q.src in self._constant else q.lag
-            into, of = _overlap(circuit.windows, lag)
+            into, of = overlap(circuit.windows, lag)
             if lag:
                 source = source[:, of]
             alike = source.shape[2] == steps and source.shape[0] == samples
@@ -179,10 +179,3 @@ class FoldedExecutor:
                     project(q, weight, rows, shape, total.reshape(-1, p.size))
                 out[p.name][:, w] = self._emit(p, total[:, None])[:, 0]
         return [out[p.name] for p in group]
-
-
-def _overlap(windows: int, lag: int) -> tuple[slice, slice]:
-    """Windows of the reader, and of what it reads, that meet at a lag."""
-    if lag >= 0:
-        return slice(lag, windows), slice(0, windows - lag)
-    return slice(0, windows + lag), slice(-lag, windows)

@@ -84,7 +84,9 @@ def _data(summary: Summary, output: Path) -> dict[str, object]:
     found = {
         "output": str(output),
         **_builtins(summary),
-        "first_answer_steps": summary.depth + summary.T,
+        "first_answer_steps": summary.depth + summary.T
+        if summary.fold is None
+        else summary.fold.latency,
     }
     if summary.budget is not None:
         found["budget"] |= {
@@ -96,13 +98,24 @@ def _data(summary: Summary, output: Path) -> dict[str, object]:
     return found
 
 
+def _fold_facts(s: Summary) -> Iterator[tuple[str, str, str]]:
+    if s.fold is not None:
+        steps = f"{s.fold.steps:,} steps a sample, {s.fold.host_values:,} values from the host"
+        yield (
+            "fold",
+            s.fold.fold,
+            f"{s.fold.windows:,} windows of {s.period // s.fold.windows} steps, {steps}",
+        )
+
+
 def _text(s: Summary, output: Path) -> Iterator[Any]:
     from neurocompile.cli.tables import facts
     from neurocompile.mapping.resources import LABELS
 
     label = LABELS.get(s.cores_at_least_for, s.cores_at_least_for)
     share = f"{s.fullest_used / s.fullest_limit:.0%} full" if s.fullest_limit else ""
-    first = f"first answer after {s.depth + s.T:,} steps, then one every {s.period:,}"
+    latency = s.depth + s.T if s.fold is None else s.fold.latency
+    first = f"first answer after {latency:,} steps, then one every {s.period:,}"
     total = sum(s.seconds.values())
     yield f"{s.model} on {s.target}, T = {s.T}, {s.weight_bits}-bit weights -> {output}\n"
     yield facts(
@@ -111,6 +124,7 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
             ("populations", f"{s.populations:,}", "on the chip and the host"),
             ("neurons", f"{s.neurons:,}", ""),
             ("synapses", f"{s.synapses:,}", "unrolled"),
+            *_fold_facts(s),
             ("depth", f"{s.depth:,} steps", first),
             (
                 "cores",
@@ -131,6 +145,11 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
             ("import agreement", f"{s.import_agreement:.4%}", "equal spikes, against onnxruntime"),
         ]
     )
+    if s.folds:
+        from neurocompile.cli.fold_text import fold_table
+
+        yield "\nfolds (unrolled: none), least cores at the steps of a sample"
+        yield fold_table(s.folds, s.cores_available, s.fold.fold if s.fold else "none")
     if s.budget is not None:
         from neurocompile.cli.budget_text import budget_text
 

@@ -27,7 +27,12 @@ def estimate_text(e: Estimate) -> Iterator[Any]:
         for need in e.needs
     ]
     yield table(("resource", ">needed", ">a core has", ">cores at least", "largest layer"), rows)
-    if e.fits:
+    if e.folds:
+        from neurocompile.cli.fold_text import fold_table
+
+        yield f"\nunrolled it does not fit ({len(e.violations)}); folded in time, at least:"
+        yield fold_table(e.folds, e.cores_available)
+    elif e.fits:
         yield "\nnothing rules it out; lower bounds: cutting a layer adds to what it needs, and a mapping may take more cores"
     else:
         yield f"\ndoes not fit ({len(e.violations)}):"

@@ -19,7 +19,15 @@ from neurocompile.backends.encoding import encode
 from neurocompile.backends.kernels import lif, project
 from neurocompile.energy.arrivals import arrivals
 from neurocompile.errors import NeurocompileError
-from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population, Projection
+from neurocompile.ir.circuit import (
+    LIF,
+    CircuitGraph,
+    HostInput,
+    Population,
+    Projection,
+    is_constant,
+)
+from neurocompile.ir.windows import overlap
 from neurocompile.progress import chunks
 
 __all__ = ["Activity", "measured_activity", "modelled_activity"]
@@ -49,7 +57,7 @@ def measured_activity(circuit: CircuitGraph, x: np.ndarray, *, progress: bool = 
     messages = {p.name: np.zeros(p.size) for p in circuit.populations}
     active = {p.name: np.zeros(p.size) for p in circuit.populations if not isinstance(p, HostInput)}
     bias = {p.name: lif_bias(circuit, p) for p in circuit.populations if isinstance(p, LIF)}
-    values = circuit.steps * sum(p.size for p in circuit.populations)
+    values = circuit.sample_steps * sum(p.size for p in circuit.populations)
     with Emulator().open(circuit) as executor:
         for part in chunks(len(x), max(1, _CHUNK_VALUES // values), "counting", progress):
             trace = executor.run(encode(circuit, x[part]))
@@ -64,15 +72,15 @@ def _active(
     circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Active updates of each neuron, summed over samples and steps of ``trace``."""
-    samples, steps = trace[p.name].shape[:2]
+    samples, steps = len(trace[p.name]) * circuit.windows, circuit.steps  # reset in each window
     received = np.zeros((samples * steps, p.size), np.float32)
     for q in circuit.incoming[p.name]:
-        received += arrivals(circuit, q, (_sent(q, trace) != 0).astype(np.float32))
+        received += arrivals(circuit, q, (_sent(circuit, q, trace) != 0).astype(np.float32))
     busy = (received > 0).reshape(samples, steps, p.size)
     if isinstance(p, LIF):
         a = np.zeros((samples * steps, p.size), np.int32)
         for q in circuit.incoming[p.name]:
-            source = np.ascontiguousarray(_sent(q, trace), np.int32)
+            source = np.ascontiguousarray(_sent(circuit, q, trace), np.int32)
             project(q, circuit.weight(q), source, circuit.population[q.src].shape, a)
         a = a.reshape(samples, steps, p.size)
         u, v = np.zeros((samples, p.size), np.int32), np.zeros((samples, p.size), np.int32)
@@ -97,15 +105,20 @@ def _active(
     return np.count_nonzero(busy.reshape(-1, p.size), axis=0).astype(np.float64)
 
 
-def _sent(projection: Projection, trace: Trace) -> np.ndarray:
+def _sent(circuit: CircuitGraph, projection: Projection, trace: Trace) -> np.ndarray:
     """What arrives in each step, (samples * steps, neurons): a loop brings what was sent in the
-    step before.
+    step before, a lag what was sent so many windows before.
     """
     values = trace[projection.src]
     samples, steps = values.shape[:2]
     values = values.reshape(samples, steps, -1)
     if projection.recurrent:
         values = np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
+    if projection.lag and not is_constant(circuit, circuit.population[projection.src]):
+        windows = values.reshape(samples, circuit.windows, -1)
+        values = np.zeros_like(windows)
+        into, of = overlap(circuit.windows, projection.lag)
+        values[:, into] = windows[:, of]
     return values.reshape(samples * steps, -1)
 
 
@@ -113,7 +126,7 @@ def modelled_activity(circuit: CircuitGraph, rates: Mapping[str, float], source:
     """From messages a neuron a step: every neuron of a population alike, messages independent
     (Poisson).
     """
-    steps = circuit.steps
+    steps = circuit.sample_steps
     messages = {
         p.name: np.full(p.size, rates.get(p.name, 1.0) * steps) for p in circuit.populations
     }

@@ -85,9 +85,9 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
     by_core = np.zeros((len(mapping.cores), len(COLUMNS)))
     homes = home_cores([core.tiles for core in mapping.cores])
     idle, dense, steps, runs = (
-        circuit.period - circuit.steps,
+        circuit.sample_period - circuit.sample_steps,
         0.0,
-        circuit.steps,
+        circuit.sample_steps,
         activity.inferences,
     )
     for row, p in zip(by_population, circuit.populations, strict=True):
@@ -130,7 +130,7 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
         activity.basis,
         activity.source,
         runs if activity.basis == "measured" else 0,
-        circuit.period,
+        circuit.sample_period,
         by_population,
         by_core,
         layers,

@@ -54,7 +54,7 @@ def estimate_latency(
     counts: Counts, circuit: CircuitGraph, mapping: Mapping, target: Target, profile: Profile
 ) -> Latency:
     """Times of ``counts`` under the profile's time constants; counts alone where it has none."""
-    steps, table = circuit.period, counts.cores
+    steps, table = circuit.sample_period, counts.cores
     column = {name: table[:, i] / steps for i, name in enumerate(COLUMNS)}
     operations = column["synops_dense"] + column["synops_sparse"] + column["synops_convolution"]
     links = link_loads(counts.packets, mapping, target)
@@ -118,8 +118,8 @@ def estimate_latency(
         )
     return Latency(
         basis=counts.basis,
-        steps_first_answer=circuit.depth + circuit.steps,
-        period=circuit.period,
+        steps_first_answer=circuit.latency,
+        period=circuit.sample_period,
         busiest_core=busiest,
         core_operations=float(operations.max(initial=0.0)),
         core_updates=float(column["updates"].max(initial=0.0)),
@@ -131,9 +131,9 @@ def estimate_latency(
 
 def times(step_ns: float, circuit: CircuitGraph) -> dict[str, float]:
     """What a time per step means for answers."""
-    first = (circuit.depth + circuit.steps) * step_ns * 1e-3
+    first = circuit.latency * step_ns * 1e-3
     return {
         "step_ns": step_ns,
         "first_answer_us": first,
-        "samples_per_second": 1e9 / (circuit.period * step_ns),
+        "samples_per_second": 1e9 / (circuit.sample_period * step_ns),
     }

@@ -5,6 +5,7 @@ modelled or bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -113,7 +114,7 @@ def energy_report(
     totals = {
         name: float(v) for name, v in zip(COLUMNS, counts.populations.sum(axis=0), strict=True)
     }
-    spiking = sum(p.size for p in circuit.populations if p.spiking) * circuit.steps
+    spiking = sum(p.size for p in circuit.populations if p.spiking) * circuit.sample_steps
     told = {
         **totals,
         "inactive": totals["updates"] - totals["active"],
@@ -227,7 +228,10 @@ def _static(
     if step is None:
         return None, f"no time a step: {late.model}"
     chips = len({core.chip for core in program.mapping.cores})
-    return profile.static_power.value * chips * step * program.circuit.period, whose  # mW ns = pJ
+    return (
+        profile.static_power.value * chips * step * program.circuit.sample_period,
+        whose,
+    )  # mW ns = pJ
 
 
 def _row(values: np.ndarray) -> dict[str, float]:
@@ -243,12 +247,13 @@ def _layers(program: Program, counts: Counts) -> list[dict[str, Any]]:
     """
     circuit, found = program.circuit, []
     views = {view.layer: str(view.src) for view in circuit.views}
+    places = {view.layer: prod(view.shape) * circuit.steps for view in circuit.views}
     index = {p.name: i for i, p in enumerate(circuit.populations)}
     for layer, values in counts.layers.items():
         row: dict[str, Any] = {"layer": layer, "rate": None, **_row(values)}
         if layer in views:
             spikes = counts.populations[index[views[layer]], COLUMNS.index("spikes")]
-            row["rate"] = float(spikes / (circuit.population[views[layer]].size * circuit.steps))
+            row["rate"] = float(spikes / places[layer])
         found.append(row)
     return found
 
@@ -265,9 +270,10 @@ def _notes(program: Program) -> list[str]:
     found = [
         "packets from the host are counted, their hops are not: the host's place on the mesh is unknown"
     ]
-    if circuit.period > circuit.steps:
+    idle = circuit.sample_period - circuit.sample_steps
+    if idle:
         found.append(
-            f"{circuit.period - circuit.steps} idle steps a sample (period {circuit.period}, T {circuit.steps}) "
+            f"{idle} idle steps a sample (period {circuit.sample_period}, T {circuit.steps}) "
             "count as inactive updates and barriers; what neurons still send in them is not counted"
         )
     return found

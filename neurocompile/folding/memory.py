@@ -2,8 +2,9 @@
 held for all of them.
 
 A loop of ``period`` steps keeps one value for each step of a window. Its members are relays of one
-step (or, where graded messages may wait, two populations and a delay); one of them opens only in
-the windows whose content is needed in the next, so that nothing reaches the next sample.
+step (or, of spikes and where graded messages may wait, two populations and a delay); the last of
+them opens only in the windows whose content is needed in the next, so that nothing reaches the next
+sample, and closes the loop in one step.
 """
 
 from __future__ import annotations
@@ -53,14 +54,19 @@ def _ring(
     if last == 0:
         return
     net = low.net
-    at, depth = first, net.depth[first]
-    steps = 1 if net.reach.graded >= net.period - 1 else net.period - 1
-    for k in range(1, steps):
-        made = net.population(
-            c.GradedRelay, f"{name}{k}", (n,), layer, depth + k, largest=max(bounds[1], -bounds[0])
-        )
-        net.drive(made, [strided(at, (n,), (1,), (1,))])
-        at = made
+    at, depth, steps = first, net.depth[first], net.period - 1
+    if net.reach.graded < steps:  # a relay a step; else the message waits by itself
+        for k in range(1, steps):
+            made = net.population(
+                c.GradedRelay,
+                f"{name}{k}",
+                (n,),
+                layer,
+                depth + k,
+                largest=max(bounds[1], -bounds[0]),
+            )
+            net.drive(made, [strided(at, (n,), (1,), (1,))])
+            at = made
     halves = [(1, bounds[1])] + ([(-1, -bounds[0])] if bounds[0] < 0 else [])
     for sign, amount in halves:
         gate = net.population(
@@ -107,7 +113,14 @@ def spike_memory(low: Lowering, layer: str, name: str, source: str, last: int) -
     if last:
         slots = ((last, 1),)
         back = net.population(
-            c.LIF, f"{name}.back", (n,), layer, net.depth[first] + 1, slots, vth=0, dv=4096
+            c.LIF,
+            f"{name}.back",
+            (n,),
+            layer,
+            net.depth[first] + net.period - 1,
+            slots,
+            vth=0,
+            dv=4096,
         )
         net.drive(back, [strided(first, (n,), (1,), (1,))])
         net.close(back, slots, 1, layer)

@@ -334,6 +334,11 @@ class CircuitGraph:
         return self.windows * self.steps
 
     @property
+    def latency(self) -> int:
+        """Steps from a sample's first input to its last output."""
+        return self.depth + (self.windows - 1) * self.period + self.steps
+
+    @property
     def sample_period(self) -> int:
         """Steps from one sample to the next."""
         return self.windows * self.period

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 
-__all__ = ["by_sample", "host_rounds", "rounds", "valid_windows"]
+__all__ = ["by_sample", "host_rounds", "overlap", "rounds", "valid_windows"]
 
 
 def rounds(circuit: CircuitGraph, samples: int) -> int:
@@ -56,3 +56,10 @@ def valid_windows(windows: int, slots: tuple[tuple[int, int], ...]) -> np.ndarra
     valid = np.zeros(windows, bool)
     valid[found] = True
     return valid
+
+
+def overlap(windows: int, lag: int) -> tuple[slice, slice]:
+    """Windows of the reader, and of what it reads, that meet at a lag."""
+    if lag >= 0:
+        return slice(lag, windows), slice(0, windows - lag)
+    return slice(0, windows + lag), slice(-lag, windows)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from neurocompile.errors import ViolationList
+from neurocompile.folding.choice import FoldChoice
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 from neurocompile.mapping.advice import (
     does_not_fit_core,
@@ -49,11 +50,20 @@ class Estimate(Struct, frozen=True, kw_only=True):
     needs: tuple[Need, ...]
     violations: tuple[tuple[str, str], ...]
     """(code, text)."""
+    folds: tuple[FoldChoice, ...] = ()
+    """The Pareto front of cores and steps a sample, where folds were looked for; the unrolled model
+    among them.
+    """
 
     @property
     def fits(self) -> bool:
-        """Whether nothing rules the circuit out. Packing may still take more cores than the bound."""
-        return not self.violations
+        """Whether nothing rules the circuit out, or a fold of it may fit. Packing may still take more
+        cores than the bound.
+        """
+        folded = any(
+            c.fold != "none" and c.cores_at_least <= self.cores_available for c in self.folds
+        )
+        return folded or not self.violations
 
 
 def violations(

@@ -41,7 +41,7 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
         if isinstance(p, c.HostInput) or not incoming:
             rates[p.name] = 1.0
         elif isinstance(p, c.LIF) and p.name == p.layer and p.reset:
-            rates[p.name] = calibration.rate(p.layer)
+            rates[p.name] = calibration.rate(p.layer) * _spoken(circuit, p)
         elif isinstance(p, c.LIF) and p.vth > 0:  # AND
             rates[p.name] = prod(rates[q.src] for q in incoming)
         elif all(isinstance(q, c.Strided) for q in incoming):
@@ -50,6 +50,11 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
             rates[p.name] = 1.0
         rates[p.name] = float(f"{rates[p.name]:.9g}")
     return rates
+
+
+def _spoken(circuit: c.CircuitGraph, p: c.Population) -> float:
+    """Share of a sample's windows in which a folded population may emit."""
+    return prod(n for n, _ in p.slots) / circuit.windows if p.slots else 1.0
 
 
 def _any(

@@ -100,9 +100,8 @@ def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:
             )
             trace = executor.run(encode(circuit, part), sources)
             for view in circuit.views:
-                counter.add(
-                    view.layer, view.src, expected[view.layer], view.read(trace[view.src]), first
-                )
+                found = view.read(trace[view.src], circuit.windows)
+                counter.add(view.layer, view.src, expected[view.layer], found, first)
             # logits are compared as the integers that they are multiples of
             unit = circuit.readouts[0].scale / circuit.steps
             logits = (expected[program.quantized.output.name], decode(circuit, trace))

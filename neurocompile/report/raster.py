@@ -48,7 +48,7 @@ def draw_raster(program: Program, x: np.ndarray, what: str) -> Figure:
         hspace=0.22 / height,
     )
     for i, view in enumerate(views):
-        spikes = view.read(trace[view.src])[0].reshape(steps, -1)
+        spikes = view.read(trace[view.src], program.circuit.windows)[0].reshape(steps, -1)
         axes = figure.add_subplot(grid[i])
         picture = (
             axes.imshow(  # the root of the share: one spike in a column of many neurons still shows

@@ -24,6 +24,7 @@ from neurocompile.backends.lava.compat import require_lava
 from neurocompile.backends.lava.network import build, total_steps
 from neurocompile.backends.lava.runtime import check_file_descriptors, process_count
 from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.windows import rounds
 
 
 def main(folder: str) -> None:
@@ -64,7 +65,8 @@ def _run(
     files = [str(path / f"trace{i}.npy") for i in range(len(record))]
     recorded = [circuit.population[name] for name in record]
     for population, file in zip(recorded, files):
-        np.lib.format.open_memmap(file, "w+", np.int32, (len(x), circuit.steps, *population.shape))
+        shape = (rounds(circuit, len(x)), circuit.steps, *population.shape)
+        np.lib.format.open_memmap(file, "w+", np.int32, shape)
     recorder = make_recorder(len(record))(
         shapes=[network.out[n].shape for n in record],
         depths=[p.depth + (0 if isinstance(p, HostInput) else latency) for p in recorded],

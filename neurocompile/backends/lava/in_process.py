@@ -29,6 +29,7 @@ from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.lava.compat import require_lava
 from neurocompile.backends.lava.network import Network, build, total_steps
 from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.windows import by_sample, host_rounds, rounds
 
 __all__ = ["InProcessExecutor", "check_record"]
 
@@ -59,17 +60,17 @@ class InProcessExecutor:
         circuit = self.circuit
         x = check_integers(circuit, x)
         names = check_record(circuit, record)
+        count = rounds(circuit, len(x))
         trace = {
-            n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32)
+            n: np.zeros((count, circuit.steps, *circuit.population[n].shape), np.int32)
             for n in names
         }
         models, sends = _instantiate(self.network)
         for source in circuit.inputs:
             model = models[self.network.population[source.name]]
             steps = (circuit.steps,) if source.stepwise else ()
-            model.samples = x.reshape(
-                len(x), *steps, *self.network.population[source.name].s_out.shape
-            )
+            shape = self.network.population[source.name].s_out.shape
+            model.samples = host_rounds(circuit, source, x).reshape(count, *steps, *shape)
         taps = {self.network.population[n]: (circuit.population[n], trace[n]) for n in names}
         plan = [(models[p], sends[p], *taps.get(p, (None, None))) for p in self.network.processes]
         for _, send, population, _ in plan:
@@ -87,13 +88,13 @@ class InProcessExecutor:
                 model.run_spk()
                 if population is not None:
                     k, t = divmod(step - population.depth, circuit.period)
-                    if t < circuit.steps and 0 <= k < len(x):
+                    if t < circuit.steps and 0 <= k < count:
                         values[k, t] = send.last.reshape(population.shape)
             for model, send in loops:
                 send.hand_over(model.a_buff)
             if progress is not None:
                 progress(step + 1, steps)
-        return trace
+        return {name: by_sample(circuit, values) for name, values in trace.items()}
 
 
 def check_record(circuit: CircuitGraph, record: Collection[str] | None) -> list[str]:

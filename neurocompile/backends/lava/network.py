@@ -35,6 +35,7 @@ from neurocompile.ir.circuit import (
     Population,
     Projection,
 )
+from neurocompile.ir.windows import host_rounds, rounds
 
 __all__ = ["Network", "aligned_weights", "build", "total_steps"]
 
@@ -62,7 +63,16 @@ class Network:
 
 def total_steps(circuit: CircuitGraph, samples: int) -> int:
     """Steps that stream ``samples`` samples and let the last one reach the deepest population."""
-    return circuit.depth + (samples - 1) * circuit.period + circuit.steps if samples else 0
+    count = rounds(circuit, samples)
+    return circuit.depth + (count - 1) * circuit.period + circuit.steps if count else 0
+
+
+def closing(circuit: CircuitGraph) -> set[str]:
+    """Projections whose source runs after their destination: recurrent ones, and what closes a
+    folded circuit's memories.
+    """
+    place = {p.name: i for i, p in enumerate(circuit.topological())}
+    return {q.name for q in circuit.projections if q.recurrent or place[q.src] >= place[q.dst]}
 
 
 def build(
@@ -95,8 +105,14 @@ def build(
         if isinstance(p, Conv2d) and _as_conv(circuit, p, adapt is not None)
     }
     spatial = {end for p in circuit.projections if p.name in convs for end in (p.src, p.dst)}
+    loops = closing(circuit)
+    for q in circuit.projections:
+        if q.name in loops and q.delay != 1:
+            raise NeurocompileError(
+                "NC9001", f"projection '{q.name}' closes a loop with a delay of {q.delay} steps"
+            )
     for population in circuit.topological():
-        forward = [p for p in circuit.incoming[population.name] if not p.recurrent]
+        forward = [p for p in circuit.incoming[population.name] if p.name not in loops]
         incoming = [_projection(circuit, p, p.name in convs, fast) for p in forward]
         for projection, process in zip(forward, incoming):
             out = network.out[projection.src]
@@ -111,7 +127,7 @@ def build(
         network.population[population.name] = process
         network.out[population.name] = process.s_out
     for projection in circuit.projections:  # once both ends exist
-        if projection.recurrent:
+        if projection.name in loops:
             process = _projection(circuit, projection, projection.name in convs, fast)
             _connect(network.out[projection.src], process.s_in)
             _connect(process.a_out, network.population[projection.dst].a_in)
@@ -142,7 +158,7 @@ def _population(
         x = (
             None
             if samples is None
-            else np.ascontiguousarray(samples, np.int32).reshape(len(samples), *steps, *shape)
+            else host_rounds(circuit, population, samples).reshape(-1, *steps, *shape)
         )
         return Source(
             shape=shape,

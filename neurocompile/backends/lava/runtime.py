@@ -35,6 +35,7 @@ from neurocompile.backends.lava.in_process import check_record
 from neurocompile.backends.lava.network import total_steps
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph, synapse_count
+from neurocompile.ir.windows import by_sample
 
 __all__ = ["RuntimeExecutor", "check_file_descriptors", "deadline_seconds", "process_count"]
 
@@ -95,7 +96,7 @@ class RuntimeExecutor:
         limit = deadline_seconds(circuit, len(x)) if self.deadline is None else self.deadline
         if not names or not len(x):
             return {
-                n: np.zeros((len(x), circuit.steps, *circuit.population[n].shape), np.int32)
+                n: np.zeros((len(x), circuit.sample_steps, *circuit.population[n].shape), np.int32)
                 for n in names
             }
         with tempfile.TemporaryDirectory(prefix="neurocompile-lava-") as folder:  # mode 0700
@@ -135,7 +136,8 @@ class RuntimeExecutor:
                 )
             self._collect(path)
             return {
-                n: np.load(path / f"trace{i}.npy", allow_pickle=False) for i, n in enumerate(names)
+                n: by_sample(circuit, np.load(path / f"trace{i}.npy", allow_pickle=False))
+                for i, n in enumerate(names)
             }
 
     def _collect(self, folder: Path) -> None:

@@ -1,0 +1,44 @@
+"""Folds of a model as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neurocompile.folding.choice import FoldChoice
+
+__all__ = ["fold_table"]
+
+
+def fold_table(folds: Sequence[FoldChoice], limit: int, chosen: str = "") -> Any:
+    """The Pareto front: one line a fold, those that cannot fit marked."""
+    from neurocompile.cli.tables import table
+
+    def remark(fold: FoldChoice) -> str:
+        if fold.fold == chosen:
+            return "taken"
+        return "" if fold.cores_at_least <= limit else f"more than {limit:,}"
+
+    rows = [
+        (
+            f.fold,
+            f"{f.steps:,}",
+            f"{f.latency:,}",
+            f"{f.cores_at_least:,}",
+            f"{f.neurons:,}",
+            f"{f.host_values:,}",
+            remark(f),
+        )
+        for f in folds
+    ]
+    heads = (
+        "--fold",
+        ">steps a sample",
+        ">latency",
+        ">cores at least",
+        ">neurons",
+        ">host values",
+        "",
+    )
+    return table(heads, rows)

@@ -1,0 +1,173 @@
+"""From a quantized model to a mapped circuit: unrolled, or folded in time as it is asked for, or as
+little as makes it fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import msgspec
+import numpy as np
+
+from neurocompile.backends.emulator import Emulator
+from neurocompile.backends.encoding import encode
+from neurocompile.calibration import Calibration
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.folding.choice import FoldChoice
+from neurocompile.folding.schedules import Fold
+from neurocompile.folding.search import choice_of, fold_circuit, folds_of, front_text, pareto
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.mapping import map_circuit
+from neurocompile.mapping.estimate import Estimate, estimate
+from neurocompile.mapping.mapping import Mapping
+from neurocompile.mapping.rates import measured_rates, modelled_rates
+from neurocompile.options import BuildOptions
+from neurocompile.progress import Stages
+from neurocompile.stages import build_circuit
+from neurocompile.targets.schema import Target
+
+__all__ = ["Placed", "estimate_folds", "front_of", "place_model"]
+
+_RATE_SAMPLES = 32
+_CORES_SHORT = {"NC3101"}
+"""What a fold can help against."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A mapped circuit, how it was folded and what else there was."""
+
+    circuit: CircuitGraph
+    mapping: Mapping
+    fold: str
+    rates: dict[str, float]
+    rates_source: str
+    place: Callable[..., Mapping]
+    """Maps again, with ``spikes_per_core_step``."""
+    front: tuple[FoldChoice, ...] = ()
+
+
+def place_model(
+    quantized: SpikingGraph,
+    options: BuildOptions,
+    target: Target,
+    statistics: Calibration,
+    samples: np.ndarray | None,
+    stages: Stages,
+) -> Placed:
+    """Lower, fold and map by settled ``options``.
+
+    Raises:
+        NeurocompileError: NC3104 for a fold that the model cannot have; ViolationList for what does
+            not fit, with the folds that would where there are any.
+    """
+    tries = _Tries(quantized, options, target, statistics, samples, stages)
+    if options.fold not in ("auto", "none"):
+        return tries.folded(options.fold)
+    with stages("lower"):
+        circuit = build_circuit(quantized, options.steps, options.bits, target)
+    try:
+        return tries.map(circuit, "none")
+    except NeurocompileError as error:
+        if options.fold == "none" or not _only_cores(error):
+            raise
+        short = error
+    with stages("search folds"):
+        front = front_of(quantized, options, target, circuit)
+    limit = min(options.max_cores or target.cores, target.cores)
+    for choice in front:
+        if choice.fold == "none" or choice.cores_at_least > limit:
+            continue
+        try:
+            return replace(tries.folded(choice.fold), front=front)
+        except NeurocompileError as error:
+            if not _only_cores(error):
+                raise
+    text = f"model '{quantized.name}' {front_text(front, limit)}"
+    if isinstance(short, ViolationList):
+        messages, codes = [*short.messages, text], [*short.codes, "NC3101"]
+    else:
+        messages, codes = [short.message, text], [short.code, "NC3101"]
+    raise ViolationList(short.code, messages, codes=codes) from short
+
+
+def _only_cores(error: NeurocompileError) -> bool:
+    """Whether nothing but the number of cores stands in the way."""
+    codes = error.codes if isinstance(error, ViolationList) else (error.code,)
+    return _CORES_SHORT.issuperset(codes)
+
+
+@dataclass(frozen=True)
+class _Tries:
+    quantized: SpikingGraph
+    options: BuildOptions
+    target: Target
+    statistics: Calibration
+    samples: np.ndarray | None
+    stages: Stages
+
+    def folded(self, fold: str) -> Placed:
+        """Lower and map one fold."""
+        options = self.options
+        with self.stages("fold"):
+            circuit = fold_circuit(
+                self.quantized, options.steps, options.bits, self.target, Fold.parse(fold)
+            )
+            most = options.max_steps
+            if most is not None and circuit.sample_period > most:
+                raise NeurocompileError(
+                    "NC3104",
+                    f"fold {fold} takes {circuit.sample_period:,} steps a sample; "
+                    f"max_steps is {most:,}",
+                )
+        return self.map(circuit, fold)
+
+    def map(self, circuit: CircuitGraph, fold: str) -> Placed:
+        """Rates and mapping of one circuit."""
+        with self.stages("rates"):
+            if self.samples is None:
+                rates = modelled_rates(circuit, self.statistics)
+                source = f"modelled from calibration ({self.statistics.source})"
+            else:
+                few = encode(circuit, self.samples[:_RATE_SAMPLES])
+                rates = measured_rates(Emulator().open(circuit).run(few))
+                source = f"measured on {len(few)} samples"
+        options = self.options
+        place = partial(
+            map_circuit, circuit, self.target, rates, seed=options.seed, max_cores=options.max_cores
+        )
+        with self.stages("map"):
+            mapping = place()
+        return Placed(circuit, mapping, fold, rates, source, place)
+
+
+def estimate_folds(quantized: SpikingGraph, options: BuildOptions, target: Target) -> Estimate:
+    """Least cores of the unrolled model, or of the fold that is asked for; with ``auto``, of every
+    fold, where the unrolled one does not fit.
+    """
+    T, bits = options.steps, options.bits
+    if options.fold not in ("auto", "none"):
+        circuit = fold_circuit(quantized, T, bits, target, Fold.parse(options.fold))
+        return estimate(circuit, target, max_cores=options.max_cores)
+    circuit = build_circuit(quantized, T, bits, target)
+    found = estimate(circuit, target, max_cores=options.max_cores)
+    codes = {code for code, _ in found.violations}
+    if options.fold == "none" or not codes or not codes <= _CORES_SHORT:
+        return found
+    return msgspec.structs.replace(found, folds=front_of(quantized, options, target, circuit))
+
+
+def front_of(
+    quantized: SpikingGraph,
+    options: BuildOptions,
+    target: Target,
+    unrolled: CircuitGraph | None = None,
+) -> tuple[FoldChoice, ...]:
+    """The Pareto front of settled ``options``, the unrolled model among it."""
+    T, bits = options.steps, options.bits
+    unrolled = unrolled or build_circuit(quantized, T, bits, target)
+    choices = folds_of(quantized, T, bits, target, max_steps=options.max_steps)
+    return tuple(pareto([choice_of(unrolled, target, "none"), *choices]))
