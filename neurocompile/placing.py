@@ -157,7 +157,11 @@ def estimate_folds(quantized: SpikingGraph, options: BuildOptions, target: Targe
     codes = {code for code, _ in found.violations}
     if options.fold == "none" or not codes or not codes <= _CORES_SHORT:
         return found
-    return msgspec.structs.replace(found, folds=front_of(quantized, options, target, circuit))
+    found = msgspec.structs.replace(found, folds=front_of(quantized, options, target, circuit))
+    if found.fits:
+        return found
+    text = f"model '{quantized.name}' {front_text(found.folds, found.cores_available)}"
+    return msgspec.structs.replace(found, violations=(*found.violations, ("NC3101", text)))
 
 
 def front_of(

@@ -32,9 +32,9 @@ def estimate_text(e: Estimate) -> Iterator[Any]:
 
         yield f"\nunrolled it does not fit ({len(e.violations)}); folded in time, at least:"
         yield fold_table(e.folds, e.cores_available)
-    elif e.fits:
+    if e.fits and not e.folds:
         yield "\nnothing rules it out; lower bounds: cutting a layer adds to what it needs, and a mapping may take more cores"
-    else:
+    if not e.fits:
         yield f"\ndoes not fit ({len(e.violations)}):"
         for code, text in e.violations:
             yield f"{code} {text}"
