@@ -14,6 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 from neurocompile.backends.base import Trace
+from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.emulator import lif_bias
 from neurocompile.backends.kernels import lif, project
 from neurocompile.ir.circuit import (
@@ -56,6 +57,7 @@ class FoldedExecutor:
     def run(self, x: np.ndarray, record: Collection[str] | None = None) -> Trace:
         """See :meth:`neurocompile.backends.base.Executor.run`."""
         circuit = self.circuit
+        x = check_integers(circuit, x)
         wanted = {p.name for p in self._order} if record is None else set(record)
         trace = {
             p.name: np.empty(

@@ -16,7 +16,7 @@ def test_a_model_that_fits(cli, tmp_path: Path, monkeypatch) -> None:
     import neurocompile
 
     monkeypatch.chdir(tmp_path)
-    found = cli("build", MODEL, "--fold", "none", "--estimate-only", "--json")
+    found = cli("build", MODEL, "--estimate-only", "--json")
     data = json.loads(found.out)
     assert found.code == 0 and not list(tmp_path.iterdir())
     program = neurocompile.compile(MODEL)
@@ -42,7 +42,7 @@ def test_all_that_rules_a_model_out_comes_at_once(
 ) -> None:
     """With a layer, what it needs, the limit and two ways out on each line; a build says the same."""
     monkeypatch.chdir(tmp_path)
-    found = cli("build", MODEL, "--fold", "none", "--estimate-only", "--json", *arguments)
+    found = cli("build", MODEL, "--estimate-only", "--json", *arguments)
     violations = json.loads(found.out)["violations"]
     assert found.code == 2 and not list(tmp_path.iterdir())
     assert {code for code, _ in violations} <= codes and len(violations) > 1
@@ -60,5 +60,5 @@ def test_all_that_rules_a_model_out_comes_at_once(
 
 
 def test_an_estimate_knows_no_budget(cli) -> None:
-    found = cli("build", MODEL, "--fold", "none", "--estimate-only", "--budget", "spikes=10")
+    found = cli("build", MODEL, "--estimate-only", "--budget", "spikes=10")
     assert found.code == 2 and found.err.startswith("error: NC3112 ")
