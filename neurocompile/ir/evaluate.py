@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["encode_input", "evaluate"]
+__all__ = ["encode_input", "evaluate", "evaluate_node"]
 
 
 def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
@@ -78,6 +78,16 @@ def evaluate(
             if not remaining[i]:
                 del values[i]
     return found
+
+
+def evaluate_node(node: s.Node, inputs: list[np.ndarray], tensors: list[np.ndarray]) -> np.ndarray:
+    """What one node without state makes of values of one step, in their dtype.
+
+    Args:
+        inputs: of the node's inputs, without axes of samples and steps.
+        tensors: of its tensors, in order.
+    """
+    return _EVALUATORS[type(node)](node, [x[None, None] for x in inputs], tensors, 1)[0, 0]
 
 
 def _is_last(graph: s.SpikingGraph, mean: s.TimeMean) -> bool:

@@ -1,8 +1,9 @@
 """Move biases of linear layers into the LIF or the output that reads them, where the chip and the
 host add them.
 
-A product and a padded convolution need their operand with its bias: there an Offset adds it, behind
-the layer it comes from.
+A product and a maximum need their operand with its bias, and so does a padded convolution of a bias
+by channel: there an Offset adds it, behind the layer it comes from. A bias by position goes through
+any convolution, ``w * (x + b) = w * x + w * b``, and stays one by position.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.evaluate import evaluate_node
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
@@ -63,44 +65,58 @@ class MoveBias(SpikingPass):
                 own = np.asarray(rewriter.tensors[node.offset], np.float64)
                 bias[old.name] = own if found[0] is None else own + found[0]
                 rewriter.forward(old, node.x)
-                if old.name in needed:
+                if _is_needed(old, bias[old.name], needed):
                     _add(rewriter, old, bias.pop(old.name))
                 continue
             else:
                 carried = _carry(old, node, found, size)
             rewriter.emit(node)
-            if carried is not None and old.name in needed and not isinstance(node, s.Rearrange):
+            if (
+                carried is not None
+                and not isinstance(node, s.Rearrange)
+                and _is_needed(old, carried, needed)
+            ):
                 _add(rewriter, old, carried)
             elif carried is not None:
                 bias[old.name] = carried
         return rewriter.finish()
 
 
-def _needed(graph: s.SpikingGraph) -> set[str]:
-    """Values that somebody needs with their bias, and what views of these show."""
-    needed: set[str] = set()
+def _needed(graph: s.SpikingGraph) -> dict[str, bool]:
+    """Values that somebody needs with their bias, and what views of these show: True if a product
+    does, False if it is a padded convolution alone.
+    """
+    needed: dict[str, bool] = {}
     for node in reversed(graph.nodes):
         if (
             isinstance(node, (s.Mul, s.MatMul, s.Softmax, s.Integrator))
             or isinstance(node, s.LIF)
             and node.current
-            or isinstance(node, s.Conv2d)
-            and any(node.padding)
         ):
-            needed.update(node.inputs)
+            needed.update(dict.fromkeys(node.inputs, True))
+        elif isinstance(node, s.Conv2d) and any(node.padding):
+            needed.setdefault(node.x, False)
         elif isinstance(node, s.Rearrange) and node.name in needed:
-            needed.add(node.x)
+            needed[node.x] = needed.get(node.x, False) or needed[node.name]
     return needed
+
+
+def _is_needed(node: s.Node, bias: np.ndarray, needed: dict[str, bool]) -> bool:
+    """Whether ``bias`` has to be added where ``node`` makes its value."""
+    return needed.get(node.name, False) or node.name in needed and _by_channel(bias)
+
+
+def _by_channel(bias: np.ndarray) -> bool:
+    """Whether a bias of a feature map is one number a channel."""
+    return bias.size == 1 or bias.shape[1:] == (1, 1)
 
 
 def _carries(node: s.Node, bias: np.ndarray) -> bool:
     """Whether ``node`` can read a value without its bias and pass it on."""
-    if isinstance(node, s.Conv2d):
-        return bias.shape[1:] == (1, 1) and not any(node.padding)
+    if isinstance(node, (s.Conv2d, s.SumPool2d)):
+        return not _by_channel(bias) or not any(node.padding)
     if isinstance(node, s.MaxPool2d):
-        return bias.shape[1:] == (1, 1)
-    if isinstance(node, s.SumPool2d):
-        return bias.shape[1:] == (1, 1) and not any(node.padding)
+        return _by_channel(bias)
     if isinstance(node, s.LIF):
         return not node.current
     return not isinstance(node, (s.Mul, s.MatMul, s.Softmax, s.Integrator))
@@ -128,9 +144,13 @@ def _through_linear(
     if incoming is None:
         return own
     weight = np.asarray(rewriter.tensors[node.weight], np.float64)
-    if isinstance(node, s.Conv2d):
+    if isinstance(node, s.Conv2d) and _by_channel(incoming):
+        incoming = np.broadcast_to(incoming, (weight.shape[1] * node.groups, 1, 1))
         kernel = weight.sum(axis=(2, 3)).reshape(node.groups, -1, weight.shape[1])
         through = (kernel * incoming.reshape(node.groups, 1, -1)).sum(axis=2).reshape(-1, 1, 1)
+    elif isinstance(node, s.Conv2d):
+        whole = np.broadcast_to(incoming, size[old.inputs[0]])
+        through = evaluate_node(replace(node, bias=None), [whole], [weight])
     else:
         through = np.broadcast_to(incoming, size[old.inputs[0]]) @ weight.T
     return through if own is None else through + own
@@ -150,6 +170,8 @@ def _carry(
     if first is not None and isinstance(node, s.MaxPool2d):
         return first
     if first is not None and isinstance(node, s.SumPool2d):
+        if not _by_channel(first):
+            return evaluate_node(node, [np.broadcast_to(first, size[old.inputs[0]])], [])
         return first * node.kernel[0] * node.kernel[1]
     if first is not None and isinstance(node, s.Sum):
         full = np.broadcast_to(first, size[old.inputs[0]])

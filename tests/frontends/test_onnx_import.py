@@ -185,7 +185,7 @@ def test_a_constant_that_is_no_bias_scales_or_shifts_channels(
     assert sum(isinstance(n, s.BatchNorm) for n in graph.nodes) == 1 or graph.node["n_f"].bias
 
 
-def test_a_constant_for_each_position_is_refused(tmp_path: Path) -> None:
+def test_a_constant_with_more_positions_than_the_signal_is_refused(tmp_path: Path) -> None:
     nodes = [
         op("Unsqueeze", "t one", "u"),
         op("Add", "u grid", "f"),
@@ -194,21 +194,30 @@ def test_a_constant_for_each_position_is_refused(tmp_path: Path) -> None:
     ]
     with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*a constant of shape \[3, 4\]"):
         imported(mlp(nodes, grid=normal(3, 4), one=ints(2)), tmp_path)
-    with pytest.raises(NeurocompileError, match=r"NC1009 node 'n_f'.*embedding of positions"):
-        imported(
-            mlp(
-                [
-                    op("Reshape", "t cut", "u"),
-                    op("Add", "u grid", "f"),
-                    op("MatMul", "f w2", "g"),
-                    lif("g", "l"),
-                ],
-                grid=normal(2, 2),
-                cut=ints(4, -1, 2, 2),
-                w2=normal(2, 5),
-            ),
-            tmp_path,
-        )
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_constant_for_each_position(kind: str, swapped: bool, tmp_path: Path) -> None:
+    if kind == "Div" and swapped:
+        return
+    nodes = [
+        op("Reshape", "t cut", "u"),
+        op(kind, "grid u" if swapped else "u grid", "f"),
+        op("MatMul", "f w2", "g"),
+        lif("g", "l"),
+    ]
+    tensors = {"grid": normal(2, 2), "cut": ints(4, -1, 2, 2), "w2": normal(2, 5)}
+    check(mlp(nodes, **tensors), tmp_path)
+
+
+def test_a_constant_that_differs_between_steps_or_samples_is_refused(tmp_path: Path) -> None:
+    for shape, kinds in ((4, 1, 4), "steps"), ((1, 2, 4), "samples|do not broadcast"):
+        nodes = [op("Add", "t grid", "f"), op("MatMul", "f w", "g"), lif("g", "l")]
+        with pytest.raises(NeurocompileError, match=rf"node 'n_f'.*({kinds})"):
+            imported(mlp(nodes, grid=normal(*shape)), tmp_path)
+    nodes = [op("Add", "t grid", "f"), op("MatMul", "f w", "g"), lif("g", "l")]
+    check(mlp(nodes, grid=np.repeat(normal(1, 1, 4), 4, 0)), tmp_path)
 
 
 def test_flatten_counts_axes_from_both_ends(tmp_path: Path) -> None:

@@ -221,7 +221,8 @@ class Between(nn.Module):
 
 
 def upsampled(x: torch.Tensor) -> torch.Tensor:
-    y = nn.functional.interpolate(x.flatten(0, 1).transpose(1, 2), scale_factor=2.0)
+    y = x.flatten(0, 1).transpose(1, 2)
+    y = nn.functional.interpolate(y, scale_factor=2.0, mode="linear")
     return y.transpose(1, 2).unflatten(0, (4, -1))
 
 
@@ -234,8 +235,10 @@ CONSEQUENCES = {
     ),
     "some_steps": (lambda x: x[:2].mean(0, keepdim=True).repeat(4, 1, 1, 1), ["Slice"]),
     "some_samples": (lambda x: x + x[:, :1], ["Slice"]),
-    "class_token": (
-        lambda x: torch.cat([torch.ones(1, 1, 1, 8).expand(4, x.shape[1], 1, 8), x], 2),
+    "another_class_token_in_every_step": (
+        lambda x: torch.cat(
+            [torch.arange(4.0)[:, None, None, None].expand(4, x.shape[1], 1, 8), x], 2
+        ),
         ["Concat"],
     ),
     "batch_and_tokens": (lambda x: x.reshape(4, -1, 1, 8), [""]),

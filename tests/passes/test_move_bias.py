@@ -20,6 +20,8 @@ def dyadic(*shape: int) -> np.ndarray:
 
 TENSORS = {
     "k": dyadic(2, 1, 3, 3),
+    "k2": dyadic(2, 2, 3, 3),
+    "map": dyadic(2, 4, 4),
     "one": dyadic(3, 2, 1, 1),
     "w": dyadic(4, 4),
     "b": dyadic(4),
@@ -183,3 +185,31 @@ def test_a_sum_over_windows_multiplies_the_bias() -> None:
 def test_a_layer_that_no_bias_passes_is_named() -> None:
     with pytest.raises(NeurocompileError, match="NC2001 layer 'y'.*put a LIF between"):
         MoveBias()(graph(CONV, "%y = Or {x = %c}"))
+
+
+def test_a_bias_by_position_passes_padded_convolutions_and_sums_over_windows() -> None:
+    """``w * (x + b) = w * x + w * b``, with the border where both are 0."""
+    after = move(
+        graph(
+            "%c = Conv2d {x = %x, weight = @k}",
+            "%o = Offset {x = %c, offset = @map}",
+            "%p = SumPool2d {x = %o, kernel = [3, 3], stride = [1, 1], padding = [1, 1]}",
+            "%d = Conv2d {x = %p, weight = @k2, padding = [1, 1], stride = [2, 1]}",
+            "%y = LIF {x = %d, " + LIF + "}",
+        )
+    )
+    assert not any(isinstance(n, s.Offset) for n in after.nodes)
+    assert after.tensors[after.node["y"].bias].shape == (2, 2, 4)
+
+
+def test_a_bias_by_position_is_added_in_front_of_a_maximum_and_a_product() -> None:
+    after = move(
+        graph(
+            "%c = Conv2d {x = %x, weight = @k}",
+            "%o = Offset {x = %c, offset = @map}",
+            "%p = MaxPool2d {x = %o, kernel = [2, 2], stride = [2, 2]}",
+            "%m = Mul {a = %p, b = %p}",
+            "%y = LIF {x = %m, " + LIF + "}",
+        )
+    )
+    assert sum(isinstance(n, s.Offset) for n in after.nodes) == 1

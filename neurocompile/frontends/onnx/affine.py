@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from neurocompile.frontends.onnx.constants import fitted, offset, scaled
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
@@ -89,12 +90,13 @@ def _binary(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         raise im.error(
             "NC1009", "a constant divided by a signal; division by a constant is supported"
         )
-    scale, shift = {
-        "Add": (one, value),
-        "Sub": (one, -value) if a is not None else (-one, value),
-        "Mul": (value, 0 * one),
-        "Div": (1 / value if a is not None else value, 0 * one),
-    }[node.op_type]
+    if node.op_type == "Div":
+        value = 1 / value
+    if node.op_type in ("Add", "Sub"):
+        scale = -one if node.op_type == "Sub" and a is None else one
+        shift = -value if node.op_type == "Sub" and a is not None else value
+    else:
+        scale, shift = value, 0 * one
     _affine(im, node, x, scale, shift)
 
 
@@ -125,13 +127,10 @@ def _affine(
     im: Importer, node: onnx.NodeProto, x: Traced, scale: np.ndarray, shift: np.ndarray
 ) -> None:
     """``scale * x + shift``; both have one size."""
-    rank, wanted = len(x.dims), node.name or node.output[0]
-    shape = np.broadcast_shapes(scale.shape, shift.shape)
-    if len(shape) > rank or not im.fits(np.empty(shape), x):
-        raise im.error(
-            "NC1009",
-            f"a constant of shape {list(shape)} with a signal of {rank} axes {shown(x.layout.shape)}",
-        )
+    wanted = node.name or node.output[0]
+    x, scale = fitted(im, x, scale)
+    x, shift = fitted(im, x, shift)
+    rank = len(x.dims)
     if (scale == 1).all() and not shift.any():
         im.keep(node, x)
         return
@@ -141,19 +140,13 @@ def _affine(
             node, im.over(x, im.emit(s.Scale, wanted, im.shapes[x.ref], x=x.ref, factor=factor))
         )
         return
-    wide = [rank - len(shape) + k for k, n in enumerate(shape) if n > 1]
-    if len(wide) > 1 or wide and any(a.axis for a in x.dims[wide[0]]):
-        raise im.error(
-            "NC1009",
-            f"a constant of shape {list(shape)} (an embedding of positions?); one number for all or for each "
-            "channel is supported: move it into the weights or biases of a layer",
-        )
+    shape = np.broadcast_shapes(scale.shape, shift.shape)
+    wide = [k for k, n in enumerate(shape) if n > 1]
     dim = wide[0] if wide else next((k for k in range(1, rank) if im.axis_of(x, k) == 0), None)
-    if dim is None:
-        raise im.error(
-            "NC1009",
-            f"a constant {shift.reshape(-1)[0]:.6g} added to a signal {shown(x.layout.shape)} without channels",
-        )
+    if len(wide) > 1 or dim is None:
+        y = x if (scale == 1).all() else scaled(im, node, x, scale)
+        im.keep(node, offset(im, node, y, shift) if shift.any() else y)
+        return
     size = x.layout.shape[dim]
     scale, shift = (np.broadcast_to(v.reshape(-1), (size,)) for v in (scale, shift))
     if (scale == 1).all() and _into_bias(im, node, x, dim, shift):

@@ -11,27 +11,37 @@ from typing import Any
 import numpy as np
 import onnx
 
+from neurocompile.frontends.onnx.constants import fitted, offset
 from neurocompile.frontends.onnx.context import Importer, Joined, Rule, Traced
 from neurocompile.frontends.onnx.convolutions import linear
+from neurocompile.frontends.onnx.shapes import repeated
 from neurocompile.frontends.onnx.slices import check_features
 from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import Atom, Layout
 
 __all__ = ["JOIN_RULES"]
 
 
 def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     parts = [im.traced.get(i) for i in node.input]
-    if any(part is None for part in parts):
-        raise im.error(
-            "NC1009",
-            "joins a signal with a constant (a class token?); signals with signals are supported",
-        )
-    (axis,) = im.axes([int(attributes["axis"])], len(parts[0].dims))  # type: ignore[union-attr]
-    sizes = [part.layout.shape[axis] for part in parts if part is not None]
+    shown = next(part for part in parts if part is not None)
+    (axis,) = im.axes([int(attributes["axis"])], len(shown.dims))
+    sizes = [
+        part.layout.shape[axis] if part is not None else im.constants[name].shape[axis]
+        for part, name in zip(parts, node.input)
+    ]
+    timeless = not any(a.axis == "T" for dim in shown.dims for a in dim)
+    if parts.count(shown) == len(parts) > 1 and not shown.dims[axis] and timeless:  # stack([x] * T)
+        repeats = [len(parts) if k == axis else 1 for k in range(len(shown.dims))]
+        im.keep(node, Traced(shown.ref, Layout(tuple(repeated(im, list(shown.dims), repeats)))))
+        return
     wanted, total, start, whole = node.name or node.output[0], sum(sizes), 0, None
     places = []
     for k, (part, size) in enumerate(zip(parts, sizes)):
-        assert part is not None
+        if part is None:
+            places.append(None)
+            start += size
+            continue
         check_features(im, part, axis)
         if size == total:
             im.keep(node, part)
@@ -53,7 +63,36 @@ def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     assert whole is not None
     if all(places) and len({im.shapes[ref][1:] for ref, _, _ in filter(None, places)}) == 1:
         im.joined[whole.ref] = Joined(tuple(filter(None, places)))
-    im.keep(node, whole)
+    im.keep(node, _with_constants(im, node, whole, axis, sizes))
+
+
+def _with_constants(
+    im: Importer, node: onnx.NodeProto, whole: Traced, axis: int, sizes: list[int]
+) -> Traced:
+    """``whole``, 0 where the constants among the operands belong, with these in their places."""
+    ends = np.cumsum(sizes)
+    values = [
+        (end - size, end, fitted(im, _like(whole, axis, size), im.constants[name])[1])
+        for name, size, end in zip(node.input, sizes, ends)
+        if name not in im.traced
+    ]
+    if not values:
+        return whole
+    shape = np.broadcast_shapes(*(_but(v.shape, axis, 1) for _, _, v in values))
+    shift = np.zeros(_but(shape, axis, int(ends[-1])))
+    for start, end, value in values:
+        shift[(slice(None),) * axis + (slice(start, end),)] = value
+    return offset(im, node, whole, shift)
+
+
+def _but(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _like(x: Traced, axis: int, size: int) -> Traced:
+    """A tensor of the shape of ``x`` but for ``size`` elements along ``axis``."""
+    dims = _but(x.dims, axis, (Atom(size, 1),) if size > 1 else ())  # type: ignore[arg-type]
+    return Traced(x.ref, Layout(dims))  # type: ignore[arg-type]
 
 
 def _sum(im: Importer, wanted: str, a: Traced, b: Traced) -> Traced:

@@ -11,7 +11,7 @@ import onnx
 from neurocompile.frontends.onnx.context import Importer, Rule
 from neurocompile.ir.layout import OPEN, Atom, Layout, shown
 
-__all__ = ["LARGEST_T", "SHAPE_RULES"]
+__all__ = ["LARGEST_T", "SHAPE_RULES", "repeated"]
 
 LARGEST_T = 1 << 16
 
@@ -80,12 +80,13 @@ def _squeeze(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     im.relayout(node, Layout(tuple(d for i, d in enumerate(dims) if i not in gone)))
 
 
-def _repeat(
-    im: Importer, node: onnx.NodeProto, dims: list[tuple[Atom, ...]], repeats: list[int]
-) -> None:
-    """Repeating an axis of size 1 of a tensor without time is where time begins, or goes on behind
-    a mean over time.
+def repeated(
+    im: Importer, dims: list[tuple[Atom, ...]], repeats: list[int]
+) -> list[tuple[Atom, ...]]:
+    """``dims`` with its axes repeated. Repeating an axis of size 1 of a tensor without time is where
+    time begins, or goes on behind a mean over time.
     """
+    dims = list(dims)
     for i, n in enumerate(repeats):
         if n == 1:
             continue
@@ -96,7 +97,9 @@ def _repeat(
             )
         if not 1 <= n <= LARGEST_T:
             raise im.error("NC1007", f"repeats the input {n:,} times; T is 1 to {LARGEST_T:,}")
-        if dims[i] or any(a.axis == "T" for d in dims for a in d):
+        # x.repeat(T, 1) of samples: time lies in front of them in one axis
+        of_samples = [a.axis for a in dims[i]] == ["B"]
+        if dims[i] and not of_samples or any(a.axis == "T" for d in dims for a in d):
             raise im.error(
                 "NC1009",
                 f"repeats axis {i} {n} times; only the repetition of the input over time is supported",
@@ -105,9 +108,15 @@ def _repeat(
             raise im.error(
                 "NC1008", f"repeats a value {n} times; the steps of time are {im.exported_T}"
             )
-        dims[i] = (Atom(n, 1, "T"),)
+        dims[i] = (Atom(n, 1, "T"), *dims[i])
         im.exported_T = n
-    im.relayout(node, Layout(tuple(dims)))
+    return dims
+
+
+def _repeat(
+    im: Importer, node: onnx.NodeProto, dims: list[tuple[Atom, ...]], repeats: list[int]
+) -> None:
+    im.relayout(node, Layout(tuple(repeated(im, dims, repeats))))
 
 
 def _expand(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
