@@ -35,6 +35,7 @@ def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         repeats = [len(parts) if k == axis else 1 for k in range(len(shown.dims))]
         im.keep(node, Traced(shown.ref, Layout(tuple(repeated(im, list(shown.dims), repeats)))))
         return
+    shift = _constants(im, node, shown, axis, sizes)
     wanted, total, start, whole = node.name or node.output[0], sum(sizes), 0, None
     places = []
     for k, (part, size) in enumerate(zip(parts, sizes)):
@@ -63,26 +64,28 @@ def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     assert whole is not None
     if all(places) and len({im.shapes[ref][1:] for ref, _, _ in filter(None, places)}) == 1:
         im.joined[whole.ref] = Joined(tuple(filter(None, places)))
-    im.keep(node, _with_constants(im, node, whole, axis, sizes))
+    im.keep(node, whole if shift is None else offset(im, node, whole, shift))
 
 
-def _with_constants(
-    im: Importer, node: onnx.NodeProto, whole: Traced, axis: int, sizes: list[int]
-) -> Traced:
-    """``whole``, 0 where the constants among the operands belong, with these in their places."""
+def _constants(
+    im: Importer, node: onnx.NodeProto, x: Traced, axis: int, sizes: list[int]
+) -> np.ndarray | None:
+    """The constants among the operands in their places along ``axis``, 0 where signals belong; None
+    if there are none.
+    """
     ends = np.cumsum(sizes)
     values = [
-        (end - size, end, fitted(im, _like(whole, axis, size), im.constants[name])[1])
+        (end - size, end, fitted(im, _like(x, axis, size), im.constants[name])[1])
         for name, size, end in zip(node.input, sizes, ends)
         if name not in im.traced
     ]
     if not values:
-        return whole
+        return None
     shape = np.broadcast_shapes(*(_but(v.shape, axis, 1) for _, _, v in values))
     shift = np.zeros(_but(shape, axis, int(ends[-1])))
     for start, end, value in values:
         shift[(slice(None),) * axis + (slice(start, end),)] = value
-    return offset(im, node, whole, shift)
+    return shift
 
 
 def _but(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
