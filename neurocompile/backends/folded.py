@@ -14,8 +14,8 @@ from collections.abc import Collection
 import numpy as np
 
 from neurocompile.backends.base import Trace
-from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.emulator import lif_bias
+from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.kernels import lif, project
 from neurocompile.ir.circuit import (
     LIF,

@@ -9,15 +9,13 @@ before the LIF. What is added must count in one unit, which only a layer with we
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import ClassVar
-
-import numpy as np
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
+from neurocompile.passes.factors import multiplied
 
 __all__ = ["ConnectSpikes"]
 
@@ -35,20 +33,7 @@ class ConnectSpikes(SpikingPass):
 
         def connect(ref: Ref) -> Ref:
             if ref not in connected:
-                shape, x = size[ref], rewriter.resolve(ref)
-                channels, name = (
-                    shape[0] if len(shape) == 3 else prod(shape),
-                    rewriter.fresh(f"{ref}.connected"),
-                )
-                if len(shape) != 3:
-                    x = rewriter.emit(_view(rewriter.fresh(f"{ref}.map"), x, (channels, 1, 1)))
-                weight = rewriter.tensor(f"{name}.weight", np.ones((channels, 1, 1, 1), np.float32))
-                x = rewriter.emit(s.Conv2d(name=name, x=x, weight=weight, groups=channels))
-                connected[ref] = (
-                    x
-                    if len(shape) == 3
-                    else rewriter.emit(_view(rewriter.fresh(f"{ref}.seen"), x, shape))
-                )
+                connected[ref] = multiplied(rewriter, rewriter.resolve(ref), size[ref], 1.0, ref)
             return connected[ref]
 
         for node in graph.nodes:
@@ -65,7 +50,3 @@ class ConnectSpikes(SpikingPass):
             else:
                 rewriter.emit(rewriter.resolved(node))
         return rewriter.finish()
-
-
-def _view(name: str, x: Ref, shape: tuple[int, ...]) -> s.Rearrange:
-    return s.Rearrange(name=name, x=x, shape=shape, sizes=(prod(shape),), strides=(1,))

@@ -19,7 +19,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref
 
-__all__ = ["CONVOLUTION_RULES", "linear"]
+__all__ = ["CONVOLUTION_RULES", "linear", "linear_along"]
 
 _PAD = "pad."
 """Prefix of the weight of a convolution that only pads."""
@@ -175,11 +175,12 @@ def linear(
     source: str,
     bias: np.ndarray | None,
     x: Traced | None = None,
-) -> None:
+    wanted: str = "",
+) -> Traced:
     """``weight`` (out, in), made from the initializer ``source``, on the last axis of ``x``, by
     default the first operand.
     """
-    x, wanted = im.traced[node.input[0]] if x is None else x, node.name or node.output[0]
+    x, wanted = im.traced[node.input[0]] if x is None else x, wanted or node.name or node.output[0]
     if x.layout.shape[-1] != weight.shape[1] or any(a.axis for a in x.dims[-1]):
         raise im.error(
             "NC1006",
@@ -198,13 +199,8 @@ def linear(
         bias_ref = im.store(f"{key}.bias", np.broadcast_to(bias.reshape(-1), (len(weight),)))
     if not tokens:
         ref = im.features(x)
-        im.keep(
-            node,
-            im.fresh(
-                im.emit(s.Linear, wanted, (len(weight),), x=ref, weight=key, bias=bias_ref), pattern
-            ),
-        )
-        return
+        y = im.emit(s.Linear, wanted, (len(weight),), x=ref, weight=key, bias=bias_ref)
+        return im.fresh(y, pattern)
     y = _pointwise(im, x, len(x.dims) - 1, wanted, key, bias_ref)
     if y is None:
         flat = tuple(a for d in tokens for a in d)
@@ -216,7 +212,17 @@ def linear(
         out = _emit(im, wanted, ref, weight=key, bias=bias_ref)
         channel, *places = Layout.contiguous((len(weight), *sizes)).dims
         y = Traced(out, im.filled(pattern, (*places, channel)))
-    im.keep(node, y)
+    return y
+
+
+def linear_along(
+    im: Importer, node: onnx.NodeProto, weight: np.ndarray, source: str, x: Traced, axis: int
+) -> Traced:
+    """``weight`` (out, in) on axis ``axis`` of ``x``."""
+    order = [*(i for i in range(len(x.dims)) if i != axis), axis]
+    moved = Traced(x.ref, x.layout.transpose(tuple(order)))
+    y = linear(im, node, weight, source, None, moved)
+    return Traced(y.ref, y.layout.transpose(tuple(np.argsort(order).tolist())))
 
 
 # ---- borders -------------------------------------------------------------------------------------

@@ -115,7 +115,8 @@ def _einsum(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         sizes |= dict(zip(b, weight.shape))
         weight = weight.transpose([b.index(c) for c in kinds.right + kinds.summed])
         weight = weight.reshape(prod(sizes[c] for c in kinds.right), -1)
-        linear(im, node, weight, operands[1], None, _merged(x, a, kinds.left, kinds.summed))
+        y = linear(im, node, weight, operands[1], None, _merged(x, a, kinds.left, kinds.summed))
+        im.keep(node, y)
         made, order = im.traced[node.output[0]], kinds.left + kinds.right
     whole = made.layout.reshape(tuple(sizes[c] for c in order))
     im.keep(node, Traced(made.ref, whole.transpose(tuple(order.index(c) for c in result))))

@@ -13,7 +13,7 @@ import onnx
 
 from neurocompile.frontends.onnx.constants import fitted, offset
 from neurocompile.frontends.onnx.context import Importer, Joined, Rule, Traced
-from neurocompile.frontends.onnx.convolutions import linear
+from neurocompile.frontends.onnx.convolutions import linear_along
 from neurocompile.frontends.onnx.shapes import repeated
 from neurocompile.frontends.onnx.slices import check_features
 from neurocompile.ir import spiking as s
@@ -47,12 +47,8 @@ def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         if size == total:
             im.keep(node, part)
             return
-        order = [*(i for i in range(len(part.dims)) if i != axis), axis]
-        moved = Traced(part.ref, part.layout.transpose(tuple(order)))
         place = np.eye(total, size, -start, dtype=np.float32)
-        linear(im, node, place, f"{wanted}.place{k}", None, moved)
-        placed = im.traced[node.output[0]]
-        placed = Traced(placed.ref, placed.layout.transpose(tuple(np.argsort(order).tolist())))
+        placed = linear_along(im, node, place, f"{wanted}.place{k}", part, axis)
         as_it_lies = (
             len(im.shapes[part.ref]) == 3
             and im.axis_of(part, axis) == 0

@@ -10,7 +10,7 @@ import onnx
 
 from neurocompile.frontends.onnx.affine import AFFINE_RULES
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
-from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear
+from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear, linear_along
 from neurocompile.frontends.onnx.einsum import EINSUM_RULES
 from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.joins import JOIN_RULES
@@ -152,7 +152,8 @@ def _gemm(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         raise im.error("NC1009", f"a constant of shape {list(weight.shape)}; a matrix is supported")
     bias = im.constant(node, 2)
     bias = None if bias is None else bias * np.float32(attributes.get("beta", 1.0))
-    linear(im, node, weight if attributes.get("transB", 0) else weight.T, node.input[1], bias)
+    weight = weight if attributes.get("transB", 0) else weight.T
+    im.keep(node, linear(im, node, weight, node.input[1], bias))
 
 
 def _matmul(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -163,12 +164,17 @@ def _matmul(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
             raise im.error(
                 "NC1009", f"a constant of shape {list(weight.shape)}; a matrix is supported"
             )
-        linear(im, node, weight.T, node.input[1], None)
+        im.keep(node, linear(im, node, weight.T, node.input[1], None))
         return
     if a is None or b is None:
-        raise im.error(
-            "NC1009", "a constant on the left of MatMul is not supported; transpose the product"
-        )
+        assert b is not None
+        weight = im.constant(node, 0)
+        if weight.ndim != 2 or len(b.dims) < 2:
+            raise im.error(
+                "NC1009", f"a constant of shape {list(weight.shape)}; a matrix is supported"
+            )
+        im.keep(node, linear_along(im, node, weight, node.input[0], b, len(b.dims) - 2))
+        return
     pattern = im.common(a, b, len(a.dims) - 2)
     if pattern[-1] is not None or pattern[-2] is not None or len(a.dims) != len(b.dims):
         raise im.error("NC1008", "the last two axes of a product must be features")

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
-from neurocompile.frontends.onnx.convolutions import linear
+from neurocompile.frontends.onnx.convolutions import linear_along
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
 
@@ -118,17 +118,7 @@ def _piece(
     if not isinstance(places, range) or not _is_view(im, x, axis, places):
         weight = np.zeros((len(places), size), np.float32)
         weight[np.arange(len(places)), list(places)] = 1
-        order = [*(i for i in range(len(x.dims)) if i != axis), axis]
-        linear(
-            im,
-            node,
-            weight,
-            f"{wanted}.select",
-            None,
-            Traced(x.ref, x.layout.transpose(tuple(order))),
-        )
-        y = im.traced.pop(node.output[0])
-        return Traced(y.ref, y.layout.transpose(tuple(np.argsort(order).tolist())))
+        return linear_along(im, node, weight, f"{wanted}.select", x, axis)
     pattern = im.pattern(x)
     ref = im.features(x)
     shape, place = im.shapes[ref], im.place(x, axis)

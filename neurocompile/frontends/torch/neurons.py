@@ -267,9 +267,10 @@ class LIFMarker(nn.Module):
         path: its module path, which names the ONNX node.
         rows: T, if its input's leading axis is T times the batch, for whatever reason; 0 if it is
             as its mode says.
+        unrolled: one call of ``neurocompile::step`` for each step, in either mode.
     """
 
-    def __init__(self, neuron: nn.Module, path: str, rows: int = 0) -> None:
+    def __init__(self, neuron: nn.Module, path: str, rows: int = 0, unrolled: bool = False) -> None:
         super().__init__()
         family, soft = _base(type(neuron)).__name__, neuron.v_reset is None
         if family in PARAMETRIC:
@@ -294,7 +295,7 @@ class LIFMarker(nn.Module):
         self.register_buffer("taus", tau.float() if tau.numel() > 1 else None)
         self.called = self.over = False
         self.settings = {name: getattr(neuron, name) for name in SETTINGS if hasattr(neuron, name)}
-        self.single, self.rows = is_single_step(neuron), rows
+        self.single, self.rows, self.unrolled = is_single_step(neuron), rows, unrolled
         levels = (float(threshold), float(reset), decay_input, soft)
         self.arguments = (path, *levels) if tau.numel() > 1 else (path, float(tau), *levels)
 
@@ -322,6 +323,10 @@ class LIFMarker(nn.Module):
         lif, step = (
             (ops.lif, ops.step) if self.taus is None else (ops.channel_lif, ops.channel_step)
         )
+        if self.unrolled and not self.single:
+            steps = x.unflatten(0, (self.rows, -1)) if self.rows else x
+            spikes = torch.stack([step(one, *arguments, 0) for one in steps])
+            return spikes.flatten(0, 1) if self.rows else spikes
         if self.rows:
             return lif(x.unflatten(0, (self.rows, -1)), *arguments).flatten(0, 1)
         return step(x, *arguments, 0) if self.single else lif(x, *arguments)

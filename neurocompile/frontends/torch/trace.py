@@ -43,6 +43,10 @@ class Plan:
     """The forward takes one step."""
     leaking: frozenset[str] = frozenset()
     """Neurons whose leading axis is time and batch; run for each sample alone."""
+    mixed: bool = False
+    """Some neurons take all steps in one call, others are called once a step: the former are traced
+    step by step, too.
+    """
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,8 @@ def trace(
         lifs, _ = _calls(program)
         return Trace(program, plan, set(lifs), {node.name: path for path, node in lifs.items()})
     count, leaking = _length(lifs, steps, per_sample_lif)
-    plan = Plan(count, leaking=frozenset(leaking))
-    if leaking:
+    plan = Plan(count, leaking=frozenset(leaking), mixed=bool(lifs and steps))
+    if leaking or plan.mixed:
         first = _program(_marked(copy.deepcopy(model), plan), example, head, 0)
         lifs, steps = _calls(first)
     for nodes in steps.values():
@@ -140,7 +144,7 @@ def _marked(model: nn.Module, plan: Plan) -> nn.Module:
     for path, neuron in find_neurons(model):
         rows = plan.steps if plan.one_step or path in plan.leaking else 0
         # A neuron under two names stays one marker, so that a second call of it is seen as such.
-        marker = markers.setdefault(neuron, LIFMarker(neuron, path, rows))
+        marker = markers.setdefault(neuron, LIFMarker(neuron, path, rows, plan.mixed))
         model.set_submodule(path, marker)
     if not markers:
         raise NeurocompileError(
