@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided
+from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided, powered
 from neurocompile.jit import cached_njit
 
 __all__ = ["lif", "project"]
@@ -71,7 +71,7 @@ def project(
     assert weight is not None
     rows = len(x)
     if isinstance(projection, Dense):
-        kernel = np.ascontiguousarray(weight.T.astype(np.int32) << projection.weight_exp)[
+        kernel = np.ascontiguousarray(powered(weight.T.astype(np.int32), projection.weight_exp))[
             :, None, None
         ]
         _scatter(
@@ -86,7 +86,7 @@ def project(
     elif isinstance(projection, Conv2d):
         p, (height, width, channels), (out, kh, kw, group_in) = projection, src_shape, weight.shape
         per_group = out // p.groups
-        kernel = (weight.astype(np.int32) << p.weight_exp).reshape(
+        kernel = powered(weight.astype(np.int32), p.weight_exp).reshape(
             p.groups, per_group, kh, kw, group_in
         )
         kernel = np.ascontiguousarray(

@@ -162,10 +162,8 @@ def _range(
     if isinstance(node, (s.Conv2d, s.Linear)):
         if not quantized:
             return None
-        weight = (
-            tensors[node.weight].astype(np.int64).reshape(len(tensors[node.weight]), -1)
-            << node.exponent
-        )
+        weight = tensors[node.weight].astype(np.int64).reshape(len(tensors[node.weight]), -1)
+        weight = weight >> -node.exponent if node.exponent < 0 else weight << node.exponent
         positive, negative = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
         low, high = min(x.low, 0) if isinstance(node, s.Conv2d) else x.low, x.high
         high = (

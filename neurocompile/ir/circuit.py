@@ -51,6 +51,7 @@ __all__ = [
     "Strided",
     "View",
     "is_constant",
+    "powered",
     "synapse_count",
 ]
 
@@ -168,8 +169,9 @@ class Projection:
     bits times one power of two.
     """
     weight_exp: int = 0
-    """0..7; down to -7 (rounding down) for a Strided projection that is all of its destination's
-    input, one to one.
+    """0..7; down to -7 where every weight is a multiple of ``2^-weight_exp``, so that nothing
+    rounds, and (rounding down) for a Strided projection that is all of its destination's input, one
+    to one.
     """
     recurrent: bool = False
     """Source and destination have one depth; what the source emitted in the step before arrives, 0
@@ -427,6 +429,13 @@ class CircuitGraph:
     def replace(self, **changes: object) -> CircuitGraph:
         """A copy with fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def powered(weight: np.ndarray, exponent: int) -> np.ndarray:
+    """``weight * 2^exponent``, integers, of weights that are multiples of what a negative exponent
+    divides by.
+    """
+    return weight >> -exponent if exponent < 0 else weight << exponent
 
 
 def is_constant(graph: CircuitGraph, population: Population) -> bool:

@@ -113,7 +113,7 @@ def _sum(
             (negative, positive), (least, most) = gains[q.name], out[q.src]
             if isinstance(q, c.Conv2d):
                 least, most = min(least, 0), max(most, 0)  # the border reads zeros
-            rounded = max(-q.weight_exp, 0)
+            rounded = max(-q.weight_exp, 0) if isinstance(q, c.Strided) else 0
             low += (positive * least + negative * most) >> rounded
             high += (positive * most + negative * least) >> rounded
     return low, high
@@ -127,7 +127,7 @@ def _gain(circuit: c.CircuitGraph, q: c.Projection) -> tuple[int, int]:
         return min(total, 0), max(total, 0)
     weight = circuit.weight(q)
     assert weight is not None
-    flat = weight.reshape(len(weight), -1).astype(np.int64) << q.weight_exp
+    flat = c.powered(weight.reshape(len(weight), -1).astype(np.int64), q.weight_exp)
     return int(np.minimum(flat, 0).sum(axis=1).min(initial=0)), int(
         np.maximum(flat, 0).sum(axis=1).max(initial=0)
     )

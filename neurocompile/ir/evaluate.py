@@ -113,16 +113,21 @@ def _conv(
         )
         for g in range(node.groups)
     ]
-    y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 2).astype(x.dtype) * x.dtype.type(
-        1 << node.exponent
-    )
+    y = _powered(np.moveaxis(np.concatenate(parts, axis=-1), -1, 2).astype(x.dtype), node.exponent)
     return y if node.bias is None else y + tensors[1].astype(x.dtype)[:, None, None]
+
+
+def _powered(y: np.ndarray, exponent: int) -> np.ndarray:
+    """``y * 2^exponent``; where that is a shift to the right, every weight was a multiple of its
+    divisor.
+    """
+    return y >> -exponent if exponent < 0 else y * y.dtype.type(1 << exponent)
 
 
 def _linear(
     node: s.Linear, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
-    y = inputs[0] @ tensors[0].T.astype(inputs[0].dtype) * inputs[0].dtype.type(1 << node.exponent)
+    y = _powered(inputs[0] @ tensors[0].T.astype(inputs[0].dtype), node.exponent)
     return y if node.bias is None else y + tensors[1].astype(y.dtype)
 
 

@@ -59,6 +59,11 @@ def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
     )
 
 
+def _divides(weight: np.ndarray, exponent: int) -> bool:
+    """True if ``2^-exponent``, up to 128, divides every weight."""
+    return -7 <= exponent < 0 and not (weight & ((1 << -exponent) - 1)).any()
+
+
 _FLOAT_ONLY = (s.LIF, s.Integrator, s.BatchNorm, s.Scale, s.Softmax)
 _LINEAR = (s.Conv2d, s.Linear)
 
@@ -158,10 +163,12 @@ SPIKING_RULES: tuple[Rule, ...] = (
         ("quantized",),
     ),
     Rule(
-        "weight exponents are 0..7, and 0 before quantization",
+        "weight exponents are 0..7, and 0 before quantization; down to -7 where that divides every weight",
         _LINEAR,
         lambda g, n: _unless(
-            0 <= n.exponent <= (7 if g.stage == "quantized" else 0), f"exponent {n.exponent}"
+            0 <= n.exponent <= (7 if g.stage == "quantized" else 0)
+            or (g.stage == "quantized" and _divides(g.tensors[n.weight], n.exponent)),
+            f"exponent {n.exponent}",
         ),
     ),
     Rule(
@@ -242,7 +249,7 @@ def _single_product(g: c.CircuitGraph, p: c.Projection) -> bool:
     order of sums for the integers n that arrive besides. The positive and the negative part of one
     value, of which one is 0, count as one.
     """
-    rounded = [q for q in g.incoming[p.dst] if q.weight_exp < 0]
+    rounded = [q for q in g.incoming[p.dst] if q.weight_exp < 0 and isinstance(q, c.Strided)]
     halves = (
         len(rounded) == 2
         and all(isinstance(g.population[q.src], c.GradedRelu) and q.recurrent for q in rounded)
@@ -359,10 +366,13 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         _weight_range,
     ),
     Rule(
-        "weight exponents are 0..7: no shift rounds, except that of a single product (-7.., one to one, the only one that rounds)",
+        "weight exponents are 0..7, or down to -7 where that divides every weight: no shift rounds, except that of a "
+        "single product (one to one, the only one that rounds)",
         (c.Projection,),
         lambda g, p: _unless(
-            0 <= p.weight_exp <= 7 or (-7 <= p.weight_exp < 0 and _single_product(g, p)),
+            0 <= p.weight_exp <= 7
+            or (-7 <= p.weight_exp < 0 and _single_product(g, p))
+            or (not isinstance(p, c.Strided) and _divides(values_of(g, p), p.weight_exp)),
             f"weight_exp {p.weight_exp}",
         ),
     ),

@@ -40,17 +40,16 @@ from neurocompile.passes.quantization.products import (
     product,
     rate_softmax,
 )
+from neurocompile.passes.quantization.residuals import lif_unit
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import (
-    LARGEST_CURRENT,
-    LARGEST_PAYLOAD,
-    LEAST_LEVELS,
-)
-from neurocompile.passes.quantization.weights import lif_unit, weighted
+from neurocompile.passes.quantization.thresholds import LARGEST_PAYLOAD, LEAST_LEVELS
+from neurocompile.passes.quantization.weights import Layer, readers, weighted
 
 __all__ = ["Quantize"]
 
 _INPUT_LEVELS = 255
+_GRID_WORTH = 1.18
+"""How many times more levels than all weight bits leave room for a grid may have: 2^(1/4)."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,14 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
             rounded = np.rint(state.graph.tensors[node.bias] / units[0]).astype(np.int64)
             bias = state.rewriter.tensor(f"{node.name}.bias.int", rounded)
         return replace(node, unit=unit, bias=bias), unit
+    if isinstance(node, s.Rearrange) and isinstance(units[0], np.ndarray):
+        return node, node.apply(np.broadcast_to(units[0], state.size[node.x]))
     return node, units[0]
 
 
 def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
     """What ``lif`` reads, in a coarser unit where its fields do not hold a residual's fine one."""
-    if state.integer[lif.x] is not None:
+    if state.integer[lif.x] is not None or isinstance(unit, np.ndarray):
         return lif.x
     limit, least = state.input_limit(lif), lif_unit(state, lif, 0.0)
     return state.coarser(
@@ -153,38 +154,33 @@ def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
 
 
 def _input(state: Quantization, node: s.Input) -> tuple[s.Node, float]:
+    """The input with its grid, or with as many levels as leave its layers' weights all their bits.
+
+    Weights and inputs share the bits of a sum, and a weight's rounding repeats in every sample. A
+    grid is kept, for then the inputs are exact, where it costs the weights less than a quarter of a
+    bit.
+    """
     found = state.options.calibration.input
     largest = max(abs(found.min), abs(found.max), 1e-12)
-    levels = min(
-        _INPUT_LEVELS,
-        max(_input_levels(state, node, found.min / largest, found.max / largest), LEAST_LEVELS),
-    )
-    unit = largest / levels
-    if found.grid and largest / found.grid <= levels + 1e-6:
-        unit = found.grid  # the inputs are exact
+    whole = _GRID_WORTH * _input_levels(state, node, largest)
+    if found.grid and largest / found.grid <= min(whole, _INPUT_LEVELS) + 1e-6:
+        unit = found.grid
+    else:
+        unit = largest / min(max(int(whole / _GRID_WORTH), LEAST_LEVELS), _INPUT_LEVELS)
     low, high = (int(np.rint(v / unit)) for v in (found.min, found.max))
     return replace(node, unit=unit, low=low, high=high), unit
 
 
-def _input_levels(state: Quantization, node: s.Input, low: float, high: float) -> int:
-    """Levels of the input that leave its layers' weights all their bits: sums must stay below 2^17.
-
-    Weights and inputs share these 17 bits, and a weight's rounding repeats in every sample.
+def _input_levels(state: Quantization, node: s.Input, largest: float) -> float:
+    """Most levels of the input for which sums, thresholds and biases leave its layers' weights all
+    their bits.
     """
-    step, levels = 1 << (9 - state.options.weight_bits), (1 << (state.options.weight_bits - 1)) - 1
-    fit = [_INPUT_LEVELS]
-    for layer in state.graph.users[node.name]:
-        if isinstance(layer, (s.Conv2d, s.Linear)):
-            weight = np.asarray(state.graph.tensors[layer.weight], np.float64)
-            flat = weight.reshape(len(weight), -1) / max(float(np.abs(weight).max()), 1e-300)
-            positive, negative = np.maximum(flat, 0).sum(axis=1), -np.minimum(flat, 0).sum(axis=1)
-            up, down = max(high, 0.0), max(-low, 0.0)
-            reach = max(
-                float((positive * up + negative * down).max()),
-                float((positive * down + negative * up).max()),
-            )
-            fit.append(int(LARGEST_CURRENT / (step * levels * max(reach, 1e-12))))
-    return min(fit)
+    found, fit = state.options.calibration.input, float(_INPUT_LEVELS)
+    unit = largest / _INPUT_LEVELS
+    low, high = (int(np.rint(v / unit)) for v in (found.min, found.max))
+    for layer in readers(state.graph, node):
+        fit = min(fit, _INPUT_LEVELS * Layer.of(state, layer, unit, low, high).room())
+    return fit
 
 
 def _carry_shift(state: Quantization, node: s.Node) -> None:

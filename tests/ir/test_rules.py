@@ -120,7 +120,7 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     "weight exponents are 0..7, and 0 before quantization": [
         (canonical(w=replace(LINEAR, exponent=1)), "w"),
         (canonical("quantized", w=replace(LINEAR, exponent=8)), "w"),
-        (canonical("quantized", w=replace(LINEAR, exponent=-1)), "w"),
+        (canonical("quantized", w=replace(LINEAR, exponent=-3)), "w"),
     ],
     "integer soft-reset LIF parameters fit": [
         (
@@ -263,7 +263,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
         (tensor("w", np.full((2, 4), 256, np.int16)), "d"),
         (tensor("k", np.full((1, 3, 3, 1), -258, np.int16)), "c"),
     ],
-    "weight exponents are 0..7": [(item("d", weight_exp=-1), "d"), (item("d", weight_exp=8), "d")],
+    "weight exponents are 0..7": [(item("d", weight_exp=-4), "d"), (item("d", weight_exp=8), "d")],
     "strided patterns stay inside": [
         (item("s", src_offset=1), "s"),
         (item("s", src_offset=-1), "s"),

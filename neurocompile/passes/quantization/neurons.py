@@ -22,9 +22,14 @@ from neurocompile.passes.quantization.thresholds import (
 __all__ = ["integer_integrator", "integer_lif"]
 
 
-def integer_lif(state: Quantization, node: s.LIF, unit: float) -> s.IntegerLIF | s.SoftIntegerLIF:
+def integer_lif(
+    state: Quantization, node: s.LIF, unit: float | np.ndarray
+) -> s.IntegerLIF | s.SoftIntegerLIF:
+    """``node`` in integers; ``unit`` is the float value of 1 of its input, or those of its
+    channels.
+    """
     if node.soft_reset:
-        return _soft_lif(state, node, unit)
+        return _soft_lif(state, node, float(unit))
     taus, bound = state.taus(node), state.bound[node.x]
     dv = _integers(state, f"{node.name}.dv", np.minimum(np.rint(4096 / taus), 4095))
     limit, kept = (
@@ -51,12 +56,16 @@ def integer_lif(state: Quantization, node: s.LIF, unit: float) -> s.IntegerLIF |
         )
         k = 1 << max(fits.bit_length() - 1, 0)
     current = node.gain * unit / k  # membrane value of one unit of input
-    vth = round(node.v_threshold / current - 1 / 64)
-    if not 0 <= vth <= LARGEST_THRESHOLD or k * bound.magnitude > limit:
+    levels = np.rint(node.v_threshold / np.asarray(current) - 1 / 64).astype(np.int64)
+    if node.name in state.thresholds:
+        levels = np.asarray(state.thresholds[node.name])
+    largest = int(levels.max())
+    if levels.min() < 0 or largest > LARGEST_THRESHOLD or k * bound.magnitude > limit:
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}': threshold {vth:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,} or {limit:,}",
+            f"layer '{node.name}': threshold {largest:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,} or {limit:,}",
         )
+    vth = _integers(state, f"{node.name}.vth", levels)
     bias, exponent = _lif_bias(state, node, current / 64)
     return s.IntegerLIF(
         name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent, current=kept
@@ -149,7 +158,7 @@ def integrated(magnitude: int, weight: int, steps: int) -> int:
 
 
 def _lif_bias(
-    state: Quantization, node: s.LIF, resolution: float
+    state: Quantization, node: s.LIF, resolution: float | np.ndarray
 ) -> tuple[s.TensorRef | None, int]:
     total = state.membrane_bias(node)
     if not total.any():

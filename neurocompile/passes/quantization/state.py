@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from neurocompile.ir.analysis import Range, range_of, ranges, shapes
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
+from neurocompile.passes.quantization.decided import settle_decided
+from neurocompile.passes.quantization.precision import Precision
 from neurocompile.passes.quantization.thresholds import (
     LARGEST_PAYLOAD,
     LARGEST_SHIFT,
@@ -41,6 +43,7 @@ class Quantization:
     rewriter: Rewriter = field(init=False)
 
     def __post_init__(self) -> None:
+        self.graph = settle_decided(self.graph, self.options.calibration)
         self.size = shapes(self.graph)
         self.integer = ranges(self.graph)  # values that are integers in the float model already
         self.mean = mean_values(self.graph, self.options.calibration, self.size)
@@ -48,7 +51,8 @@ class Quantization:
         self.active = active_values(self.graph, self.mean, self.size)
         self.graph = clip_unheard(self.graph, self.active, self.trunks.values())
         self.rewriter = Rewriter(self.graph)
-        self.unit: dict[str, float] = {}  # float value of the integer 1
+        # float value of the integer 1, or that of each channel (then it broadcasts)
+        self.unit: dict[str, Any] = {}
         self.shift: dict[
             str, np.ndarray
         ] = {}  # float mean that rounding weights took away, broadcasts
@@ -56,6 +60,8 @@ class Quantization:
         self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
+        self.thresholds: dict[str, int] = {}  # exact ones of LIFs whose layer lies on a grid
+        self.precision = Precision()
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
         self.coarse: dict[
             tuple[str, int, bool], Ref

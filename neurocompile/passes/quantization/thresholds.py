@@ -9,7 +9,14 @@ from math import ceil
 
 import numpy as np
 
-__all__ = ["exact_threshold", "grown", "input_limit", "integrator_limit", "soft_threshold"]
+__all__ = [
+    "exact_level",
+    "exact_threshold",
+    "grown",
+    "input_limit",
+    "integrator_limit",
+    "soft_threshold",
+]
 
 LARGEST_THRESHOLD = 131071
 LARGEST_CURRENT = 131071
@@ -60,6 +67,32 @@ def exact_threshold(
         if (64 * k * grid).denominator == 1 and vth >= k * (level - grid):
             return k, vth
     return None
+
+
+def exact_level(
+    gain: float, threshold: float, taus: np.ndarray, steps: int, power: int
+) -> int | None:
+    """The integer threshold that reproduces a float LIF exactly on currents ``2^power n``, n any
+    integers of float value ``gain``; None if there is none, or another one for each leak.
+
+    As :func:`exact_threshold`; but a threshold within float32 rounding of a membrane is that
+    membrane, for ``gain`` was found from weights.
+    """
+    found = set()
+    for tau in np.unique(taus):
+        leak = Fraction(round(4096 / tau), 4096)
+        if abs(4096 / tau - 4096 * leak) > 4096 / tau * np.finfo(np.float32).eps or leak >= 1:
+            return None
+        bits = (1 - leak).denominator.bit_length() - 1
+        grid = Fraction(1, 1 << (bits * (steps - 1)))
+        ratio = threshold / gain / float(grid)
+        near = abs(ratio - round(ratio)) <= 2e-6 * ratio
+        level, k = (round(ratio) if near else ceil(ratio)) * grid, 1 << power
+        vth = ceil(k * level) - 1
+        if (64 * k * grid).denominator != 1 or vth < k * (level - grid):
+            return None
+        found.add(vth)
+    return found.pop() if len(found) == 1 else None
 
 
 def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:

@@ -1,387 +1,453 @@
-"""Weights of linear layers: a scale each, or one unit for all the layers that feed a residual of
-real values.
+"""Weights of linear layers: a scale each, or one for each group of channels, in units that all the
+fields of what reads them hold.
+
+``W ~ s q`` with ``q`` of ``weight_bits`` bits. In units of the neuron's input a weight is ``2^k
+q``, stored as ``2^(9 - bits) q`` with the weight exponent ``k - (9 - bits)``: a finer unit resolves
+the threshold, a coarser one (``k`` down to 0) leaves room where sums or biases are large. Since
+every weight is a multiple of ``2^(9 - bits)``, no shift rounds.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import ceil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.passes.quantization.means import note_shift, per_input_channel, per_weight
+from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
+from neurocompile.passes.quantization.scales import best_scale, channel_groups, weight_grid
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
+    LARGEST_CURRENT,
     LARGEST_MANTISSA,
     LARGEST_PAYLOAD,
     LARGEST_SHIFT,
     LARGEST_SOFT_BIAS,
     LARGEST_THRESHOLD,
     LEAST_LEVELS,
+    exact_level,
     soft_threshold,
 )
-from neurocompile.passes.trunk import Trunk
 
-__all__ = ["lif_unit", "weighted"]
+__all__ = ["Layer", "readers", "weighted"]
 
 _REACH_OVER_VALUE = 64
 """How much larger the bound of a graded value is taken to be than its usual size: 4, 16 and 64 lose
 4, 3 and 1 of 360 images on the zoo's Meta-SpikeFormer in factors."""
-_ROUNDING = 0.1
-"""Of a threshold: what rounding a real input may cost before a residual counts in a finer unit than
-its LIFs hold, and each of them reads it through a shift. 0.1 and 0.2 lose none of 360 images on the
-zoo's Meta-SpikeFormer in factors, 0.05 and 0.02 two; a membrane-shortcut ResNet agrees alike."""
-_FEW_LEVELS = 1 << 10
-"""Levels of a worst case, below which a usual value is a few: it is rounded to the nearest, which
-takes a relay more.
-"""
-_CLIPS = np.linspace(1.0, 0.55, 46)
-_BLOCK = 1 << 14
-"""Weights that are looked at together."""
+_ROOM = 0.9
+"""Of a bias field: the rest is for the means that rounding takes."""
+_LARGEST_BIAS = (LARGEST_MANTISSA << 7) / 64
+"""Of a hard-reset neuron, in units of its input."""
+_TRIES = 40
 
 
-def weighted(state: Quantization, node: s.Conv2d | s.Linear, unit: float) -> tuple[s.Node, float]:
+def weighted(
+    state: Quantization, node: s.Conv2d | s.Linear, unit: float
+) -> tuple[s.Node, float | np.ndarray]:
+    """The layer in integers, and the float value of 1 of its output: one, or one a channel."""
     weight = np.asarray(state.graph.tensors[node.weight], np.float64)
-    mean = state.mean.get(node.x)
-    moments = None if mean is None else _per_input_channel(node, mean + mean * mean)
-    bits, largest = state.options.weight_bits, float(np.abs(weight).max())
-    if largest == 0:
-        raise NeurocompileError("NC2001", f"layer '{node.name}' has only zero weights")
     if node.name in state.trunks:
-        return _weighted_in_trunk(state, node, unit, state.trunks[node.name])
-    lif = state.consumer(node.name)
-    if state.integer[node.x] is None and not isinstance(state.graph.node.get(node.x), s.Input):
-        # both share the bits of a sum: a graded value, which rarely comes near its bound, gets the
-        # larger part
-        limit = (
-            state.payload_limit(node.name)
-            if lif is None
-            else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        return weighted_in_trunk(state, node, unit, state.trunks[node.name])
+    node, unit = _coarser_input(state, node, unit, weight)
+    layer = Layer.of(state, node, unit, state.bound[node.x].low, state.bound[node.x].high)
+    found = layer.silent() if not weight.any() else layer.on_grid() or layer.rounded()
+    scale = _column(found.scale, weight)
+    note_shift(state, node, weight, weight - scale * found.q)
+    bits = state.options.weight_bits
+    stored = state.rewriter.tensor(
+        f"{node.name}.weight", (found.q * (1 << (9 - bits))).astype(np.int16)
+    )
+    if layer.lif is not None:
+        state.shifts[layer.lif.name] = found.shift
+        if found.vth is not None:
+            state.thresholds[layer.lif.name] = found.vth
+    lost = float(np.log2(np.max(found.scale / found.ideal)))
+    state.precision.note(node, bits, lost, layer.lif, found.groups)
+    new = replace(node, weight=stored, exponent=found.power - (9 - bits))
+    value = unit * found.scale / 2.0**found.power
+    if found.groups == 1:
+        return new, float(value)
+    return new, value.reshape(-1, 1, 1) if isinstance(node, s.Conv2d) else value
+
+
+def _coarser_input(
+    state: Quantization, node: s.Conv2d | s.Linear, unit: float, weight: np.ndarray
+) -> tuple[s.Conv2d | s.Linear, float]:
+    """A real value that is not the model's input, in a coarser unit: it and the weights share the
+    bits of a sum, and what rarely comes near its bound gets the larger part.
+    """
+    largest = np.abs(weight).max()
+    if state.integer[node.x] is not None or isinstance(state.graph.node.get(node.x), s.Input):
+        return node, unit
+    bits, lif = state.options.weight_bits, state.consumer(node.name)
+    limit = (
+        state.payload_limit(node.name)
+        if lif is None
+        else min(state.input_limit(lif), LARGEST_PAYLOAD)
+    )
+    terms = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / max(largest, 1e-300)
+    terms = max(terms, 1.0) * (1 << (9 - bits))
+    all_bits = limit / (terms * ((1 << (bits - 1)) - 1))
+    levels = max(all_bits, np.sqrt(_REACH_OVER_VALUE * limit / terms), LEAST_LEVELS)
+    node = replace(node, x=state.coarser(node.x, int(levels), nearest=levels < FEW_LEVELS))
+    return node, state.unit[node.x]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """``weight ~ scale * q``; one unit of the output is ``scale / 2^power`` of the input's."""
+
+    scale: np.ndarray
+    """(), or (channels,)."""
+    q: np.ndarray
+    power: int
+    ideal: np.ndarray
+    """The scale without any limit of a field."""
+    vth: int | None = None
+    """The threshold, where it is not the nearest to the float one."""
+    shift: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's weights, what they read, and the limits of what reads them."""
+
+    state: Quantization
+    node: s.Conv2d | s.Linear
+    unit: float
+    """Of the input."""
+    low: int
+    high: int
+    """Of the input's integers."""
+    lif: s.LIF | None
+    weight: np.ndarray
+    bias: np.ndarray
+    """(channels,) or (1,): largest absolute bias of the neuron, as a sum of the layer; 0 without."""
+    alone: bool
+    """Only this neuron, with a hard reset, reads the layer, channel by channel."""
+
+    @classmethod
+    def of(
+        cls, state: Quantization, node: s.Conv2d | s.Linear, unit: float, low: int, high: int
+    ) -> Layer:
+        weight = np.asarray(state.graph.tensors[node.weight], np.float64)
+        lif, direct, alone = _reader(state, node)
+        bias = np.zeros(1)
+        if lif is not None and lif.bias is not None:
+            values = np.abs(np.asarray(state.graph.tensors[lif.bias], np.float64)) / lif.gain
+            bias = np.full(1, values.max(initial=0.0))
+            if direct:
+                full = np.broadcast_to(
+                    values, np.broadcast_shapes(values.shape, _ones(node, state))
+                )
+                axis = 0 if isinstance(node, s.Conv2d) else full.ndim - 1
+                others = tuple(i for i in range(full.ndim) if i != axis)
+                bias = np.broadcast_to(full.max(axis=others), len(weight))
+        return cls(
+            state,
+            node,
+            unit,
+            low,
+            high,
+            lif,
+            weight,
+            bias,
+            alone and lif is not None and not lif.soft_reset,
         )
-        terms = (
-            np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / largest * (1 << (9 - bits))
+
+    # ---- limits --------------------------------------------------------------------------------
+
+    @property
+    def levels(self) -> int:
+        """Largest q."""
+        return (1 << (self.state.options.weight_bits - 1)) - 1
+
+    @property
+    def threshold(self) -> float:
+        """Of the neuron, as a sum of the layer in float."""
+        assert self.lif is not None
+        return self.lif.v_threshold / self.lif.gain
+
+    @property
+    def limit(self) -> int:
+        """Largest sum."""
+        if self.lif is None:
+            return self.state.payload_limit(self.node.name)
+        return min(self.state.input_limit(self.lif), LARGEST_PAYLOAD)
+
+    def reach(self, weight: np.ndarray) -> np.ndarray:
+        """(channels,): largest absolute sum that ``weight`` can make of the input's integers."""
+        flat = weight.reshape(len(weight), -1)
+        positive, negative = np.maximum(flat, 0).sum(axis=1), -np.minimum(flat, 0).sum(axis=1)
+        high, low = max(self.high, 0), max(-self.low, 0)
+        return np.maximum(positive * high + negative * low, positive * low + negative * high)
+
+    def least(self) -> np.ndarray:
+        """(channels,): the least scale at power 0 for which sums, threshold and bias have their
+        fields; proportional to 2^power.
+        """
+        reach = self.reach(self.weight)
+        if self.lif is None:
+            return reach / self.limit
+        bias, threshold = self.bias / self.unit, self.threshold / self.unit
+        if self.lif.soft_reset:
+            kept, lif = 1 - 1 / self.state.taus(self.lif).max(), self.lif
+            most = max((1.0, lif.taken * kept / lif.v_threshold, *(v / lif.v_threshold for v in lif.more))) * 1.02
+            sums = np.maximum(reach + 1.1 * bias, most * threshold) / self.limit
+            return np.maximum(sums, bias / (_ROOM * LARGEST_SOFT_BIAS))
+        sums = np.maximum(reach / self.limit, threshold / LARGEST_THRESHOLD)
+        return np.maximum(sums, bias / (_ROOM * _LARGEST_BIAS))
+
+    def room(self) -> float:
+        """How many times more levels the input could have until a scale must be coarser than the
+        best one.
+        """
+        if not self.weight.any():
+            return np.inf
+        if self.node.name in self.state.trunks:  # one unit for all of a residual's layers
+            step = 1 << (9 - self.state.options.weight_bits)
+            reach = float(self.reach(self.weight).max()) * step / LARGEST_CURRENT
+            return self._ideal(np.arange(len(self.weight))) / max(reach, 1e-300)
+        least = self.least()
+        if (grid := weight_grid(self.weight, self.levels)) is not None:
+            return grid / max(float(least.max()), 1e-300)
+        return min(
+            self._ideal(rows) / max(float(least[rows].max()), 1e-300)
+            for rows in self._groups(np.zeros_like(least))
         )
-        all_bits = limit / (terms * ((1 << (bits - 1)) - 1))
-        levels = max(all_bits, np.sqrt(_REACH_OVER_VALUE * limit / terms), LEAST_LEVELS)
-        node = replace(node, x=state.coarser(node.x, int(levels), nearest=levels < _FEW_LEVELS))
-        unit = state.unit[node.x]
-    for narrower in range(
-        bits - 1
-    ):  # a very wide layer or a large bias gives up low bits so that all fits
-        step, levels = 1 << (9 - bits), (1 << (bits - 1 - narrower)) - 1
-        scale = _best_scale(weight, largest, levels, moments, state.options.most_weights)
-        q = np.clip(np.rint(weight / scale), -levels, levels)
-        vth = None
-        if lif is not None:
-            state.shifts[lif.name] = _soft_shift(
-                state, lif, _reach(state, node, step * q), unit * scale / step
+
+    # ---- choices -------------------------------------------------------------------------------
+
+    def silent(self) -> _Choice:
+        """No weights: the neuron reads its bias alone, in a unit that resolves it."""
+        scale = 2.0**-12 / self.unit
+        if self.lif is not None:
+            least = float(self.least().max())
+            scale = max(self.threshold / self.unit / (1 << 12), least)
+            scale = self._moved(scale, 0, least)[0]
+        one = np.asarray(scale)
+        return _Choice(one, np.zeros_like(self.weight), 0, one)
+
+    def on_grid(self) -> _Choice | None:
+        """Weights that lie on a grid of their own (quantization-aware training) stay as they are;
+        None if they lie on none, or a field does not hold them.
+
+        The power is the least at which the integer threshold means what the float one does at every
+        membrane (:func:`exact_level`), or, where there is none, the largest that fits.
+        """
+        grid = weight_grid(self.weight, self.levels)
+        if grid is None:
+            return None
+        q, scale, bits = (
+            np.rint(self.weight / grid),
+            np.asarray(grid),
+            self.state.options.weight_bits,
+        )
+        least = float(self.least().max())
+        powers = [k for k in range(17 - bits) if least * 2**k <= grid and self._resolves(grid, k)]
+        if not powers:
+            return None
+        if self.lif is None or self.lif.soft_reset:
+            power = min(powers, key=lambda k: abs(k - (9 - bits)))
+            shift = 0 if self.lif is None else self._soft_shift(grid, power)
+            return _Choice(scale, q, power, scale, shift=shift)
+        for power in powers if not self.lif.current else ():
+            vth = exact_level(
+                self.lif.gain * self.unit * grid,
+                self.lif.v_threshold,
+                self.state.taus(self.lif),
+                self.state.options.steps,
+                power,
             )
-            vth, exact = _threshold(state, lif, lif.v_threshold / (lif.gain * unit * scale / step))
-            if 1 <= vth <= LARGEST_THRESHOLD:
-                scale = lif.v_threshold / (lif.gain * unit * exact) * step
-        limit = (
-            state.payload_limit(node.name)
-            if lif is None
-            else min(state.input_limit(lif), LARGEST_PAYLOAD)
-        )
-        current = unit * scale / step
-        fits = vth is None or (
-            1 <= vth <= LARGEST_THRESHOLD and _bias_fits(state, lif, lif.gain * current)
-        )
-        if fits and _reach(state, node, step * q) <= limit:
-            break
-    else:
+            if vth is not None and vth <= LARGEST_THRESHOLD and self._bias_on(grid, power):
+                return _Choice(scale, q, power, scale, vth)
+        power = powers[-1]
+        ideal = self.threshold * 2.0**power / (self.unit * grid)
+        near = round(ideal)
+        vth = near - 1 if abs(ideal - near) < 1e-6 * ideal else round(ideal - 1 / 64)
+        return _Choice(scale, q, power, scale, max(vth, 0))
+
+    def rounded(self) -> _Choice:
+        """Weights to the nearest of a scale; the scale is the best one, or the least that all
+        fields allow.
+        """
+        least, bits = self.least(), self.state.options.weight_bits
+        groups = self._groups(least)
+        power, found = 9 - bits, []
+        for rows in groups:
+            ideal = self._ideal(rows)
+            while power > 0 and least[rows].max() * 2**power > ideal:
+                power -= 1
+            found.append((rows, ideal))
+        if self.lif is not None:  # a threshold of a few units would move the scale far
+            while (
+                power < 16 - bits
+                and not all(self._resolves(ideal, power) for _, ideal in found)
+                and all(least[rows].max() * 2 ** (power + 1) <= ideal for rows, ideal in found)
+            ):
+                power += 1
+        scale, ideals = np.zeros(len(self.weight)), np.zeros(len(self.weight))
+        q, shift = np.zeros_like(self.weight), 0
+        for rows, ideal in found:
+            scale[rows], q[rows], shift = self._fitted(rows, ideal, least, power)
+            ideals[rows] = ideal
+        if len(groups) == 1:
+            return _Choice(scale[:1].reshape(()), q, power, ideals[:1].reshape(()), shift=shift)
+        return _Choice(scale, q, power, ideals, groups=len(groups))
+
+    def _fitted(
+        self, rows: np.ndarray, ideal: float, least: np.ndarray, power: int
+    ) -> tuple[float, np.ndarray, int]:
+        """Scale, q and shift of ``rows``."""
+        floor = float(least[rows].max()) * 2**power
+        weight, wanted = self.weight[rows], max(ideal, floor)
+        if wanted > np.abs(weight).max() > 0:
+            raise NeurocompileError(
+                "NC2002",
+                f"layer '{self.node.name}': sums, threshold or bias leave their fields at every scale: "
+                f"its largest weight, {np.abs(weight).max():.3g}, would be less than the unit, {wanted:.3g}",
+            )
+        for _ in range(_TRIES):
+            scale, shift = self._moved(wanted, power, floor)
+            q = np.clip(np.rint(weight / scale), -self.levels, self.levels)
+            reach = float(self.reach(q).max()) * 2**power
+            if reach <= self.limit:
+                return scale, q, shift
+            wanted *= max(reach / self.limit, 1.0) * 1.0005
+            floor = wanted
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}': sums, threshold or bias leave their fields at every scale (vth {vth})",
+            f"layer '{self.node.name}': sums, threshold or bias leave their fields at every scale",
         )
-    _note_shift(state, node, weight, weight - scale * q)
-    stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
-    return replace(node, weight=stored), unit * scale / step
 
-
-def _threshold(state: Quantization, lif: s.LIF, ideal: float) -> tuple[int, float]:
-    """The threshold field nearest to ``ideal`` units, and the units at which the float threshold
-    then lies.
-    """
-    if lif.soft_reset:
-        shift = state.shifts[lif.name]
-        parts = (1 - 1 / state.taus(lif)) * lif.taken / lif.v_threshold
-        parts = np.append(parts, np.asarray(lif.more) / lif.v_threshold)
-        vth = soft_threshold(ideal / (1 << shift), parts)
-        limit = state.input_limit(lif) >> LARGEST_SHIFT
-        return vth if vth <= limit else LARGEST_THRESHOLD + 1, vth << shift
-    vth = round(ideal - 1 / 64)
-    return vth, vth + 1 / 64
-
-
-def _soft_shift(state: Quantization, lif: s.LIF, reach: int, current: float) -> int:
-    """Bits to drop from input sums of up to ``reach`` so that a soft-reset membrane holds them; 0
-    for a hard reset.
-    """
-    if not lif.soft_reset:
-        return 0
-    bias = (
-        0.0
-        if lif.bias is None
-        else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0)) / (lif.gain * current)
-    )
-    total = max(reach + 1.1 * bias, lif.v_threshold / (lif.gain * current))
-    limit = state.input_limit(lif) >> LARGEST_SHIFT
-    return next((k for k in range(LARGEST_SHIFT) if total / (1 << k) <= limit), LARGEST_SHIFT)
-
-
-def _note_shift(
-    state: Quantization, node: s.Conv2d | s.Linear, weight: np.ndarray, lost: np.ndarray
-) -> None:
-    """Remember the mean of what rounding took from the layer's output: ``lost`` weights times the
-    input's mean, and ``weight`` times what the input already lacks."""
-    found = []
-    if (mean := state.mean.get(node.x)) is not None:
-        # a plain sum: a matrix product's rounding may depend on the number of threads
-        channels = _per_weight(state, node, _per_input_channel(node, mean))
-        shift = (lost.reshape(len(lost), -1) * channels).sum(axis=1)
-        found.append(shift[:, None, None] if isinstance(node, s.Conv2d) else shift)
-    if (lacking := state.shift.get(node.x)) is not None:
-        found.append(_through(state, node, weight, np.broadcast_to(lacking, state.size[node.x])))
-    if found:
-        state.shift[node.name] = sum(found[1:], found[0])
-
-
-def _through(
-    state: Quantization, node: s.Conv2d | s.Linear, weight: np.ndarray, x: np.ndarray
-) -> np.ndarray:
-    """What the layer makes of the mean of each input channel of ``x``: (C, 1, 1), or (C, H, W)
-    where the border pads with zeros.
-    """
-    channels = _per_input_channel(node, x)
-    if isinstance(node, s.Linear):
-        return (weight * channels).sum(axis=1)
-    out, group_in, kh, kw = weight.shape
-    spread = np.repeat(channels.reshape(node.groups, group_in), out // node.groups, axis=0)
-    taps = (weight * spread[:, :, None, None]).sum(axis=1)
-    if not any(node.padding):
-        return taps.sum(axis=(1, 2))[:, None, None]
-    inside = [
-        _taps_inside(size, kernel, *geometry)
-        for size, kernel, geometry in zip(
-            state.size[node.x][1:],
-            (kh, kw),
-            zip(node.stride, node.padding, node.dilation, strict=True),
-            strict=True,
-        )
-    ]
-    return np.einsum("oij,yi,xj->oyx", taps, *inside)
-
-
-def _taps_inside(size: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
-    """(outputs, kernel), 1 where a tap of an output along one axis reads the input and 0 where it
-    reads padding.
-    """
-    outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    at = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel) * dilation
-    return ((at >= 0) & (at < size)).astype(np.float64)
-
-
-def _weighted_in_trunk(
-    state: Quantization, node: s.Conv2d | s.Linear, unit: float, trunk: Trunk
-) -> tuple[s.Node, float]:
-    """Quantize in the trunk's unit, with a weight exponent that gives the layer's own scale up to a
-    factor of 2.
-    """
-    if trunk.producers not in state.trunk_units:
-        state.trunk_units[trunk.producers] = _trunk_unit(state, trunk)
-    common, step = state.trunk_units[trunk.producers], 1 << (9 - state.options.weight_bits)
-    weight = np.asarray(state.graph.tensors[node.weight], np.float64)
-    scale, ideal = common * step / unit, _ideal_scale(state, node)
-    if (
-        state.integer[node.x] is None
-        and scale > ideal
-        and not isinstance(state.graph.node[node.x], s.Input)
-    ):
-        bits = int(np.log2(scale / ideal))  # a real input gives up bits that the weights would lose
-        levels = max(state.bound[node.x].magnitude >> bits, LEAST_LEVELS)
-        node = replace(node, x=state.coarser(node.x, levels, nearest=levels < _FEW_LEVELS))
-        unit = state.unit[node.x]
-        scale = common * step / unit
-    exponent = max(ceil(np.log2(ideal / scale) - 1e-9), 0)
-    if exponent > 7:
-        raise NeurocompileError(
-            "NC2002", f"layer '{node.name}' needs weight exponent {exponent} > 7 in its residual"
-        )
-    scale *= 1 << exponent
-    levels = (1 << (state.options.weight_bits - 1)) - 1
-    q = np.clip(np.rint(weight / scale), -levels, levels)
-    _note_shift(state, node, weight, weight - scale * q)
-    stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
-    return replace(node, weight=stored, exponent=exponent), common
-
-
-def _ideal_scale(state: Quantization, node: s.Conv2d | s.Linear) -> float:
-    """Weight scale of least expected error for one layer alone."""
-    if node.name in state.ideal_scales:
-        return state.ideal_scales[node.name]
-    weight, mean = np.asarray(state.graph.tensors[node.weight], np.float64), state.mean.get(node.x)
-    moments = None if mean is None else _per_input_channel(node, mean + mean * mean)
-    found = _best_scale(
-        weight,
-        float(np.abs(weight).max()),
-        (1 << (state.options.weight_bits - 1)) - 1,
-        moments,
-        state.options.most_weights,
-    )
-    state.ideal_scales[node.name] = found
-    return found
-
-
-def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
-    """Fine enough for the finest layer, coarse enough for every field: sums, thresholds, biases,
-    exponents.
-    """
-    if trunk.others:
-        kinds = sorted({f"'{n.name}' ({type(n).__name__})" for n in trunk.others})
-        raise NeurocompileError(
-            "NC2001",
-            f"a residual of real values also takes {', '.join(kinds)}; only linear layers may feed it",
-        )
-    ideals, real, total = [], [], 0.0
-    step = 1 << (9 - state.options.weight_bits)
-    for producer in trunk.producers:
-        known = state.bound.get(producer.x) or state.integer[producer.x]
-        weight = np.abs(np.asarray(state.graph.tensors[producer.weight], np.float64)).reshape(-1)
-        if not weight.any():
-            continue  # refused by name when its turn comes
-        rows = weight.reshape(len(state.graph.tensors[producer.weight]), -1)
-        largest = (
-            state.magnitude[producer.x]
-            if known is None
-            else known.magnitude * state.unit.get(producer.x, 1.0)
-        )
-        total += float(rows.sum(axis=1).max()) * largest
-        if state.integer[producer.x] is None and not isinstance(
-            state.graph.node[producer.x], s.Input
-        ):
-            real.append(
-                (
-                    _ideal_scale(state, producer) / step,
-                    float(np.sqrt((rows * rows).sum(axis=1).max())),
-                    largest,
-                )
+    def _moved(self, scale: float, power: int, floor: float) -> tuple[float, int]:
+        """The scale moved by at most half a unit of the threshold, so that ``h = v_threshold`` is
+        exactly ``v = 64 vth + 1``, and the bits that a soft-reset neuron drops.
+        """
+        if self.lif is None:
+            return scale, 0
+        whole = self.threshold * 2.0**power / self.unit
+        shift = self._soft_shift(scale, power)
+        if self.lif.soft_reset:
+            parts = (1 - 1 / self.state.taus(self.lif)) * self.lif.taken / self.lif.v_threshold
+            parts = np.append(parts, np.asarray(self.lif.more) / self.lif.v_threshold)
+            vth = soft_threshold(whole / scale / (1 << shift), parts)
+            exact = float(vth << shift)
+        else:
+            vth = round(whole / scale - 1 / 64)
+            if whole / (vth + 1 / 64) < floor and vth > 1:
+                vth -= 1
+            exact = vth + 1 / 64
+        if vth < 1:
+            raise NeurocompileError(
+                "NC2002",
+                f"layer '{self.node.name}': sums, threshold or bias leave their fields at every "
+                f"scale (vth {vth})",
             )
-        if (
-            known is not None
-        ):  # a real value that is not quantized yet will take a unit that suits the trunk's
-            ideals.append(state.unit.get(producer.x, 1.0) * _ideal_scale(state, producer) / step)
-    if not ideals:
-        names = ", ".join(f"'{p.name}'" for p in trunk.producers)
-        raise NeurocompileError(
-            "NC2001", f"no layer of a residual of real values reads spikes or the input: {names}"
-        )
-    coarsest = (
-        max(lif_unit(state, lif, 1.02 * total * summed) for lif, summed in trunk.neurons)
-        if trunk.neurons
-        else 0.0
-    )
-    fields = max(max(ideals) / (1 << 7), 1.02 * total / LARGEST_PAYLOAD)
-    unit = max(min(ideals), coarsest, fields)
-    least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
-    if all(_real_fits(unit, *sizes, least) for sizes in real):
-        return unit
-    return fields  # each LIF reads it in a coarser unit
+        return whole / exact, shift
+
+    def _soft_shift(self, scale: float, power: int) -> int:
+        """Bits to drop from input sums so that a soft-reset membrane holds them; 0 for a hard
+        reset.
+        """
+        assert self.lif is not None
+        if not self.lif.soft_reset:
+            return 0
+        unit = self.unit * scale / 2.0**power
+        reach = self.reach(self.weight).max() * self.unit
+        total = max(reach + 1.1 * self.bias.max(), self.threshold) / unit
+        limit = self.limit >> LARGEST_SHIFT
+        return next((k for k in range(LARGEST_SHIFT) if total / (1 << k) <= limit), LARGEST_SHIFT)
+
+    def _resolves(self, scale: float, power: int) -> bool:
+        """True if the threshold is 16 units or more: the scale then moves by 3 % at most."""
+        return self.lif is None or self.threshold * 2.0**power / (self.unit * scale) >= 16
+
+    def _bias_on(self, grid: float, power: int) -> bool:
+        """True if the neuron's biases are whole numbers of the weights' grid, and so of every
+        membrane's.
+        """
+        assert self.lif is not None
+        if self.lif.bias is None:
+            return True
+        bias = np.asarray(self.state.graph.tensors[self.lif.bias], np.float64)
+        whole = bias / (self.lif.gain * self.unit * grid)
+        return bool((np.abs(whole - np.rint(whole)) <= 1e-5).all())
+
+    def _ideal(self, rows: np.ndarray) -> float:
+        """The scale of least expected error for some rows."""
+        weight, state = self.weight[rows], self.state
+        largest = max(float(np.abs(weight).max()), 1e-300)
+        mean = state.mean.get(self.node.x)
+        moments = None if mean is None else per_input_channel(self.node, mean + mean * mean)
+        return best_scale(weight, largest, self.levels, moments, state.options.most_weights)
+
+    def noise(self, scale: np.ndarray) -> np.ndarray:
+        """Standard deviation of what rounding weights of ``scale`` adds to a sum, in thresholds;
+        NaN where nothing is known of the input.
+        """
+        mean, found = self.state.mean.get(self.node.x), self.state.options.calibration.input
+        taps = self.weight[0].size
+        if mean is not None:
+            moments = per_weight(
+                self.state, self.node, per_input_channel(self.node, mean + mean**2)
+            )
+            total = float(moments.sum())
+        elif isinstance(self.state.graph.node.get(self.node.x), s.Input):
+            total = taps * (found.min**2 + found.min * found.max + found.max**2) / 3
+        else:
+            return np.full_like(scale, np.nan)
+        return scale * np.sqrt(total / 12) / self.threshold
+
+    def _groups(self, least: np.ndarray) -> list[np.ndarray]:
+        """Rows that share a scale: all, unless channels that only one neuron reads differ so much
+        that one scale for all would drown the small ones.
+        """
+        every = [np.arange(len(self.weight))]
+        if not self.alone:
+            return every
+        largest = np.abs(self.weight.reshape(len(self.weight), -1)).max(axis=1) / self.levels
+        needed = np.maximum(largest, least)
+        return channel_groups(needed, self.noise(needed)) or every
 
 
-def _real_fits(unit: float, ideal: float, norm: float, largest: float, threshold: float) -> bool:
-    """True if a layer of a real input loses little where its output counts in ``unit``: the
-    rounding of the input makes at most a tenth of a threshold, and the weights, of ``norm`` a row,
-    keep all their bits but one."""
-    rounding = unit / ideal  # of the input, if the weights keep their bits
-    return (
-        rounding * norm / np.sqrt(12) <= _ROUNDING * threshold
-        and rounding <= 2 * largest / LEAST_LEVELS
-    )
+def readers(graph: s.SpikingGraph, node: s.Node) -> Iterator[s.Conv2d | s.Linear]:
+    """Linear layers that read a value, directly or through views."""
+    for user in graph.users[node.name]:
+        if isinstance(user, (s.Conv2d, s.Linear)):
+            yield user
+        elif isinstance(user, s.Rearrange):
+            yield from readers(graph, user)
 
 
-def lif_unit(state: Quantization, lif: s.LIF, largest: float) -> float:
-    """The least unit of a LIF's input, of up to ``largest``, for which sums, threshold and bias
-    have their fields.
+def _reader(state: Quantization, node: s.Node) -> tuple[s.LIF | None, bool, bool]:
+    """The neuron that a layer feeds; whether it keeps the layer's channel axis; whether nothing
+    else reads the layer.
     """
-    limit = state.input_limit(lif)
-    bias = 0.0 if lif.bias is None else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0))
-    floors = [largest / limit, lif.v_threshold / (lif.gain * min(limit, LARGEST_THRESHOLD))]
-    floors.append(bias * 64 / (lif.gain * 0.9 * (LARGEST_MANTISSA << 7)))
-    if lif.soft_reset:
-        floors.append(bias / (lif.gain * 0.9 * LARGEST_SOFT_BIAS))
-    return max(floors)
+    direct = alone = True
+    current = node
+    while True:
+        users = state.graph.users[current.name]
+        alone &= len(users) == 1
+        found = next((u for u in users if isinstance(u, (s.LIF, s.MaxPool2d, s.Rearrange))), None)
+        if found is None:
+            return None, False, False
+        if isinstance(found, s.LIF):
+            return found, direct, alone
+        direct &= isinstance(found, s.MaxPool2d)
+        current = found
 
 
-def _bias_fits(state: Quantization, lif: s.LIF, current: float) -> bool:
-    """True if the bias of ``lif`` has a mantissa where one unit of input is ``current``, with room
-    for means.
-    """
-    largest = (
-        0.0 if lif.bias is None else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0))
-    )
-    if lif.soft_reset:
-        return largest / current <= 0.9 * LARGEST_SOFT_BIAS
-    return largest * 64 / current <= 0.9 * (LARGEST_MANTISSA << 7)
+def _ones(node: s.Node, state: Quantization) -> tuple[int, ...]:
+    size = state.size[node.name]
+    axis = 0 if isinstance(node, s.Conv2d) else len(size) - 1
+    return tuple(n if i == axis else 1 for i, n in enumerate(size))
 
 
-def _reach(state: Quantization, node: s.Conv2d | s.Linear, weight: np.ndarray) -> int:
-    """Largest absolute sum that ``weight`` can make."""
-    x = state.bound[node.x]
-    flat = weight.reshape(len(weight), -1)
-    positive, negative = np.maximum(flat, 0).sum(axis=1), -np.minimum(flat, 0).sum(axis=1)
-    high, low = max(x.high, 0), -min(x.low, 0)
-    return int(
-        max((positive * high + negative * low).max(), (positive * low + negative * high).max())
-    )
-
-
-def _per_input_channel(node: s.Conv2d | s.Linear, values: np.ndarray) -> np.ndarray:
-    """Mean of ``values`` (the input's shape) over everything but the channel axis."""
-    axis = 0 if isinstance(node, s.Conv2d) else values.ndim - 1
-    return values.mean(axis=tuple(i for i in range(values.ndim) if i != axis))
-
-
-def _per_weight(state: Quantization, node: s.Conv2d | s.Linear, channels: np.ndarray) -> np.ndarray:
-    """``channels`` spread over one output's weights, flat; groups see the mean of all groups."""
-    if isinstance(node, s.Linear):
-        return channels
-    _, group_in, kh, kw = state.graph.tensors[node.weight].shape
-    return np.repeat(channels.reshape(-1, group_in).mean(axis=0), kh * kw)
-
-
-def _best_scale(
-    weight: np.ndarray,
-    largest: float,
-    levels: int,
-    moments: np.ndarray | None,
-    most: int | None = None,
-) -> float:
-    """The scale of least expected squared error; ``moments`` is E[x^2] of each input channel. Of
-    more than ``most`` weights every so many are looked at."""
-    importance = np.ones(1)
-    if moments is not None and weight.ndim == 4 and moments.size == weight.shape[1]:
-        importance = np.maximum(moments, 1e-6).reshape(1, -1, 1, 1)
-    elif moments is not None and weight.ndim == 2:
-        importance = np.maximum(moments, 1e-6).reshape(1, -1)
-    scales, flat = _CLIPS * largest / levels, weight.reshape(-1)
-    each = np.broadcast_to(importance, weight.shape).reshape(-1) if importance.size > 1 else None
-    if most is not None and flat.size > most:
-        flat, each = (
-            flat[:: flat.size // most],
-            None if each is None else each[:: flat.size // most],
-        )
-    errors, buffer = np.zeros(len(scales)), np.empty(min(_BLOCK, flat.size))
-    for start in range(0, flat.size, _BLOCK):  # what fits the cache, for all scales
-        part = flat[start : start + _BLOCK]
-        shares = None if each is None else each[start : start + _BLOCK]
-        rest = buffer[: part.size]
-        for i, scale in enumerate(scales):
-            np.rint(np.divide(part, scale, out=rest), out=rest)
-            np.minimum(np.maximum(rest, -levels, out=rest), levels, out=rest)
-            np.subtract(part, np.multiply(rest, scale, out=rest), out=rest)
-            np.multiply(rest, rest, out=rest)
-            errors[i] += rest.sum() if shares is None else np.multiply(rest, shares, out=rest).sum()
-    return min(zip(errors.tolist(), scales.tolist(), strict=True))[1]
+def _column(scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Scales of rows, to multiply ``weight`` with."""
+    return scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale
