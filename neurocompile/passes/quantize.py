@@ -73,7 +73,7 @@ class Quantize(SpikingPass):
                 "NC2003", f"--weight-bits {self.weight_bits} is not within 2..8"
             )
         state = Quantization(graph, self)
-        for node in graph.nodes:
+        for node in state.graph.nodes:
             check_softmax(state, node)
             new, unit = _quantized(state, node)
             state.unit[node.name] = unit
@@ -145,7 +145,7 @@ def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
 
 def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
     """What ``lif`` reads, in a coarser unit where its fields do not hold a residual's fine one."""
-    if state.integer[lif.x] is not None or isinstance(unit, np.ndarray):
+    if state.integer[lif.x] is not None or state.fits(lif):
         return lif.x
     limit, least = state.input_limit(lif), lif_unit(state, lif, 0.0)
     return state.coarser(

@@ -161,13 +161,83 @@ def test_a_layer_of_zeros_is_a_constant(bias: list[float] | None) -> None:
     assert traces[..., 0].all() == (bias is not None)
 
 
-def test_a_bias_that_no_exponent_holds_is_named() -> None:
-    with pytest.raises(NeurocompileError, match="NC2002 layer 'fc': .*bias"):
-        Quantize(4, statistics())(mlp(normal(2, 3), bias=np.array([1e6, 0.0])))
+@pytest.mark.parametrize("bias", [30.0, -30.0, 1e6, -1e6])
+def test_a_neuron_that_its_bias_decides_is_a_constant_and_costs_the_others_nothing(bias) -> None:
+    weight, x = normal(8, 6), np.random.default_rng(0).integers(0, 256, (50, 6))
+    found = Quantize(4, statistics())(mlp(weight, bias=np.array([bias, *[0.1] * 7])))
+    assert np.abs(found.tensors[found.node["fc"].weight]).max() >= 240
+    spikes = evaluate(found, x, 4)["l"]
+    assert (spikes[..., 0] == (bias > 0)).all()
+    expected = evaluate(mlp(weight, bias=np.full(8, 0.1)), (x / 255).astype(np.float32), 4)["l"]
+    x = encode_input(found.input, x / 255)
+    assert (evaluate(found, x, 4)["l"] == expected)[..., 1:].mean() > 0.985
+
+
+def grid_weights(levels: int, unit: float, seed: int) -> np.ndarray:
+    found = np.random.default_rng(seed).integers(-levels, levels + 1, (8, 20))
+    found[0, 0] = levels
+    return found * unit
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([1, 3, 7, 127]),
+    st.sampled_from([0.125, 0.0137, 1.0]),
+    st.sampled_from([1.0, 2.0, 4.0]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_weights_on_a_grid_stay_and_every_spike_is_that_of_the_float_model(
+    levels, unit, tau, biased, seed
+) -> None:
+    """Thresholds of whole units, so that many membranes meet them."""
+    weight, whole = grid_weights(levels, unit, seed), np.random.default_rng(seed + 1)
+    threshold = float(np.float32(unit)) * int(whole.integers(1, 3 * levels + 2))
+    bias = whole.integers(-3, 4, 8) * float(unit) if biased else None
+    steps = 3 if tau == 4.0 else 4
+    found = Quantize(steps, statistics(grid=1.0))(mlp(weight, threshold, bias, tau))
+    x = (whole.random((40, 20)) < 0.4).astype(np.int64)
+    current = np.rint(weight / unit).astype(np.int64) @ x.T
+    current = current + (0 if bias is None else np.rint(bias / unit).astype(np.int64)[:, None])
+    whole_threshold, v, spikes = round(threshold / unit), np.zeros(current.shape), []
+    for _ in range(steps):  # in float64 every membrane is exact
+        h = v * (1 - 1 / tau) + current
+        spikes.append(h >= whole_threshold)
+        v = np.where(spikes[-1], 0, h)
+    expected = np.stack(spikes, 1).transpose(2, 1, 0)
+    np.testing.assert_array_equal(evaluate(found, x, steps)["l"], expected)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_channels_of_very_different_size_keep_their_bits(bits: int) -> None:
+    """Row maxima from 1 to 100: each row keeps most of its levels, at four thresholds."""
+    weight = normal(32, 27, scale=0.3) * np.geomspace(0.2, 20, 32)[:, None]
+    graph = mlp(weight, bias=normal(32, seed=3))
+    calibration = statistics(grid=1 / 15)
+    found = Quantize(4, calibration, bits)(graph)
+    q = np.abs(found.tensors[found.node["fc"].weight]).max(axis=1) / (1 << (9 - bits))
+    assert q.min() >= 0.2 * ((1 << (bits - 1)) - 1)
+    thresholds = found.tensors[found.node["l"].vth]
+    assert 2 <= len(np.unique(thresholds)) <= 4
+    x = np.random.default_rng(1).integers(0, 16, (300, 27))
+    expected = evaluate(graph, (x / 15).astype(np.float32), 4)["l"]
+    agreement = (evaluate(found, x, 4)["l"] == expected).mean()
+    assert agreement > {4: 0.93, 6: 0.98, 8: 0.99}[bits]
+
+
+def test_inputs_without_a_grid_leave_the_first_layer_its_bits() -> None:
+    """Levels of the input, of the weights, and the scale are one choice under all limits."""
+    for seed in range(20):
+        weight = normal(8, 9, seed=seed, scale=1.0)
+        bias = normal(8, seed=seed + 50, scale=1.0)
+        found = Quantize(4, statistics(-2.0, 3.0, None))(mlp(weight, bias=bias))
+        q = np.abs(found.tensors[found.node["fc"].weight]) // 2
+        assert q.max() >= 118
+        assert found.input.high - found.input.low >= 40
 
 
 def test_the_bias_takes_the_exponent_that_it_needs_and_no_more() -> None:
-    for size in (0.0001, 0.01, 1.0, 20.0):
+    for size in (0.0001, 0.01, 0.3, 1.0):
         found = Quantize(4, statistics(grid=1 / 15))(
             mlp(normal(2, 3), bias=np.array([size, -size / 3]))
         )

@@ -1,7 +1,7 @@
 """Neurons that their bias decides alone, whatever arrives: they fire in every step, or never.
 
 A bias far beyond what the weights can reach leaves its field, or takes the bits of every other
-channel with it. What it says is one bit: a row of zeros with a bias of two thresholds, or of 0, says
+channel with it. What it says is one bit: a row of zeros with a bias just above the threshold, or of 0, says
 the same exactly.
 """
 
@@ -18,6 +18,8 @@ from neurocompile.ir.text import TensorRef, unique_name
 
 __all__ = ["settle_decided"]
 
+_ENOUGH = 1.125
+"""Thresholds of bias that fire in every step, whatever rounding takes."""
 _MARGIN = 1e-5
 """Of the sums: float rounding of the model itself."""
 
@@ -57,7 +59,7 @@ def settle_decided(graph: s.SpikingGraph, calibration: Calibration) -> s.Spiking
         weight[always | never] = 0
         bias = np.array(graph.tensors[lif.bias], np.float64)
         channels = _channels_first(layer, bias)
-        channels[always], channels[never] = 2 * lif.v_threshold, 0.0
+        channels[always], channels[never] = _ENOUGH * lif.v_threshold, 0.0
         names = [
             unique_name(f"{t}.decided", tensors.__contains__) for t in (layer.weight, lif.bias)
         ]

@@ -84,8 +84,9 @@ def largest_zero(points: np.ndarray) -> float:
 def channel_groups(needed: np.ndarray, noise: np.ndarray) -> list[np.ndarray] | None:
     """Rows in groups of one scale each, coarsest first; None where one scale for all does.
 
-    The fewest groups, up to 4, whose noise is within a fifth of what a scale for each row would
-    leave.
+    The fewest groups, up to 4, that come near a scale for each row. Weighed is the variance of the
+    noise over the row's own scale: between what all sums together lose, which only the coarsest
+    rows decide, and what each row loses of its bits.
 
     Args:
         needed: (rows,) the scale that each row needs.
@@ -97,11 +98,12 @@ def channel_groups(needed: np.ndarray, noise: np.ndarray) -> list[np.ndarray] | 
     order = np.argsort(-needed, kind="stable")
     scale = needed[order]
     n, square = len(order), scale * scale
-    # cost[j]: least sum of squared scales of the first j rows in so many groups
+    # one[i, j]: of rows i..j in a group, whose scale is that of row i
     start, end = np.arange(n)[:, None], np.arange(1, n + 1)[None]
-    one = np.where(end > start, (end - start) * square[:, None], np.inf)
+    inverse = np.concatenate([[0.0], np.cumsum(1 / np.maximum(scale, 1e-6 * scale[0]))])
+    one = np.where(end > start, (inverse[end] - inverse[start]) * square[:, None], np.inf)
     cost, cuts = one[0], []
-    own = float(square.sum())
+    own = float(scale.sum())
     for groups in range(1, _MOST_GROUPS + 1):
         if groups > 1:
             total = np.concatenate([[np.inf], cost[:-1]])[:, None] + one
@@ -109,11 +111,11 @@ def channel_groups(needed: np.ndarray, noise: np.ndarray) -> list[np.ndarray] | 
             cost = total.min(axis=0)
         if cost[-1] <= 1.44 * own:
             break
-    if cost[-1] > _GAIN**2 * n * square[0] or not cuts:
-        return None
     found, last = [], n
     for cut in reversed(cuts):
         found.append(np.sort(order[cut[last - 1] : last]))
         last = int(cut[last - 1])
     found.append(np.sort(order[:last]))
-    return [rows for rows in reversed(found) if len(rows)]
+    found = [rows for rows in reversed(found) if len(rows)]
+    left = sum(len(rows) * float(needed[rows].max()) ** 2 for rows in found)
+    return None if len(found) == 1 or left > _GAIN**2 * n * square[0] else found

@@ -152,6 +152,17 @@ class Quantization:
                 limits.append(self.payload_limit(user.name))
         return min(limits)
 
+    def fits(self, lif: s.LIF) -> bool:
+        """True if ``lif`` reads a layer whose unit was chosen for it, directly or through a pool or
+        a view.
+        """
+        node = self.graph.node[lif.x]
+        while isinstance(node, (s.MaxPool2d, s.Rearrange)):
+            node = self.graph.node[node.x]
+        if not isinstance(node, (s.Conv2d, s.Linear)) or node.name in self.trunks:
+            return False
+        return self.consumer(node.name) is lif
+
     def taus(self, lif: s.LIF) -> np.ndarray:
         """tau, or that of each channel, float64."""
         return np.asarray(

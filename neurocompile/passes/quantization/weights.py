@@ -196,7 +196,16 @@ class Layer:
         bias, threshold = self.bias / self.unit, self.threshold / self.unit
         if self.lif.soft_reset:
             kept, lif = 1 - 1 / self.state.taus(self.lif).max(), self.lif
-            most = max((1.0, lif.taken * kept / lif.v_threshold, *(v / lif.v_threshold for v in lif.more))) * 1.02
+            most = (
+                max(
+                    (
+                        1.0,
+                        lif.taken * kept / lif.v_threshold,
+                        *(v / lif.v_threshold for v in lif.more),
+                    )
+                )
+                * 1.02
+            )
             sums = np.maximum(reach + 1.1 * bias, most * threshold) / self.limit
             return np.maximum(sums, bias / (_ROOM * LARGEST_SOFT_BIAS))
         sums = np.maximum(reach / self.limit, threshold / LARGEST_THRESHOLD)
