@@ -267,6 +267,8 @@ ACCURACY = """
 
 Trained small models on scikit-learn's digits, 360 held-out images, T = 4, 8-bit weights: `models/zoo/digits/card.md` and
 `models/zoo/qkformer_digits/card.md`; `uv run pytest tests/models/test_zoo_digits.py` compares float and compiled accuracy.
+Models of the papers' sizes on a JPEG copy of CIFAR-10, with the script that trains them: `models/zoo/cifar10/card.md`.
+`neurocompile zoo list` has all.
 
 ## What does not compile
 

@@ -28,6 +28,7 @@ from neurocompile.cli import (
     run,
     targets,
     verify,
+    zoo,
 )
 from neurocompile.cli.common import app, fail
 from neurocompile.cli.streams import open_streams
@@ -50,6 +51,7 @@ __all__ = [
     "run",
     "targets",
     "verify",
+    "zoo",
 ]
 
 _UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]

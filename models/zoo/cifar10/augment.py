@@ -53,10 +53,7 @@ def _affine(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     cos, sin = angle.cos() * scale, angle.sin() * scale
     zero = torch.zeros_like(cos)
     matrix = torch.stack(
-        [
-            torch.stack([cos, -sin + shear[0], zero], 1),
-            torch.stack([sin + shear[1], cos, zero], 1),
-        ],
+        [torch.stack([cos, -sin + shear[0], zero], 1), torch.stack([sin + shear[1], cos, zero], 1)],
         1,
     )
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)

@@ -80,9 +80,7 @@ def _dense(x: torch.Tensor) -> torch.Tensor:
     """``x`` if its steps are whole blocks of memory one after the other, in any order inside (as
     channels-last tensors are), else a copy that is.
     """
-    inner = sorted(
-        (stride, size) for stride, size in zip(x.stride()[1:], x.shape[1:]) if size != 1
-    )
+    inner = sorted((stride, size) for stride, size in zip(x.stride()[1:], x.shape[1:]) if size != 1)
     expected = 1
     for stride, size in inner:
         if stride != expected:
@@ -138,9 +136,7 @@ class _LIF(torch.autograd.Function):
         return dx, None, None
 
 
-def fused_lif(
-    x: torch.Tensor, threshold: float = 1.0, kernels: bool | None = None
-) -> torch.Tensor:
+def fused_lif(x: torch.Tensor, threshold: float = 1.0, kernels: bool | None = None) -> torch.Tensor:
     """Spikes 0 or 1 of the LIF at the top of this module, in the shape and dtype of ``x``.
 
     Args:

@@ -42,6 +42,7 @@ from .trainer import Recipe, Trainer
 from .weights import build_model, load, round_weights, save, set_steps
 
 CLASSES = 10
+DATA = "CIFAR-10"
 CALIBRATION_IMAGES = 20_000
 _SYNCHRONIZE = 25
 """Steps between two looks at the clock, for which the device must have caught up."""
@@ -211,6 +212,8 @@ class Run:
         images, labels = read(options.test, self.device)
         facts = {
             "model": options.name,
+            "data": options.data,
+            "suffix": ".safetensors",
             "T": None if options.name in TEACHERS else T,
             "parameters": sum(p.numel() for p in model.parameters()),
             "correct": accuracy(model, images, labels),
@@ -238,6 +241,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("name", help="a reference model (models/registry.py), or resnet-18")
     made.add_argument("--train", type=Path, required=True, help="of examples/cifar10_to_npz.py")
     made.add_argument("--test", type=Path, required=True, help="the same of the test images")
+    made.add_argument("--data", default=DATA, help="what the facts call the images")
     made.add_argument("--out", type=Path, default=Path("."), help="folder to write to")
     length = made.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="the schedule ends after this time")
@@ -254,7 +258,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--resume", action="store_true", help="continue from OUT/NAME.checkpoint")
     made.add_argument("--checkpoint-minutes", type=float, default=3.0)
     made.add_argument("--stop-after", type=int, help="epochs after which to stop, to be resumed")
-    made.add_argument("--watch", type=int, default=0, help="print test accuracy every so many epochs")
+    made.add_argument(
+        "--watch", type=int, default=0, help="print test accuracy every so many epochs"
+    )
     return made
 
 

@@ -41,6 +41,7 @@ from ..qkformer_digits.train import (
 )
 
 EPOCHS = 60
+DATA = "scikit-learn digits, 8x8"
 _ONE = {"in_channels": 1, "num_classes": 10, "T": 4}
 
 
@@ -139,6 +140,8 @@ def train(name: str, epochs: int = EPOCHS) -> tuple[nn.Module, dict[str, Any]]:
     model.eval()
     facts = {
         "config": repr(family.config),
+        "data": DATA,
+        "T": family.config.T,
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(time.perf_counter() - start),
         "epochs": epochs,

@@ -196,7 +196,7 @@ Spikes a neuron a step, mean over the {samples} training images of the calibrati
 
 
 def main(out: Path, epochs: int = EPOCHS) -> None:
-    """Train, evaluate once, and write the three files into ``out``."""
+    """Train, evaluate once, and write the four files into ``out``."""
     x_train, y_train, x_test, y_test = load_split()
     start = time.perf_counter()
     model = train(x_train, y_train, epochs=epochs)
@@ -207,9 +207,19 @@ def main(out: Path, epochs: int = EPOCHS) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     calibration = json.loads(metadata[CALIBRATION_KEY])
     correct = count_correct(model, x_test, y_test)
+    facts = {
+        "T": CONFIG.T,
+        "correct": correct,
+        "total": len(y_test),
+        "data": "scikit-learn digits, 8x8",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    (out / "qkformer.json").write_text(
+        json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
     card = CARD.format(
         config=f"embed_dim {CONFIG.embed_dim}, {CONFIG.num_heads} heads, mlp_ratio {CONFIG.mlp_ratio}, T = {CONFIG.T}",
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=facts["parameters"],
         size=path.stat().st_size,
         accuracy=correct / len(y_test),
         correct=correct,
