@@ -37,6 +37,8 @@ def budget_text(budget: SpikeBudget, T: int, cores: int) -> Iterator[Any]:
             ),
         ]
     )
+    if not budget.binds:
+        yield "the budget does not bind: no core of the mapping without it sends more"
     if budget.exceeding:
         yield f"\n{len(budget.exceeding)} of {len(budget.layers)} layers exceed their share"
         yield table(

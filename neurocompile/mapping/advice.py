@@ -160,7 +160,7 @@ def budget_needs_more_cores(
         enough: a multiple of the budget that was found to fit; None if none was.
     """
     bound = max((need for _, need in counter.shortages().values()), default=0)
-    ways = [f"grant {enough:g} times as many spikes (--budget), which fit"] if enough else []
+    ways = [f"allow a core {enough:g} times as many messages, which fit"] if enough else []
     capped = limit < counter.target.cores
     if capped and cores <= counter.target.cores:
         ways.append(f"raise --max-cores (to {cores:,})")

@@ -354,9 +354,11 @@ def _fit(
             )[:semifinalists]
     if not found and spikes is not None:
         enough = _enough(counter, rates, limit, spikes) if size <= SMALL else None
-        raise ViolationList(
+        error = ViolationList(
             "NC3114", [budget_needs_more_cores(counter, fewest, limit, spikes, enough)]
         )
+        error.details = [{"messages_times": enough}]
+        raise error
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
     few = ceil(TIGHT * bound) if spikes is None else limit

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir import circuit as c
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.theory.check import LARGEST
@@ -94,6 +94,12 @@ class SpikeBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_core_step: float
     """Most messages that a core may send in a step."""
     moved: tuple[CoreLoad, ...] = ()
+    binds: bool = True
+    """Whether any core of the mapping without the budget sends more than it grants."""
+    messages_fixed: float = 0.0
+    """Of ``messages``, those that do not grow with the budget: of the readout, and of what helps
+    layers that are not expected to spike.
+    """
 
     @property
     def exceeding(self) -> tuple[LayerShare, ...]:
@@ -157,13 +163,15 @@ def plan_budget(
     for p in circuit.populations:
         if not isinstance(p, c.HostInput):
             everything[p.layer] = everything.get(p.layer, 0.0) + _messages(circuit, rates, p.name)
-    messages = 0.0
-    for (
-        share
-    ) in found:  # with no spike expected there is nothing to scale by: helpers keep what they send
+    granted = fixed = 0.0
+    for share in found:
         helped = everything.pop(share.layer, 0.0)
-        messages += share.spikes * helped / share.expected if share.expected > 0 else helped
-    messages += sum(everything.values())  # populations of no layer: the readout
+        if share.expected > 0:
+            granted += share.spikes * helped / share.expected
+        else:  # nothing to scale by: helpers keep what they send
+            fixed += helped
+    fixed += sum(everything.values())  # populations of no layer: the readout
+    messages = granted + fixed
     return SpikeBudget(
         request.text,
         total,
@@ -176,6 +184,7 @@ def plan_budget(
         messages,
         cores,
         float(f"{messages / (circuit.steps * max(cores, 1)):.9g}"),
+        messages_fixed=fixed,
     )
 
 
@@ -187,7 +196,7 @@ def apply_budget(
     map_again: Callable[..., Placement],
 ) -> tuple[SpikeBudget, Placement]:
     """Map again with the budget as a capacity: the budget with the cores that it moved, and the
-    mapping.
+    mapping. Where no core exceeds it, the mapping without it stays, and the budget says so.
 
     Args:
         before: the mapping without it.
@@ -201,7 +210,16 @@ def apply_budget(
             "NC8009",
             "this build's mapper has no capacity for spikes per core and step; leave out --budget",
         )
-    after = map_again(spikes_per_core_step=budget.per_core_step)
+    loads = [
+        sum(rates.get(t.population, 1.0) * t.size for t in core.tiles) for core in before.cores
+    ]
+    if max(loads, default=0.0) <= budget.per_core_step:  # then it asks for nothing
+        kept = msgspec.structs.replace(before, spikes_per_core_step=budget.per_core_step)
+        return msgspec.structs.replace(budget, binds=False), kept
+    try:
+        after = map_again(spikes_per_core_step=budget.per_core_step)
+    except NeurocompileError as error:
+        raise _with_a_budget_that_fits(error, budget) from error
     known = {frozenset(core.tiles) for core in before.cores}
     moved = []
     for i, core in enumerate(after.cores):
@@ -213,6 +231,36 @@ def apply_budget(
                 CoreLoad(i, layers, sum(rates.get(t.population, 1.0) * t.size for t in core.tiles))
             )
     return msgspec.structs.replace(budget, moved=tuple(moved)), after
+
+
+def _with_a_budget_that_fits(error: NeurocompileError, budget: SpikeBudget) -> NeurocompileError:
+    """NC3114 names a multiple of the messages that fits; messages are affine in the spikes, so here
+    follows the ``--budget`` that grants them.
+    """
+    times = (error.details or [{}])[0].get("messages_times") if error.code == "NC3114" else None
+    granted = budget.messages - budget.messages_fixed
+    if not isinstance(times, float) or granted <= 0:
+        return error
+    factor = (times * budget.messages - budget.messages_fixed) / granted * (1 + 1e-6)
+    if budget.epsilon is None:
+        wish = f"spikes={_upwards(budget.total * factor):.12g}"
+    else:
+        wish = f"epsilon={_downwards(budget.epsilon / math.sqrt(factor)):.12g}"
+    found = ViolationList(error.code, [f"{error.message} --budget {wish} grants that."])
+    found.details = error.details
+    return found
+
+
+def _upwards(value: float) -> float:
+    """The next number with three digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / unit) * unit
+
+
+def _downwards(value: float) -> float:
+    """The last number with three digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.floor(value / unit) * unit
 
 
 def random_inputs(circuit: c.CircuitGraph, quantized: SpikingGraph, samples: int) -> np.ndarray:

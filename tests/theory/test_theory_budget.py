@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +318,28 @@ def test_examine_is_consistent(subject: Subject, digits_data) -> None:
         examine(subject, x, None, origin="", accuracy=0.5, steps=(1,))
     with pytest.raises(NeurocompileError, match="NC8003"):
         examine(subject, x, y, origin="", accuracy=0.5, eps=1, steps=(1,))
+
+
+@pytest.mark.slow
+def test_the_budget_that_an_error_names_fits(digits_data) -> None:
+    zoo = Path(__file__).parents[2] / "models" / "zoo"
+    path, x = zoo / "digits" / "spikformer.onnx", digits_data.x[:16]
+    with pytest.raises(NeurocompileError, match="NC3114.*grants that") as error:
+        neurocompile.compile(path, calibration=x, budget="spikes=200")
+    (wish,) = re.findall(r"--budget (spikes=\S+) grants that", str(error.value))
+    program = neurocompile.compile(path, calibration=x, budget=wish)
+    assert program.manifest.budget is not None and program.manifest.budget.binds
+
+
+def test_a_budget_that_binds_nowhere_changes_nothing(digits_program) -> None:
+    circuit, rates = digits_program.circuit, digits_program.manifest.rates
+    request = parse_budget("spikes=1e6")
+    planned = plan_budget(request, digits_program.quantized, circuit, rates, None, 15)
+
+    def again(*, spikes_per_core_step: float):
+        raise AssertionError("mapped again")
+
+    found, mapping = apply_budget(planned, circuit, rates, digits_program.mapping, again)
+    assert not found.binds and not found.moved
+    assert mapping.cores == digits_program.mapping.cores
+    assert mapping.spikes_per_core_step == planned.per_core_step
