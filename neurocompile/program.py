@@ -18,6 +18,7 @@ from neurocompile.backends.base import Trace
 from neurocompile.backends.encoding import decode, decode_steps, encode
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from neurocompile.parity.report import ParityReport
     from neurocompile.summary import Summary
 
-__all__ = ["Program", "RunResult", "make_proof"]
+__all__ = ["Program", "RunResult", "classes_of", "is_classifier", "make_proof", "no_classes"]
 
 _CHUNK = 60
 """Samples of one call of a backend: bounds the memory of traces."""
@@ -37,7 +38,9 @@ _CHUNK = 60
 
 @dataclass(frozen=True)
 class RunResult:
-    """``logits`` float64 (samples, classes); ``spikes``: layer -> spikes of all samples and steps."""
+    """``logits`` float64 (samples, ...), of the shape that the model returns, samples first;
+    ``spikes``: layer -> spikes of all samples and steps.
+    """
 
     backend: str
     banner: str
@@ -45,18 +48,41 @@ class RunResult:
     spikes: dict[str, int]
     neuron_steps: dict[str, int]
     step_logits: np.ndarray | None = None
-    """Of a model with one set of logits a step: float64 (samples, T, classes), whose mean over T is
+    """Of a model with one set of logits a step: float64 (samples, T, ...), whose mean over T is
     ``logits``.
     """
 
     @property
     def predictions(self) -> np.ndarray:
-        """Class of the largest logit, int64 (samples,)."""
-        return self.logits.argmax(axis=1)
+        """Class of the largest logit, int64 (samples,); empty, (0,), of a model that is no
+        classifier: its outputs are not (samples, two classes or more).
+        """
+        return classes_of(self.logits)
 
     def accuracy(self, y: np.ndarray) -> float:
-        """Share of samples whose prediction is ``y``."""
+        """Share of samples whose prediction is ``y``; NC1006 without predictions."""
+        if not len(self.predictions):
+            raise no_classes(self.logits)
         return float((self.predictions == y).mean())
+
+
+def is_classifier(logits: np.ndarray) -> bool:
+    """Whether ``logits`` are (samples, two classes or more)."""
+    return logits.ndim == 2 and logits.shape[1] > 1
+
+
+def classes_of(logits: np.ndarray) -> np.ndarray:
+    """Class of the largest logit, int64 (samples,); empty where ``logits`` are no classes'."""
+    return logits.argmax(axis=1) if is_classifier(logits) else np.zeros(0, np.int64)
+
+
+def no_classes(logits: np.ndarray) -> NeurocompileError:
+    """NC1006: an accuracy of outputs that are no classes'."""
+    return NeurocompileError(
+        "NC1006",
+        f"outputs are {list(logits.shape)}, samples first: an accuracy needs (samples, two classes or more); "
+        "compare RunResult.logits yourself",
+    )
 
 
 @dataclass(frozen=True)
@@ -147,11 +173,17 @@ class Program:
         return RunResult(
             engine.name,
             engine.banner,
-            np.concatenate(logits),
+            self.outputs(np.concatenate(logits)),
             {k: v for k, v in spikes.items() if k in known},
             {k: v for k, v in sizes.items() if k in known},
             np.concatenate(step_logits) if step_logits else None,
         )
+
+    def outputs(self, logits: np.ndarray) -> np.ndarray:
+        """What the model returns, float64 (samples, ...), of the ``logits`` (samples, ...) that the
+        chip's part of it gives.
+        """
+        return logits
 
     def trace(
         self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator"

@@ -92,7 +92,7 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
         "quantized.txt": program.quantized.text().encode(),
         "circuit.txt": program.circuit.text().encode(),
         "weights.safetensors": save_tensors(
-            {k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}
+            {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in sorted(tensors.items())}
         ),
         "mapping.json": program.mapping.to_json(),
         "target.json": _json(program.target),

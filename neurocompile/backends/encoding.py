@@ -55,26 +55,23 @@ def check_integers(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
 
 
 def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
-    """Logits float64 (samples, classes) from the readout population's trace: ``scale * (mean_t a_t
-    + bias)``.
+    """Logits float64 (samples, *the output's shape) from the readout population's trace: ``scale *
+    (mean_t a_t + bias)``.
     """
-    readout = circuit.readouts[0]
-    total = _by_step(circuit, trace[readout.src]).mean(axis=1)
-    return readout.scale * (
-        total if readout.bias is None else total + circuit.tensors[readout.bias]
-    )
-
-
-def _by_step(circuit: CircuitGraph, values: np.ndarray) -> np.ndarray:
-    """float64 (samples, steps, classes); the windows of a folded sample are shares of one sum."""
-    flat = values.reshape(len(values), circuit.windows, circuit.steps, -1)
-    return flat.sum(axis=1, dtype=np.int64).astype(np.float64)
+    readout, steps = circuit.readouts[0], _steps(circuit, trace)
+    return readout.values(steps.mean(axis=1), readout.bias and circuit.tensors[readout.bias])
 
 
 def decode_steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
-    """Logits of every step, float64 (samples, steps, classes): ``scale * (a_t + bias)``."""
+    """Logits of every step, float64 (samples, steps, *the output's shape): ``scale * (a_t + bias)``."""
     readout = circuit.readouts[0]
-    steps = _by_step(circuit, trace[readout.src])
-    return readout.scale * (
-        steps if readout.bias is None else steps + circuit.tensors[readout.bias]
-    )
+    return readout.values(_steps(circuit, trace), readout.bias and circuit.tensors[readout.bias])
+
+
+def _steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
+    """The readout population's values, float64 (samples, steps, elements); the windows of a folded
+    sample are shares of one sum.
+    """
+    found = trace[circuit.readouts[0].src]
+    flat = found.reshape(len(found), circuit.windows, circuit.steps, -1)
+    return flat.sum(axis=1, dtype=np.int64).astype(np.float64)

@@ -172,6 +172,9 @@ def _float_half(half: FloatParity) -> Iterator[Any]:
         ],
     )
     yield f"\nfirst to part  {half.parts or 'no layer: every spike agrees'}"
-    yield f"predictions    {half.same_predictions:.2%} the same"
+    if half.same_predictions is not None:
+        yield f"predictions    {half.same_predictions:.2%} the same"
+    else:
+        yield f"outputs        differ by {half.output_error:.2%} of their root mean square"
     if half.accuracy_reference is not None and half.accuracy_quantized is not None:
         yield f"accuracy       float {half.accuracy_reference:.2%}, quantized {half.accuracy_quantized:.2%}"

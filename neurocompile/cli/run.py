@@ -36,7 +36,8 @@ def run(
     start = time.perf_counter()
     result = program.run(data.x, backend, progress=True)
     seconds = time.perf_counter() - start
-    found = _data(result, None if data.y is None else result.accuracy(data.y), seconds)
+    labelled = data.y is not None and len(result.predictions) > 0
+    found = _data(result, result.accuracy(data.y) if labelled else None, seconds)  # type: ignore[arg-type]
     return Output(found, _text(found))
 
 
@@ -48,7 +49,9 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
         "samples": count,
         "seconds": seconds,
         "accuracy": accuracy,
-        "predictions": result.predictions.tolist(),
+        "predictions": result.predictions.tolist() if len(result.predictions) else None,
+        "output_shape": list(result.logits.shape[1:]),
+        "outputs": None if len(result.predictions) else result.logits.tolist(),
         "spikes": sum(result.spikes.values()),
         "layers": [
             {
@@ -67,13 +70,10 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
 
     count, predictions = found["samples"], found["predictions"]
     yield f"{found['banner']}: {count:,} samples in {found['seconds']:.2f} s\n"
-    shown = " ".join(map(str, predictions[:_SHOWN]))
-    rest = f" ... ({count - _SHOWN:,} more: --json lists all)" if count > _SHOWN else ""
-    yield f"predictions  {shown}{rest}"
-    if found["accuracy"] is None:
-        yield "accuracy     unknown: the file has no 'y'\n"
+    if predictions is None:
+        yield f"outputs      {[count, *found['output_shape']]}, samples first: --json lists them\n"
     else:
-        yield f"accuracy     {found['accuracy']:.2%}\n"
+        yield from _predictions(found["accuracy"], predictions)
     if not found["layers"]:
         yield "spikes of layers are not read back on this backend"
         return
@@ -84,3 +84,14 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
     total = ("all", f"{found['spikes']:,}", f"{found['spikes'] / count:,.1f}", "")
     yield "spikes (rate: per neuron and step)\n"
     yield table(("layer", ">total", ">per inference", ">rate"), [*rows, total])
+
+
+def _predictions(accuracy: float | None, predictions: list[int]) -> Iterator[str]:
+    count = len(predictions)
+    shown = " ".join(map(str, predictions[:_SHOWN]))
+    rest = f" ... ({count - _SHOWN:,} more: --json lists all)" if count > _SHOWN else ""
+    yield f"predictions  {shown}{rest}"
+    if accuracy is None:
+        yield "accuracy     unknown: the file has no 'y'\n"
+    else:
+        yield f"accuracy     {accuracy:.2%}\n"

@@ -242,6 +242,14 @@ class Readout:
     scale: float
     bias: TensorRef | None = None
     per_step: bool = False
+    shape: tuple[int, ...] | None = None
+    """Of the logits of one sample, whose elements the population has row-major; None for one axis."""
+
+    def values(self, array: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        """Logits float64 (*lead, *shape) of the population's (*lead, elements)."""
+        found = array.astype(np.float64)
+        found = found if self.shape is None else found.reshape(*found.shape[:-1], *self.shape)
+        return self.scale * (found if bias is None else found + bias)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -288,7 +288,8 @@ def _output(
 ) -> np.ndarray:
     x = inputs[0].mean(axis=1, keepdims=True) if node.per_step else inputs[0]
     biased = x + tensors[0] if tensors else x
-    return biased if node.unit == 1.0 else biased * node.unit
+    biased = biased if node.unit == 1.0 else biased * node.unit
+    return biased if node.shape is None else biased.reshape(*biased.shape[:2], *node.shape)
 
 
 def _aligned(inputs: list[np.ndarray]) -> list[np.ndarray]:

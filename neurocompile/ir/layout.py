@@ -10,7 +10,7 @@ follows time ("T") and batch ("B") through the user's reshapes; features are "".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -66,7 +66,10 @@ class Atom:
 
 @dataclass(frozen=True)
 class Layout:
-    """Logical axes as tuples of atoms; an axis of size 1 has none."""
+    """Logical axes as tuples of atoms. An axis of features of size 1 has none. An axis of time or
+    batch of size 1 has an atom all the same, a *label*: it indexes nothing, and tells what the axis
+    is.
+    """
 
     dims: tuple[tuple[Atom, ...], ...]
 
@@ -112,8 +115,8 @@ class Layout:
         """``numpy.reshape`` (row-major); LayoutError where the axes do not nest."""
         if prod(shape) != prod(self.shape) or min(shape, default=1) < 1:
             raise LayoutError(f"cannot reshape {shown(self.shape)} to {shown(shape)}")
-        atoms = [atom for dim in self.dims for atom in dim]
-        dims = []
+        atoms = [atom for dim in self.dims for atom in dim if atom.size > 1]
+        dims: list[tuple[Atom, ...]] = []
         for size in shape:
             taken: list[Atom] = []
             while (missing := size // prod(a.size for a in taken)) > 1:
@@ -129,7 +132,8 @@ class Layout:
                         f"reshaping {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}"
                     )
             dims.append(tuple(taken))
-        return Layout(tuple(dims))
+        labels = any(atom.size == 1 for dim in self.dims for atom in dim)
+        return Layout(_carry_labels(self.dims, dims) if labels else tuple(dims))
 
     def rearranged(
         self, shape: tuple[int, ...], sizes: tuple[int, ...], strides: tuple[int, ...]
@@ -183,3 +187,85 @@ class Layout:
         through this layout.
         """
         return array[..., self.indices()]
+
+
+Dims = Sequence[tuple[Atom, ...]]
+
+
+def _carry_labels(old: Dims, new: Dims) -> tuple[tuple[Atom, ...], ...]:
+    """``new``, the axes that a reshape makes of ``old``, with the labels of ``old``.
+
+    Between two indexed axes there are axes of size 1 before the reshape, and after it. Where fewer
+    remain, the leading ones were merged with the axis of time or batch in front (``flatten(0, 1)``
+    of time, batch and one channel); where more do, they were added behind. A label without an axis
+    of its own joins the axis of time or batch beside it, or the first axis; between features it is
+    given up.
+    """
+    placed, gaps = [list(dim) for dim in new], _gaps(new)
+    for place, found in _ones(old).items():
+        slots, left, right = gaps.get(place, ([], None, None))
+        spare = max(len(found) - len(slots), 0)
+        in_front = left is not None and bool(new[left][-1].axis)
+        if spare and slots and not in_front:
+            found, spare = [_joined(found[: spare + 1]), *found[spare + 1 :]], 0
+        for slot, labels in zip(slots, found[spare:]):
+            placed[slot] += labels
+        labels = _joined(found[:spare])
+        if in_front and left is not None:
+            placed[left] += labels
+        elif right is not None and (left is None or new[right][0].axis):
+            placed[right][:0] = labels
+        elif left is None:
+            _insert(placed, place, labels)
+    return tuple(tuple(dim) for dim in placed)
+
+
+def _joined(parts: Dims) -> tuple[Atom, ...]:
+    return tuple(atom for part in parts for atom in part)
+
+
+def _ones(dims: Dims) -> dict[int, list[tuple[Atom, ...]]]:
+    """Labels of the axes of size 1, and of labels within larger axes, by the number of elements
+    indexed in front of them.
+    """
+    found: dict[int, list[tuple[Atom, ...]]] = {}
+    place = 1
+    for dim in dims:
+        if all(atom.size == 1 for atom in dim):
+            found.setdefault(place, []).append(dim)
+            continue
+        for atom in dim:
+            if atom.size == 1:
+                found.setdefault(place, []).append((atom,))
+            place *= atom.size
+    return found
+
+
+def _gaps(dims: Dims) -> dict[int, tuple[list[int], int | None, int | None]]:
+    """Axes of size 1, and the indexed axes left and right of them, by the number of elements
+    indexed in front.
+    """
+    found: dict[int, tuple[list[int], int | None, int | None]] = {1: ([], None, None)}
+    place = 1
+    for k, dim in enumerate(dims):
+        if not dim:
+            found[place][0].append(k)
+            continue
+        slots, left, _ = found[place]
+        found[place] = slots, left, k
+        place *= prod(atom.size for atom in dim)
+        found[place] = [], k, None
+    return found
+
+
+def _insert(placed: list[list[Atom]], place: int, labels: tuple[Atom, ...]) -> None:
+    """Put ``labels`` into the axis that ``place`` elements in front lie in the middle of, beside an
+    atom of time or batch.
+    """
+    seen = 1
+    for dim in placed:
+        for k, atom in enumerate(dim):
+            if seen == place and k and (dim[k - 1].axis or atom.axis):
+                dim[k:k] = labels
+                return
+            seen *= atom.size

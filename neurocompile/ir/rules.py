@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -347,6 +348,16 @@ def _slots_fit(g: c.CircuitGraph, slots: tuple[tuple[int, int], ...]) -> bool:
     return good and (not slots or sum((n - 1) * apart for n, apart in slots) < g.windows)
 
 
+def _reads_all(graph: c.CircuitGraph, readout: c.Readout) -> bool:
+    size = graph.population[readout.src].size
+    shape = (size,) if readout.shape is None else readout.shape
+    bias = shape if readout.bias is None else graph.tensors[readout.bias].shape
+    try:
+        return prod(shape) == size and np.broadcast_shapes(shape, bias) == shape
+    except (TypeError, ValueError):
+        return False
+
+
 CIRCUIT_RULES: tuple[Rule, ...] = (
     Rule(
         "thresholds have 17 bits, decays 12 (or all of the voltage), bias mantissas -4096..4095 with exponent 0..7",
@@ -394,6 +405,11 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         "a readout is a graded population",
         (c.Readout,),
         lambda g, r: _unless(not g.population[r.src].spiking, "reads spikes"),
+    ),
+    Rule(
+        "a readout's shape and bias are of its population's size",
+        (c.Readout,),
+        lambda g, r: _unless(_reads_all(g, r), f"shape {r.shape} of {g.population[r.src].size}"),
     ),
     Rule(
         "recurrent projections join neurons, not the host or constants",

@@ -388,7 +388,7 @@ class Rearrange(Node):
     def apply(self, array: np.ndarray, leading: int = 0) -> np.ndarray:
         """The rearranged array; the first ``leading`` axes are kept."""
         kept, index = array.shape[:leading], strided_index(self.sizes, self.strides, self.offset)
-        return array.reshape(*kept, -1)[..., index].reshape(*kept, *self.shape)
+        return array.reshape((*kept, -1))[..., index].reshape((*kept, *self.shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,6 +454,8 @@ class Output(Node):
     unit: float = 1.0
     bias: TensorRef | None = None
     per_step: bool = False
+    shape: tuple[int, ...] | None = None
+    """Of the logits, where it is not that of x, whose elements they are; one number is ()."""
 
 
 KINDS = {

@@ -36,6 +36,7 @@ from neurocompile.parity.report import (
     LayerParity,
     ParityReport,
 )
+from neurocompile.program import classes_of, is_classifier
 from neurocompile.progress import chunks
 from neurocompile.reference.base import ReferenceRun
 
@@ -203,7 +204,7 @@ def _float_half(
 ) -> FloatParity:
     run = run_reference(program, x, reference, device)
     counter, equal, rates = _Counter(), {}, {}
-    predictions = []
+    logits = []
     layers = [v.layer for v in program.circuit.views]
     for chunk in chunks(len(x), _CHUNK, "float model", False):
         first, part = chunk.start, x[chunk]
@@ -214,14 +215,19 @@ def _float_half(
             program.circuit.steps,
             [*layers, program.quantized.output.name],
         )
-        predictions.append(ours[program.quantized.output.name].argmax(axis=1))
+        logits.append(program.outputs(ours[program.quantized.output.name]))
         for layer in layers:
             theirs = run.layers[layer][first : first + len(part)].reshape(ours[layer].shape)
             counter.add(layer, layer, theirs, ours[layer], first)
             sums = equal.get(layer, 0) + int((theirs == ours[layer]).sum())
             totals = rates.get(layer, np.zeros(3)) + (theirs.sum(), ours[layer].sum(), theirs.size)
             equal[layer], rates[layer] = sums, totals
-    quantized, float_model = np.concatenate(predictions), run.logits.argmax(axis=1)
+    found = np.concatenate(logits)
+    if found.shape != run.logits.shape:
+        shapes = f"{found.shape} and {run.logits.shape}"
+        raise NeurocompileError("NC9001", f"the outputs' shapes {shapes} differ")
+    quantized, float_model = classes_of(found), classes_of(run.logits)
+    labelled = y is not None and is_classifier(found)
     return FloatParity(
         reference=run.what,
         samples=len(x),
@@ -235,10 +241,15 @@ def _float_half(
             for k in layers
         ),
         parts=counter.first,
-        same_predictions=float((quantized == float_model).mean()),
-        accuracy_reference=None if y is None else float((float_model == y).mean()),
-        accuracy_quantized=None if y is None else float((quantized == y).mean()),
+        same_predictions=float((quantized == float_model).mean()) if len(quantized) else None,
+        accuracy_reference=float((float_model == y).mean()) if labelled else None,
+        accuracy_quantized=float((quantized == y).mean()) if labelled else None,
+        output_error=_rms(found - run.logits) / max(_rms(run.logits), 1e-12),
     )
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str) -> ReferenceRun:

@@ -69,9 +69,12 @@ class FloatParity(msgspec.Struct, frozen=True):
     samples: int
     layers: tuple[LayerParity, ...]
     parts: Difference | None
-    same_predictions: float
+    same_predictions: float | None
+    """Share of samples of one predicted class; None for a model that is no classifier."""
     accuracy_reference: float | None
     accuracy_quantized: float | None
+    output_error: float = 0.0
+    """Root mean square of the outputs' differences, over that of the float model's outputs."""
 
 
 class ParityReport(msgspec.Struct, frozen=True):

@@ -673,9 +673,11 @@ class _Lowering:
             )
         name = self.builder.population(c.GradedRelay, node.name, signal.base.shape, node.name)  # type: ignore[union-attr]
         self.builder.drive(name, signal.base.projections)  # type: ignore[union-attr]
+        shape = signal.shape if node.shape is None else node.shape
         bias = None
         if node.bias is not None:
-            bias = self.builder.tensor(node.bias, self.graph.tensors[node.bias])
+            values = np.broadcast_to(self.graph.tensors[node.bias], signal.shape)
+            bias = self.builder.tensor(node.bias, np.array(values.reshape(shape)))
         self.builder.readouts.append(
             c.Readout(
                 name=self.builder.name("readout"),
@@ -683,6 +685,7 @@ class _Lowering:
                 scale=node.unit,
                 bias=bias,
                 per_step=node.per_step,
+                shape=None if len(shape) == 1 else shape,
             )
         )
         return Signal(name, signal.layout)

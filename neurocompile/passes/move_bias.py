@@ -56,7 +56,7 @@ class MoveBias(SpikingPass):
             elif isinstance(node, s.Output):
                 if found[0] is not None:
                     own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
-                    total = np.broadcast_to(found[0] + own, size[old.name])
+                    total = np.broadcast_to(found[0] + own, size[old.x])
                     node = replace(
                         node, bias=rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64))
                     )

@@ -17,7 +17,17 @@ from neurocompile.passes.base import Rewriter, SpikingPass
 __all__ = ["SinkTimeMean"]
 
 
-_LINEAR = (s.Linear, s.Scale, s.Sum, s.SumPool2d, s.Offset, s.Rearrange, s.BatchNorm, s.Add)
+_LINEAR = (
+    s.Conv2d,
+    s.Linear,
+    s.Scale,
+    s.Sum,
+    s.SumPool2d,
+    s.Offset,
+    s.Rearrange,
+    s.BatchNorm,
+    s.Add,
+)
 
 
 @dataclass(frozen=True)

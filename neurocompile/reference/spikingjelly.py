@@ -92,7 +92,7 @@ class _Runner:
             s.Rearrange: self.rearrange,
             s.TimeMean: lambda n, x: x.mean(0, keepdim=True),
             s.Softmax: lambda n, x: (n.gain * x).softmax(-1),
-            s.Output: lambda n, x: x.mean(0) if n.per_step else x[0],
+            s.Output: self.output,
         }
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -202,6 +202,10 @@ class _Runner:
 
         y = avg_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding, divisor_override=1)
         return y.unflatten(0, x.shape[:2])
+
+    def output(self, node: s.Output, x: torch.Tensor) -> torch.Tensor:
+        logits = x.mean(0) if node.per_step else x[0]
+        return logits if node.shape is None else logits.reshape(len(logits), *node.shape)
 
     def rearrange(self, node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
         digits = x.reshape(*x.shape[:2], -1).contiguous()

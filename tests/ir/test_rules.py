@@ -288,6 +288,7 @@ BROKEN_CIRCUIT: dict[str, list[tuple[c.CircuitGraph, str]]] = {
         (tensor("w", np.zeros(8, np.int16)), "d"),
     ],
     "recurrent projections join neurons": [(item("c", recurrent=True), "c")],
+    "a readout's shape and bias": [(item("o", shape=(3, 1)), "o"), (item("o", shape=(5,)), "o")],
     "a readout is a graded population": [(item("o", src=Ref("l")), "o")],
     "a projection advances by less than T steps": [
         *((item("d", advance=n), "d") for n in (-1, 4)),

@@ -35,6 +35,7 @@ BY_TYPE = {
     TensorRef: NAMES.map(TensorRef),
     TensorRef | None: st.none() | NAMES.map(TensorRef),
     tuple[int, ...]: st.lists(INTS, max_size=4).map(tuple),
+    tuple[int, ...] | None: st.none() | st.lists(INTS, max_size=4).map(tuple),
     tuple[int, int]: st.tuples(INTS, INTS),
     tuple[tuple[int, int], ...]: st.lists(st.tuples(INTS, INTS), max_size=3).map(tuple),
     int | TensorRef: INTS | NAMES.map(TensorRef),

@@ -22,6 +22,7 @@ __all__ = ["AFFINE_RULES"]
 
 def _batch_norm(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     x = im.traced[node.input[0]]
+    x = im.settled(x) if len(x.dims) > 1 else x
     if len(x.dims) < 2 or any(a.axis for a in x.dims[1]):
         raise im.error("NC1008", "axis 1 of a BatchNormalization must be channels")
     if attributes.get("training_mode", 0):

@@ -104,6 +104,11 @@ def _clean(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
 
 
+def _indexed(dim: tuple[Atom, ...]) -> list[Atom]:
+    """An axis without its labels."""
+    return [a for a in dim if a.size > 1]
+
+
 class Importer:
     """State of one import."""
 
@@ -176,6 +181,19 @@ class Importer:
             raise self.error("NC1009", f"input {index} must be a constant")
         return self.constants[node.input[index]]
 
+    @staticmethod
+    def settled(t: Traced, first: int = 1) -> Traced:
+        """``t`` with the labels of its axes from ``first`` on moved to axis 0.
+
+        A label (an axis of time or batch of size 1) indexes nothing, so it stands in nobody's way:
+        where an operator's form says that an axis is one of features, it is one.
+        """
+        moved = tuple(a for d in t.dims[first:] for a in d if a.size == 1)
+        if not moved or not first:
+            return t
+        rest = [tuple(a for a in d if a.size > 1) for d in t.dims[first:]]
+        return Traced(t.ref, Layout((t.dims[0] + moved, *t.dims[1:first], *rest)))
+
     def features(self, t: Traced, common: Pattern | None = None) -> Ref:
         """The value whose array is the tensor's feature axes in order.
 
@@ -189,7 +207,8 @@ class Importer:
                 "NC1008",
                 f"features of {shown(t.layout.shape)} meet time or batch of the other operand",
             )
-        if any(d and p is not None and _role(d) != p for d, p in zip(t.dims, pattern)):
+        roles = [(_role(d) or (), p) for d, p in zip(t.dims, pattern) if d and p is not None]
+        if any(_indexed(role) != _indexed(p) for role, p in roles):
             raise self.error(
                 "NC1008",
                 f"an axis of {shown(t.layout.shape)} mixes time or batch with features otherwise than the other operand",
@@ -292,9 +311,11 @@ class Importer:
         pa = (None,) * (rank - len(a.dims)) + self.pattern(a)
         pb = (None,) * (rank - len(b.dims)) + self.pattern(b)
         for i, (x, y) in enumerate(zip(pa, pb)):
-            if i < axes and x != y and x is not None and y is not None:
+            if i < axes and x is not None and y is not None and _indexed(x) != _indexed(y):
                 raise self.error("NC1008", "the operands have time or batch on different axes")
-        return tuple(x if x is not None else y for x, y in zip(pa, pb))
+        return tuple(
+            max(x, y, key=len) if x and y else y if x is None else x for x, y in zip(pa, pb)
+        )
 
     @staticmethod
     def fits(value: np.ndarray, x: Traced) -> bool:

@@ -26,7 +26,7 @@ _PAD = "pad."
 
 
 def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    x = im.traced[node.input[0]]
+    x = im.settled(im.traced[node.input[0]])
     weight, groups = im.constant(node, 1), int(attributes.get("group", 1))
     axes = weight.ndim - 2
     if axes not in (1, 2) or len(x.dims) != weight.ndim:
@@ -181,6 +181,7 @@ def linear(
     default the first operand.
     """
     x, wanted = im.traced[node.input[0]] if x is None else x, wanted or node.name or node.output[0]
+    x = im.settled(x, len(x.dims) - 1)
     if x.layout.shape[-1] != weight.shape[1] or any(a.axis for a in x.dims[-1]):
         raise im.error(
             "NC1006",
@@ -230,7 +231,7 @@ def linear_along(
 
 def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     """Zeros around a feature map: a convolution that copies, which the next convolution takes over."""
-    x = im.traced[node.input[0]]
+    x = im.settled(im.traced[node.input[0]])
     pads = attributes.get("pads")
     pads = [int(n) for n in (im.constant(node, 1) if pads is None else pads)]
     value = im.constant(node, 2, np.float32(attributes.get("value", 0.0)))

@@ -300,7 +300,7 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
         )
     batch, steps, shape = sizes[0] or OPEN, sizes[1] if frames else 0, tuple(sizes[1 + frames :])
     ref = im.emit(s.Input, value.name, shape, shape=shape, steps=steps)
-    lead = [(Atom(batch, 1, "B"),) if batch > 1 else ()]
+    lead = [(Atom(batch, 1, "B"),)]
     if frames:
         if not 1 < steps <= LARGEST_T:
             raise NeurocompileError(
@@ -316,17 +316,29 @@ def _output(im: Importer, name: str) -> None:
     if name not in im.traced:
         raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
     t = im.traced[name]
-    if any(a.axis for d in t.dims for a in d if any(not b.axis for b in d)):
+    features = [any(not a.axis for a in d) for d in t.dims]
+    dims = [  # a batch of 1 that was flattened away is no axis of the output
+        tuple(a for a in d if a.size > 1) if mixed else d for d, mixed in zip(t.dims, features)
+    ]
+    t = Traced(t.ref, Layout(tuple(dims)))
+    if any(a.axis for d, mixed in zip(t.dims, features) if mixed for a in d):
         raise im.error(
             "NC1008",
             f"an axis of {shown(t.layout.shape)} holds samples or time beside features: take them apart, x.unflatten(0, (-1, n))",
         )
-    ref = im.features(t)
+    if all(a.axis != "B" for d in t.dims for a in d) and t.dims and not t.dims[0]:
+        t = Traced(
+            t.ref, Layout(((Atom(1, 1, "B"),), *t.dims[1:]))
+        )  # a batch of 1, whose label is lost
+    # one number a sample: values of the graph have an axis
+    single = all(any(a.axis for a in d) for d in t.dims)
+    ref = im.features(Traced(t.ref, Layout((*t.dims, ()))) if single else t)
     y = im.emit(
         s.Output,
         "logits" if name in im.shapes else name,
-        im.shapes[ref],
+        () if single else im.shapes[ref],
         x=ref,
         per_step=has_time(t.layout),
+        shape=() if single else None,
     )
     im.layouts[y] = im.fresh(y, im.pattern(t)).layout

@@ -130,8 +130,9 @@ def _check_leading(im: Importer, x: Traced, name: str) -> None:
     """NC1008 unless axis 0 is time, or time and batch where neurons are to run for each sample
     alone.
     """
-    leading = [a.axis for a in x.dims[0]]
-    if leading == ["T"] or not leading and im.model.metadata.get("neurocompile.T") == "1":
+    leading = [a.axis for a in x.dims[0] if a.size > 1]
+    one = im.model.metadata.get("neurocompile.T") == "1" or any(a.axis == "T" for a in x.dims[0])
+    if leading == ["T"] or not leading and one:
         return
     if leading == ["T", "B"] and im.per_sample:
         im.leaking.append(name)
@@ -239,15 +240,15 @@ def _reduce_axes(
 ) -> None:
     wanted = node.name or node.output[0]
     for i in axes:
-        if any(a.axis == "B" for a in x.dims[i]):
+        if any(a.axis == "B" and a.size > 1 for a in x.dims[i]):
             raise im.error("NC1008", "a reduction over the batch would mix samples")
     time = [i for i in axes if any(a.axis == "T" for a in x.dims[i])]
-    rest = [i for i in axes if i not in time]
     if any(not a.axis for i in time for a in x.dims[i]):
         raise im.error(
             "NC1008", "a reduction over time and features in one axis; reduce them one by one"
         )
     pattern = list(im.pattern(x))
+    rest = [i for i in axes if pattern[i] is None]
     ref = im.features(x)
     if rest:
         feature_axes = tuple(im.place(x, i) for i in rest)
@@ -269,7 +270,7 @@ def _reduce_axes(
                 s.Scale, f"{wanted}.sum", im.shapes[ref], x=ref, factor=float(im.exported_T)
             )
     for i in time:
-        pattern[i] = ()
+        pattern[i] = tuple(a for a in pattern[i] or () if a.axis == "B")
     im.keep(
         node, im.fresh(ref, tuple(p for i, p in enumerate(pattern) if keepdims or i not in axes))
     )

@@ -23,7 +23,7 @@ def _pool(
     factor: float = 1.0,
 ) -> None:
     """The node of ``kind`` with the file's windows, times ``factor``."""
-    x = im.traced[node.input[0]]
+    x = im.settled(im.traced[node.input[0]])
     kernel = tuple(attributes["kernel_shape"])
     axes = len(kernel)
     stride = tuple(attributes.get("strides", (1,) * axes))

@@ -69,10 +69,13 @@ def _squeeze(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     axes = attributes.get("axes")
     axes = im.constant(node, 1) if axes is None else axes
     dims = im.traced[node.input[0]].dims
+    sizes = Layout(dims).shape
     gone = (
-        {i for i, d in enumerate(dims) if not d} if axes is None else set(im.axes(axes, len(dims)))
+        {i for i, n in enumerate(sizes) if n == 1}
+        if axes is None
+        else set(im.axes(axes, len(dims)))
     )
-    if any(dims[i] for i in gone):
+    if any(sizes[i] > 1 for i in gone):
         raise im.error(
             "NC1009",
             f"removes axes {sorted(gone)} of {shown(prod(a.size for a in d) for d in dims)}",

@@ -95,7 +95,7 @@ def _gather(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
 
 def check_features(im: Importer, x: Traced, axis: int) -> None:
     """NC1008 for an axis of time or of samples."""
-    kinds = {a.axis for a in x.dims[axis]}
+    kinds = {a.axis for a in x.dims[axis] if a.size > 1}
     if "B" in kinds:
         raise im.error(
             "NC1008",

@@ -105,10 +105,14 @@ def _elementwise(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[in
     if len(rows) > 1 and (None in ranks or len(ranks) > 1):
         raise UnsuitableError(f"operands with {sorted(map(str, ranks))} axes")
     (rank,) = ranks
+    once: dict[int, np.ndarray] = {}
     for i, name in enumerate(node.input):
         if i in rows or not name:
             continue
         dims = graph.constants[name].shape if name in graph.constants else graph.shapes.get(name)
+        if name in graph.constants and len(dims or ()) == rank and _repeats(graph.constants[name]):
+            once[i] = graph.constants[name][:1]  # stored for each sample of the example
+            continue
         if (
             dims is None
             or rank is not None
@@ -120,7 +124,11 @@ def _elementwise(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[in
             raise UnsuitableError(f"constant '{name}' {dims} differs between samples")
         if rank is None and len(dims):
             raise UnsuitableError("the number of its axes is not known")
-    return {}
+    return once
+
+
+def _repeats(array: np.ndarray) -> bool:
+    return len(array) > 1 and bool((array == array[:1]).all())
 
 
 def _einsum(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[int, np.ndarray]:

@@ -87,9 +87,9 @@ def active_values(
         elif isinstance(node, s.Add):
             active = inputs[0] | inputs[1]
         elif isinstance(node, (s.Input, s.LIF, s.Or, s.Softmax, s.Offset)):
-            active = np.ones(1, bool)
+            active = np.ones((), bool)
         else:
-            active = np.full(1, all(i.any() for i in inputs))
+            active = np.full((), all(i.any() for i in inputs))
         found[node.name] = np.broadcast_to(active, shape)
     return found
 
