@@ -18,12 +18,7 @@ from neurocompile.models.layers import lif  # noqa: E402
 from neurocompile.models.registry import build  # noqa: E402
 from neurocompile.models.zoo.cifar10 import augment, evaluate, train, weights  # noqa: E402
 from neurocompile.models.zoo.cifar10.fused_lif import FusedLIF, fuse, fused_lif  # noqa: E402
-from neurocompile.models.zoo.cifar10.schedule import (  # noqa: E402
-    Progress,
-    learning_rate,
-    parse_phases,
-    steps_of,
-)
+from neurocompile.models.zoo.cifar10.schedule import Progress, learning_rate, parse_phases, steps_of  # noqa: E402
 from neurocompile.models.zoo.cifar10.teacher import distillation_loss  # noqa: E402
 
 
