@@ -253,5 +253,22 @@ for T in (1, 2, 4):
 
 def test_wrong_data_is_refused(noise: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=np.zeros((2, 3, 8, 8), np.uint8), y=np.zeros(2, np.int64))
+    (tmp_path / "test.npz").write_bytes((noise / "test.npz").read_bytes())
     with pytest.raises(SystemExit, match="expected uint8"):
         run(tmp_path, tmp_path, "qkformer-tiny", "--epochs", "1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("resnet-5", "--epochs", "1"), "no model 'resnet-5'"),
+        (("qkformer-tiny", "--minutes", "0"), "--minutes is 0.0, it must be above 0"),
+        (("qkformer-tiny", "--epochs", "1", "--teacher", "absent"), "cannot read 'absent'"),
+        (("qkformer-tiny", "--epochs", "1", "--phases", "4:2"), "--phases"),
+        (("qkformer-tiny",), "--minutes --epochs"),
+    ],
+)
+def test_wrong_usage(noise: Path, tmp_path: Path, capsys, options, said: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(noise, tmp_path, *options)
+    assert stop.value.code == 2 and said in capsys.readouterr().err

@@ -12,7 +12,8 @@ at few simulation steps first, which is cheaper, and at T last. Weights are roun
 holds, normalizations get their statistics in float32, and only then the test images are looked at.
 
 Writes ``OUT/NAME.safetensors``, ``OUT/NAME.json`` (facts, accuracy, spike rates) and
-``OUT/NAME.checkpoint``, from which ``--resume`` continues. With ``--epochs`` the schedule counts
+``OUT/NAME.checkpoint``, from which ``--resume`` continues. What follows the schedule, half a minute
+on a GPU, is not counted in ``--minutes``. With ``--epochs`` the schedule counts
 steps and a resumed run on a CPU ends at the same weights as an uninterrupted one; with
 ``--minutes`` it follows the clock.
 """
@@ -264,9 +265,26 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _check(made: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """One line and exit code 2 for what cannot be trained."""
+    from neurocompile.models.registry import MODELS
+
+    if options.name not in TEACHERS and options.name not in MODELS:
+        made.error(f"no model '{options.name}'; there are {', '.join([*TEACHERS, *MODELS])}")
+    for name in ("minutes", "epochs", "batch", "lr", "stop_after"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            made.error(f"--{name.replace('_', '-')} is {value}, it must be above 0")
+    for path in (options.train, options.test, *options.teacher):
+        if not path.is_file():
+            made.error(f"cannot read '{path}': no such file")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and unless stopped early write the model."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    _check(made, options)
     options.out.mkdir(parents=True, exist_ok=True)
     run = Run(options)
     if options.resume:
