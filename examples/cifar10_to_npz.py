@@ -1,5 +1,5 @@
-"""CIFAR-10 to one .npz file for ``neurocompile deff`` and ``budget``, from your own copy of the
-data.
+"""CIFAR-10 to one .npz file for ``neurocompile deff``, ``budget`` and training, from your own copy of
+the data.
 
     uv run --no-dev --extra plot python examples/cifar10_to_npz.py ARCHIVE -o cifar10.npz
     neurocompile deff cifar10.npz --dataset cifar10 --plot spectrum.png
@@ -10,7 +10,8 @@ The python version holds pickles, which are refused. The data are not part of ne
 Krizhevsky 2009, and say "JPEG copy" beside numbers that come from one.
 
 Writes 'x', uint8 (samples, 3, 32, 32), uncompressed, so that ``deff`` maps it and never holds it,
-and 'y', int64. For ``budget`` add ``--scale``: 'x' is then float32 in 0..1.
+and 'y', int64: what models/zoo/cifar10/train.py reads too. For ``budget`` and as calibration data add
+``--scale``: 'x' is then float32 in 0..1.
 """
 
 from __future__ import annotations

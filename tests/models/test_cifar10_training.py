@@ -265,6 +265,7 @@ def test_wrong_data_is_refused(noise: Path, tmp_path: Path) -> None:
         (("qkformer-tiny", "--minutes", "0"), "--minutes is 0.0, it must be above 0"),
         (("qkformer-tiny", "--epochs", "1", "--teacher", "absent"), "cannot read 'absent'"),
         (("qkformer-tiny", "--epochs", "1", "--phases", "4:2"), "--phases"),
+        (("qkformer-tiny", "--epochs", "1", "--resume"), "qkformer-tiny.checkpoint"),
         (("qkformer-tiny",), "--minutes --epochs"),
     ],
 )

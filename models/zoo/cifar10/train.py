@@ -253,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--lr", type=float, default=Recipe.learning_rate, help="highest")
     made.add_argument("--distillation", type=float, default=Recipe.distillation, help="share")
     made.add_argument("--label-smoothing", type=float, default=Recipe.label_smoothing)
-    made.add_argument("--unmixed", type=float, default=0.15, help="last share without mixing")
+    made.add_argument("--unmixed", type=float, default=0.0, help="last share without mixing")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--resume", action="store_true", help="continue from OUT/NAME.checkpoint")
@@ -275,7 +275,10 @@ def _check(made: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not value > 0:
             made.error(f"--{name.replace('_', '-')} is {value}, it must be above 0")
-    for path in (options.train, options.test, *options.teacher):
+    needed = [options.train, options.test, *options.teacher]
+    if options.resume:
+        needed.append(options.out / f"{options.name}.checkpoint")
+    for path in needed:
         if not path.is_file():
             made.error(f"cannot read '{path}': no such file")
 
