@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurocompile.circuits.builder import strided
 from neurocompile.folding import memory
-from neurocompile.folding.slots import Axis, Slots, Unfoldable
+from neurocompile.folding.slots import Axis, Slots
 from neurocompile.folding.values import Real, Spikes, Total, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
@@ -18,7 +18,7 @@ from neurocompile.ir.text import Ref
 if TYPE_CHECKING:
     from neurocompile.folding.lower import Lowering
 
-__all__ = ["lif_of_total", "output"]
+__all__ = ["output", "settled"]
 
 
 def _sources(low: Lowering, node: s.Node, value: Value, name: str) -> list[tuple[str, int, int]]:
@@ -79,55 +79,61 @@ def output(low: Lowering, node: s.Output) -> Value:
     return value
 
 
-def lif_of_total(low: Lowering, node: s.IntegerLIF, total: Total) -> Value:
-    """Neurons on the sum over all positions: the sum grows in a loop, window after window, and is
-    read once.
+def settled(low: Lowering, name: str) -> Value:
+    """The sum over all positions as a value of its own: it grows in a loop, window after window, and
+    is let out once, in window 0 of what reads it.
     """
-    inner = total.x
-    shape, scale = low.map_of(inner.base)
-    channels = shape[2]
-    sources = _sources(low, node, inner, low.graph.node[node.x].x)  # type: ignore[attr-defined]
-    aligned = _slots(low, inner, node)
-    found = low.range(node.x)
-    net = low.net
-    source = net.population(
+    value, node = low.values[name], low.graph.node[name]
+    total = value.base
+    assert isinstance(total, Total)
+    inner, source_name = total.x, node.x  # type: ignore[attr-defined]
+    (_, _, channels), scale = low.map_of(inner.base)
+    sources = _sources(low, node, inner, source_name)
+    if not isinstance(inner.base, (Spikes, Real)):
+        inner = low.values[source_name]
+    found, net, layer = low.range(name), low.net, low.layer(node)
+    share = net.population(
         c.GradedRelay,
-        f"{node.name}.share",
+        f"{name}.share",
         (channels,),
-        node.name,
+        layer,
         net.need((population, 0) for population, *_ in sources),
     )
     for population, lanes, weight in sources:
-        q = strided(population, (lanes, channels), (channels, 1), (0, 1), weight=weight)
-        net.drive(source, [q])
-    kept = memory.accumulate(low, node.name, source, (found.low, found.high), aligned)
+        net.drive(
+            share, [strided(population, (lanes, channels), (channels, 1), (0, 1), weight=weight)]
+        )
+    bounds = (min(found.low, 0), max(found.high, 0))
+    kept = memory.accumulate(low, name, layer, share, bounds, _last(inner))
     one = Slots(Axis(1, 1), Axis(1, 1))
-    value = low.values[node.x]
-    layout = Layout(tuple(value.layout.dims))
-    fields: dict[str, Any] = {"vth": node.vth, "dv": node.dv, "reset": True}
-    amount = node.gain * max(found.high, 0)
-    if node.bias is not None:
-        bias = low.by_channel(node, node.bias, layout, channels)
-        fields["bias"] = low.builder.tensor(node.bias, bias)
-        fields["bias_exp"] = node.bias_exp
-        amount += max(0, -(-(int(bias.max()) << node.bias_exp) >> 6))
-    if amount + node.gain * max(-found.low, 0) >= 1 << 17:
-        raise Unfoldable("sums over positions leave no room for an inhibition in 17 bits")
     lag = -kept.ahead
     depth = net.need([(kept.population, lag)])
-    made = net.population(
-        c.LIF, node.name, (1, 1, channels), node.name, depth, one.digits, **fields
+    halves = [(1, bounds[1])] + ([(-1, -bounds[0])] if bounds[0] < 0 else [])
+    whole = net.population(
+        c.GradedRelay, name, (1, 1, channels), layer, depth + 1, one.digits, largest=kept.largest
     )
-    net.drive(made, [strided(kept.population, (channels,), (1,), (1,), weight=node.gain)], lag)
-    net.close(made, one.digits, amount, node.name)
-    return low.spikes(node.name, made, one, (1, 1, channels), scale, layout)
+    for sign, amount in halves:
+        half = net.population(
+            c.GradedRelu,
+            f"{name}.once" + (".negative" if sign < 0 else ""),
+            (channels,),
+            layer,
+            depth,
+            one.digits,
+            largest=max(amount, 1),
+        )
+        net.drive(half, [strided(kept.population, (channels,), (1,), (1,), weight=sign)], lag)
+        net.close(half, one.digits, max(amount, 1), layer)
+        net.drive(whole, [strided(half, (channels,), (1,), (1,), weight=sign)])
+    made = Value(Real(whole, one, (1, 1, channels), scale), value.layout)
+    low.values[name] = made
+    return made
 
 
-def _slots(low: Lowering, value: Value, node: s.Node) -> int:
+def _last(value: Value) -> int:
     """Last window in which any part of ``value`` emits."""
     base = value.base
     if isinstance(base, Spikes):
         return max(p.slots.last for p in base.parts)
-    found = low.values[low.graph.node[node.x].x].base  # type: ignore[attr-defined]
-    assert isinstance(found, Real)
-    return found.slots.last
+    assert isinstance(base, Real)
+    return base.slots.last

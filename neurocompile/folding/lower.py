@@ -136,6 +136,7 @@ class Lowering:
             s.MaxPool2d: lambda n: pools.max_pool(self, n),
             s.SumPool2d: lambda n: pools.sum_pool(self, n),
             s.Rearrange: self.rearrange,
+            s.Shift: self.shift,
             s.Linear: lambda n: Value(Total(self.values[n.x]), Layout(((),))),
             s.TimeMean: lambda n: self.values[n.x],
             s.Output: lambda n: heads.output(self, n),
@@ -506,7 +507,7 @@ class Lowering:
         if isinstance(node.vth, TensorRef):
             raise self.refused(node, "has a threshold for each channel")
         if isinstance(value.base, Total):
-            return heads.lif_of_total(self, node, value.base)
+            value = heads.settled(self, node.x)
         shape, scale = self.map_of(value.base)
         layer = node.name
         fields: dict[str, Any] = {"vth": node.vth, "dv": node.dv, "reset": True}
@@ -585,6 +586,23 @@ class Lowering:
         if np.prod(node.shape) < np.prod(self.shapes[node.x]):
             raise self.refused(node, "reads a slice")
         return Value(value.base, value.layout.rearranged(node.shape, node.sizes, node.strides))
+
+    def shift(self, node: s.Shift) -> Value:
+        """One relay that drops low bits: it has no other input."""
+        if isinstance(self.values[node.x].base, Total):
+            heads.settled(self, node.x)
+        value = self.aligned(node, node.x)
+        base = value.base
+        if not isinstance(base, Real):
+            raise self.refused(node, "shifts spikes")
+        shape = (*base.slots.lanes, base.shape[2])
+        depth = self.net.need([(base.population, 0)])
+        made = self.net.population(
+            c.GradedRelay, node.name, shape, self.layer(node), depth, base.slots.digits
+        )
+        q = strided(base.population, (int(np.prod(shape)),), (1,), (1,))
+        self.net.drive(made, [replace(q, weight_exp=-node.bits)])
+        return Value(replace(base, population=made), value.layout)
 
     def sum(self, node: s.Sum) -> Value:
         """Over channels: connections. Over all positions: pending."""

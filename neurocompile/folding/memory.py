@@ -24,13 +24,12 @@ __all__ = ["accumulate", "hold", "spike_memory"]
 
 
 def accumulate(
-    low: Lowering, layer: str, source: str, bounds: tuple[int, int], last: int, kept: int = 0
+    low: Lowering, name: str, layer: str, source: str, bounds: tuple[int, int], last: int
 ) -> Memory:
     """The sum of ``source`` (n,) over windows 0..``last``, step by step.
 
     Args:
         bounds: of the whole sum and all partial ones.
-        kept: windows after ``last`` in which the sum still stands.
 
     Returns:
         to be read ``last`` windows ahead.
@@ -39,9 +38,9 @@ def accumulate(
     n = int(np.prod(net.shape[source]))
     largest = max(bounds[1], -bounds[0])
     depth = net.need([(source, 0)])
-    first = net.population(c.GradedRelay, f"{layer}.sum0", (n,), layer, depth, largest=largest)
+    first = net.population(c.GradedRelay, f"{name}.sum0", (n,), layer, depth, largest=largest)
     net.drive(first, [strided(source, (n,), (1,), (1,))])
-    _ring(low, layer, f"{layer}.sum", first, n, bounds, last + kept)
+    _ring(low, layer, f"{name}.sum", first, n, bounds, last)
     return Memory(first, n, largest, last)
 
 
