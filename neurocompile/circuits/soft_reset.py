@@ -93,11 +93,15 @@ def soft_reset(
     return count
 
 
-def add_constants(builder: Builder, dst: str, values: np.ndarray, layer: str) -> None:
-    """Add integers that broadcast against the shape of ``dst`` to its input, through a small relay."""
+def add_constants(
+    builder: Builder, dst: str, values: np.ndarray, layer: str, one: str | None = None
+) -> None:
+    """Add integers that broadcast against the shape of ``dst`` to its input, through a small relay;
+    in the steps in which the neuron ``one`` fires, by default in all.
+    """
     shape, size = builder.shape(dst), values.size
     relay = builder.population(c.GradedRelay, f"{layer}.bias", values.shape, layer)
-    one = builder.always_on(f"{layer}.bias")
+    one = one or builder.always_on(f"{layer}.bias")
     for sign, mode in ((1, "excitatory"), (-1, "inhibitory")):
         part = np.maximum(sign * values.reshape(-1, 1).astype(np.int64), 0)
         digits, high = [(part % 128, 0)], part >> 7

@@ -18,6 +18,7 @@ from neurocompile.folding.values import (
     Driven,
     Memory,
     Part,
+    Real,
     Scores,
     Spikes,
     Total,
@@ -232,9 +233,11 @@ def matmul(low: Lowering, node: s.MatMul) -> Value:
     if isinstance(a.base, Scores):
         kv = _keys_values(low, node, a.base.k, b)
         return _query(low, node, node.a, a.base.q, kv)
+    if not isinstance(a.base, Spikes) and isinstance(b.base, Spikes):
+        return _real_by_spikes(low, node, b)
     for value in (a, b):
         if not isinstance(value.base, Spikes):
-            raise low.refused(node, "multiplies real values by spikes")
+            raise low.refused(node, "multiplies two real values, or spikes by real values")
     channels = low.map_of(a.base)[0][2]
     positions, _ = split(a.layout, channels)
     if positions.dims[-1]:
@@ -306,7 +309,7 @@ def _keys_values(low: Lowering, node: s.MatMul, a: Value, b: Value) -> Value:
     memory._ring(low, layer, f"{node.name}.sum", share, n, (0, largest), last * (1 + single))
     kept = Memory(share, n, largest, last)
     if not single:
-        kept = memory.hold(low, layer, kept, last)
+        kept = memory.hold(low, node.name, layer, kept, last)
     return Value(kept, target)
 
 
@@ -359,3 +362,72 @@ def _query(low: Lowering, node: s.MatMul, name: str, q: Value, kv: Value) -> Val
         count,
     )
     return Value(Driven(part.slots, (*shape[:2], count), scale, (drive,)), layout)
+
+
+def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
+    """Real values of all positions (.., r, k) times spikes (.., k, N) (SpikingResformer's DSSA): the
+    real map is collected and held, the spikes wait for it and pass it position after position.
+
+    A gate ``relu(y + 2 M s - M)`` is ``(y + M) s``; M times the spikes is taken off behind it.
+    """
+    a = low.values[node.a]
+    if not isinstance(a.base, Real):
+        low.values[f"{node.name}.real"] = a
+        if isinstance(a.base, (Total, Scores, Memory)):
+            raise low.refused(node, "multiplies by sums over positions in this order")
+        made = low.real(node.a, (a.base,), a.layout)
+        a = low.values[node.a] = made
+    base = a.base
+    assert isinstance(base, Real)
+    low.values[f"{node.name}.spikes"] = b
+    b = low.aligned(node, f"{node.name}.spikes")
+    if not isinstance(b.base, Spikes):
+        raise low.refused(node, "multiplies two real values")
+    part, (_, _, channels) = b.base.parts[0], b.base.shape
+    places, inner = split(b.layout, channels)
+    if any((*places.dims[:-2], places.dims[-2])):
+        raise low.refused(node, "sums over positions of the spikes")
+    net, layer, bounds = low.net, low.layer(node), low.range(node.a)
+    kept = memory.collect(
+        low, node.name, layer, base.population, base.slots, (bounds.low, bounds.high)
+    )
+    held = memory.hold(low, node.name, layer, kept, part.slots.last)
+    *lead, r, k = a.layout.shape
+    shape = (*lead, r, k)
+    n, lanes = int(np.prod(shape)), int(np.prod(part.slots.lanes))
+    target = Layout.contiguous(shape)
+    gates = net.population(
+        c.GradedRelu,
+        f"{node.name}.gate",
+        (*part.slots.lanes, n),
+        layer,
+        net.need([(part.population, 0), (held.population, 0)]),
+        part.slots.digits,
+    )
+    sizes, src, dst = loops(a.layout, target)
+    net.drive(gates, [strided(held.population, (lanes, *sizes), (0, *src), (n, *dst))])
+    amount = max(bounds.magnitude, 1)
+    exponent = max(amount.bit_length() - 8, 0)
+    amount = -(-amount >> exponent) << exponent
+    spikes = Layout((*inner.dims[:-2], (), inner.dims[-2]))
+    sizes, src, dst = loops(spikes, target)
+    for weight in terms(2 * amount):
+        q = strided(part.population, (lanes, *sizes), (channels, *src), (n, *dst), weight=weight)
+        net.drive(gates, [q])
+    net.broadcast(net.on(layer), gates, -amount, (lanes * n,), (1,))
+    packed, result = compact(Layout((*target.dims[:-1], ())))
+    count = int(np.prod(packed))
+    sizes, src, dst = loops(target, result)
+    drives = [strided(gates, (lanes, *sizes), (n, *src), (count, *dst))]
+    sizes, src, dst = loops(spikes, result)
+    for weight in terms(amount):
+        drives.append(
+            strided(
+                part.population, (lanes, *sizes), (channels, *src), (count, *dst), weight=-weight
+            )
+        )
+    layout = joined(
+        Layout((*[()] * (len(lead) + 1), places.dims[-1])), Layout((*result.dims[:-1], ())), count
+    )
+    shape3, scale = (*b.base.shape[:2], count), b.base.scale
+    return Value(Driven(part.slots, shape3, scale, tuple(drives)), layout)

@@ -12,7 +12,6 @@ from neurocompile.folding.slots import Axis, Slots
 from neurocompile.folding.values import Real, Spikes, Total, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, channels_last, compact, loops, strided, terms
+from neurocompile.circuits.soft_reset import add_constants
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding import attention, heads, pools
 from neurocompile.folding.net import Net, Reach
@@ -41,6 +42,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.ir.windows import valid_windows
 
 __all__ = ["fold_graph"]
 
@@ -137,6 +139,7 @@ class Lowering:
             s.SumPool2d: lambda n: pools.sum_pool(self, n),
             s.Rearrange: self.rearrange,
             s.Shift: self.shift,
+            s.Offset: self.offset,
             s.Linear: lambda n: Value(Total(self.values[n.x]), Layout(((),))),
             s.TimeMean: lambda n: self.values[n.x],
             s.Output: lambda n: heads.output(self, n),
@@ -148,7 +151,10 @@ class Lowering:
         rule = self.rules.get(type(node))
         if rule is None:
             raise self.refused(node, "is not known to folding yet")
-        self.values[node.name] = rule(node)
+        try:
+            self.values[node.name] = rule(node)
+        except ValueError as error:  # layouts that do not nest
+            raise self.refused(node, f"lies in a way that is not folded yet ({error})") from error
 
     def refused(self, node: s.Node, why: str) -> NeurocompileError:
         """NC3104."""
@@ -428,14 +434,21 @@ class Lowering:
         slots = [b.slots for b in bases if isinstance(b, (Real, Driven))]
         error = Unfoldable("no schedule")
         layer = self.layer(self.graph.node[name])
-        for reader in slots[:1] or self.schedules.candidates(shape[:2], scale, False):
+        wide = self.schedules.must_be_wide(name)
+        for reader in slots[:1] or self.schedules.candidates(shape[:2], scale, wide):
             try:
                 population = self.sum_of(name, bases, reader, shape, c.GradedRelay, layer)
             except Unfoldable as found:
                 error = found
                 continue
+            self.schedules.own(population, name)
             base = Real(population, reader, shape, scale)
             return Value(base, layout or self.values[name].layout)
+        for base in bases:  # another schedule of a real value that is added may do
+            if isinstance(base, Real) and not self.schedules.must_be_wide(
+                self.schedules.owner(base.population) or ""
+            ):
+                self.suspect = self.schedules.owner(base.population) or self.suspect
         raise error
 
     def sum_of(
@@ -586,6 +599,29 @@ class Lowering:
         if np.prod(node.shape) < np.prod(self.shapes[node.x]):
             raise self.refused(node, "reads a slice")
         return Value(value.base, value.layout.rearranged(node.shape, node.sizes, node.strides))
+
+    def offset(self, node: s.Offset) -> Value:
+        """A relay, and constants that a clock lets in."""
+        if isinstance(self.values[node.x].base, Total):
+            heads.settled(self, node.x)
+        value = self.aligned(node, node.x)
+        base = value.base
+        if not isinstance(base, Real):
+            raise self.refused(node, "adds constants to spikes")
+        net, layer, channels = self.net, self.layer(node), base.shape[2]
+        constants = self.by_channel(node, node.offset, value.layout, channels)
+        shape = (*base.slots.lanes, channels)
+        depth = max(net.need([(base.population, 0)]), 4)
+        digits = base.slots.digits
+        made = net.population(c.GradedRelay, node.name, shape, layer, depth, digits)
+        net.drive(made, [strided(base.population, (int(np.prod(shape)),), (1,), (1,))])
+        fields = {"vth": 0, "dv": 4096}
+        now = net.population(c.LIF, f"{node.name}.now", (1,), layer, depth - 2, digits, **fields)
+        net.open_by(now, valid_windows(net.windows, digits), 1, (1,), (1,), 0)
+        mark = net.mark()
+        add_constants(self.builder, made, constants, node.name, now)
+        net.adopt(mark, digits)
+        return Value(replace(base, population=made), value.layout)
 
     def shift(self, node: s.Shift) -> Value:
         """One relay that drops low bits: it has no other input."""

@@ -19,8 +19,9 @@ from neurocompile.ir import circuit as c
 
 if TYPE_CHECKING:
     from neurocompile.folding.lower import Lowering
+    from neurocompile.folding.slots import Slots
 
-__all__ = ["accumulate", "hold", "spike_memory"]
+__all__ = ["accumulate", "collect", "hold", "spike_memory"]
 
 
 def accumulate(
@@ -82,22 +83,83 @@ def _ring(
         net.drive(first, [strided(gate, (n,), (1,), (1,), weight=sign)], 1)
 
 
-def hold(low: Lowering, layer: str, memory: Memory, last: int) -> Memory:
-    """A second buffer: ``memory`` (values >= 0) as it stands once it is complete, for windows
-    0..``last`` of its readers.
+def hold(low: Lowering, name: str, layer: str, memory: Memory, last: int) -> Memory:
+    """A second buffer: ``memory`` as it stands once it is complete, for windows 0..``last`` of its
+    readers.
     """
     net, n = low.net, memory.channels
     lag = -memory.ahead
     depth = net.need([(memory.population, lag)])
-    load = net.population(c.GradedRelu, f"{layer}.load", (n,), layer, depth, ((1, 0),))
-    net.drive(load, [strided(memory.population, (n,), (1,), (1,))], lag)
-    net.close(load, ((1, 0),), memory.largest, layer)
+    largest = max(memory.largest, -memory.lowest)
+    first = net.population(c.GradedRelay, f"{name}.held0", (n,), layer, depth + 1, largest=largest)
+    for sign, amount in memory.halves:
+        load = net.population(
+            c.GradedRelu,
+            f"{name}.load" + (".negative" if sign < 0 else ""),
+            (n,),
+            layer,
+            depth,
+            ((1, 0),),
+            largest=amount,
+        )
+        net.drive(load, [strided(memory.population, (n,), (1,), (1,), weight=sign)], lag)
+        net.close(load, ((1, 0),), amount, layer)
+        net.drive(first, [strided(load, (n,), (1,), (1,), weight=sign)])
+    _ring(low, layer, f"{name}.held", first, n, (memory.lowest, memory.largest), last)
+    return Memory(first, n, memory.largest, lowest=memory.lowest)
+
+
+def collect(
+    low: Lowering, name: str, layer: str, source: str, slots: Slots, bounds: tuple[int, int]
+) -> Memory:
+    """A real map, position after position: each is let in in its own window.
+
+    Returns:
+        (positions x channels), complete in the map's last window and to be read so far ahead.
+    """
+    net = low.net
+    *lanes, channels = net.shape[source]
+    width = slots.columns.size
+    n = slots.rows.size * width * channels
+    kept = Memory(source, n, max(bounds[1], 0), slots.last, min(bounds[0], 0))
+    depth = net.need([(source, 0)])
     first = net.population(
-        c.GradedRelay, f"{layer}.held0", (n,), layer, depth + 1, largest=memory.largest
+        c.GradedRelay,
+        f"{name}.kept0",
+        (n,),
+        layer,
+        depth + 1,
+        largest=max(kept.largest, -kept.lowest),
     )
-    net.drive(first, [strided(load, (n,), (1,), (1,))])
-    _ring(low, layer, f"{layer}.held", first, n, (0, memory.largest), last)
-    return Memory(first, n, memory.largest)
+    runs = len(slots.rows.origins), len(slots.columns.origins)
+    for sign, amount in kept.halves:
+        gate = net.population(
+            c.GradedRelu,
+            f"{name}.in" + (".negative" if sign < 0 else ""),
+            (n,),
+            layer,
+            depth,
+            slots.digits,
+            largest=amount,
+        )
+        q = strided(
+            source,
+            (runs[0], lanes[0], runs[1], lanes[1], channels),
+            (0, lanes[1] * channels, 0, channels, 1),
+            (lanes[0] * width * channels, width * channels, lanes[1] * channels, channels, 1),
+            weight=sign,
+        )
+        net.drive(gate, [q])
+        net.broadcast(net.on(layer), gate, -amount, (n,), (1,))
+        for i, y in enumerate(slots.rows.origins.tolist()):
+            for j, x in enumerate(slots.columns.origins.tolist()):
+                pattern = np.zeros(net.windows, bool)
+                pattern[slots.windows[i, j]] = True
+                block = (lanes[0], lanes[1] * channels), (width * channels, 1)
+                net.open_by(gate, pattern, amount, *block, (y * width + x) * channels)
+        net.drive(first, [strided(gate, (n,), (1,), (1,), weight=sign)])
+    _ring(low, layer, f"{name}.kept", first, n, (kept.lowest, kept.largest), slots.last)
+    return Memory(first, n, kept.largest, slots.last, kept.lowest)
 
 
 def spike_memory(low: Lowering, layer: str, name: str, source: str, last: int) -> Memory:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
-
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.slots import Axis, Slots, Unfoldable
 from neurocompile.ir import spiking as s
@@ -119,7 +117,7 @@ class Schedules:
 
     def is_wide(self, node: s.Node) -> bool:
         """Whether a kernel or pool reads the layer, itself or in a sum."""
-        if node.name in self._wide:
+        if self.must_be_wide(node.name):
             return True
         for user in self.graph.users[node.name]:
             if isinstance(user, (s.MaxPool2d, s.SumPool2d)):
@@ -129,6 +127,10 @@ class Schedules:
                 if kernel != (1, 1) or user.stride != (1, 1):
                     return True
         return False
+
+    def must_be_wide(self, name: str) -> bool:
+        """Whether another schedule of the value was found not to do."""
+        return name in self._wide
 
     def own(self, population: str, layer: str) -> None:
         """Remember whose population it is."""
@@ -180,11 +182,3 @@ class Schedules:
 
 def _cut(size: int, lanes: int, apart: int) -> Axis:
     return Axis(size, lanes, ((size // lanes, apart),) if size > lanes else ())
-
-
-def divisors(n: int) -> list[int]:
-    """Of n, rising."""
-    return [k for k in range(1, n + 1) if n % k == 0]
-
-
-_ = np

@@ -128,13 +128,19 @@ class Memory:
     """Held for all windows of a sample: nothing has positions any more.
 
     In window w of the reader the population is to be read at lag ``-ahead``. Values lie in
-    0..``largest`` (1: spikes).
+    ``lowest``..``largest`` (0 and 1: spikes).
     """
 
     population: str
     channels: int
     largest: int
     ahead: int = 0
+    lowest: int = 0
+
+    @property
+    def halves(self) -> list[tuple[int, int]]:
+        """(sign, largest) of the rectified halves that a value is the difference of."""
+        return [(1, max(self.largest, 1))] + ([(-1, -self.lowest)] if self.lowest < 0 else [])
 
 
 @dataclass(frozen=True)
