@@ -169,7 +169,8 @@ def mean_values(
         elif isinstance(node, s.MatMul):
             found[node.name] = inputs[0] @ inputs[1]
         elif isinstance(node, s.SumPool2d):
-            padded = np.pad(inputs[0], ((0, 0), *((p, p) for p in node.padding)))
+            ends = [(p, p + more) for p, more in zip(node.padding, node.more)]
+            padded = np.pad(inputs[0], ((0, 0), *ends))
             windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(1, 2))
             found[node.name] = windows[:, :: node.stride[0], :: node.stride[1]].sum(axis=(3, 4))
         elif isinstance(node, s.Sum):

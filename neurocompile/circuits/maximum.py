@@ -36,10 +36,12 @@ class _Axis:
     kernel: int
     stride: int
     padding: int
+    more: int = 0
 
     @property
     def out(self) -> int:
-        return (self.shape[self.axis] + 2 * self.padding - self.kernel) // self.stride + 1
+        size = self.shape[self.axis] + 2 * self.padding + self.more
+        return (size - self.kernel) // self.stride + 1
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -90,14 +92,18 @@ def max_pool(
     padding: tuple[int, int],
     name: str,
     layer: str,
+    more: tuple[int, int] = (0, 0),
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Pool a graded (H, W, C) population. Returns the populations whose sum is the result, and
     their shape.
+
+    Args:
+        more: border behind the last row and column beyond ``padding``.
     """
     winners: tuple[str, ...] = (population,)
     shape = builder.shape(population)
     for axis, label in ((0, "h"), (1, "w")):
-        windows = _Axis(shape, axis, kernel[axis], stride[axis], padding[axis])
+        windows = _Axis(shape, axis, kernel[axis], stride[axis], padding[axis], more[axis])
         values = [_Graded(winners, tap) for tap in range(kernel[axis])]
         round_ = 0
         while len(values) > 1 or values[0].tap is not None:

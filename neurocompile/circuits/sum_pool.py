@@ -22,16 +22,25 @@ def sum_pool(
     stride: tuple[int, int],
     padding: tuple[int, int],
     name: str,
+    more: tuple[int, int] = (0, 0),
 ) -> tuple[c.Projection, tuple[int, ...]]:
     """The projection that pools an (H, W, C) population, destination still open, and the shape of
     the result.
+
+    Args:
+        more: border behind the last row and column beyond ``padding``. Zeros of the kernel make
+            both ends alike.
     """
     height, width, channels = builder.shape(population)
     rows, columns = (
-        (n + 2 * p - k) // st + 1 for n, p, k, st in zip((height, width), padding, kernel, stride)
+        (n + 2 * p + m - k) // st + 1
+        for n, p, m, k, st in zip((height, width), padding, more, kernel, stride)
     )
-    if any(padding):
-        weight = builder.tensor(f"{name}.ones", np.ones((channels, *kernel, 1), np.int16))
+    if any((*padding, *more)):
+        zeros = [(max(m, 0), max(-m, 0)) for m in more]
+        ones = np.pad(np.ones((channels, *kernel, 1), np.int16), ((0, 0), *zeros, (0, 0)))
+        weight = builder.tensor(f"{name}.ones", ones)
+        padding = (padding[0] + max(more[0], 0), padding[1] + max(more[1], 0))
         projection: c.Projection = c.Conv2d(
             name="",
             src=Ref(population),

@@ -29,8 +29,14 @@ def _out(low: Lowering, node: s.MaxPool2d | s.SumPool2d, base: Base) -> tuple:
     return (height, width, channels), (scale[0] * node.stride[0], scale[1] * node.stride[1])
 
 
+def _even(node: s.MaxPool2d | s.SumPool2d) -> None:
+    if any(node.more):
+        raise Unfoldable("a pool whose borders differ at its two ends")
+
+
 def max_pool(low: Lowering, node: s.MaxPool2d) -> Value:
     """Of spikes an OR; of real values a tournament, once the reader is known."""
+    _even(node)
     value = low.feature_map(node, node.x)
     shape, scale = _out(low, node, value.base)
     layout = channels_last(low.shapes[node.name])
@@ -84,6 +90,7 @@ def _windows(
 
 def sum_pool(low: Lowering, node: s.SumPool2d) -> Value:
     """Sums over windows: one relay."""
+    _even(node)
     value = low.feature_map(node, node.x)
     base = value.base
     if not isinstance(base, (Spikes, Real)):

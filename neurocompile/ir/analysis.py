@@ -49,9 +49,13 @@ def _shape(graph: s.SpikingGraph, node: s.Node, inputs: list[tuple[int, ...]]) -
             raise ValueError(f"weight {(out, width)}")
         return (*x[:-1], out)
     if isinstance(node, (s.MaxPool2d, s.SumPool2d)):
-        if len(x) != 3 or any(p >= k for p, k in zip(node.padding, node.kernel)):
-            raise ValueError(f"a window of {node.kernel} with padding {node.padding}")
-        return (x[0], *map(_window, x[1:], node.kernel, node.stride, node.padding))
+        ends = [p + more for p, more in zip(node.padding, node.more)]
+        if len(x) != 3 or any(
+            not (0 <= p < k and 0 <= e < k) for p, e, k in zip(node.padding, ends, node.kernel)
+        ):
+            raise ValueError(f"a window of {node.kernel} with padding {node.padding}, {ends}")
+        wide = [n + more for n, more in zip(x[1:], node.more)]
+        return (x[0], *map(_window, wide, node.kernel, node.stride, node.padding))
     if isinstance(node, (s.Add, s.Mul)):
         return np.broadcast_shapes(*inputs)
     if isinstance(node, s.Offset) and np.broadcast_shapes(x, graph.tensors[node.offset].shape) != x:
@@ -189,7 +193,9 @@ def _range(
         return Range(n * x.low, n * x.high)
     if isinstance(node, s.SumPool2d):
         n = prod(node.kernel)
-        low, high = (min(x.low, 0), max(x.high, 0)) if any(node.padding) else (x.low, x.high)
+        low, high = (
+            (min(x.low, 0), max(x.high, 0)) if any((*node.padding, *node.more)) else (x.low, x.high)
+        )
         return Range(n * low, n * high)
     if isinstance(node, s.Offset) and quantized:
         offset = tensors[node.offset]

@@ -233,13 +233,16 @@ def _soft_integer_lif(
     return out
 
 
+def _border(node: s.MaxPool2d | s.SumPool2d) -> list[tuple[int, int]]:
+    return [(0, 0)] * 3 + [(p, p + more) for p, more in zip(node.padding, node.more)]
+
+
 def _max_pool(
     node: s.MaxPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
     (x,) = inputs
-    (ph, pw), (sh, sw) = node.padding, node.stride
     lowest = np.iinfo(x.dtype).min if x.dtype.kind == "i" else -np.inf
-    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=lowest)
+    x, (sh, sw) = np.pad(x, _border(node), constant_values=lowest), node.stride
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
 
 
@@ -247,8 +250,7 @@ def _sum_pool(
     node: s.SumPool2d, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
     (x,) = inputs
-    (ph, pw), (sh, sw) = node.padding, node.stride
-    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    x, (sh, sw) = np.pad(x, _border(node)), node.stride
     return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
 
 

@@ -343,6 +343,8 @@ class MaxPool2d(Node):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
+    more: tuple[int, int] = (0, 0)
+    """Border behind the last row and column beyond ``padding``; less of it where negative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,6 +355,8 @@ class SumPool2d(Node):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
+    more: tuple[int, int] = (0, 0)
+    """Border behind the last row and column beyond ``padding``; less of it where negative."""
 
 
 @dataclass(frozen=True, kw_only=True)

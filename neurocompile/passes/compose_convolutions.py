@@ -170,7 +170,7 @@ def _as_convolution(
     rewriter: Rewriter, node: s.Node, size: dict[str, tuple[int, ...]]
 ) -> s.Conv2d | None:
     """``node`` if it is a convolution; sums over windows as one; None for anything else."""
-    if isinstance(node, s.SumPool2d):
+    if isinstance(node, s.SumPool2d) and not any(node.more):
         channels = size[node.name][0]
         ones = rewriter.tensor(f"{node.name}.ones", np.ones((channels, 1, *node.kernel)))
         return s.Conv2d(

@@ -604,6 +604,7 @@ class _Lowering:
             node.padding,
             node.name,
             self.layer(node),
+            node.more,
         )
         height, width, channels = shape
         projections = tuple(strided(w, (int(np.prod(shape)),), (1,), (1,)) for w in winners)
@@ -612,7 +613,7 @@ class _Lowering:
     def sum_pool(self, node: s.SumPool2d) -> Signal:
         source = self.feature_map(node, node.x)
         projection, shape = sum_pool(
-            self.builder, source, node.kernel, node.stride, node.padding, node.name
+            self.builder, source, node.kernel, node.stride, node.padding, node.name, node.more
         )
         height, width, channels = shape
         return Signal(Drive(shape, (projection,)), channels_last((channels, height, width)))

@@ -113,8 +113,10 @@ def _by_channel(bias: np.ndarray) -> bool:
 
 def _carries(node: s.Node, bias: np.ndarray) -> bool:
     """Whether ``node`` can read a value without its bias and pass it on."""
-    if isinstance(node, (s.Conv2d, s.SumPool2d)):
+    if isinstance(node, s.Conv2d):
         return not _by_channel(bias) or not any(node.padding)
+    if isinstance(node, s.SumPool2d):
+        return not _by_channel(bias) or not any((*node.padding, *node.more))
     if isinstance(node, s.MaxPool2d):
         return _by_channel(bias)
     if isinstance(node, s.LIF):

@@ -193,14 +193,14 @@ class _Runner:
     def max_pool(self, node: s.MaxPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import max_pool2d
 
-        return max_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding).unflatten(
-            0, x.shape[:2]
-        )
+        padded = _bordered(node, x.flatten(0, 1), float("-inf"))
+        return max_pool2d(padded, node.kernel, node.stride).unflatten(0, x.shape[:2])
 
     def sum_pool(self, node: s.SumPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import avg_pool2d
 
-        y = avg_pool2d(x.flatten(0, 1), node.kernel, node.stride, node.padding, divisor_override=1)
+        padded = _bordered(node, x.flatten(0, 1), 0.0)
+        y = avg_pool2d(padded, node.kernel, node.stride, divisor_override=1)
         return y.unflatten(0, x.shape[:2])
 
     def output(self, node: s.Output, x: torch.Tensor) -> torch.Tensor:
@@ -213,3 +213,11 @@ class _Runner:
         return digits.as_strided(
             (*x.shape[:2], *node.sizes), (*lead, *node.strides), node.offset
         ).reshape(*x.shape[:2], *node.shape)
+
+
+def _bordered(node: s.MaxPool2d | s.SumPool2d, x: torch.Tensor, value: float) -> torch.Tensor:
+    """``x`` with the border of a pool, which may differ at its two ends."""
+    from torch.nn.functional import pad
+
+    ends = [(p, p + more) for p, more in zip(node.padding, node.more)]
+    return pad(x, (*ends[1], *ends[0]), value=value)

@@ -148,3 +148,60 @@ def test_a_batch_that_an_exporter_stored_is_told_so(tmp_path: Path) -> None:
         "NC1009",
         r"reshape \[4, batch, 4\] to \[4, 2, 4\]: the exporter",
     )
+
+
+POOLS = {
+    "rounded_up": (
+        (4, 6, 7),
+        (4, 3, 3),
+        {"kernel_shape": [2, 3], "strides": [2, 2], "ceil_mode": 1},
+    ),
+    "rounded_up_padded": (
+        (4, 7, 7),
+        (4, 4, 4),
+        {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+    ),
+    "unequal_pads": (
+        (4, 6, 6),
+        (4, 3, 6),
+        {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [0, 1, 1, 1]},
+    ),
+    "same_upper": (
+        (4, 5, 6),
+        (4, 3, 3),
+        {"kernel_shape": [2, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    ),
+    "same_lower": (
+        (4, 5, 6),
+        (4, 3, 3),
+        {"kernel_shape": [2, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"},
+    ),
+    "one_axis_rounded_up": ((4, 8), (4, 4), {"kernel_shape": [3], "strides": [2], "ceil_mode": 1}),
+    "padded": ((4, 6, 6), (4, 6, 6), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+}
+
+
+@pytest.mark.parametrize("form", POOLS)
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "counts its border"])
+def test_windows_of_pools(kind: str, form: str, tmp_path: Path) -> None:
+    shape, out, attributes = POOLS[form]
+    if kind == "counts its border":
+        attributes = {**attributes, "count_include_pad": 1}
+    # the pool of a convolution of both signs, so that a border of 0 would win
+    nodes = [
+        op("Conv", "r k b", "f"),
+        op("MaxPool" if kind == "MaxPool" else "AveragePool", "f", "p", **attributes),
+        op("Mul", "p three", "c"),
+    ]
+    weight = (4, 4, *[1] * (len(shape) - 1))
+    net(nodes, weight, shape, out, tmp_path, three=np.float32(3))
+
+
+@pytest.mark.parametrize("kind", ["GlobalMaxPool", "ReduceMax"])
+def test_the_largest_value_of_all_positions(kind: str, tmp_path: Path) -> None:
+    inputs = "f" if kind == "GlobalMaxPool" else "f last"
+    few = {"few": np.float32(0.15)}
+    nodes = [op("Conv", "r k b", "f"), op(kind, inputs, "g"), op("Mul", "g few", "c")]
+    net(nodes, (4, 4, 3, 3), (4, 5, 6), (4, 1, 1), tmp_path, last=ints(2, 3), **few)
+    nodes[1] = op("ReduceMax", "f last", "g", keepdims=0)
+    net(nodes, (4, 4, 3, 3), (4, 5, 6), (3, 4), tmp_path, last=ints(1), **few)

@@ -340,32 +340,3 @@ def test_pieces_and_means_over_windows_are_imported(tmp_path: Path) -> None:
     }
     graph = check(model(nodes, {**fixed, **constants}, ("batch", 2, 5, 5)), tmp_path)
     assert sum(isinstance(n, s.SumPool2d) for n in graph.nodes) == 2
-
-
-@pytest.mark.parametrize("attribute", ["pads", "ceil_mode"])
-def test_a_mean_that_leaves_out_the_border_is_refused(attribute: str, tmp_path: Path) -> None:
-    pool = op(
-        "AveragePool",
-        "t2",
-        "c",
-        kernel_shape=[2, 2],
-        **{attribute: {"pads": [1, 1, 1, 1], "ceil_mode": 1}[attribute]},
-    )
-    nodes, fixed = timed(
-        (2, 5, 5),
-        [
-            op("Reshape", "t merged", "t2"),
-            pool,
-            op("Reshape", "c five", "c5"),
-            lif("c5", "l"),
-            op("ReduceMean", "l all", "out", keepdims=0),
-        ],
-    )
-    constants = {
-        "merged": ints(-1, 2, 5, 5),
-        "five": ints(4, -1, 2, 6, 6) if attribute == "pads" else ints(4, -1, 2, 4, 4),
-    }
-    with pytest.raises(NeurocompileError, match="NC1009.*(count_include_pad|ceil_mode)"):
-        imported(
-            model(nodes, {**fixed, **constants, "all": ints(0, 3, 4)}, ("batch", 2, 5, 5)), tmp_path
-        )
