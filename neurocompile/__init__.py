@@ -16,15 +16,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neurocompile.artifact.store import load_program as load
+    from neurocompile.artifact.verify import verify
     from neurocompile.errors import NeurocompileError
+    from neurocompile.frontends.check import check_model as check
     from neurocompile.frontends.torch.export import export_onnx
+    from neurocompile.gate import gate
+    from neurocompile.options import BuildOptions
     from neurocompile.pipeline import compile_model as compile
+    from neurocompile.pipeline import estimate_model as estimate
     from neurocompile.pipeline import folds
     from neurocompile.program import Program
+    from neurocompile.targets.loader import list_targets, load_target
+    from neurocompile.theory.deff import deff
 
-__all__ = ["NeurocompileError", "Program", "compile", "export_onnx", "folds", "load"]
+__all__ = [
+    "BuildOptions",
+    "NeurocompileError",
+    "Program",
+    "check",
+    "compile",
+    "deff",
+    "estimate",
+    "export_onnx",
+    "folds",
+    "gate",
+    "list_targets",
+    "load",
+    "load_target",
+    "verify",
+]
 
 _WHERE = {
+    "BuildOptions": ("neurocompile.options", "BuildOptions"),
+    "check": ("neurocompile.frontends.check", "check_model"),
+    "deff": ("neurocompile.theory.deff", "deff"),
+    "estimate": ("neurocompile.pipeline", "estimate_model"),
+    "gate": ("neurocompile.gate", "gate"),
+    "list_targets": ("neurocompile.targets.loader", "list_targets"),
+    "load_target": ("neurocompile.targets.loader", "load_target"),
+    "verify": ("neurocompile.artifact.verify", "verify"),
     "compile": ("neurocompile.pipeline", "compile_model"),
     "load": ("neurocompile.artifact.store", "load_program"),
     "folds": ("neurocompile.pipeline", "folds"),
@@ -39,3 +69,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'neurocompile' has no attribute {name!r}")
     module, attribute = _WHERE[name]
     return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

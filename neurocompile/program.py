@@ -26,6 +26,7 @@ from neurocompile.progress import chunks
 from neurocompile.targets.schema import Target
 
 if TYPE_CHECKING:
+    from neurocompile.energy.report import EnergyReport
     from neurocompile.folding.search import FoldChoice
     from neurocompile.parity.report import ParityReport
     from neurocompile.summary import Summary
@@ -51,6 +52,12 @@ class RunResult:
     """Of a model with one set of logits a step: float64 (samples, T, ...), whose mean over T is
     ``logits``.
     """
+
+    def __repr__(self) -> str:
+        return (
+            f"<RunResult of {self.backend}: outputs {list(self.logits.shape)}, "
+            f"{sum(self.spikes.values()):,} spikes; {self.banner}>"
+        )
 
     @property
     def predictions(self) -> np.ndarray:
@@ -129,6 +136,39 @@ class Program:
             found.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             found.update(np.ascontiguousarray(tensor).data)
         return found.hexdigest()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Program {self.manifest.model!r} on {self.target.name}: T = "
+            f"{self.manifest.options.T}, {len(self.circuit.views)} layers, "
+            f"{self.mapping.cores_used:,} of {self.target.cores:,} cores>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def energy(
+        self,
+        x: np.ndarray | None = None,
+        profiles: Sequence[str | Path] = ("davies2018",),
+        *,
+        progress: bool = False,
+    ) -> EnergyReport:
+        """Spikes, operations, packets, energy and time (docs/energy.md).
+
+        Args:
+            x: float32 (samples, *input shape): counts are then measured on the emulator, otherwise
+                modelled from the stored rates.
+            profiles: names of shipped energy profiles, or paths; ``target`` is the target's own.
+        """
+        from neurocompile.energy.profile import load_profile, profile_of
+        from neurocompile.energy.report import count_program, energy_report
+
+        chosen = [
+            profile_of(self.target) if name == "target" else load_profile(name) for name in profiles
+        ]
+        x = None if x is None else check_inputs(x, self.input_shape)
+        return energy_report(self, count_program(self, x, progress=progress), chosen)
 
     def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:
         """Write the artifact, whole or not at all; signed with the Ed25519 key of a PEM file if one

@@ -48,6 +48,26 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     budget: SpikeBudget | None = None
     fold: FoldChoice | None = None
+
+    def _repr_html_(self) -> str:
+        from neurocompile.notebook import html_table
+
+        rows = [
+            ("cores", f"{self.cores:,} of {self.cores_available:,}", "modelled"),
+            ("cores at least", self.cores_at_least, f"bound, by {self.cores_at_least_for}"),
+            ("neurons", self.neurons, "counted"),
+            ("synapses", self.synapses, "counted, unrolled"),
+            ("depth, steps", self.depth, "counted"),
+            ("spikes per inference", self.spikes_per_inference, self.rates_source),
+            ("packets per step", self.packets_per_step, self.rates_source),
+            ("import agreement", self.import_agreement, "measured, against onnxruntime"),
+        ]
+        title = (
+            f"{self.model} on {self.target}: {self.layers:,} layers, T = {self.T}, "
+            f"{self.weight_bits}-bit weights"
+        )
+        return html_table(title, ("", "", "basis"), rows)
+
     """Of a program that is folded in time."""
     folds: tuple[FoldChoice, ...] = ()
     """The Pareto front that the build chose from."""

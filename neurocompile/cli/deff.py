@@ -52,11 +52,10 @@ def deff(
     """
     check_plot(picture, data)
 
-    from neurocompile.theory.data_rows import open_rows
-    from neurocompile.theory.effective_dimension import PAPER_DIMENSIONS, effective_dimension
+    from neurocompile.theory.deff import deff as measure
+    from neurocompile.theory.effective_dimension import PAPER_DIMENSIONS
 
-    rows = open_rows(data)
-    found = effective_dimension(rows, quantile, subsamples=subsamples, seed=seed, progress=True)
+    found = measure(data, quantile, subsamples=subsamples, seed=seed, progress=True)
     paper = PAPER_DIMENSIONS[dataset.value] if dataset else None
     if picture is not None:
         from neurocompile.report.figure import save_figure

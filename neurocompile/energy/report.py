@@ -85,6 +85,24 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
     fitted_times: dict[str, float] | None
     notes: list[str]
 
+    def __repr__(self) -> str:
+        return f"<EnergyReport of {self.model!r} on {self.target}: {self.basis}, {self.samples:,} samples>"
+
+    def _repr_html_(self) -> str:
+        from neurocompile.notebook import html_table
+
+        counts = html_table(
+            f"{self.model} on {self.target}, one inference: {self.basis}",
+            ("count", ""),
+            self.counts.items(),
+        )
+        prices = html_table(
+            "modelled energy, pJ",
+            ("profile", "dynamic", "Corollary 9 (bound)"),
+            [(e.profile, e.dynamic_pj, e.bound_pj) for e in self.energies],
+        )
+        return counts + prices
+
 
 def count_program(
     program: Program, x: np.ndarray | None = None, *, progress: bool = False

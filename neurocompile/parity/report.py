@@ -93,3 +93,27 @@ class ParityReport(msgspec.Struct, frozen=True):
     def exact(self) -> bool:
         """No backend differs anywhere."""
         return all(b.differences == 0 for b in self.backends)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{b.backend} {b.differences:,} of {b.values:,}" for b in self.backends)
+        return (
+            f"<ParityReport of {self.model!r}: {'exact' if self.exact else 'NOT exact'}; {parts}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from neurocompile.notebook import html_table
+
+        rows = [
+            (b.backend, b.differences, b.values, b.samples, b.expected, b.banner, b.first or "")
+            for b in self.backends
+        ]
+        head = ("backend", "differences", "values", "samples", "against", "what ran", "first")
+        tables = [html_table(f"{self.model}: {'exact' if self.exact else 'NOT exact'}", head, rows)]
+        if self.reference is not None:
+            layers = [
+                (k.layer, k.agreement, k.rate_reference, k.rate_quantized)
+                for k in sorted(self.reference.layers, key=lambda k: k.agreement)
+            ]
+            names = ("layer", "equal spikes", "rate, float", "rate, quantized")
+            tables.append(html_table(f"against {self.reference.reference}", names, layers))
+        return "".join(tables)
