@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from onnx_cases import imported, ints, lif, model, normal, op, refused, small, timed
 
 from neurocompile.errors import NeurocompileError
@@ -205,3 +206,56 @@ def test_the_largest_value_of_all_positions(kind: str, tmp_path: Path) -> None:
     net(nodes, (4, 4, 3, 3), (4, 5, 6), (4, 1, 1), tmp_path, last=ints(2, 3), **few)
     nodes[1] = op("ReduceMax", "f last", "g", keepdims=0)
     net(nodes, (4, 4, 3, 3), (4, 5, 6), (3, 4), tmp_path, last=ints(1), **few)
+
+
+TRANSPOSED = {
+    "stride_is_kernel": ((4, 5, 2, 2), (4, 3, 4), (5, 6, 8), {"strides": [2, 2]}),
+    "overlapping": ((4, 5, 4, 4), (4, 3, 4), (5, 6, 8), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "output_padding": (
+        (4, 5, 3, 3),
+        (4, 3, 4),
+        (5, 6, 8),
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    ),
+    "odd_size": ((4, 5, 3, 3), (4, 3, 4), (5, 7, 9), {"strides": [2, 2]}),
+    "unequal_pads": ((4, 5, 3, 2), (4, 3, 4), (5, 9, 4), {"strides": [3, 1], "pads": [0, 1, 0, 0]}),
+    "grouped": ((4, 3, 3, 3), (4, 3, 4), (6, 3, 4), {"group": 2, "pads": [1, 1, 1, 1]}),
+    "one_axis": ((4, 5, 4), (4, 6), (5, 12), {"strides": [2], "pads": [1, 1]}),
+}
+
+
+@pytest.mark.parametrize("form", TRANSPOSED)
+def test_transposed_convolutions(form: str, tmp_path: Path) -> None:
+    weight, shape, out, attributes = TRANSPOSED[form]
+    bias = {"b": normal(out[0], seed=1)}
+    nodes = [op("ConvTranspose", "r k b", "f", **attributes), op("Mul", "f half_of", "c")]
+    net(nodes, weight, shape, out, tmp_path, **bias, half_of=np.float32(0.5))
+
+
+@pytest.mark.parametrize("by_size", [False, True])
+@pytest.mark.parametrize("factors", [(2, 2), (3, 1), (1, 2), (2,)])
+def test_nearest_interpolation_by_whole_factors(
+    factors: Sizes, by_size: bool, tmp_path: Path
+) -> None:
+    shape = (4, 3, 5)[: 1 + len(factors)]
+    out = (5, *(n * f for n, f in zip(shape[1:], factors)))
+    weight = (5, 4, *[1] * len(factors))
+    wanted = {"size": np.array([12, 5, *out[1:]], np.int64)} if by_size else {}
+    fixed = {} if by_size else {"scales": np.array([1, 1, *factors], np.float32)}
+    if by_size:  # the batch is open: sizes are computed from it
+        nodes = [
+            op("Conv", "r k b", "f"),
+            op("Shape", "f", "lead", start=0, end=2),
+            op("Concat", "lead grown", "sizes", axis=0),
+            op("Resize", "f  sizes".replace("  ", "   "), "c", mode="nearest"),
+        ]
+        nodes[-1].input[:] = ["f", "", "", "sizes"]
+        fixed, wanted = {"grown": ints(*out[1:])}, {}
+    else:
+        nodes = [op("Conv", "r k b", "f"), op("Resize", "f scales", "c", mode="nearest")]
+        nodes[-1].input[:] = ["f", "", "scales"]
+    nodes[-1].attribute.append(
+        helper.make_attribute("coordinate_transformation_mode", "asymmetric")
+    )
+    nodes[-1].attribute.append(helper.make_attribute("nearest_mode", "floor"))
+    net(nodes, weight, shape, out, tmp_path, **fixed, **wanted)

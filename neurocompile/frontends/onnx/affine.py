@@ -46,6 +46,9 @@ def _normalize(
     """A BatchNorm along axis ``dim`` of ``x``; ``tensors``: scale, shift, mean, var."""
     axis = im.axis_of(x, dim)
     ref = x.ref
+    if axis is None and (found := im.block_of(x, dim)):  # channels of an upsampled map
+        axis, phases = found
+        tensors = [im.store(f"{t}.phases", np.repeat(im.tensors[t], phases)) for t in tensors]
     if axis is None:
         ref, axis = im.features(x), im.place(x, dim)
     fields = dict(zip(("scale", "shift", "mean", "var"), tensors))

@@ -240,6 +240,19 @@ class Importer:
         )
         return next(found, None)
 
+    def block_of(self, x: Traced, dim: int) -> tuple[int, int] | None:
+        """(axis, count) where axis ``dim`` of the tensor is the outer part of an axis of the value
+        behind ``x``, in blocks of ``count`` elements; None if there is none.
+        """
+        (atoms,), shape = Layout((x.dims[dim],)).simplified().dims, self.shapes[x.ref]
+        if len(atoms) != 1:
+            return None
+        for axis, size in enumerate(shape):
+            count = size // atoms[0].size
+            if atoms[0] == Atom(size // max(count, 1), count * prod(shape[axis + 1 :])):
+                return axis, count
+        return None
+
     def over(self, x: Traced, ref: Ref) -> Traced:
         """A tensor that lies over the value ``ref`` as ``x`` lies over its own, which has the same
         shape.

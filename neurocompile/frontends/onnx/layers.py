@@ -16,6 +16,7 @@ from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
+from neurocompile.frontends.onnx.upsampling import UPSAMPLING_RULES
 from neurocompile.frontends.onnx.values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
@@ -298,4 +299,5 @@ LAYER_RULES: dict[str, Rule] = {
     **JOIN_RULES,
     **POOL_RULES,
     **SLICE_RULES,
+    **UPSAMPLING_RULES,
 }

@@ -19,7 +19,7 @@ from neurocompile.frontends.onnx.convolutions import linear_along
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
 
-__all__ = ["SLICE_RULES", "check_features"]
+__all__ = ["SLICE_RULES", "check_features", "piece"]
 
 
 def _split(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def _split(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> No
     start = 0
     for name, length in zip(node.output, lengths):
         if name:
-            im.traced[name] = _piece(im, node, x, axis, range(start, start + length), name)
+            im.traced[name] = piece(im, node, x, axis, range(start, start + length), name)
         start += length
 
 
@@ -62,7 +62,7 @@ def _slice(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> No
         if not places:
             raise im.error("NC1009", f"an empty slice {start}:{end}:{step} of an axis of {size}")
         if places != range(size):
-            x = _piece(im, node, x, axis, places, node.output[0])
+            x = piece(im, node, x, axis, places, node.output[0])
     im.keep(node, x)
 
 
@@ -87,7 +87,7 @@ def _gather(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     if places != list(range(size)):
         step = places[1] - places[0] if len(places) > 1 else 1
         run = range(places[0], places[-1] + (1 if step > 0 else -1), step or 1)
-        x = _piece(im, node, x, axis, run if list(run) == places else places, node.output[0])
+        x = piece(im, node, x, axis, run if list(run) == places else places, node.output[0])
     if index.ndim == 0:
         x = Traced(x.ref, Layout((*x.dims[:axis], *x.dims[axis + 1 :])))
     im.keep(node, x)
@@ -108,7 +108,7 @@ def check_features(im: Importer, x: Traced, axis: int) -> None:
         )
 
 
-def _piece(
+def piece(
     im: Importer, node: onnx.NodeProto, x: Traced, axis: int, places: Sequence[int], wanted: str
 ) -> Traced:
     """The elements ``places`` of an axis: a view, where strides can say it, or a layer that selects
