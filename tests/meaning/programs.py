@@ -1,0 +1,219 @@
+"""Random spiking programs whose meaning has no rounding, and that meaning in float64.
+
+A program is a list of layers over (C, H, W). Weights are whole numbers of -127..127 times a power
+of two, inputs whole numbers, biases and thresholds whole numbers of the unit that both make, and
+tau is 2 or none. So every potential is a dyadic number that float64 holds, and an 8-bit compiler
+has nothing to round: every spike of every layer has to be the one of :func:`spikes_of`. A potential
+that meets its threshold exactly fires, and is made to be frequent.
+
+:func:`spikes_of` shares no code with the compiler: it loops over the steps and adds shifted arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+__all__ = ["Layer", "Program", "logits_of", "random_program", "spikes_of"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """``op`` of the values ``inputs``: "conv" (weight (C', C / groups, k, k), bias (C',) or None,
+    stride, padding, groups), "fire" (threshold, tau: 2.0 or inf, soft), "max" and "mean" (window),
+    "add", "mul", or "head" (weight (K, C H W)).
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    threshold: float = 1.0
+    tau: float = 2.0
+    soft: bool = False
+    window: int = 2
+
+
+@dataclass(frozen=True)
+class Program:
+    """Layers in order, the last a head whose mean over ``T`` steps is the output; ``x`` float64
+    (samples, C, H, W), the same in every step.
+    """
+
+    T: int
+    x: np.ndarray
+    layers: tuple[Layer, ...]
+
+    @property
+    def fired(self) -> tuple[str, ...]:
+        """Names of the layers of neurons."""
+        return tuple(layer.name for layer in self.layers if layer.op == "fire")
+
+
+# ---- meaning -------------------------------------------------------------------------------------
+
+
+def spikes_of(program: Program) -> dict[str, np.ndarray]:
+    """Every value of the program, float64 (samples, T, ...), by name."""
+    values = {"x": np.repeat(program.x[:, None], program.T, axis=1)}
+    for layer in program.layers:
+        values[layer.name] = _value(layer, [values[i] for i in layer.inputs])
+    return values
+
+
+def logits_of(program: Program, values: dict[str, np.ndarray]) -> np.ndarray:
+    """(samples, K)."""
+    return values[program.layers[-1].name].mean(axis=1)
+
+
+def _value(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+    x = inputs[0]
+    if layer.op == "conv":
+        return _conv(layer, x)
+    if layer.op == "fire":
+        return _fire(layer, x)
+    if layer.op == "head":
+        assert layer.weight is not None
+        return x.reshape(*x.shape[:2], -1) @ layer.weight.T
+    if layer.op in ("max", "mean"):
+        n = layer.window
+        shifted = [
+            x[..., i : x.shape[-2] - n + 1 + i : n, j : x.shape[-1] - n + 1 + j : n]
+            for i in range(n)
+            for j in range(n)
+        ]
+        return np.max(shifted, axis=0) if layer.op == "max" else sum(shifted) / (n * n)
+    return inputs[0] + inputs[1] if layer.op == "add" else inputs[0] * inputs[1]
+
+
+def _conv(layer: Layer, x: np.ndarray) -> np.ndarray:
+    weight, p, n = layer.weight, layer.padding, layer.stride
+    assert weight is not None
+    out, group_in, kernel, _ = weight.shape
+    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (p, p), (p, p)))
+    rows, columns = ((size - kernel) // n + 1 for size in x.shape[-2:])
+    y = np.zeros((*x.shape[:2], out, rows, columns))
+    share = out // layer.groups
+    for o in range(out):
+        for c in range(group_in):
+            source = x[:, :, o // share * group_in + c]
+            for i in range(kernel):
+                for j in range(kernel):
+                    part = source[:, :, i : i + n * rows : n, j : j + n * columns : n]
+                    y[:, :, o] += weight[o, c, i, j] * part[:, :, :rows, :columns]
+    return y if layer.bias is None else y + layer.bias[:, None, None]
+
+
+def _fire(layer: Layer, x: np.ndarray) -> np.ndarray:
+    """``h = v + (x - v) / tau`` (``v + x`` without tau), a spike where ``h >= threshold``."""
+    v, spikes = np.zeros_like(x[:, 0]), np.zeros_like(x)
+    for t in range(x.shape[1]):
+        h = v + x[:, t] if np.isinf(layer.tau) else v + (x[:, t] - v) / layer.tau
+        spikes[:, t] = h >= layer.threshold
+        v = h - layer.threshold * spikes[:, t] if layer.soft else h * (1 - spikes[:, t])
+    return spikes
+
+
+# ---- generator -----------------------------------------------------------------------------------
+
+
+def random_program(seed: int) -> Program:
+    """The program of ``seed``."""
+    return _Maker(np.random.default_rng(seed)).program()
+
+
+class _Maker:
+    """Makes layers with the values that they have, so that thresholds lie where neurons fire."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.layers = rng, []  # type: np.random.Generator, list[Layer]
+        self.T = int(rng.integers(1, 5))
+        channels, size = int(rng.integers(1, 4)), int(rng.integers(3, 7))
+        x = rng.integers(0, int(rng.choice([2, 16])), (3, channels, size, size)).astype(np.float64)
+        self.x = x
+        self.values = {"x": np.repeat(x[:, None], self.T, axis=1)}
+        self.unit = {"x": 1.0}  # what every value is a whole number of
+
+    def add(self, op: str, *inputs: str, unit: float, **fields) -> str:
+        name = f"{op}{len(self.layers)}"
+        layer = Layer(op, name, inputs, **fields)
+        self.layers.append(layer)
+        self.values[name] = _value(layer, [self.values[i] for i in inputs])
+        self.unit[name] = unit
+        return name
+
+    def conv(self, source: str, out: int | None = None) -> str:
+        rng, x = self.rng, self.values[source]
+        channels, size = x.shape[2], min(x.shape[3:])
+        out = int(rng.integers(1, 6)) if out is None else out
+        kernel = int(rng.choice([1, 3])) if size >= 3 else 1
+        depthwise = out == channels and rng.random() < 0.3
+        shape = (out, 1 if depthwise else channels, kernel, kernel)
+        largest = int(rng.choice([1, 7, 127]))
+        whole = rng.integers(-largest // 2, largest + 1, shape).astype(np.float64)
+        whole[rng.random(shape) < 0.1] = 0
+        if not whole.any():
+            whole[0, 0, 0, 0] = 1
+        step = 2.0 ** -int(rng.integers(0, 6))
+        unit = step * self.unit[source]
+        bias = None
+        if rng.random() < 0.3:
+            bias = unit * rng.integers(-largest, largest + 1, out)
+        return self.add(
+            "conv",
+            source,
+            unit=unit,
+            weight=whole * step,
+            bias=bias,
+            stride=int(rng.choice([1, 1, 2])) if size >= 3 else 1,
+            padding=int(rng.choice([0, kernel // 2])),
+            groups=channels if depthwise else 1,
+        )
+
+    def fire(self, source: str) -> str:
+        rng, x, unit = self.rng, self.values[source], self.unit[source]
+        positive = x[x > 0]
+        typical = float(np.quantile(positive, rng.choice([0.3, 0.6, 0.9]))) if positive.size else 1
+        tau = float(rng.choice([2.0, 2.0, np.inf]))
+        share = (
+            0.5 if tau == 2.0 and rng.random() < 0.5 else 1.0
+        )  # x / 2 meets it at the first step
+        threshold = max(round(typical * share / unit), 1) * unit
+        return self.add(
+            "fire", source, unit=1.0, threshold=threshold, tau=tau, soft=bool(rng.random() < 0.2)
+        )
+
+    def block(self, source: str) -> str:
+        rng = self.rng
+        kind = rng.choice(["plain", "plain", "max", "mean", "add", "mul"])
+        spikes = self.fire(self.conv(source))
+        shape = self.values[spikes].shape
+        if kind in ("max", "mean") and min(shape[3:]) >= 2:
+            return self.add(kind, spikes, unit=1.0 if kind == "max" else 0.25)
+        if kind in ("add", "mul"):
+            fields = {"out": shape[2]}
+            other = self.fire(self.one_by_one(spikes, **fields))
+            return self.add(str(kind), spikes, other, unit=1.0)
+        return spikes
+
+    def one_by_one(self, source: str, out: int) -> str:
+        whole = self.rng.integers(-3, 8, (out, self.values[source].shape[2], 1, 1))
+        whole[0, 0] = 5
+        return self.add("conv", source, unit=self.unit[source], weight=whole.astype(np.float64))
+
+    def program(self) -> Program:
+        value = "x"
+        for _ in range(int(self.rng.integers(1, 4))):
+            value = self.block(value)
+        if self.layers[-1].op != "fire":
+            value = self.fire(self.conv(value))
+        width = prod(self.values[value].shape[2:])
+        whole = self.rng.integers(-127, 128, (3, width)) / 64
+        self.add("head", value, unit=self.unit[value] / 64, weight=whole)
+        return Program(self.T, self.x, tuple(self.layers))

@@ -1,0 +1,74 @@
+"""Every spike of random programs without rounding is that of float64, and parity is exact."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from oracle import Verdict, judge, judge_seed  # noqa: E402
+from programs import random_program, spikes_of  # noqa: E402
+
+import neurocompile  # noqa: E402
+
+_FEW, _MANY, _MODULES = 12, 500, 40
+
+
+def check(verdict: Verdict) -> None:
+    assert not verdict.refused, verdict
+    assert verdict.exact and not verdict.different and not verdict.where, verdict
+
+
+@pytest.mark.parametrize("seed", range(_FEW))
+def test_every_spike_of_a_file_is_that_of_float64(seed: int) -> None:
+    check(judge_seed(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(_FEW, _MANY))
+def test_every_spike_of_many_files(seed: int) -> None:
+    check(judge_seed(seed))
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(s, marks=pytest.mark.slow if s > 1 else []) for s in range(_MODULES)]
+)
+def test_every_spike_of_a_module_is_that_of_float64(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("spikingjelly")
+    from modules import Network
+
+    program = random_program(seed)
+    x = torch.as_tensor(program.x, dtype=torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = neurocompile.compile(
+            Network(program).eval(), x, T=program.T, calibration=x.numpy()
+        )
+    fired = dict(zip((v.layer for v in compiled.circuit.views), program.fired, strict=True))
+    check(judge(program, compiled, fired))
+
+
+def test_the_oracle_sees_a_threshold_that_is_one_unit_off(tmp_path) -> None:
+    from front_ends import write_onnx
+
+    seen = 0
+    for seed in range(4):
+        program = random_program(seed)
+        first = next(k for k in program.layers if k.op == "fire")
+        other = replace(first, threshold=first.threshold * 1.01 + 2.0**-20)
+        changed = replace(program, layers=tuple(other if k is first else k for k in program.layers))
+        met = spikes_of(program)[first.name] != spikes_of(changed)[first.name]
+        write_onnx(program, tmp_path / "m.onnx")
+        x = program.x.astype(np.float32)
+        compiled = neurocompile.compile(tmp_path / "m.onnx", T=program.T, calibration=x)
+        verdict = judge(changed, compiled)
+        assert (verdict.different > 0) == bool(met.any())
+        seen += verdict.different > 0
+    assert seen
