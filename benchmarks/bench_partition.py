@@ -26,7 +26,7 @@ from instances import transformer_groups
 
 import neurocompile
 from neurocompile.mapping import packing
-from neurocompile.mapping.mapping import ways_of
+from neurocompile.mapping.fit import ways_of
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.refine import Hypergraph, km1, refine

@@ -6,34 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Table
 from collections.abc import Sequence
-from dataclasses import replace
-from math import ceil
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph, HostInput
-from neurocompile.mapping import precompile
-from neurocompile.mapping.advice import budget_needs_more_cores, needs_more_cores
 from neurocompile.mapping.estimate import refuse
 from neurocompile.mapping.fields import exceeded_fields
-from neurocompile.mapping.packing import (
-    Packed,
-    glance,
-    hypergraph,
-    improve,
-    pack,
-    ready_order,
-    tighten,
-)
-from neurocompile.mapping.partition import Partition, Style, partition
+from neurocompile.mapping.fit import fit
 from neurocompile.mapping.placement import crossings, hops_of, place
-from neurocompile.mapping.refine import Hypergraph
 from neurocompile.mapping.resources import CostCounter, Usage
-from neurocompile.mapping.tile import Tile, in_two, merge_boxes
+from neurocompile.mapping.tile import Tile
 from neurocompile.mapping.tile_graph import Flows, TileGraph, make_tile_graph
 from neurocompile.mapping.traffic import Traffic
 from neurocompile.targets.schema import Slot, Target
@@ -46,38 +32,7 @@ __all__ = [
     "check_places",
     "count_traffic",
     "map_circuit",
-    "ways_of",
 ]
-
-
-WAYS = (
-    (20_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
-    (
-        100_000,
-        ((1, False), (4, True), (8, True), (16, False), (32, True), (48, False), (96, False)),
-    ),
-    (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
-    (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
-    (20_000_000, ((5, True), (4, False))),
-)
-"""(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
-ROOM = 0.015
-"""Part of a core's neurons that terms leave to their sums in larger ones, where neurons bind: there
-cores count first.
-"""
-SMALL, SEMIFINALISTS, FINALISTS = 200_000, 5, 2
-"""Up to so many neurons: the ways to cut that are refined for longer, and those to the end."""
-MULTIPLES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0)
-"""Of a budget of spikes that does not fit: tried in turn, so that the error can name one that does.
-"""
-TIGHT = 1.08
-"""Multiple of the lower bound down to which cores are given up."""
-HALVINGS = 16
-"""Times that a tile is halved for its output lists, at most."""
-FEW, SPARE = 1.15, 2
-"""A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no
-other is at hand.
-"""
 
 
 class CoreUse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -186,7 +141,7 @@ def map_circuit(
     counter = CostCounter(circuit, target)
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
     refuse(counter, rates, limit, spikes_per_core_step)
-    graph, packed = _fit(counter, rates, limit, seed, spikes_per_core_step)
+    graph, packed = fit(counter, rates, limit, seed, spikes_per_core_step)
     core_of, cores = packed.core_of, packed.cores
     flows = graph.flows(core_of, cores)
     slots = place(target, flows, cores, seed)
@@ -311,144 +266,6 @@ def check_places(circuit: CircuitGraph, mapping: Mapping, target: Target) -> lis
     ):
         problems.append("traffic is negative or not finite")
     return problems
-
-
-def _fit(
-    counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
-) -> tuple[TileGraph, Packed]:
-    """The best of several ways to cut, packed and refined; NC3101 if none keeps to the cores."""
-    found: list[tuple[tuple[bool, float, int], TileGraph, Hypergraph, np.ndarray]] = []
-    size = sum(p.size for p in counter.on_chip)
-    semifinalists, finalists = (SEMIFINALISTS, FINALISTS) if size <= SMALL else (1, 1)
-    fewest, parts, bound = (
-        0,
-        Partition(),
-        max((need for _, need in counter.shortages().values()), default=0),
-    )
-    styles = _styles(counter, spikes)
-    for chosen in (styles[:-1], styles[-1:]):  # the last resort only if nothing was found
-        if found:
-            break
-        cut: list[tuple[Style, Partition]] = []
-        for style in chosen:
-            parts = partition(counter, rates, style)
-            if all(
-                parts != other for _, other in cut
-            ):  # of small models ways often come to the same cut
-                cut.append((style, parts))
-        precompile.wait()
-        for style, parts in cut:
-            graph, instance, start = _packed(counter, parts, rates, style)
-            packed = Packed(start, int(start.max(initial=-1)) + 1, "packed", 0.0)
-            if len(styles) > 2:  # with one way there is nothing to compare
-                packed = glance(instance, start, seed)
-            squeezed = packed.cores > limit
-            packed = tighten(instance, packed, limit, seed)
-            fewest = min(fewest or packed.cores, packed.cores)
-            if packed.cores > limit:
-                continue
-            rank = spikes is None and packed.cores > FEW * bound + SPARE, packed.cost, packed.cores
-            found = sorted(
-                [*found, (rank, graph, instance, packed.core_of if squeezed else start)],
-                key=lambda item: item[0],
-            )[:semifinalists]
-    if not found and spikes is not None:
-        enough = _enough(counter, rates, limit, spikes) if size <= SMALL else None
-        error = ViolationList(
-            "NC3114", [budget_needs_more_cores(counter, fewest, limit, spikes, enough)]
-        )
-        error.details = [{"messages_times": enough}]
-        raise error
-    if not found:
-        raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
-    few = ceil(TIGHT * bound) if spikes is None else limit
-    if len(found) > finalists:
-        longer = [
-            (
-                (rank[0], glance(instance, start, seed, longer=True).cost, rank[2]),
-                graph,
-                instance,
-                start,
-            )
-            for rank, graph, instance, start in found
-        ]
-        found = sorted(longer, key=lambda item: item[0])[:finalists]
-    packed, graph, _ = min(
-        (
-            (improve(instance, start, seed, few), graph, rank[0])
-            for rank, graph, instance, start in found
-        ),
-        key=lambda item: (item[2], item[0].cost, item[0].cores),
-    )
-    merged, core_of = merge_boxes(graph.tiles, packed.core_of)
-    order = np.argsort(core_of, kind="stable")
-    return make_tile_graph(counter, [merged[i] for i in order], rates), replace(
-        packed, core_of=core_of[order]
-    )
-
-
-def _packed(
-    counter: CostCounter, parts: Partition, rates: Table[str, float], style: Style
-) -> tuple[TileGraph, Hypergraph, np.ndarray]:
-    """Tiles of one way to cut, packed: where output lists take more than a core has (of neurons in a
-    loop they are not known before all is cut), tiles are halved until they fit.
-    """
-    held = [item for tiles in parts.values() for item in tiles]
-    for turn in range(HALVINGS + 1):
-        graph = make_tile_graph(counter, [tile for tile, _ in held], rates)
-        instance = hypergraph(graph, [usage for _, usage in held], style.spikes)
-        start = pack(instance, ready_order(graph), style.room)
-        used = instance.used(start)
-        over = (used > instance.limit).any(axis=1)
-        if turn == HALVINGS or not over.any():
-            break
-        entries = instance.lists.entries(start)
-        longest = np.lexsort((-entries, start))
-        worst = longest[np.unique(start[longest], return_index=True)[1]]
-        held = [
-            (half, counter.usage(half)) if half is not tile else (tile, usage)
-            for i, (tile, usage) in enumerate(held)
-            for half in (in_two(tile) if over[start[i]] and i in worst else (tile,))
-        ]
-    return graph, instance, start
-
-
-def _enough(
-    counter: CostCounter, rates: Table[str, float], limit: int, spikes: float
-) -> float | None:
-    """A multiple of a budget of spikes that keeps to the cores, of those in ``MULTIPLES`` the
-    least.
-    """
-    for factor in MULTIPLES:
-        parts = partition(counter, rates, Style(1.0, 1, spikes * factor))
-        graph = make_tile_graph(
-            counter, [tile for tiles in parts.values() for tile, _ in tiles], rates
-        )
-        instance = hypergraph(
-            graph, [usage for tiles in parts.values() for _, usage in tiles], spikes * factor
-        )
-        if int(pack(instance, ready_order(graph)).max(initial=-1)) < limit:
-            return factor
-    return None
-
-
-def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
-    """Ways to cut that are worth the time; the last one is for want of cores."""
-    ways = ways_of(counter)
-    styles = (
-        [Style(1.1, 1, spikes, room=ROOM)]
-        if not ways
-        else [Style(1.1, fine, spikes, pairs) for fine, pairs in ways]
-    )
-    return [*styles, Style(1.0, 1, spikes)]
-
-
-def ways_of(counter: CostCounter) -> tuple[tuple[int, bool], ...]:
-    """(fineness, pairs) of the ways to cut that a circuit's size is worth; none of a very large
-    one.
-    """
-    size = sum(p.size for p in counter.on_chip)
-    return next((ways for most, ways in WAYS if size <= most), ())
 
 
 def _coverage(circuit: CircuitGraph, cores: list[tuple[Tile, ...]]) -> list[str]:

@@ -32,6 +32,7 @@ def refine_relaxed(
     heavy: float,
     seed: int,
     beyond: np.ndarray | None = None,
+    first: bool = False,
 ) -> np.ndarray | None:
     """The best assignment within all capacities that was met, int64 (vertices); None if there was none.
 
@@ -48,6 +49,7 @@ def refine_relaxed(
         seed: of the generator.
         beyond: int64 (fixed, resources): what is used of further blocks, whose one vertex each does not
             move and owns lists (numbered behind the others).
+        first: take the first assignment within all capacities.
     """
     block = np.array(block, dtype=np.int64)
     kept = graph.kept
@@ -75,5 +77,6 @@ def refine_relaxed(
         np.uint64(seed),
         exponential_table(),
         beyond,
+        first,
     )
     return best if found else None

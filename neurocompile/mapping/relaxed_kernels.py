@@ -77,7 +77,9 @@ def relocate(
     return touch(b, touched, marked, noted)
 
 
-def anneal(graph, kept, block, blocks, steps, hot, cold, light, heavy, seed, exponential, beyond):
+def anneal(
+    graph, kept, block, blocks, steps, hot, cold, light, heavy, seed, exponential, beyond, only
+):
     """See :func:`neurocompile.mapping.relaxed.refine`; the best assignment found within all capacities,
     and whether there is one.
     """
@@ -120,6 +122,7 @@ def anneal(graph, kept, block, blocks, steps, hot, cold, light, heavy, seed, exp
         state,
         best,
         found,
+        only,
     )
     return best, bool(found[0])
 
@@ -154,6 +157,7 @@ def _anneal(
     state,
     best,
     found,
+    only,
 ):
     offsets, pins, weight, vertex_offsets, nets_of = nets
     vertices, blocks = place.size, size.size
@@ -284,5 +288,7 @@ def _anneal(
             found[0], least = 1, total
             for i in range(vertices):
                 best[i] = block[i]
+            if only:
+                return
         temperature *= cooler
         price *= heavier

@@ -19,8 +19,10 @@ __all__ = ["fill_of", "squeeze", "squeeze_in_turn"]
 
 FULL = 0.99
 """Part of all capacities above which fewer cores are not tried."""
-STEPS, MOST_STEPS = 1_000, 6_000_000
-"""Moves tried for each vertex and number of cores, and at most."""
+STEPS, MOST_STEPS, TRIES = 1_000, 6_000_000, 6
+"""Moves tried for each vertex and number of cores, and at most; numbers of cores tried."""
+TURN_STEPS, TURN_TRIES = 200, 3
+"""The same of each of several turns."""
 HOT, COLD = 1.0, 0.05
 """Temperatures, in mean weights of a net."""
 LIGHT, HEAVY = 10.0, 1000.0
@@ -39,6 +41,8 @@ def squeeze(
     most: int,
     seed: int,
     beyond: np.ndarray | None = None,
+    steps: int = STEPS,
+    tries: int = TRIES,
 ) -> np.ndarray:
     """An assignment to fewer cores, int64 (vertices), down to ``most`` if that is found; the given one
     if none is.
@@ -50,24 +54,29 @@ def squeeze(
         most: cores that are few enough.
         seed: of all chance.
         beyond: see :func:`neurocompile.mapping.relaxed.refine_relaxed`.
+        steps: moves tried for each vertex and number of cores.
+        tries: numbers of cores that are tried, at most.
     """
     used = np.zeros((cores, len(graph.limit)), dtype=np.int64)
     now = graph.used(block)
     used[: len(now)] = now
     low, high = max(most, ceil(fill_of(used, graph.limit) / FULL), 1), cores
     best, tried = block, low
-    while low < high:
+    for _ in range(tries):
+        if low >= high:
+            break
         found = refine_relaxed(
             graph,
             _emptied(graph, best, used, tried),
             tried,
-            steps=min(MOST_STEPS, STEPS * graph.vertices),
+            steps=min(MOST_STEPS, steps * graph.vertices),
             hot=HOT,
             cold=COLD,
             light=LIGHT,
             heavy=HEAVY,
             seed=seed,
             beyond=beyond,
+            first=True,
         )
         if found is None:
             low = tried + 1
@@ -104,6 +113,6 @@ def squeeze_in_turn(
         part, beyond = turns.part(order)
         few = ceil((last - first) * part_of)
         here = turns.block[order] - first
-        found = squeeze(part, here, last - first, few, seed + first, beyond)
+        found = squeeze(part, here, last - first, few, seed + first, beyond, TURN_STEPS, TURN_TRIES)
         turns.move(order, found + first)
     return turns.block

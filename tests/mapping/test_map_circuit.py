@@ -238,10 +238,8 @@ def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(
     """Where cores are not given up by themselves, the mapping with fewest packets takes more than the
     tightest; a limit between them is kept.
     """
-    monkeypatch.setattr("neurocompile.mapping.mapping.TIGHT", 10.0)
-    monkeypatch.setattr(
-        "neurocompile.mapping.mapping.WAYS", ((200_000, ((96, False), (1, False))),)
-    )
+    monkeypatch.setattr("neurocompile.mapping.fit.TIGHT", 10.0)
+    monkeypatch.setattr("neurocompile.mapping.fit.WAYS", ((200_000, ((96, False), (1, False))),))
     circuit = transformer(side=10, dim=40, blocks=2)
     loose = map_circuit(circuit, LOIHI2, {})
     tight = map_circuit(circuit, LOIHI2, {}, max_cores=loose.cores_used - 1)
@@ -286,7 +284,7 @@ def test_the_way_of_very_large_models_keeps_every_law(transformer, monkeypatch) 
         board.mesh, cores_usable=msgspec.structs.replace(board.mesh.cores_usable, value=12)
     )
     target = msgspec.structs.replace(board, mesh=few)
-    monkeypatch.setattr("neurocompile.mapping.mapping.WAYS", ((0, ()),))
+    monkeypatch.setattr("neurocompile.mapping.fit.WAYS", ((0, ()),))
     monkeypatch.setattr("neurocompile.mapping.placement.TABLE_LIMIT", 0)
     mapping = map_circuit(circuit, target, {})
     check_all(circuit, target, mapping)
