@@ -28,7 +28,7 @@ NEAR = 8
 """Places beside a partner that a core is sent to."""
 CHIPS_TOGETHER, CHIP_STEPS = 32, 100
 """Of very many chips: how many trade cores at once, and how often each core is moved in a turn."""
-LARGE = 1_000
+LARGE = 250
 """Cores from which on each is swapped less: the time is that of this many."""
 
 

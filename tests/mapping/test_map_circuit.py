@@ -239,11 +239,10 @@ def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(
     tightest; a limit between them is kept.
     """
     monkeypatch.setattr("neurocompile.mapping.fit.TIGHT", 10.0)
-    monkeypatch.setattr("neurocompile.mapping.fit.WAYS", ((200_000, ((96, False), (1, False))),))
-    circuit = transformer(side=10, dim=40, blocks=2)
+    circuit = transformer(dim=64, blocks=2)
     loose = map_circuit(circuit, LOIHI2, {})
-    tight = map_circuit(circuit, LOIHI2, {}, max_cores=loose.cores_used - 1)
-    assert loose.lower_bound <= tight.cores_used < loose.cores_used
+    tight = map_circuit(circuit, LOIHI2, {}, max_cores=loose.lower_bound)
+    assert loose.lower_bound == tight.cores_used < loose.cores_used
     assert loose.traffic.packets < tight.traffic.packets
     check_all(circuit, LOIHI2, tight)
 
