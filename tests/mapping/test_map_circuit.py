@@ -535,7 +535,7 @@ def test_a_budget_that_needs_too_many_cores_is_named_as_the_cause(transformer) -
         and "grants a core 20 messages a step" in text
         and "the budget is the cause" in text
     )
-    factor = float(re.search(r"[Gg]rant ([\d.]+) times", text).group(1))
+    factor = float(re.search(r"[Aa]llow a core ([\d.]+) times", text).group(1))
     assert (
         map_circuit(
             circuit, target, rates, max_cores=6, spikes_per_core_step=20.0 * factor
