@@ -18,13 +18,17 @@ class Kind(str, Enum):
 
     raster = "raster"
     cores = "cores"
+    schedule = "schedule"
 
 
 @command
 def plot(
     artifact: Artifact,
     kind: Annotated[
-        Kind, typer.Option(help="Spikes of one sample, or the load of the chip's cores.")
+        Kind,
+        typer.Option(
+            help="Spikes of one sample, the load of the chip's cores, or the windows of a fold."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="A .png or .svg file.")
@@ -35,7 +39,7 @@ def plot(
     sample: Annotated[int, typer.Option(min=0, metavar="I", help="Which of them.")] = 0,
     json_output: Json = False,
 ) -> Output:
-    """Draw a spike raster, or the load of cores."""
+    """Draw a spike raster, the load of cores, or a fold's schedule."""
     if output.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"'{output}' ends in neither .png nor .svg", param_hint="-o")
     if kind is Kind.raster and samples_file is None:
@@ -48,7 +52,13 @@ def plot(
     from neurocompile.report.figure import save_figure
 
     program = load_program(artifact)
-    if samples_file is None or kind is Kind.cores:
+    if kind is Kind.schedule:
+        if program.circuit.windows == 1:
+            raise typer.BadParameter(f"'{artifact}' is not folded in time", param_hint="--kind")
+        from neurocompile.report.schedule import draw_schedule
+
+        figure = draw_schedule(program)
+    elif samples_file is None or kind is Kind.cores:
         from neurocompile.report.core_grid import draw_core_grid
 
         figure = draw_core_grid(program)

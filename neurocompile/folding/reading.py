@@ -58,6 +58,13 @@ class Run:
     """In the source."""
     count: tuple[int, int]
 
+    def meets(self, other: Run) -> bool:
+        """Whether both reach one position of the patch."""
+        return all(
+            a < b + m and b < a + n
+            for a, n, b, m in zip(self.first, self.count, other.first, other.count)
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -149,6 +156,11 @@ def plan(reader: Slots, source: Slots, patch: Patch, windows: int) -> Plan:
                 )
             if not (valid & ~silent).any():
                 continue  # rows and columns never meet at this lag
+            run = Run(lag, (row, column), (row_lane, column_lane), (row_count, column_count))
+            if run in runs:
+                continue  # rows and columns may add up to one lag in several ways
+            if any(r.lag == lag and r.meets(run) for r in runs):
+                raise Unfoldable(f"a position would be read twice at a lag of {lag} windows")
             stray = stray or bool((~valid & ~silent).any())
-            runs.append(Run(lag, (row, column), (row_lane, column_lane), (row_count, column_count)))
+            runs.append(run)
     return Plan(tuple(runs), stray)

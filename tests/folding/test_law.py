@@ -24,7 +24,7 @@ def folded(graph, steps: int, fold: str, **options):  # type: ignore[no-untyped-
         assume(False)
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=SLOW)
+@settings(deadline=None, max_examples=6, suppress_health_check=SLOW)
 @given(st.data())
 def test_folded_networks_equal_their_definition(data):
     graph = data.draw(maps())
@@ -32,7 +32,7 @@ def test_folded_networks_equal_their_definition(data):
     assert_law(graph, folded(graph, data.draw(st.integers(1, 5)), fold))
 
 
-@settings(deadline=None, max_examples=4, suppress_health_check=SLOW)
+@settings(deadline=None, max_examples=2, suppress_health_check=SLOW)
 @given(st.data())
 def test_frames_of_events_fold(data):
     steps = data.draw(st.integers(1, 4))
@@ -40,7 +40,7 @@ def test_frames_of_events_fold(data):
     assert_law(graph, folded(graph, steps, data.draw(folds(graph.input.shape[1]))))
 
 
-@settings(deadline=None, max_examples=4, suppress_health_check=SLOW)
+@settings(deadline=None, max_examples=2, suppress_health_check=SLOW)
 @given(st.data())
 def test_graded_delays_fold(data):
     graph = data.draw(maps())
@@ -48,7 +48,7 @@ def test_graded_delays_fold(data):
     assert_law(graph, folded(graph, 4, fold, graded_delay=62))
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=SLOW)
+@settings(deadline=None, max_examples=4, suppress_health_check=SLOW)
 @given(networks(), st.integers(1, 3))
 def test_any_network_folds_exactly_or_is_refused_by_name(graph, steps):
     _, height, width = graph.input.shape

@@ -1,0 +1,68 @@
+"""Folded models: the trained digits, and the tiny model of every family, layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from folded import assert_law
+
+from neurocompile.backends import get_backend
+from neurocompile.backends.emulator import Emulator
+from neurocompile.backends.encoding import decode, encode
+from neurocompile.folding.lower import fold_graph
+from neurocompile.folding.schedules import Fold
+
+FOLDS = {
+    "qkformer-tiny": ("4x16", "16x16", "1x16", "1x4", "1x16s"),
+    "spikformer-tiny": ("4x16", "16x16", "1x16", "1x4", "1x16s"),
+    "spike-driven-transformer-tiny": ("4x16", "16x16", "1x16", "1x4"),
+    "meta-spikeformer-tiny": ("8x32", "32x32", "1x32"),
+    "spiking-resformer-tiny": ("2x8", "8x8", "1x8", "1x2"),
+}
+
+
+@pytest.mark.parametrize("fold", ["2x8", "1x4s"])
+def test_folded_digits_give_the_logits_of_the_unrolled_model(fold, digits_program, digits_data):
+    x = digits_data.x[:60]
+    circuit = fold_graph(digits_program.quantized, 4, Fold.parse(fold))
+    trace = Emulator().open(circuit).run(encode(circuit, x), {str(circuit.readouts[0].src)})
+    np.testing.assert_array_equal(decode(circuit, trace), digits_program.run(x).logits)
+
+
+def test_lava_runs_a_folded_model_without_a_difference(digits_program, digits_data):
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
+    circuit = fold_graph(digits_program.quantized, 4, Fold.parse("4x8"))
+    x = encode(circuit, digits_data.x[:2])
+    with get_backend("lava").open(circuit) as executor:
+        found = executor.run(x)
+    for name, values in Emulator().open(circuit).run(x).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("name, fold", [(n, f) for n, found in FOLDS.items() for f in found])
+def test_every_family_folds_exactly(name, fold, steps, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("spikingjelly")
+    from neurocompile.models.random_weights import calibrated
+    from neurocompile.models.registry import MODELS
+
+    import neurocompile
+    from neurocompile.frontends.onnx.frontend import import_model
+    from neurocompile.passes.canonicalize import canonicalize
+    from neurocompile.passes.compose_convolutions import ComposeConvolutions
+    from neurocompile.passes.quantize import Quantize
+
+    config = MODELS[name].config
+    shape = (8, config.in_channels, config.image_size, config.image_size)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(7))
+    path = tmp_path / "model.onnx"
+    neurocompile.export_onnx(calibrated(name, images), images, path, calibration=images.numpy())
+    opened, imported = import_model(path, steps)
+    from neurocompile.calibration import calibrate_on
+
+    canonical = canonicalize(imported.graph, ComposeConvolutions("auto", 8192, 16000))
+    statistics = calibrate_on(canonical, images.numpy(), steps)
+    quantized = Quantize(steps, statistics, 8)(canonical)
+    assert_law(quantized, fold_graph(quantized, steps, Fold.parse(fold)))

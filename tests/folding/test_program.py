@@ -1,0 +1,100 @@
+"""Folds through the front door: options, the artifact, energy, pictures and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import neurocompile
+from neurocompile.artifact.verify import verify
+from neurocompile.energy.activity import measured_activity
+from neurocompile.errors import NeurocompileError
+from neurocompile.report.schedule import schedule_table
+
+
+@pytest.fixture(scope="module")
+def program(digits_model):
+    return neurocompile.compile(digits_model, target="loihi2", T=4, fold="2x8")
+
+
+def test_an_artifact_keeps_its_fold(program, digits_data, tmp_path):
+    path = tmp_path / "a.nca"
+    program.save(path)
+    loaded = neurocompile.load(path)
+    assert loaded.fold == program.fold and loaded.fold.fold == "2x8"
+    assert loaded.fold.steps == loaded.circuit.sample_period == 4 * loaded.circuit.windows
+    assert verify(path).cycles == loaded.circuit.sample_period + loaded.circuit.depth
+    x = digits_data.x[:4]
+    np.testing.assert_array_equal(loaded.run(x).logits, program.run(x).logits)
+
+
+def test_parity_reads_layers_across_windows(program, digits_data):
+    report = program.parity(digits_data.x[:3], against=("emulator",))
+    assert report.exact and report.backends[0].values > 10_000
+
+
+def test_messages_are_counted_in_every_window(program, digits_data):
+    x = digits_data.x[:2]
+    activity = measured_activity(program.circuit, x)
+    trace = program.trace(x)
+    for name, sent in activity.messages.items():
+        assert sent.sum() == np.count_nonzero(trace[name])
+
+
+def test_folding_asks_fewer_cores_for_more_steps(program, digits_program):
+    assert program.mapping.cores_used < digits_program.mapping.cores_used
+    assert program.circuit.sample_period > digits_program.circuit.sample_period
+    summary = program.summary()
+    assert summary.fold is not None and summary.period == program.circuit.sample_period
+
+
+def test_the_front_falls_in_cores_as_it_rises_in_steps(digits_model):
+    front = neurocompile.folds(digits_model, target="loihi2")
+    assert front[0].fold == "none" and len(front) > 2
+    steps = [c.steps for c in front]
+    cores = [c.cores_at_least for c in front]
+    assert steps == sorted(steps) and cores == sorted(cores, reverse=True)
+
+
+@pytest.mark.slow
+def test_auto_folds_what_does_not_fit(digits_model):
+    front = neurocompile.folds(digits_model, target="loihi2")
+    most = front[0].cores_at_least - 1
+    program = neurocompile.compile(digits_model, target="loihi2", max_cores=most)
+    assert program.mapping.cores_used <= most and program.circuit.windows > 1
+    assert program.fold.fold == program.manifest.options.fold != "auto"
+    assert program.folds
+
+
+@pytest.mark.parametrize(
+    "options, code",
+    [
+        ({"fold": "3x8"}, "NC3104"),
+        ({"fold": "2x4"}, "NC3104"),
+        ({"fold": "wide"}, "NC1015"),
+        ({"fold": 4}, "NC1015"),
+        ({"fold": "1x8", "max_steps": 8}, "NC3104"),
+        ({"fold": "1x8", "budget": "spikes=1000"}, "NC8008"),
+        ({"max_steps": 0}, "NC1015"),
+    ],
+)
+def test_wrong_folds_are_refused_by_name(digits_model, options, code):
+    with pytest.raises(NeurocompileError) as caught:
+        neurocompile.compile(digits_model, target="loihi2", **options)
+    assert caught.value.code == code
+
+
+def test_a_schedule_shows_each_population_in_its_windows(program):
+    names, table = schedule_table(program.circuit)
+    assert len(names) == len(table) and table.any(axis=1).all()
+    assert not table.all()
+
+
+def test_a_schedule_is_drawn(program, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    from neurocompile.report.figure import save_figure
+    from neurocompile.report.schedule import draw_schedule
+
+    path = tmp_path / "schedule.png"
+    save_figure(draw_schedule(program), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
