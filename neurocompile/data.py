@@ -6,13 +6,15 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from neurocompile.arrays import as_array
 from neurocompile.errors import NeurocompileError
-from neurocompile.files import open_input
+from neurocompile.files import as_path, open_input
 
-__all__ = ["Samples", "check_inputs", "load_samples"]
+__all__ = ["Samples", "check_inputs", "check_labels", "load_samples"]
 
 _MAX_BYTES = 2**36
 
@@ -34,7 +36,7 @@ def load_samples(path: str | Path, shape: tuple[int, ...], limit: int | None = N
 
     Raises NC1001, NC1006 (shape, dtype) or NC1012.
     """
-    path = Path(path)
+    path = as_path(path, "NC1001")
     arrays: dict[str, np.ndarray] = {}
     with open_input(path) as file:
         try:
@@ -99,13 +101,14 @@ def _first_rows(archive: zipfile.ZipFile, name: str, limit: int | None) -> np.nd
     return array.reshape(kept)
 
 
-def check_inputs(x: np.ndarray, shape: tuple[int, ...], name: str = "x") -> np.ndarray:
+def check_inputs(x: Any, shape: tuple[int, ...], name: str = "x") -> np.ndarray:
     """``x`` as float32 if it is a batch of finite floating-point samples of ``shape``; NC1006 or
     NC1012 otherwise.
     """
-    x = np.asarray(x)
+    x = as_array(x, name)
     if x.dtype.kind != "f":
-        raise NeurocompileError("NC1006", f"{name} is {x.dtype}; float32 is needed")
+        hint = " (images: divided as the model was trained)" if x.dtype == np.uint8 else ""
+        raise NeurocompileError("NC1006", f"{name} is {x.dtype}; float32 is needed{hint}")
     if x.shape[1:] != tuple(shape) or x.ndim != len(shape) + 1:
         raise NeurocompileError(
             "NC1006",
@@ -121,3 +124,13 @@ def check_inputs(x: np.ndarray, shape: tuple[int, ...], name: str = "x") -> np.n
             f"{name} holds {int((~np.isfinite(x)).sum()):,} values that are NaN or infinite",
         )
     return x
+
+
+def check_labels(y: object, samples: int) -> np.ndarray:
+    """``y`` as int64 (samples,), classes of as many samples; NC1006 otherwise."""
+    labels = as_array(y, "y")
+    if labels.dtype.kind not in "iu" or labels.shape != (samples,):
+        raise NeurocompileError(
+            "NC1006", f"y is {labels.dtype} {list(labels.shape)}; integers [{samples}] are needed"
+        )
+    return labels.astype(np.int64)

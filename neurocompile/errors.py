@@ -9,7 +9,7 @@ neurocompile itself.
 
 from __future__ import annotations
 
-__all__ = ["CATALOGUE", "NeurocompileError", "ViolationList", "explain"]
+__all__ = ["CATALOGUE", "NeurocompileError", "ViolationList", "explain", "not_importable", "shown"]
 
 
 class NeurocompileError(Exception):
@@ -390,3 +390,29 @@ def explain(code: str) -> str:
         )
     title, text = CATALOGUE[code]
     return f"{code}: {title}\n\n{text}"
+
+
+def not_importable(what: str, error: ImportError, extra: str) -> NeurocompileError:
+    """NC4001: ``what`` needs a package that is not there, or that is and does not import, which
+    another install does not mend.
+    """
+    missing = (error.name or "").partition(".")[0]
+    install = f"pip install 'neurocompile[{extra}]'"
+    if isinstance(error, ModuleNotFoundError) and missing in _OF_EXTRAS.get(extra, ()):
+        return NeurocompileError("NC4001", f"{what} needs the package {missing}: {install}")
+    return NeurocompileError(
+        "NC4001", f"{what} needs packages that are there and do not import: {error}; see {install}"
+    )
+
+
+_OF_EXTRAS = {"torch": ("torch", "spikingjelly", "onnxscript", "torchvision")}
+"""Packages that an extra installs."""
+
+
+def shown(value: object) -> str:
+    """``value``, cut: what is given in an option's place may be an array."""
+    try:
+        text = repr(value)
+    except Exception:  # a repr of somebody's class
+        text = f"a {type(value).__name__}"
+    return text if len(text) < 80 and "\n" not in text else f"a {type(value).__name__}"

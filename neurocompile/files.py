@@ -16,7 +16,17 @@ from typing import BinaryIO
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["check_writable", "open_input", "read_input", "write_output"]
+__all__ = ["as_path", "check_writable", "open_input", "read_input", "write_output"]
+
+
+def as_path(value: object, code: str) -> Path:
+    """``value`` as a path; ``code`` where it is none of text."""
+    try:
+        return Path(value)  # type: ignore[arg-type]
+    except Exception as error:  # of another type, of bytes, or one whose __fspath__ raises
+        raise NeurocompileError(
+            code, f"a path is needed, text or pathlib.Path, not a {type(value).__name__}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -26,7 +36,7 @@ def open_input(path: str | Path, code: str = "NC1001") -> Iterator[BinaryIO]:
     It is opened without waiting and looked at afterwards, so that nobody can put a FIFO in its
     place between the two.
     """
-    path = Path(path)
+    path = as_path(path, code)
     try:
         handle = os.open(
             path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -56,7 +66,7 @@ def read_input(path: str | Path, limit: int, code: str = "NC1001") -> bytes:
 
 def check_writable(path: str | Path) -> Path:
     """``path`` if :func:`write_output` may write there; NC5005 otherwise, before any work."""
-    path = Path(path)
+    path = as_path(path, "NC5005")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

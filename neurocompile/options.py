@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, shown
+from neurocompile.files import as_path
 
 if TYPE_CHECKING:
     from neurocompile.targets.schema import Target
@@ -56,7 +57,7 @@ def _whole(code: str, low: int, high: int, optional: bool = True) -> Check:
             or not low <= int(value) <= high
         ):
             raise NeurocompileError(
-                code, f"{name} is {_shown(value)}; an integer from {low:,} to {high:,} is needed"
+                code, f"{name} is {shown(value)}; an integer from {low:,} to {high:,} is needed"
             )
         return int(value)
 
@@ -67,7 +68,7 @@ def _one_of(*values: str) -> Check:
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in values:
             raise NeurocompileError(
-                "NC1015", f"{name} is {_shown(value)}; {', '.join(values)} are possible"
+                "NC1015", f"{name} is {shown(value)}; {', '.join(values)} are possible"
             )
         return value
 
@@ -76,15 +77,16 @@ def _one_of(*values: str) -> Check:
 
 def _switch(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise NeurocompileError("NC1015", f"{name} is {_shown(value)}; True or False is needed")
+        raise NeurocompileError("NC1015", f"{name} is {shown(value)}; True or False is needed")
     return value
 
 
 def _name_or_path(name: str, value: Any) -> str:
-    value = fspath(value) if isinstance(value, PathLike) else value
+    if isinstance(value, PathLike):
+        value = str(as_path(value, "NC3001"))
     if not isinstance(value, str) or not value:
         raise NeurocompileError(
-            "NC3001", f"{name} is {_shown(value)}; the name of a target or a path is needed"
+            "NC3001", f"{name} is {shown(value)}; the name of a target or a path is needed"
         )
     return value
 
@@ -92,7 +94,7 @@ def _name_or_path(name: str, value: Any) -> str:
 def _fold(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise NeurocompileError(
-            "NC1015", f"{name} is {_shown(value)}; auto, none or a fold such as 1x32 is needed"
+            "NC1015", f"{name} is {shown(value)}; auto, none or a fold such as 1x32 is needed"
         )
     if value in ("auto", "none"):
         return value
@@ -107,7 +109,7 @@ def _output(name: str, value: Any) -> int | str | None:
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 1 << 31:
         raise NeurocompileError(
             "NC1015",
-            f"{name} is {_shown(value)}; the name of an output, or its number from 0, is needed",
+            f"{name} is {shown(value)}; the name of an output, or its number from 0, is needed",
         )
     return int(value)
 
@@ -117,20 +119,11 @@ def _spikes(name: str, value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise NeurocompileError(
-            "NC8008", f"{name} is {_shown(value)}; 'epsilon=E' or 'spikes=N' is needed"
+            "NC8008", f"{name} is {shown(value)}; 'epsilon=E' or 'spikes=N' is needed"
         )
     from neurocompile.theory.budget import parse_budget
 
     return parse_budget(value).text
-
-
-def _shown(value: Any) -> str:
-    """``value``, cut: what is given in an option's place may be an array."""
-    try:
-        text = repr(value)
-    except Exception:  # a repr of somebody's class
-        text = f"a {type(value).__name__}"
-    return text if len(text) < 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,7 +235,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """
         if options is not None and not isinstance(options, BuildOptions):
             raise NeurocompileError(
-                "NC1015", f"options is {_shown(options)}; a neurocompile.BuildOptions is needed"
+                "NC1015", f"options is {shown(options)}; a neurocompile.BuildOptions is needed"
             )
         known = [field.name for field in BuildOptions.fields()]
         for name in given:

@@ -14,6 +14,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
 from neurocompile.frontends.onnx.frontend import import_model
+from neurocompile.guard import guarded
 from neurocompile.mapping import precompile
 from neurocompile.mapping.estimate import Estimate
 from neurocompile.options import BuildOptions, takes_options
@@ -21,7 +22,7 @@ from neurocompile.passes.quantize import Quantize
 from neurocompile.placing import estimate_folds, front_of, place_model
 from neurocompile.program import Program, make_proof
 from neurocompile.progress import Stages
-from neurocompile.stages import build_circuit, canonical_graph, statistics_of
+from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
 from neurocompile.theory.budget import apply_budget, parse_budget, plan_budget
 
@@ -37,6 +38,7 @@ __all__ = ["build_circuit", "compile_model", "estimate_model", "folds", "import_
 _PROOF_SAMPLES = 2
 
 
+@guarded
 @takes_options
 def compile_model(
     model: str | Path | nn.Module,
@@ -78,13 +80,14 @@ def compile_model(
     T, bits, samples = settled.steps, settled.bits, opened.samples
     with stages("check import"):
         agreement = check_import(opened)
-    with stages("canonicalize"):
-        canonical = canonical_graph(opened, chip)
-    with stages("calibrate"):
-        statistics = statistics_of(opened, canonical)
-    with stages("quantize"):
-        quantized = Quantize(T, statistics, bits)(canonical)
-    built = place_model(quantized, settled, chip, statistics, samples, stages)
+    with located(opened):
+        with stages("canonicalize"):
+            canonical = canonical_graph(opened, chip)
+        with stages("calibrate"):
+            statistics = statistics_of(opened, canonical)
+        with stages("quantize"):
+            quantized = Quantize(T, statistics, bits)(canonical)
+        built = place_model(quantized, settled, chip, statistics, samples, stages)
     circuit, mapping, rates, source = built.circuit, built.mapping, built.rates, built.rates_source
     settled = msgspec.structs.replace(settled, fold=built.fold)
     place = built.place
@@ -134,6 +137,7 @@ def _unfolded_budget(options: BuildOptions) -> BuildOptions:
     return msgspec.structs.replace(options, fold="none")
 
 
+@guarded
 @takes_options
 def estimate_model(
     model: str | Path | nn.Module,
@@ -156,6 +160,7 @@ def estimate_model(
         return estimate_folds(quantized, settled, chip)
 
 
+@guarded
 @takes_options
 def folds(
     model: str | Path | nn.Module,
@@ -196,9 +201,10 @@ def _cheaply(
         model, example_input, asked, calibration=calibration, compare=False, stages=stages
     )
     settled = opened.options.settled(opened.options.steps, chip)
-    with stages("canonicalize"):
-        canonical = canonical_graph(opened, chip)
-    with stages("quantize"):
-        statistics = statistics_of(opened, canonical)
-        quantizer = Quantize(settled.steps, statistics, settled.bits, most_weights=1 << 14)
-        return quantizer(canonical), settled, chip, stages
+    with located(opened):
+        with stages("canonicalize"):
+            canonical = canonical_graph(opened, chip)
+        with stages("quantize"):
+            statistics = statistics_of(opened, canonical)
+            quantizer = Quantize(settled.steps, statistics, settled.bits, most_weights=1 << 14)
+            return quantizer(canonical), settled, chip, stages

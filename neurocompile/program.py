@@ -19,6 +19,7 @@ from neurocompile.backends.encoding import decode, decode_steps, encode
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
 from neurocompile.errors import NeurocompileError
+from neurocompile.guard import guarded
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import Mapping
@@ -170,6 +171,7 @@ class Program:
         x = None if x is None else check_inputs(x, self.input_shape)
         return energy_report(self, count_program(self, x, progress=progress), chosen)
 
+    @guarded
     def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:
         """Write the artifact, whole or not at all; signed with the Ed25519 key of a PEM file if one
         is given.
@@ -178,12 +180,14 @@ class Program:
 
         save_program(self, path, signing_key)
 
+    @guarded
     def summary(self) -> Summary:
         """Sizes, resources and expected spikes."""
         from neurocompile.summary import summarize
 
         return summarize(self)
 
+    @guarded
     def run(self, x: np.ndarray, backend: str = "emulator", *, progress: bool = False) -> RunResult:
         """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime
         or loihi.
@@ -225,6 +229,7 @@ class Program:
         """
         return logits
 
+    @guarded
     def trace(
         self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator"
     ) -> Trace:
@@ -233,6 +238,7 @@ class Program:
         with get_backend(backend).open(self.circuit) as executor:
             return executor.run(encode(self.circuit, x), record)
 
+    @guarded
     def parity(
         self,
         x: np.ndarray,

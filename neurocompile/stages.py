@@ -4,8 +4,14 @@ them.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from neurocompile.advice import warn
 from neurocompile.calibration import Calibration, calibrate_on, calibration_from_weights
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.known_modules import KNOWN
 from neurocompile.frontends.model import FloatModel
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
@@ -16,7 +22,27 @@ from neurocompile.passes.narrow_weights import narrow_weights
 from neurocompile.passes.schedule import schedule
 from neurocompile.targets.schema import Target
 
-__all__ = ["build_circuit", "canonical_graph", "statistics_of"]
+__all__ = ["build_circuit", "canonical_graph", "located", "statistics_of"]
+
+
+@contextmanager
+def located(model: FloatModel) -> Iterator[None]:
+    """Errors of layers, which later stages know by the names of nodes alone, get the module of the
+    user's that the layer comes from.
+    """
+    try:
+        yield
+    except ViolationList:
+        raise
+    except NeurocompileError as error:
+        named = re.search(r"'([^']+)'", error.message)
+        path, kind = model.modules.get(named[1] if named else "", ("", ""))
+        if not path:
+            raise
+        where = f"in module '{path}'{f', a {kind}' if kind else ''}"
+        why, instead = KNOWN.get(kind, ("", ""))
+        advice = f". The module {why}; write instead: {instead}" if why else ""
+        raise NeurocompileError(error.code, f"{error.message} ({where}){advice}") from error
 
 
 def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:

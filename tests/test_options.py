@@ -27,6 +27,8 @@ VALUES = {
     "weight_bits": 5,
     "seed": 7,
     "max_cores": 60,
+    "fold": "1x32",
+    "max_steps": 1000,
     "budget": "spikes=4000",
     "per_sample_lif": True,
     "head": "logits",
@@ -89,8 +91,8 @@ def test_every_way_in_takes_every_option(function):
 
 @pytest.mark.parametrize(
     ("command", "left_out"),
-    [("build", set()), ("check", {"seed", "max_cores", "budget"}),
-     ("budget", {"seed", "max_cores", "budget"})],
+    [("build", set()), ("check", {"seed", "max_cores", "fold", "max_steps", "budget"}),
+     ("budget", {"seed", "max_cores", "fold", "max_steps", "budget"})],
 )  # fmt: skip
 def test_commands_take_the_options_of_the_model(command, left_out, capsys):
     from neurocompile.cli import main

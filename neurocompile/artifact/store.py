@@ -26,6 +26,8 @@ from neurocompile.artifact.meaning import meaning_problems
 from neurocompile.artifact.signature import Signature, load_signing_key, sign
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.files import as_path
+from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.rules import check_circuit, check_spiking
 from neurocompile.ir.spiking import SpikingGraph
@@ -85,6 +87,7 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
     Args:
         signing_key: PEM file of an Ed25519 private key that vouches for it (NC5006).
     """
+    path = as_path(path, "NC5005")
     key = None if signing_key is None else load_signing_key(signing_key)
     tensors = {f"quantized:{k}": v for k, v in program.quantized.tensors.items()}
     tensors |= {f"circuit:{k}": v for k, v in program.circuit.tensors.items()}
@@ -104,7 +107,7 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
     header = _json(manifest)
     signature = {} if key is None else {SIGNATURE: _json(sign(header, key))}
     write_archive(
-        Path(path), {"manifest.json": header, **members, "versions.json": _versions(), **signature}
+        path, {"manifest.json": header, **members, "versions.json": _versions(), **signature}
     )
 
 
@@ -116,11 +119,12 @@ def signature_of(path: str | Path) -> tuple[bytes, Signature | None]:
     return members["manifest.json"], found
 
 
+@guarded
 def load_program(path: str | Path) -> Program:
     """Read and check an artifact; NC1001, NC5001 (not an artifact), NC5002 (damaged), NC5003
     (other schema) or NC5004 (figures that cannot be true, or of another program).
     """
-    path = Path(path)
+    path = as_path(path, "NC1001")
     members = read_archive(path, _MEMBERS, (SIGNATURE,))
     header = _decode(path, "manifest.json", members, dict)
     if header.get("schema") != SCHEMA_VERSION:

@@ -12,6 +12,10 @@ BACKENDS = ("emulator", "lava", "lava-runtime", "loihi")
 
 def get_backend(name: str) -> Backend:
     """The backend of that name; NC4005 for an unknown one."""
+    if not isinstance(name, str):
+        raise NeurocompileError(
+            "NC4005", f"a backend is one of {', '.join(BACKENDS)}, not a {type(name).__name__}"
+        )
     if name == "emulator":
         from neurocompile.backends.emulator import Emulator
 

@@ -9,6 +9,7 @@ import msgspec
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import NotSupportedError
+from neurocompile.guard import guarded
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.progress import Stages
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckResult", "Reason", "check_model"]
 
-_UNREADABLE = ("NC1001", "NC1002", "NC1005", "NC1012", "NC1014", "NC1016")
+_UNREADABLE = ("NC1001", "NC1002", "NC1005", "NC1012", "NC1014", "NC9001")
 """Nothing can be said of a model that cannot be read."""
 
 
@@ -43,6 +44,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     layers: int = 0
 
 
+@guarded
 @takes_options
 def check_model(
     model: str | Path | nn.Module,
@@ -62,23 +64,24 @@ def check_model(
         NeurocompileError: for options, targets, calibration data and files that cannot be used at
             all; anything that is of the model is a reason.
     """
-    from neurocompile.frontends.door import open_model
+    from neurocompile.frontends.door import calibration_of, open_model
     from neurocompile.passes.quantize import Quantize
-    from neurocompile.stages import build_circuit, canonical_graph, statistics_of
+    from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
     from neurocompile.targets import load_target
 
     asked, stages = BuildOptions.of(options, given), Stages(False)
-    chip = load_target(asked.target)
+    chip, calibration = load_target(asked.target), calibration_of(calibration)
     try:
         opened = open_model(model, example_input, asked, calibration=calibration, stages=stages)
         settled = opened.options.settled(opened.options.steps, chip)
-        with stages("canonicalize"):
-            canonical = canonical_graph(opened, chip)
-        with stages("quantize"):
-            statistics = statistics_of(opened, canonical)
-            quantized = Quantize(settled.steps, statistics, settled.bits)(canonical)
-        with stages("lower"):
-            build_circuit(quantized, settled.steps, settled.bits, chip)
+        with located(opened):
+            with stages("canonicalize"):
+                canonical = canonical_graph(opened, chip)
+            with stages("quantize"):
+                statistics = statistics_of(opened, canonical)
+                quantized = Quantize(settled.steps, statistics, settled.bits)(canonical)
+            with stages("lower"):
+                build_circuit(quantized, settled.steps, settled.bits, chip)
     except NeurocompileError as error:
         if error.code in _UNREADABLE:
             raise

@@ -5,11 +5,13 @@ what is supported.
 from __future__ import annotations
 
 import ast
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.frontends.known_modules import KNOWN
 
 __all__ = [
     "MODULE_KEY",
@@ -19,6 +21,9 @@ __all__ = [
     "closest_form",
     "module_class",
     "module_path",
+    "not_finite",
+    "of_known_modules",
+    "over_time",
     "problem_of",
     "unsupported",
 ]
@@ -95,10 +100,10 @@ _CLOSEST = {
     "ArgMax": "the host: predictions are the largest logit",
     "TopK": "no choice of the largest: a threshold (LIF)",
     "Resize": "a strided Conv, or a Conv at the resolution that is there",
-    "GatherND": "Gather (x.index_select(dim, index))",
+    "GatherND": "a pool of a fixed kernel and stride (nn.AvgPool2d) for an adaptive pool whose sizes do not divide, or an index of one axis at a time",
     "GatherElements": "Gather (x.index_select(dim, index))",
     "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
-    "Where": "a product with spikes (Mul)",
+    "Where": "no choice by values: a product with spikes (Mul)",
     "Equal": _LIF,
     "Neg": "weights of the other sign",
 }
@@ -201,6 +206,45 @@ def _listed(text: str) -> list[str]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return []
     return [str(part) for part in value] if isinstance(value, (list, tuple)) else []
+
+
+def over_time(node: onnx.NodeProto) -> Problem:
+    """Of a maximum or minimum over the leading axis."""
+    why = f"operator {node.op_type} over time is not supported; closest supported form: the mean over time (y.mean(0))"
+    return replace(unsupported(node), why=why, supported="the mean over time (y.mean(0))")
+
+
+def of_known_modules(problems: list[Problem]) -> list[Problem]:
+    """``problems``, of which those within a module that is known not to compile are one, which says
+    so.
+    """
+    blamed = {p.module: p for p in problems if p.module and p.kind in KNOWN}
+    found: dict[str, Problem] = {}
+    for i, problem in enumerate(problems):
+        path = next(
+            (m for m in blamed if problem.module == m or problem.module.startswith(f"{m}.")), None
+        )
+        if path is None:
+            found[str(i)] = problem
+            continue
+        why, instead = KNOWN[blamed[path].kind]
+        text = f"{why}. Write instead: {instead}"
+        found.setdefault(
+            path,
+            replace(blamed[path], code="NC1003", node="", operator="", why=text, supported=instead),
+        )
+    return list(found.values())
+
+
+def not_finite(values: np.ndarray) -> str:
+    """What is wrong with a constant of NaN or infinity."""
+    bad = int((~np.isfinite(values)).sum())
+    if bad == int(np.isneginf(values).sum()):
+        return (
+            f"has {bad:,} of {values.size:,} values that are -inf: a mask of attention scores? Masks of -inf have no integer "
+            "form; let every token attend to all others, or leave tokens out on the host"
+        )
+    return f"has {bad:,} of {values.size:,} values that are NaN or infinite"
 
 
 def problem_of(error: NeurocompileError, node: onnx.NodeProto, where: str) -> Problem:

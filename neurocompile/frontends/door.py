@@ -14,13 +14,15 @@ import msgspec
 import numpy as np
 
 from neurocompile.advice import warn
+from neurocompile.arrays import as_array
 from neurocompile.data import check_inputs, load_samples
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import as_path
 from neurocompile.frontends.model import FloatModel, FrontEnd
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
 
-__all__ = ["DEFAULT_T", "GROUP", "open_model"]
+__all__ = ["DEFAULT_T", "GROUP", "calibration_of", "open_model"]
 
 DEFAULT_T = 4
 """Steps of a model that does not say how many: what published spiking transformers are trained
@@ -54,8 +56,9 @@ def open_model(
             number of steps; whatever the front end, and the calibration data, raise.
     """
     options, stages = options or BuildOptions(), stages or Stages(False)
-    model = Path(model) if isinstance(model, (str, PathLike)) else model
+    model = as_path(model, "NC1001") if isinstance(model, (str, PathLike)) else model
     front_end = _front_end(model)
+    calibration = calibration_of(calibration)
     given = calibration if isinstance(calibration, np.ndarray) else None
 
     def read(asked: BuildOptions) -> FloatModel:
@@ -78,6 +81,17 @@ def open_model(
     return replace(found, options=settled, samples=_samples(calibration, shape))
 
 
+def calibration_of(value: Any) -> np.ndarray | Path | None:
+    """What a user gives for calibration data: a path, an array of numbers, or nothing; NC1006 and
+    NC1001 otherwise.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, PathLike)):
+        return as_path(value, "NC1001")
+    return as_array(value, "calibration 'x'")
+
+
 def _steps(model: FloatModel, asked: int | None) -> int:
     """T, with a warning where it is not the model's own."""
     own = model.own_T
@@ -91,11 +105,9 @@ def _steps(model: FloatModel, asked: int | None) -> int:
     return T
 
 
-def _samples(
-    calibration: np.ndarray | str | Path | None, shape: tuple[int, ...]
-) -> np.ndarray | None:
-    if isinstance(calibration, (str, PathLike)):
-        return load_samples(Path(calibration), shape).x
+def _samples(calibration: np.ndarray | Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if isinstance(calibration, Path):
+        return load_samples(calibration, shape).x
     return None if calibration is None else check_inputs(calibration, shape, "calibration 'x'")
 
 
@@ -115,6 +127,9 @@ def _front_end(model: Any) -> FrontEnd:
         from neurocompile.frontends.onnx.frontend import OnnxFrontEnd
 
         return OnnxFrontEnd()
-    from neurocompile.frontends.torch.module import TorchFrontEnd
+    from neurocompile.frontends.torch.module import TorchFrontEnd, refused
 
-    return TorchFrontEnd()
+    torch = TorchFrontEnd()
+    if not torch.reads(model):
+        raise NeurocompileError("NC1014", refused(model))
+    return torch

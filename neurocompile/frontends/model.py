@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from neurocompile.calibration import Calibration
@@ -30,6 +31,8 @@ class FloatModel:
     reference: Reference
     origin: str
     """What errors call it: a path, a class."""
+    modules: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Path and class of the user's module by the name of a node, where the model says."""
     own_T: int | None = None
     """Steps that the model itself runs; None if nothing in it says so."""
     options: BuildOptions = BuildOptions()

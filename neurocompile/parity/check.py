@@ -25,8 +25,9 @@ import numpy as np
 from neurocompile.backends import get_backend
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
-from neurocompile.data import check_inputs
-from neurocompile.errors import NeurocompileError
+from neurocompile.data import check_inputs, check_labels
+from neurocompile.errors import NeurocompileError, shown
+from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.parity.report import (
@@ -51,6 +52,7 @@ RUNTIME_SAMPLES = 4
 """Samples for lava-runtime unless the caller gives fewer: it runs some twenty steps a second."""
 
 
+@guarded
 def parity(
     program: Program,
     x: np.ndarray,
@@ -72,7 +74,20 @@ def parity(
         runtime_samples: lava-runtime sees only so many samples, the first.
         progress: count samples on stderr, if it is a terminal.
     """
+    from neurocompile.program import Program
+
+    if not isinstance(program, Program):
+        raise NeurocompileError(
+            "NC1015",
+            f"program is a {type(program).__name__}; what compile() or load() gives is needed",
+        )
     x = check_inputs(x, program.input_shape)
+    y = None if y is None else check_labels(y, len(x))
+    against = _names(against)
+    for name in against:
+        get_backend(name)  # unknown ones are refused before any of them runs
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise NeurocompileError("NC1015", f"device is {shown(device)}; cpu and cuda are possible")
     results = []
     for name in against:
         part = x[:runtime_samples] if name == "lava-runtime" else x
@@ -85,6 +100,17 @@ def parity(
     return ParityReport(
         program.manifest.model, program.circuit.steps, tuple(results), halves, program.fingerprint
     )
+
+
+def _names(against: object) -> tuple[str, ...]:
+    if isinstance(against, str):
+        return (against,)
+    try:
+        return tuple(against)  # type: ignore[arg-type]
+    except Exception as error:  # no sequence, or one that cannot be gone through
+        raise NeurocompileError(
+            "NC4005", f"against is a {type(against).__name__}; a tuple of backends' names is needed"
+        ) from error
 
 
 def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:

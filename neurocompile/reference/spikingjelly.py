@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
 from neurocompile.reference.base import ReferenceRun
@@ -38,10 +38,7 @@ def run_spikingjelly(
         import spikingjelly.activation_based.neuron  # noqa: F401
         import torch
     except ImportError as error:
-        raise NeurocompileError(
-            "NC4001",
-            "the SpikingJelly reference needs torch and spikingjelly; pip install 'neurocompile[torch]'",
-        ) from error
+        raise not_importable("the SpikingJelly reference", error, "torch") from error
     if device == "cuda" and not torch.cuda.is_available():
         raise NeurocompileError(
             "NC4007", "--device cuda, but torch finds no CUDA device; use --device cpu"

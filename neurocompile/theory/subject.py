@@ -12,6 +12,8 @@ import numpy as np
 
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import as_path
+from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
@@ -81,6 +83,7 @@ class Subject:
         return self._cache[T]
 
 
+@guarded
 @takes_options
 def open_subject(
     model: Any,
@@ -102,8 +105,10 @@ def open_subject(
             where no ``calibration`` is given.
     """
     asked = BuildOptions.of(options, given)
-    if isinstance(model, (str, PathLike)) and Path(model).suffix == ".nca":
-        return _of_artifact(Path(model), asked, calibration)
+    if isinstance(model, (str, PathLike)):
+        model = as_path(model, "NC1001")
+        if model.suffix == ".nca":
+            return _of_artifact(model, asked, calibration)
     from neurocompile.frontends.door import open_model
     from neurocompile.stages import canonical_graph, statistics_of
     from neurocompile.targets import load_target

@@ -325,7 +325,7 @@ def test_refuses_what_torch_cannot_trace(tmp_path: Path) -> None:
 def test_refuses_wrong_arrays(tmp_path: Path) -> None:
     model = Net(neuron.LIFNode(step_mode="m"))
     assert refused(model, tmp_path, calibration=np.zeros((3, 7), np.float32)).code == "NC1006"
-    assert refused(model, tmp_path, calibration=np.zeros((3, 6))).code == "NC1006"
+    assert refused(model, tmp_path, calibration=np.zeros((3, 6), bool)).code == "NC1006"
     assert (
         refused(model, tmp_path, calibration=np.full((3, 6), np.nan, np.float32)).code == "NC1012"
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurocompile.calibration import calibration_from_metadata
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.diagnosis import module_class, module_path
 from neurocompile.frontends.model import FloatModel
 from neurocompile.frontends.onnx.importer import ImportedModel, import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
@@ -48,8 +49,18 @@ class OnnxFrontEnd:
                 loaded.sha256,
                 OnnxReference(loaded, imported),
                 f"'{model}'",
+                _modules(loaded),
                 max(imported.graph.exported_T, 1),
             )
+
+
+def _modules(loaded: LoadedModel) -> dict[str, tuple[str, str]]:
+    found = {}
+    for node in loaded.proto.graph.node:
+        path, name = module_path(node), node.name or next(filter(None, node.output), "")
+        if path and path != name:
+            found[name] = path, module_class(node)
+    return found
 
 
 def import_model(

@@ -18,6 +18,8 @@ from neurocompile.frontends.diagnosis import (
     OWN_TIME,
     NotSupportedError,
     Problem,
+    of_known_modules,
+    over_time,
     problem_of,
     unsupported,
 )
@@ -131,7 +133,7 @@ def _run(im: Importer, frames: bool) -> bool:
             f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one of each is supported{choose}",
         )
     nodes = _live(im.graph)
-    problems = _unknown(nodes, inputs[0].name)
+    problems = _unknown(im, nodes, inputs[0].name)
     lost: set[str] = set()  # values that depend on what was refused
     guessed: set[str] = (
         set()
@@ -178,7 +180,7 @@ def _run(im: Importer, frames: bool) -> bool:
     if problems:
         place = {node.name or node.output[0]: i for i, node in enumerate(nodes)}
         problems.sort(key=lambda p: place.get(p.node, -1))
-        raise NotSupportedError(problems)
+        raise NotSupportedError(of_known_modules(problems))
     open_borders = [name for name, border in im.borders.items() if not border.done]
     if open_borders:
         raise NeurocompileError(
@@ -233,7 +235,7 @@ def _live(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return live[::-1]
 
 
-def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
+def _unknown(im: Importer, nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
     """Every unsupported node that depends on the input."""
     dynamic, problems = {source}, []
     for node in nodes:
@@ -245,8 +247,19 @@ def _unknown(nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
                 dynamic.update(node.output)
             continue
         dynamic.update(node.output)
-        problems.append(unsupported(node))
+        problems.append(over_time(node) if _leading(im, node) else unsupported(node))
     return problems
+
+
+def _leading(im: Importer, node: onnx.NodeProto) -> bool:
+    """Whether a maximum runs over the leading axis, which is that of time."""
+    if node.op_type not in ("ReduceMax", "ReduceMin"):
+        return False
+    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
+    if axes is None and len(node.input) > 1:
+        found = im.constants.get(node.input[1])
+        axes = None if found is None else found.reshape(-1).tolist()
+    return axes == [0]
 
 
 def _sweep(im: Importer) -> None:

@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.diagnosis import NotSupportedError, Problem, unsupported
+from neurocompile.frontends.diagnosis import NotSupportedError, Problem, not_finite, unsupported
+from neurocompile.frontends.formats import recognized
 from neurocompile.frontends.onnx.lif import DOMAIN, register_schema
 
 __all__ = ["LoadedModel", "load_onnx", "with_head"]
@@ -89,9 +90,8 @@ def load_onnx(path: str | Path) -> LoadedModel:
         if not path.is_file():
             raise NeurocompileError("NC1001", f"cannot read '{path}': not a regular file")
         if size > _MAX_BYTES:
-            raise NeurocompileError(
-                "NC1002", f"'{path}' is larger than 2 GiB; store its weights as external data"
-            )
+            what = recognized(path) or "larger than 2 GiB; store its weights as external data"
+            raise NeurocompileError("NC1002", f"'{path}' is {what}")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
@@ -113,13 +113,15 @@ def _checked(data: bytes, path: Path) -> LoadedModel:
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
-        raise NeurocompileError(
-            "NC1002", f"'{path}' is not an ONNX file or is cut short ({len(data):,} bytes)"
-        ) from error
+        what = recognized(path) or f"not an ONNX file or is cut short ({len(data):,} bytes)"
+        raise NeurocompileError("NC1002", f"'{path}' is {what}") from error
     if not proto.graph.node:
+        what = recognized(path)
         raise NeurocompileError(
             "NC1002",
-            f"'{path}' holds no graph ({len(data):,} bytes): the file is empty or cut short",
+            f"'{path}' is {what}"
+            if what
+            else f"'{path}' holds no graph ({len(data):,} bytes): the file is empty or cut short",
         )
     digest = hashlib.sha256(data)
     for tensor in proto.graph.initializer:
@@ -253,9 +255,5 @@ def _constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
             )
     for name, array in constants.items():
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            bad = int((~np.isfinite(array)).sum())
-            raise NeurocompileError(
-                "NC1004",
-                f"constant '{name}' has {bad:,} of {array.size:,} values that are NaN or infinite",
-            )
+            raise NeurocompileError("NC1004", f"constant '{name}' {not_finite(array)}")
     return constants

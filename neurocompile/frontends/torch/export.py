@@ -14,16 +14,15 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from neurocompile.errors import NeurocompileError
-from neurocompile.files import write_output
+from neurocompile.errors import NeurocompileError, not_importable
+from neurocompile.files import check_writable, write_output
 from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY, calibrate, spikes_of
-from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path
+from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path, not_finite
 from neurocompile.frontends.onnx import lif as onnx_lif
 
 try:
@@ -31,15 +30,17 @@ try:
     import torch
     from torch import nn
 except ImportError as error:
-    raise NeurocompileError(
-        "NC4001",
-        f"exporting a model needs the package {error.name}: pip install 'neurocompile[torch]'",
-    ) from error
+    raise not_importable("exporting a model", error, "torch") from error
 
 from neurocompile.frontends.torch.copy import copied  # noqa: E402
+from neurocompile.frontends.torch.example import check_values, in_float32, own_steps, samples_of  # noqa: E402
+from neurocompile.frontends.torch.explain import check_random, explained, first_line, operator_of  # noqa: E402
+from neurocompile.frontends.torch.module import TorchFrontEnd, number_of, refused  # noqa: E402
 from neurocompile.frontends.torch.neurons import find_neurons  # noqa: E402
 from neurocompile.frontends.torch.trace import Trace, prepared, samples_first, trace  # noqa: E402
-from neurocompile.reference.runtime import open_session
+from neurocompile.guard import guarded  # noqa: E402
+from neurocompile.options import BuildOptions  # noqa: E402
+from neurocompile.reference.runtime import open_session  # noqa: E402
 
 __all__ = ["CALIBRATION_KEY", "STEPS_KEY", "export_onnx"]
 
@@ -48,6 +49,7 @@ _LEAST_AGREEMENT = 0.98
 """
 
 
+@guarded
 def export_onnx(
     model: nn.Module,
     example_input: torch.Tensor | np.ndarray,
@@ -86,7 +88,8 @@ def export_onnx(
         calibration: float32 (N, ...) for the statistics, or (N, T, ...) of frames whatever the
             model takes; default the example input.
         opset_version: version of the default ONNX domain, at least 18.
-        T: steps, for a model of one step; others know their own.
+        T: steps, for a model of one step; by default what an attribute of the model says (``T``,
+            ``num_steps``, ...). Others know their own.
         per_sample_lif: a neuron whose leading axis is time and batch runs for each sample alone, as
             it does in a batch of one; otherwise it is refused.
         head: which of several tensors that the forward returns.
@@ -99,16 +102,31 @@ def export_onnx(
             NC1009 several outputs; NC1010 no neuron; NC1011 the file computes something else;
             NC5005 it cannot be written.
     """
-    example = _as_array(example_input, "example_input")
-    given = None if calibration is None else _as_array(calibration, "calibration")
-    if T is not None and (
-        isinstance(T, bool) or not isinstance(T, (int, np.integer)) or not 1 <= T <= 1 << 10
-    ):
-        raise NeurocompileError("NC1007", f"T is {T!r}; an integer from 1 to 1,024 is needed")
-    model = copied(model)
-    model, example, found = _traced(
-        model, example, None if T is None else int(T), per_sample_lif, head
-    )
+    if not TorchFrontEnd().reads(model):
+        raise NeurocompileError("NC1014", refused(model))
+    check_values(model)
+    options = BuildOptions(T=T, head=head)
+    example = samples_of(example_input, "example_input")
+    given = None if calibration is None else samples_of(calibration, "calibration")
+    target = check_writable(path)
+    with explained(model, example):
+        content = _exported(model, example, given, options, opset_version, per_sample_lif, compare)
+    write_output(target, content)
+
+
+def _exported(
+    model: nn.Module,
+    example: np.ndarray,
+    given: np.ndarray | None,
+    options: BuildOptions,
+    opset_version: int,
+    per_sample_lif: bool,
+    compare: bool,
+) -> bytes:
+    """The file's bytes."""
+    head, steps = number_of(options.head), options.T or own_steps(model)
+    model = in_float32(copied(model))
+    model, example, found = _traced(model, example, steps, per_sample_lif, head)
     samples = example if given is None else given
     if samples.shape[1:] != example.shape[1:]:
         raise NeurocompileError(
@@ -116,6 +134,7 @@ def export_onnx(
             f"calibration samples are {samples.shape[1:]}, those of the example input {example.shape[1:]}",
         )
     _check_finite(found.program)
+    check_random(found.program)
     # Calibration runs the neurons themselves, in a copy of its own: it must not leave potentials in
     # the traced one.
     runnable = prepared(copy.deepcopy(model), found.plan, head)
@@ -125,7 +144,7 @@ def export_onnx(
         )
     except Exception as error:  # whatever the user's code or SpikingJelly raises
         raise NeurocompileError(
-            "NC1013", f"{type(model).__name__} cannot run in eval mode: {_first_line(error)}"
+            "NC1013", f"{type(model).__name__} cannot run in eval mode: {first_line(error)}"
         ) from error
     with _quiet():
         proto = _translate(found.program, opset_version)
@@ -145,7 +164,7 @@ def export_onnx(
     content = proto.SerializeToString(deterministic=True)
     if compare:
         _compare(content, runnable, found, samples[:2])
-    write_output(Path(path), content)
+    return content
 
 
 def _traced(
@@ -174,31 +193,8 @@ def _check_runs(model: nn.Module, example: np.ndarray, traced: NeurocompileError
     except Exception as error:  # whatever the user's code raises
         raise NeurocompileError(
             "NC1013",
-            f"{type(model).__name__} itself fails on its example input {tuple(example.shape)}: {_first_line(error)}",
+            f"{type(model).__name__} itself fails on its example input {tuple(example.shape)}: {first_line(error)}",
         ) from traced
-
-
-def _as_array(values: torch.Tensor | np.ndarray, name: str) -> np.ndarray:
-    array = (
-        values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    )
-    if array.dtype.kind in "iu" and array.ndim >= 2 and len(array):
-        raise NeurocompileError(
-            "NC1006",
-            f"{name} is {array.dtype} {array.shape}: token ids? Look their embedding up on the host, and give the "
-            "model what the embedding makes, float32 (samples, ...)",
-        )
-    if array.dtype != np.float32 or array.ndim < 2 or not len(array):
-        raise NeurocompileError(
-            "NC1006", f"{name} is {array.dtype} {array.shape}, needed is float32 (samples, ...)"
-        )
-    if not np.isfinite(array).all():
-        raise NeurocompileError("NC1012", f"{name} holds NaN or infinity")
-    return array
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 @contextmanager
@@ -255,12 +251,9 @@ def _check_finite(program: torch.export.ExportedProgram) -> None:
         tensor = tensors.get(spec.target) if spec.arg.name in used else None
         if tensor is None or not tensor.is_floating_point():
             continue
-        wrong = int((~torch.isfinite(tensor)).sum())
-        if wrong:
-            raise NeurocompileError(
-                "NC1004",
-                f"'{spec.target}' holds NaN or infinity in {wrong} of {tensor.numel()} values",
-            )
+        if not torch.isfinite(tensor).all():
+            values = tensor.detach().cpu().float().numpy()
+            raise NeurocompileError("NC1004", f"'{spec.target}' {not_finite(values)}")
 
 
 def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onnx.ModelProto:
@@ -301,8 +294,9 @@ def _translate(program: torch.export.ExportedProgram, opset_version: int) -> onn
     except (
         Exception
     ) as error:  # the exporter wraps failures of its translations in several unrelated types
+        reason = operator_of(error) or first_line(error)
         raise NeurocompileError(
-            "NC1013", f"torch.onnx could not translate the model: {_first_line(error)}"
+            "NC1013", f"torch.onnx could not translate the model: {reason}"
         ) from error
     return exported.model_proto
 

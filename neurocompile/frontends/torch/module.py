@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from neurocompile.arrays import is_array
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
 from neurocompile.options import BuildOptions
@@ -21,7 +23,7 @@ from neurocompile.progress import Stages
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TorchFrontEnd", "is_factory", "load_factory"]
+__all__ = ["TorchFrontEnd", "is_factory", "load_factory", "number_of", "refused"]
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -32,7 +34,11 @@ class TorchFrontEnd:
     def reads(self, model: Any) -> bool:
         """Whether ``model`` is a module; torch is not imported for the answer."""
         torch = sys.modules.get("torch")
-        return torch is not None and isinstance(model, torch.nn.Module)
+        return (
+            torch is not None
+            and isinstance(model, torch.nn.Module)
+            and not isinstance(model, torch.jit.ScriptModule)
+        )
 
     def open(
         self,
@@ -51,8 +57,11 @@ class TorchFrontEnd:
                 f"to compile a {type(model).__name__}, give an example input: compile(model, x)",
             )
         from neurocompile.frontends.onnx.frontend import OnnxFrontEnd
+        from neurocompile.frontends.torch.example import own_steps, samples_of
+        from neurocompile.frontends.torch.explain import explained
         from neurocompile.frontends.torch.export import export_onnx
 
+        model = _unwrapped(model)
         kind = type(model).__name__
         with tempfile.TemporaryDirectory(prefix="neurocompile-") as folder:
             path = Path(folder) / f"{kind.lower()}.onnx"
@@ -64,18 +73,58 @@ class TorchFrontEnd:
                     calibration=samples,
                     T=options.T,
                     per_sample_lif=options.per_sample_lif,
-                    head=_number(options.head),
+                    head=number_of(options.head),
                     compare=compare,
                 )
             # the file has the head alone, and neurons over the batch run per sample in it
             plain = msgspec.structs.replace(options, head=None, per_sample_lif=False)
-            found = OnnxFrontEnd().open(
-                path, None, plain, samples=None, compare=compare, stages=stages
-            )
-        return replace(found, origin=kind, own_T=found.own_T)
+            with explained(model, samples_of(example_input, "example_input")):
+                found = OnnxFrontEnd().open(
+                    path, None, plain, samples=None, compare=compare, stages=stages
+                )
+        # a model of one step was exported with as many as the options say, whatever it says itself
+        asked = options.T is not None and found.own_T == options.T
+        return replace(found, origin=kind, own_T=(asked and own_steps(model)) or found.own_T)
 
 
-def _number(head: int | str | None) -> int | None:
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Without what torch wraps around a module to train it: nothing of what it computes."""
+    inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
+    inner["OptimizedModule"] = "_orig_mod"  # of torch.compile
+    while type(model).__name__ in inner and type(model).__module__.startswith("torch."):
+        model = getattr(model, inner[type(model).__name__])
+    return model
+
+
+def refused(model: Any) -> str:
+    """What ``model``, which no front end reads, is, and what to give in its place."""
+    wanted = "the path of an ONNX file, or a torch module, is needed"
+    kind, package = type(model).__name__, type(model).__module__.partition(".")[0]
+    if isinstance(model, Mapping):
+        weights = any(is_array(value) for value in model.values())
+        what = (
+            "a state_dict" if weights else "a checkpoint" if "state_dict" in model else f"a {kind}"
+        )
+        return f"the model is {what}: weights without a network. Build the module, load them, and give compile(module, x)"
+    if isinstance(model, type):
+        return f"the model is the class {model.__name__}; give an instance of it, {model.__name__}(...)"
+    if package == "torch" and kind in ("RecursiveScriptModule", "ScriptModule", "ScriptFunction"):
+        return (
+            "the model is TorchScript, in which the Python code of its neurons is gone; give the module that it was "
+            "scripted from"
+        )
+    if package == "torch" and kind == "ExportedProgram":
+        return "the model is a program of torch.export; give the module that it was exported from"
+    if package == "onnx":
+        return "the model is an ONNX message; write it, onnx.save(model, path), and give the path"
+    if is_array(model):
+        return f"the model is an array; {wanted}, and the array after it"
+    if callable(model):
+        return f"the model is a function ({getattr(model, '__name__', kind)}); {wanted}"
+    return f"the model is {'None' if model is None else f'a {kind}'}; {wanted}"
+
+
+def number_of(head: int | str | None) -> int | None:
     """Of the tensor that a module returns: they have no names."""
     if head is None or isinstance(head, int):
         return head

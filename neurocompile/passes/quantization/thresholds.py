@@ -84,12 +84,14 @@ def exact_level(
         if abs(4096 / tau - 4096 * leak) > 4096 / tau * np.finfo(np.float32).eps or leak >= 1:
             return None
         bits = (1 - leak).denominator.bit_length() - 1
+        if bits * (steps - 1) > 6 + power:  # membranes of so many steps leave the chip's 1/64
+            return None
         grid = Fraction(1, 1 << (bits * (steps - 1)))
         ratio = threshold / gain / float(grid)
         near = abs(ratio - round(ratio)) <= 2e-6 * ratio
         level, k = (round(ratio) if near else ceil(ratio)) * grid, 1 << power
         vth = ceil(k * level) - 1
-        if (64 * k * grid).denominator != 1 or vth < k * (level - grid):
+        if vth < k * (level - grid):
             return None
         found.add(vth)
     return found.pop() if len(found) == 1 else None
