@@ -259,3 +259,40 @@ def test_nearest_interpolation_by_whole_factors(
     )
     nodes[-1].attribute.append(helper.make_attribute("nearest_mode", "floor"))
     net(nodes, weight, shape, out, tmp_path, **fixed, **wanted)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [op("Relu", "s", "c1")],
+        [op("Clip", "s low high", "c1")],
+        [op("Abs", "s", "c1")],
+        [op("Cast", "s", "i", to=7), op("Cast", "i", "c1", to=1)],
+        [op("Cast", "s", "i", to=9), op("Cast", "i", "c1", to=1)],
+        [op("Add", "s s", "twice"), op("Relu", "twice", "c1")],
+        [
+            op("MaxPool", "s", "m", kernel_shape=[3, 3], pads=[1] * 4),
+            op("Clip", "m low high", "c1"),
+        ],
+    ],
+    ids=lambda nodes: " ".join(n.op_type for n in nodes),
+)
+def test_what_changes_no_spikes_is_nothing(nodes: list, tmp_path: Path) -> None:
+    front = [op("Reshape", "r cut", "r5"), lif("r5", "s5"), op("Reshape", "s5 rows", "s")]
+    ends = {"low": np.float32(0), "high": np.float32(1)}
+    found = net(
+        [*front, *nodes, op("Conv", "c1 k b", "c")],
+        (4, 4, 1, 1),
+        (4, 5, 5),
+        (4, 5, 5),
+        tmp_path,
+        **ends,
+    )
+    assert not any(type(n).__name__ in ("Scale", "Offset") for n in found.nodes)
+
+
+def test_a_cut_of_currents_is_refused(tmp_path: Path) -> None:
+    for cut in (op("Relu", "f", "c"), op("Clip", "f low", "c"), op("Cast", "f", "c", to=7)):
+        with pytest.raises(NeurocompileError, match="NC1003|NC1009"):
+            nodes = [op("Conv", "r k b", "f"), cut]
+            net(nodes, (4, 4, 1, 1), (4, 5, 5), (4, 5, 5), tmp_path, low=np.float32(0))

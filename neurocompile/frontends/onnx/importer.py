@@ -23,6 +23,7 @@ from neurocompile.frontends.diagnosis import (
     problem_of,
     unsupported,
 )
+from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.context import Importer, Traced
 from neurocompile.frontends.onnx.fold import fold
 from neurocompile.frontends.onnx.layers import LAYER_RULES
@@ -138,6 +139,7 @@ def _run(im: Importer, frames: bool) -> bool:
     guessed: set[str] = (
         set()
     )  # and those whose shape was guessed behind it, of which nothing said would be sure
+    doubtful: set[str] = set()  # and what has only the shape of what it would be
     time_first = False
     try:
         time_first = _input(im, inputs[0], frames)
@@ -153,6 +155,14 @@ def _run(im: Importer, frames: bool) -> bool:
             lost.update(node.output)
             continue
         sure = not guessed.intersection(node.input)
+        named = node.name or node.output[0]
+        if named in refused and not doubtful.intersection(node.input):
+            if changes_nothing(im, node):
+                im.keep(node, im.traced[node.input[0]])
+                problems = [p for p in problems if p.node != named]
+                continue
+        if named in refused or doubtful.intersection(node.input):
+            doubtful.update(node.output)
         try:
             _one(im, node, refused)
         except NeurocompileError as error:

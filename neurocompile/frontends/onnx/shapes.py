@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.context import Importer, Rule
 from neurocompile.ir.layout import OPEN, Atom, Layout, shown
 
@@ -145,12 +146,12 @@ def _identity(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) ->
 
 
 def _cast(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    if attributes["to"] not in (
-        onnx.TensorProto.FLOAT,
-        onnx.TensorProto.DOUBLE,
-        onnx.TensorProto.FLOAT16,
-    ):
-        raise im.error("NC1009", "a cast of a signal to a type that is not floating point")
+    types = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
+    if attributes["to"] not in types and not changes_nothing(im, node):
+        raise im.error(
+            "NC1009",
+            "a cast of a signal to a type that is not floating point; of spikes and their sums it changes nothing",
+        )
     im.keep(node, im.traced[node.input[0]])
 
 
