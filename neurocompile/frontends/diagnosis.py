@@ -41,6 +41,10 @@ _CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 _LIF = "a LIF, whose spikes carry the signal on"
 _OURS = "a neuron: LIFNode, IFNode or ParametricLIFNode in a module, ai.neurocompile::LIF in a file (neurocompile.export_onnx)"
+_KERNEL = (
+    "no file can hold this kernel of SpikingJelly 2: give the module itself, neurocompile.compile(module, x), or write "
+    "its file with neurocompile.export_onnx(module, x, path)"
+)
 _HOST = "the host: give the model what this computes as its float32 input"
 _LISTED = "docs/import.md lists what is understood"
 _CLOSEST = {
@@ -75,12 +79,10 @@ _CLOSEST = {
     "Floor": _LIF,
     "Round": _LIF,
     "Ceil": _LIF,
-    "ConvTranspose": "Conv (of a map enlarged by zeros on the host, or at a lower resolution)",
     "DepthToSpace": "Reshape and Transpose",
     "SpaceToDepth": "Reshape and Transpose",
     "LpPool": "AveragePool",
     "LpNormalization": "BatchNormalization",
-    "GlobalMaxPool": "MaxPool",
     "OneHot": f"token ids are looked up by {_HOST}",
     "Loop": _OURS,
     "Scan": _OURS,
@@ -99,7 +101,7 @@ _CLOSEST = {
     "ReduceL2": "BatchNormalization",
     "ArgMax": "the host: predictions are the largest logit",
     "TopK": "no choice of the largest: a threshold (LIF)",
-    "Resize": "a strided Conv, or a Conv at the resolution that is there",
+    "Resize": "nearest interpolation by whole factors, or ConvTranspose",
     "GatherND": "a pool of a fixed kernel and stride (nn.AvgPool2d) for an adaptive pool whose sizes do not divide, or an index of one axis at a time",
     "GatherElements": "Gather (x.index_select(dim, index))",
     "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
@@ -157,7 +159,8 @@ def closest_form(operator: str) -> str:
 def unsupported(node: onnx.NodeProto, why: str = "is not supported") -> Problem:
     """Of an operator that no rule knows."""
     operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    closest = closest_form(node.op_type)
+    # TorchScript's exporter writes these, or stops at them: "unrecognized namespace sj_lif::forward"
+    closest = _KERNEL if node.domain.startswith("sj_") else closest_form(node.op_type)
     if closest.startswith("no "):
         advice = closest
     elif closest.startswith("the host"):

@@ -115,7 +115,6 @@ def test_constants_for_each_channel(
 @pytest.mark.parametrize(
     ("node", "why"),
     [
-        (op("Pad", "r odd", "c"), "as many at both ends"),
         (op("Pad", "r pads", "c", mode="reflect"), "mode reflect"),
         (op("Conv", "r k b", "c", pads=[1, 1, 1, 10**12]), "numbers from 0 to"),
         (op("Conv", "r k b", "c", pads=[-1, 0, 0, 0]), "pads"),
@@ -149,6 +148,25 @@ def test_a_batch_that_an_exporter_stored_is_told_so(tmp_path: Path) -> None:
         "NC1009",
         r"reshape \[4, batch, 4\] to \[4, 2, 4\]: the exporter",
     )
+
+
+@pytest.mark.parametrize("pads", [(0, 1, 1, 2), (2, 0, 1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("before", ["Conv", "MaxPool", "nothing"])
+def test_a_pad_whose_two_ends_differ(before: str, pads: Sizes, tmp_path: Path) -> None:
+    (top, left, bottom, right), inner = pads, (4, 6, 6)
+    out = (6 + top + bottom, 6 + left + right)
+    nodes = [op("Pad", "r pads", "p")]
+    if before == "Conv":
+        out = (out[0] - 2, out[1] - 2)
+        nodes.append(op("Conv", "p k b", "c"))
+    elif before == "MaxPool":
+        out = (out[0] // 2, out[1] // 2)
+        nodes.append(op("MaxPool", "p", "c", kernel_shape=[2, 2], strides=[2, 2]))
+    else:
+        nodes.append(op("Identity", "p", "c"))
+    border = ints(0, 0, top, left, 0, 0, bottom, right)
+    found = net(nodes, (4, 4, 3, 3), inner, (4, *out), tmp_path, pads=border)
+    assert sum(isinstance(n, s.Conv2d) for n in found.nodes) == 1
 
 
 POOLS = {

@@ -340,3 +340,28 @@ def test_pieces_and_means_over_windows_are_imported(tmp_path: Path) -> None:
     }
     graph = check(model(nodes, {**fixed, **constants}, ("batch", 2, 5, 5)), tmp_path)
     assert sum(isinstance(n, s.SumPool2d) for n in graph.nodes) == 2
+
+
+def test_a_matrix_on_the_left_of_a_product(tmp_path: Path) -> None:
+    nodes = [
+        op("Reshape", "t cut", "u"),
+        op("MatMul", "mix u", "f"),
+        op("Reshape", "f flat", "g"),
+        op("MatMul", "g six", "h"),
+        lif("h", "l"),
+    ]
+    tensors = {"mix": normal(3, 2), "cut": ints(4, -1, 2, 2), "flat": ints(4, -1, 6)}
+    tensors["six"] = normal(6, 5)
+    check(mlp(nodes, **tensors), tmp_path)
+
+
+def test_gemm_over_tokens_and_samples_in_one_axis(tmp_path: Path) -> None:
+    """(T B N, C), as TorchScript writes a Linear over tokens."""
+    nodes = [
+        op("Reshape", "t rows", "r"),
+        op("Gemm", "r w2 b5", "g"),
+        op("Reshape", "g back", "f"),
+        lif("f", "l"),
+    ]
+    tensors = {"rows": ints(-1, 2), "back": ints(4, -1, 2, 5), "w2": normal(2, 5), "b5": normal(5)}
+    check(mlp(nodes, **tensors), tmp_path)

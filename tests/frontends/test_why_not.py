@@ -8,7 +8,9 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -295,3 +297,14 @@ def test_a_softmax_of_the_logits_is_for_the_host() -> None:
 
     (found,) = check_model(Probabilities(lambda x: x), torch.rand(3, 6, 8)).reasons
     assert "the host" in found.why and not found.supported
+
+
+def test_a_kernel_of_spikingjelly_in_a_file_leads_to_the_module(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("forward", ["x"], ["y"], domain="sj_lif")
+    ends = ([value(name, 1, ["batch", 3])] for name in "xy")
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("sj_lif", 1)]
+    graph = onnx.helper.make_graph([node], "g", *ends)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), tmp_path / "m.onnx")
+    (found,) = check_model(tmp_path / "m.onnx").reasons
+    assert found.operator == "sj_lif::forward" and "neurocompile.export_onnx" in found.why

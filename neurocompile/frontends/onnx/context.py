@@ -126,6 +126,8 @@ class Importer:
         self.per_sample = per_sample
         self.leaking: list[str] = []
         self.borders: dict[str, Border] = {}
+        # of a map that a Pad made: its tensor, that inside, and the border, begins before ends
+        self.padded: dict[str, tuple[Traced, Traced, tuple[int, ...]]] = {}
         self.joined: dict[str, Joined] = {}
         self.of_batch: set[str] = set()  # constants made of the length of an open batch
         self.where = "the graph"

@@ -48,6 +48,7 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         raise im.error(
             "NC1006", f"weight {list(weight.shape)} does not match {channels} input channels"
         )
+    x, attributes = _with_border(im, x, attributes, axes)
     size = (*x.layout.shape[2:], *unit)
     padding, weight = _pads(im, attributes, size, stride, dilation, weight)
     key = im.store(node.input[1], weight)
@@ -244,23 +245,47 @@ def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         im.keep(node, x)
         return
     begin, end = pads[: len(x.dims)], pads[len(x.dims) :]
-    if mode != b"constant" or np.any(value) or begin != end or min(pads) < 0 or any(begin[:-2]):
+    axes = len(x.dims) - 2
+    if mode != b"constant" or np.any(value) or min(pads) < 0 or any(begin[:2]) or any(end[:2]):
         raise im.error(
             "NC1009",
-            f"pads {pads} of mode {mode.decode()}; zeros, as many at both ends of (H, W), are supported",
+            f"pads {pads} of mode {mode.decode()}; zeros around the positions of a feature map are supported",
         )
-    ref, _ = im.as_map(x, 2)
-    channels = im.shapes[ref][0]
-    weight = im.store(f"{_PAD}{channels}", np.ones((channels, 1, 1, 1)))
+    x = im.settled(x)
+    ref, _ = im.as_map(x, axes)
+    unit = [0] * (2 - axes)
+    first, last = [*begin[2:], *unit], [*end[2:], *unit]
+    channels, *size = im.shapes[ref]
+    if max(*first, *last) > max(size):
+        raise im.error("NC1009", f"pads {pads} of {size} are larger than what they surround")
+    ends = [(max(e - b, 0), max(b - e, 0)) for b, e in zip(first, last)]
+    even = not any(map(any, ends))
+    copy = np.pad(np.ones((channels, 1, 1, 1)), ((0, 0), (0, 0), *ends))
     y = _emit(
         im,
         node.name or node.output[0],
         ref,
-        weight=weight,
-        padding=(begin[-2], begin[-1]),
+        weight=im.store(f"{_PAD if even else 'border.'}{channels}", copy),
+        padding=tuple(map(max, first, last)),
         groups=channels,
     )
-    im.keep(node, im.from_map(x, y, 2))
+    padded = im.from_map(x, y, axes)
+    im.padded[y] = (padded, x, (*begin[2:], *end[2:]))
+    im.keep(node, padded)
+
+
+def _with_border(
+    im: Importer, x: Traced, attributes: dict[str, Any], axes: int
+) -> tuple[Traced, dict[str, Any]]:
+    """What a Pad in front of a convolution surrounds, and the convolution's attributes with its
+    border, where only the two ends of that differ.
+    """
+    found, first, border = im.padded.get(x.ref, (None, x, ()))
+    pads = tuple(attributes.get("pads", (0,) * 2 * axes))
+    same = border[:axes] == border[axes:]
+    if found != x or same or len(pads) != 2 * axes or "auto_pad" in attributes:
+        return x, attributes
+    return first, {**attributes, "pads": tuple(p + q for p, q in zip(pads, border))}
 
 
 def _unpadded(im: Importer, ref: Ref, padding: tuple[int, int]) -> tuple[Ref, tuple[int, int]]:
