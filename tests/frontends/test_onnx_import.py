@@ -347,8 +347,8 @@ def test_a_matrix_on_the_left_of_a_product(tmp_path: Path) -> None:
         op("Reshape", "t cut", "u"),
         op("MatMul", "mix u", "f"),
         op("Reshape", "f flat", "g"),
-        op("MatMul", "g six", "h"),
-        lif("h", "l"),
+        op("MatMul", "g six", "mixed"),
+        lif("mixed", "l"),
     ]
     tensors = {"mix": normal(3, 2), "cut": ints(4, -1, 2, 2), "flat": ints(4, -1, 6)}
     tensors["six"] = normal(6, 5)
