@@ -351,7 +351,7 @@ def test_a_matrix_on_the_left_of_a_product(tmp_path: Path) -> None:
         lif("mixed", "l"),
     ]
     tensors = {"mix": normal(3, 2), "cut": ints(4, -1, 2, 2), "flat": ints(4, -1, 6)}
-    tensors["six"] = normal(6, 5)
+    tensors["six"] = 4 * np.abs(normal(6, 5))
     check(mlp(nodes, **tensors), tmp_path)
 
 
