@@ -113,6 +113,17 @@ def fold_graph(
     raise AssertionError("unreachable")
 
 
+def _name_of(base: Base) -> str:
+    """Of what a patch is taken."""
+    if isinstance(base, Host):
+        return base.node.name
+    if isinstance(base, Spikes):
+        return base.key
+    if isinstance(base, Real):
+        return base.population
+    raise Unfoldable("a value that is no population yet")
+
+
 class Lowering:
     """One pass over the nodes."""
 
@@ -239,16 +250,7 @@ class Lowering:
         if reading.direct:
             return reading.direct
         base = reading.base
-        key = (
-            base
-            if isinstance(base, Host)
-            else base.key
-            if isinstance(base, Spikes)
-            else base.population,
-            reading.patch,
-            reader,
-            depth,
-        )
+        key = (_name_of(base), reading.patch, reader, depth)
         if key not in self._gathered:
             made = self._bring if isinstance(base, Host) else self._patch
             self._gathered[key] = made(reading, reader, depth, layer)
@@ -261,10 +263,9 @@ class Lowering:
         stray = any(found.stray for _, found in reading.plans)
         kind = c.LIF if spikes else c.GradedRelu if stray else c.GradedRelay
         fields = {"vth": 0, "dv": 4096} if spikes else {}
-        name = base.key if isinstance(base, Spikes) else base.population  # type: ignore[union-attr]
         shape = (*reading.patch.shape, channels)
         made = self.net.population(
-            kind, f"{name}.patch", shape, layer, depth - 1, reader.digits, **fields
+            kind, f"{_name_of(base)}.patch", shape, layer, depth - 1, reader.digits, **fields
         )
         for part, found in reading.plans:
             self.carry(part, found, made, shape[1], channels)

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from neurocompile.circuits import maximum
 from neurocompile.circuits import sum_pool as sums
 from neurocompile.circuits.builder import channels_last
 from neurocompile.folding.reading import Reach
-from neurocompile.folding.slots import Axis, Slots, Unfoldable
+from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import Base, Conv, Driven, Pool, Real, Spikes, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
@@ -200,6 +198,3 @@ def _mask(
                 sizes, strides = (shape[0], size[2]), (shape[1] * size[2], 1)
                 offset = g * size[2]
             net.open_by(name, outside, -amount, sizes, strides, offset)
-
-
-_ = (np, Axis)

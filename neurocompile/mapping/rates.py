@@ -38,16 +38,19 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
         incoming = tuple(
             q for q in circuit.incoming[p.name] if not q.recurrent and q.src in rates
         )  # loops aside
-        if isinstance(p, c.HostInput) or not incoming:
-            rates[p.name] = 1.0
+        if isinstance(p, c.HostInput) and p.pattern is not None:
+            rates[p.name] = float(circuit.tensors[p.pattern].mean())
+        elif isinstance(p, c.HostInput) or not incoming:
+            rates[p.name] = _spoken(circuit, p)
         elif isinstance(p, c.LIF) and p.name == p.layer and p.reset:
             rates[p.name] = calibration.rate(p.layer) * _spoken(circuit, p)
         elif isinstance(p, c.LIF) and p.vth > 0:  # AND
-            rates[p.name] = prod(rates[q.src] for q in incoming)
+            alike = (rates[q.src] / _spoken(circuit, circuit.population[q.src]) for q in incoming)
+            rates[p.name] = min(prod(alike), 1.0) * _spoken(circuit, p)
         elif all(isinstance(q, c.Strided) for q in incoming):
-            rates[p.name] = _any(circuit, p, incoming, rates)
+            rates[p.name] = min(_any(circuit, p, incoming, rates), _spoken(circuit, p))
         else:
-            rates[p.name] = 1.0
+            rates[p.name] = _spoken(circuit, p)
         rates[p.name] = float(f"{rates[p.name]:.9g}")
     return rates
 
