@@ -46,9 +46,12 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
             "NC1009",
             f"LIF attributes {values} lack {sorted(missing)} or are out of range (tau >= 1)",
         )
-    more: tuple[float, ...] = ()
+    more: list[float] = []
+    raised = 0.0
     if soft:
         values["v_threshold"], *more = _thresholds(im, node)
+        if values["v_threshold"] <= 0:
+            raised = _raised(im, values, more)
     # A view of a feature map is left as it lies: neurons act on each element alone.
     shape = im.shapes[x.ref]
     lies = len(shape) == 3 and any(im.axis_of(x, k) == 0 for k in range(1, len(x.dims)))
@@ -74,6 +77,7 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         decay_input=decays,
         soft_reset=soft or bool(attributes.get("soft_reset", 0)),
         more=tuple(more),
+        bias=im.store(f"{wanted}.raised", np.float32([raised])) if raised else None,
     )
     y = im.over(x, ref) if lies else im.fresh(ref, im.pattern(x))
     im.layer_values[ref], im.layouts[ref] = node.output[0], y.layout
@@ -83,12 +87,19 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
 def _thresholds(im: Importer, node: onnx.NodeProto) -> list[float]:
     found = im.constant(node, 2)
     values = [] if found is None or found.ndim != 1 else found.astype(np.float64).tolist()
-    if not 1 <= len(values) <= LARGEST_LEVELS or values != sorted(values) or not values[0] > 0:
-        raise im.error(
-            "NC1009",
-            f"a neuron with 1 to {LARGEST_LEVELS} thresholds above 0, rising, is supported",
-        )
+    if not 1 <= len(values) <= LARGEST_LEVELS or values != sorted(values):
+        raise im.error("NC1009", f"a neuron has 1 to {LARGEST_LEVELS} thresholds, rising")
     return values
+
+
+def _raised(im: Importer, values: dict[str, float], more: list[float]) -> float:
+    """What is added to thresholds, in place, and to the current, so that all thresholds are above 0."""
+    if values.get("tau") != 1.0 or values["subtract"]:
+        raise im.error("NC1009", "thresholds of a neuron with memory are above 0")
+    raised = 1.0 + abs(values["v_threshold"])
+    values["v_threshold"] += raised
+    more[:] = [theta + raised for theta in more]
+    return raised
 
 
 def _integrator(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ the arithmetic for what it is, a polynomial, and needs no pattern of any exporte
 
 from __future__ import annotations
 
+import contextlib
+
 import onnx
 from onnx import helper, version_converter
 
@@ -25,7 +27,7 @@ from neurocompile.frontends.onnx.load import with_head
 from neurocompile.frontends.recover.graph import Graph
 from neurocompile.frontends.recover.neurons import Neuron, find_neurons
 from neurocompile.frontends.recover.roll import Roller
-from neurocompile.frontends.recover.selects import settle_selects
+from neurocompile.frontends.recover.selects import settle_selects, turn_steps
 from neurocompile.frontends.recover.states import unroll_states
 from neurocompile.frontends.recover.unroll import copy_renamed, unroll_loops
 
@@ -82,6 +84,14 @@ def recover_lif(
 
 def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
     proto = settle_selects(with_head(unroll_states(unroll_loops(_modern(proto)), T), head))
+    turned = turn_steps(proto)
+    if turned is not None:  # (batch, T, ..), unless these are selects of features
+        with contextlib.suppress(NeurocompileError):
+            return _rolled(turned, T)
+    return _rolled(proto, T)
+
+
+def _rolled(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
     graph, neurons = _neurons(proto, unreset=False)
     if not neurons:
         return proto

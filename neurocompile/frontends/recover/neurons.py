@@ -16,6 +16,7 @@ from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, IF_TAU, OP_TYPE
 from neurocompile.frontends.recover.algebra import ELEMENTWISE, Number
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover.names import neuron_names
+from neurocompile.frontends.recover.staircases import Staircase, find_staircases
 from neurocompile.frontends.recover.steps import (
     COMPARISONS,
     Affine,
@@ -63,6 +64,8 @@ class Neuron:
     """Operator type."""
     thresholds: str = ""
     """A constant, the thresholds of a SoftLIF."""
+    below: int = 0
+    """What is to be taken from the number of thresholds reached."""
 
 
 def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
@@ -74,10 +77,21 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
             at once; NC1009 for neurons that LIF cannot express.
     """
     reader, problems = StepReader(graph, unreset), []
+    stairs = {found.value: found for found in find_staircases(graph)}
+    inner = {value for found in stairs.values() for value in found.within}
     for node in list(graph.live()):
-        if node.op_type in COMPARISONS and not node.domain and node.output[0] in graph.dynamic:
+        compares = (
+            node.op_type in COMPARISONS
+            and not node.domain
+            and node.output[0] in graph.dynamic
+            and node.output[0] not in inner
+        )
+        if compares or node.output[0] in stairs:
             try:
-                reader.read(node)
+                if compares:
+                    reader.read(node)
+                else:
+                    reader.read_stairs(node, stairs[node.output[0]])
             except NeurocompileError as error:
                 problems.append(error)
     _raise_all(problems)
@@ -164,6 +178,13 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     spikes = tuple(step.node.output[0] for step in chain)
     if any(step.inverted != first.inverted or step.strict != first.strict for step in chain):
         raise NeurocompileError("NC1003", f"{where}: its steps compare in different ways")
+    counts = first.stairs
+    if not all(_same_stairs(step.stairs, counts) for step in chain):
+        raise NeurocompileError("NC1003", f"{where}: its steps compare in different ways")
+    if len(chain) == 1 and counts is not None:
+        attributes: dict[str, float | int] = {"tau": 1.0, "decay_input": 0}
+        neuron = Neuron(name, attributes, (first.potential,), spikes, False, True)
+        return counting(neuron, counts, 0.0, where, graph)
     if len(chain) == 1 and graph.vectors and np.ndim(first.bound):
         return _of_channels(
             name,
@@ -258,6 +279,15 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     found = Neuron(
         name, _attributes(a, b, bounds[0], rest, hard), tuple(currents), spikes, first.inverted
     )
+    if counts is not None:
+        if hard:
+            raise NeurocompileError(
+                "NC1009",
+                f"{where}: several spikes a step and a hard reset; a soft reset (each spike subtracts) is supported",
+            )
+        return counting(
+            replace(found, floating=True), counts, float(np.ravel(reset)[0]), where, graph
+        )
     return _of_amount(found, reset, where, graph) if general else found
 
 
@@ -270,10 +300,29 @@ def _of_amount(neuron: Neuron, subtract: Number, where: str, graph: Graph) -> Ne
         raise NeurocompileError(
             "NC1009", f"{where}: a spike subtracts {shown(subtract)}; one amount is supported"
         )
-    return counting(neuron, [neuron.attributes["v_threshold"]], amount, graph)
+    return _general(neuron, [neuron.attributes["v_threshold"]], amount, graph)
 
 
-def counting(neuron: Neuron, thresholds: Sequence[float], subtract: float, graph: Graph) -> Neuron:
+def _same_stairs(a: Staircase | None, b: Staircase | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    equal = len(a.thresholds) == len(b.thresholds) and a.below == b.below
+    return equal and close(np.asarray(a.thresholds), np.asarray(b.thresholds))
+
+
+def counting(
+    neuron: Neuron, stairs: Staircase, subtract: float, where: str, graph: Graph
+) -> Neuron:
+    """``neuron`` with the thresholds of ``stairs``, each spike of which takes ``subtract``."""
+    if stairs.below and neuron.attributes["tau"] != 1.0:
+        raise NeurocompileError(
+            "NC1009",
+            f"{where}: negative spikes and a memory; ternary spikes are supported of neurons without memory",
+        )
+    return replace(_general(neuron, stairs.thresholds, subtract, graph), below=stairs.below)
+
+
+def _general(neuron: Neuron, thresholds: Sequence[float], subtract: float, graph: Graph) -> Neuron:
     """``neuron`` with these thresholds, one spike of which takes ``subtract`` from the membrane."""
     given = neuron.attributes
     attributes = {"subtract": subtract, "decay_input": given["decay_input"]}

@@ -163,9 +163,13 @@ class Roller:
         inputs = [x]
         for constant in filter(None, (neuron.tau, neuron.thresholds)):
             inputs.append((yield "one", constant))
-        return self.emit(
+        name = self.emit(
             neuron.kind, inputs, neuron.name, name=neuron.name, domain=DOMAIN, **neuron.attributes
         )
+        if neuron.below:
+            below = self.constant("below", np.float32(neuron.below))
+            name = self.emit("Sub", [name, below], name)
+        return name
 
     def _steps(self, lanes: Lanes) -> Rule:
         lanes = tuple(self.graph.alias(v) for v in lanes)

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.graph import Graph, attributes_of
 
-__all__ = ["settle_selects"]
+__all__ = ["settle_selects", "turn_steps"]
 
 _COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _SELECTS = frozenset({"Gather", "Slice", "Split", "Squeeze"})
@@ -73,6 +73,56 @@ def settle_selects(proto: onnx.ModelProto) -> onnx.ModelProto:
     settled.graph.node.extend(nodes)
     settled.graph.initializer.extend(tensors)
     return settled
+
+
+def turn_steps(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """A copy in which steps that are selected from axis 1 of (batch, T, ...), all of them, are
+    selected from axis 0 of its transposition; None if there are no such selects.
+    """
+    graph = Graph(proto)
+    steps: dict[str, set[int]] = {}
+    selects: dict[str, onnx.NodeProto] = {}
+    for node in graph.nodes:
+        index = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
+        if (
+            node.op_type == "Gather"
+            and attributes_of(node).get("axis", 0) == 1
+            and node.input[0] in graph.dynamic
+            and index is not None
+            and index.ndim == 0
+        ):
+            steps.setdefault(node.input[0], set()).add(int(index))
+            selects[node.output[0]] = node
+    sizes = {v: (graph.shapes.get(v) or [None, None])[1] for v in steps}
+    whole = {
+        v for v, found in steps.items() if len(found) > 1 and found == set(range(sizes[v] or 0))
+    }
+    if not whole:
+        return None
+    turned = onnx.ModelProto()
+    turned.CopyFrom(proto)
+    del turned.graph.node[:]
+    made: dict[str, str] = {}
+    for node in graph.nodes:
+        source = node.input[0] if node.output and node.output[0] in selects else ""
+        if source in whole:
+            rank = len(graph.shapes[source] or ())
+            if source not in made:
+                made[source] = graph.fresh(f"{source}.steps")
+                perm = [1, 0, *range(2, rank)]
+                turned.graph.node.append(
+                    helper.make_node(
+                        "Transpose", [source], [made[source]], name=made[source], perm=perm
+                    )
+                )
+            select = helper.make_node(
+                "Gather", [made[source], node.input[1]], node.output, name=node.name, axis=0
+            )
+            select.metadata_props.extend(node.metadata_props)
+            turned.graph.node.append(select)
+        else:
+            turned.graph.node.append(node)
+    return turned
 
 
 def _behind_neurons(graph: Graph) -> set[str]:

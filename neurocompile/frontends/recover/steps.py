@@ -26,6 +26,7 @@ from neurocompile.frontends.recover.algebra import (
     spike_atom,
 )
 from neurocompile.frontends.recover.graph import Graph, label_of
+from neurocompile.frontends.recover.staircases import Staircase
 
 __all__ = [
     "COMPARISONS",
@@ -88,6 +89,8 @@ class Step:
     """The value x."""
     scale: np.ndarray | None = None
     """Thresholds of the channels, in which potentials are counted here; None for one threshold."""
+    stairs: Staircase | None = None
+    """Of a neuron that counts: ``node`` then makes the number of its spikes."""
 
 
 def affine_path(value: str, graph: Graph, scaling: bool = True) -> list[Affine]:
@@ -181,6 +184,25 @@ class StepReader:
         spike = (spike_atom(node.output[0]),)
         self.atoms[step.potential] = {(step.potential,): 1.0}
         self.atoms[node.output[0]] = {CONSTANT: 1.0, spike: -1.0} if step.inverted else {spike: 1.0}
+        return step
+
+    def read_stairs(self, node: onnx.NodeProto, stairs: Staircase) -> Step:
+        """The step of a neuron that sends several spikes, whose number ``node`` makes."""
+        marked, previous = self._cone(stairs.source)
+        step = Step(
+            node, stairs.source, stairs.thresholds[0], False, False, previous, stairs=stairs
+        )
+        if previous is not None:
+            p = expand(step.potential, self.graph, self.atoms, marked.__contains__)
+            self._refuse_opaque(p, marked - {previous.potential})
+            self._coefficients(step, previous, p)
+        self.steps.append(step)
+        self.by_potential[step.potential] = step
+        self.atoms[step.potential] = {(step.potential,): 1.0}
+        spike = (spike_atom(stairs.value),)
+        for value, factor in stairs.multiples.items():
+            self.atoms[value] = {spike: factor}
+            self.copies[value] = step
         return step
 
     def _twin(self, node: onnx.NodeProto, left: str, bound: Number, kind: str) -> Step | None:

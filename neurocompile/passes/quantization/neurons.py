@@ -16,6 +16,7 @@ from neurocompile.passes.quantization.thresholds import (
     LARGEST_THRESHOLD,
     LARGEST_WEIGHT,
     exact_threshold,
+    grown,
     integrator_limit,
 )
 
@@ -90,6 +91,8 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
             )
         bias = state.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
         largest += strongest
+    reachable = 1.001 * _highest(state, node, largest * node.gain * unit / k) / node.v_threshold
+    ratios = ratios[ratios <= max(reachable, 1.0)]
     loss = node.taken / node.v_threshold * (1 - float(decay.min()) / 4096)
     needed = max(largest, round(k * ideal * max(ratios[-1], loss)))
     shift = state.shifts.get(node.name, 0)
@@ -105,7 +108,7 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
     higher = np.maximum(np.rint(threshold * ratios[1:]), threshold)
     if node.memoryless and state.integer[node.x] is not None and not shift and bias is None:
         # exactly the integers that reach the float thresholds
-        threshold, *higher = _reached(node, k)
+        threshold, *higher = _reached(node, k)[: len(ratios)]
     lost = node.taken / node.v_threshold * threshold  # by one spike, before the leak
     reset, several = np.rint(lost * (4096 - decay) / 4096), decay.min() != decay.max()
     leak = (
@@ -126,6 +129,18 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
         more=tuple(int(v) for v in higher),
         **leak,
     )
+
+
+def _highest(state: Quantization, node: s.LIF, largest: float) -> float:
+    """Bound of the membrane before a spike, for currents of up to ``largest``. What the spikes of
+    equally spaced thresholds leave is less than one of them.
+    """
+    thresholds = np.asarray([node.v_threshold, *node.more])
+    kept = float((1 - 1 / state.taus(node)).max())
+    spaced = np.allclose(np.diff(thresholds, prepend=0.0), node.v_threshold, rtol=1e-4)
+    if spaced and np.isclose(node.taken, node.v_threshold, rtol=1e-4):
+        return largest + kept * node.v_threshold
+    return largest * grown(kept, state.options.steps)
 
 
 def _reached(node: s.LIF, k: int) -> list[int]:
