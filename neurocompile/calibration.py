@@ -11,6 +11,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.calibration import CALIBRATION_KEY, value_grid
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
+from neurocompile.ir.rules import LARGEST_LEVELS
 
 __all__ = [
     "Calibration",
@@ -95,9 +96,9 @@ def problem_of(found: Calibration) -> str | None:
         return "it holds numbers that are not finite or not ordered"
     largest = max(abs(found.input.min), abs(found.input.max))
     fine = found.input.grid is not None and largest / grid > _LEVELS
-    if any(not 0 <= r <= 1 for r in rates) or largest > _LARGEST_INPUT or fine:
+    if any(not 0 <= r <= LARGEST_LEVELS for r in rates) or largest > _LARGEST_INPUT or fine:
         return (
-            f"rates lie in 0..1, inputs within {_LARGEST_INPUT:.0e} and on at most "
+            f"rates lie in 0..{LARGEST_LEVELS}, inputs within {_LARGEST_INPUT:.0e} and on at most "
             f"{_LEVELS:,} levels"
         )
     return None

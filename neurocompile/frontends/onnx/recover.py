@@ -92,24 +92,32 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
 
 
 def _rolled(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
-    graph, neurons = _neurons(proto, unreset=False)
-    if not neurons:
+    error: NeurocompileError | None = None
+    graph, neurons = Graph(proto), []
+    try:
+        graph, neurons = _neurons(proto, unreset=False)
+    except NeurocompileError as caught:
+        error = caught
+    if error is None and not neurons:
         return proto
-    if graph.suspects:
-        try:
+    if graph.suspects or error is not None:
+        # a neuron that is never reset; or the potential of one is a current of another
+        with contextlib.suppress(NeurocompileError):
             other, unreset = _neurons(proto, unreset=True)
-            return _checked(rolled(proto, other, unreset), unreset, T)
-        except NeurocompileError:  # the potential of one neuron is a current of another
-            graph, neurons = _neurons(proto, unreset=False)
-    return _checked(rolled(proto, graph, neurons), neurons, T)
+            _check_steps(unreset, T)
+            return rolled(proto, other, unreset)
+        if error is not None:
+            raise error
+        graph, neurons = _neurons(proto, unreset=False)
+    _check_steps(neurons, T)
+    return rolled(proto, graph, neurons)
 
 
-def _checked(proto: onnx.ModelProto, neurons: list[Neuron], T: int | None) -> onnx.ModelProto:
+def _check_steps(neurons: list[Neuron], T: int | None) -> None:
     """NC1007 if ``T`` is given and not the neurons'."""
     steps = len(neurons[0].spikes)
     if T is not None and T != steps:
         raise NeurocompileError("NC1007", f"the file holds {steps} steps, T is {T}")
-    return proto
 
 
 def _neurons(proto: onnx.ModelProto, unreset: bool) -> tuple[Graph, list[Neuron]]:

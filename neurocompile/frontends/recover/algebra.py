@@ -15,7 +15,15 @@ import onnx
 
 from neurocompile.frontends.recover.graph import Graph, attributes_of
 
-__all__ = ["CONSTANT", "ELEMENTWISE", "Number", "Polynomial", "expand", "spike_atom"]
+__all__ = [
+    "CONSTANT",
+    "ELEMENTWISE",
+    "Number",
+    "Polynomial",
+    "arithmetic_below",
+    "expand",
+    "spike_atom",
+]
 
 Monomial = tuple[str, ...]
 Number = float | np.ndarray
@@ -43,6 +51,8 @@ ELEMENTWISE = frozenset(
 )
 """Operators that :func:`expand` sees through."""
 
+_LARGEST_CONE = 64
+"""Values of the arithmetic between two steps."""
 _LARGEST = 64
 """Monomials of a polynomial; larger ones, which no neuron makes, are atoms."""
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
@@ -163,3 +173,18 @@ def _times(p: Polynomial, q: Polynomial) -> Polynomial:
 def _joined(a: Monomial, b: Monomial) -> Monomial:
     spikes = {s for s in (*a, *b) if s.startswith("spike:")}
     return (*sorted(spikes), *sorted(s for s in (*a, *b) if s not in spikes))
+
+
+def arithmetic_below(value: str, graph: Graph) -> set[str]:
+    """Values that make ``value`` by elementwise arithmetic alone, itself among them."""
+    stack, seen = [value], {value}
+    while stack and len(seen) <= _LARGEST_CONE:
+        place = stack.pop()
+        node = graph.producer.get(place)
+        if node is None or node.op_type not in ELEMENTWISE or graph.number(place) is not None:
+            continue
+        operands = node.input[: 1 if node.op_type == "Expand" else None]
+        fresh = [i for i in operands if i not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return seen

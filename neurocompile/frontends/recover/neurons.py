@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx.general import NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, IF_TAU, OP_TYPE
-from neurocompile.frontends.recover.algebra import ELEMENTWISE, Number
+from neurocompile.frontends.recover.algebra import Number, arithmetic_below
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover.names import neuron_names
 from neurocompile.frontends.recover.staircases import Staircase, find_staircases
@@ -37,10 +37,6 @@ __all__ = [
     "same_constant",
     "scaled",
 ]
-
-
-_LARGEST_CONE = 64
-"""Values of the arithmetic between two steps of a current."""
 
 
 @dataclass(frozen=True)
@@ -414,21 +410,6 @@ def _first_current(first: Step, following: str, b: Number, graph: Graph) -> Affi
         below = arithmetic_below(following, graph)
         found = next((p for p in path if p.value in below), path[-1])
     return found
-
-
-def arithmetic_below(value: str, graph: Graph) -> set[str]:
-    """Values that make ``value`` by elementwise arithmetic alone, itself among them."""
-    stack, seen = [value], {value}
-    while stack and len(seen) <= _LARGEST_CONE:
-        place = stack.pop()
-        node = graph.producer.get(place)
-        if node is None or node.op_type not in ELEMENTWISE or graph.number(place) is not None:
-            continue
-        operands = node.input[: 1 if node.op_type == "Expand" else None]
-        fresh = [i for i in operands if i not in seen]
-        seen.update(fresh)
-        stack += fresh
-    return seen
 
 
 def alike(value: str, other: str, graph: Graph) -> bool:

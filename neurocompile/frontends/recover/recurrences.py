@@ -12,9 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import helper
 
-from neurocompile.frontends.recover.algebra import ELEMENTWISE, Number, Polynomial, expand
+from neurocompile.frontends.recover.algebra import (
+    ELEMENTWISE,
+    Number,
+    Polynomial,
+    arithmetic_below,
+    expand,
+)
 from neurocompile.frontends.recover.graph import Graph
-from neurocompile.frontends.recover.neurons import alike, arithmetic_below, scaled
+from neurocompile.frontends.recover.neurons import alike, scaled
 from neurocompile.frontends.recover.steps import affine_path, close
 
 __all__ = ["Recurrence", "find_recurrence"]

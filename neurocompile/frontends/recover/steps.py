@@ -22,6 +22,7 @@ from neurocompile.frontends.recover.algebra import (
     ELEMENTWISE,
     Number,
     Polynomial,
+    arithmetic_below,
     expand,
     spike_atom,
 )
@@ -327,6 +328,8 @@ class StepReader:
         ]
         if not found and within:
             self.suspects = True
+        if not within:
+            self._refuse_bounded(visited)
         if not found and not (self.unreset and within):
             return set(), None
         previous = max(found or within, key=lambda s: self.graph.order[s.node.output[0]])
@@ -341,6 +344,19 @@ class StepReader:
             ):
                 marked.add(place)
         return marked, previous
+
+    def _refuse_bounded(self, visited: list[str]) -> None:
+        """A membrane with a bound below, as sinabs' ``min_v_mem`` makes it."""
+        for value in visited:
+            node = self.graph.producer.get(value)
+            if node is None or node.op_type not in ("Relu", "Clip", "Max"):
+                continue
+            if any(v in self.by_potential for v in arithmetic_below(node.input[0], self.graph)):
+                raise NeurocompileError(
+                    "NC1009",
+                    f"{label_of(node)} bounds a membrane from below, which no LIF does: set min_v_mem=None "
+                    "(sinabs); several spikes a step, and none, are supported",
+                )
 
     def _coefficients(self, step: Step, previous: Step, p: Polynomial) -> None:
         """Read a, b, c, the reset and x off ``p``."""

@@ -126,6 +126,10 @@ def _exported(
     """The file's bytes."""
     head, steps = number_of(options.head), options.T or own_steps(model)
     model = in_float32(copied(model))
+    if not find_neurons(model):
+        from neurocompile.frontends.torch.plain import recovered
+
+        return recovered(model, example, given, steps, head, opset_version, compare=compare)
     model, example, found = _traced(model, example, steps, per_sample_lif, head)
     samples = example if given is None else given
     if samples.shape[1:] != example.shape[1:]:
