@@ -17,6 +17,7 @@ import neurocompile
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
+from neurocompile.errors import NeurocompileError  # noqa: E402
 from neurocompile.ir import spiking as s  # noqa: E402
 
 X = np.random.default_rng(0).uniform(0, 2, (6, 12)).astype(np.float32)
@@ -146,3 +147,97 @@ def test_norse(cell, dynamo, tmp_path):
     norse = pytest.importorskip("norse.torch")
     model = Stepped(getattr(norse, cell)(), T=6, drive=10.0)
     check(exported(model, tmp_path / "net.onnx", dynamo, X[:2]), model.T)
+
+
+class Sinabs(torch.nn.Module):
+    """Several spikes a step, time behind the batch."""
+
+    T = 4
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        (self.fc1, self.fc2), self.lif = linears(12, 8, 4), layer
+
+    def forward(self, x):
+        return self.fc2(self.lif(self.fc1(x.unsqueeze(1).repeat(1, self.T, 1)) * 20)).mean(1)
+
+
+@EXPORTERS
+def test_sinabs_sends_several_spikes_a_step(dynamo, tmp_path):
+    layers = pytest.importorskip("sinabs.layers")
+    model = Sinabs(layers.LIF(tau_mem=20.0))
+    path = exported(model, tmp_path / "net.onnx", dynamo, X[:2])
+    (neuron,) = check(path, model.T).quantized.spiking_layers
+    assert neuron.levels > 1
+
+
+def test_a_membrane_with_a_bound_is_refused_by_name(tmp_path):
+    layers = pytest.importorskip("sinabs.layers")
+    path = exported(Sinabs(layers.IAF(min_v_mem=-1.0)), tmp_path / "net.onnx", True, X[:2])
+    with pytest.raises(NeurocompileError, match="NC1009 .*bounds a membrane from below.*min_v_mem"):
+        neurocompile.compile(path)
+
+
+class Counting(torch.nn.Module):
+    """Quantized activations, T = 1: MultiSpike of Spike-Driven Transformer V3."""
+
+    T = 1
+
+    def __init__(self, low: int, form: str) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = linears(12, 8, 8, 4)
+        self.low, self.form = low, form
+
+    def count(self, v):
+        if self.form == "floor":
+            return torch.floor(torch.clamp(v, self.low, 4) + 0.5) / 4
+        if self.form == "round first":
+            return torch.clamp(torch.round(v), self.low, 4) / 4
+        return torch.round(torch.clamp(v, self.low, 4)) / 4
+
+    def forward(self, x):
+        return self.fc3(self.count(self.fc2(self.count(self.fc1(x) * 3)) * 8))
+
+
+@pytest.mark.parametrize("form", ["round", "floor", "round first"])
+def test_numbers_of_spikes_without_memory_or_time(form):
+    model = Counting(0, form).eval()
+    program = neurocompile.compile(model, X[:2], calibration=X)
+    assert program.manifest.import_agreement == 1.0 and program.manifest.options.T == 1
+    assert program.parity(X, against=("emulator",)).exact
+    assert [n.levels for n in program.quantized.spiking_layers] == [4, 4]
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(X)).numpy()
+    assert np.corrcoef(program.run(X).logits.ravel(), theirs.ravel())[0, 1] > 0.99
+
+
+def test_spikes_of_either_sign():
+    model = Counting(-1, "round").eval()
+    program = neurocompile.compile(model, X[:2] - 1, calibration=X - 1)
+    assert program.parity(X - 1, against=("emulator",)).exact
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(X - 1)).numpy()
+    assert np.corrcoef(program.run(X - 1).logits.ravel(), theirs.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("library", ["snntorch", "norse", "sinabs"])
+def test_modules_of_other_libraries_compile_from_torch(library):
+    package = pytest.importorskip(library)
+    if library == "snntorch":
+
+        class Cell(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.lif = package.Leaky(beta=0.9)
+
+            def forward(self, x, *state):
+                return self.lif(x, *(state or (self.lif.init_leaky(),)))
+
+        model = Stepped(Cell())
+    elif library == "norse":
+        model = Stepped(pytest.importorskip("norse.torch").LIFCell(), T=6, drive=10.0)
+    else:
+        model = Sinabs(pytest.importorskip("sinabs.layers").LIF(tau_mem=20.0))
+    program = neurocompile.compile(model.eval(), X[:2], calibration=X)
+    assert program.manifest.options.T == model.T and program.manifest.import_agreement == 1.0
+    assert program.parity(X, against=("emulator",)).exact
