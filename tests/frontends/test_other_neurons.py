@@ -241,3 +241,30 @@ def test_modules_of_other_libraries_compile_from_torch(library):
     program = neurocompile.compile(model.eval(), X[:2], calibration=X)
     assert program.manifest.options.T == model.T and program.manifest.import_agreement == 1.0
     assert program.parity(X, against=("emulator",)).exact
+
+
+class Feedback(torch.nn.Module):
+    """``x_t = fc1(x) + r s(t-1)``."""
+
+    T = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        (self.fc1, self.fc2), self.r = linears(12, 8, 4), torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        v = s = torch.zeros(len(x), 8)
+        out = []
+        for _ in range(self.T):
+            h = 0.5 * v + self.fc1(x) + self.r(s)
+            s = (h >= 1.0).float()
+            v = h * (1 - s)
+            out.append(self.fc2(s))
+        return torch.stack(out).mean(0)
+
+
+@EXPORTERS
+def test_spikes_that_feed_back_are_refused_as_recurrent(dynamo, tmp_path):
+    path = exported(Feedback(), tmp_path / "net.onnx", dynamo, X[:2])
+    with pytest.raises(NeurocompileError, match="NC1009 .*is a recurrent connection"):
+        neurocompile.compile(path)

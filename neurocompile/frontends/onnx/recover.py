@@ -24,6 +24,7 @@ from onnx import helper, version_converter
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.load import with_head
+from neurocompile.frontends.recover.feedback import name_feedback
 from neurocompile.frontends.recover.graph import Graph
 from neurocompile.frontends.recover.neurons import Neuron, find_neurons
 from neurocompile.frontends.recover.roll import Roller
@@ -88,7 +89,13 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
     if turned is not None:  # (batch, T, ..), unless these are selects of features
         with contextlib.suppress(NeurocompileError):
             return _rolled(turned, T)
-    return _rolled(proto, T)
+    try:
+        return _rolled(proto, T)
+    except NeurocompileError as error:
+        named = name_feedback(error, Graph(proto))
+        if named is error:
+            raise
+        raise named from error
 
 
 def _rolled(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ import onnx
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.recover import rolled
+from neurocompile.frontends.recover.feedback import name_feedback
 from neurocompile.frontends.recover.graph import Graph, attributes_of
 from neurocompile.frontends.recover.neurons import Neuron
 from neurocompile.frontends.recover.selects import settle_selects
@@ -54,4 +55,10 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
                 kind=onnx_lif.STEPS[steps[0].op_type],
             )
         )
-    return rolled(proto, graph, neurons)
+    try:
+        return rolled(proto, graph, neurons)
+    except NeurocompileError as error:
+        named = name_feedback(error, graph)
+        if named is error:
+            raise
+        raise named from error
