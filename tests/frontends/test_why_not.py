@@ -285,9 +285,9 @@ def test_a_forward_without_a_tensor_is_told_so() -> None:
     assert found.why == "the forward returns str without a tensor; it has to return logits"
 
 
-def test_a_module_of_other_neurons_is_shown_the_way_by_a_file() -> None:
+def test_a_module_without_a_neuron_is_told_so() -> None:
     (found,) = check_model(nn.Linear(3, 2), torch.rand(2, 3)).reasons
-    assert found.code == "NC1010" and "torch.onnx.export" in found.why
+    assert found.code == "NC1010" and "no other is seen in what it computes" in found.why
 
 
 def test_a_softmax_of_the_logits_is_for_the_host() -> None:
