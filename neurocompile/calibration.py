@@ -50,13 +50,22 @@ class LayerStatistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Statistics over ``samples`` inputs at ``T`` steps. ``source`` is data, file or weights."""
+    """Statistics over ``samples`` inputs at ``T`` steps. ``source`` is data, file, example (the
+    input that a model was traced with) or weights.
+    """
 
     samples: int
     T: int
     input: InputStatistics
     layers: dict[str, LayerStatistics]
     source: str = "file"
+
+    @property
+    def degenerate(self) -> bool:
+        """True if the inputs were all one number, such as those of ``torch.zeros``: they tell
+        nothing of data.
+        """
+        return self.source != "weights" and self.input.min == self.input.max
 
     def rate(self, layer: str) -> float:
         """Spikes a neuron of ``layer`` a step (a named assumption where nothing was measured)."""

@@ -20,6 +20,7 @@ from neurocompile.mapping.estimate import Estimate
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
 from neurocompile.placing import estimate_folds, front_of, place_model
+from neurocompile.precision import examine_precision
 from neurocompile.program import Program, make_proof
 from neurocompile.progress import Stages
 from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
@@ -86,7 +87,12 @@ def compile_model(
         with stages("calibrate"):
             statistics = statistics_of(opened, canonical)
         with stages("quantize"):
-            quantized = Quantize(T, statistics, bits)(canonical)
+            quantize = Quantize(T, statistics, bits)
+            quantized = quantize(canonical)
+        with stages("compare"):
+            lost = examine_precision(
+                canonical, quantized, quantize.precision, statistics, samples, T
+            )
         built = place_model(quantized, settled, chip, statistics, samples, stages)
     circuit, mapping, rates, source = built.circuit, built.mapping, built.rates, built.rates_source
     settled = msgspec.structs.replace(settled, fold=built.fold)
@@ -121,6 +127,7 @@ def compile_model(
         manifest,
         dict(stages.seconds),
         tuple(built.front),
+        lost,
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from neurocompile.energy.report import EnergyReport
     from neurocompile.folding.search import FoldChoice
     from neurocompile.parity.report import ParityReport
+    from neurocompile.precision import LayerReport
     from neurocompile.summary import Summary
 
 __all__ = ["Program", "RunResult", "classes_of", "is_classifier", "make_proof", "no_classes"]
@@ -110,6 +111,11 @@ class Program:
     folds: tuple[FoldChoice, ...] = field(default=(), compare=False)
     """The Pareto front that the build chose from; empty for a loaded program, or one that was not
     to be folded.
+    """
+
+    precision: tuple[LayerReport, ...] = field(default=(), compare=False)
+    """What quantization lost, layer by layer, the least agreement first; empty for a loaded
+    program.
     """
 
     @property

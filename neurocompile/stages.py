@@ -45,6 +45,10 @@ def located(model: FloatModel) -> Iterator[None]:
         raise NeurocompileError(error.code, f"{error.message} ({where}){advice}") from error
 
 
+_FEW_SAMPLES = 16
+"""Of an example input, below which it may well be a placeholder."""
+
+
 def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
     """Canonicalize, convolutions merged or kept by the cores of ``target``."""
     core = target.capacity
@@ -55,17 +59,29 @@ def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
 
 
 def statistics_of(model: FloatModel, canonical: SpikingGraph) -> Calibration:
-    """Measured on the model's samples, else what it brings, else the weights alone with a warning."""
-    T = model.options.steps
+    """Measured on the model's samples, else what it brings, else the weights alone with a warning.
+
+    Inputs that are all one number are no data, and a few that a model was traced with are named.
+    """
+    T, found, why = model.options.steps, model.statistics, "and no statistics in the file"
     if model.samples is not None:
-        return calibrate_on(canonical, model.samples, T)
-    if model.statistics is not None:
-        return model.statistics
-    warn(
-        "no calibration data and no statistics in the file: quantizing from the weights alone, with inputs taken to lie "
-        "within -4..4; give --calibration X.npz for better accuracy and true rates"
-    )
-    return calibration_from_weights(T)
+        found = calibrate_on(canonical, model.samples, T)
+    if found is not None and found.degenerate:
+        why = f"but inputs that are all {found.input.min:g}, which say nothing of data"
+        found = None
+    if found is None:
+        warn(
+            f"no calibration data {why}: quantizing from the weights alone, with inputs taken to lie "
+            "within -4..4; give --calibration X.npz for better accuracy and true rates"
+        )
+        return calibration_from_weights(T)
+    if found.source == "example" and found.samples < _FEW_SAMPLES:
+        inputs = f"{found.samples} example inputs" if found.samples > 1 else "one example input"
+        warn(
+            f"input range and rates are those of the {inputs} that the model was traced with; give "
+            "--calibration X.npz (calibration=x) if it is no real data"
+        )
+    return found
 
 
 def build_circuit(

@@ -9,6 +9,7 @@ import msgspec
 from neurocompile.folding.choice import FoldChoice
 from neurocompile.ir.circuit import LIF, HostInput
 from neurocompile.mapping.resources import CostCounter
+from neurocompile.precision import LayerReport
 from neurocompile.theory.budget import SpikeBudget
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rates_source: str
     import_agreement: float
     seconds: dict[str, float]
+    precision: list[LayerReport] = []
+    """Of every layer, the least agreement first; empty for a loaded program."""
     budget: SpikeBudget | None = None
     fold: FoldChoice | None = None
 
@@ -108,6 +111,7 @@ def summarize(program: Program) -> Summary:
         rates_source=program.manifest.rates_source,
         import_agreement=program.manifest.import_agreement,
         seconds=program.seconds,
+        precision=list(program.precision),
         budget=program.manifest.budget,
         fold=program.fold if circuit.windows > 1 else None,
         folds=program.folds,

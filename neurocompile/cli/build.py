@@ -109,6 +109,7 @@ def _fold_facts(s: Summary) -> Iterator[tuple[str, str, str]]:
 
 
 def _text(s: Summary, output: Path) -> Iterator[Any]:
+    from neurocompile.cli.precision_text import precision_text
     from neurocompile.cli.tables import facts
     from neurocompile.mapping.resources import LABELS
 
@@ -154,5 +155,6 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
         from neurocompile.cli.budget_text import budget_text
 
         yield from budget_text(s.budget, s.T, s.cores)
+    yield from precision_text(s.precision)
     yield f"\ntime of each stage ({total:.2f} s)"
     yield facts((f"  {name}", f"{seconds:.2f} s", "") for name, seconds in s.seconds.items())

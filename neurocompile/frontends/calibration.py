@@ -30,6 +30,7 @@ def calibrate(
     paths: set[str],
     samples: np.ndarray,
     steps: int,
+    source: str | None = None,
 ) -> str:
     """Run ``model`` on ``samples`` and describe inputs and spikes, as JSON text with sorted keys.
 
@@ -45,6 +46,7 @@ def calibrate(
         paths: which of them to describe: those that the forward calls.
         samples: (N, ...) float32.
         steps: T.
+        source: what to call the samples, if they are no calibration data.
     """
     import torch
 
@@ -100,6 +102,7 @@ def calibrate(
             "grid": None if grid is None else _round(grid),
         },
         "layers": layers,
+        **({} if source is None else {"source": source}),
     }
     return json.dumps(statistics, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

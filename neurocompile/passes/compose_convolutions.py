@@ -14,6 +14,7 @@ from math import prod
 from typing import ClassVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
@@ -32,7 +33,10 @@ class ComposeConvolutions(SpikingPass):
 
     Exact means: the first has stride 1, neither is dilated, and the second does not pad (a border
         of zeros is not what
-    the first would give there). Pairs whose product has more than ``largest`` weights stay apart.
+    the first would give there). Where the first is 1 x 1 without padding, such as the normalization
+        of spikes, the second
+    may pad: what it makes of the first's bias then is an Offset for each position. Pairs whose
+    product has more than ``largest`` weights stay apart.
     """
 
     name: ClassVar[str] = "compose-convolutions"
@@ -77,8 +81,10 @@ class ComposeConvolutions(SpikingPass):
                     # a real value between two layers is relayed, and once more in a coarser unit
                     apart = cost[first.name] + alone + prod(size[first.name]) / self.neurons
                     if self.policy == "merge" or self.cores(product, 1, size[node.name]) <= apart:
-                        node = _composed(rewriter, first, second)
                         cost[node.name] = apart
+                        node = _composed(rewriter, first, second)
+                        if any(second.padding) and first.bias is not None:
+                            node = _offset(rewriter, first, second, node, size[first.name])
             made[node.name] = node
             rewriter.emit(node)
         return rewriter.finish()
@@ -103,15 +109,16 @@ class ComposeConvolutions(SpikingPass):
         self, rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d
     ) -> tuple[int, ...] | None:
         """Of the product's weights, which has no groups; None where the two must stay apart."""
-        if (
-            first.stride != (1, 1)
-            or {first.dilation, second.dilation} != {(1, 1)}
-            or second.padding != (0, 0)
-        ):
-            return None
         (_, group_in, ah, aw), (out, _, bh, bw) = (
             rewriter.tensors[n.weight].shape for n in (first, second)
         )
+        pointwise = (ah, aw) == (1, 1) and not any(first.padding)
+        if (
+            first.stride != (1, 1)
+            or {first.dilation, second.dilation} != {(1, 1)}
+            or (any(second.padding) and not pointwise)
+        ):
+            return None
         shape = out, group_in * first.groups, ah + bh - 1, aw + bw - 1
         return None if prod(shape) > self.largest else shape
 
@@ -125,7 +132,7 @@ def _composed(rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> s.Conv2d
         if second.bias is None
         else np.asarray(rewriter.tensors[second.bias], np.float64)
     )
-    if first.bias is not None:
+    if first.bias is not None and not any(second.padding):
         given = np.asarray(rewriter.tensors[first.bias], np.float64)
         bias = bias + np.einsum(
             "oc,c->o", _dense(b.sum(axis=(2, 3), keepdims=True), second.groups)[:, :, 0, 0], given
@@ -134,12 +141,37 @@ def _composed(rewriter: Rewriter, first: s.Conv2d, second: s.Conv2d) -> s.Conv2d
         second,
         x=first.x,
         weight=rewriter.tensor(f"{second.weight}.composed", weight),
-        padding=first.padding,
+        padding=second.padding if any(second.padding) else first.padding,
         groups=1,
         bias=None
-        if first.bias is None and second.bias is None
+        if second.bias is None and (first.bias is None or any(second.padding))
         else rewriter.tensor(f"{second.weight}.composed.bias", bias),
     )
+
+
+def _offset(
+    rewriter: Rewriter,
+    first: s.Conv2d,
+    second: s.Conv2d,
+    composed: s.Conv2d,
+    shape: tuple[int, ...],
+) -> s.Offset:
+    """What ``second``, which pads, makes of the bias of ``first``, added to their product: float64
+    (C', H', W'), under the second's name.
+    """
+    bias = np.asarray(rewriter.tensors[first.bias], np.float64)  # type: ignore[index]
+    kernel = np.asarray(rewriter.tensors[second.weight], np.float64)
+    full = np.broadcast_to(bias[:, None, None], shape)
+    (ph, pw), (sh, sw) = second.padding, second.stride
+    padded = np.pad(full, ((0, 0), (ph, ph), (pw, pw)))
+    windows = sliding_window_view(padded, kernel.shape[2:], axis=(1, 2))[:, ::sh, ::sw]
+    groups, out = second.groups, len(kernel)
+    windows = windows.reshape(groups, -1, *windows.shape[1:])
+    parts = kernel.reshape(groups, out // groups, *kernel.shape[1:])
+    values = np.einsum("gcyxij,gocij->goyx", windows, parts).reshape(out, *windows.shape[2:4])
+    x = rewriter.emit(replace(composed, name=rewriter.fresh(f"{composed.name}.composed")))
+    offset = rewriter.tensor(f"{composed.name}.offset", values)
+    return s.Offset(name=composed.name, x=x, offset=offset)
 
 
 def _product(a: np.ndarray, a_groups: int, b: np.ndarray, b_groups: int) -> np.ndarray:

@@ -22,7 +22,7 @@ counted again; what follows sees no spikes of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import ClassVar
 
@@ -34,6 +34,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.quantization.neurons import integer_integrator, integer_lif
+from neurocompile.passes.quantization.precision import Precision
 from neurocompile.passes.quantization.products import (
     check_softmax,
     counted_product,
@@ -66,6 +67,8 @@ class Quantize(SpikingPass):
     weight_bits: int = 8
     most_weights: int | None = None
     """Of a layer, looked at when its scale is chosen; None for all. Estimates take fewer."""
+    precision: Precision = field(default_factory=Precision, compare=False)
+    """Takes what could not be kept."""
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         if not 2 <= self.weight_bits <= 8:

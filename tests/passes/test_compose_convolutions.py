@@ -69,6 +69,28 @@ def test_what_would_not_be_exact_stays_apart(first, second):
     assert ComposeConvolutions()(before).nodes == before.nodes
 
 
+@pytest.mark.parametrize("groups", [(1, 1), (4, 1), (1, 2), (4, 4)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_a_normalization_before_a_padded_convolution_is_weights_and_a_bias_for_each_position(
+    groups, stride
+):
+    rng = np.random.default_rng(0)
+    tensors = {
+        "wa": rng.integers(-3, 4, (4, 4 // groups[0], 1, 1)).astype(np.float32),
+        "wb": rng.integers(-3, 4, (4, 4 // groups[1], 3, 2)).astype(np.float32),
+        "ba": rng.integers(-3, 4, 4).astype(np.float32),
+        "bb": rng.integers(-3, 4, 4).astype(np.float32),
+    }
+    first = {"groups": groups[0], **biased("ba", True)}
+    second = {"groups": groups[1], "padding": (2, 1), "stride": stride, **biased("bb", True)}
+    before = graph(first, second, tensors, (4, 6, 7))
+    after = ComposeConvolutions("merge")(before)
+    kinds = [type(n).__name__ for n in after.nodes]
+    assert kinds == ["Input", "Conv2d", "Offset", "TimeMean", "Output"]
+    x = rng.integers(0, 3, (2, 4, 6, 7)).astype(np.float32)
+    np.testing.assert_array_equal(evaluate(after, x, 1)["o"], evaluate(before, x, 1)["o"])
+
+
 @pytest.mark.parametrize("policy", ["auto", "merge", "factor"])
 def test_sums_over_windows_behind_a_convolution_are_part_of_it(policy):
     """A 2x2 sum makes 3x3 kernels of 2x2 ones; one population is less than two whatever the

@@ -144,7 +144,12 @@ def _exported(
     runnable = prepared(copy.deepcopy(model), found.plan, head)
     try:
         statistics = calibrate(
-            runnable, find_neurons(runnable), found.paths, samples, found.plan.steps
+            runnable,
+            find_neurons(runnable),
+            found.paths,
+            samples,
+            found.plan.steps,
+            source=None if given is not None else "example",
         )
     except Exception as error:  # whatever the user's code or SpikingJelly raises
         raise NeurocompileError(

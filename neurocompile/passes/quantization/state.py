@@ -16,7 +16,6 @@ from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.quantization.decided import settle_decided
-from neurocompile.passes.quantization.precision import Precision
 from neurocompile.passes.quantization.thresholds import (
     LARGEST_PAYLOAD,
     LARGEST_SHIFT,
@@ -61,7 +60,7 @@ class Quantization:
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
         self.thresholds: dict[str, int] = {}  # exact ones of LIFs whose layer lies on a grid
-        self.precision = Precision()
+        self.precision = self.options.precision
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
         self.coarse: dict[
             tuple[str, int, bool], Ref

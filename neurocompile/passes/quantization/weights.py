@@ -159,6 +159,11 @@ class Layer:
             alone and lif is not None and not lif.soft_reset,
         )
 
+    @property
+    def called(self) -> str:
+        """By its node and the neuron behind it, which has the name of the user's module."""
+        return f"'{self.node.name}'" + (f" (neuron '{self.lif.name}')" if self.lif else "")
+
     # ---- limits --------------------------------------------------------------------------------
 
     @property
@@ -317,7 +322,7 @@ class Layer:
         if wanted > np.abs(weight).max() > 0:
             raise NeurocompileError(
                 "NC2002",
-                f"layer '{self.node.name}': sums, threshold or bias leave their fields at every scale: "
+                f"layer {self.called}: sums, threshold or bias leave their fields at every scale: "
                 f"its largest weight, {np.abs(weight).max():.3g}, would be less than the unit, {wanted:.3g}",
             )
         for _ in range(_TRIES):
@@ -330,7 +335,7 @@ class Layer:
             floor = wanted
         raise NeurocompileError(
             "NC2002",
-            f"layer '{self.node.name}': sums, threshold or bias leave their fields at every scale",
+            f"layer {self.called}: sums, threshold or bias leave their fields at every scale",
         )
 
     def _moved(self, scale: float, power: int, floor: float) -> tuple[float, int]:
@@ -354,7 +359,7 @@ class Layer:
         if vth < 1:
             raise NeurocompileError(
                 "NC2002",
-                f"layer '{self.node.name}': sums, threshold or bias leave their fields at every "
+                f"layer {self.called}: sums, threshold or bias leave their fields at every "
                 f"scale (vth {vth})",
             )
         return whole / exact, shift
