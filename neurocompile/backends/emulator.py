@@ -15,7 +15,7 @@ import numpy as np
 
 from neurocompile.backends.base import Executor, Trace
 from neurocompile.backends.encoding import check_integers
-from neurocompile.backends.kernels import lif, project
+from neurocompile.backends.kernels import lif, prepared, project, project_prepared
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelu, HostInput, Population
 from neurocompile.ir.windows import by_sample, host_rounds, rounds
 
@@ -183,14 +183,19 @@ class EmulatorExecutor:
             p.name: np.zeros((2, samples, p.size), np.int32) for p in group if isinstance(p, LIF)
         }
         loops = [
-            [(q, circuit.weight(q)) for q in circuit.incoming[p.name] if q.recurrent] for p in group
+            [
+                (q, prepared(q, circuit.weight(q), circuit.population[q.src].shape))
+                for q in circuit.incoming[p.name]
+                if q.recurrent
+            ]
+            for p in group
         ]
         for t in range(steps):
             now = {}
             for p, a, projections, trace in zip(group, forward, loops, out):
                 total = np.broadcast_to(a[:, min(t, a.shape[1] - 1)], (samples, p.size)).copy()
-                for q, weight in projections:
-                    project(q, weight, last[q.src], circuit.population[q.src].shape, total)
+                for q, kernel in projections:
+                    project_prepared(q, kernel, last[q.src], circuit.population[q.src].shape, total)
                 now[p.name] = _step(p, total, state, self._bias, first=False)
                 trace[:, t] = now[p.name]
             last = now
@@ -213,6 +218,10 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
     brought = {h.name: host_rounds(circuit, h, x) for h in circuit.inputs}
     total = count * period + circuit.depth
     reach = max((q.delay for q in circuit.projections), default=1) + 1
+    kernels = {
+        q.name: prepared(q, circuit.weight(q), circuit.population[q.src].shape)
+        for q in circuit.projections
+    }
     history = {p.name: np.zeros((reach, p.size), np.int32) for p in order}
     state = {p.name: np.zeros((2, 1, p.size), np.int32) for p in order if isinstance(p, LIF)}
     bias = {p.name: lif_bias(circuit, p) for p in order if isinstance(p, LIF)}
@@ -237,7 +246,7 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
                     source = history[q.src][(now - q.delay) % reach][None]
                     if not source.any():
                         continue
-                    project(q, circuit.weight(q), source, circuit.population[q.src].shape, a)
+                    project_prepared(q, kernels[q.name], source, circuit.population[q.src].shape, a)
                 out = _step(p, a, state, bias, step == 0)[0]
             history[p.name][now % reach] = out
             if 0 <= sample < count and step < steps:

@@ -16,7 +16,7 @@ import numpy as np
 from neurocompile.backends.base import Trace
 from neurocompile.backends.emulator import lif_bias
 from neurocompile.backends.encoding import check_integers
-from neurocompile.backends.kernels import lif, project
+from neurocompile.backends.kernels import lif, prepared, project, project_prepared
 from neurocompile.ir.circuit import (
     LIF,
     CircuitGraph,
@@ -158,7 +158,12 @@ class FoldedExecutor:
             outer = [q for q in incoming if q.src not in inside]
             a = self._input(p, outer, alive, samples)
             forward.append(np.broadcast_to(a, (*a.shape[:2], circuit.steps, p.size)))
-            loops.append([(q, circuit.weight(q)) for q in incoming if q.src in inside])
+            kernels = [
+                (q, prepared(q, circuit.weight(q), circuit.population[q.src].shape))
+                for q in incoming
+                if q.src in inside
+            ]
+            loops.append(kernels)
         out = {
             p.name: np.zeros(
                 (samples, circuit.windows, circuit.steps, p.size),
@@ -170,7 +175,7 @@ class FoldedExecutor:
             for p, a, projections in zip(group, forward, loops):
                 total = np.ascontiguousarray(a[:, w])
                 total = total.copy() if total.base is not None else total
-                for q, weight in projections:
+                for q, kernel in projections:
                     if not 0 <= w - q.lag < circuit.windows:
                         continue
                     source = out[q.src][:, w - q.lag]
@@ -178,6 +183,6 @@ class FoldedExecutor:
                         continue
                     rows = np.ascontiguousarray(source, np.int32).reshape(-1, source.shape[2])
                     shape = circuit.population[q.src].shape
-                    project(q, weight, rows, shape, total.reshape(-1, p.size))
+                    project_prepared(q, kernel, rows, shape, total.reshape(-1, p.size))
                 out[p.name][:, w] = self._emit(p, total[:, None])[:, 0]
         return [out[p.name] for p in group]

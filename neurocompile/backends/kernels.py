@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided, powered
 from neurocompile.jit import cached_njit
 
-__all__ = ["lif", "project"]
+__all__ = ["lif", "prepared", "project", "project_prepared"]
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -51,6 +51,30 @@ def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
                 v[b, i] = 0 if spike else voltage
 
 
+def prepared(
+    projection: Projection, weight: np.ndarray | None, src_shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """A Dense or Conv2d projection's weights as :func:`project_prepared` reads them, int32 (C, kH, kW, outputs
+    of the channel's group), shifted by their exponent; None of a Strided one. Make it once for many
+    steps.
+    """
+    if isinstance(projection, Strided):
+        return None
+    assert weight is not None
+    if isinstance(projection, Dense):
+        shifted = powered(weight.T.astype(np.int32), projection.weight_exp)
+        return np.ascontiguousarray(shifted)[:, None, None]
+    assert isinstance(projection, Conv2d)
+    p, channels, (out, kh, kw, group_in) = projection, src_shape[2], weight.shape
+    per_group = out // p.groups
+    kernel = powered(weight.astype(np.int32), p.weight_exp).reshape(
+        p.groups, per_group, kh, kw, group_in
+    )
+    return np.ascontiguousarray(
+        kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group)
+    )
+
+
 def project(
     projection: Projection,
     weight: np.ndarray | None,
@@ -58,51 +82,38 @@ def project(
     src_shape: tuple[int, ...],
     a: np.ndarray,
 ) -> None:
+    """Add the projection of ``x`` to ``a``: :func:`project_prepared` from a Dense or Conv2d projection's weights as the circuit holds them."""
+    project_prepared(projection, prepared(projection, weight, src_shape), x, src_shape, a)
+
+
+def project_prepared(
+    projection: Projection,
+    kernel: np.ndarray | None,
+    x: np.ndarray,
+    src_shape: tuple[int, ...],
+    a: np.ndarray,
+) -> None:
     """Add the projection of ``x`` to ``a`` (int32 (rows, n_dst)), in place.
 
     Args:
-        weight: of a Dense or Conv2d projection.
+        kernel: of a Dense or Conv2d projection, from :func:`prepared`.
         x: int32 (rows, n_src), C-contiguous (one dtype: each further one would cost a compilation).
         src_shape: array shape of the source population.
     """
     if isinstance(projection, Strided):
         _strided(projection, x, a)
         return
-    assert weight is not None
-    rows = len(x)
+    assert kernel is not None
+    rows, per_group = len(x), kernel.shape[3]
     if isinstance(projection, Dense):
-        kernel = np.ascontiguousarray(powered(weight.T.astype(np.int32), projection.weight_exp))[
-            :, None, None
-        ]
-        _scatter(
-            x.reshape(rows, 1, 1, -1),
-            kernel,
-            (1, 1),
-            (0, 0),
-            (1, 1),
-            len(weight),
-            a.reshape(rows, 1, 1, -1),
-        )
+        image, sums = x.reshape(rows, 1, 1, -1), a.reshape(rows, 1, 1, -1)
+        _scatter(image, kernel, (1, 1), (0, 0), (1, 1), per_group, sums)
     elif isinstance(projection, Conv2d):
-        p, (height, width, channels), (out, kh, kw, group_in) = projection, src_shape, weight.shape
-        per_group = out // p.groups
-        kernel = powered(weight.astype(np.int32), p.weight_exp).reshape(
-            p.groups, per_group, kh, kw, group_in
-        )
-        kernel = np.ascontiguousarray(
-            kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group)
-        )
+        p, (height, width, channels), kh = projection, src_shape, kernel.shape[1]
         rows_out = (height + 2 * p.padding[0] - p.dilation[0] * (kh - 1) - 1) // p.stride[0] + 1
         image = x.reshape(rows, height, width, channels)
-        _scatter(
-            image,
-            kernel,
-            p.stride,
-            p.padding,
-            p.dilation,
-            per_group,
-            a.reshape(rows, rows_out, -1, out),
-        )
+        sums = a.reshape(rows, rows_out, -1, per_group * p.groups)
+        _scatter(image, kernel, p.stride, p.padding, p.dilation, per_group, sums)
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)

@@ -80,7 +80,7 @@ class InProcessExecutor:
         ]
         for model, send in loops:
             send.ahead = True
-            send.hand_over(model.a_buff)
+            send.hand_over(_next(model))
         steps = total_steps(circuit, len(x))
         for step in range(steps):
             for model, send, population, values in plan:
@@ -91,7 +91,7 @@ class InProcessExecutor:
                     if t < circuit.steps and 0 <= k < count:
                         values[k, t] = send.last.reshape(population.shape)
             for model, send in loops:
-                send.hand_over(model.a_buff)
+                send.hand_over(_next(model))
             if progress is not None:
                 progress(step + 1, steps)
         return {name: by_sample(circuit, values) for name, values in trace.items()}
@@ -173,6 +173,13 @@ class _Recv:
 
     def peek(self) -> np.ndarray:
         return self.queue[0]
+
+
+def _next(model: Any) -> np.ndarray:
+    """What a connection's model sends at the start of its next step: of one with delays the first of
+    the steps that it holds.
+    """
+    return model.a_buff[:, 0] if hasattr(model, "get_delay_wgts_mat") else model.a_buff
 
 
 def _instantiate(network: Network) -> tuple[dict[Any, Any], dict[Any, _Send]]:

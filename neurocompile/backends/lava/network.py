@@ -106,11 +106,6 @@ def build(
     }
     spatial = {end for p in circuit.projections if p.name in convs for end in (p.src, p.dst)}
     loops = closing(circuit)
-    for q in circuit.projections:
-        if q.name in loops and q.delay != 1:
-            raise NeurocompileError(
-                "NC9001", f"projection '{q.name}' closes a loop with a delay of {q.delay} steps"
-            )
     for population in circuit.topological():
         forward = [p for p in circuit.incoming[population.name] if p.name not in loops]
         incoming = [_projection(circuit, p, p.name in convs, fast) for p in forward]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from lava_cases import check, circuit, lif, mixed_net, one_to_one, relay, source
 
+from neurocompile.backends.emulator import emulate_cycles
 from neurocompile.backends.lava import (
     LavaInProcess,
     LavaRuntime,
@@ -18,6 +19,8 @@ from neurocompile.backends.lava import (
     network,
 )
 from neurocompile.errors import NeurocompileError
+from neurocompile.ir.circuit import LIF, CircuitGraph, Dense, HostInput
+from neurocompile.ir.text import Ref, TensorRef
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -160,3 +163,44 @@ def test_hardware_build_places_adapters_and_moves_resets():
     assert calls == [((6, 5, 2), True)]
     assert net.population["a"].proc_params["reset_offset"] == (1 + 1 + 3) % 4
     assert net.population["d"].proc_params["reset_interval"] == 4
+
+
+@pytest.mark.parametrize("delay", [1, 2, 7])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_the_closing_edge_of_a_loop_may_have_any_delay(delay: int, diagonal: bool) -> None:
+    rng = np.random.default_rng(delay)
+    n, m, steps = 4, 6, 12
+    back = np.diag(np.full(m, 30)) if diagonal else 2 * rng.integers(-40, 40, (m, m))
+    tensors = {"x>a": 2 * rng.integers(-40, 40, (m, n)), "a>b": 2 * rng.integers(-40, 40, (m, m))}
+    tensors["b>a"] = back
+    edges = [("x>a", 1, False), ("a>b", 1, True), ("b>a", delay, True)]
+    graph = CircuitGraph(
+        name="ring",
+        steps=steps,
+        period=steps,
+        populations=(
+            HostInput(name="x", shape=(n,), layer="x", depth=0, low=0, high=1),
+            LIF(name="a", shape=(m,), layer="a", depth=1, vth=20),
+            LIF(name="b", shape=(m,), layer="b", depth=1, vth=20),
+        ),
+        projections=tuple(
+            Dense(
+                name=name,
+                src=Ref(name[0]),
+                dst=Ref(name[2]),
+                weight=TensorRef(name),
+                delay=steps_,
+                recurrent=recurrent,
+            )
+            for name, steps_, recurrent in edges
+        ),
+        readouts=(),
+        tensors={name: tensor.astype(np.int16) for name, tensor in tensors.items()},
+    )
+    x = rng.integers(0, 2, (3, n)).astype(np.int32)
+    expected = emulate_cycles(graph, x)
+    with LavaInProcess().open(graph) as executor:
+        trace = executor.run(x, record=["a", "b"])
+    for name in ("a", "b"):
+        assert expected[name].any()
+        np.testing.assert_array_equal(trace[name], expected[name])
