@@ -18,6 +18,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from instances import transformer_groups
 import neurocompile
 from neurocompile.mapping import packing
 from neurocompile.mapping.fit import ways_of
+from neurocompile.mapping.output_lists import no_lists
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.refine import Hypergraph, km1, refine
@@ -134,6 +136,7 @@ def compare(program: Program) -> bool:
             counter, [tile for found in parts.values() for tile, _ in found], rates
         )
         problem = hypergraph(graph, [usage for found in parts.values() for _, usage in found], None)
+        problem = bounded(problem)
         ordered = creation_order(problem)
         for name, block in (
             ("creation order", ordered),
@@ -182,6 +185,13 @@ def compare(program: Program) -> bool:
         f"({1 - packets / level:.0%} with the cores of greedy growth)"
     )
     return mine <= 0.8 * best
+
+
+def bounded(problem: Hypergraph) -> Hypergraph:
+    """With output lists as if every consumer had a core of its own: peers know fixed weights alone."""
+    takes = problem.takes.copy()
+    takes[:, problem.lists.columns] += problem.lists.bound(problem.vertices)[:, None]
+    return replace(problem, takes=takes, lists=no_lists())
 
 
 def first(

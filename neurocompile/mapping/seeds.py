@@ -89,8 +89,10 @@ def repair(graph: Hypergraph, block: np.ndarray, blocks: int) -> np.ndarray | No
     those where it fits.
     """
     block = block.copy()
+    takes = graph.takes.copy()  # output lists as they are at first; at last all is counted again
+    takes[:, graph.lists.columns] += graph.lists.entries(block)[:, None]
     used = np.zeros((blocks, len(graph.limit)), dtype=np.int64)
-    np.add.at(used, block, graph.takes)
+    np.add.at(used, block, takes)
     held: list[dict[int, int]] = [{} for _ in range(blocks)]
     for v, b in enumerate(block.tolist()):
         held[b][int(graph.group[v])] = held[b].get(int(graph.group[v]), 0) + 1
@@ -107,17 +109,16 @@ def repair(graph: Hypergraph, block: np.ndarray, blocks: int) -> np.ndarray | No
                     block[graph.pins[graph.offsets[e] : graph.offsets[e + 1]]].tolist()
                 ):
                     near[other] = near.get(other, 0.0) + float(graph.weight[e])
-            room = np.flatnonzero((used <= graph.limit - graph.takes[v]).all(axis=1)).tolist()
+            room = np.flatnonzero((used <= graph.limit - takes[v]).all(axis=1)).tolist()
             room = [c for c in room if c != b and (group in held[c] or len(held[c]) < graph.groups)]
             if not room:
                 continue
             best = max(room, key=lambda c: (near.get(c, 0.0), -c))
             block[v] = best
-            used[b] -= graph.takes[v]
-            used[best] += graph.takes[v]
+            used[b] -= takes[v]
+            used[best] += takes[v]
             held[best][group] = held[best].get(group, 0) + 1
             held[b][group] -= 1
             if not held[b][group]:
                 del held[b][group]
-    fine = (used <= graph.limit).all() and all(len(groups) <= graph.groups for groups in held)
-    return block if fine and len(np.unique(block)) == blocks else None
+    return block if len(np.unique(block)) == blocks and graph.fits(block) else None
