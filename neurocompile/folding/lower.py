@@ -9,18 +9,18 @@ each other need no gate of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, channels_last, compact, loops, strided, terms
+from neurocompile.circuits.builder import channels_last, compact, loops, strided
 from neurocompile.circuits.soft_reset import add_constants
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding import attention, heads, pools
+from neurocompile.folding.gathering import Gathering, Reading
 from neurocompile.folding.net import Net, Reach
-from neurocompile.folding.reading import Patch, Plan, patch_of, plan
 from neurocompile.folding.schedules import Fold, Schedules
 from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import (
@@ -39,7 +39,6 @@ from neurocompile.folding.values import (
 )
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.ir.windows import valid_windows
@@ -49,21 +48,6 @@ __all__ = ["fold_graph"]
 
 _PAUSES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Rows of windows between samples that are tried, in turn."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Parts of a value as one patch."""
-
-    base: Base
-    patch: Patch
-    plans: tuple[tuple[Part, Plan], ...]
-    direct: str = ""
-    """The population itself, where it lies as its reader wants it."""
-
-    def sources(self) -> list[tuple[str, int]]:
-        """(population, lag) that decide the depth of the patch."""
-        return [(part.population, plan.least_lag) for part, plan in self.plans]
 
 
 def fold_graph(
@@ -113,30 +97,16 @@ def fold_graph(
     raise AssertionError("unreachable")
 
 
-def _name_of(base: Base) -> str:
-    """Of what a patch is taken."""
-    if isinstance(base, Host):
-        return base.node.name
-    if isinstance(base, Spikes):
-        return base.key
-    if isinstance(base, Real):
-        return base.population
-    raise Unfoldable("a value that is no population yet")
-
-
-class Lowering:
+class Lowering(Gathering):
     """One pass over the nodes."""
 
     def __init__(
         self, graph: s.SpikingGraph, net: Net, schedules: Schedules, weight_bits: int
     ) -> None:
-        self.graph, self.net, self.schedules = graph, net, schedules
-        self.weight_bits = weight_bits
-        self.builder: Builder = net.builder
-        self.ranges, self.shapes = ranges(graph), shapes(graph)
+        super().__init__(graph, net, schedules, weight_bits)
         self.values: dict[str, Value] = {}
-        self.now, self.suspect = "", None
-        self._gathered: dict[Any, str] = {}
+        self.stray: dict[str, int] = {}
+        """What a LIF may hear outside of its windows, of spikes that it reads itself."""
         self.rules: dict[type[s.Node], Callable[[Any], Value]] = {
             s.Input: self.input,
             s.Conv2d: self.conv,
@@ -151,7 +121,7 @@ class Lowering:
             s.Rearrange: self.rearrange,
             s.Shift: self.shift,
             s.Offset: self.offset,
-            s.Linear: lambda n: Value(Total(self.values[n.x]), Layout(((),))),
+            s.Linear: self.linear,
             s.TimeMean: lambda n: self.values[n.x],
             s.Output: lambda n: heads.output(self, n),
         }
@@ -166,215 +136,6 @@ class Lowering:
             self.values[node.name] = rule(node)
         except ValueError as error:  # layouts that do not nest
             raise self.refused(node, f"lies in a way that is not folded yet ({error})") from error
-
-    def refused(self, node: s.Node, why: str) -> NeurocompileError:
-        """NC3104."""
-        return NeurocompileError(
-            "NC3104",
-            f"layer '{node.name}' ({type(node).__name__}) {why}: build it with --fold none",
-        )
-
-    # ---- helpers ---------------------------------------------------------------------------------
-
-    def layer(self, node: s.Node) -> str:
-        """The spiking layer or output that ``node`` helps to compute: the first one downstream."""
-        while not isinstance(node, (s.IntegerLIF, s.Or, s.Output)):
-            node = self.graph.users[node.name][0]
-        return node.name
-
-    def range(self, name: str) -> Range:
-        """Bounds of a value."""
-        found = self.ranges[name]
-        assert found is not None
-        return found
-
-    def map_of(self, base: Base) -> tuple[tuple[int, int, int], tuple[int, int]]:
-        """(H, W, C) and scale of a feature map."""
-        if not hasattr(base, "scale"):
-            raise Unfoldable("no feature map")
-        return base.shape, base.scale  # type: ignore[union-attr]
-
-    # ---- reading ---------------------------------------------------------------------------------
-
-    def reading(
-        self,
-        base: Base,
-        reader: Slots,
-        kernel: tuple[int, int] = (1, 1),
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
-    ) -> Reading:
-        """How ``reader`` gets the patch under ``kernel`` (its dilated extent)."""
-        if isinstance(base, Host):
-            source = self.schedules.wide(base.shape[:2], base.scale)
-            return Reading(base, patch_of(reader, source, kernel, stride, padding), ())
-        if isinstance(base, Real):
-            parts: tuple[Part, ...] = (Part(base.population, base.slots),)
-        elif isinstance(base, Spikes):
-            parts = base.parts
-        else:
-            raise Unfoldable("a value that is no population yet")
-        alone = len(parts) == 1 and parts[0].weight == 1
-        if alone and parts[0].slots == reader and kernel == stride == (1, 1):
-            patch = patch_of(reader, reader)
-            found = plan(reader, reader, patch, self.net.windows)
-            return Reading(base, patch, ((parts[0], found),), parts[0].population)
-        plans, patch = [], None
-        for part in parts:
-            own = patch_of(reader, part.slots, kernel, stride, padding)
-            if patch is not None and own != patch:
-                raise Unfoldable("parts of a residual lie in different ways")
-            patch = own
-            try:
-                plans.append((part, plan(reader, part.slots, own, self.net.windows)))
-            except Unfoldable:
-                self.suspect = self.schedules.owner(part.population)
-                raise
-        assert patch is not None
-        found = Reading(base, patch, tuple(plans))
-        if isinstance(base, Real) and any(p.stray for _, p in plans):
-            raise Unfoldable("a real value would be read in windows that are not its reader's")
-        return found
-
-    def need(self, readings: Iterable[Reading]) -> int:
-        """Least depth of a population that reads all of these patches."""
-        depth = 1
-        for reading in readings:
-            if reading.plans:
-                hops = 1 if reading.direct else 2
-                depth = max(depth, self.net.need(reading.sources(), hops))
-        return depth
-
-    def gather(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
-        """The patch as a population (rows, columns, C) one step before ``depth``."""
-        if reading.direct:
-            return reading.direct
-        base = reading.base
-        key = (_name_of(base), reading.patch, reader, depth)
-        if key not in self._gathered:
-            made = self._bring if isinstance(base, Host) else self._patch
-            self._gathered[key] = made(reading, reader, depth, layer)
-        return self._gathered[key]
-
-    def _patch(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
-        base = reading.base
-        channels = base.shape[2]  # type: ignore[union-attr]
-        spikes = isinstance(base, Spikes) and base.single
-        stray = any(found.stray for _, found in reading.plans)
-        kind = c.LIF if spikes else c.GradedRelu if stray else c.GradedRelay
-        fields = {"vth": 0, "dv": 4096} if spikes else {}
-        shape = (*reading.patch.shape, channels)
-        made = self.net.population(
-            kind, f"{_name_of(base)}.patch", shape, layer, depth - 1, reader.digits, **fields
-        )
-        for part, found in reading.plans:
-            self.carry(part, found, made, shape[1], channels)
-        if stray:
-            amount = sum(part.weight * len(p.runs) for part, p in reading.plans)
-            self.net.close(made, reader.digits, amount, layer)
-        return made
-
-    def carry(
-        self, part: Part, found: Plan, dst: str, columns: int, channels: int, gain: int = 1
-    ) -> None:
-        """Projections of one part to a patch of ``columns``."""
-        width = part.slots.columns.lanes
-        for run in found.runs:
-            for weight in terms(abs(part.weight * gain)):
-                q = strided(
-                    part.population,
-                    (*run.count, channels),
-                    (width * channels, channels, 1),
-                    (columns * channels, channels, 1),
-                    weight=weight,
-                    src_offset=(run.lane[0] * width + run.lane[1]) * channels,
-                    dst_offset=(run.first[0] * columns + run.first[1]) * channels,
-                )
-                self.net.drive(dst, [q], run.lag)
-
-    def _bring(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
-        """What the host sends: the patch of each valid window, zeros beyond the border."""
-        host = reading.base
-        assert isinstance(host, Host)
-        height, width, channels = host.shape
-        patch = reading.patch
-        origin = reader.origin(self.net.windows)
-        valid = origin[:, 0] >= 0
-        starts = [
-            np.where(valid, reach.start + reach.stride * origin[:, axis], -(1 << 20))
-            for axis, reach in enumerate((patch.rows, patch.columns))
-        ]
-        y, x = (at[:, None] + np.arange(n) for at, n in zip(starts, patch.shape))
-        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
-        places = np.where(inside, y[:, :, None] * width + x[:, None], -1).astype(np.int32)
-        node = host.node
-        return self.net.population(
-            c.HostInput,
-            node.name,
-            (*patch.shape, channels),
-            node.name,
-            depth - 1,
-            reader.digits,
-            low=node.low,
-            high=node.high,
-            scale=node.unit,
-            stepwise=node.steps > 0,
-            source_axes=(1, 2, 0),
-            sample_shape=host.shape,
-            places=self.builder.tensor(f"{node.name}.places", places),
-        )
-
-    # ---- convolutions ----------------------------------------------------------------------------
-
-    def conv_reading(self, conv: Conv, reader: Slots) -> Reading:
-        """The patch of a convolution for ``reader``."""
-        node = conv.node
-        kernel = self.graph.tensors[node.weight].shape[2:]
-        extent = tuple(d * (k - 1) + 1 for d, k in zip(node.dilation, kernel))
-        return self.reading(conv.x.base, reader, extent, node.stride, node.padding)  # type: ignore[arg-type]
-
-    def kernel(self, conv: Conv) -> np.ndarray:
-        """int16 (C', kH, kW, C / groups), input channels as they lie in memory."""
-        weight = self.graph.tensors[conv.node.weight].transpose(0, 2, 3, 1)
-        channels = self.map_of(conv.x.base)[0][2]
-        _, inner = split(conv.x.layout, channels)
-        order = inner.indices().reshape(-1)
-        if not np.array_equal(order, np.arange(channels)):
-            if conv.node.groups > 1:
-                raise self.refused(conv.node, "has groups over channels in another order")
-            moved = np.empty_like(weight)
-            moved[..., order] = weight
-            weight = moved
-        return np.ascontiguousarray(weight)
-
-    def drive_conv(
-        self, conv: Conv, reading: Reading, reader: Slots, dst: str, layer: str, gain: int = 1
-    ) -> None:
-        """Drive ``dst`` (lanes and channels of ``reader``) with a convolution."""
-        node = conv.node
-        source = self.gather(reading, reader, self.net.depth[dst], layer)
-        reach = (reading.patch.rows, reading.patch.columns)
-        kernel = self.kernel(conv)
-        q = c.Conv2d(
-            name="",
-            src=Ref(source),
-            dst=Ref(""),
-            weight=self.stored(node.weight, kernel),
-            stride=node.stride,
-            padding=tuple(r.padding for r in reach),  # type: ignore[arg-type]
-            dilation=node.dilation,
-            groups=node.groups,
-            weight_bits=self.weight_bits,
-            weight_exp=node.exponent,
-        )
-        self.net.drive(dst, [self.builder.weighted(q, gain)])
-
-    def stored(self, name: str, value: np.ndarray) -> TensorRef:
-        """A tensor by the model's name, once."""
-        known = self.builder.tensors.get(name)
-        if known is not None and np.array_equal(known, value):
-            return TensorRef(name)
-        return self.builder.tensor(name, value)
 
     # ---- nodes -----------------------------------------------------------------------------------
 
@@ -397,6 +158,16 @@ class Lowering:
         scale = (scale[0] * node.stride[0], scale[1] * node.stride[1])
         found = Value(Conv(node, value, shape, scale), channels_last(self.shapes[node.name]))
         return self.shared(node, found)
+
+    def linear(self, node: s.Linear) -> Value:
+        """The head, which the output reads; any other would need its sum over positions first."""
+        means = self.graph.users[node.name]
+        ends = [u for m in means for u in self.graph.users[m.name]]
+        if not all(isinstance(m, s.TimeMean) for m in means) or not all(
+            isinstance(u, s.Output) for u in ends
+        ):
+            raise self.refused(node, "is no head: a Linear in front of neurons")
+        return Value(Total(self.values[node.x]), Layout(((),)))
 
     def feature_map(self, node: s.Node, name: str) -> Value:
         """Value ``name`` as (C, H, W), its positions in the map's order."""
@@ -510,8 +281,6 @@ class Lowering:
                 raise Unfoldable("a sum would not be silent outside of its windows")
             self.stray[made] = stray
         return made
-
-    stray: dict[str, int] = {}
 
     def lif(self, node: s.IntegerLIF) -> Value:
         """A layer of neurons, silent outside of its windows."""

@@ -16,7 +16,8 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 
 if TYPE_CHECKING:
-    from neurocompile.folding.lower import Lowering, Reading
+    from neurocompile.folding.gathering import Reading
+    from neurocompile.folding.lower import Lowering
 
 __all__ = ["check", "max_pool", "sum_pool", "winners"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from folded import assert_law, folds, maps
+from folded import MapMaker, assert_law, folds, maps
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from spiking_cases import networks, on_frames
@@ -11,6 +11,7 @@ from spiking_cases import networks, on_frames
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.lower import fold_graph
 from neurocompile.folding.schedules import Fold
+from neurocompile.ir import spiking as s
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
@@ -66,3 +67,14 @@ def test_any_network_folds_exactly_or_is_refused_by_name(graph, steps):
 def test_what_is_no_fold_is_refused(text):
     with pytest.raises(NeurocompileError, match="NC1015"):
         Fold.parse(text)
+
+
+@settings(deadline=None, max_examples=3, suppress_health_check=SLOW)
+@given(st.data())
+def test_a_hidden_linear_layer_is_refused(data):
+    m = MapMaker(data.draw, (1, 4, 4))
+    total = m.add(s.Sum, x=m.lif(m.spatial(m.x)), axes=(1, 2))
+    hidden = m.add(s.IntegerLIF, x=m.linear(total), vth=3, dv=0)
+    m.add(s.Output, x=m.add(s.TimeMean, x=m.linear(hidden)))
+    with pytest.raises(NeurocompileError, match="NC3104 .*Linear"):
+        fold_graph(m.graph(), 2, Fold.parse("1x4"))
