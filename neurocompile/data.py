@@ -27,12 +27,15 @@ class Samples:
     y: np.ndarray | None
 
 
-def load_samples(path: str | Path, shape: tuple[int, ...], limit: int | None = None) -> Samples:
+def load_samples(
+    path: str | Path, shape: tuple[int, ...], limit: int | None = None, steps: int = 0
+) -> Samples:
     """Read 'x' and, if there, 'y' from ``path``.
 
     Args:
         shape: of one sample, which 'x' must have.
         limit: read only so many samples, the first.
+        steps: that each sample brings, the first of ``shape``; 0 if samples bring none.
 
     Raises NC1001, NC1006 (shape, dtype) or NC1012.
     """
@@ -53,7 +56,7 @@ def load_samples(path: str | Path, shape: tuple[int, ...], limit: int | None = N
             ) from error
     if "x" not in arrays:
         raise NeurocompileError("NC1012", f"'{path}' has no array 'x'")
-    x = check_inputs(arrays["x"], shape, f"'x' of '{path}'")
+    x = check_inputs(arrays["x"], shape, f"'x' of '{path}'", steps)
     y = arrays.get("y")
     if y is not None and (y.dtype.kind not in "iu" or y.shape != x.shape[:1]):
         raise NeurocompileError(
@@ -101,14 +104,21 @@ def _first_rows(archive: zipfile.ZipFile, name: str, limit: int | None) -> np.nd
     return array.reshape(kept)
 
 
-def check_inputs(x: Any, shape: tuple[int, ...], name: str = "x") -> np.ndarray:
-    """``x`` as float32 if it is a batch of finite floating-point samples of ``shape``; NC1006 or
-    NC1012 otherwise.
+def check_inputs(x: Any, shape: tuple[int, ...], name: str = "x", steps: int = 0) -> np.ndarray:
+    """``x`` as float32 if it is a batch of finite floating-point samples of ``shape``; NC1006,
+    NC1012, or NC1021 (another number than ``steps`` of frames) otherwise.
     """
     x = as_array(x, name)
     if x.dtype.kind != "f":
         hint = " (images: divided as the model was trained)" if x.dtype == np.uint8 else ""
         raise NeurocompileError("NC1006", f"{name} is {x.dtype}; float32 is needed{hint}")
+    if steps and x.ndim == len(shape) + 1 and x.shape[2:] == tuple(shape[1:]) != x.shape[1:]:
+        if x.shape[1] != steps:
+            raise NeurocompileError(
+                "NC1021",
+                f"samples of {name} bring {x.shape[1]:,} steps (frames) each, the program runs {steps:,}: give as many "
+                "frames, or build the model for the other number",
+            )
     if x.shape[1:] != tuple(shape) or x.ndim != len(shape) + 1:
         raise NeurocompileError(
             "NC1006",

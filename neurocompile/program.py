@@ -8,14 +8,15 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.advice import warn
 from neurocompile.artifact.manifest import Manifest, Proof
 from neurocompile.backends import get_backend
 from neurocompile.backends.base import Trace
-from neurocompile.backends.encoding import decode, decode_steps, encode
+from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
 from neurocompile.errors import NeurocompileError
@@ -54,6 +55,8 @@ class RunResult:
     """Of a model with one set of logits a step: float64 (samples, T, ...), whose mean over T is
     ``logits``.
     """
+    outside: float = 0.0
+    """Share of the input's values outside of the calibrated range, which were clipped to it."""
 
     def __repr__(self) -> str:
         return (
@@ -133,6 +136,25 @@ class Program:
         return self.quantized.input.sample_shape
 
     @property
+    def frames(self) -> int:
+        """Steps that each sample brings of its own (frames of events); 0 if it brings none."""
+        return self.quantized.input.steps
+
+    def checked(self, x: Any) -> np.ndarray:
+        """``x`` as float32 (samples, *input shape), with a warning that says how much of it lies
+        outside of the calibrated range, and is clipped to it; NC1006, NC1012 or NC1021.
+        """
+        x = check_inputs(x, self.input_shape, steps=self.frames)
+        share, host = share_outside(self.circuit, x), self.circuit.inputs[0]
+        if share:
+            warn(
+                f"{share:.2%} of the values of x lie outside of {host.low * host.scale:.4g}.."
+                f"{host.high * host.scale:.4g}, the range of the calibration data, and are clipped to it: scale x as the "
+                "calibration data were, or build with such samples (calibration, --calibration)"
+            )
+        return x
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of what runs: the circuit with its tensors, and the target. Side files carry it
         to say whose they are.
@@ -154,6 +176,7 @@ class Program:
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
+    @guarded
     def energy(
         self,
         x: np.ndarray | None = None,
@@ -174,7 +197,7 @@ class Program:
         chosen = [
             profile_of(self.target) if name == "target" else load_profile(name) for name in profiles
         ]
-        x = None if x is None else check_inputs(x, self.input_shape)
+        x = None if x is None else self.checked(x)
         return energy_report(self, count_program(self, x, progress=progress), chosen)
 
     @guarded
@@ -198,7 +221,7 @@ class Program:
         """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime
         or loihi.
         """
-        x = check_inputs(x, self.input_shape)
+        x = self.checked(x)
         engine = get_backend(backend)
         views = {v.src: v.layer for v in self.circuit.views}
         readout = self.circuit.readouts[0].src
@@ -227,6 +250,7 @@ class Program:
             {k: v for k, v in spikes.items() if k in known},
             {k: v for k, v in sizes.items() if k in known},
             np.concatenate(step_logits) if step_logits else None,
+            share_outside(self.circuit, x),
         )
 
     def outputs(self, logits: np.ndarray) -> np.ndarray:
@@ -240,7 +264,7 @@ class Program:
         self, x: np.ndarray, record: Collection[str] | None = None, backend: str = "emulator"
     ) -> Trace:
         """Every population's output (or those of ``record``): name -> (samples, T, *shape)."""
-        x = check_inputs(x, self.input_shape)
+        x = self.checked(x)
         with get_backend(backend).open(self.circuit) as executor:
             return executor.run(encode(self.circuit, x), record)
 

@@ -223,3 +223,26 @@ def test_compiling_and_emulating_import_neither_torch_nor_lava(digits_model, tmp
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_inputs_outside_of_the_calibrated_range_are_said_with_their_share(digits_program):
+    x = np.zeros((4, 1, 8, 8), np.float32)
+    assert digits_program.run(x).outside == 0.0
+    x[0, 0, 0] = 99.0  # 8 of 256
+    for call in (digits_program.run, digits_program.trace, digits_program.energy):
+        with pytest.warns(UserWarning, match=r"3\.12% of the values of x lie outside of 0\.\.1, "):
+            call(x)
+    with pytest.warns(UserWarning, match="are clipped to it"):
+        assert digits_program.parity(x, against=()).outside == 8 / 256
+
+
+def test_another_number_of_frames_is_said():
+    from neurocompile.data import check_inputs
+
+    frames = np.zeros((2, 5, 1, 8, 8), np.float32)
+    assert check_inputs(frames, (5, 1, 8, 8), steps=5).shape == frames.shape
+    error = error_of(check_inputs, frames, (10, 1, 8, 8), steps=10)
+    assert error.code == "NC1021" and "bring 5 steps (frames) each, the program runs 10" in str(
+        error
+    )
+    assert error_of(check_inputs, frames, (10, 2, 8, 8), steps=10).code == "NC1006"

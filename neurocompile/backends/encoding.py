@@ -8,7 +8,7 @@ from neurocompile.backends.base import Trace
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 
-__all__ = ["check_integers", "decode", "decode_steps", "encode"]
+__all__ = ["check_integers", "decode", "decode_steps", "encode", "share_outside"]
 
 
 def encode(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
@@ -52,6 +52,16 @@ def check_integers(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:
             f"{x.min():,} to {x.max():,}; encode real samples, which clips them",
         )
     return np.ascontiguousarray(x, np.int32)
+
+
+def share_outside(circuit: CircuitGraph, x: np.ndarray) -> float:
+    """Share of the values of float32 ``x`` (samples, ...) that :func:`encode` clips: they lie more
+    than half a unit outside of the host's range, which is that of the calibration data.
+    """
+    host = circuit.inputs[0]
+    low, high = (host.low - 0.5) * host.scale, (host.high + 0.5) * host.scale
+    clipped = sum(int(np.count_nonzero((part < low) | (part > high))) for part in x)
+    return clipped / max(x.size, 1)
 
 
 def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:

@@ -65,7 +65,11 @@ def energy(
     fitted = None if timings is None else fit_max_affine(load_timings(timings))
     program = load_program(artifact)
     chosen = chosen or _chosen(program.target, own=profile == "target")
-    x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
+    x = (
+        None
+        if samples_file is None
+        else load_samples(samples_file, program.input_shape, samples, program.frames).x
+    )
     if x is None and samples is not None:
         raise NeurocompileError("NC1015", "--samples is given without --input")
     if on_loihi:

@@ -42,7 +42,9 @@ def gate(
 
     program = load_program(artifact)
     data = (
-        None if samples_file is None else load_samples(samples_file, program.input_shape, samples)
+        None
+        if samples_file is None
+        else load_samples(samples_file, program.input_shape, samples, program.frames)
     )
     found = check(
         program,

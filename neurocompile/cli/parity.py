@@ -49,7 +49,7 @@ def parity(
     from neurocompile.data import load_samples
 
     program = load_program(artifact)
-    data = load_samples(samples_file, program.input_shape, samples)
+    data = load_samples(samples_file, program.input_shape, samples, program.frames)
     chosen = backends or _installed()
     report = program.parity(
         data.x, data.y, against=chosen, reference=reference, device=device, progress=True

@@ -66,7 +66,7 @@ def plot(
         from neurocompile.data import load_samples
         from neurocompile.report.raster import draw_raster
 
-        x = load_samples(samples_file, program.input_shape).x
+        x = load_samples(samples_file, program.input_shape, steps=program.frames).x
         if sample >= len(x):
             raise typer.BadParameter(
                 f"there are {len(x):,} samples, counted from 0", param_hint="--sample"

@@ -63,7 +63,11 @@ def report(
     checked = None if parity is None else load_parity(parity, program)
     if not profile and complete(profile_of(program.target)):
         profiles.insert(0, profile_of(program.target))
-    x = None if samples_file is None else load_samples(samples_file, program.input_shape, samples).x
+    x = (
+        None
+        if samples_file is None
+        else load_samples(samples_file, program.input_shape, samples, program.frames).x
+    )
     text = render_page(program, count_program(program, x, progress=True), profiles, parity=checked)
     write_page(text, output)
     return Output(

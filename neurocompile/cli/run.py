@@ -32,7 +32,7 @@ def run(
     from neurocompile.data import load_samples
 
     program = load_program(artifact)
-    data = load_samples(samples_file, program.input_shape, samples)
+    data = load_samples(samples_file, program.input_shape, samples, program.frames)
     start = time.perf_counter()
     result = program.run(data.x, backend, progress=True)
     seconds = time.perf_counter() - start
@@ -49,6 +49,7 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
         "samples": count,
         "seconds": seconds,
         "accuracy": accuracy,
+        "outside": result.outside,
         "predictions": result.predictions.tolist() if len(result.predictions) else None,
         "output_shape": list(result.logits.shape[1:]),
         "outputs": None if len(result.predictions) else result.logits.tolist(),

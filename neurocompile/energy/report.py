@@ -115,7 +115,7 @@ def count_program(
             program.circuit, program.manifest.rates, f"rates {program.manifest.rates_source}"
         )
     else:
-        activity = measured_activity(program.circuit, x, progress=progress)
+        activity = measured_activity(program.circuit, program.checked(x), progress=progress)
     return count(program.circuit, program.mapping, program.target, activity)
 
 

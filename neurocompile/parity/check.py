@@ -24,8 +24,8 @@ import numpy as np
 
 from neurocompile.backends import get_backend
 from neurocompile.backends.emulator import Emulator
-from neurocompile.backends.encoding import decode, encode
-from neurocompile.data import check_inputs, check_labels
+from neurocompile.backends.encoding import decode, encode, share_outside
+from neurocompile.data import check_labels
 from neurocompile.errors import NeurocompileError, shown
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
@@ -81,7 +81,7 @@ def parity(
             "NC1015",
             f"program is a {type(program).__name__}; what compile() or load() gives is needed",
         )
-    x = check_inputs(x, program.input_shape)
+    x = program.checked(x)
     y = None if y is None else check_labels(y, len(x))
     against = _names(against)
     for name in against:
@@ -98,7 +98,12 @@ def parity(
         )
     halves = None if reference is None else _float_half(program, x, y, reference, device)
     return ParityReport(
-        program.manifest.model, program.circuit.steps, tuple(results), halves, program.fingerprint
+        program.manifest.model,
+        program.circuit.steps,
+        tuple(results),
+        halves,
+        program.fingerprint,
+        share_outside(program.circuit, x),
     )
 
 

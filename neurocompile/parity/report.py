@@ -88,6 +88,8 @@ class ParityReport(msgspec.Struct, frozen=True):
     """Fingerprint of the program that was compared
     (:attr:`neurocompile.program.Program.fingerprint`).
     """
+    outside: float = 0.0
+    """Share of the input's values outside of the calibrated range, which were clipped to it."""
 
     @property
     def exact(self) -> bool:
