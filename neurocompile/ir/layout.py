@@ -128,8 +128,14 @@ class Layout:
                     taken.append(Atom(missing, atom.stride * inner, atom.axis))
                     atoms.insert(0, Atom(inner, atom.stride, atom.axis))
                 else:
+                    why = (
+                        " of time: what mixes several steps (attention over chunks of steps) needs spikes that are "
+                        "still to come; each step is computed as it comes, or all are averaged"
+                        if atom.axis == "T"
+                        else ""
+                    )
                     raise LayoutError(
-                        f"reshaping {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}"
+                        f"reshaping {shown(self.shape)} to {shown(shape)} cuts an axis of {shown([atom.size])[1:-1]}{why}"
                     )
             dims.append(tuple(taken))
         labels = any(atom.size == 1 for dim in self.dims for atom in dim)

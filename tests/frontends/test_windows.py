@@ -74,12 +74,35 @@ class Windows(nn.Module):
         return self.head(self.last(y + whole).flatten(2)).mean(0)
 
 
-@pytest.mark.parametrize("samples_first", [True, False], ids=["samples_first", "windows_first"])
-@pytest.mark.parametrize("kernel", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "samples_first"), [(0, True), (1, False), (3, True)], ids=["tokens", "1x1", "3x3"]
+)
 def test_attention_in_windows_that_are_folded_into_the_batch(kernel, samples_first):
     program = neurocompile.compile(Windows(kernel, samples_first).eval(), SAMPLES, T=T)
     assert program.summary().import_agreement == 1
     assert program.parity(SAMPLES, against=("emulator",)).exact
+
+
+class Chunks(nn.Module):
+    """Attention over pairs of steps, as STAtten has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.fire, self.last = nn.Linear(4, C), lif(0.1), lif(0.2)
+        self.head = nn.Linear(C, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fire(self.fc(x.unsqueeze(0).repeat(T, 1, 1, 1)))
+        pairs = x.view(T // 2, 2, -1, 6, C).permute(0, 2, 1, 3, 4).reshape(T // 2, -1, 12, C)
+        y = pairs @ (pairs.transpose(-2, -1) @ pairs)
+        y = y.reshape(T // 2, -1, 2, 6, C).permute(0, 2, 1, 3, 4).reshape(T, -1, 6, C)
+        return self.head(self.last(y).mean(2)).mean(0)
+
+
+def test_attention_over_chunks_of_steps_is_refused_with_the_reason_that_holds():
+    with pytest.raises(neurocompile.NeurocompileError) as caught:
+        neurocompile.compile(Chunks().eval(), SAMPLES[:, 0, :6, :4].copy(), T=T)
+    assert caught.value.code == "NC1009" and "still to come" in caught.value.message
 
 
 def test_shifted_windows():
