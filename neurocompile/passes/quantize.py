@@ -1,11 +1,12 @@
 """From floating point to the chip's integers. After this pass every backend computes the same
 numbers.
 
-Weights: one scale a layer, ``W ~ s q`` with ``q`` of ``weight_bits`` bits, stored as ``w = 2^(9 -
-bits) q`` because signed weights lose their low bits on Loihi 2. The scale minimizes the expected
-error of the layer's input, from the rates of its channels, and is then moved by at most half a
-threshold unit so that ``h >= v_threshold`` of the float model is exactly ``v > 64 vth`` of the
-integer one. The mean of what rounding leaves goes into the bias.
+Weights: one scale a layer, or one a group of channels, ``W ~ s q`` with ``q`` of ``weight_bits``
+bits, stored as ``w = 2^(9 - bits) q`` because signed weights lose their low bits on Loihi 2. The
+scale minimizes the expected error of the layer's input, from the rates of its channels, unless a
+field needs a coarser one, and is then moved by at most half a threshold unit so that ``h >=
+v_threshold`` of the float model is exactly ``v > 64 vth`` of the integer one; weights that lie on a
+grid keep it. The mean of what rounding leaves goes into the bias.
 
 A LIF with soft reset keeps its membrane in integers of 2^-6 input units and loses ``(1 - 1/tau)
 v_threshold`` in the step after a spike. Here the scale is moved so that the threshold is an integer
