@@ -152,11 +152,12 @@ class Gathering:
         base = reading.base
         key = (_name_of(base), reading.patch, reader, depth)
         if key not in self._gathered:
-            made = self._bring if isinstance(base, Host) else self._patch
+            made = self._bring if isinstance(base, Host) else self.own_patch
             self._gathered[key] = made(reading, reader, depth, layer)
         return self._gathered[key]
 
-    def _patch(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
+    def own_patch(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
+        """A patch of a map on the chip that is shared with nobody."""
         base = reading.base
         channels = base.shape[2]  # type: ignore[union-attr]
         spikes = isinstance(base, Spikes) and base.single

@@ -259,10 +259,17 @@ class Lowering(Gathering):
                 hops = 1 if isinstance(base, (Spikes, Real)) or readings[i].direct else 2
                 if readings[i].plans:
                     depth = max(depth, self.net.need(readings[i].sources(), hops))
+        stray = sum(
+            found.stray * len(found.runs) * part.weight * gain
+            for i, reading in readings.items()
+            if not isinstance(bases[i], Conv)
+            for part, found in reading.plans
+        )
+        if stray and kind is not c.LIF:
+            raise Unfoldable("a sum would not be silent outside of its windows")
         made = self.net.population(
             kind, name, (*reader.lanes, shape[2]), layer, depth, reader.digits, **fields
         )
-        stray = 0
         for i, base in enumerate(bases):
             if isinstance(base, Conv):
                 self.drive_conv(base, readings[i], reader, made, layer, gain)
@@ -275,10 +282,7 @@ class Lowering(Gathering):
             else:
                 for part, found in readings[i].plans:
                     self.carry(part, found, made, reader.columns.lanes, shape[2], gain)
-                    stray += found.stray * len(found.runs) * part.weight * gain
         if stray:
-            if kind is not c.LIF:
-                raise Unfoldable("a sum would not be silent outside of its windows")
             self.stray[made] = stray
         return made
 
@@ -333,17 +337,19 @@ class Lowering(Gathering):
     ) -> Value:
         """A layer of spikes, and where it lies."""
         self.schedules.own(population, name)
-        self.view(name, slots, shape, layout)
+        self.view(name, population, slots, shape, layout)
         return Value(Spikes(name, shape, scale, (Part(population, slots),)), layout)
 
-    def view(self, name: str, slots: Slots, shape: tuple[int, int, int], layout: Layout) -> None:
+    def view(
+        self, name: str, population: str, slots: Slots, shape: tuple[int, int, int], layout: Layout
+    ) -> None:
         """Where a layer lies: each digit of its logical index in neurons, and in windows."""
         sizes, strides, apart = self.schedules.digits(slots, shape, layout)
         self.builder.views.append(
             c.View(
                 name=self.builder.name(f"view.{name}"),
                 layer=name,
-                src=Ref(name),
+                src=Ref(population),
                 shape=layout.shape,
                 sizes=sizes,
                 strides=strides,

@@ -204,6 +204,7 @@ class Net:
 
     def finish(self, name: str) -> c.CircuitGraph:
         """The scheduled circuit."""
+        self._prune()
         self._clocks()
         builder = self.builder
         lines = _Lines(self)
@@ -238,6 +239,20 @@ class Net:
         )
         check_circuit(graph, "fold")
         return graph
+
+    def _prune(self) -> None:
+        """Drop what nothing reads: left by schedules that were tried and given up."""
+        builder = self.builder
+        ends = {str(r.src) for r in builder.readouts} | {str(v.src) for v in builder.views}
+        while True:
+            read = ends | {str(q.src) for q in builder.projections}
+            dead = {p.name for p in builder.populations if p.name not in read}
+            if not dead:
+                return
+            builder.populations = [p for p in builder.populations if p.name not in dead]
+            builder.projections = [q for q in builder.projections if q.dst not in dead]
+            self._gated = [g for g in self._gated if g.dst not in dead]
+            self._constants = {k: v for k, v in self._constants.items() if v not in dead}
 
     def _constant(self, name: str) -> bool:
         return name in self._constants.values()

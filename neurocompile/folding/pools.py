@@ -11,7 +11,7 @@ from neurocompile.circuits import sum_pool as sums
 from neurocompile.circuits.builder import channels_last
 from neurocompile.folding.reading import Reach
 from neurocompile.folding.slots import Slots, Unfoldable
-from neurocompile.folding.values import Base, Conv, Driven, Pool, Real, Spikes, Value
+from neurocompile.folding.values import Base, Conv, Driven, Host, Pool, Real, Spikes, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 
@@ -140,9 +140,9 @@ def winners(low: Lowering, pool: Pool, reader: Slots, layer: str) -> tuple[str, 
         )
         _drive(low, base, reading, reader, name, layer)
     else:
-        name = low.gather(reading, reader, depth, layer)
-        if reading.direct:
-            raise Unfoldable("a pool of size 1")
+        if reading.direct or isinstance(base, Host):
+            raise Unfoldable("a pool of size 1, or of the input itself")
+        name = low.own_patch(reading, reader, depth, layer)  # it is masked: nobody else reads it
     _mask(low, pool, name, reaches, reader, shape, size)
     padding = tuple(0 if r.stride else p for r, p in zip(reaches, node.padding))
     mark = net.mark()
