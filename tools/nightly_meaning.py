@@ -32,8 +32,10 @@ def main() -> int:
     with ProcessPoolExecutor(asked.jobs, get_context("spawn")) as pool:
         for seed, verdict in zip(seeds, pool.map(judge_seed, seeds, chunksize=8)):
             _count(seed, verdict, refused, wrong, totals)
-            if (seed - asked.first) % 100 == 99:
-                print(f"{seed - asked.first + 1:,} programs", file=sys.stderr, flush=True)
+            done = seed - asked.first + 1
+            if done % 50 == 0:
+                state = f"{done:,} programs, {totals['compiled']:,} compiled, {len(wrong):,} wrong"
+                print(state, file=sys.stderr, flush=True)
     seconds = time.perf_counter() - start
     print(f"programs   {asked.count:,} (seeds {seeds[0]}..{seeds[-1]}) in {seconds:,.0f} s")
     print(f"compiled   {totals['compiled']:,}")

@@ -182,3 +182,43 @@ def test_a_batch_of_one_gives_the_integers_of_two(name: str, tmp_path) -> None:
     with torch.no_grad():
         assert found[0].shape == model(torch.as_tensor(x)).shape
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamo", [False, True], ids=["TorchScript", "dynamo"])
+def test_a_neuron_over_steps_and_samples_is_exact_alone_and_named_with_others(
+    dynamo: bool, tmp_path
+) -> None:
+    """QKFormer's published attention runs ``proj_lif`` over T * B."""
+    pytest.importorskip("spikingjelly")
+    import official_forms as forms
+    from test_onnx_recover_torch import Heaviside
+
+    torch.manual_seed(0)
+    x = torch.randint(0, 256, (4, 3, 8, 8)) / 255
+    model = forms.calibrated(forms.QKFormer(True), x)
+    for module in model.modules():
+        if hasattr(module, "surrogate_function"):
+            module.surrogate_function = Heaviside()
+            module.train()  # in eval mode SpikingJelly calls kernels of its own
+    path = tmp_path / "m.onnx"
+    options = {"opset_version": 18, "dynamo": dynamo, "verbose": False}
+    if not dynamo:
+        options["training"] = torch.onnx.TrainingMode.PRESERVE
+    for batch in (1, 2):
+        for module in model.modules():
+            if hasattr(module, "surrogate_function"):
+                module.reset()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model, (x[:batch],), str(path), **options)
+        if batch == 1:
+            program = neurocompile.compile(path, T=T, calibration=x.numpy())
+            assert program.parity(x.numpy(), against=("emulator",), reference=path).exact
+            continue
+        with pytest.raises(
+            neurocompile.NeurocompileError, match="samples of a batch leak"
+        ) as found:
+            neurocompile.compile(path, T=T, calibration=x.numpy())
+        assert found.value.code == "NC1008"
+        assert dynamo or "proj_lif" in found.value.message

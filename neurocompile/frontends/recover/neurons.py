@@ -103,6 +103,7 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
     if reader.suspects and not unreset:
         graph.suspects = True
     longest = max((len(n.spikes) for n in neurons), default=0)
+    _raise_all(_over_samples(chains, longest, graph))
     _raise_all(
         [
             NeurocompileError(
@@ -114,6 +115,24 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
         ]
     )
     return neurons
+
+
+def _over_samples(chains: list[list[Step]], longest: int, graph: Graph) -> list[NeurocompileError]:
+    """NC1008 for each neuron that runs over steps times samples, where others run over the steps."""
+    dims = graph.shapes.get(graph.inputs[0]) if graph.inputs else None
+    batch, shortest = dims[0] if dims else None, min(map(len, chains), default=0)
+    if not batch or batch < 2 or longest != batch * shortest:
+        return []
+    return [
+        NeurocompileError(
+            "NC1008",
+            f"{label_of(chain[0].node)}: a neuron runs over {longest} steps, the {shortest} of the others times the "
+            f"{batch} samples of the file: samples of a batch leak into each other. Let it run over time alone, x of "
+            "(T, B, ...); or export the file with a batch of 1, which says what it does to one sample",
+        )
+        for chain in chains
+        if len(chain) == longest
+    ]
 
 
 def _raise_all(problems: list[NeurocompileError]) -> None:
