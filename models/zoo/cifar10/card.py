@@ -29,6 +29,9 @@ rate*: spikes a neuron a step over the test images, mean over layers.
 
 {checks}
 
+The 1,000 images are the same for all three models: that all lie below is one draw, not three. The neurons are compared with
+SpikingJelly's in `tests/models/test_cifar10_training.py`.
+
 ## Data
 
 CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009), 50,000 images to train and 10,000 to
