@@ -29,7 +29,8 @@ rate*: spikes a neuron a step over the test images, mean over layers.
 
 {checks}
 
-The 1,000 images are the same for all three models: that all lie below is one draw, not three. The neurons are compared with
+The 1,000 images are the same for all three models: that all lie below is one draw, not three, and
+on 5,000 the one that was counted there meets the card. The neurons are compared with
 SpikingJelly's in `tests/models/test_cifar10_training.py`.
 
 ## Data
