@@ -289,6 +289,8 @@ class Lowering(Gathering):
     def lif(self, node: s.IntegerLIF) -> Value:
         """A layer of neurons, silent outside of its windows."""
         value = self.values[node.x]
+        if node.current != 4096:
+            raise self.refused(node, "has a synaptic current")
         if isinstance(node.dv, TensorRef):
             raise self.refused(node, "has a leak for each channel")
         if isinstance(node.vth, TensorRef):

@@ -172,19 +172,27 @@ def _lif(
 
 
 def _integrator(
-    node: s.Integrator | s.IntegerIntegrator,
-    inputs: list[np.ndarray],
-    tensors: list[np.ndarray],
-    steps: int,
+    node: s.Integrator, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
     (x,) = inputs
     out = np.empty((len(x), steps, *x.shape[2:]), x.dtype)
     y = np.zeros((len(x), *x.shape[2:]), x.dtype)
     for t in range(steps):
-        kept = (
-            y * np.float32(node.decay) if isinstance(node, s.Integrator) else y * node.weight >> 7
-        )
-        y = out[:, t] = kept + x[:, min(t, x.shape[1] - 1)]
+        y = out[:, t] = y * np.float32(node.decay) + x[:, min(t, x.shape[1] - 1)]
+    return out
+
+
+def _integer_integrator(
+    node: s.IntegerIntegrator, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    (x,), w = inputs, node.weight
+    out = np.empty((len(x), steps, *x.shape[2:]), x.dtype)
+    p = m = np.zeros((len(x), *x.shape[2:]), x.dtype)
+    for t in range(steps):
+        now = x[:, min(t, x.shape[1] - 1)]
+        plus, minus = (p * w >> 7) + (-m * w >> 7) + now, (m * w >> 7) + (-p * w >> 7) - now
+        p, m = np.maximum(plus, 0), np.maximum(minus, 0)
+        out[:, t] = p - m
     return out
 
 
@@ -310,7 +318,7 @@ _EVALUATORS: dict[
     s.BatchNorm: _batch_norm,
     s.LIF: _lif,
     s.Integrator: _integrator,
-    s.IntegerIntegrator: _integrator,
+    s.IntegerIntegrator: _integer_integrator,
     s.IntegerLIF: _integer_lif,
     s.SoftIntegerLIF: _soft_integer_lif,
     s.MaxPool2d: _max_pool,

@@ -221,7 +221,14 @@ class Integrator(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerIntegrator(Node):
-    """The quantized Integrator: ``y = floor(y(t - 1) * weight / 2^7) + x``."""
+    """The quantized Integrator, its positive and its negative part, of which one is 0::
+
+        p = max(floor(p * weight / 2^7) + floor(-m * weight / 2^7) + x, 0)
+        m = max(floor(m * weight / 2^7) + floor(-p * weight / 2^7) - x, 0)
+        y = p - m
+
+    with p and m of the step before on the right.
+    """
 
     x: Ref
     weight: int

@@ -263,18 +263,29 @@ class _Lowering:
         )
 
     def integrator(self, node: s.IntegerIntegrator) -> Signal:
-        """A relay that also reads itself, one step before: the only rounded product there."""
-        signal = self.as_drive(self.signals[node.x])
-        assert isinstance(signal.base, Drive)
-        shape = self.neuron_shape(signal.base, signal.layout)
-        name = self.builder.population(
-            c.GradedRelay, node.name, shape, self.layer(node), largest=node.largest
-        )
-        self.builder.drive(name, signal.base.projections)
-        if node.weight:
-            own = strided(name, (int(np.prod(shape)),), (1,), (1,), weight=node.weight)
-            self.builder.drive(name, [replace(own, weight_exp=-7, recurrent=True)])
-        return Signal(name, signal.layout)
+        """Its positive and its negative part, each a rectifier that reads both, one step before: one
+        of the two is 0, so that one rounded product arrives.
+        """
+        signal = self.population(node, node.x)
+        assert isinstance(signal.base, str)
+        shape = self.builder.shape(signal.base)
+        n, layer = int(np.prod(shape)), self.layer(node)
+        parts = [
+            (
+                self.builder.population(
+                    c.GradedRelu, f"{node.name}.{part}", shape, layer, largest=node.largest
+                ),
+                sign,
+            )
+            for part, sign in (("plus", 1), ("minus", -1))
+        ]
+        for name, sign in parts:
+            self.builder.drive(name, [strided(signal.base, (n,), (1,), (1,), weight=sign)])
+            for src, other in parts if node.weight else ():
+                own = strided(src, (n,), (1,), (1,), weight=sign * other * node.weight)
+                self.builder.drive(name, [replace(own, weight_exp=-7, recurrent=True)])
+        both = tuple(strided(name, (n,), (1,), (1,), weight=sign) for name, sign in parts)
+        return Signal(Drive(shape, both), signal.layout)
 
     def lif_parts(
         self,

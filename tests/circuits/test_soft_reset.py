@@ -72,6 +72,8 @@ def soft_networks(draw) -> s.SpikingGraph:
             fields = {"current": m.choose(1, 400, 2048, 4095), "dv": m.choose(0, 1024)}
             return m.add(s.IntegerLIF, x=x, vth=m.integer(0, 2 * reach), **fields)
         weight = m.choose(1, 64, 127, 128)
+        if m.draw(st.booleans()):
+            weight = m.integer(0, 128)
         largest = integrated(reach, weight, 5)
         y = m.add(s.IntegerIntegrator, x=x, weight=weight, largest=largest)
         return m.choose(soft, m.lif)(y)
@@ -257,3 +259,18 @@ def test_spikingjelly_soft_reset_models_compile_exactly(tau, tmp_path):
     for backend in report.backends:
         assert backend.differences == 0, backend.first
     assert report.reference.layers[0].agreement > 0.95
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(st.data(), st.integers(0, 128), st.integers(2, 6))
+def test_an_integrator_of_signed_values_is_exact_streamed(data, weight, steps):
+    m = Maker(data.draw, (2, 2, 2), low=-15, high=15)
+    x = m.conv(m.lif(m.x))
+    largest = integrated(m.range(x).magnitude, weight, steps)
+    y = m.add(s.IntegerIntegrator, x=x, weight=weight, largest=largest)
+    graph = m.finish(y)
+    circuit, samples_ = compiled(graph, steps), samples(graph, 4)
+    trace = assert_equal_to_definition(graph, circuit, samples_)
+    stepped = emulate_cycles(circuit, encode(circuit, samples_))
+    for name, values in trace.items():
+        np.testing.assert_array_equal(stepped[name], values, err_msg=f"cycles: {name}")

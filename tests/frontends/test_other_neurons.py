@@ -268,3 +268,33 @@ def test_spikes_that_feed_back_are_refused_as_recurrent(dynamo, tmp_path):
     path = exported(Feedback(), tmp_path / "net.onnx", dynamo, X[:2])
     with pytest.raises(NeurocompileError, match="NC1009 .*is a recurrent connection"):
         neurocompile.compile(path)
+
+
+class Readout(torch.nn.Module):
+    """Logits are membranes that never fire, averaged over time."""
+
+    T = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = linears(12, 8, 4)
+
+    def forward(self, x):
+        v, y, out = torch.zeros(len(x), 8), torch.zeros(len(x), 4), []
+        for _ in range(self.T):
+            h = v + (self.fc1(x) * 2 - v) / 2
+            s = (h >= 1.0).float()
+            v = h * (1 - s)
+            y = 0.9 * y + self.fc2(s)
+            out.append(y)
+        return torch.stack(out).mean(0)
+
+
+def test_a_readout_of_membranes_that_never_fire():
+    model = Readout().eval()
+    program = neurocompile.compile(model, X[:2], calibration=X)
+    assert program.manifest.import_agreement == 1.0
+    assert program.parity(X, against=("emulator",)).exact
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(X)).numpy()
+    assert np.abs(program.run(X).logits - theirs).max() < 0.2 * theirs.std()

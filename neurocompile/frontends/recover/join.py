@@ -12,6 +12,7 @@ from onnx import TensorProto
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover.neurons import Neuron
+from neurocompile.frontends.recover.recurrences import find_recurrence
 
 __all__ = ["Join", "Joins", "Spikes"]
 
@@ -168,13 +169,17 @@ class Joins:
         """One lane a step, from the first to the last."""
         return [self.label(v) for v in lanes] == list(range(self.count))
 
+    def _is_recurrence(self, lanes: list[str]) -> bool:
+        """A membrane that never fires, whose value of a step holds those before."""
+        return len(lanes) == self.count and find_recurrence(tuple(lanes), self.graph) is not None
+
     def _concat(self, node: onnx.NodeProto) -> Join | None:
         makers = [self.graph.producer.get(self.graph.alias(i)) for i in node.input]
         axes = [self.graph.axes(m, "Unsqueeze") if m is not None else None for m in makers]
         axis = attributes_of(node)["axis"]
         if all(a == [axis] for a in axes):
             lanes = [m.input[0] for m in makers if m is not None]
-            if self._in_order(lanes):
+            if self._in_order(lanes) or self._is_recurrence(lanes):
                 return Join("steps", tuple(lanes), axis)
         lanes = list(node.input)
         return Join("rows", tuple(lanes)) if axis == 0 and self._in_order(lanes) else None
