@@ -23,6 +23,7 @@ from neurocompile.mapping.partition import Style, partition
 from neurocompile.mapping.placement import place
 from neurocompile.mapping.refine import Hypergraph
 from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.squeeze import squeeze
 from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
 from neurocompile.targets import load_target
 
@@ -92,6 +93,7 @@ def compile_refinement() -> None:
     """Refine and emulate it: the other half."""
     _, instance = _tiles()
     glance(instance, np.arange(instance.vertices), seed=0)
+    squeeze(instance, np.arange(instance.vertices), instance.vertices, 1, seed=0)
     Emulator().open(_circuit()).run(np.ones((1, 1), dtype=np.int32), [])
 
 

@@ -62,7 +62,8 @@ def refine_relaxed(
     if beyond is None:
         beyond = np.zeros((0, len(graph.limit)), dtype=np.int64)
     scale = float(kept.weight.mean()) if len(kept.weight) else 1.0
-    cut = kept.weight * (distinct_blocks(kept.offsets, kept.pins, block, blocks) - 1)
+    pins = kept.pins.astype(np.int32)  # as for km1: one kernel
+    cut = kept.weight * (distinct_blocks(kept.offsets, pins, block, blocks) - 1)
     sent = max(float(cut.sum()) / blocks, scale)
     best, found = anneal(
         graph,
