@@ -186,9 +186,12 @@ def _builtins(value: object) -> object:
 
 def fail(error: Exception, as_json: bool) -> int:
     """Report ``error``: the line on stderr, with --json an object on stdout too; the exit code."""
-    if not isinstance(error, NeurocompileError):
-        if os.environ.get(TRACEBACK):
-            traceback.print_exception(error)
+    ours = isinstance(error, NeurocompileError)
+    if os.environ.get(TRACEBACK) and not (ours and error.code != "NC9001"):
+        traceback.print_exception(
+            error
+        )  # with the cause, where a public function turned it into ours
+    if not ours:
         text = f"{type(error).__name__}: {error}; please report it ({TRACEBACK}=1 shows where)"
         error = NeurocompileError("NC9001", text)
     for line in str(error).split("\n"):

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-HEAVY = ("numpy", "onnx", "onnxruntime", "numba", "torch", "lava", "matplotlib", "msgspec")
+HEAVY = ("numpy", "onnx", "onnxruntime", "numba", "torch", "lava", "matplotlib")
+"""Not msgspec: the options of commands are the fields of a struct of it."""
 
 
 def spawn(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
