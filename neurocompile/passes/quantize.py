@@ -88,7 +88,7 @@ class Quantize(SpikingPass):
         return state.rewriter.finish(stage="quantized")
 
 
-def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float]:
+def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float | np.ndarray]:
     units = [state.unit[i] for i in node.inputs]
     if isinstance(node, s.Input):
         return _input(state, node)
