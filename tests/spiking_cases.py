@@ -286,6 +286,6 @@ def assert_equal_to_definition(
         )
     logits = expected[graph.output.name]
     np.testing.assert_allclose(
-        decode(circuit, trace), logits.reshape(len(x), -1), rtol=0, atol=1e-9
+        decode(circuit, trace).reshape(len(x), -1), logits.reshape(len(x), -1), rtol=0, atol=1e-9
     )
     return trace
