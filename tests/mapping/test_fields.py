@@ -93,7 +93,9 @@ def test_weights_take_the_bits_that_the_target_has(tmp_path: Path) -> None:
         == found.manifest.options.weight_bits
     )
     assert max(q.weight_bits for q in wide.circuit.projections) == 8
-    x = np.random.default_rng(0).integers(0, 256, (2, *found.circuit.input_shape), dtype=np.int32)
+    high = min(p.circuit.inputs[0].high for p in (found, wide))
+    shape = (2, *found.circuit.input_shape)
+    x = np.random.default_rng(0).integers(0, high + 1, shape, dtype=np.int32)
     ours, theirs = (Emulator().open(p.circuit).run(x) for p in (found, wide))
     assert all(np.array_equal(theirs[name], values) for name, values in ours.items())
     with pytest.raises(
