@@ -314,3 +314,13 @@ def test_a_cut_of_currents_is_refused(tmp_path: Path) -> None:
         with pytest.raises(NeurocompileError, match="NC1003|NC1009"):
             nodes = [op("Conv", "r k b", "f"), cut]
             net(nodes, (4, 4, 1, 1), (4, 5, 5), (4, 5, 5), tmp_path, low=np.float32(0))
+
+
+def test_weights_of_their_own_for_each_step_are_refused(tmp_path: Path) -> None:
+    """SGLFormer's head: a convolution over (positions, steps)."""
+    nodes = [op("Transpose", "t", "r", perm=[1, 2, 3, 0]), op("Conv", "r k b", "c")]
+    body = [*nodes, op("ReduceMean", "c zero", "out", keepdims=0)]
+    found, fixed = timed((4, 6), body)
+    fixed |= {"k": normal(4, 4, 6, 4), "b": normal(4)}
+    with pytest.raises(NeurocompileError, match="NC1008 node 'n_c'.*each step"):
+        imported(model(found, fixed, ("batch", 4, 6)), tmp_path)

@@ -302,6 +302,12 @@ class Importer:
             raise self.error(
                 "NC1008", f"batch and time must be the first axis of {shown(x.layout.shape)}"
             )
+        if any(atom.axis == "T" and atom.size > 1 for dim in x.dims[1:] for atom in dim):
+            raise self.error(
+                "NC1008",
+                f"a window over the steps of time, of {shown(x.layout.shape)}: weights of its own for each step; every "
+                "step is treated alike, or all are averaged, x.mean(0)",
+            )
         channels = (*(a for run in windows for a in run), *x.dims[1])
         times = tuple(a for a in x.dims[0] if a.axis)
         dims = (*[times] * bool(times), channels, *x.dims[2:], *((),) * (2 - axes))
