@@ -97,4 +97,4 @@ def test_a_constant_for_each_position_compiles_exactly(form):
 def test_a_constant_for_each_step_is_refused_by_name():
     with pytest.raises(neurocompile.NeurocompileError) as caught:
         neurocompile.compile(Tokens("every step").eval(), SAMPLES, T=T)
-    assert caught.value.code == "NC1008" and "differs between steps" in caught.value.message
+    assert caught.value.code == "NC1009" and "differs between steps" in caught.value.message

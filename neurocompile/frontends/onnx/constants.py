@@ -41,7 +41,7 @@ def fitted(im: Importer, x: Traced, value: np.ndarray) -> tuple[Traced, np.ndarr
             the axis becomes time's.
 
     Raises:
-        NeurocompileError: NC1006 for shapes that do not broadcast, NC1008 for a value that differs
+        NeurocompileError: NC1006 for shapes that do not broadcast, NC1009 for a value that differs
             between steps or samples, NC1009 for one that has more positions than the signal.
     """
     given, rank = value.shape, max(value.ndim, len(x.dims))
@@ -68,7 +68,7 @@ def fitted(im: Importer, x: Traced, value: np.ndarray) -> tuple[Traced, np.ndarr
         if value.shape[k] > 1 and any(a.axis for a in dim):
             kinds = "samples" if any(a.axis == "B" for a in dim) else "steps"
             raise im.error(
-                "NC1008",
+                "NC1009",
                 f"a constant of shape {shown(given)} differs between {kinds} of the signal {shown(x.layout.shape)}: {_NEW}",
             )
     return Traced(x.ref, Layout(tuple(dims))), value
