@@ -72,7 +72,8 @@ def _active(
     circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Active updates of each neuron, summed over samples and steps of ``trace``."""
-    samples, steps = len(trace[p.name]) * circuit.windows, circuit.steps  # reset in each window
+    samples = len(trace[p.name]) * circuit.windows  # reset in each window
+    steps = trace[p.name].shape[1] // circuit.windows
     received = np.zeros((samples * steps, p.size), np.float32)
     for q in circuit.incoming[p.name]:
         received += arrivals(circuit, q, (_sent(circuit, q, trace) != 0).astype(np.float32))

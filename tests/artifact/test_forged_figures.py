@@ -86,7 +86,7 @@ IMPOSSIBLE: dict[str, tuple[str, Change]] = {
     "another circuit's mapping": ("mapping.json", lambda m: m.update(circuit="other")),
     "calibration rates above 1": (
         "calibration.json",
-        lambda m: m["layers"].update(l={"rate": 2.0, "channel_rate": []}),
+        lambda m: m["layers"].update(l={"rate": 1e6, "channel_rate": []}),
     ),
     "calibration without order": ("calibration.json", lambda m: m["input"].update(min=9.0)),
     "calibration of -1 samples": ("calibration.json", lambda m: m.update(samples=-1)),

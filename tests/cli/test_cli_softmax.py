@@ -16,13 +16,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def few_samples_alone(said: str) -> bool:
+    """Whether nothing else is said than that 12 samples are few."""
+    return all("samples limit the effective dimension" in line for line in said.splitlines())
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--epsilon", 0.5], ["--data", "x.npz", "--accuracy", 0.1]]
 )
 def test_budget_of_an_artifact_with_a_softmax(cli, files: Path, options: list) -> None:
     options = [files / o if o == "x.npz" else o for o in options]
     found = cli("budget", files / "attention.nca", *options)
-    assert found.code == 0 and found.err == "", found.err
+    assert found.code == 0 and few_samples_alone(found.err), found.err
     assert "left out: the sweep of T" in found.out and "left out: L_f's upper bound" in found.out
     told = cli("budget", files / "attention.nca", *options, "--json").json
     assert (
@@ -41,7 +46,7 @@ def test_budget_of_an_artifact_with_a_softmax(cli, files: Path, options: list) -
 
 def test_budget_of_a_file_with_a_softmax(cli, files: Path) -> None:
     found = cli("budget", files / "attention.onnx", "--data", files / "x.npz", "--json")
-    assert found.code == 0 and found.err == ""
+    assert found.code == 0 and few_samples_alone(found.err)
     assert found.json["left_out"] == [
         "T = 1, 2, 3 of the sweep: the model's softmax has phases and needs more steps"
     ]

@@ -73,7 +73,12 @@ def test_budget_of_a_model(cli, model: Path) -> None:
     )
     assert found.code == 0 and found.err == ""
     told = found.json
-    assert {b["statement"] for b in told["beside"]} == {"Theorem 8", "Theorem 10", "Corollary 9"}
+    assert {b["statement"] for b in told["beside"]} == {
+        "Theorem 8",
+        "Theorem 10",
+        "pattern count",
+        "Corollary 9",
+    }
     assert {s["rule"]: s["T"] for s in told["timesteps"]}["fitted"] == 4
     assert told["effective_dimension"]["width"] == 64 and told["effective_dimension"][
         "mean"

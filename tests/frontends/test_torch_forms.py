@@ -121,6 +121,8 @@ def test_a_model_of_one_step_runs_for_T_steps(T: int, family: str, tmp_path) -> 
     if T > 1:
         assert result.step_logits.shape == (6, T, 10)
         np.testing.assert_allclose(result.step_logits.mean(1), result.logits)
+    neurocompile.export_onnx(model, X, tmp_path / "own.onnx")  # its attribute T says 3
+    del model.T
     with pytest.raises(NeurocompileError, match="NC1007 OneStep takes one step: neuron 'n1'"):
         neurocompile.export_onnx(model, X, tmp_path / "no.onnx")
 

@@ -26,6 +26,7 @@ from neurocompile.frontends.onnx.importer import import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.frontends.onnx.recover import recover_lif
+from neurocompile.reference.runtime import open_session
 
 __all__ = ["recovered"]
 
@@ -143,13 +144,7 @@ def _traced(model: nn.Module, batch: np.ndarray, opset_version: int) -> onnx.Mod
 
 def _compare(model: nn.Module, found: onnx.ModelProto, batch: np.ndarray, head: int | None) -> None:
     """NC1011 unless the file gives what the model gives."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        found.SerializeToString(), options, ["CPUExecutionProvider"]
-    )
+    session = open_session(found.SerializeToString())
     (ours,) = session.run(None, {session.get_inputs()[0].name: batch})
     with torch.no_grad():
         theirs = _from_rest(model, batch)(torch.from_numpy(batch))
