@@ -114,6 +114,7 @@ def test_the_archive_holds_eight_stored_members_with_fixed_times(artifact):
             )
 
 
+@pytest.mark.slow
 def test_builds_in_other_folders_with_other_threads_and_hash_seeds_give_the_same_bytes(
     digits_model, tmp_path, artifact
 ):

@@ -52,4 +52,4 @@ def test_budget_of_a_file_with_a_softmax(cli, files: Path) -> None:
     ]
     assert found.json["lipschitz"]["bound"] > found.json["lipschitz"]["local_largest"]
     few = cli("budget", files / "attention.onnx", "--data", files / "x.npz", "--T", 2)
-    assert few.code == 2 and few.err.startswith("error: NC2012 ") and few.err.count("\n") == 1
+    assert few.code == 2 and few.err.splitlines()[-1].startswith("error: NC2012 ")

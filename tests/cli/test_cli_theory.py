@@ -93,6 +93,7 @@ def test_budget_of_a_model(cli, model: Path) -> None:
         ("Theorem 8", "measured / bound"),
         ("Theorem 10", "measured / bound"),
         ("Corollary 9", "modelled / bound"),
+        ("pattern count", "measured / bound"),
     }
     rules = {s["rule"]: (s["kind"], s["status"]) for s in told["timesteps"]}
     assert rules["measured"] == ("measured", None) and rules["fitted"] == ("modelled", "unknown")

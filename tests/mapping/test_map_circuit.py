@@ -67,6 +67,7 @@ def check_all(circuit: CircuitGraph, target: Target, mapping: Mapping) -> None:
     assert lower_bound_cores(circuit, target) <= mapping.cores_used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [LOIHI2, BIG_SMALL], ids=["loihi2", "small"])
 def test_transformer_maps(transformer, target: Target) -> None:
     circuit = transformer()
@@ -400,6 +401,7 @@ def test_max_cores_is_a_limit_that_can_be_raised(builder) -> None:
     assert "Largest layers: 'fc" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["held", "wide"])
 def test_output_lists_of_a_loop_are_packed_for(builder, first: str) -> None:
     """Every neuron of one population sends to all cores of another, which closes the loop: whichever
@@ -523,6 +525,7 @@ def test_counter_orders_populations_by_depth(transformer) -> None:
     assert depths == sorted(depths)
 
 
+@pytest.mark.slow
 def test_a_budget_that_needs_too_many_cores_is_named_as_the_cause(transformer) -> None:
     """By how much, with ways out that are some: the multiple of the budget that it names fits."""
     circuit, target = transformer(), load_target("loihi2")

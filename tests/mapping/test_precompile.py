@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numba
+import pytest
 
 from neurocompile.mapping import precompile
 
@@ -52,6 +53,7 @@ def build(cache: Path) -> tuple[bool, dict[str, int], dict[str, int]]:
     return tuple(json.loads(found.stdout))
 
 
+@pytest.mark.slow
 def test_nothing_is_left_to_compile_when_the_model_is_cut(tmp_path):
     helped, before, after = build(tmp_path)
     assert helped

@@ -239,6 +239,7 @@ def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
         apply_budget(budget, program.circuit, {}, program.mapping, lambda **_: mapping)
 
 
+@pytest.mark.slow
 def test_build_with_a_budget(digits_model: Path, digits_data, tmp_path: Path) -> None:
     plain = neurocompile.compile(digits_model, calibration=digits_data.x[:64])
     spikes = 0.8 * sum(k.expected for k in plan(plain, "spikes=1").layers)
