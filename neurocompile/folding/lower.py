@@ -19,6 +19,7 @@ from neurocompile.circuits.builder import channels_last, compact, loops, strided
 from neurocompile.circuits.soft_reset import add_constants
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding import attention, heads, pools
+from neurocompile.folding.channels import split_lif
 from neurocompile.folding.gathering import Gathering, Reading
 from neurocompile.folding.net import Net, Reach
 from neurocompile.folding.schedules import Fold, Schedules
@@ -291,12 +292,10 @@ class Lowering(Gathering):
         value = self.values[node.x]
         if node.current != 4096:
             raise self.refused(node, "has a synaptic current")
-        if isinstance(node.dv, TensorRef):
-            raise self.refused(node, "has a leak for each channel")
-        if isinstance(node.vth, TensorRef):
-            raise self.refused(node, "has a threshold for each channel")
         if isinstance(value.base, Total):
             value = heads.settled(self, node.x)
+        if isinstance(node.dv, TensorRef) or isinstance(node.vth, TensorRef):
+            return split_lif(self, node)
         shape, scale = self.map_of(value.base)
         layer = node.name
         fields: dict[str, Any] = {"vth": node.vth, "dv": node.dv, "reset": True}

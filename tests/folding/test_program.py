@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import neurocompile
 from neurocompile.artifact.verify import verify
+from neurocompile.backends.emulator import Emulator, emulate_cycles
+from neurocompile.backends.encoding import encode
 from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
+from neurocompile.ir.text import TensorRef
 from neurocompile.report.schedule import schedule_table
 
 
@@ -98,3 +103,18 @@ def test_a_schedule_is_drawn(program, tmp_path):
     path = tmp_path / "schedule.png"
     save_figure(draw_schedule(program), path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_thresholds_by_channel_fold_exactly(digits_data) -> None:
+    """Few bits give channels of uneven weights thresholds of their own: parts of a relay, gathered."""
+    path = Path(__file__).parents[2] / "models" / "zoo" / "digits" / "spikformer.onnx"
+    x = digits_data.x[:8]
+    program = neurocompile.compile(path, T=4, weight_bits=3, fold="1x8", calibration=x)
+    assert any(isinstance(getattr(n, "vth", 0), TensorRef) for n in program.quantized.nodes)
+    assert program.parity(x, against=("emulator",)).exact
+    integers = encode(program.circuit, x[:3])
+    depth_free = Emulator().open(program.circuit).run(integers)
+    stepped = emulate_cycles(program.circuit, integers)
+    for name, values in depth_free.items():
+        np.testing.assert_array_equal(values, stepped[name], err_msg=name)
