@@ -117,7 +117,9 @@ def main() -> int:
     functional.reset_net(model)
     print(f"trained    {right:.1%} of 60 held-out images right in torch, after 240 images seen")
 
-    program = neurocompile.compile(model, x[seen], target="loihi2", T=T, progress=True)
+    program = neurocompile.compile(
+        model, x[:2], calibration=x[seen], target="loihi2", T=T, progress=True
+    )
     program.save(folder / "net.nca")
     summary = program.summary()
     print(
