@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,14 @@ def test_a_batch_that_an_exporter_stored_is_told_so(tmp_path: Path) -> None:
     )
 
 
+OLD_RUNTIME = tuple(int(n) for n in version("onnxruntime").split(".")[:2]) < (1, 24)
+
+
 @pytest.mark.parametrize("pads", [(0, 1, 1, 2), (2, 0, 1, 1), (1, 1, 1, 1)])
 @pytest.mark.parametrize("before", ["Conv", "MaxPool", "nothing"])
 def test_a_pad_whose_two_ends_differ(before: str, pads: Sizes, tmp_path: Path) -> None:
+    if before == "MaxPool" and max(pads) >= 2 and OLD_RUNTIME:
+        pytest.skip("this onnxruntime moves the Pad into the pool and then refuses it")
     (top, left, bottom, right), inner = pads, (4, 6, 6)
     out = (6 + top + bottom, 6 + left + right)
     nodes = [op("Pad", "r pads", "p")]

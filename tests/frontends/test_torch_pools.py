@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,9 @@ class Pooled(nn.Module):
         return self.head(x.flatten(3).amax(3)).mean(0)
 
 
+OLD_RUNTIME = tuple(int(n) for n in version("onnxruntime").split(".")[:2]) < (1, 24)
+
+
 @pytest.mark.parametrize(
     ("currents", "spikes"),
     [
@@ -43,6 +48,8 @@ class Pooled(nn.Module):
     ],
 )
 def test_pools_compile_exactly(currents, spikes):
+    if OLD_RUNTIME and isinstance(spikes, nn.AvgPool2d) and spikes.ceil_mode:
+        pytest.skip("this onnxruntime divides the last windows of ceil_mode by another count")
     program = neurocompile.compile(Pooled(currents, spikes).eval(), SAMPLES, T=T)
     assert program.summary().import_agreement == 1
     assert program.parity(SAMPLES, against=("emulator",)).exact
