@@ -42,7 +42,7 @@ def fitted(im: Importer, x: Traced, value: np.ndarray) -> tuple[Traced, np.ndarr
 
     Raises:
         NeurocompileError: NC1006 for shapes that do not broadcast, NC1009 for a value that differs
-            between steps or samples, NC1009 for one that has more positions than the signal.
+            between steps or samples, or has more positions than the signal.
     """
     given, rank = value.shape, max(value.ndim, len(x.dims))
     try:
