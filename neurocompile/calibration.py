@@ -11,7 +11,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.calibration import CALIBRATION_KEY, value_grid
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
-from neurocompile.ir.rules import LARGEST_LEVELS
+from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 
 __all__ = [
     "Calibration",

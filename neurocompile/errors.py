@@ -163,6 +163,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "A softmax counts scores, exponentiates and divides within one sample: it needs at least 4 steps, sums of scores below 2^18 "
         "and at most 8,000 scores a row (docs/circuits.md). Use coarser scores, fewer channels a head or fewer steps.",
     ),
+    "NC2013": (
+        "a kind of layer without a rule",
+        "Each analysis and pass has a table with a rule for each kind of node; what has none is refused, because a guess "
+        "would change the model in silence. It happens with kinds that another package adds: docs/new_operator.md has "
+        "what to register. With a model from a file it is a defect of neurocompile; please report it.",
+    ),
     "NC3001": (
         "unknown target",
         "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",

@@ -29,8 +29,9 @@ from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import as_path
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
-from neurocompile.ir.rules import check_circuit, check_spiking
+from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.ir.spiking_rules import check_spiking
 from neurocompile.mapping import Mapping
 from neurocompile.program import Program
 from neurocompile.targets.schema import Target

@@ -19,7 +19,7 @@ from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.slots import Unfoldable
 from neurocompile.ir import circuit as c
-from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.text import Ref
 from neurocompile.ir.windows import valid_windows
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from neurocompile.ir.rules import check_spiking
 from neurocompile.ir.spiking import Node, SpikingGraph
+from neurocompile.ir.spiking_rules import check_spiking
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
 __all__ = ["Rewriter", "SpikingPass"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from neurocompile.ir.rules import check_spiking
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.ir.spiking_rules import check_spiking
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
 from neurocompile.passes.connect_spikes import ConnectSpikes

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from neurocompile.ir import circuit as c
-from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.significance import bits_needed, values_of
 
 __all__ = ["narrow_weights"]

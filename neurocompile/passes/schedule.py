@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
-from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.text import Ref
 from neurocompile.passes.close_loops import close_loops
 

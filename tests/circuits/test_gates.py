@@ -15,8 +15,8 @@ from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.circuits.builder import Builder, Signal, strided
 from neurocompile.circuits.gates import and_gate, graded_gate, or_gate, signed_gate
 from neurocompile.ir import circuit as c
+from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.layout import Atom, Layout
-from neurocompile.ir.rules import check_circuit
 from neurocompile.passes.schedule import schedule
 
 BOUNDS = [*range(1, 21), 255, 256, 300, 511, 1000, 32640]

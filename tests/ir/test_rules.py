@@ -14,7 +14,8 @@ import pytest
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
-from neurocompile.ir.rules import CIRCUIT_RULES, SPIKING_RULES, check_circuit, check_spiking
+from neurocompile.ir.circuit_rules import CIRCUIT_RULES, check_circuit
+from neurocompile.ir.spiking_rules import SPIKING_RULES, check_spiking
 from neurocompile.ir.text import Ref, TensorRef
 
 

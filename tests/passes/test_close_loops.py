@@ -18,7 +18,7 @@ from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.circuit_ranges import reaches
-from neurocompile.ir.rules import check_circuit
+from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.passes.schedule import schedule
 
 LIMITS = st.sampled_from([1, 2, 62])

@@ -95,7 +95,7 @@ def test_bounded_spikes_fail_as_n_grows_and_n_spikes_do_not() -> None:
 
 def test_parity_circuit_is_legal_and_runs_cycle_by_cycle() -> None:
     from neurocompile.backends.emulator import emulate_cycles
-    from neurocompile.ir.rules import check_circuit
+    from neurocompile.ir.circuit_rules import check_circuit
     from neurocompile.passes.schedule import schedule
 
     graph = parity_circuit(4, best_thresholds(4, 4))

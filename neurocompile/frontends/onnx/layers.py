@@ -20,7 +20,7 @@ from neurocompile.frontends.onnx.upsampling import UPSAMPLING_RULES
 from neurocompile.frontends.onnx.values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
-from neurocompile.ir.rules import LARGEST_LEVELS
+from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 from neurocompile.ir.text import Ref
 
 __all__ = ["LAYER_RULES"]

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper
 
 from neurocompile.frontends.recover.graph import Graph, attributes_of
-from neurocompile.ir.rules import LARGEST_LEVELS
+from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 
 __all__ = ["Staircase", "find_staircases"]
 

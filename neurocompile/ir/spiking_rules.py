@@ -1,0 +1,219 @@
+"""What is legal in a SpikingGraph at each of its stages, checked after every pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import shapes
+from neurocompile.ir.rules import Rule, broken, divides, raise_broken, unless
+from neurocompile.ir.text import TensorRef
+
+__all__ = ["LARGEST_LEVELS", "SPIKING_RULES", "check_spiking"]
+
+LARGEST_LEVELS = 255
+"""Spikes that one neuron may send in a step: traces have 8 bits."""
+
+
+def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) -> bool:
+    """One integer, or all of a tensor."""
+    if isinstance(value, TensorRef):
+        array = graph.tensors[value]
+        return (
+            array.dtype.kind == "i"
+            and low <= array.min(initial=high)
+            and array.max(initial=low) <= high
+        )
+    return low <= value <= high
+
+
+def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
+    good = values.dtype == np.int32 and values.ndim == 1 and values.size > 0 and 0 <= n.shift <= 7
+    return (
+        good
+        and 1 <= values[0]
+        and values[-1] <= n.span >> n.shift < 1 << 17
+        and bool((np.diff(values) >= 0).all())
+    )
+
+
+_FLOAT_ONLY = (s.LIF, s.Integrator, s.BatchNorm, s.Scale, s.Softmax)
+_LINEAR = (s.Conv2d, s.Linear)
+
+SPIKING_RULES: tuple[Rule, ...] = (
+    Rule(
+        "tensors are finite",
+        (s.Node,),
+        lambda g, n: unless(
+            all(np.isfinite(g.tensors[t]).all() for t in n.tensors), "reads a non-finite tensor"
+        ),
+    ),
+    Rule(
+        "BatchNorm is folded",
+        (s.BatchNorm,),
+        lambda g, n: "a BatchNorm is left",
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "LIF is in normal form: input not divided by tau, resting at 0",
+        (s.LIF,),
+        lambda g, n: unless(not n.decay_input and n.v_reset == 0, "not in normal form"),
+        ("canonical",),
+    ),
+    Rule(
+        "a tau for each channel is >= 1, and divides no input",
+        (s.LIF,),
+        lambda g, n: unless(
+            not isinstance(n.tau, TensorRef) or not n.decay_input and (g.tensors[n.tau] >= 1).all(),
+            f"tau {n.tau}",
+        ),
+    ),
+    Rule(
+        "biases live in LIF, Output and Offset",
+        _LINEAR,
+        lambda g, n: unless(n.bias is None, "has a bias of its own"),
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "scale factors are absorbed by weights, LIF gains or the output",
+        (s.Scale,),
+        lambda g, n: "a Scale is left",
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "the output is a mean over time",
+        (s.Output,),
+        lambda g, n: unless(isinstance(g.node[n.x], s.TimeMean), "its input is not a TimeMean"),
+        ("canonical", "quantized"),
+    ),
+    Rule(
+        "shifts drop 1 to 7 bits, of integers",
+        (s.Shift,),
+        lambda g, n: unless(g.stage == "quantized" and 1 <= n.bits <= 7, f"bits {n.bits}"),
+    ),
+    Rule(
+        "a softmax reads what is the same in every step of a sample",
+        (s.Softmax, s.RateSoftmax),
+        lambda g, n: unless(n.x in g.constants, "its input changes over the steps"),
+    ),
+    Rule(
+        "sums over time and spikes of a softmax are integers: at least 2 steps, rising int32 thresholds from 1 to span",
+        (s.TimeSum, s.RateSoftmax),
+        lambda g, n: unless(
+            g.stage == "quantized"
+            and (
+                n.steps >= 2 and n.largest >= 0
+                if isinstance(n, s.TimeSum)
+                else _is_grid(g.tensors[n.thresholds], n)
+            ),
+            "out of range",
+        ),
+    ),
+    Rule(
+        "offsets are integers",
+        (s.Offset,),
+        lambda g, n: unless(
+            g.tensors[n.offset].dtype.kind == "i",
+            f"offset @{n.offset} is {g.tensors[n.offset].dtype}",
+        ),
+        ("quantized",),
+    ),
+    Rule(
+        "no floating-point neuron, and no softmax, is left",
+        _FLOAT_ONLY,
+        lambda g, n: f"{type(n).__name__} is not integer",
+        ("quantized",),
+    ),
+    Rule(
+        "weights are integers on the chip's grid, -256..255",
+        _LINEAR,
+        lambda g, n: unless(
+            g.tensors[n.weight].dtype == np.int16
+            and g.tensors[n.weight].min(initial=0) >= -256
+            and g.tensors[n.weight].max(initial=0) <= 255,
+            f"weight @{n.weight} is {g.tensors[n.weight].dtype}",
+        ),
+        ("quantized",),
+    ),
+    Rule(
+        "weight exponents are 0..7, and 0 before quantization; down to -7 where that divides every weight",
+        _LINEAR,
+        lambda g, n: unless(
+            0 <= n.exponent <= (7 if g.stage == "quantized" else 0)
+            or (g.stage == "quantized" and divides(g.tensors[n.weight], n.exponent)),
+            f"exponent {n.exponent}",
+        ),
+    ),
+    Rule(
+        "integer LIF parameters fit their fields",
+        (s.IntegerLIF,),
+        lambda g, n: unless(
+            _within(g, n.vth, 0, 131071)
+            and _within(g, n.dv, 0, 4095)
+            and n.gain >= 1
+            and 0 <= n.bias_exp <= 7
+            and 1 <= n.current <= 4096,
+            f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}",
+        ),
+        ("quantized",),
+    ),
+    Rule(
+        "integer soft-reset LIF parameters fit their fields",
+        (s.SoftIntegerLIF,),
+        lambda g, n: unless(
+            1 <= n.threshold <= 131071
+            and _within(g, n.decay, 0, 4096)
+            and n.gain >= 1
+            and _within(g, n.reset, 0, 131071)
+            and n.levels <= LARGEST_LEVELS
+            and list(n.more) == sorted(n.more)
+            and (not n.more or n.threshold <= n.more[0] <= n.more[-1] <= 131071)
+            and 0 <= n.shift <= 7
+            and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),
+            f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}",
+        ),
+        ("quantized",),
+    ),
+    Rule(
+        "several levels, other amounts of reset and synaptic currents: a LIF with one of them resets softly, with the last hard",
+        (s.LIF,),
+        lambda g, n: unless(
+            (n.levels <= LARGEST_LEVELS and 0 <= n.current <= 1)
+            and (n.levels == 1 and n.subtract is None or n.soft_reset)
+            and list((n.v_threshold, *n.more)) == sorted((n.v_threshold, *n.more))
+            and (not n.current or not n.soft_reset and n.bias is None or g.stage == "imported")
+            and n.taken >= 0,
+            f"levels {n.levels}, subtract {n.subtract}, current {n.current}",
+        ),
+    ),
+    Rule(
+        "an integrator keeps a share of 0..1, in 128ths",
+        (s.Integrator, s.IntegerIntegrator),
+        lambda g, n: unless(
+            0 <= n.decay <= 1
+            if isinstance(n, s.Integrator)
+            else 0 <= n.weight <= 128 and 0 <= n.largest <= 131071,
+            "out of range",
+        ),
+    ),
+)
+
+
+def check_spiking(graph: s.SpikingGraph, after: str) -> None:
+    """NC2004 unless ``graph`` keeps the rules of its stage; ``after`` names the pass that made it."""
+    complaints, known = [], set()
+    for node in graph.nodes:
+        complaints += [
+            f"%{node.name}: reads %{i} before it is defined" for i in node.inputs if i not in known
+        ]
+        complaints += [
+            f"%{node.name}: tensor @{t} is missing" for t in node.tensors if t not in graph.tensors
+        ]
+        complaints += [f"%{node.name}: is defined twice"] if node.name in known else []
+        known.add(node.name)
+    raise_broken(complaints, after)
+    try:
+        shapes(graph)
+    except ValueError as error:
+        raise_broken([str(error)], after)
+    raise_broken(list(broken(SPIKING_RULES, graph, graph.nodes, graph.stage)), after)

@@ -1,0 +1,74 @@
+"""What an analysis or a pass knows of each kind of node: one table, a rule a kind, and no default.
+
+A rule is looked up by the exact kind. A kind without one is refused when it comes (NC2013), never
+passed through, and named before it comes by a test: every table says which stages' kinds it has to
+know (``tests/ir/test_completeness.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir.nodes.base import Node
+
+__all__ = ["KindTable", "tables"]
+
+Rule = TypeVar("Rule")
+Kinds = TypeVar("Kinds", bound=Callable[..., Any])
+
+_TABLES: dict[str, KindTable[Any]] = {}
+
+
+class KindTable(Generic[Rule]):
+    """Rules by kind of node.
+
+    Args:
+        name: of the analysis or pass, in the words of its errors.
+        stages: of SpikingGraphs whose kinds it has to know.
+        what: what a rule says, for the reader of NC2013: "its shape".
+    """
+
+    def __init__(self, name: str, stages: Iterable[str], what: str) -> None:
+        if name in _TABLES:
+            raise ValueError(f"a table '{name}' is there already")
+        self.name, self.stages, self.what = name, tuple(stages), what
+        self.entries: dict[type[Node], Rule] = {}
+        _TABLES[name] = self
+
+    def rule(self, *kinds: type[Node]) -> Callable[[Kinds], Kinds]:
+        """Decorator: the function is the rule of each of ``kinds``."""
+
+        def register(function: Kinds) -> Kinds:
+            self.add(function, *kinds)  # type: ignore[arg-type]
+            return function
+
+        return register
+
+    def add(self, rule: Rule, *kinds: type[Node]) -> None:
+        """``rule`` holds for each of ``kinds``; ValueError if one has a rule already."""
+        for kind in kinds:
+            if kind in self.entries:
+                raise ValueError(f"{self.name} has a rule for {kind.__name__} already")
+            self.entries[kind] = rule
+
+    def of(self, node: Node) -> Rule:
+        """The rule of ``node``'s kind; NC2013 if there is none."""
+        try:
+            return self.entries[type(node)]
+        except KeyError:
+            raise NeurocompileError(
+                "NC2013",
+                f"layer '{node.name}': {self.name} has no rule for the kind {type(node).__name__}, "
+                f"and cannot say {self.what}; register one in its table (docs/new_operator.md)",
+            ) from None
+
+    def knows(self, kind: type[Node]) -> bool:
+        """Whether there is a rule for ``kind``."""
+        return kind in self.entries
+
+
+def tables() -> tuple[KindTable[Any], ...]:
+    """All tables of the modules imported so far, by name."""
+    return tuple(_TABLES[name] for name in sorted(_TABLES))

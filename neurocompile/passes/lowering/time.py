@@ -1,0 +1,56 @@
+"""What counts over the steps of a sample: sums over time, and a softmax as rates of spikes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.circuits.builder import Drive, Signal, compact
+from neurocompile.circuits.latch import total
+from neurocompile.circuits.softmax import Exponentials, steady_softmax
+from neurocompile.ir import circuit as c
+from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import Layout
+from neurocompile.passes.lowering.state import LOWERINGS, Lowering
+
+
+@LOWERINGS.rule(s.TimeMean)
+def lower_time_mean(at: Lowering, node: s.TimeMean) -> Signal:
+    """The host takes the mean of what it reads."""
+    return at.signals[node.x]
+
+
+@LOWERINGS.rule(s.TimeSum)
+def lower_time_sum(at: Lowering, node: s.TimeSum) -> Signal:
+    signal = at.as_drive(at.signals[node.x])
+    assert isinstance(signal.base, Drive)
+    shape, found = at.neuron_shape(signal.base, signal.layout), at.range(node.name)
+    name = total(
+        at.builder,
+        signal.base.projections,
+        shape,
+        (found.low, found.high),
+        at.steps,
+        node.name,
+        at.layer(node),
+    )
+    return Signal(name, signal.layout)
+
+
+@LOWERINGS.rule(s.RateSoftmax)
+def lower_softmax(at: Lowering, node: s.RateSoftmax) -> Signal:
+    signal = at.population(node, node.x)
+    rows, n = int(np.prod(signal.shape[:-1])), signal.shape[-1]
+    shape, layout = compact(signal.layout)
+    last = layout.simplified().dims[-1]
+    if layout != signal.layout or (
+        n > 1 and (len(last) != 1 or last[0].stride != 1)
+    ):  # rows lie one behind the other
+        layout = Layout.contiguous(signal.shape)
+        name = at.builder.population(c.GradedRelay, f"{node.name}.rows", signal.shape, node.name)
+        at.builder.drive(name, at.builder.carry(signal, layout))
+        signal = Signal(name, layout)
+    grid = Exponentials(at.graph.tensors[node.thresholds].astype(np.int64), node.span, node.shift)
+    assert isinstance(signal.base, str)
+    return Signal(
+        steady_softmax(at.builder, signal.base, rows, n, grid, at.steps, node.name), layout
+    )
