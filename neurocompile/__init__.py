@@ -14,11 +14,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from neurocompile.checkout import find_beside
+
 if TYPE_CHECKING:
     from neurocompile.artifact.store import load_program as load
     from neurocompile.artifact.verify import verify
+    from neurocompile.check import check_model as check
     from neurocompile.errors import NeurocompileError
-    from neurocompile.frontends.check import check_model as check
     from neurocompile.frontends.torch.export import export_onnx
     from neurocompile.gate import gate
     from neurocompile.options import BuildOptions
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from neurocompile.pipeline import folds
     from neurocompile.program import Program
     from neurocompile.targets.loader import list_targets, load_target
-    from neurocompile.theory.deff import deff
+    from neurocompile.theory.measure.deff import deff
 
 __all__ = [
     "BuildOptions",
@@ -46,10 +48,12 @@ __all__ = [
     "verify",
 ]
 
+find_beside()
+
 _WHERE = {
     "BuildOptions": ("neurocompile.options", "BuildOptions"),
-    "check": ("neurocompile.frontends.check", "check_model"),
-    "deff": ("neurocompile.theory.deff", "deff"),
+    "check": ("neurocompile.check", "check_model"),
+    "deff": ("neurocompile.theory.measure.deff", "deff"),
     "estimate": ("neurocompile.pipeline", "estimate_model"),
     "gate": ("neurocompile.gate", "gate"),
     "list_targets": ("neurocompile.targets.loader", "list_targets"),

@@ -8,25 +8,30 @@ import msgspec
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.calibration import CALIBRATION_KEY, value_grid
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 
 __all__ = [
+    "CALIBRATION_KEY",
     "Calibration",
     "calibrate_on",
     "calibration_from_metadata",
     "calibration_from_weights",
     "mean_values",
     "problem_of",
+    "value_grid",
 ]
 
+CALIBRATION_KEY = "neurocompile.calibration"
+"""Key of the statistics in ``metadata_props``."""
 _ASSUMED_RATE = 0.15
 """Spikes a neuron a step where nothing was measured: the order that published spiking transformers
 report.
 """
 _BATCH = 64
+_GRID_LEVELS = 255
+_GRID_TOLERANCE = 1e-6
 _LARGEST_INPUT = 1e30
 _LEVELS = (1 << 23) - 1
 """Largest integer that an input may become: what a payload holds."""
@@ -140,6 +145,32 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int) -> Calibration:
         float(f"{x.min():.9g}"), float(f"{x.max():.9g}"), grid and float(f"{grid:.9g}")
     )
     return Calibration(len(x), T, bounds, statistics, "data")
+
+
+def value_grid(values: np.ndarray) -> float | None:
+    """The largest g, at least (max - min) / 255, of which every value is a multiple within 1e-6;
+    None without one.
+
+    Images scaled from n-bit pixels lie on such a grid, and then the input's integers are exact.
+    """
+    points = np.unique(values.astype(np.float64))
+    distinct = points[np.diff(points, prepend=-np.inf) > 2 * _GRID_TOLERANCE]
+    if len(distinct) > _GRID_LEVELS + 1:
+        return None
+    # g divides every value and every difference of two, so it is a whole fraction of the smallest
+    # of these.
+    candidates = np.concatenate([np.abs(distinct), np.diff(distinct)])
+    candidates = candidates[candidates > 2 * _GRID_TOLERANCE]
+    if not len(candidates):
+        return None
+    smallest, lowest = candidates.min(), (points[-1] - points[0]) / _GRID_LEVELS
+    for divisor in range(1, _GRID_LEVELS + 1):
+        grid = smallest / divisor
+        if grid < lowest - _GRID_TOLERANCE:
+            return None
+        if np.abs(points - np.round(points / grid) * grid).max() <= _GRID_TOLERANCE:
+            return float(grid)
+    return None
 
 
 def mean_values(

@@ -121,7 +121,7 @@ def _spikes(name: str, value: Any) -> str | None:
         raise NeurocompileError(
             "NC8008", f"{name} is {shown(value)}; 'epsilon=E' or 'spikes=N' is needed"
         )
-    from neurocompile.theory.budget import parse_budget
+    from neurocompile.mapping.budget import parse_budget
 
     return parse_budget(value).text
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from neurocompile.artifact.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
 from neurocompile.frontends.onnx.frontend import import_model
 from neurocompile.guard import guarded
+from neurocompile.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.mapping import precompile
+from neurocompile.mapping.budget import apply_budget, parse_budget
 from neurocompile.mapping.estimate import Estimate
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
@@ -25,13 +26,13 @@ from neurocompile.program import Program, make_proof
 from neurocompile.progress import Stages
 from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
-from neurocompile.theory.budget import apply_budget, parse_budget, plan_budget
+from neurocompile.theory.measure.budget import plan_budget
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from neurocompile.folding.choice import FoldChoice
     from neurocompile.ir.spiking import SpikingGraph
+    from neurocompile.mapping.fold_choice import FoldChoice
     from neurocompile.targets.schema import Target
 
 __all__ = ["build_circuit", "compile_model", "estimate_model", "folds", "import_model"]
@@ -61,7 +62,7 @@ def compile_model(
         options: what decides the build; or its fields by name, which come before it: ``target`` (a
             shipped one's name, or the path of a YAML file), ``T`` (steps a sample; by default the
             model's own), ``weight_bits``, ``seed`` (of placement and proof inputs), ``max_cores``,
-            ``budget`` (of spikes, :mod:`neurocompile.theory.budget`), ``per_sample_lif`` (a LIF
+            ``budget`` (of spikes, :mod:`neurocompile.mapping.budget`), ``per_sample_lif`` (a LIF
             whose leading axis is time and batch runs for each sample alone; otherwise it is
             refused), ``head`` (which output, if there are several: the name in a file, the number
             of the tensor a module returns), ``convolutions`` (``merge``, ``factor``, or ``auto``,

@@ -15,13 +15,13 @@ from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError, ViolationList
-from neurocompile.folding.choice import FoldChoice
 from neurocompile.folding.schedules import Fold
 from neurocompile.folding.search import choice_of, fold_circuit, folds_of, front_text, pareto
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import map_circuit
 from neurocompile.mapping.estimate import Estimate, estimate
+from neurocompile.mapping.fold_choice import FoldChoice
 from neurocompile.mapping.mapping import Mapping
 from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.options import BuildOptions
@@ -29,7 +29,7 @@ from neurocompile.progress import Stages
 from neurocompile.stages import build_circuit
 from neurocompile.targets.schema import Target
 
-__all__ = ["Placed", "estimate_folds", "front_of", "place_model"]
+__all__ = ["Placed", "estimate_folds", "front_of", "lower_as", "place_model"]
 
 _RATE_SAMPLES = 32
 _CORES_SHORT = {"NC3101"}
@@ -175,3 +175,11 @@ def front_of(
     unrolled = unrolled or build_circuit(quantized, T, bits, target)
     choices = folds_of(quantized, T, bits, target, max_steps=options.max_steps)
     return tuple(pareto([choice_of(unrolled, target, "none"), *choices]))
+
+
+def lower_as(quantized: SpikingGraph, options: BuildOptions, target: Target) -> CircuitGraph:
+    """The circuit that settled ``options`` ask for; without a fold, the unrolled one."""
+    if options.fold in ("auto", "none"):
+        return build_circuit(quantized, options.steps, options.bits, target)
+    fold = Fold.parse(options.fold)
+    return fold_circuit(quantized, options.steps, options.bits, target, fold)

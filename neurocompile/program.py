@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompile.advice import warn
-from neurocompile.artifact.manifest import Manifest, Proof
 from neurocompile.backends import get_backend
 from neurocompile.backends.base import Trace
 from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
@@ -23,6 +22,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.manifest import Manifest, Proof
 from neurocompile.mapping import Mapping
 from neurocompile.progress import chunks
 from neurocompile.targets.schema import Target

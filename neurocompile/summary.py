@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from neurocompile.folding.choice import FoldChoice
 from neurocompile.ir.circuit import LIF, HostInput
+from neurocompile.mapping.budget import SpikeBudget
+from neurocompile.mapping.fold_choice import FoldChoice
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.precision import LayerReport
-from neurocompile.theory.budget import SpikeBudget
 
 if TYPE_CHECKING:
     from neurocompile.program import Program

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import neurocompile
+from neurocompile.check import check_model
 from neurocompile.errors import NeurocompileError, not_importable
-from neurocompile.frontends.check import check_model
 from neurocompile.guard import guarded
 from neurocompile.parity.check import parity
 from neurocompile.pipeline import estimate_model
-from neurocompile.theory.subject import open_subject
+from neurocompile.theory.measure.subject import open_subject
 
 
 class Hostile:

@@ -12,14 +12,14 @@ import numpy as np
 import onnx
 import pytest
 
+from neurocompile.check import check_model
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends import door
-from neurocompile.frontends.check import check_model
 from neurocompile.frontends.door import open_model
 from neurocompile.options import BuildOptions
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.pipeline import compile_model, estimate_model
-from neurocompile.theory.subject import open_subject
+from neurocompile.theory.measure.subject import open_subject
 
 VALUES = {
     "target": "kapoho_point",

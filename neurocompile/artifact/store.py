@@ -21,7 +21,6 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from neurocompile.artifact.archive import read_archive, sha256, write_archive
-from neurocompile.artifact.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.artifact.meaning import meaning_problems
 from neurocompile.artifact.signature import Signature, load_signing_key, sign
 from neurocompile.calibration import Calibration
@@ -32,6 +31,7 @@ from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.ir.spiking_rules import check_spiking
+from neurocompile.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.mapping import Mapping
 from neurocompile.program import Program
 from neurocompile.targets.schema import Target

@@ -14,9 +14,9 @@ from neurocompile.artifact.signature import check_signature
 from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program, signature_of
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
-from neurocompile.folding.search import lower_as
 from neurocompile.mapping import check_mapping
 from neurocompile.mapping.mapping import count_traffic
+from neurocompile.placing import lower_as
 from neurocompile.program import Program, make_proof
 
 __all__ = ["Verification", "verify"]

@@ -14,6 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 from neurocompile.backends.base import Executor, Trace
+from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.kernels import lif, prepared, project, project_prepared
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelu, HostInput, Population
@@ -27,16 +28,6 @@ _CHUNK_OF_LOOPS = 8
 """So many times more where loops go step by step, whose cost hardly depends on the number of
 samples.
 """
-
-
-def lif_bias(circuit: CircuitGraph, population: LIF) -> np.ndarray:
-    """The shifted bias of every neuron, int32 (neurons,)."""
-    if population.bias is None:
-        return np.zeros(population.size, np.int32)
-    mantissa = circuit.tensors[population.bias].astype(np.int32) << population.bias_exp
-    return np.array(np.broadcast_to(mantissa, population.shape), order="C").reshape(
-        -1
-    )  # writable: one type for the kernel
 
 
 def _fixed(circuit: CircuitGraph) -> set[str]:

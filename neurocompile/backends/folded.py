@@ -14,7 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 from neurocompile.backends.base import Trace
-from neurocompile.backends.emulator import lif_bias
+from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.kernels import lif, prepared, project, project_prepared
 from neurocompile.ir.circuit import (

@@ -17,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.circuits.check import real, whole
 from neurocompile.circuits.clock import clock_line, window
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.circuits.soft_reset import soft_reset
@@ -26,6 +25,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
+from neurocompile.parameters import real, whole
 
 __all__ = ["attention", "attention_plan", "attention_spikes", "rate_spikes", "softmax_attention"]
 

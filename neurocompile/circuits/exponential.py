@@ -18,11 +18,11 @@ from math import factorial
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.circuits.check import MOST, whole
 from neurocompile.circuits.random_bits import REGISTER, random_bits
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
+from neurocompile.parameters import MOST, whole
 
 __all__ = ["LEVELS", "exponential", "exponential_on_chip", "random_thresholds", "sobol_thresholds"]
 

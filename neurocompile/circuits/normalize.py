@@ -35,10 +35,10 @@ from dataclasses import replace
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.circuits.check import MOST, whole
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
+from neurocompile.parameters import MOST, whole
 
 __all__ = [
     "LARGEST_HALF_SUM",

@@ -22,11 +22,11 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.circuits.check import whole
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
+from neurocompile.parameters import whole
 
 __all__ = ["one_winner"]
 

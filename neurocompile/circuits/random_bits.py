@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided
-from neurocompile.circuits.check import whole
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.ir import circuit as c
+from neurocompile.parameters import whole
 
 __all__ = ["REGISTER", "random_bits", "reference_bits", "seeds"]
 

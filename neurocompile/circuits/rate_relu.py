@@ -4,12 +4,12 @@ its steps, with an error below 1/T. True only without leak and with a soft reset
 from __future__ import annotations
 
 from neurocompile.circuits.builder import Builder, strided
-from neurocompile.circuits.check import whole
 from neurocompile.circuits.soft_reset import soft_reset
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
+from neurocompile.parameters import whole
 
 __all__ = ["rate_relu"]
 

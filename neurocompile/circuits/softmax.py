@@ -27,12 +27,12 @@ from math import ceil, log
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.circuits.check import MOST, real, whole
 from neurocompile.circuits.clock import clock_line, table, window
 from neurocompile.circuits.latch import total
 from neurocompile.circuits.normalize import LARGEST_SUM, STARTS, divide, recurrent, staggered
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.parameters import MOST, real, whole
 
 __all__ = [
     "Exponentials",

@@ -14,7 +14,7 @@ from neurocompile.cli.model_options import Calibration, source_of, with_options
 from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
-    from neurocompile.theory.examine import Examination
+    from neurocompile.theory.measure.examine import Examination
 
 _SAMPLES = 100
 _CALIBRATION = 64
@@ -76,8 +76,8 @@ def budget(
     """
     import numpy as np
 
-    from neurocompile.theory.examine import examine
-    from neurocompile.theory.subject import open_subject
+    from neurocompile.theory.measure.examine import examine
+    from neurocompile.theory.measure.subject import open_subject
 
     rows, y = None, None
     source, example, _ = source_of(model)
@@ -86,7 +86,7 @@ def budget(
     )
     if data is not None:
         from neurocompile.data import load_samples
-        from neurocompile.theory.data_rows import open_rows
+        from neurocompile.theory.measure.data_rows import open_rows
 
         rows = open_rows(data)
         # a model without statistics is calibrated on the first samples; load_samples then checks
@@ -96,7 +96,7 @@ def budget(
         loaded = load_samples(data, subject.input_shape, samples or _SAMPLES)
         x, y, origin = loaded.x, loaded.y, f"{len(loaded.x)} samples of {data.name}"
     else:
-        from neurocompile.theory.budget import random_inputs
+        from neurocompile.theory.measure.budget import random_inputs
 
         subject = open_it()
         quantized, circuit = subject.at(options.T or subject.T)
@@ -125,8 +125,8 @@ def _data(e: Examination) -> dict[str, Any]:
     from dataclasses import asdict
     from math import isfinite
 
-    from neurocompile.theory.statements import STATEMENTS
-    from neurocompile.theory.sweep import reference_steps
+    from neurocompile.theory.bounds.statements import STATEMENTS
+    from neurocompile.theory.measure.sweep import reference_steps
 
     status = {s.name: s.status.value for s in STATEMENTS}
     return {
@@ -204,8 +204,8 @@ def _data(e: Examination) -> dict[str, Any]:
 
 def _text(e: Examination) -> Iterator[Any]:
     from neurocompile.cli.tables import facts, table
-    from neurocompile.theory.statements import PATTERNS, statement
-    from neurocompile.theory.sweep import reference_steps
+    from neurocompile.theory.bounds.statements import PATTERNS, statement
+    from neurocompile.theory.measure.sweep import reference_steps
 
     yield f"{e.model}, T = {e.T}, on {e.origin}; the emulator, NOT hardware\n"
     dimension = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neurocompile.theory.budget import SpikeBudget
+    from neurocompile.mapping.budget import SpikeBudget
 
 __all__ = ["budget_text"]
 

@@ -12,7 +12,7 @@ from neurocompile.cli.model_options import Calibration, Model, source_of, with_o
 from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
-    from neurocompile.frontends.check import CheckResult
+    from neurocompile.check import CheckResult
 
 
 @command
@@ -23,7 +23,7 @@ def check(
     """Say whether a model compiles, and if not, why: no mapping, nothing is written. Exit code 1 if
     it does not.
     """
-    from neurocompile.frontends.check import check_model
+    from neurocompile.check import check_model
 
     source, example, _ = source_of(model)
     found = check_model(source, example, calibration=calibration, options=options)

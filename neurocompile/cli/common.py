@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurocompile.cli.streams import cannot_print
+from neurocompile.cli.streams import cannot_print, clean
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import check_writable
 
@@ -127,13 +127,6 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         raise typer.Exit(code)
 
     return app.command(function.__name__)(wrapper)
-
-
-def clean(text: object) -> str:
-    """``text`` without control characters: names come from files of strangers, and may hold
-    terminal sequences.
-    """
-    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def say(kind: str, text: object) -> None:

@@ -12,7 +12,7 @@ import typer
 from neurocompile.cli.common import Json, Output, check_output, command
 
 if TYPE_CHECKING:
-    from neurocompile.theory.effective_dimension import EffectiveDimension
+    from neurocompile.theory.measure.effective_dimension import EffectiveDimension
 
 
 class Dataset(str, Enum):
@@ -52,14 +52,14 @@ def deff(
     """
     check_plot(picture, data)
 
-    from neurocompile.theory.deff import deff as measure
-    from neurocompile.theory.effective_dimension import PAPER_DIMENSIONS
+    from neurocompile.theory.measure.deff import deff as measure
+    from neurocompile.theory.measure.effective_dimension import PAPER_DIMENSIONS
 
     found = measure(data, quantile, subsamples=subsamples, seed=seed, progress=True)
     paper = PAPER_DIMENSIONS[dataset.value] if dataset else None
     if picture is not None:
         from neurocompile.report.figure import save_figure
-        from neurocompile.theory.spectrum_plot import draw_spectrum
+        from neurocompile.theory.measure.spectrum_plot import draw_spectrum
 
         save_figure(draw_spectrum(found, data.name.replace("$", "\\$"), paper), picture)
     return Output(_data(found, paper, picture, data), _text(found, paper, picture, data))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurocompile.cli.common import Artifact, Json, Output, Samples, command, say
+from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
@@ -110,16 +111,6 @@ def foreign_note(report: EnergyReport, found: EnergyOf) -> str:
         f"{found.profile} has the constants of {found.hardware}, not of {report.target}{extra}: it prices the same "
         "work as if done there"
     )
-
-
-def joule(pj: float | None) -> str:
-    """An energy in readable units."""
-    if pj is None:
-        return "unknown"
-    for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
-        if pj >= size:
-            return f"{pj / size:,.3f} {unit}"
-    return f"{pj:,.1f} pJ"
 
 
 def _text(r: EnergyReport) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neurocompile.folding.choice import FoldChoice
+    from neurocompile.mapping.fold_choice import FoldChoice
 
 __all__ = ["fold_table"]
 

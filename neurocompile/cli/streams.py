@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full.
+"""Standard streams that are closed or full, and text that may go to a terminal.
 
 A shell may start a program without stdout or stderr (``>&-``). Then Python has None in their
 place, and the next file that is opened gets their number: what is printed would land in it.
@@ -12,7 +12,7 @@ import sys
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["cannot_print", "open_streams"]
+__all__ = ["cannot_print", "clean", "open_streams"]
 
 
 def open_streams() -> None:
@@ -41,3 +41,10 @@ def cannot_print(error: OSError) -> NeurocompileError:
         f"the result cannot be printed: {error.strerror or error}; files that were asked for with "
         "-o are complete",
     )
+
+
+def clean(text: object) -> str:
+    """``text`` without control characters: names come from files of strangers, and may hold
+    terminal sequences.
+    """
+    return "".join(c if c.isprintable() else "?" for c in str(text))

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from neurocompile.cli.common import clean
+from neurocompile.cli.streams import clean
 
 __all__ = ["facts", "print_table", "table"]
 

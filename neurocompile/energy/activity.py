@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurocompile.backends.base import Trace
-from neurocompile.backends.emulator import Emulator, lif_bias
+from neurocompile.backends.bias import lif_bias
+from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
 from neurocompile.backends.kernels import lif, project
 from neurocompile.energy.arrivals import arrivals

@@ -10,26 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.folding.choice import FoldChoice
 from neurocompile.folding.lower import fold_graph
 from neurocompile.folding.schedules import Fold
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.mapping.fold_choice import FoldChoice
 from neurocompile.mapping.resources import CostCounter
-from neurocompile.options import BuildOptions
 from neurocompile.passes.narrow_weights import narrow_weights
-from neurocompile.stages import build_circuit
 from neurocompile.targets.schema import Target
 
-__all__ = [
-    "FoldChoice",
-    "choice_of",
-    "fold_circuit",
-    "folds_of",
-    "front_text",
-    "lower_as",
-    "pareto",
-]
+__all__ = ["FoldChoice", "choice_of", "fold_circuit", "folds_of", "front_text", "pareto"]
 
 _WORSE = 2
 """So many finer folds that need more cores than a coarser one end the search in their direction."""
@@ -51,14 +41,6 @@ def fold_circuit(
         power_of_two_period=target.reset.power_of_two.value,
     )
     return narrow_weights(circuit, target.synapse.weight_bits.high)
-
-
-def lower_as(quantized: SpikingGraph, options: BuildOptions, target: Target) -> CircuitGraph:
-    """The circuit that settled ``options`` ask for; without a fold, the unrolled one."""
-    if options.fold in ("auto", "none"):
-        return build_circuit(quantized, options.steps, options.bits, target)
-    fold = Fold.parse(options.fold)
-    return fold_circuit(quantized, options.steps, options.bits, target, fold)
 
 
 def choice_of(circuit: CircuitGraph, target: Target, fold: str) -> FoldChoice:

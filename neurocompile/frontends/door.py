@@ -127,7 +127,8 @@ def _front_end(model: Any) -> FrontEnd:
         from neurocompile.frontends.onnx.frontend import OnnxFrontEnd
 
         return OnnxFrontEnd()
-    from neurocompile.frontends.torch.module import TorchFrontEnd, refused
+    from neurocompile.frontends.torch.module import TorchFrontEnd
+    from neurocompile.frontends.torch.recognize import refused
 
     torch = TorchFrontEnd()
     if not torch.reads(model):

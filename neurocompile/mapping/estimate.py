@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from neurocompile.errors import ViolationList
-from neurocompile.folding.choice import FoldChoice
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 from neurocompile.mapping.advice import (
     does_not_fit_core,
@@ -18,6 +17,7 @@ from neurocompile.mapping.advice import (
     sends_too_much,
 )
 from neurocompile.mapping.fields import exceeded_fields
+from neurocompile.mapping.fold_choice import FoldChoice
 from neurocompile.mapping.resources import LABELS, CostCounter
 from neurocompile.mapping.tile import Tile
 from neurocompile.targets.schema import Target

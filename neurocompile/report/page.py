@@ -19,6 +19,7 @@ from neurocompile.energy.counts import Counts
 from neurocompile.energy.price import ITEMS
 from neurocompile.energy.profile import Profile
 from neurocompile.energy.report import EnergyReport, energy_report
+from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import read_input, write_output
 from neurocompile.report.page_data import page_data
@@ -64,7 +65,7 @@ def render_page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"joule": _joule, "count": _count}
+    environment.filters |= {"joule": joule, "count": _count}
     template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return template.render(
@@ -116,12 +117,6 @@ def load_parity(path: Path, program: Program) -> ParityReport:
             f"T = {program.circuit.steps}, program {own}. Run 'neurocompile parity' on this artifact",
         )
     return found
-
-
-def _joule(pj: float | None) -> str:
-    from neurocompile.cli.energy import joule
-
-    return joule(pj)
 
 
 def _count(value: float | None) -> str:

@@ -17,12 +17,12 @@ from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import decode, encode
 from neurocompile.backends.kernels import lif, project
 from neurocompile.circuits.builder import Builder, strided
-from neurocompile.circuits.convergence import prepared
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.lower import lower
+from neurocompile.theory.measure.convergence import prepared
 
 LIMIT = 1 << 23
 

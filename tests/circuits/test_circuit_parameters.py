@@ -9,8 +9,6 @@ import pytest
 
 from neurocompile.circuits import (
     attention,
-    attention_block,
-    convergence,
     exponential,
     normalize,
     one_winner,
@@ -18,12 +16,13 @@ from neurocompile.circuits import (
     softmax,
     winners,
 )
-from neurocompile.circuits.convergence import prepared
 from neurocompile.circuits.normalize import LARGEST_HALF_SUM, normalization
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.circuits.softmax import expected_error, plan_exponentials
 from neurocompile.circuits.winners import subtractive_winners
 from neurocompile.errors import NeurocompileError
+from neurocompile.theory.measure import attention_block, convergence
+from neurocompile.theory.measure.convergence import prepared
 
 RNG = np.random.default_rng(0)
 GOOD = {

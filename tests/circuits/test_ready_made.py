@@ -13,7 +13,6 @@ from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import decode
 from neurocompile.backends.lava import LavaInProcess
 from neurocompile.circuits.attention import attention, attention_plan, attention_spikes
-from neurocompile.circuits.convergence import CIRCUITS, measure, prepared
 from neurocompile.circuits.exponential import (
     LEVELS,
     exponential,
@@ -30,6 +29,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping import map_circuit
 from neurocompile.targets import load_target
+from neurocompile.theory.measure.convergence import CIRCUITS, measure, prepared
 
 
 def rates(circuit: CircuitGraph, x: np.ndarray) -> np.ndarray:

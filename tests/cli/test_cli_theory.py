@@ -326,7 +326,8 @@ def test_budget_text_of_a_plan(program) -> None:
     import msgspec
 
     from neurocompile.cli.budget_text import budget_text
-    from neurocompile.theory.budget import CoreLoad, parse_budget, plan_budget
+    from neurocompile.mapping.budget import CoreLoad, parse_budget
+    from neurocompile.theory.measure.budget import plan_budget
 
     plan = plan_budget(
         parse_budget("spikes=3000"),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from neurocompile.backends.emulator import Emulator, lif_bias
+from neurocompile.backends.bias import lif_bias
+from neurocompile.backends.emulator import Emulator
 from neurocompile.energy.activity import Activity, _active
 from neurocompile.energy.counts import COLUMNS, count
 from neurocompile.energy.price import price

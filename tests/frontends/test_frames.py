@@ -12,13 +12,13 @@ import pytest
 from onnx_cases import imported, ints, lif, model, normal, op
 
 import neurocompile
+from neurocompile.check import check_model
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.check import check_model
 from neurocompile.frontends.onnx.importer import ImportedModel
 from neurocompile.frontends.onnx.load import LoadedModel
+from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.pipeline import import_model
-from neurocompile.reference.onnx import run_onnx
 
 ADVICE = (
     r"nothing makes the axis of time.*x\.unsqueeze\(0\)\.repeat\(T, \.\.\.\).*x\.transpose\(0, 1\)"

@@ -11,9 +11,9 @@ from onnx import helper
 from onnx_cases import imported, ints, lif, model, normal, op, refused, small, timed
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
-from neurocompile.reference.onnx import run_onnx
 
 Sizes = tuple[int, ...]
 

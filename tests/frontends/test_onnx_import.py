@@ -12,9 +12,9 @@ from onnx_cases import ZOO, imported, ints, lif, mlp, model, normal, op, timed
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
+from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
-from neurocompile.reference.onnx import run_onnx
 
 
 def check(proto: onnx.ModelProto, folder: Path, batch: int = 3) -> s.SpikingGraph:

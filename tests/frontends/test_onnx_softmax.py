@@ -13,9 +13,9 @@ from onnx_cases import imported, ints, lif, model, normal, op, timed
 
 import neurocompile
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
-from neurocompile.reference.onnx import run_onnx
 
 TOKENS, D, T = 3, 4, 6
 

@@ -20,8 +20,8 @@ from neurocompile.models.qkformer import QKFormer  # noqa: E402
 from spikingjelly.activation_based import functional, layer, neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
+from neurocompile.calibration import value_grid  # noqa: E402
 from neurocompile.errors import NeurocompileError  # noqa: E402
-from neurocompile.frontends.calibration import value_grid  # noqa: E402
 from neurocompile.frontends.torch.export import export_onnx  # noqa: E402
 
 torch.set_num_threads(1)

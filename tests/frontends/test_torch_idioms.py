@@ -15,9 +15,9 @@ from spikingjelly.activation_based import functional, layer, neuron  # noqa: E40
 from torch import nn  # noqa: E402
 
 import neurocompile  # noqa: E402
+from neurocompile.frontends.onnx.reference import run_onnx  # noqa: E402
 from neurocompile.ir.evaluate import evaluate  # noqa: E402
 from neurocompile.pipeline import import_model  # noqa: E402
-from neurocompile.reference.onnx import run_onnx  # noqa: E402
 
 torch.set_num_threads(1)
 T = 4

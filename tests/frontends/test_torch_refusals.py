@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 import neurocompile
+from neurocompile.check import check_model
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.check import check_model
 from neurocompile.frontends.door import open_model
 from neurocompile.options import BuildOptions
 

@@ -21,8 +21,8 @@ from spikingjelly.activation_based import neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
 import neurocompile  # noqa: E402
+from neurocompile.check import check_model  # noqa: E402
 from neurocompile.errors import NeurocompileError  # noqa: E402
-from neurocompile.frontends.check import check_model  # noqa: E402
 from neurocompile.frontends.diagnosis import NotSupportedError  # noqa: E402
 
 torch.set_num_threads(1)

@@ -13,9 +13,8 @@ import pytest
 from onnx import helper
 from onnx_cases import imported, ints, normal, small
 
-from neurocompile.calibration import calibration_from_metadata
+from neurocompile.calibration import CALIBRATION_KEY, calibration_from_metadata
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.calibration import CALIBRATION_KEY
 
 
 def bare(kind: str, inputs: str, **attributes: object) -> list[onnx.NodeProto]:

@@ -14,11 +14,11 @@ from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
 from neurocompile.backends.lava.compat import require_lava
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir.circuit import LIF, GradedRelay
 from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.parity.check import compare_backend, parity
 from neurocompile.pipeline import import_model
-from neurocompile.reference.onnx import run_onnx
 
 
 @pytest.fixture

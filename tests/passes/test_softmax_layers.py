@@ -15,7 +15,6 @@ from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import decode, encode
 from neurocompile.backends.lava import LavaInProcess
 from neurocompile.calibration import calibration_from_weights
-from neurocompile.circuits.attention_block import attention_block, compiled_block, float_attention
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
@@ -25,6 +24,11 @@ from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
 from neurocompile.passes.sink_time_mean import SinkTimeMean
+from neurocompile.theory.measure.attention_block import (
+    attention_block,
+    compiled_block,
+    float_attention,
+)
 
 
 def scheduled(circuit: CircuitGraph) -> CircuitGraph:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 import neurocompile
 from neurocompile.errors import NeurocompileError
 from neurocompile.mapping import map_circuit
-from neurocompile.theory.budget import SpikeBudget, apply_budget, parse_budget, plan_budget
-from neurocompile.theory.calibrate import fit_constant
-from neurocompile.theory.examine import examine
-from neurocompile.theory.margin import epsilon_for_accuracy
-from neurocompile.theory.shares import layer_demand, layer_size, shares
-from neurocompile.theory.subject import Subject, open_subject
-from neurocompile.theory.sweep import Point, run_at, smallest, synaptic_operations
+from neurocompile.mapping.budget import SpikeBudget, apply_budget, parse_budget
+from neurocompile.theory.bounds.margin import epsilon_for_accuracy
+from neurocompile.theory.bounds.shares import layer_demand, layer_size, shares
+from neurocompile.theory.measure.budget import plan_budget
+from neurocompile.theory.measure.calibrate import fit_constant
+from neurocompile.theory.measure.examine import examine
+from neurocompile.theory.measure.subject import Subject, open_subject
+from neurocompile.theory.measure.sweep import Point, run_at, smallest, synaptic_operations
 
 
 @given(st.floats(0.1, 100), st.floats(0.5, 50))
@@ -285,7 +286,7 @@ def test_an_artifact_runs_at_other_steps(digits_program, digits_data, tmp_path: 
 
 
 def test_examine_is_consistent(subject: Subject, digits_data) -> None:
-    from neurocompile.theory.data_rows import rows_of
+    from neurocompile.theory.measure.data_rows import rows_of
 
     x, y = digits_data.x[:24], digits_data.y[:24]
     found = examine(

@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from neurocompile.circuits.builder import Builder, strided
 from neurocompile.ir import circuit as c
 from neurocompile.passes.lower import lower
-from neurocompile.theory.complexity import complexity
+from neurocompile.theory.bounds.complexity import complexity
+from neurocompile.theory.bounds.threshold_lif import constant_depth_gates, evaluate_constant_depth
 from neurocompile.theory.experiments.complexity_task import attention_graph
-from neurocompile.theory.parity_task import best_thresholds, parity_accuracy, parity_circuit
-from neurocompile.theory.threshold_lif import constant_depth_gates, evaluate_constant_depth
+from neurocompile.theory.experiments.parity_task import (
+    best_thresholds,
+    parity_accuracy,
+    parity_circuit,
+)
 
 
 @settings(deadline=None)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.theory.data_rows import open_rows, rows_of
-from neurocompile.theory.effective_dimension import effective_dimension
-from neurocompile.theory.spectrum import sketched_spectrum
+from neurocompile.theory.measure.data_rows import open_rows, rows_of
+from neurocompile.theory.measure.effective_dimension import effective_dimension
+from neurocompile.theory.measure.spectrum import sketched_spectrum
 
 
 def independent(x: np.ndarray, quantile: float) -> int:
@@ -76,8 +76,8 @@ def test_sketch_agrees_with_the_exact_number_and_never_falls_below(digits: np.nd
 
 
 def test_a_sketch_that_does_not_reach_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neurocompile.theory.effective_dimension._FIRST_SKETCH", 8)
-    monkeypatch.setattr("neurocompile.theory.effective_dimension._LARGEST_SKETCH", 16)
+    monkeypatch.setattr("neurocompile.theory.measure.effective_dimension._FIRST_SKETCH", 8)
+    monkeypatch.setattr("neurocompile.theory.measure.effective_dimension._LARGEST_SKETCH", 16)
     x = np.random.default_rng(0).standard_normal((300, 100))
     with pytest.raises(NeurocompileError, match="NC8004 .*lower --quantile"):
         effective_dimension(rows_of(x), 0.99, exact_width=50)
@@ -87,7 +87,7 @@ def test_files_mapped_and_streamed_give_the_same(
     digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "neurocompile.theory.data_rows._BLOCK_BYTES", 64 * 8 * 100
+        "neurocompile.theory.measure.data_rows._BLOCK_BYTES", 64 * 8 * 100
     )  # blocks of 100 rows
     np.save(tmp_path / "a.npy", digits)
     np.savez(tmp_path / "b.npz", y=np.arange(len(digits)), x=digits)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.theory import (
+from neurocompile.theory.bounds import (
     exponential,
     normalization,
     rate_coding,
@@ -21,11 +21,11 @@ from neurocompile.theory import (
     timesteps,
     universal,
 )
-from neurocompile.theory.calibrate import fit_constant
-from neurocompile.theory.codes import CODES
-from neurocompile.theory.margin import epsilon_for_accuracy
-from neurocompile.theory.statements import STATEMENTS, Status, statement
-from neurocompile.theory.units import LogitError, RateError
+from neurocompile.theory.bounds.codes import CODES
+from neurocompile.theory.bounds.margin import epsilon_for_accuracy
+from neurocompile.theory.bounds.statements import STATEMENTS, Status, statement
+from neurocompile.theory.bounds.units import LogitError, RateError
+from neurocompile.theory.measure.calibrate import fit_constant
 
 EPS = st.floats(1e-3, 0.9)
 
@@ -202,7 +202,7 @@ def test_statements_name_functions_that_exist() -> None:
 
     assert [s.name for s in STATEMENTS if s.status is Status.unknown] == ["Theorem 13"]
     for one in STATEMENTS:
-        module, name = one.function.split(".")
+        module, _, name = one.function.rpartition(".")
         assert hasattr(importlib.import_module(f"neurocompile.theory.{module}"), name), one.name
         assert statement(one.name) is one and one.found
 

@@ -13,12 +13,12 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.text import Ref, TensorRef
-from neurocompile.theory import operator_norm
-from neurocompile.theory.lipschitz import lipschitz_bound
-from neurocompile.theory.operator_norm import convolution_norm, matrix_norm
-from neurocompile.theory.ramp import ramp_of, ramp_values
-from neurocompile.theory.sensitivity import layer_sensitivity, local_lipschitz
-from neurocompile.theory.subject import Subject, open_subject
+from neurocompile.theory.bounds import operator_norm
+from neurocompile.theory.bounds.lipschitz import lipschitz_bound
+from neurocompile.theory.bounds.operator_norm import convolution_norm, matrix_norm
+from neurocompile.theory.bounds.ramp import ramp_of, ramp_values
+from neurocompile.theory.measure.sensitivity import layer_sensitivity, local_lipschitz
+from neurocompile.theory.measure.subject import Subject, open_subject
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.theory.codes import CODES
-from neurocompile.theory.pattern_bound import bits_in_range, bits_of_rms, least_spikes, least_steps
+from neurocompile.theory.bounds.codes import CODES
+from neurocompile.theory.bounds.pattern_bound import (
+    bits_in_range,
+    bits_of_rms,
+    least_spikes,
+    least_steps,
+)
 
 
 def counted(slots: int, bits: float) -> int:

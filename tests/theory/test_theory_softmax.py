@@ -16,13 +16,13 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.text import Ref, TensorRef
-from neurocompile.theory.examine import examine
-from neurocompile.theory.lipschitz import lipschitz_bound
-from neurocompile.theory.magnitude import magnitudes
-from neurocompile.theory.ramp import ramp_of, ramp_values
-from neurocompile.theory.sensitivity import layer_sensitivity, local_lipschitz
-from neurocompile.theory.subject import open_subject
-from neurocompile.theory.sweep import sweep
+from neurocompile.theory.bounds.lipschitz import lipschitz_bound
+from neurocompile.theory.bounds.magnitude import magnitudes
+from neurocompile.theory.bounds.ramp import ramp_of, ramp_values
+from neurocompile.theory.measure.examine import examine
+from neurocompile.theory.measure.sensitivity import layer_sensitivity, local_lipschitz
+from neurocompile.theory.measure.subject import open_subject
+from neurocompile.theory.measure.sweep import sweep
 
 
 def test_a_softmax_of_linear_scores_has_half_their_gain() -> None:

@@ -14,9 +14,9 @@ from neurocompile.frontends.model import FloatModel
 from neurocompile.frontends.onnx.importer import ImportedModel, import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import LoadedModel, load_onnx, with_head
+from neurocompile.frontends.onnx.reference import OnnxReference
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
-from neurocompile.reference.onnx import OnnxReference
 
 __all__ = ["OnnxFrontEnd", "import_model"]
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from neurocompile.calibration import CALIBRATION_KEY
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.files import check_writable, write_output
-from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY, calibrate, spikes_of
 from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path, not_finite
 from neurocompile.frontends.onnx import lif as onnx_lif
+from neurocompile.frontends.torch.statistics import STEPS_KEY, calibrate, spikes_of
 
 try:
     import onnxscript
@@ -35,8 +36,8 @@ except ImportError as error:
 from neurocompile.frontends.torch.copy import copied  # noqa: E402
 from neurocompile.frontends.torch.example import check_values, in_float32, own_steps, samples_of  # noqa: E402
 from neurocompile.frontends.torch.explain import check_random, explained, first_line, operator_of  # noqa: E402
-from neurocompile.frontends.torch.module import TorchFrontEnd, number_of, refused  # noqa: E402
 from neurocompile.frontends.torch.neurons import find_neurons  # noqa: E402
+from neurocompile.frontends.torch.recognize import is_module, number_of, refused  # noqa: E402
 from neurocompile.frontends.torch.trace import Trace, prepared, samples_first, trace  # noqa: E402
 from neurocompile.guard import guarded  # noqa: E402
 from neurocompile.options import BuildOptions  # noqa: E402
@@ -73,7 +74,7 @@ def export_onnx(
 
     ``metadata_props`` holds ``neurocompile.T``, the number of steps, and
     ``neurocompile.calibration``, one JSON object described at
-    :func:`neurocompile.frontends.calibration.calibrate`. What onnxruntime makes of the file is
+    :func:`neurocompile.frontends.torch.statistics.calibrate`. What onnxruntime makes of the file is
     compared with the model on two samples.
 
     Args:
@@ -102,7 +103,7 @@ def export_onnx(
             NC1009 several outputs; NC1010 no neuron; NC1011 the file computes something else;
             NC5005 it cannot be written.
     """
-    if not TorchFrontEnd().reads(model):
+    if not is_module(model):
         raise NeurocompileError("NC1014", refused(model))
     check_values(model)
     options = BuildOptions(T=T, head=head)

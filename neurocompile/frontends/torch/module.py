@@ -6,7 +6,6 @@ import importlib
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from neurocompile.arrays import is_array
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
+from neurocompile.frontends.torch.recognize import is_module, number_of
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TorchFrontEnd", "is_factory", "load_factory", "number_of", "refused"]
+__all__ = ["TorchFrontEnd", "is_factory", "load_factory"]
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -33,12 +32,7 @@ class TorchFrontEnd:
 
     def reads(self, model: Any) -> bool:
         """Whether ``model`` is a module; torch is not imported for the answer."""
-        torch = sys.modules.get("torch")
-        return (
-            torch is not None
-            and isinstance(model, torch.nn.Module)
-            and not isinstance(model, torch.jit.ScriptModule)
-        )
+        return is_module(model)
 
     def open(
         self,
@@ -94,46 +88,6 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     while type(model).__name__ in inner and type(model).__module__.startswith("torch."):
         model = getattr(model, inner[type(model).__name__])
     return model
-
-
-def refused(model: Any) -> str:
-    """What ``model``, which no front end reads, is, and what to give in its place."""
-    wanted = "the path of an ONNX file, or a torch module, is needed"
-    kind, package = type(model).__name__, type(model).__module__.partition(".")[0]
-    if isinstance(model, Mapping):
-        weights = any(is_array(value) for value in model.values())
-        what = (
-            "a state_dict" if weights else "a checkpoint" if "state_dict" in model else f"a {kind}"
-        )
-        return f"the model is {what}: weights without a network. Build the module, load them, and give compile(module, x)"
-    if isinstance(model, type):
-        return f"the model is the class {model.__name__}; give an instance of it, {model.__name__}(...)"
-    if package == "torch" and kind in ("RecursiveScriptModule", "ScriptModule", "ScriptFunction"):
-        return (
-            "the model is TorchScript, in which the Python code of its neurons is gone; give the module that it was "
-            "scripted from"
-        )
-    if package == "torch" and kind == "ExportedProgram":
-        return "the model is a program of torch.export; give the module that it was exported from"
-    if package == "onnx":
-        return "the model is an ONNX message; write it, onnx.save(model, path), and give the path"
-    if is_array(model):
-        return f"the model is an array; {wanted}, and the array after it"
-    if callable(model):
-        return f"the model is a function ({getattr(model, '__name__', kind)}); {wanted}"
-    return f"the model is {'None' if model is None else f'a {kind}'}; {wanted}"
-
-
-def number_of(head: int | str | None) -> int | None:
-    """Of the tensor that a module returns: they have no names."""
-    if head is None or isinstance(head, int):
-        return head
-    if not head.isdecimal():
-        raise NeurocompileError(
-            "NC1009",
-            f"head is {head!r}: tensors that a module returns have no names; give a number from 0",
-        )
-    return int(head)
 
 
 def is_factory(text: str) -> bool:

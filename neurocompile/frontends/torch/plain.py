@@ -19,13 +19,13 @@ import onnx
 import torch
 from torch import nn
 
-from neurocompile.calibration import calibrate_on
+from neurocompile.calibration import CALIBRATION_KEY, calibrate_on
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.calibration import CALIBRATION_KEY, STEPS_KEY
 from neurocompile.frontends.onnx.importer import import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.frontends.onnx.recover import recover_lif
+from neurocompile.frontends.torch.statistics import STEPS_KEY
 from neurocompile.reference.runtime import open_session
 
 __all__ = ["recovered"]

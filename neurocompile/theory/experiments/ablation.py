@@ -15,8 +15,8 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.theory.experiments.digits import digits
 from neurocompile.theory.experiments.result import Result, Table
-from neurocompile.theory.subject import Subject, open_subject
-from neurocompile.theory.sweep import run_at
+from neurocompile.theory.measure.subject import Subject, open_subject
+from neurocompile.theory.measure.sweep import run_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

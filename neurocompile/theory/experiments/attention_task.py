@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurocompile.theory.check import whole_steps
-from neurocompile.theory.codes import CODES
+from neurocompile.parameters import whole_steps
+from neurocompile.theory.bounds.codes import CODES
+from neurocompile.theory.bounds.pattern_bound import bits_of_rms, least_spikes
 from neurocompile.theory.experiments.paper import TABLE2, TABLE3
 from neurocompile.theory.experiments.result import Result, Table
-from neurocompile.theory.pattern_bound import bits_of_rms, least_spikes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -248,7 +248,7 @@ def table3(seeds: int = 10) -> Result:
         "Deterministic codes fall below the 'lower bound' 10.24/eps^2 as epsilon shrinks, by a factor that grows: Theorem 8 bounds "
         "stochastic rate coding, not spiking networks.",
         "Any code: the fewest spikes that make enough patterns for these numbers in 1/epsilon steps (bound; "
-        "neurocompile.theory.pattern_bound). It does hold below every code, and falls as steps grow.",
+        "neurocompile.theory.bounds.pattern_bound). It does hold below every code, and falls as steps grow.",
         "The constant 10.24 belongs to the paper's lost target. Attention averages over tokens, so there Bernoulli spikes are "
         "below it too, by a constant factor; the exponent is what can be compared.",
         "The paper's ratios fall with epsilon: its own measurements do not go as 1/eps^2 either.",

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neurocompile.circuits.convergence import CIRCUITS, STEPS, Curve, measure
 from neurocompile.progress import chunks
 from neurocompile.theory.experiments.result import Result, Table
+from neurocompile.theory.measure.convergence import CIRCUITS, STEPS, Curve, measure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ _WANTED = (1024, 0.001)
 
 
 def circuit_task(inputs: int = 200, longest: int = max(STEPS), *, progress: bool = False) -> Result:
-    """Every circuit of :data:`neurocompile.circuits.convergence.CIRCUITS` on ``inputs`` random
+    """Every circuit of :data:`neurocompile.theory.measure.convergence.CIRCUITS` on ``inputs`` random
     inputs, T = 4 to ``longest``.
     """
     steps, names = [t for t in STEPS if t <= longest], list(CIRCUITS)

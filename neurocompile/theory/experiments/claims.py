@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from neurocompile.theory.bounds.statements import PAPER, STATEMENTS
 from neurocompile.theory.experiments.paper import TABLE5
 from neurocompile.theory.experiments.result import Result, Table
-from neurocompile.theory.statements import PAPER, STATEMENTS
 
 __all__ = ["statements", "table5"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.lower import lower
-from neurocompile.theory.complexity import complexity
+from neurocompile.theory.bounds.complexity import complexity
 from neurocompile.theory.experiments.attention_task import slope
+from neurocompile.theory.experiments.parity_task import parity_accuracy
 from neurocompile.theory.experiments.result import Result, Table
-from neurocompile.theory.parity_task import parity_accuracy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

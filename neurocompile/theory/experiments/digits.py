@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 
 from neurocompile.data import Samples, load_samples
-from neurocompile.theory.subject import Subject, open_subject
+from neurocompile.theory.measure.subject import Subject, open_subject
 
 __all__ = ["DIGITS_MODELS", "digits"]
 

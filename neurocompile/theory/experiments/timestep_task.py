@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurocompile.theory.data_rows import rows_of
-from neurocompile.theory.effective_dimension import PAPER_DIMENSIONS, effective_dimension
+from neurocompile.theory.bounds.timesteps import PAPER_CONSTANT, PAPER_INTERVAL
 from neurocompile.theory.experiments.digits import DIGITS_MODELS, digits
 from neurocompile.theory.experiments.paper import TABLE6
 from neurocompile.theory.experiments.result import Result, Table
-from neurocompile.theory.sweep import Point, smallest, sweep
-from neurocompile.theory.timesteps import PAPER_CONSTANT, PAPER_INTERVAL
+from neurocompile.theory.measure.data_rows import rows_of
+from neurocompile.theory.measure.effective_dimension import PAPER_DIMENSIONS, effective_dimension
+from neurocompile.theory.measure.sweep import Point, smallest, sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,45 @@
+"""What an artifact says of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from neurocompile.mapping.budget import SpikeBudget
+from neurocompile.options import BuildOptions
+
+__all__ = ["SCHEMA_VERSION", "Manifest", "Proof"]
+
+SCHEMA_VERSION = 2
+
+
+class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A short run to repeat: ``samples`` pseudo-random inputs of ``seed``, and the SHA-256 of every
+    output.
+    """
+
+    samples: int
+    seed: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The artifact's header. ``rates`` are messages a neuron a step, ``rates_source`` is measured
+    or modelled.
+    """
+
+    schema: int
+    tool: str
+    model: str
+    source_sha256: str
+    exported_T: int
+    options: BuildOptions
+    """What the user asked for, settled."""
+    import_agreement: float
+    """Share of equal spikes between onnxruntime and the imported graph on one batch."""
+    rates: dict[str, float]
+    rates_source: str
+    proof: Proof
+    budget: SpikeBudget | None = None
+    """Shares, and what the budget did to the mapping."""
+    members: dict[str, str] = {}
+    """SHA-256 of every other member but versions.json."""
