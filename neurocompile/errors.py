@@ -249,6 +249,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "The integer program is exact: one different spike is a defect. The message names the layer, the neuron and the step.",
     ),
     "NC4007": ("no accelerator", "--device cuda was asked for, and torch finds no CUDA device."),
+    "NC4008": (
+        "not exact on this device",
+        "The evaluation on torch (--device) computes a node only where the proven ranges of its operands keep every partial "
+        "sum an integer that the device's types hold. Run it on the emulator (--device cpu), and report the model.",
+    ),
     "NC5001": (
         "not a neurocompile artifact",
         "A .nca file is a zip archive with a manifest. This file is not one, or is cut short.",
@@ -411,7 +416,10 @@ def not_importable(what: str, error: ImportError, extra: str) -> NeurocompileErr
     )
 
 
-_OF_EXTRAS = {"torch": ("torch", "spikingjelly", "onnxscript", "torchvision")}
+_OF_EXTRAS = {
+    "torch": ("torch", "spikingjelly", "onnxscript", "torchvision"),
+    "gpu": ("torch",),
+}
 """Packages that an extra installs."""
 
 

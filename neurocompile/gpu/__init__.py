@@ -1,0 +1,9 @@
+"""The quantized model's integers on a GPU (torch, Triton), bit for bit those of
+:mod:`neurocompile.ir.evaluate`."""
+
+from __future__ import annotations
+
+from neurocompile.gpu.devices import check_device
+from neurocompile.gpu.evaluator import Evaluator, Totals
+
+__all__ = ["Evaluator", "Totals", "check_device"]

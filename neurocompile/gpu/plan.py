@@ -1,0 +1,213 @@
+"""What proven ranges allow: the type that each value is kept in, and how each product is exact.
+
+Nothing here needs torch. A matrix product of integers is exact, in any order of summation and on
+any blocking, where every partial sum is a number of the type that sums:
+
+* ``int8``: operands within -128..127, sums below 2^31 in int32;
+* ``half``: operands up to 2^11 in float16, sums below 2^24 in float32;
+* ``single``: sums below 2^24 in float32, without rounding of operands (TF32 off);
+* ``double``: sums below 2^53 in float64.
+
+Bounds of partial sums are sums of absolute values, so no order of summation exceeds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.ir.text import TensorRef
+
+__all__ = ["NARROW", "Plan", "WeightedSum", "narrow", "neuron_fits"]
+
+NARROW = (np.int8, np.int16, np.int32, np.int64)
+"""Types of values, the first that holds a value's range is taken."""
+
+_LIMIT = (1 << 23) - 1
+"""Of a membrane."""
+
+
+def narrow(low: int, high: int) -> type[np.signedinteger]:
+    """The narrowest type that holds ``low``..``high``."""
+    for kind in NARROW:
+        info = np.iinfo(kind)
+        if info.min <= low and high <= info.max:
+            return kind
+    raise NeurocompileError("NC9001", f"{low}..{high} exceeds 64 bits")
+
+
+def form_of(a: int, b: int, total: int, what: str) -> str:
+    """How a product of operands of magnitude ``a`` and ``b`` with sums up to ``total`` is exact on a
+    GPU.
+    """
+    if a <= 127 and b <= 127 and total < 1 << 31:
+        return "int8"
+    if a <= 1 << 11 and b <= 1 << 11 and total < 1 << 24:
+        return "half"
+    if total < 1 << 24:
+        return "single"
+    if total < 1 << 53:
+        return "double"
+    raise NeurocompileError(
+        "NC4008", f"{what}: sums reach {total:.3g}, and 2^53 is the largest that is exact"
+    )
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """A Conv2d or Linear: ``(x * weight) << shift``, the weight without its common power of two."""
+
+    weight: np.ndarray
+    """int64, of the node's own shape."""
+    shift: int
+    total: int
+    """Bound of every partial sum of ``x * weight``."""
+    form: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A quantized graph, and what is proven of it."""
+
+    graph: s.SpikingGraph
+    steps: int
+    size: dict[str, tuple[int, ...]]
+    range: dict[str, Range | None]
+    sums: dict[str, WeightedSum]
+    last: dict[str, str]
+    """Value -> the node that reads it last."""
+
+    @classmethod
+    def of(cls, graph: s.SpikingGraph, steps: int) -> Plan:
+        """Prove ``graph``; NC1015 if it is not quantized, NC4008 where nothing exact is known."""
+        if graph.stage != "quantized":
+            raise NeurocompileError(
+                "NC1015", f"a graph of stage 'quantized' is needed, not '{graph.stage}'"
+            )
+        graph.input.check_steps(steps)
+        bounds, sums = ranges(graph), {}
+        for node in graph.nodes:
+            if isinstance(node, (s.Conv2d, s.Linear)):
+                sums[node.name] = _weighted_sum(graph, node, bounds[node.x])
+        last = {i: n.name for n in graph.nodes for i in n.inputs}
+        return cls(graph, steps, shapes(graph), bounds, sums, last)
+
+    def known(self, name: str) -> Range:
+        """The range of an integer value; NC4008 if there is none."""
+        found = self.range[name]
+        if found is None:
+            raise NeurocompileError("NC4008", f"'{name}' has no proven range of integers")
+        return found
+
+    def storage(self, name: str) -> type[np.signedinteger]:
+        """The type that a value is kept in."""
+        found = self.known(name)
+        return narrow(found.low, found.high)
+
+    def matmul_form(self, node: s.MatMul) -> tuple[str, int]:
+        """How ``node`` is exact, and the bound of its sums."""
+        a, b = self.known(node.a).magnitude, self.known(node.b).magnitude
+        total = a * b * self.size[node.a][-1]
+        return form_of(a, b, total, f"'{node.name}'"), total
+
+    def sample_bytes(self, kernels: bool, record: frozenset[str] = frozenset()) -> int:
+        """Upper estimate of the memory that one sample needs at the widest point of a run, with
+        copies that operations make.
+
+        Args:
+            kernels: convolutions and neurons are kernels, which make none.
+            record: values that are kept to the end.
+        """
+        alive, most, held = 0, 0, {}
+        for node in self.graph.nodes:
+            known = self.range[node.name]
+            width = 8 if known is None else np.dtype(narrow(known.low, known.high)).itemsize
+            steps = 1 if node.name in self.graph.constants else self.steps
+            held[node.name] = prod(self.size[node.name]) * steps * width
+            alive += held[node.name]
+            most = max(most, alive + self._copies(node, kernels) + 2 * held[node.name])
+            for i in set(node.inputs):
+                if self.last[i] == node.name and i not in record:
+                    alive -= held[i]
+        return most
+
+    def _copies(self, node: s.Node, kernels: bool) -> int:
+        """Bytes of one sample that computing ``node`` needs beside its operands and its value."""
+        out = prod(self.size[node.name])
+        steps = 1 if any(i in self.graph.constants for i in node.inputs) else self.steps
+        if isinstance(node, s.Conv2d):
+            taps = prod(self.graph.tensors[node.weight].shape[1:]) * node.groups
+            pixels = prod(self.size[node.name][1:])
+            return (
+                0 if kernels and node.groups == 1 else steps * (4 * pixels * taps + 8 * out)
+            ) + (steps * sum(prod(self.size[i]) for i in node.inputs))
+        if isinstance(node, (s.Linear, s.MatMul)):
+            return 12 * steps * (out + sum(prod(self.size[i]) for i in node.inputs))
+        if isinstance(node, (s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator)):
+            return (4 if kernels else 48) * out
+        return 0
+
+    @property
+    def widest_step(self) -> int:
+        """Elements of one sample's largest value in one step, or of the rows that its product
+        reads."""
+        sizes = [prod(size) for size in self.size.values()]
+        rows = [
+            prod(self.size[n.name][1:])
+            * 16
+            * -(-prod(self.graph.tensors[n.weight].shape[1:]) // 16)
+            for n in self.graph.nodes
+            if isinstance(n, s.Conv2d) and self.graph.tensors[n.weight].shape[1] < 16
+        ]
+        return max(*sizes, *rows, 1)
+
+
+def _weighted_sum(
+    graph: s.SpikingGraph, node: s.Conv2d | s.Linear, known: Range | None
+) -> WeightedSum:
+    if known is None:
+        raise NeurocompileError("NC4008", f"the input of '{node.name}' has no proven range")
+    weight = graph.tensors[node.weight].astype(np.int64)
+    shift = 0
+    joined = int(np.bitwise_or.reduce(np.abs(weight), axis=None)) if weight.size else 0
+    if joined:
+        shift = (joined & -joined).bit_length() - 1
+        weight = weight >> shift
+    if shift + node.exponent < 0:  # the definition shifts to the right, and nothing is lost there
+        if joined:
+            raise NeurocompileError(
+                "NC4008", f"'{node.name}': exponent {node.exponent} would drop bits of its weights"
+            )
+        shift = -node.exponent
+    rows = np.abs(weight).reshape(len(weight), -1)
+    total = int(rows.sum(axis=1).max(initial=0)) * known.magnitude
+    largest = int(rows.max(initial=0))
+    form = form_of(known.magnitude, largest, total, f"'{node.name}'")
+    shift += node.exponent
+    if total << shift >= 1 << 62:
+        raise NeurocompileError(
+            "NC4008", f"'{node.name}': sums reach {total << shift:.3g}, and 2^62 is the largest"
+        )
+    return WeightedSum(weight, shift, total, form)
+
+
+def neuron_fits(plan: Plan, node: s.IntegerLIF) -> bool:
+    """Whether 32 bits hold all that the neuron computes, so that a kernel may, and one parameter a
+    channel is enough: no synaptic current."""
+    x, graph = plan.known(node.x), plan.graph
+    bias = 0
+    if node.bias is not None:
+        bias = int(np.abs(graph.tensors[node.bias].astype(np.int64)).max(initial=0))
+    reach = (x.magnitude * abs(node.gain) << 6) + (bias << node.bias_exp) + _LIMIT
+    vth = graph.tensors[node.vth] if isinstance(node.vth, TensorRef) else np.array(node.vth)
+    return (
+        node.current == 4096
+        and reach < 1 << 31
+        and abs(node.gain) << 6 < 1 << 31
+        and int(np.abs(vth.astype(np.int64)).max(initial=0)) << 6 < 1 << 31
+    )

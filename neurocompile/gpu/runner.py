@@ -1,0 +1,103 @@
+"""One batch on one device: nodes in order, fused where kernels are, values freed after their last
+use."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from neurocompile.gpu.nodes import Rules
+from neurocompile.gpu.plan import Plan
+from neurocompile.gpu.products import exact_arithmetic
+from neurocompile.ir import spiking as s
+
+__all__ = ["Runner"]
+
+
+class Runner:
+    """A plan on one device."""
+
+    def __init__(self, plan: Plan, device: torch.device, kernels: bool | None = None) -> None:
+        self.plan, self.device = plan, device
+        self.rules = Rules(plan, device)
+        self.fused = _fused_rules(plan, device, kernels)
+
+    @torch.no_grad()
+    def run(
+        self,
+        x: np.ndarray | torch.Tensor,
+        record: frozenset[str],
+        counted: frozenset[str] = frozenset(),
+    ) -> dict[str, torch.Tensor]:
+        """Values of ``record``, (T or 1, samples, *shape), and of ``counted`` the sums over all
+        samples and steps.
+
+        Args:
+            x: integers (samples, *the input's sample_shape).
+        """
+        graph, values, found = self.plan.graph, {}, {}
+        waiting: dict[str, s.Node] = {}
+        with exact_arithmetic(), _current(self.device):
+            for node in graph.nodes:
+                if isinstance(node, s.TimeMean) or isinstance(node, s.Output):
+                    break
+                if isinstance(node, s.Input):
+                    value = self._input(node, x)
+                elif self.fused is not None and self.fused.waits(node, record | counted):
+                    waiting[node.name] = node  # its neuron computes it
+                    continue
+                elif self.fused is not None and node.name in self.fused.nodes:
+                    before = waiting.get(node.inputs[0])
+                    value = self.fused(node, before, values)
+                else:
+                    value = self.rules(node, *(values[i] for i in node.inputs))
+                values[node.name] = value
+                if node.name in record:
+                    found[node.name] = value
+                elif node.name in counted:
+                    total = value.sum(dtype=torch.int64)
+                    found[node.name] = total * (self.plan.steps // len(value))
+                self._free(node, waiting, values)
+        return found
+
+    def _input(self, node: s.Input, x: np.ndarray | torch.Tensor) -> torch.Tensor:
+        value = torch.as_tensor(x).to(self.device)
+        value = value.transpose(0, 1) if node.steps else value[None]
+        return value.to(self.rules.type(node.name))
+
+    def _free(self, node: s.Node, waiting: dict[str, s.Node], values: dict) -> None:
+        for i in set(node.inputs):
+            if self.plan.last[i] != node.name:
+                continue
+            values.pop(i, None)
+            before = waiting.pop(i, None)
+            if before is not None:
+                self._free_behind(before, waiting, values, node)
+
+    def _free_behind(
+        self, before: s.Node, waiting: dict[str, s.Node], values: dict, node: s.Node
+    ) -> None:
+        """What a node that waited read, if nobody reads it later."""
+        order = {n.name: k for k, n in enumerate(self.plan.graph.nodes)}
+        for i in set(before.inputs):
+            if order[self.plan.last[i]] <= order[node.name]:
+                values.pop(i, None)
+
+
+def _current(device: torch.device):
+    """Kernels are launched on the current GPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _fused_rules(plan: Plan, device: torch.device, kernels: bool | None):
+    if kernels is False or kernels is None and device.type != "cuda":
+        return None
+    try:
+        from neurocompile.gpu.fused import FusedRules
+    except ImportError:  # no Triton: the same integers, slower
+        if kernels:
+            raise
+        return None
+    return FusedRules(plan, device)
