@@ -196,7 +196,7 @@ def test_sums_beyond_every_type_are_refused() -> None:
     graph = graph.replace(
         nodes=tuple(huge if n is node else n for n in graph.nodes), tensors=tensors
     )
-    with pytest.raises(NeurocompileError, match=r"NC4008 'linear.*' sums reach .* 2\^53"):
+    with pytest.raises(NeurocompileError, match=r"NC4008 'linear.*': sums reach .* 2\^53"):
         Evaluator(graph, 1, "cpu")
 
 
