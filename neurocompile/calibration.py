@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,9 +13,11 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
+from neurocompile.ir.tables import KindTable
 
 __all__ = [
     "CALIBRATION_KEY",
+    "MEANS",
     "Calibration",
     "calibrate_on",
     "calibration_from_metadata",
@@ -183,39 +187,61 @@ def mean_values(
     """
     found: dict[str, np.ndarray] = {}
     for node in graph.nodes:
-        shape = size[node.name]
-        if isinstance(node, (s.LIF, s.Or)):
-            measured = calibration.layers.get(node.name)
-            if measured is None:
-                continue
-            rates = np.asarray(measured.channel_rate, np.float64)
-            if rates.size and shape and rates.size == shape[0]:
-                found[node.name] = np.broadcast_to(
-                    rates.reshape(-1, *[1] * (len(shape) - 1)), shape
-                )
-            else:
-                found[node.name] = np.full(shape, measured.rate)
-            continue
-        if not node.inputs or any(i not in found for i in node.inputs):
-            continue
-        inputs = [found[i] for i in node.inputs]
-        if isinstance(node, s.Softmax):
-            found[node.name] = np.full(shape, 1 / shape[-1])
-        elif isinstance(node, s.TimeMean):
-            found[node.name] = inputs[0]
-        elif isinstance(node, s.Add):
-            found[node.name] = inputs[0] + inputs[1]
-        elif isinstance(node, s.Mul):
-            found[node.name] = inputs[0] * inputs[1]
-        elif isinstance(node, s.MatMul):
-            found[node.name] = inputs[0] @ inputs[1]
-        elif isinstance(node, s.SumPool2d):
-            ends = [(p, p + more) for p, more in zip(node.padding, node.more)]
-            padded = np.pad(inputs[0], ((0, 0), *ends))
-            windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(1, 2))
-            found[node.name] = windows[:, :: node.stride[0], :: node.stride[1]].sum(axis=(3, 4))
-        elif isinstance(node, s.Sum):
-            found[node.name] = np.asarray(inputs[0].sum(axis=node.axes, keepdims=node.keepdims))
-        elif isinstance(node, s.Rearrange):
-            found[node.name] = node.apply(inputs[0])
+        inputs = [found.get(i) for i in node.inputs]
+        mean = MEANS.of(node)(calibration, node, size[node.name], inputs)
+        if mean is not None:
+            found[node.name] = mean
     return found
+
+
+Mean = Callable[[Calibration, Any, tuple[int, ...], list[Any]], "np.ndarray | None"]
+MEANS: KindTable[Mean] = KindTable("means", ("canonical",), "what its value is on average")
+"""(calibration, node, its shape, means of its inputs) -> its mean, None if unknown."""
+MEANS.add(lambda calibration, node, shape, inputs: None, s.Input, s.Output, s.Integrator)
+MEANS.add(lambda calibration, node, shape, inputs: None, s.Conv2d, s.Linear, s.Offset)
+MEANS.add(lambda calibration, node, shape, inputs: None, s.MaxPool2d)
+
+
+def _known(rule: Callable[..., np.ndarray]) -> Mean:
+    """A rule that needs the means of all inputs."""
+
+    @wraps(rule)
+    def checked(
+        calibration: Calibration, node: Any, shape: tuple[int, ...], inputs: list[Any]
+    ) -> np.ndarray | None:
+        return None if any(i is None for i in inputs) else rule(node, shape, *inputs)
+
+    return checked
+
+
+@MEANS.rule(s.LIF, s.Or)
+def _mean_spikes(
+    calibration: Calibration, node: s.LIF | s.Or, shape: tuple[int, ...], inputs: list[Any]
+) -> np.ndarray | None:
+    measured = calibration.layers.get(node.name)
+    if measured is None:
+        return None
+    rates = np.asarray(measured.channel_rate, np.float64)
+    if rates.size and shape and rates.size == shape[0]:
+        return np.broadcast_to(rates.reshape(-1, *[1] * (len(shape) - 1)), shape)
+    return np.full(shape, measured.rate)
+
+
+@MEANS.rule(s.SumPool2d)
+@_known
+def _mean_pool(node: s.SumPool2d, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
+    ends = [(p, p + more) for p, more in zip(node.padding, node.more)]
+    padded = np.pad(x, ((0, 0), *ends))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(1, 2))
+    return windows[:, :: node.stride[0], :: node.stride[1]].sum(axis=(3, 4))
+
+
+MEANS.add(_known(lambda node, shape, x: np.full(shape, 1 / shape[-1])), s.Softmax)
+MEANS.add(_known(lambda node, shape, x: x), s.TimeMean)
+MEANS.add(_known(lambda node, shape, a, b: a + b), s.Add)
+MEANS.add(_known(lambda node, shape, a, b: a * b), s.Mul)
+MEANS.add(_known(lambda node, shape, a, b: a @ b), s.MatMul)
+MEANS.add(_known(lambda node, shape, x: node.apply(x)), s.Rearrange)
+MEANS.add(
+    _known(lambda node, shape, x: np.asarray(x.sum(axis=node.axes, keepdims=node.keepdims))), s.Sum
+)

@@ -416,10 +416,7 @@ def not_importable(what: str, error: ImportError, extra: str) -> NeurocompileErr
     )
 
 
-_OF_EXTRAS = {
-    "torch": ("torch", "spikingjelly", "onnxscript", "torchvision"),
-    "gpu": ("torch",),
-}
+_OF_EXTRAS = {"torch": ("torch", "spikingjelly", "onnxscript", "torchvision"), "gpu": ("torch",)}
 """Packages that an extra installs."""
 
 

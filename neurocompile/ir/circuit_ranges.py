@@ -4,15 +4,19 @@ sample.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from neurocompile.ir import circuit as c
 from neurocompile.ir.folded_ranges import gates
+from neurocompile.ir.interval import Interval, signed_sums
+from neurocompile.ir.tables import KindTable
 
-__all__ = ["Reach", "reaches"]
+__all__ = ["EMITTED", "GAINS", "Reach", "reaches"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,15 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
     """The reach of every population; ``largest`` of a population bounds it from above where it is
     given.
     """
-    gains = {q.name: _gain(circuit, q) for q in circuit.projections}
-    out: dict[str, tuple[int, int]] = {}
+    gains = {q.name: GAINS.of(q)(circuit, q) for q in circuit.projections}
+    out: dict[str, Interval] = {}
     found: dict[str, Reach] = {}
     closed = gates(circuit)
     for group in circuit.groups:
         if circuit.windows > 1:
             out.update((p.name, _kept(p)) for p in group)
         forward = {p.name: _sum(circuit, p, gains, out, False) for p in group}
-        now = {p.name: (0, 0) for p in group}
+        now = {p.name: Interval(0, 0) for p in group}
         state = {p.name: (0, 0) for p in group}
         bounds = {p.name: Reach(0, 0, forward[p.name][1]) for p in group}
         loops = any(q.recurrent for p in group for q in circuit.incoming[p.name])
@@ -62,7 +66,7 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
                 bounds[p.name] = Reach(
                     min(old.low, low), max(old.high, high), old.forward, membrane
                 )
-                made[p.name] = _out(p, bounds[p.name])
+                made[p.name] = EMITTED.of(p)(p, bounds[p.name])
             now = made
             if (now, state) == before:
                 break
@@ -71,21 +75,19 @@ def reaches(circuit: c.CircuitGraph) -> dict[str, Reach]:
     return found
 
 
-def _kept(p: c.Population) -> tuple[int, int]:
+def _kept(p: c.Population) -> Interval:
     """What a member of a folded circuit's memory emits, before anything is known of its inputs."""
-    return (0, 1) if isinstance(p, c.LIF) else (-p.largest, p.largest)
+    return EMITTED.of(p)(p, Reach(-p.largest, p.largest, 0))
 
 
-def _out(p: c.Population, reach: Reach) -> tuple[int, int]:
-    if isinstance(p, c.HostInput):
-        return p.low, p.high
-    if isinstance(p, c.LIF):
-        return 0, 1
-    return (
-        (max(reach.low, 0), max(reach.high, 0))
-        if isinstance(p, c.GradedRelu)
-        else (reach.low, reach.high)
-    )
+EMITTED: KindTable[Callable[[Any, Reach], Interval]] = KindTable(
+    "emitted values", ("population",), "how large what it sends is"
+)
+"""(population, what it sees) -> what it sends."""
+EMITTED.add(lambda p, reach: Interval(p.low, p.high), c.HostInput)
+EMITTED.add(lambda p, reach: Interval(0, 1), c.LIF)
+EMITTED.add(lambda p, reach: Interval(reach.low, reach.high), c.GradedRelay)
+EMITTED.add(lambda p, reach: Interval(max(reach.low, 0), max(reach.high, 0)), c.GradedRelu)
 
 
 def _membrane(
@@ -104,30 +106,39 @@ def _sum(
     circuit: c.CircuitGraph,
     p: c.Population,
     gains: dict[str, tuple[int, int]],
-    out: dict[str, tuple[int, int]],
+    out: dict[str, Interval],
     recurrent: bool,
 ) -> tuple[int, int]:
     low = high = 0
     for q in circuit.incoming[p.name]:
         if q.recurrent == recurrent:
-            (negative, positive), (least, most) = gains[q.name], out[q.src]
+            source = out[q.src]
             if isinstance(q, c.Conv2d):
-                least, most = min(least, 0), max(most, 0)  # the border reads zeros
+                source = source.with_zero()  # the border reads zeros
+            least, most = source.weighted(*gains[q.name])
             rounded = max(-q.weight_exp, 0) if isinstance(q, c.Strided) else 0
-            low += (positive * least + negative * most) >> rounded
-            high += (positive * most + negative * least) >> rounded
+            low += int(least) >> rounded
+            high += int(most) >> rounded
     return low, high
 
 
-def _gain(circuit: c.CircuitGraph, q: c.Projection) -> tuple[int, int]:
-    """Least sum of negative and largest sum of positive weights of one destination."""
-    if isinstance(q, c.Strided):
-        fan = prod(n for n, stride in zip(q.sizes, q.dst_strides) if stride == 0)
-        total = fan * q.weight << max(q.weight_exp, 0)
-        return min(total, 0), max(total, 0)
+GAINS: KindTable[Callable[[c.CircuitGraph, Any], tuple[int, int]]] = KindTable(
+    "gains of circuits", ("projection",), "how much it adds up to"
+)
+"""(circuit, projection) -> least sum of negative and largest sum of positive weights of one
+destination."""
+
+
+@GAINS.rule(c.Strided)
+def _strided_gain(circuit: c.CircuitGraph, q: c.Strided) -> tuple[int, int]:
+    fan = prod(n for n, stride in zip(q.sizes, q.dst_strides) if stride == 0)
+    total = fan * q.weight << max(q.weight_exp, 0)
+    return min(total, 0), max(total, 0)
+
+
+@GAINS.rule(c.Dense, c.Conv2d)
+def _tensor_gain(circuit: c.CircuitGraph, q: c.Dense | c.Conv2d) -> tuple[int, int]:
     weight = circuit.weight(q)
     assert weight is not None
-    flat = c.powered(weight.reshape(len(weight), -1).astype(np.int64), q.weight_exp)
-    return int(np.minimum(flat, 0).sum(axis=1).min(initial=0)), int(
-        np.maximum(flat, 0).sum(axis=1).max(initial=0)
-    )
+    negative, positive = signed_sums(c.powered(weight.astype(np.int64), q.weight_exp))
+    return int(negative.min(initial=0)), int(positive.max(initial=0))

@@ -19,6 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
+from neurocompile.ir.constancy import CONSTANCY
 from neurocompile.ir.nodes.base import Node
 from neurocompile.ir.nodes.ends import Input, Output
 from neurocompile.ir.nodes.layers import BatchNorm, Conv2d, Linear, MaxPool2d, SumPool2d
@@ -97,10 +98,6 @@ KINDS = {
 }
 
 
-_CHANGING = (LIF, Integrator, IntegerIntegrator, IntegerLIF, SoftIntegerLIF, Or, RateSoftmax)
-"""Nodes whose value changes over the steps though what they read may not."""
-
-
 @dataclass(frozen=True)
 class SpikingGraph:
     """Nodes in topological order and their tensors. Immutable: passes return new graphs."""
@@ -142,12 +139,7 @@ class SpikingGraph:
         """Values that are the same in every step of a sample, whatever the input."""
         found: set[str] = set()
         for node in self.nodes:
-            varies = isinstance(node, _CHANGING) or isinstance(node, Input) and node.steps > 0
-            if (
-                isinstance(node, (TimeMean, TimeSum))
-                or not varies
-                and found.issuperset(node.inputs)
-            ):
+            if CONSTANCY.of(node)(node, found.issuperset(node.inputs)):
                 found.add(node.name)
         return frozenset(found)
 

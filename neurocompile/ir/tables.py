@@ -1,4 +1,5 @@
-"""What an analysis or a pass knows of each kind of node: one table, a rule a kind, and no default.
+"""What an analysis or a pass knows of each kind of node, population or projection: one table, a rule a
+kind, and no default.
 
 A rule is looked up by the exact kind. A kind without one is refused when it comes (NC2013), never
 passed through, and named before it comes by a test: every table says which stages' kinds it has to
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.ir.nodes.base import Node
 
 __all__ = ["KindTable", "tables"]
 
@@ -26,7 +26,8 @@ class KindTable(Generic[Rule]):
 
     Args:
         name: of the analysis or pass, in the words of its errors.
-        stages: of SpikingGraphs whose kinds it has to know.
+        stages: of SpikingGraphs whose kinds it has to know; ``population`` or ``projection`` for
+            those of circuits.
         what: what a rule says, for the reader of NC2013: "its shape".
     """
 
@@ -34,10 +35,10 @@ class KindTable(Generic[Rule]):
         if name in _TABLES:
             raise ValueError(f"a table '{name}' is there already")
         self.name, self.stages, self.what = name, tuple(stages), what
-        self.entries: dict[type[Node], Rule] = {}
+        self.entries: dict[type, Rule] = {}
         _TABLES[name] = self
 
-    def rule(self, *kinds: type[Node]) -> Callable[[Kinds], Kinds]:
+    def rule(self, *kinds: type) -> Callable[[Kinds], Kinds]:
         """Decorator: the function is the rule of each of ``kinds``."""
 
         def register(function: Kinds) -> Kinds:
@@ -46,25 +47,25 @@ class KindTable(Generic[Rule]):
 
         return register
 
-    def add(self, rule: Rule, *kinds: type[Node]) -> None:
+    def add(self, rule: Rule, *kinds: type) -> None:
         """``rule`` holds for each of ``kinds``; ValueError if one has a rule already."""
         for kind in kinds:
             if kind in self.entries:
                 raise ValueError(f"{self.name} has a rule for {kind.__name__} already")
             self.entries[kind] = rule
 
-    def of(self, node: Node) -> Rule:
-        """The rule of ``node``'s kind; NC2013 if there is none."""
+    def of(self, item: Any) -> Rule:
+        """The rule of ``item``'s kind; NC2013 if there is none."""
         try:
-            return self.entries[type(node)]
+            return self.entries[type(item)]
         except KeyError:
             raise NeurocompileError(
                 "NC2013",
-                f"layer '{node.name}': {self.name} has no rule for the kind {type(node).__name__}, "
+                f"layer '{item.name}': {self.name} has no rule for the kind {type(item).__name__}, "
                 f"and cannot say {self.what}; register one in its table (docs/new_operator.md)",
             ) from None
 
-    def knows(self, kind: type[Node]) -> bool:
+    def knows(self, kind: type) -> bool:
         """Whether there is a rule for ``kind``."""
         return kind in self.entries
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import shapes
+from neurocompile.ir.shapes import Shape, shapes
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter, SpikingPass
 from neurocompile.passes.factors import multiplied, multiplied_in_place
 
-__all__ = ["FoldScale"]
+__all__ = ["FACTORS", "FoldScale"]
 
 
 @dataclass(frozen=True)
@@ -27,64 +29,121 @@ class FoldScale(SpikingPass):
     name: ClassVar[str] = "fold-scale"
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
-        rewriter, size = Rewriter(graph), shapes(graph)
+        at = _Folding(graph, Rewriter(graph), shapes(graph))
         factor: dict[str, float] = {}  # old value = factor * new value
         for old in graph.nodes:
             factors = [factor[i] for i in old.inputs]
-            node = rewriter.resolved(old)
-            factor[old.name] = 1.0
-            if isinstance(node, s.Scale):
-                rewriter.forward(old, node.x)
-                factor[old.name] = node.factor * factors[0]
+            if isinstance(old, s.Scale):
+                at.rewriter.forward(old, at.rewriter.resolve(old.x))
+                factor[old.name] = old.factor * factors[0]
                 continue
-            if isinstance(node, (s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator)):
-                factor[old.name] = factors[0]
-            elif isinstance(node, (s.Mul, s.MatMul)):
-                factor[old.name] = factors[0] * factors[1]
-            elif isinstance(node, s.Add):
-                node, factor[old.name] = _alike(rewriter, graph, old, node, factors, size)
-            elif isinstance(node, s.MaxPool2d):
-                if factors[0] <= 0:  # the largest value becomes the smallest
-                    x = _multiplied(rewriter, graph, old.inputs[0], factors[0], size)
-                    node, factors = replace(node, x=x), [1.0]
-                factor[old.name] = factors[0]
-            elif isinstance(node, (s.Conv2d, s.Linear)) and factors[0] != 1.0:
-                node = replace(node, weight=_scaled(rewriter, node.weight, factors[0]))
-            elif isinstance(node, s.Offset):
-                factor[old.name] = factors[0]
-                if factors[0] == 0:
-                    raise NeurocompileError(
-                        "NC2001", f"layer '{old.name}' adds to a value scaled by 0"
-                    )
-                if factors[0] != 1.0:
-                    node = replace(node, offset=_scaled(rewriter, node.offset, 1.0 / factors[0]))
-            elif isinstance(node, s.LIF):
-                if not factors[0]:
-                    raise NeurocompileError(
-                        "NC2001", f"layer '{old.name}' reads a value scaled by 0"
-                    )
-                if factors[0] < 0:
-                    x = _multiplied(rewriter, graph, old.inputs[0], factors[0], size)
-                    node, factors = replace(node, x=x), [1.0]
-                node = replace(node, gain=node.gain * factors[0])
-            elif isinstance(node, s.Softmax):
-                if not node.gain * factors[0] > 0:
-                    raise NeurocompileError(
-                        "NC2012",
-                        f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported",
-                    )
-                node = replace(node, gain=node.gain * factors[0])
-            elif isinstance(node, s.Output):
-                if factors[0] == 0:
-                    raise NeurocompileError(
-                        "NC2001", f"output '{old.name}' reads a value scaled by 0"
-                    )
-                bias = node.bias
-                if bias is not None and factors[0] != 1.0:
-                    bias = _scaled(rewriter, bias, 1.0 / factors[0])
-                node = replace(node, unit=node.unit * factors[0], bias=bias)
-            rewriter.emit(node)
-        return rewriter.finish()
+            rule = FACTORS.of(old)
+            node, factor[old.name] = rule(at, old, at.rewriter.resolved(old), factors)
+            at.rewriter.emit(node)
+        return at.rewriter.finish()
+
+
+@dataclass(frozen=True)
+class _Folding:
+    """What rules may look at: the old graph, and the new one so far."""
+
+    graph: s.SpikingGraph
+    rewriter: Rewriter
+    size: dict[str, Shape]
+
+
+Folded = tuple[s.Node, float]
+FACTORS: KindTable[Callable[[_Folding, Any, Any, list[float]], Folded]] = KindTable(
+    "fold-scale", ("canonical",), "what becomes of a factor in front of it"
+)
+"""(state, old node, the same reading new values, factors that these lack) -> (new node, factor that
+its value lacks)."""
+
+
+@FACTORS.rule(s.Input)
+def _input(at: _Folding, old: s.Input, node: s.Input, factors: list[float]) -> Folded:
+    return node, 1.0
+
+
+@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator)
+def _linear(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Folded:
+    return node, factors[0]
+
+
+@FACTORS.rule(s.Mul, s.MatMul)
+def _product(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Folded:
+    return node, factors[0] * factors[1]
+
+
+@FACTORS.rule(s.Add)
+def _add(at: _Folding, old: s.Add, node: s.Add, factors: list[float]) -> Folded:
+    return _alike(at.rewriter, at.graph, old, node, factors, at.size)
+
+
+@FACTORS.rule(s.MaxPool2d)
+def _max_pool(at: _Folding, old: s.MaxPool2d, node: s.MaxPool2d, factors: list[float]) -> Folded:
+    if factors[0] > 0:
+        return node, factors[0]
+    # the largest value becomes the smallest
+    x = _multiplied(at.rewriter, at.graph, old.x, factors[0], at.size)
+    return replace(node, x=x), 1.0
+
+
+@FACTORS.rule(s.Conv2d, s.Linear)
+def _weights(at: _Folding, old: s.Node, node: s.Conv2d | s.Linear, factors: list[float]) -> Folded:
+    if factors[0] != 1.0:
+        node = replace(node, weight=_scaled(at.rewriter, node.weight, factors[0]))
+    return node, 1.0
+
+
+@FACTORS.rule(s.Offset)
+def _offset(at: _Folding, old: s.Offset, node: s.Offset, factors: list[float]) -> Folded:
+    _refuse_zero(factors[0], f"layer '{old.name}' adds to")
+    if factors[0] != 1.0:
+        node = replace(node, offset=_scaled(at.rewriter, node.offset, 1.0 / factors[0]))
+    return node, factors[0]
+
+
+@FACTORS.rule(s.LIF)
+def _lif(at: _Folding, old: s.LIF, node: s.LIF, factors: list[float]) -> Folded:
+    _refuse_zero(factors[0], f"layer '{old.name}' reads")
+    if factors[0] < 0:
+        x = _multiplied(at.rewriter, at.graph, old.x, factors[0], at.size)
+        return replace(node, x=x), 1.0
+    return replace(node, gain=node.gain * factors[0]), 1.0
+
+
+@FACTORS.rule(s.Or)
+def _or(at: _Folding, old: s.Or, node: s.Or, factors: list[float]) -> Folded:
+    if factors[0] != 1.0:
+        raise NeurocompileError(
+            "NC2001", f"layer '{old.name}' is an OR of values times {factors[0]}; it reads integers"
+        )
+    return node, 1.0
+
+
+@FACTORS.rule(s.Softmax)
+def _softmax(at: _Folding, old: s.Softmax, node: s.Softmax, factors: list[float]) -> Folded:
+    if not node.gain * factors[0] > 0:
+        raise NeurocompileError(
+            "NC2012",
+            f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported",
+        )
+    return replace(node, gain=node.gain * factors[0]), 1.0
+
+
+@FACTORS.rule(s.Output)
+def _output(at: _Folding, old: s.Output, node: s.Output, factors: list[float]) -> Folded:
+    _refuse_zero(factors[0], f"output '{old.name}' reads")
+    bias = node.bias
+    if bias is not None and factors[0] != 1.0:
+        bias = _scaled(at.rewriter, bias, 1.0 / factors[0])
+    return replace(node, unit=node.unit * factors[0], bias=bias), 1.0
+
+
+def _refuse_zero(factor: float, who: str) -> None:
+    if factor == 0:
+        raise NeurocompileError("NC2001", f"{who} a value scaled by 0")
 
 
 def _alike(

@@ -8,19 +8,21 @@ any convolution, ``w * (x + b) = w * x + w * b``, and stays one by position.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import shapes
 from neurocompile.ir.evaluate import evaluate_node
+from neurocompile.ir.shapes import Shape, shapes
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
-__all__ = ["MoveBias"]
+__all__ = ["BIASES", "READS_WITHOUT", "MoveBias"]
 
 
 @dataclass(frozen=True)
@@ -33,53 +35,120 @@ class MoveBias(SpikingPass):
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)
-        bias: dict[
-            str, np.ndarray
-        ] = {}  # old value = new value + bias, which broadcasts against the value's shape
+        bias: dict[str, np.ndarray] = {}
+        # old value = new value + bias, which broadcasts against the value's shape
         needed = _needed(graph)
         for old in graph.nodes:
             for name in old.inputs:
-                if name in bias and not _carries(old, bias[name]):
+                if name in bias and not READS_WITHOUT.of(old)(old, bias[name]):
                     _add(rewriter, graph.node[name], bias.pop(name))
-            node = rewriter.resolved(old)
             found = [bias.get(i) for i in old.inputs]
-            if isinstance(node, (s.Conv2d, s.Linear)):
-                carried = _through_linear(rewriter, old, node, found[0], size)
-                node = replace(node, bias=None)
-            elif isinstance(node, s.LIF):
-                if found[0] is not None:
-                    own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
-                    node = replace(
-                        node, bias=rewriter.tensor(f"{node.name}.bias", node.gain * found[0] + own)
-                    )
-                carried = None
-            elif isinstance(node, s.Output):
-                if found[0] is not None:
-                    own = 0.0 if node.bias is None else rewriter.tensors[node.bias]
-                    total = np.broadcast_to(found[0] + own, size[old.x])
-                    node = replace(
-                        node, bias=rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64))
-                    )
-                carried = None
-            elif isinstance(node, s.Offset):
-                own = np.asarray(rewriter.tensors[node.offset], np.float64)
-                bias[old.name] = own if found[0] is None else own + found[0]
-                rewriter.forward(old, node.x)
-                if _is_needed(old, bias[old.name], needed):
-                    _add(rewriter, old, bias.pop(old.name))
-                continue
+            at = _Moving(rewriter, size, old)
+            node, carried = BIASES.of(old)(at, rewriter.resolved(old), found)
+            if node is None:
+                rewriter.forward(old, rewriter.resolve(old.inputs[0]))
             else:
-                carried = _carry(old, node, found, size)
-            rewriter.emit(node)
-            if (
-                carried is not None
-                and not isinstance(node, s.Rearrange)
-                and _is_needed(old, carried, needed)
-            ):
+                rewriter.emit(node)
+            if carried is None:
+                continue
+            if not isinstance(old, s.Rearrange) and _is_needed(old, carried, needed):
                 _add(rewriter, old, carried)
-            elif carried is not None:
+            else:
                 bias[old.name] = carried
         return rewriter.finish()
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """What rules may look at beside the new node."""
+
+    rewriter: Rewriter
+    size: dict[str, Shape]
+    old: s.Node
+
+    def full(self, bias: np.ndarray) -> np.ndarray:
+        """``bias`` of the first input in its whole shape."""
+        return np.broadcast_to(bias, self.size[self.old.inputs[0]])
+
+
+Given = list["np.ndarray | None"]
+Moved = tuple["s.Node | None", "np.ndarray | None"]
+BIASES: KindTable[Callable[[_Moving, Any, Given], Moved]] = KindTable(
+    "move-bias", ("canonical",), "what becomes of a bias in front of it"
+)
+"""(state, node that reads new values, biases that these lack) -> (new node, or None for its input
+itself; bias that its value lacks)."""
+
+
+@BIASES.rule(s.Conv2d, s.Linear)
+def _move_linear(at: _Moving, node: s.Conv2d | s.Linear, found: Given) -> Moved:
+    carried = _through_linear(at.rewriter, at.old, node, found[0], at.size)
+    return replace(node, bias=None), carried
+
+
+@BIASES.rule(s.LIF)
+def _move_into_lif(at: _Moving, node: s.LIF, found: Given) -> Moved:
+    if found[0] is None:
+        return node, None
+    own = 0.0 if node.bias is None else at.rewriter.tensors[node.bias]
+    bias = at.rewriter.tensor(f"{node.name}.bias", node.gain * found[0] + own)
+    return replace(node, bias=bias), None
+
+
+@BIASES.rule(s.Output)
+def _move_into_output(at: _Moving, node: s.Output, found: Given) -> Moved:
+    if found[0] is None:
+        return node, None
+    own = 0.0 if node.bias is None else at.rewriter.tensors[node.bias]
+    total = at.full(found[0] + own)
+    bias = at.rewriter.tensor(f"{node.name}.bias", np.array(total, np.float64))
+    return replace(node, bias=bias), None
+
+
+@BIASES.rule(s.Offset)
+def _move_offset(at: _Moving, node: s.Offset, found: Given) -> Moved:
+    own = np.asarray(at.rewriter.tensors[node.offset], np.float64)
+    return None, own if found[0] is None else own + found[0]
+
+
+@BIASES.rule(s.Input, s.Mul, s.MatMul, s.Softmax, s.Integrator, s.Or)
+def _nothing(at: _Moving, node: s.Node, found: Given) -> Moved:
+    if any(b is not None for b in found):
+        raise NeurocompileError(
+            "NC2001",
+            f"layer '{node.name}' ({type(node).__name__}) reads a value with a bias; put a LIF between",
+        )
+    return node, None
+
+
+@BIASES.rule(s.Add)
+def _move_through_add(at: _Moving, node: s.Add, found: Given) -> Moved:
+    given = [b for b in found if b is not None]
+    return node, sum(given, np.zeros(())) if given else None
+
+
+@BIASES.rule(s.TimeMean, s.MaxPool2d)
+def _unchanged(at: _Moving, node: s.Node, found: Given) -> Moved:
+    return node, found[0]
+
+
+@BIASES.rule(s.SumPool2d)
+def _move_through_pool(at: _Moving, node: s.SumPool2d, found: Given) -> Moved:
+    if found[0] is None or _by_channel(found[0]):
+        return node, None if found[0] is None else found[0] * node.kernel[0] * node.kernel[1]
+    return node, evaluate_node(node, [at.full(found[0])], [])
+
+
+@BIASES.rule(s.Sum)
+def _move_through_sum(at: _Moving, node: s.Sum, found: Given) -> Moved:
+    if found[0] is None:
+        return node, None
+    return node, np.asarray(at.full(found[0]).sum(axis=node.axes, keepdims=node.keepdims))
+
+
+@BIASES.rule(s.Rearrange)
+def _move_through_view(at: _Moving, node: s.Rearrange, found: Given) -> Moved:
+    return node, None if found[0] is None else node.apply(at.full(found[0]))
 
 
 def _needed(graph: s.SpikingGraph) -> dict[str, bool]:
@@ -111,17 +180,19 @@ def _by_channel(bias: np.ndarray) -> bool:
     return bias.size == 1 or bias.shape[1:] == (1, 1)
 
 
-def _carries(node: s.Node, bias: np.ndarray) -> bool:
-    """Whether ``node`` can read a value without its bias and pass it on."""
-    if isinstance(node, s.Conv2d):
-        return not _by_channel(bias) or not any(node.padding)
-    if isinstance(node, s.SumPool2d):
-        return not _by_channel(bias) or not any((*node.padding, *node.more))
-    if isinstance(node, s.MaxPool2d):
-        return _by_channel(bias)
-    if isinstance(node, s.LIF):
-        return not node.current
-    return not isinstance(node, (s.Mul, s.MatMul, s.Softmax, s.Integrator))
+READS_WITHOUT: KindTable[Callable[[Any, np.ndarray], bool]] = KindTable(
+    "biases in front", ("canonical",), "whether it can read a value without its bias"
+)
+"""(node, bias) -> whether it can read a value without that bias and pass it on."""
+READS_WITHOUT.add(lambda node, bias: False, s.Mul, s.MatMul, s.Softmax, s.Integrator)
+READS_WITHOUT.add(lambda node, bias: True, s.Linear, s.Add, s.Sum, s.TimeMean, s.Rearrange)
+READS_WITHOUT.add(lambda node, bias: True, s.Input, s.Offset, s.Output, s.Or)
+READS_WITHOUT.add(lambda node, bias: not node.current, s.LIF)
+READS_WITHOUT.add(lambda node, bias: _by_channel(bias), s.MaxPool2d)
+READS_WITHOUT.add(lambda node, bias: not _by_channel(bias) or not any(node.padding), s.Conv2d)
+READS_WITHOUT.add(
+    lambda node, bias: not _by_channel(bias) or not any((*node.padding, *node.more)), s.SumPool2d
+)
 
 
 def _add(rewriter: Rewriter, old: s.Node, bias: np.ndarray) -> None:
@@ -156,31 +227,3 @@ def _through_linear(
     else:
         through = np.broadcast_to(incoming, size[old.inputs[0]]) @ weight.T
     return through if own is None else through + own
-
-
-def _carry(
-    old: s.Node, node: s.Node, found: list[np.ndarray | None], size: dict[str, tuple[int, ...]]
-) -> np.ndarray | None:
-    if all(b is None for b in found):
-        return None
-    first = found[0]
-    if isinstance(node, s.Add):
-        return sum((b for b in found if b is not None), np.zeros(()))
-    assert first is not None or len(found) > 1
-    if first is not None and isinstance(node, s.TimeMean):
-        return first
-    if first is not None and isinstance(node, s.MaxPool2d):
-        return first
-    if first is not None and isinstance(node, s.SumPool2d):
-        if not _by_channel(first):
-            return evaluate_node(node, [np.broadcast_to(first, size[old.inputs[0]])], [])
-        return first * node.kernel[0] * node.kernel[1]
-    if first is not None and isinstance(node, s.Sum):
-        full = np.broadcast_to(first, size[old.inputs[0]])
-        return np.asarray(full.sum(axis=node.axes, keepdims=node.keepdims))
-    if first is not None and isinstance(node, s.Rearrange):
-        return node.apply(np.broadcast_to(first, size[old.inputs[0]]))
-    raise NeurocompileError(
-        "NC2001",
-        f"layer '{old.name}' ({type(old).__name__}) reads a value with a bias; put a LIF between",
-    )

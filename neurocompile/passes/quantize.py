@@ -23,15 +23,17 @@ counted again; what follows sees no spikes of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.quantization.neurons import integer_integrator, integer_lif
@@ -79,72 +81,119 @@ class Quantize(SpikingPass):
         state = Quantization(graph, self)
         for node in state.graph.nodes:
             check_softmax(state, node)
-            new, unit = _quantized(state, node)
-            state.unit[node.name] = unit
-            if node.inputs and not isinstance(node, (s.Conv2d, s.Linear)):
-                _carry_shift(state, node)
+            units = [state.unit[i] for i in node.inputs]
+            new, state.unit[node.name] = QUANTIZED.of(node)(state, node, units)
+            lost = SHIFTS.of(node)(state, node, [state.shift.get(i) for i in node.inputs])
+            if lost is not None:
+                state.shift[node.name] = lost
             state.rewriter.emit(new)
             state.track_bound(new)
         return state.rewriter.finish(stage="quantized")
 
 
-def _quantized(state: Quantization, node: s.Node) -> tuple[s.Node, float | np.ndarray]:
-    units = [state.unit[i] for i in node.inputs]
-    if isinstance(node, s.Input):
-        return _input(state, node)
-    if isinstance(node, (s.Conv2d, s.Linear)):
-        return weighted(state, node, units[0])
-    if isinstance(node, s.LIF):
-        node = replace(node, x=_lif_input(state, node, units[0]))
-        return integer_lif(state, node, state.unit[node.x]), 1.0
-    if isinstance(node, s.Or):
-        return node, 1.0
-    if isinstance(node, s.Integrator):
-        made = integer_integrator(state, node)
-        return made, state.unit[made.x]
-    if isinstance(node, s.Softmax):
-        return rate_softmax(state, node, units[0])
-    if isinstance(node, s.MatMul) and isinstance(state.graph.node[node.a], s.Softmax):
-        return counted_product(state, node)
-    if isinstance(node, (s.Mul, s.MatMul)):
-        return product(state, node)
-    if isinstance(node, s.TimeMean) and not all(
-        isinstance(user, s.Output) for user in state.graph.users[node.name]
-    ):
-        x = state.coarser(node.x, state.held(node.x) // state.options.steps)
-        return s.TimeSum(name=node.name, x=x, steps=state.options.steps), state.unit[
-            x
-        ] / state.options.steps
-    if isinstance(node, (s.Sum, s.SumPool2d)) and state.integer[node.x] is None:
-        terms = (
-            prod(state.size[node.x][i] for i in node.axes)
-            if isinstance(node, s.Sum)
-            else prod(node.kernel)
-        )
-        x = state.coarser(node.x, LARGEST_PAYLOAD // terms)
-        return replace(node, x=x), state.unit[x]
-    if isinstance(node, s.Offset):
-        lost = state.shift.get(node.x, 0.0)
-        values = np.rint((state.graph.tensors[node.offset] + lost) / units[0]).astype(np.int64)
-        return replace(node, offset=state.rewriter.tensor(f"{node.offset}.int", values)), units[0]
-    if isinstance(node, s.Add):
-        if abs(units[0] - units[1]) > 1e-12 * max(units):
-            raise NeurocompileError(
-                "NC2001",
-                f"layer '{node.name}' adds values of different units ({units[0]:.4g}, {units[1]:.4g}); "
-                "sums of spikes, and of outputs of linear layers, are supported",
-            )
-        return node, units[0]
-    if isinstance(node, s.Output):
-        unit = units[0] * node.unit
-        bias = None
-        if node.bias is not None:
-            rounded = np.rint(state.graph.tensors[node.bias] / units[0]).astype(np.int64)
-            bias = state.rewriter.tensor(f"{node.name}.bias.int", rounded)
-        return replace(node, unit=unit, bias=bias), unit
-    if isinstance(node, s.Rearrange) and isinstance(units[0], np.ndarray):
+Quantized = tuple[s.Node, Any]
+"""The integer node, and the float value of its integer 1 (or that of each channel)."""
+QUANTIZED: KindTable[Callable[[Quantization, Any, list[Any]], Quantized]] = KindTable(
+    "quantize", ("canonical",), "its integer form"
+)
+"""(state, node, units of its inputs) -> the integer node and its unit."""
+
+
+@QUANTIZED.rule(s.MaxPool2d)
+def _same(state: Quantization, node: s.MaxPool2d, units: list[Any]) -> Quantized:
+    return node, units[0]
+
+
+@QUANTIZED.rule(s.Or)
+def _or(state: Quantization, node: s.Or, units: list[Any]) -> Quantized:
+    return node, 1.0
+
+
+@QUANTIZED.rule(s.Rearrange)
+def _rearrange(state: Quantization, node: s.Rearrange, units: list[Any]) -> Quantized:
+    if isinstance(units[0], np.ndarray):
         return node, node.apply(np.broadcast_to(units[0], state.size[node.x]))
     return node, units[0]
+
+
+@QUANTIZED.rule(s.Conv2d, s.Linear)
+def _weighted(state: Quantization, node: s.Conv2d | s.Linear, units: list[Any]) -> Quantized:
+    return weighted(state, node, units[0])
+
+
+@QUANTIZED.rule(s.LIF)
+def _lif(state: Quantization, node: s.LIF, units: list[Any]) -> Quantized:
+    node = replace(node, x=_lif_input(state, node, units[0]))
+    return integer_lif(state, node, state.unit[node.x]), 1.0
+
+
+@QUANTIZED.rule(s.Integrator)
+def _integrator(state: Quantization, node: s.Integrator, units: list[Any]) -> Quantized:
+    made = integer_integrator(state, node)
+    return made, state.unit[made.x]
+
+
+@QUANTIZED.rule(s.Softmax)
+def _softmax(state: Quantization, node: s.Softmax, units: list[Any]) -> Quantized:
+    return rate_softmax(state, node, units[0])
+
+
+@QUANTIZED.rule(s.Mul, s.MatMul)
+def _product(state: Quantization, node: s.Mul | s.MatMul, units: list[Any]) -> Quantized:
+    if isinstance(node, s.MatMul) and isinstance(state.graph.node[node.a], s.Softmax):
+        return counted_product(state, node)
+    return product(state, node)
+
+
+@QUANTIZED.rule(s.TimeMean)
+def _time_mean(state: Quantization, node: s.TimeMean, units: list[Any]) -> Quantized:
+    """The host's, or a sum over time where a layer of the chip reads it."""
+    if all(isinstance(user, s.Output) for user in state.graph.users[node.name]):
+        return node, units[0]
+    steps = state.options.steps
+    x = state.coarser(node.x, state.held(node.x) // steps)
+    return s.TimeSum(name=node.name, x=x, steps=steps), state.unit[x] / steps
+
+
+@QUANTIZED.rule(s.Sum, s.SumPool2d)
+def _sum(state: Quantization, node: s.Sum | s.SumPool2d, units: list[Any]) -> Quantized:
+    if state.integer[node.x] is not None:
+        return node, units[0]
+    terms = (
+        prod(state.size[node.x][i] for i in node.axes)
+        if isinstance(node, s.Sum)
+        else prod(node.kernel)
+    )
+    x = state.coarser(node.x, LARGEST_PAYLOAD // terms)
+    return replace(node, x=x), state.unit[x]
+
+
+@QUANTIZED.rule(s.Offset)
+def _offset(state: Quantization, node: s.Offset, units: list[Any]) -> Quantized:
+    lost = state.shift.get(node.x, 0.0)
+    values = np.rint((state.graph.tensors[node.offset] + lost) / units[0]).astype(np.int64)
+    return replace(node, offset=state.rewriter.tensor(f"{node.offset}.int", values)), units[0]
+
+
+@QUANTIZED.rule(s.Add)
+def _add(state: Quantization, node: s.Add, units: list[Any]) -> Quantized:
+    if abs(units[0] - units[1]) > 1e-12 * max(units):
+        raise NeurocompileError(
+            "NC2001",
+            f"layer '{node.name}' adds values of different units ({units[0]:.4g}, {units[1]:.4g}); "
+            "sums of spikes, and of outputs of linear layers, are supported",
+        )
+    return node, units[0]
+
+
+@QUANTIZED.rule(s.Output)
+def _output(state: Quantization, node: s.Output, units: list[Any]) -> Quantized:
+    unit = units[0] * node.unit
+    bias = None
+    if node.bias is not None:
+        rounded = np.rint(state.graph.tensors[node.bias] / units[0]).astype(np.int64)
+        bias = state.rewriter.tensor(f"{node.name}.bias.int", rounded)
+    return replace(node, unit=unit, bias=bias), unit
 
 
 def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
@@ -157,7 +206,8 @@ def _lif_input(state: Quantization, lif: s.LIF, unit: float) -> Ref:
     )
 
 
-def _input(state: Quantization, node: s.Input) -> tuple[s.Node, float]:
+@QUANTIZED.rule(s.Input)
+def _input(state: Quantization, node: s.Input, units: list[Any]) -> Quantized:
     """The input with its grid, or with as many levels as leave its layers' weights all their bits.
 
     Weights and inputs share the bits of a sum, and a weight's rounding repeats in every sample. A
@@ -187,14 +237,41 @@ def _input_levels(state: Quantization, node: s.Input, largest: float) -> float:
     return fit
 
 
-def _carry_shift(state: Quantization, node: s.Node) -> None:
-    found = [state.shift[i] for i in node.inputs if i in state.shift]
-    if isinstance(node, s.Add) and found:
-        state.shift[node.name] = sum(found, np.zeros(()))
-    elif isinstance(node, s.TimeMean) and found:
-        state.shift[node.name] = found[0]
-    elif isinstance(node, s.MaxPool2d) and found:
-        channels = found[0].shape[1:] in ((), (1, 1))
-        state.shift[node.name] = found[0] if channels else found[0].mean(axis=(1, 2), keepdims=True)
-    elif isinstance(node, s.Rearrange) and found:
-        state.shift[node.name] = node.apply(np.broadcast_to(found[0], state.size[node.x]))
+Shifts = list["np.ndarray | None"]
+SHIFTS: KindTable[Callable[[Quantization, Any, Shifts], np.ndarray | None]] = KindTable(
+    "lost means", ("canonical",), "what rounding in front of it takes from its mean"
+)
+"""(state, node, what rounding took from the means of its inputs) -> from its own; None for nothing,
+or for what its own rule has noted."""
+
+
+@SHIFTS.rule(s.Input, s.Conv2d, s.Linear, s.Mul, s.MatMul, s.Offset, s.Output, s.Sum, s.SumPool2d)
+@SHIFTS.rule(s.LIF, s.Or, s.Integrator, s.Softmax)
+def _noted(state: Quantization, node: s.Node, found: Shifts) -> None:
+    """Noted where the layer is quantized, put into a bias, or not followed."""
+    return None
+
+
+@SHIFTS.rule(s.Add)
+def _shifted_sum(state: Quantization, node: s.Add, found: Shifts) -> np.ndarray | None:
+    given = [shift for shift in found if shift is not None]
+    return sum(given, np.zeros(())) if given else None
+
+
+@SHIFTS.rule(s.TimeMean)
+def _shifted_mean(state: Quantization, node: s.TimeMean, found: Shifts) -> np.ndarray | None:
+    return found[0]
+
+
+@SHIFTS.rule(s.MaxPool2d)
+def _shifted_maximum(state: Quantization, node: s.MaxPool2d, found: Shifts) -> np.ndarray | None:
+    if found[0] is None or found[0].shape[1:] in ((), (1, 1)):
+        return found[0]
+    return found[0].mean(axis=(1, 2), keepdims=True)
+
+
+@SHIFTS.rule(s.Rearrange)
+def _shifted_view(state: Quantization, node: s.Rearrange, found: Shifts) -> np.ndarray | None:
+    if found[0] is None:
+        return None
+    return node.apply(np.broadcast_to(found[0], state.size[node.x]))

@@ -19,7 +19,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
-from neurocompile.ir.text import Ref
+from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
@@ -99,7 +99,7 @@ def test_the_error_against_the_float_softmax_falls_as_one_over_t():
 
 
 def test_equal_scores_take_turns_and_every_row_sums_to_its_steps():
-    node = s.RateSoftmax(name="p", x=Ref("x"), thresholds=s.TensorRef("grid"), span=4)
+    node = s.RateSoftmax(name="p", x=Ref("x"), thresholds=TensorRef("grid"), span=4)
     nodes = (
         s.Input(name="x", shape=(2, 16), unit=1.0, low=0, high=4),
         node,

@@ -43,6 +43,8 @@ class Linear(Node):
 class BatchNorm(Node):
     """``(x - mean) / sqrt(var + eps) * scale + shift`` a channel, along ``axis`` (inference mode)."""
 
+    stages = ("imported",)
+
     x: Ref
     scale: TensorRef
     shift: TensorRef

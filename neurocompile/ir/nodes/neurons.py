@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurocompile.ir.nodes.base import Node
+from neurocompile.ir.nodes.base import FLOATING, QUANTIZED, Node
 from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["IntegerIntegrator", "IntegerLIF", "Integrator", "LIF", "Or", "SoftIntegerLIF"]
@@ -28,6 +28,8 @@ class LIF(Node):
     With several thresholds, a soft reset only, s is a number of spikes, 0..levels: how many of
     ``v_threshold`` and ``more`` h reaches.
     """
+
+    stages = FLOATING
 
     x: Ref
     tau: float | TensorRef
@@ -71,6 +73,8 @@ class Integrator(Node):
     fires. From 0 in a sample's first step.
     """
 
+    stages = FLOATING
+
     x: Ref
     decay: float
     """0..1."""
@@ -87,6 +91,8 @@ class IntegerIntegrator(Node):
     with p and m of the step before on the right.
     """
 
+    stages = QUANTIZED
+
     x: Ref
     weight: int
     """0..128."""
@@ -102,6 +108,8 @@ class IntegerLIF(Node):
     h = clip(trunc0(v * (4096 - dv) / 4096) + u + bias * 2^bias_exp, +-(2^23 - 1))
     s = h > vth * 2^6;   v = 0 where s else h
     """
+
+    stages = QUANTIZED
 
     x: Ref
     vth: int | TensorRef
@@ -127,6 +135,8 @@ class SoftIntegerLIF(Node):
 
     with h and s of the step before on the right.
     """
+
+    stages = QUANTIZED
 
     x: Ref
     threshold: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurocompile.ir.layout import strided_index
-from neurocompile.ir.nodes.base import Node
+from neurocompile.ir.nodes.base import QUANTIZED, Node
 from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["Add", "MatMul", "Mul", "Offset", "Rearrange", "Scale", "Shift", "Sum"]
@@ -41,6 +41,8 @@ class MatMul(Node):
 class Scale(Node):
     """``factor * x``."""
 
+    stages = ("imported",)
+
     x: Ref
     factor: float
 
@@ -67,6 +69,8 @@ class Offset(Node):
 @dataclass(frozen=True, kw_only=True)
 class Shift(Node):
     """``floor(x / 2^bits)``: a graded value in a coarser unit. Quantized graphs only."""
+
+    stages = QUANTIZED
 
     x: Ref
     bits: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurocompile.ir.nodes.base import Node
+from neurocompile.ir.nodes.base import FLOATING, QUANTIZED, Node
 from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["RateSoftmax", "Softmax", "TimeMean", "TimeSum"]
@@ -22,6 +22,8 @@ class TimeSum(Node):
     """Sum over all ``steps`` steps of a sample, the same in every step: the quantized TimeMean
     inside of a model, in units of 1/steps. Quantized graphs only."""
 
+    stages = QUANTIZED
+
     x: Ref
     steps: int
     largest: int = 0
@@ -35,6 +37,8 @@ class Softmax(Node):
     """``softmax(gain * x)`` over the last axis, of a value that is constant over the steps (a
     TimeMean).
     """
+
+    stages = FLOATING
 
     x: Ref
     gain: float = 1.0
@@ -53,6 +57,8 @@ class RateSoftmax(Node):
     a_j is 1, 17, 9, 25, 5, .. of 32, so that equal scores take turns
     (:mod:`neurocompile.circuits.normalize`).
     """
+
+    stages = QUANTIZED
 
     x: Ref
     thresholds: TensorRef

@@ -6,6 +6,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.interval import geometric
 from neurocompile.ir.text import TensorRef
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
@@ -16,7 +17,6 @@ from neurocompile.passes.quantization.thresholds import (
     LARGEST_THRESHOLD,
     LARGEST_WEIGHT,
     exact_threshold,
-    grown,
     integrator_limit,
 )
 
@@ -140,7 +140,7 @@ def _highest(state: Quantization, node: s.LIF, largest: float) -> float:
     spaced = np.allclose(np.diff(thresholds, prepend=0.0), node.v_threshold, rtol=1e-4)
     if spaced and np.isclose(node.taken, node.v_threshold, rtol=1e-4):
         return largest + kept * node.v_threshold
-    return largest * grown(kept, state.options.steps)
+    return largest * geometric(kept, state.options.steps)
 
 
 def _reached(node: s.LIF, k: int) -> list[int]:
@@ -174,7 +174,7 @@ def integrated(magnitude: int, weight: int, steps: int) -> int:
 
 def _lif_bias(
     state: Quantization, node: s.LIF, resolution: float | np.ndarray
-) -> tuple[s.TensorRef | None, int]:
+) -> tuple[TensorRef | None, int]:
     total = state.membrane_bias(node)
     if not total.any():
         return None, 0

@@ -11,7 +11,8 @@ from neurocompile.calibration import mean_values
 from neurocompile.circuits.latch import LARGEST_HELD
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import Range, range_of, ranges, shapes
+from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.ir.bounds import Known, range_of
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
@@ -68,9 +69,9 @@ class Quantization:
 
     def track_bound(self, new: s.Node) -> None:
         """Bounds of the new integers; NC2002 if a payload does not hold them."""
-        inputs = [self.bound.get(i) for i in new.inputs]
-        found = range_of(new, inputs, self.rewriter.tensors, self.size, quantized=True)
-        if found is not None and not isinstance(new, (s.TimeMean, s.Output)):
+        known = Known(self.rewriter.tensors, self.size, quantized=True)
+        found = range_of(known, new, [self.bound.get(i) for i in new.inputs])
+        if found is not None:
             self.bound[new.name] = found
             limit = LARGEST_PAYLOAD
             if found.magnitude > limit:

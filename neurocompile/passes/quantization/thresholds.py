@@ -9,14 +9,9 @@ from math import ceil
 
 import numpy as np
 
-__all__ = [
-    "exact_level",
-    "exact_threshold",
-    "grown",
-    "input_limit",
-    "integrator_limit",
-    "soft_threshold",
-]
+from neurocompile.ir.interval import geometric
+
+__all__ = ["exact_level", "exact_threshold", "input_limit", "integrator_limit", "soft_threshold"]
 
 LARGEST_THRESHOLD = 131071
 LARGEST_CURRENT = 131071
@@ -111,14 +106,9 @@ def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
     return min(near, key=cost, default=max(round(ideal), 1))
 
 
-def grown(kept: float, steps: int) -> float:
-    """What a neuron that keeps a share ``kept`` from step to step makes of a constant 1."""
-    return float(steps) if kept >= 1 else (1 - kept**steps) / (1 - kept)
-
-
 def integrator_limit(kept: float, steps: int) -> int:
     """Largest input a step of an integrator, whose sums stay below 2^17 in any period."""
-    return int(LARGEST_CURRENT / grown(kept, steps)) - steps
+    return int(LARGEST_CURRENT / geometric(kept, steps)) - steps
 
 
 def input_limit(soft_reset: bool, tau: float, steps: int, current: float = 0.0) -> int:
@@ -131,10 +121,10 @@ def input_limit(soft_reset: bool, tau: float, steps: int, current: float = 0.0) 
     times (``passes/close_loops.py``). A synaptic current grows likewise.
     """
     if not soft_reset:
-        return int(LARGEST_CURRENT / grown(current, steps))
+        return int(LARGEST_CURRENT / geometric(current, steps))
     if np.isinf(tau):
         return LARGEST_CURRENT // (2 * steps + 3) << LARGEST_SHIFT
     if tau == 1:  # no memory, no loop
         return LARGEST_CURRENT << LARGEST_SHIFT
-    most = grown(1 - 1 / tau, 2 * steps)  # a period is shorter than 2 T
+    most = geometric(1 - 1 / tau, 2 * steps)  # a period is shorter than 2 T
     return int(LARGEST_CURRENT / (most * (most + 2))) << LARGEST_SHIFT

@@ -7,12 +7,14 @@ residual, would round all others to zero for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.tables import KindTable
 from neurocompile.passes.trunk import Trunk
 
 __all__ = ["active_values", "clip_unheard"]
@@ -75,23 +77,33 @@ def active_values(
     """
     found: dict[str, np.ndarray] = {}
     for node in graph.nodes:
-        shape, inputs = size[node.name], [found[i] for i in node.inputs]
         if node.name in mean:
             active = mean[node.name] > 0
-        elif isinstance(node, (s.Conv2d, s.Linear)):
-            rows = _heard(node, inputs[0], graph) & (_per_channel(graph.tensors[node.weight]) > 0)
-            channels = rows.any(axis=1) if node.bias is None else np.ones(len(rows), bool)
-            active = channels[:, None, None] if isinstance(node, s.Conv2d) else channels
-        elif isinstance(node, s.Rearrange):
-            active = node.apply(inputs[0])
-        elif isinstance(node, s.Add):
-            active = inputs[0] | inputs[1]
-        elif isinstance(node, (s.Input, s.LIF, s.Or, s.Softmax, s.Offset)):
-            active = np.ones((), bool)
         else:
-            active = np.full((), all(i.any() for i in inputs))
-        found[node.name] = np.broadcast_to(active, shape)
+            active = ACTIVE.of(node)(graph, node, [found[i] for i in node.inputs])
+        found[node.name] = np.broadcast_to(active, size[node.name])
     return found
+
+
+ACTIVE: KindTable[Callable[[s.SpikingGraph, Any, list[np.ndarray]], np.ndarray]] = KindTable(
+    "activity", ("canonical",), "where its value is always 0"
+)
+"""(graph, node, where its inputs are active) -> where it is, which broadcasts against its shape."""
+ACTIVE.add(lambda graph, node, inputs: np.ones((), bool), s.Input, s.LIF, s.Or, s.Softmax, s.Offset)
+ACTIVE.add(lambda graph, node, inputs: node.apply(inputs[0]), s.Rearrange)
+ACTIVE.add(lambda graph, node, inputs: inputs[0] | inputs[1], s.Add)
+
+
+@ACTIVE.rule(s.Mul, s.MatMul, s.Sum, s.SumPool2d, s.MaxPool2d, s.TimeMean, s.Integrator, s.Output)
+def _if_any(graph: s.SpikingGraph, node: s.Node, inputs: list[np.ndarray]) -> np.ndarray:
+    return np.full((), all(i.any() for i in inputs))
+
+
+@ACTIVE.rule(s.Conv2d, s.Linear)
+def _rows(graph: s.SpikingGraph, node: s.Conv2d | s.Linear, inputs: list[np.ndarray]) -> np.ndarray:
+    rows = _heard(node, inputs[0], graph) & (_per_channel(graph.tensors[node.weight]) > 0)
+    channels = rows.any(axis=1) if node.bias is None else np.ones(len(rows), bool)
+    return channels[:, None, None] if isinstance(node, s.Conv2d) else channels
 
 
 def _heard(node: s.Conv2d | s.Linear, active: np.ndarray, graph: s.SpikingGraph) -> np.ndarray:

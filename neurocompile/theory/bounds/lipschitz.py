@@ -10,19 +10,24 @@ Being a product over all layers it is far above what any data show;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from math import ceil, inf, prod, sqrt
+from typing import Any
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import shapes
+from neurocompile.ir.nodes.base import STAGES
+from neurocompile.ir.shapes import Shape, shapes
+from neurocompile.ir.tables import KindTable
 from neurocompile.theory.bounds.magnitude import magnitudes
 from neurocompile.theory.bounds.operator_norm import convolution_norm, matrix_norm
 from neurocompile.theory.bounds.ramp import ramp_of
 
-__all__ = ["LayerGain", "LipschitzBound", "layer_gains", "lipschitz_bound"]
+__all__ = ["GAINS", "LayerGain", "LipschitzBound", "layer_gains", "lipschitz_bound"]
 
 
 @dataclass(frozen=True)
@@ -69,19 +74,16 @@ def layer_gains(graph: s.SpikingGraph) -> tuple[tuple[LayerGain, ...], float | N
     A layer of unknown gain (``unknown`` is its method) leaves what lies behind it a gain of its
     own, and no bound up to it.
     """
-    size, bounds = shapes(graph), magnitudes(graph)
+    around = _Around(graph, shapes(graph), magnitudes(graph))
     total: dict[str, float | None] = {}
     layers, missing = [], None
     for node in graph.nodes:
-        if isinstance(node, s.Input):
-            total[node.name] = 1 / node.unit if graph.stage == "quantized" else 1.0
-            continue
         incoming = [total[i] for i in node.inputs]
         known = [1.0 if x is None else x for x in incoming]
         gain: float | None
         to_here: float | None
         try:
-            gain, to_here, method = _compose(graph, node, known, size, bounds)
+            gain, to_here, method = GAINS.of(node)(around, node, known)
         except NeurocompileError as error:
             missing = missing or error
             gain, to_here, method = None, None, "unknown"
@@ -96,98 +98,162 @@ def layer_gains(graph: s.SpikingGraph) -> tuple[tuple[LayerGain, ...], float | N
     return tuple(layers), value
 
 
-def _compose(
-    graph: s.SpikingGraph,
-    node: s.Node,
-    incoming: list[float],
-    size: dict[str, tuple[int, ...]],
-    bounds: dict[str, float | None],
-) -> tuple[float, float, str]:
-    """(gain of the node, bound up to it, method); an empty method for nodes not worth a line."""
-    if isinstance(node, (s.Add, s.Mul)):
-        spread = [sqrt(prod(size[node.name]) / max(prod(size[i]), 1)) for i in node.inputs]
-        if isinstance(node, s.Add):
-            return 1.0, sum(k * x for k, x in zip(spread, incoming, strict=True)), "sum"
-        a, b = (_largest(graph, node, i, bounds) for i in node.inputs)
-        return (
-            max(a, b),
-            _times(b * spread[0], incoming[0]) + _times(a * spread[1], incoming[1]),
-            "product rule",
-        )
-    if isinstance(node, s.MatMul):
-        a, b = (_largest(graph, node, i, bounds) for i in node.inputs)
-        (*lead_a, n, k), (*lead_b, _, m) = (size[i] for i in node.inputs)
-        lead = np.broadcast_shapes(tuple(lead_a), tuple(lead_b))
-        left = b * sqrt(k * m) * sqrt(prod(lead) / max(prod(lead_a), 1))
-        right = a * sqrt(n * k) * sqrt(prod(lead) / max(prod(lead_b), 1))
-        return (
-            max(left, right),
-            _times(left, incoming[0]) + _times(right, incoming[1]),
-            "product rule",
-        )
-    gain, method = _gain(graph, node, size)
-    return gain, _times(gain, incoming[0]), method
+Composed = tuple[float, float, str]
+"""(gain of the node, bound up to it, method); an empty method for nodes not worth a line."""
 
 
-def _gain(
-    graph: s.SpikingGraph, node: s.Node, size: dict[str, tuple[int, ...]]
-) -> tuple[float, str]:
-    """Lipschitz constant of a node with one input, and how it was found."""
-    if isinstance(node, s.Conv2d):
-        channels, height, width = size[node.x]
-        norm, method = convolution_norm(
-            graph.tensors[node.weight],
-            (channels, height, width),
-            node.stride,
-            node.padding,
-            node.dilation,
-            node.groups,
-        )
-        return norm * 2.0**node.exponent, method
-    if isinstance(node, s.Linear):
-        return matrix_norm(graph.tensors[node.weight]) * 2.0**node.exponent, "exact"
-    if isinstance(node, s.BatchNorm):
-        scale, var = (
-            graph.tensors[node.scale].astype(np.float64),
-            graph.tensors[node.var].astype(np.float64),
-        )
-        return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
-    if isinstance(node, (s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)):
-        return ramp_of(node, graph.tensors).slope, "ramp"
-    if isinstance(node, s.Softmax):
-        return node.gain / 2, "exact"  # its Jacobian diag(p) - p p^T has norm 1/2 at most
-    if isinstance(node, s.Scale):
-        return abs(node.factor), ""
-    if isinstance(node, s.Shift):
-        return 2.0**-node.bits, ""  # its rounding aside, like that of all integers here
-    if isinstance(node, s.TimeSum):
-        return float(node.steps), ""
-    if isinstance(node, s.Output):
-        return abs(node.unit), "exact"
-    if isinstance(node, s.Sum):
-        return sqrt(prod(size[node.x][i] for i in node.axes)), "exact"
-    if isinstance(node, s.MaxPool2d):  # a value wins in so many windows at most
-        return sqrt(
-            prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))
-        ), "windows"
-    if isinstance(
-        node, s.SumPool2d
-    ):  # rows hold a window's ones, columns the windows of a value: sqrt(|A|_1 |A|_inf)
-        return sqrt(
-            prod(node.kernel)
-            * prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))
-        ), "windows"
-    if isinstance(node, (s.Rearrange, s.TimeMean, s.Offset)):
-        return 1.0, ""
-    if isinstance(node, s.RateSoftmax):
-        raise NeurocompileError(
-            "NC8005",
-            f"layer '{node.name}' (RateSoftmax) counts thresholds, which are steps: integers keep no gain of the softmax; "
-            "give the model's ONNX file, whose softmax has one",
-        )
+@dataclass(frozen=True)
+class _Around:
+    """What rules may look at beside the node."""
+
+    graph: s.SpikingGraph
+    size: dict[str, Shape]
+    bounds: dict[str, float | None]
+
+
+GAINS: KindTable[Callable[[_Around, Any, list[float]], Composed]] = KindTable(
+    "Lipschitz gains", STAGES, "its gain"
+)
+"""(around, node, bounds up to its inputs) -> its gain, the bound up to it, and how it was found."""
+
+
+def _one_input(rule: Callable[[_Around, Any], tuple[float, str]]) -> Callable[..., Composed]:
+    """A rule of a node with one input, whose bound its gain multiplies."""
+
+    @wraps(rule)
+    def composed(around: _Around, node: Any, incoming: list[float]) -> Composed:
+        gain, method = rule(around, node)
+        return gain, _times(gain, incoming[0]), method
+
+    return composed
+
+
+@GAINS.rule(s.Input)
+def _input(around: _Around, node: s.Input, incoming: list[float]) -> Composed:
+    gain = 1 / node.unit if around.graph.stage == "quantized" else 1.0
+    return gain, gain, ""
+
+
+def _spread(around: _Around, node: s.Node) -> list[float]:
+    """How often each operand is repeated, as a factor of its norm."""
+    size = around.size
+    return [sqrt(prod(size[node.name]) / max(prod(size[i]), 1)) for i in node.inputs]
+
+
+@GAINS.rule(s.Add)
+def _add(around: _Around, node: s.Add, incoming: list[float]) -> Composed:
+    pairs = zip(_spread(around, node), incoming, strict=True)
+    return 1.0, sum(k * x for k, x in pairs), "sum"
+
+
+@GAINS.rule(s.Mul)
+def _mul(around: _Around, node: s.Mul, incoming: list[float]) -> Composed:
+    spread = _spread(around, node)
+    a, b = (_largest(around.graph, node, i, around.bounds) for i in node.inputs)
+    to_here = _times(b * spread[0], incoming[0]) + _times(a * spread[1], incoming[1])
+    return max(a, b), to_here, "product rule"
+
+
+@GAINS.rule(s.MatMul)
+def _matmul(around: _Around, node: s.MatMul, incoming: list[float]) -> Composed:
+    a, b = (_largest(around.graph, node, i, around.bounds) for i in node.inputs)
+    (*lead_a, n, k), (*lead_b, _, m) = (around.size[i] for i in node.inputs)
+    lead = np.broadcast_shapes(tuple(lead_a), tuple(lead_b))
+    left = b * sqrt(k * m) * sqrt(prod(lead) / max(prod(lead_a), 1))
+    right = a * sqrt(n * k) * sqrt(prod(lead) / max(prod(lead_b), 1))
+    to_here = _times(left, incoming[0]) + _times(right, incoming[1])
+    return max(left, right), to_here, "product rule"
+
+
+@GAINS.rule(s.Conv2d)
+@_one_input
+def _conv(around: _Around, node: s.Conv2d) -> tuple[float, str]:
+    channels, height, width = around.size[node.x]
+    norm, method = convolution_norm(
+        around.graph.tensors[node.weight],
+        (channels, height, width),
+        node.stride,
+        node.padding,
+        node.dilation,
+        node.groups,
+    )
+    return norm * 2.0**node.exponent, method
+
+
+@GAINS.rule(s.Linear)
+@_one_input
+def _linear(around: _Around, node: s.Linear) -> tuple[float, str]:
+    return matrix_norm(around.graph.tensors[node.weight]) * 2.0**node.exponent, "exact"
+
+
+@GAINS.rule(s.BatchNorm)
+@_one_input
+def _batch_norm(around: _Around, node: s.BatchNorm) -> tuple[float, str]:
+    scale, var = (around.graph.tensors[t].astype(np.float64) for t in (node.scale, node.var))
+    return float(np.abs(scale / np.sqrt(var + node.eps)).max()), "exact"
+
+
+@GAINS.rule(s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)
+@_one_input
+def _neuron(around: _Around, node: s.Node) -> tuple[float, str]:
+    return ramp_of(node, around.graph.tensors).slope, "ramp"
+
+
+@GAINS.rule(s.MaxPool2d)
+@_one_input
+def _max_pool(around: _Around, node: s.MaxPool2d) -> tuple[float, str]:
+    return sqrt(_windows(node)), "windows"  # a value wins in so many windows at most
+
+
+@GAINS.rule(s.SumPool2d)
+@_one_input
+def _sum_pool(around: _Around, node: s.SumPool2d) -> tuple[float, str]:
+    # rows hold a window's ones, columns the windows of a value: sqrt(|A|_1 |A|_inf)
+    return sqrt(prod(node.kernel) * _windows(node)), "windows"
+
+
+def _windows(node: s.MaxPool2d | s.SumPool2d) -> int:
+    """Of which a value is part, at most."""
+    return prod(ceil(k / step) for k, step in zip(node.kernel, node.stride, strict=True))
+
+
+@GAINS.rule(s.Sum)
+@_one_input
+def _sum(around: _Around, node: s.Sum) -> tuple[float, str]:
+    return sqrt(prod(around.size[node.x][i] for i in node.axes)), "exact"
+
+
+@GAINS.rule(s.Rearrange, s.TimeMean, s.Offset)
+@_one_input
+def _kept(around: _Around, node: s.Node) -> tuple[float, str]:
+    return 1.0, ""
+
+
+@GAINS.rule(s.RateSoftmax)
+@_one_input
+def _rate_softmax(around: _Around, node: s.RateSoftmax) -> tuple[float, str]:
+    raise NeurocompileError(
+        "NC8005",
+        f"layer '{node.name}' (RateSoftmax) counts thresholds, which are steps: integers keep no gain of the softmax; "
+        "give the model's ONNX file, whose softmax has one",
+    )
+
+
+@GAINS.rule(s.Integrator, s.IntegerIntegrator)
+@_one_input
+def _integrator(around: _Around, node: s.Node) -> tuple[float, str]:
     raise NeurocompileError(
         "NC8005", f"layer '{node.name}' ({type(node).__name__}) has no known Lipschitz constant"
     )
+
+
+# the Jacobian of a softmax, diag(p) - p p^T, has norm 1/2 at most
+GAINS.add(_one_input(lambda around, node: (node.gain / 2, "exact")), s.Softmax)
+GAINS.add(_one_input(lambda around, node: (abs(node.factor), "")), s.Scale)
+# its rounding aside, like that of all integers here
+GAINS.add(_one_input(lambda around, node: (2.0**-node.bits, "")), s.Shift)
+GAINS.add(_one_input(lambda around, node: (float(node.steps), "")), s.TimeSum)
+GAINS.add(_one_input(lambda around, node: (abs(node.unit), "exact")), s.Output)
 
 
 def _largest(

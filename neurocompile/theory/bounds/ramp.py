@@ -9,15 +9,17 @@ infinite run with soft reset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["Ramp", "ramp_of", "ramp_values"]
+__all__ = ["RAMPS", "Ramp", "ramp_of", "ramp_values"]
 
 
 class Ramp:
@@ -49,30 +51,48 @@ class Ramp:
 
 def ramp_of(node: s.Node, tensors: Mapping[str, np.ndarray] = MappingProxyType({})) -> Ramp:
     """The ramp of a neuron (LIF, IntegerLIF, SoftIntegerLIF, Or), or the ramps of its channels.
-    Resets to another value than 0 count as if to 0.
+    Resets to another value than 0 count as if to 0. NC2013 for any other node.
     """
-    if isinstance(node, s.LIF) and isinstance(node.tau, TensorRef):
+    return RAMPS.of(node)(node, tensors)
+
+
+RAMPS: KindTable[Callable[[Any, Mapping[str, np.ndarray]], Ramp]] = KindTable(
+    "ramps", (), "the line that stands for its rate"
+)
+"""(neuron, tensors) -> its ramp."""
+
+
+@RAMPS.rule(s.LIF)
+def _lif(node: s.LIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
+    if isinstance(node.tau, TensorRef):
         return Ramp(node.v_threshold / tensors[node.tau], node.v_threshold, node.gain)
-    if isinstance(node, s.LIF):
-        leak = 0.0 if np.isinf(node.tau) else 1 / node.tau
-        if node.decay_input:  # h = v + (x - v) / tau: the input counts 1/tau
-            return (
-                Ramp(node.v_threshold, node.v_threshold * node.tau, node.gain)
-                if leak
-                else Ramp(0, np.inf, node.gain)
-            )
+    leak = 0.0 if np.isinf(node.tau) else 1 / node.tau
+    if not node.decay_input:
         return Ramp(leak * node.v_threshold, node.v_threshold, node.gain)
-    if isinstance(node, s.IntegerLIF):
-        vth, dv = (tensors[v] if isinstance(v, TensorRef) else v for v in (node.vth, node.dv))
-        threshold = vth + 1 / 64  # the smallest membrane that fires
-        return Ramp(threshold * dv / 4096, threshold, node.gain)
-    if isinstance(node, s.SoftIntegerLIF):  # gain and bias count before the shift
-        decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
-        threshold = node.threshold * 2**node.shift
-        return Ramp(threshold * decay / 4096, threshold, node.gain)
-    if isinstance(node, s.Or):
-        return Ramp(0, 1)
-    raise TypeError(f"{type(node).__name__} is no neuron")
+    if not leak:
+        return Ramp(0, np.inf, node.gain)
+    # h = v + (x - v) / tau: the input counts 1/tau
+    return Ramp(node.v_threshold, node.v_threshold * node.tau, node.gain)
+
+
+@RAMPS.rule(s.IntegerLIF)
+def _integer_lif(node: s.IntegerLIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
+    vth, dv = (tensors[v] if isinstance(v, TensorRef) else v for v in (node.vth, node.dv))
+    threshold = vth + 1 / 64  # the smallest membrane that fires
+    return Ramp(threshold * dv / 4096, threshold, node.gain)
+
+
+@RAMPS.rule(s.SoftIntegerLIF)
+def _soft_lif(node: s.SoftIntegerLIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
+    """Gain and bias count before the shift."""
+    decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
+    threshold = node.threshold * 2**node.shift
+    return Ramp(threshold * decay / 4096, threshold, node.gain)
+
+
+@RAMPS.rule(s.Or)
+def _or(node: s.Or, tensors: Mapping[str, np.ndarray]) -> Ramp:
+    return Ramp(0, 1)
 
 
 def ramp_values(graph: s.SpikingGraph, node: s.Node, x: np.ndarray) -> np.ndarray:

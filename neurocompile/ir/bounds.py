@@ -1,0 +1,260 @@
+"""How large a value can be, whatever the input, and whether it is an integer: a rule a kind.
+
+One interval a value (its worst element), by interval arithmetic over the graph. The same rules
+bound the integers of a quantized graph, exactly, the real values of a float graph, and the network
+of ramps that stands for spikes in theory: spikes and rates lie in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from neurocompile.ir import spiking as s
+from neurocompile.ir.interval import Interval, geometric, signed_sums
+from neurocompile.ir.shapes import Shape, shapes
+from neurocompile.ir.tables import KindTable
+
+__all__ = ["BOUNDS", "INTEGRAL", "Known", "Range", "intervals", "range_of", "ranges"]
+
+
+@dataclass(frozen=True)
+class Range(Interval):
+    """An integer value lies in ``low``..``high``."""
+
+    low: int
+    high: int
+
+    @property
+    def magnitude(self) -> int:
+        """Largest absolute value."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def is_spike(self) -> bool:
+        """0 or 1."""
+        return self.low >= 0 and self.high <= 1
+
+
+@dataclass(frozen=True)
+class Known:
+    """What rules may look at beside the node and its inputs' intervals."""
+
+    tensors: Mapping[str, np.ndarray]
+    size: Mapping[str, Shape]
+    """Shapes of values."""
+    quantized: bool
+    input: Interval | None = None
+    """Of a float graph's input; None for any real number."""
+    steps: int | None = None
+    """Of a sample; None for any."""
+    means: Collection[str] = frozenset()
+    """Values whose rows are the weights of a mean: a softmax."""
+
+
+Bound = Callable[[Known, Any, list[Any]], "Interval | None"]
+BOUNDS: KindTable[Bound] = KindTable(
+    "bounds", ("imported", "canonical", "quantized"), "how large its value is"
+)
+"""(known, node, intervals of its inputs) -> its interval; None for what nothing bounds."""
+INTEGRAL: KindTable[Callable[[bool, bool], bool]] = KindTable(
+    "integral", ("imported", "canonical", "quantized"), "whether its value is an integer"
+)
+"""(graph is quantized, all inputs are integers) -> whether the value is one by construction."""
+
+
+def intervals(
+    graph: s.SpikingGraph,
+    input: Interval | None = None,
+    steps: int | None = None,
+    size: Mapping[str, Shape] | None = None,
+) -> dict[str, Interval | None]:
+    """Bounds of every value; None for what grows with a real input.
+
+    Args:
+        input: of a float graph; None for any.
+        steps: of a sample, which bound an integrator; None for any.
+        size: shapes of the values, where they are known already.
+    """
+    found: dict[str, Interval | None] = {}
+    softmax = {n.name for n in graph.nodes if isinstance(n, s.Softmax)}
+    quantized = graph.stage == "quantized"
+    known = Known(graph.tensors, size or shapes(graph), quantized, input, steps, softmax)
+    for node in graph.nodes:
+        found[node.name] = BOUNDS.of(node)(known, node, [found[i] for i in node.inputs])
+    return found
+
+
+def ranges(graph: s.SpikingGraph) -> dict[str, Range | None]:
+    """Bounds of every value that is an integer by construction; None for real values.
+
+    In a float graph spikes, their sums, maxima and products are integers. In a quantized graph
+    everything up to the TimeMean is, and a convolution's bound is that of its worst output channel.
+    """
+    found: dict[str, Range | None] = {}
+    known = Known(graph.tensors, shapes(graph), graph.stage == "quantized")
+    for node in graph.nodes:
+        found[node.name] = range_of(known, node, [found[i] for i in node.inputs])
+    return found
+
+
+def range_of(known: Known, node: s.Node, inputs: Sequence[Range | None]) -> Range | None:
+    """Bounds of one value from those of its inputs, see :func:`ranges`."""
+    if not INTEGRAL.of(node)(known.quantized, all(i is not None for i in inputs)):
+        return None
+    found = BOUNDS.of(node)(known, node, list(inputs))
+    return None if found is None else Range(int(found.low), int(found.high))
+
+
+INTEGRAL.add(lambda quantized, inputs: True, s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)
+INTEGRAL.add(lambda quantized, inputs: True, s.RateSoftmax)
+INTEGRAL.add(lambda quantized, inputs: quantized, s.Input)
+INTEGRAL.add(lambda quantized, inputs: quantized and inputs, s.Conv2d, s.Linear, s.Offset)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.Add, s.Mul, s.MatMul, s.Sum, s.SumPool2d)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.MaxPool2d, s.Rearrange, s.Shift, s.TimeSum)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerIntegrator)
+INTEGRAL.add(lambda quantized, inputs: False, s.BatchNorm, s.Scale, s.Softmax, s.Integrator)
+INTEGRAL.add(lambda quantized, inputs: False, s.TimeMean, s.Output)
+
+
+def _bounded(rule: Callable[..., Interval | None]) -> Bound:
+    """A rule that needs bounds of all inputs."""
+
+    @wraps(rule)
+    def checked(known: Known, node: Any, inputs: list[Any]) -> Interval | None:
+        return None if any(i is None for i in inputs) else rule(known, node, inputs)
+
+    return checked
+
+
+@BOUNDS.rule(s.Input)
+def _input(known: Known, node: s.Input, inputs: list[Any]) -> Interval | None:
+    return Interval(node.low, node.high) if known.quantized else known.input
+
+
+@BOUNDS.rule(s.IntegerLIF, s.Or, s.Softmax, s.RateSoftmax)
+def _spikes(known: Known, node: s.Node, inputs: list[Any]) -> Interval:
+    return Interval(0, 1)
+
+
+@BOUNDS.rule(s.LIF, s.SoftIntegerLIF)
+def _levels(known: Known, node: s.LIF | s.SoftIntegerLIF, inputs: list[Any]) -> Interval:
+    return Interval(0, node.levels)
+
+
+@BOUNDS.rule(s.IntegerIntegrator)
+def _integer_integrator(known: Known, node: s.IntegerIntegrator, inputs: list[Any]) -> Interval:
+    return Interval(-node.largest, node.largest)
+
+
+@BOUNDS.rule(s.Integrator)
+@_bounded
+def _integrator(known: Known, node: s.Integrator, inputs: list[Interval]) -> Interval | None:
+    growth = geometric(node.decay, known.steps)
+    return None if growth == inf else inputs[0].with_zero().times(growth)
+
+
+@BOUNDS.rule(s.MaxPool2d, s.Rearrange, s.TimeMean)
+@_bounded
+def _same(known: Known, node: s.Node, inputs: list[Interval]) -> Interval:
+    return inputs[0]
+
+
+@BOUNDS.rule(s.Conv2d, s.Linear)
+@_bounded
+def _weighted(known: Known, node: s.Conv2d | s.Linear, inputs: list[Interval]) -> Interval:
+    x = inputs[0]
+    if isinstance(node, s.Conv2d) and any(node.padding):  # the border counts as 0
+        x = x.with_zero()
+    weight = known.tensors[node.weight]
+    if node.exponent:
+        whole = weight.astype(np.int64)
+        weight = whole >> -node.exponent if node.exponent < 0 else whole << node.exponent
+    least, most = x.weighted(*signed_sums(weight))
+    if node.bias is not None:
+        bias = known.tensors[node.bias].astype(np.float64)
+        least, most = least + bias, most + bias
+    return Interval(least.min().item(), most.max().item())
+
+
+@BOUNDS.rule(s.BatchNorm)
+@_bounded
+def _batch_norm(known: Known, node: s.BatchNorm, inputs: list[Interval]) -> Interval:
+    scale, shift, mean, var = (known.tensors[t].astype(np.float64) for t in node.tensors)
+    factor = scale / np.sqrt(var + node.eps)
+    ends = [factor * (end - mean) + shift for end in (inputs[0].low, inputs[0].high)]
+    return Interval(np.minimum(*ends).min().item(), np.maximum(*ends).max().item())
+
+
+@BOUNDS.rule(s.Add)
+@_bounded
+def _add(known: Known, node: s.Add, inputs: list[Interval]) -> Interval:
+    return inputs[0] + inputs[1]
+
+
+@BOUNDS.rule(s.Mul)
+@_bounded
+def _mul(known: Known, node: s.Mul, inputs: list[Interval]) -> Interval:
+    return inputs[0] * inputs[1]
+
+
+@BOUNDS.rule(s.MatMul)
+@_bounded
+def _matmul(known: Known, node: s.MatMul, inputs: list[Interval]) -> Interval:
+    if node.a in known.means:
+        return inputs[1]  # rows of a softmax sum to 1
+    return (inputs[0] * inputs[1]).times(known.size[node.a][-1])
+
+
+@BOUNDS.rule(s.Scale)
+@_bounded
+def _scale(known: Known, node: s.Scale, inputs: list[Interval]) -> Interval:
+    return inputs[0].times(node.factor)
+
+
+@BOUNDS.rule(s.Sum)
+@_bounded
+def _sum(known: Known, node: s.Sum, inputs: list[Interval]) -> Interval:
+    return inputs[0].times(prod(known.size[node.x][i] for i in node.axes))
+
+
+@BOUNDS.rule(s.SumPool2d)
+@_bounded
+def _sum_pool(known: Known, node: s.SumPool2d, inputs: list[Interval]) -> Interval:
+    padded = any((*node.padding, *node.more))  # the border counts as 0
+    return (inputs[0].with_zero() if padded else inputs[0]).times(prod(node.kernel))
+
+
+@BOUNDS.rule(s.Offset)
+@_bounded
+def _offset(known: Known, node: s.Offset, inputs: list[Interval]) -> Interval:
+    offset = known.tensors[node.offset]
+    return inputs[0] + Interval(offset.min().item(), offset.max().item())
+
+
+@BOUNDS.rule(s.Shift)
+@_bounded
+def _shift(known: Known, node: s.Shift, inputs: list[Interval]) -> Interval:
+    return Interval(int(inputs[0].low) >> node.bits, int(inputs[0].high) >> node.bits)
+
+
+@BOUNDS.rule(s.TimeSum)
+@_bounded
+def _time_sum(known: Known, node: s.TimeSum, inputs: list[Interval]) -> Interval:
+    found = inputs[0].times(node.steps).with_zero()  # partial sums begin at 0
+    return found.within(node.largest) if node.largest else found
+
+
+@BOUNDS.rule(s.Output)
+@_bounded
+def _output(known: Known, node: s.Output, inputs: list[Interval]) -> Interval:
+    x = inputs[0]
+    if node.bias is not None:
+        bias = known.tensors[node.bias]
+        x = x + Interval(bias.min().item(), bias.max().item())
+    return x.times(node.unit)
