@@ -155,7 +155,7 @@ def _gpu() -> Check:
             "gpu",
             "absent",
             "not looked for: torch is not installed",
-            "only parity --device cuda needs one",
+            "only --device cuda needs one",
         )
     why = _import("torch")
     if why:
@@ -166,10 +166,7 @@ def _gpu() -> Check:
 
     if not torch.cuda.is_available():
         return Check(
-            "gpu",
-            "absent",
-            f"torch {torch.__version__} finds none",
-            "only parity --device cuda needs one",
+            "gpu", "absent", f"torch {torch.__version__} finds none", "only --device cuda needs one"
         )
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return Check("gpu", "OK", names)

@@ -19,8 +19,10 @@ from neurocompile.backends.encoding import decode, decode_steps, encode, share_o
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
 from neurocompile.errors import NeurocompileError
+from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
+from neurocompile.ir.evaluate import encode_input
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.manifest import Manifest, Proof
 from neurocompile.mapping import Mapping
@@ -38,6 +40,8 @@ __all__ = ["Program", "RunResult", "classes_of", "is_classifier", "make_proof", 
 
 _CHUNK = 60
 """Samples of one call of a backend: bounds the memory of traces."""
+_CHUNK_ON_DEVICE = 4096
+"""Samples between two lines of progress; what fits a GPU at once is the evaluator's matter."""
 
 
 @dataclass(frozen=True)
@@ -217,12 +221,28 @@ class Program:
         return summarize(self)
 
     @guarded
-    def run(self, x: np.ndarray, backend: str = "emulator", *, progress: bool = False) -> RunResult:
+    def run(
+        self,
+        x: np.ndarray,
+        backend: str = "emulator",
+        *,
+        device: str = "cpu",
+        progress: bool = False,
+    ) -> RunResult:
         """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime
         or loihi.
+
+        With a ``device`` of torch (cuda: all GPUs, cuda:N, torch-cpu) in place of the emulator, the
+        quantized model's integers are evaluated there: the same spikes and logits.
         """
         x = self.checked(x)
         engine = get_backend(backend)
+        if check_device(device) != "cpu":
+            if backend != "emulator":
+                raise NeurocompileError(
+                    "NC1015", f"device {device} takes the emulator's place, not that of '{backend}'"
+                )
+            return self._run_on_device(x, device, progress)
         views = {v.src: v.layer for v in self.circuit.views}
         readout = self.circuit.readouts[0].src
         recorded = [readout] if backend == "loihi" else [readout, *views]
@@ -251,6 +271,35 @@ class Program:
             {k: v for k, v in sizes.items() if k in known},
             np.concatenate(step_logits) if step_logits else None,
             share_outside(self.circuit, x),
+        )
+
+    def _run_on_device(self, x: np.ndarray, device: str, progress: bool) -> RunResult:
+        from neurocompile.gpu import Evaluator
+
+        circuit, readout = self.circuit, self.circuit.readouts[0]
+        evaluator = Evaluator(self.quantized, circuit.steps, device)
+        layers = [v.layer for v in circuit.views]
+        spikes, sizes = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
+        logits, step_logits = [], []
+        for part in chunks(len(x), _CHUNK_ON_DEVICE, device, progress):
+            found = evaluator.run(encode_input(self.quantized.input, x[part]))
+            logits.append(found.logits)
+            if readout.per_step:
+                flat = found.step_values.reshape(*found.step_values.shape[:2], -1)
+                bias = readout.bias and circuit.tensors[readout.bias]
+                step_logits.append(readout.values(flat, bias))
+            for layer in layers:
+                spikes[layer] += found.spikes[layer]
+                sizes[layer] += found.neuron_steps[layer]
+        whole = np.concatenate(logits).reshape(len(x), *(readout.shape or (-1,)))
+        return RunResult(
+            "definition",
+            f"the quantized model's integers by {evaluator.name} (bit-exact), NOT hardware",
+            self.outputs(whole),
+            spikes,
+            sizes,
+            np.concatenate(step_logits) if step_logits else None,
+            share_outside(circuit, x),
         )
 
     def outputs(self, logits: np.ndarray) -> np.ndarray:

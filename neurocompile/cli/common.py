@@ -24,6 +24,7 @@ from neurocompile.files import check_writable
 
 __all__ = [
     "Artifact",
+    "Device",
     "Input",
     "Json",
     "Output",
@@ -41,6 +42,25 @@ Artifact = Annotated[
 ]
 Input = Annotated[
     Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")
+]
+
+
+def _device(name: str) -> str:
+    from neurocompile.gpu.devices import check_device
+
+    try:
+        return check_device(name)
+    except NeurocompileError:
+        raise typer.BadParameter("choose cpu, cuda, cuda:N or torch-cpu") from None
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        callback=_device,
+        help="cuda (all GPUs), cuda:N or torch-cpu: torch evaluates the integers there, exactly.",
+    ),
 ]
 Samples = Annotated[
     int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Artifact, Input, Json, Output, Samples, command, say
+from neurocompile.cli.common import Artifact, Device, Input, Json, Output, Samples, command, say
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def parity(
     reference: Annotated[
         Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with this float model too.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Of the float model: cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -42,8 +42,6 @@ def parity(
     spikes agree with the float model, layer by layer.
     """
     backends = None if against is None else _names(against)
-    if device not in ("cpu", "cuda"):
-        raise typer.BadParameter("choose cpu or cuda", param_hint="--device")
 
     from neurocompile.artifact.store import load_program
     from neurocompile.data import load_samples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Artifact, Input, Json, Output, Samples, command
+from neurocompile.cli.common import Artifact, Device, Input, Json, Output, Samples, command
 
 if TYPE_CHECKING:
     from neurocompile.program import RunResult
@@ -24,6 +24,7 @@ def run(
     backend: Annotated[
         str, typer.Option(help="emulator, lava, lava-runtime or loihi.")
     ] = "emulator",
+    device: Device = "cpu",
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -34,7 +35,7 @@ def run(
     program = load_program(artifact)
     data = load_samples(samples_file, program.input_shape, samples, program.frames)
     start = time.perf_counter()
-    result = program.run(data.x, backend, progress=True)
+    result = program.run(data.x, backend, device=device, progress=True)
     seconds = time.perf_counter() - start
     labelled = data.y is not None and len(result.predictions) > 0
     found = _data(result, result.accuracy(data.y) if labelled else None, seconds)  # type: ignore[arg-type]

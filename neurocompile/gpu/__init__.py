@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from neurocompile.gpu.devices import check_device
 from neurocompile.gpu.evaluator import Evaluator, Totals
 
-__all__ = ["Evaluator", "Totals", "check_device"]
+__all__ = ["Evaluator", "Totals"]

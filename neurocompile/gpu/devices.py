@@ -1,4 +1,6 @@
-"""Which devices a name stands for: ``cpu``, ``cuda`` (all GPUs that torch sees) or ``cuda:N``."""
+"""Which devices a name stands for: ``cuda`` (all GPUs that torch sees), ``cuda:N``, ``torch-cpu``, or
+``cpu``, where numpy and the emulator compute and torch is not needed.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,15 @@ __all__ = ["check_device", "torch_devices"]
 
 def check_device(device: object) -> str:
     """``device`` if it is the name of one; NC1015 otherwise. Nothing is imported."""
-    if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|torch-cpu|cuda(:\d{1,3})?", device):
         raise NeurocompileError(
-            "NC1015", f"device is {shown(device)}; cpu, cuda and cuda:N are possible"
+            "NC1015", f"device is {shown(device)}; cpu, cuda, cuda:N and torch-cpu are possible"
         )
     return device
 
 
 def torch_devices(device: str) -> list[torch.device]:
-    """The devices of that name: every GPU for ``cuda``. NC4001 without torch, NC4007 if the GPU is
+    """torch's devices of that name: every GPU for ``cuda``. NC4001 without torch, NC4007 if the GPU is
     not there.
     """
     check_device(device)
@@ -31,7 +33,7 @@ def torch_devices(device: str) -> list[torch.device]:
         import torch
     except ImportError as error:
         raise not_importable(f"device {device}", error, "gpu") from error
-    if device == "cpu":
+    if device in ("cpu", "torch-cpu"):
         return [torch.device("cpu")]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:

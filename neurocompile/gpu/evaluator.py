@@ -53,7 +53,7 @@ class Evaluator:
     Args:
         graph: stage quantized; NC1015 otherwise, NC4008 where nothing exact is known for a node.
         steps: T.
-        device: cpu, cuda (all GPUs) or cuda:N. NC4001 without torch, NC4007 without the GPU.
+        device: torch-cpu, cuda (all GPUs) or cuda:N. NC4001 without torch, NC4007 without the GPU.
         batch: samples at once; by default what the free memory allows.
         kernels: use the Triton kernels; by default where a GPU and Triton are.
     """

@@ -26,7 +26,8 @@ from neurocompile.backends import get_backend
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode, share_outside
 from neurocompile.data import check_labels
-from neurocompile.errors import NeurocompileError, shown
+from neurocompile.errors import NeurocompileError
+from neurocompile.gpu.definition import Definition, definition_on
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
@@ -70,7 +71,8 @@ def parity(
         y: labels, for the accuracies of the float half.
         against: backends of the exact half.
         reference: the ONNX file the program was compiled from; None leaves the float half out.
-        device: cpu or cuda, for SpikingJelly.
+        device: cpu, or cuda, cuda:N or torch-cpu: where the quantized model is evaluated by its
+            definition, and SpikingJelly runs.
         runtime_samples: lava-runtime sees only so many samples, the first.
         progress: count samples on stderr, if it is a terminal.
     """
@@ -86,17 +88,18 @@ def parity(
     against = _names(against)
     for name in against:
         get_backend(name)  # unknown ones are refused before any of them runs
-    if not isinstance(device, str) or device not in ("cpu", "cuda"):
-        raise NeurocompileError("NC1015", f"device is {shown(device)}; cpu and cuda are possible")
+    definition = definition_on(program.quantized, program.circuit.steps, device)
     results = []
     for name in against:
         part = x[:runtime_samples] if name == "lava-runtime" else x
         results.append(
-            _emulator(program, part, progress)
+            _emulator(program, part, definition, progress)
             if name == "emulator"
             else _backend(program, name, part, progress)
         )
-    halves = None if reference is None else _float_half(program, x, y, reference, device)
+    halves = (
+        None if reference is None else _float_half(program, x, y, reference, definition, device)
+    )
     return ParityReport(
         program.manifest.model,
         program.circuit.steps,
@@ -118,7 +121,9 @@ def _names(against: object) -> tuple[str, ...]:
         ) from error
 
 
-def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:
+def _emulator(
+    program: Program, x: np.ndarray, definition: Definition, progress: bool
+) -> BackendParity:
     start, circuit = time.perf_counter(), program.circuit
     layers = [v.layer for v in circuit.views]
     sources = {v.src for v in circuit.views} | {circuit.readouts[0].src}
@@ -127,9 +132,7 @@ def _emulator(program: Program, x: np.ndarray, progress: bool) -> BackendParity:
         for chunk in chunks(len(x), _CHUNK, "emulator", progress):
             first, part = chunk.start, x[chunk]
             integers = encode_input(program.quantized.input, part)
-            expected = evaluate(
-                program.quantized, integers, circuit.steps, [*layers, program.quantized.output.name]
-            )
+            expected = definition(integers, [*layers, program.quantized.output.name])
             trace = executor.run(encode(circuit, part), sources)
             for view in circuit.views:
                 found = view.read(trace[view.src], circuit.windows)
@@ -231,7 +234,12 @@ class _Counter:
 
 
 def _float_half(
-    program: Program, x: np.ndarray, y: np.ndarray | None, reference: str | Path, device: str
+    program: Program,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    reference: str | Path,
+    definition: Definition,
+    device: str,
 ) -> FloatParity:
     run = run_reference(program, x, reference, device)
     counter, equal, rates = _Counter(), {}, {}
@@ -240,12 +248,7 @@ def _float_half(
     for chunk in chunks(len(x), _CHUNK, "float model", False):
         first, part = chunk.start, x[chunk]
         integers = encode_input(program.quantized.input, part)
-        ours = evaluate(
-            program.quantized,
-            integers,
-            program.circuit.steps,
-            [*layers, program.quantized.output.name],
-        )
+        ours = definition(integers, [*layers, program.quantized.output.name])
         logits.append(program.outputs(ours[program.quantized.output.name]))
         for layer in layers:
             theirs = run.layers[layer][first : first + len(part)].reshape(ours[layer].shape)
@@ -308,6 +311,7 @@ def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str
             f"{program.manifest.source_sha256[:12]})",
         )
     steps = program.circuit.steps
+    device = "cpu" if device == "torch-cpu" else device
     if device != "cpu" or (find_spec("torch") and find_spec("spikingjelly")):
         from neurocompile.reference.spikingjelly import run_spikingjelly
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurocompile.errors import NeurocompileError, not_importable
+from neurocompile.errors import not_importable
+from neurocompile.gpu.devices import torch_devices
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
 from neurocompile.reference.base import ReferenceRun
@@ -32,17 +33,14 @@ def run_spikingjelly(
         graph: stage imported.
         x: float32 (samples, *the input's sample_shape).
         steps: T.
-        device: cpu or cuda; NC4007 if there is no GPU. NC4001 without the extra ``torch``.
+        device: cpu, cuda or cuda:N; NC4007 if there is no GPU. NC4001 without the extra ``torch``.
     """
     try:
         import spikingjelly.activation_based.neuron  # noqa: F401
         import torch
     except ImportError as error:
         raise not_importable("the SpikingJelly reference", error, "torch") from error
-    if device == "cuda" and not torch.cuda.is_available():
-        raise NeurocompileError(
-            "NC4007", "--device cuda, but torch finds no CUDA device; use --device cpu"
-        )
+    torch_devices(device)
     logits, layers = [], {n.name: [] for n in graph.spiking_layers}
     runner = _Runner(graph, steps, device)
     # cuDNN rounds float32 convolutions to TF32 unless told otherwise: that alone flips thousands of
@@ -54,7 +52,7 @@ def run_spikingjelly(
             logits.append(values[graph.output.name].cpu().numpy())
             for name, parts in layers.items():
                 parts.append(values[name].transpose(0, 1).to(torch.uint8).cpu().numpy())
-    where = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
+    where = torch.cuda.get_device_name(device) if device != "cpu" else "the CPU"
     what = f"SpikingJelly {version('spikingjelly')}, torch {torch.__version__} on {where}, float32"
     return ReferenceRun(
         what, np.concatenate(logits), {k: np.concatenate(v) for k, v in layers.items()}

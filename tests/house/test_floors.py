@@ -20,6 +20,7 @@ files guard jit progress notebook advice arrays compat parameters zoo
 data
 ir
 targets
+gpu
 backends calibration
 circuits reference
 passes
