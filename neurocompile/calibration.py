@@ -12,6 +12,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
+from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 from neurocompile.ir.tables import KindTable
 
@@ -232,7 +233,7 @@ def _mean_spikes(
 def _mean_pool(node: s.SumPool2d, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
     ends = [(p, p + more) for p, more in zip(node.padding, node.more)]
     padded = np.pad(x, ((0, 0), *ends))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(1, 2))
+    windows = sliding_windows(padded, node.kernel, (1, 2))
     return windows[:, :: node.stride[0], :: node.stride[1]].sum(axis=(3, 4))
 
 

@@ -44,4 +44,4 @@ def find_beside() -> None:
     """In a checkout, take both packages from beside this one; called by ``import neurocompile``."""
     inside = (_PACKAGE / "hw_targets").is_dir()
     if not inside and _Beside not in sys.meta_path:
-        sys.meta_path.insert(0, _Beside)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Beside)

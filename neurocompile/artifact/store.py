@@ -158,26 +158,29 @@ def load_program(path: str | Path) -> Program:
         raise NeurocompileError(
             "NC5001", f"'{path}': weights are not safetensors: {error}"
         ) from error
-    graphs = []
+
+    def member(kind: str) -> tuple[str, dict[str, np.ndarray]]:
+        own = {k.split(":", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{kind}:")}
+        return members[f"{kind}.txt"].decode("utf-8", "replace"), own
+
     try:
-        for kind, graph in (("quantized", SpikingGraph), ("circuit", CircuitGraph)):
-            own = {k.split(":", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{kind}:")}
-            graphs.append(graph.parse(members[f"{kind}.txt"].decode("utf-8", "replace"), own))
-        if graphs[0].stage != "quantized":
+        quantized = SpikingGraph.parse(*member("quantized"))
+        circuit = CircuitGraph.parse(*member("circuit"))
+        if quantized.stage != "quantized":
             raise ValueError("the quantized graph is of another stage")
-        check_spiking(graphs[0], "load")
-        check_circuit(graphs[1], "load")
-        tuple(graphs[1].topological())  # no cycle
-        if not _has_ends(graphs[1]):
+        check_spiking(quantized, "load")
+        check_circuit(circuit, "load")
+        tuple(circuit.topological())  # no cycle
+        if not _has_ends(circuit):
             raise ValueError("a circuit has one input, one readout and at least one step")
-        _check_input(*graphs)
+        _check_input(quantized, circuit)
     except MALFORMED as error:  # a field of another type, in a text that a stranger wrote
         raise NeurocompileError(
             "NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}"
         ) from error
     program = Program(
-        quantized=graphs[0],
-        circuit=graphs[1],
+        quantized=quantized,
+        circuit=circuit,
         manifest=manifest,
         mapping=_decode(path, "mapping.json", members, Mapping),
         target=_decode(path, "target.json", members, Target),

@@ -69,13 +69,19 @@ def decode(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
     (mean_t a_t + bias)``.
     """
     readout, steps = circuit.readouts[0], _steps(circuit, trace)
-    return readout.values(steps.mean(axis=1), readout.bias and circuit.tensors[readout.bias])
+    return readout.values(steps.mean(axis=1), _bias(circuit))
 
 
 def decode_steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:
     """Logits of every step, float64 (samples, steps, *the output's shape): ``scale * (a_t + bias)``."""
     readout = circuit.readouts[0]
-    return readout.values(_steps(circuit, trace), readout.bias and circuit.tensors[readout.bias])
+    return readout.values(_steps(circuit, trace), _bias(circuit))
+
+
+def _bias(circuit: CircuitGraph) -> np.ndarray | None:
+    """Of the readout."""
+    bias = circuit.readouts[0].bias
+    return None if bias is None else circuit.tensors[bias]
 
 
 def _steps(circuit: CircuitGraph, trace: Trace) -> np.ndarray:

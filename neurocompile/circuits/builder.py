@@ -259,14 +259,14 @@ def strided(
             merged.append((n, s, d))
     if not merged:
         merged = [(1, 0, 0)]
-    n, s, d = zip(*merged)
+    sizes, src_strides, dst_strides = zip(*merged)
     return c.Strided(
         name="",
         src=Ref(src),
         dst=Ref(""),
-        sizes=n,
-        src_strides=s,
-        dst_strides=d,
+        sizes=sizes,
+        src_strides=src_strides,
+        dst_strides=dst_strides,
         weight=weight >> exponent,
         weight_exp=exponent,
         sign="excitatory" if weight >= 0 else "inhibitory",

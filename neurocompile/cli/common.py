@@ -199,18 +199,17 @@ def _builtins(value: object) -> object:
 
 def fail(error: Exception, as_json: bool) -> int:
     """Report ``error``: the line on stderr, with --json an object on stdout too; the exit code."""
-    ours = isinstance(error, NeurocompileError)
-    if os.environ.get(TRACEBACK) and not (ours and error.code != "NC9001"):
-        traceback.print_exception(
-            error
-        )  # with the cause, where a public function turned it into ours
-    if not ours:
+    ours = isinstance(error, NeurocompileError) and error.code != "NC9001"
+    if os.environ.get(TRACEBACK) and not ours:
+        # with the cause, where a public function turned it into ours
+        traceback.print_exception(error)
+    if not isinstance(error, NeurocompileError):
         text = f"{type(error).__name__}: {error}; please report it ({TRACEBACK}=1 shows where)"
         error = NeurocompileError("NC9001", text)
     for line in str(error).split("\n"):
         say("error", line)
     if as_json:
-        details = {} if error.details is None else {"details": error.details}
+        details: dict[str, Any] = {} if error.details is None else {"details": error.details}
         if isinstance(error, ViolationList):
             pairs = zip(error.codes, error.messages, strict=True)
             details["violations"] = [{"code": code, "message": message} for code, message in pairs]

@@ -40,8 +40,8 @@ def targets(
             "--schema (of all target files) and --show (of one) are two questions; give one of them",
         )
     if schema:
-        found = target_schema()
-        return Output(found, [json.dumps(found, indent=2)])
+        types = target_schema()
+        return Output(types, [json.dumps(types, indent=2)])
     if show is not None:
         target = load_target(show)
         return Output(msgspec.to_builtins(target), _one(target))

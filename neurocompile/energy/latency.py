@@ -8,6 +8,8 @@ mean takes longer: the figure is modelled.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from neurocompile.energy.counts import COLUMNS, Counts
@@ -63,7 +65,8 @@ def estimate_latency(
         max((float(links[n].max(initial=0.0)) for n in ("south", "north")), default=0.0) / steps
     )
     tiles = len({(c.chip, c.x, c.y) for c in mapping.cores})
-    t, found = profile.time, {}
+    t = profile.time
+    found: dict[str, Any] = {}
     needed = (
         t.synaptic_operation,
         t.neuron_update_active,

@@ -78,9 +78,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
     """
     name, known = str(name_or_path), list_profiles()
     if name in known:
-        data = (
-            resources.files("neurocompile.energy").joinpath("profiles", f"{name}.yaml").read_bytes()
-        )
+        data = resources.files("neurocompile.energy").joinpath(f"profiles/{name}.yaml").read_bytes()
         return _parse(data, f"{name}.yaml")
     try:
         path = Path(name)

@@ -148,7 +148,7 @@ def winners(low: Lowering, pool: Pool, reader: Slots, layer: str) -> tuple[str, 
     mark = net.mark()
     found, _ = maximum.max_pool(
         low.builder, name, node.kernel, node.stride, padding, node.name, layer
-    )  # type: ignore[arg-type]
+    )
     net.adopt(mark, digits)
     return found
 

@@ -434,7 +434,7 @@ class CircuitGraph:
         parts |= {"readouts": groups[Readout], "views": groups[View], "tensors": tensors}
         return build(lambda name, **header: cls(name, **parts, **header), name, **fields)
 
-    def replace(self, **changes: object) -> CircuitGraph:
+    def replace(self, **changes: Any) -> CircuitGraph:
         """A copy with fields changed."""
         return dataclasses.replace(self, **changes)
 

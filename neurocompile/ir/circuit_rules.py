@@ -252,7 +252,12 @@ def check_circuit(graph: c.CircuitGraph, after: str) -> None:
     complaints = [
         f"%{n}: is defined twice" for n in sorted({n for n in names if names.count(n) > 1})
     ]
-    for p in (*graph.projections, *graph.readouts, *graph.views):
+    joining: tuple[c.Projection | c.Readout | c.View, ...] = (
+        *graph.projections,
+        *graph.readouts,
+        *graph.views,
+    )
+    for p in joining:
         ends = (p.src, p.dst) if isinstance(p, c.Projection) else (p.src,)
         complaints += [
             f"%{p.name}: joins %{end}, which is not there"

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.text import TensorRef
 
 __all__ = ["encode_input", "evaluate", "evaluate_node"]
@@ -101,7 +101,7 @@ def _conv(
     out_channels, group_in, kh, kw = weight.shape
     (ph, pw), (sh, sw), (dh, dw) = node.padding, node.stride, node.dilation
     x = np.pad(x, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), axis=(3, 4))
+    windows = sliding_windows(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), (3, 4))
     windows = windows[:, :, :, ::sh, ::sw, ::dh, ::dw]
     per_group = out_channels // node.groups
     weight = weight.astype(np.float64 if weight.dtype.kind == "i" else weight.dtype)
@@ -251,7 +251,7 @@ def _max_pool(
     (x,) = inputs
     lowest = np.iinfo(x.dtype).min if x.dtype.kind == "i" else -np.inf
     x, (sh, sw) = np.pad(x, _border(node), constant_values=lowest), node.stride
-    return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
+    return sliding_windows(x, node.kernel, (3, 4))[:, :, :, ::sh, ::sw].max(axis=(5, 6))
 
 
 def _sum_pool(
@@ -259,7 +259,7 @@ def _sum_pool(
 ) -> np.ndarray:
     (x,) = inputs
     x, (sh, sw) = np.pad(x, _border(node)), node.stride
-    return sliding_window_view(x, node.kernel, axis=(3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
+    return sliding_windows(x, node.kernel, (3, 4))[:, :, :, ::sh, ::sw].sum(axis=(5, 6))
 
 
 def _softmax(

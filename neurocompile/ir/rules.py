@@ -23,7 +23,7 @@ class Rule:
     """``check(graph, item)`` returns what is wrong with ``item`` (of one of ``kinds``), or None."""
 
     text: str
-    kinds: tuple[type, ...]
+    kinds: tuple[type[Any], ...]
     check: Callable[[Any, Any], str | None]
     stages: tuple[str, ...] = ()
     """Stages the rule holds at; all if empty."""

@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -162,6 +163,6 @@ class SpikingGraph:
             **fields,
         )
 
-    def replace(self, **changes: object) -> SpikingGraph:
+    def replace(self, **changes: Any) -> SpikingGraph:
         """A copy with fields changed."""
         return dataclasses.replace(self, **changes)

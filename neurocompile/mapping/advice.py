@@ -72,7 +72,9 @@ def lacks_graded(counter: CostCounter) -> list[str]:
     Values that the host alone reads are a neuron's state, no message; a constant is a spike in
     every step.
     """
-    target, circuit, lines, said = counter.target, counter.circuit, [], set()
+    target, circuit = counter.target, counter.circuit
+    lines: list[str] = []
+    said: set[str] = set()
     if target.graded:
         return lines
     for population in circuit.populations:

@@ -72,21 +72,32 @@ class Field:
 class ConnectionCost(Protocol):
     """Cost of connections on one core."""
 
-    extra_neurons: int
-    """Neurons that a convolution adds to a tile."""
-    positional: bool
-    """Whether a position stands for its channels on the way to a convolution."""
-    least_listed: int
-    """Destination cores from which on a neuron's are listed in the axon memory."""
+    @property
+    def extra_neurons(self) -> int:
+        """Neurons that a convolution adds to a tile."""
+        ...
+
+    @property
+    def positional(self) -> bool:
+        """Whether a position stands for its channels on the way to a convolution."""
+        ...
+
+    @property
+    def least_listed(self) -> int:
+        """Destination cores from which on a neuron's are listed in the axon memory."""
+        ...
 
     def dense(self, inputs: int, neurons: int, bits: int) -> tuple[int, int]:
         """Input axons and words of ``inputs`` x ``neurons`` weights."""
+        ...
 
     def sparse(self, fans: Fans, bits: int) -> tuple[int, int]:
         """Input axons and words of a strided pattern."""
+        ...
 
     def convolution(self, field: Field, bits: int) -> tuple[int, int]:
         """Input axons and words of a convolution."""
+        ...
 
 
 def _stored(bits: int, cost: RowCost | BlockCost) -> int:
@@ -179,4 +190,6 @@ class Blocks:
 
 def connection_cost(target: Target) -> ConnectionCost:
     """The formulas that the target's file names."""
-    return Rows(target.cost) if isinstance(target.cost, RowCost) else Blocks(target.cost)
+    if isinstance(target.cost, RowCost):
+        return Rows(target.cost)
+    return Blocks(target.cost)

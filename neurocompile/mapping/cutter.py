@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from neurocompile.ir.circuit import Conv2d, Population, Strided
+from neurocompile.mapping.atoms import Atoms
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, cut
 from neurocompile.mapping.tile_graph import atoms_of
@@ -124,7 +125,7 @@ class Cutter:
         self._judged: dict[tuple[int, ...], Cut | None] = {}
 
     @cached_property
-    def _lists(self) -> list[tuple[np.ndarray, object, bool]]:
+    def _lists(self) -> list[tuple[np.ndarray, Atoms, bool]]:
         """(entries of each atom, atoms, whether by position) of the output lists, each consumer
         tile on its own core.
         """
@@ -147,7 +148,7 @@ class Cutter:
         entries = 0
         for values, atoms, positional in self._lists:
             box = Tile(tile.population, tile.start[:-1], tile.stop[:-1]) if positional else tile
-            entries += atoms.weigh(values, box)  # type: ignore[attr-defined]
+            entries += atoms.weigh(values, box)
         return msgspec.structs.replace(self.counter.usage(tile), axon_memory=entries)
 
     def fits(self, tile: Tile, usage: Usage) -> bool:
@@ -334,12 +335,13 @@ class Cutter:
 
     def _boxes(self, tile: Tile) -> int:
         """Boxes of terms that a tile of sums reads."""
-        reach = self.counter.reach(self.terms[0], tile) if self.terms else None
+        if self.terms is None:
+            return 0
+        projection, widths = self.terms
+        reach = self.counter.reach(projection, tile)
         if reach is None or any(len(axes) > 1 for axes in reach):
             return 0
-        return prod(
-            len(np.unique(index // self.terms[1][axes[0]])) for axes, index in reach.items()
-        )
+        return prod(len(np.unique(index // widths[axes[0]])) for axes, index in reach.items())
 
     def _arriving(self, tile: Tile) -> float:
         """Messages a step that a tile receives."""

@@ -202,19 +202,17 @@ def pack(graph: Hypergraph, order: np.ndarray, room: float = 0.0) -> np.ndarray:
 
 def _pack(graph: Hypergraph, order: np.ndarray, room: float, reserve: np.ndarray) -> np.ndarray:
     """The same with entries of output lists that are reserved for each vertex, int64 (vertices)."""
-    from neurocompile.mapping.packing_kernels import (
-        pack as kernel,
-    )  # numba takes a second to import
+    from neurocompile.mapping.packing_kernels import Instance  # numba takes a second to import
+    from neurocompile.mapping.packing_kernels import pack as kernel
 
     vertex_offsets, nets_of = graph.by_vertex
     heavy, most = np.zeros(graph.vertices, dtype=np.bool_), graph.limit.copy()
     if room > 0:
         heavy = (graph.takes / np.maximum(graph.limit, 1)).argmax(axis=1) == NEURONS
         most[NEURONS] = int(most[NEURONS] * (1 - room))
-    return kernel(
+    instance = Instance(
         vertex_offsets,
         nets_of,
-        len(graph.weight),
         graph.weight,
         graph.takes.copy(),
         graph.limit,
@@ -226,9 +224,8 @@ def _pack(graph: Hypergraph, order: np.ndarray, room: float, reserve: np.ndarray
         _TIE,
         min(_OPEN_FOR_FILLING if room > 0 else _OPEN, max(graph.vertices, 1)),
         room > 0,
-        graph.lists,
-        reserve,
     )
+    return kernel(instance, graph.lists, reserve)
 
 
 def glance(graph: Hypergraph, start: np.ndarray, seed: int, *, longer: bool = False) -> Packed:

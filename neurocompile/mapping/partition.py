@@ -50,7 +50,9 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = A
     tiles: dict[str, list[tuple[int, Tile]]] = {}
     found: Partition = {}
     violations = []
-    sums = {q.dst: q for q in _pairs(counter)} if style.pairs or style.room > 0 else {}
+    sums: dict[str, Strided] = (
+        {q.dst: q for q in _pairs(counter)} if style.pairs or style.room > 0 else {}
+    )
 
     def keep(name: str, chosen: list[tuple[Tile, Usage]]) -> None:
         found[name] = chosen

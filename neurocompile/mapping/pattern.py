@@ -103,13 +103,11 @@ class Pattern:
         """(source axis, step along it) of each loop that moves the source; None if loops do not
         follow the axes.
         """
-        self.fixed = (
-            None
-            if self.empty
-            else np.unravel_index(projection.dst_offset, dst_shape)
-            if dst_shape
-            else ()
-        )
+        self.fixed: tuple[int, ...] = ()
+        """Destination of the first synapse; () where there is none."""
+        if dst_shape and not self.empty:
+            place = np.unravel_index(projection.dst_offset, dst_shape)
+            self.fixed = tuple(int(i) for i in place)
         if src_axes is None or dst_axes is None:
             groups, moved = [loops], [(tuple(range(len(src_shape))), tuple(range(len(dst_shape))))]
         else:
@@ -142,7 +140,9 @@ class Pattern:
         chosen = self.select(start, stop)
         if chosen is None:
             return None
-        found = {(a,): self._origin[a] for a in range(len(self.src_shape))}
+        found: dict[tuple[int, ...], np.ndarray] = {
+            (a,): self._origin[a] for a in range(len(self.src_shape))
+        }
         for component, selection in zip(self.components, chosen, strict=True):
             if component.src_axes:
                 for a in component.src_axes:
@@ -317,7 +317,7 @@ def _list(
     loops: list[Loop],
     moved: Axes,
     dst_shape: tuple[int, ...],
-    fixed: Sequence[int] | None,
+    fixed: Sequence[int],
 ) -> _Component:
     """List one component."""
     count = prod(loop[0] for loop in loops)

@@ -10,6 +10,7 @@ chip is annealed by itself and nothing is approximated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ def hop_matrix(target: Target, slots: list[Slot]) -> np.ndarray:
     return np.abs(position[:, None, :] - position[None, :, :]).sum(axis=2)
 
 
-def hops_of(target: Target, slots: list[Slot], flows: Flows) -> float:
+def hops_of(target: Target, slots: Sequence[Slot], flows: Flows) -> float:
     """Packets times the tiles they cross."""
     position = np.array([target.tile_position(slot) for slot in slots], dtype=np.int64).reshape(
         -1, 2
@@ -61,7 +62,7 @@ def hops_of(target: Target, slots: list[Slot], flows: Flows) -> float:
     return float((flows.packets * apart).sum())
 
 
-def crossings(slots: list[Slot], flows: Flows) -> float:
+def crossings(slots: Sequence[Slot], flows: Flows) -> float:
     """Packets from one chip to another."""
     chip = np.array([slot.chip for slot in slots], dtype=np.int64)
     return float(flows.packets[chip[flows.source] != chip[flows.target]].sum())
@@ -220,7 +221,7 @@ def anneal_places(
         seed: of the generator.
         swaps: to try.
     """
-    from neurocompile.mapping.placement_kernels import anneal
+    from neurocompile.mapping.placement_kernels import Mesh, anneal
 
     start = np.arange(things, dtype=np.int64)
     if things < 2 or swaps < 1 or (not matrix.weight.any() and pull is None):
@@ -234,7 +235,7 @@ def anneal_places(
         )
         extra = np.rint(pull * unit).astype(np.int64)
     hot = max(1.0, float(matrix.weight.sum()) / things + float(extra.mean()))
-    return anneal(
+    mesh = Mesh(
         matrix.offsets,
         matrix.columns,
         matrix.weight,
@@ -242,13 +243,8 @@ def anneal_places(
         places[:, 0].copy(),
         places[:, 1].copy(),
         _nearest(places),
-        start,
-        swaps,
-        hot,
-        hot / 100,
-        np.uint64(seed),
-        exponential_table(),
     )
+    return anneal(mesh, start, swaps, hot, hot / 100, seed, exponential_table())
 
 
 def _nearest(places: np.ndarray) -> np.ndarray:

@@ -40,9 +40,11 @@ def start() -> None:
     if _running is not None or (os.cpu_count() or 1) < 2 or _cached():
         return
     code = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as kernels; kernels.compile_packing()"
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
     try:
-        _running = subprocess.Popen([sys.executable, "-c", code], **quiet)
+        _running = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=quiet, stdout=quiet, stderr=quiet
+        )
     except OSError:  # no second process here: nothing is lost but time
         _running = None
 

@@ -121,7 +121,7 @@ class Hypergraph:
 
 def km1(graph: Hypergraph, block: np.ndarray) -> float:
     """Sum over nets of weight x (distinct blocks - 1)."""
-    from neurocompile.mapping.refine_kernels import distinct_blocks
+    from neurocompile.mapping.ledger import distinct_blocks
 
     blocks = int(block.max(initial=0)) + 1
     distinct = distinct_blocks(graph.offsets, graph.pins, np.asarray(block, dtype=np.int64), blocks)
@@ -162,18 +162,15 @@ def refine(
     if not len(kept.weight):
         return block
     scale = float(kept.weight.mean())
-    from neurocompile.mapping.refine_kernels import anneal  # numba takes a second to import
+    from neurocompile.mapping.refine_kernels import Cooling, anneal  # numba: a second to import
 
     return anneal(
         graph,
         kept,
         block,
         blocks,
-        steps,
-        hot * scale,
-        cold * scale,
-        np.uint64(seed),
-        exponential_table(),
+        Cooling(steps, hot * scale, cold * scale, exponential_table()),
+        seed,
         beyond,
     )
 

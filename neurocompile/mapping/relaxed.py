@@ -56,8 +56,9 @@ def refine_relaxed(
     rows = len(kept.weight) + len(graph.lists.owner)
     if graph.vertices < 2 or blocks < 2 or rows * blocks > TABLE_LIMIT:
         return None
-    from neurocompile.mapping.refine_kernels import distinct_blocks
-    from neurocompile.mapping.relaxed_kernels import anneal  # numba takes a second to import
+    from neurocompile.mapping.ledger import distinct_blocks  # numba takes a second to import
+    from neurocompile.mapping.refine_kernels import Cooling
+    from neurocompile.mapping.relaxed_kernels import Prices, anneal
 
     if beyond is None:
         beyond = np.zeros((0, len(graph.limit)), dtype=np.int64)
@@ -70,13 +71,9 @@ def refine_relaxed(
         kept,
         block,
         blocks,
-        steps,
-        hot * scale,
-        cold * scale,
-        light * sent,
-        heavy * sent,
-        np.uint64(seed),
-        exponential_table(),
+        Cooling(steps, hot * scale, cold * scale, exponential_table()),
+        Prices(light * sent, heavy * sent),
+        seed,
         beyond,
         first,
     )

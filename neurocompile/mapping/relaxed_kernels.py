@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 
 from neurocompile.mapping.jit import helper, kernel
-from neurocompile.mapping.refine_kernels import below, draw, gain, ledgers, move
+from neurocompile.mapping.ledger import (
+    Ledger,
+    Lists,
+    Noting,
+    exchange,
+    forget,
+    gain,
+    make_ledger,
+    make_noting,
+    relocate,
+    swap_gain,
+)
+from neurocompile.mapping.random_kernels import below, draw, seeded
+from neurocompile.mapping.refine_kernels import Cooling
 
-__all__ = ["anneal"]
+if TYPE_CHECKING:
+    from neurocompile.mapping.refine import Hypergraph, Kept
+
+__all__ = ["Prices", "anneal"]
 
 SWAPS = np.uint64(0.3 * 2**32)
 """Of 2^32 tries those that exchange two vertices; the others move one."""
@@ -21,105 +39,51 @@ GROUP = 0.125
 """What a group too many costs, as a part of a capacity."""
 
 
-@helper
-def excess_of(b, used, limit, groups_used, groups):
-    """What a block uses beyond its capacities, each as a part of that capacity."""
-    found = 0.0
-    for r in range(limit.size):
-        over = used[b, r] - limit[r]
-        if over > 0:
-            found += LEAST + over / max(limit[r], 1)
-    if b < groups_used.size and groups_used[b] > groups:
-        found += (groups_used[b] - groups) * GROUP
-    return found
+class Prices(NamedTuple):
+    """Of exceeding a capacity by all of it, at first and at last, in units of the nets' weights."""
+
+    light: float
+    heavy: float
 
 
-@helper
-def touch(b, touched, marked, noted):
-    """Note that block b's excess is to be counted again; how many are noted."""
-    if not marked[b]:
-        marked[b] = True
-        touched[noted] = b
-        noted += 1
-    return noted
+class Excess(NamedTuple):
+    """Blocks beyond their capacities."""
 
-
-@helper
-def relocate(
-    v, a, b, block, nets, ledger, takes, used, group, members_of_group, groups_used, lists, noting
-):
-    """Book v from a to b: nets, capacities, groups and the entries of every list that this changes."""
-    vertex_offsets, nets_of, count = nets[3], nets[4], ledger
-    touched, marked, noted = noting
-    move(v, a, b, vertex_offsets, nets_of, count, takes, used, group, members_of_group, groups_used)
-    block[v] = b
-    first, lists_of, owner, size, extra, columns, least, fan, list_count = lists
-    if v + 1 < first.size:
-        for i in range(first[v], first[v + 1]):
-            e = lists_of[i]
-            before = fan[e]
-            list_count[e, a] -= 1
-            if list_count[e, a] == 0:
-                fan[e] -= 1
-            if list_count[e, b] == 0:
-                fan[e] += 1
-            list_count[e, b] += 1
-            if fan[e] == before:
-                continue
-            old, new = before + extra[e], fan[e] + extra[e]
-            change = ((new if new >= least else 0) - (old if old >= least else 0)) * size[e]
-            o = owner[e]
-            for c in columns:
-                takes[o, c] += change
-                used[block[o], c] += change
-            noted = touch(block[o], touched, marked, noted)
-    noted = touch(a, touched, marked, noted)
-    return touch(b, touched, marked, noted)
+    of: np.ndarray
+    """float64 (blocks): what each uses too much, as parts of capacities."""
+    full: np.ndarray
+    """int64: the blocks with an excess, the first so many as the count says."""
 
 
 def anneal(
-    graph, kept, block, blocks, steps, hot, cold, light, heavy, seed, exponential, beyond, only
-):
-    """See :func:`neurocompile.mapping.relaxed.refine`; the best assignment found within all capacities,
-    and whether there is one.
+    graph: Hypergraph,
+    kept: Kept,
+    block: np.ndarray,
+    blocks: int,
+    cooling: Cooling,
+    prices: Prices,
+    seed: int,
+    beyond: np.ndarray,
+    only: bool,
+) -> tuple[np.ndarray, bool]:
+    """See :func:`neurocompile.mapping.relaxed.refine_relaxed`; the best assignment found within all
+    capacities, and whether there is one.
     """
-    vertices, rows = block.size, blocks + len(beyond)
-    group = graph.group.astype(np.int64)
-    ledger = ledgers(graph, kept, block, blocks, vertices, beyond)
-    block, takes, count, used, members_of_group, groups_used, size, members, place, lists = ledger
-    state = np.empty(1, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        state[0] = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
-    best, found = block[:vertices].copy(), np.zeros(1, dtype=np.int64)
-    epochs = max(1, min(1000, steps // 1000))
-    cooler, heavier = (cold / hot) ** (1.0 / epochs), (heavy / light) ** (1.0 / epochs)
+    ledger, lists = make_ledger(graph, kept, block, blocks, block.size, beyond)
+    rows = len(ledger.used)
+    best, found = block.copy(), np.zeros(1, dtype=np.int64)
+    epochs = max(1, min(1000, cooling.steps // 1000))
+    cooler = (cooling.cold / cooling.hot) ** (1.0 / epochs)
+    heavier = (prices.heavy / prices.light) ** (1.0 / epochs)
     _anneal(
-        tuple(kept),
-        block,
-        takes,
-        graph.limit,
-        group,
-        graph.groups,
-        epochs,
-        steps // epochs,
-        hot,
-        cooler,
-        light,
-        heavier,
-        exponential,
-        count,
-        used,
-        members_of_group,
-        groups_used,
-        size,
-        members,
-        place,
+        kept,
+        ledger,
         lists,
-        np.zeros(rows),
-        np.zeros(rows, dtype=np.int64),
-        np.zeros(rows, dtype=np.bool_),
-        np.zeros(rows + 1, dtype=np.int64),
-        state,
+        make_noting(ledger),
+        Excess(np.zeros(rows), np.zeros(rows + 1, dtype=np.int64)),
+        cooling,
+        (epochs, cooler, prices.light, heavier),
+        seeded(seed, 0x1234567),
         best,
         found,
         only,
@@ -127,53 +91,97 @@ def anneal(
     return best, bool(found[0])
 
 
+@helper
+def _excess_of(b: int, ledger: Ledger) -> float:
+    """What a block uses beyond its capacities, each as a part of that capacity."""
+    found = 0.0
+    for r in range(ledger.limit.size):
+        over = ledger.used[b, r] - ledger.limit[r]
+        if over > 0:
+            found += LEAST + over / max(ledger.limit[r], 1)
+    if b < ledger.groups_used.size and ledger.groups_used[b] > ledger.groups:
+        found += (ledger.groups_used[b] - ledger.groups) * GROUP
+    return found
+
+
+@helper
+def _more(noting: Noting, noted: int, ledger: Ledger, excess: Excess) -> float:
+    """By how much the noted blocks exceed more than before."""
+    found = 0.0
+    for i in range(noted):
+        t = noting.touched[i]
+        found += _excess_of(t, ledger) - excess.of[t]
+    return found
+
+
+@helper
+def _settle(noting: Noting, noted: int, ledger: Ledger, excess: Excess, overfull: int) -> int:
+    """Take over what the noted blocks exceed now; how many blocks are too full."""
+    full = excess.full
+    for i in range(noted):
+        t = noting.touched[i]
+        new = _excess_of(t, ledger)
+        if new > 0 and excess.of[t] <= 0:
+            full[overfull] = t
+            overfull += 1
+        elif new <= 0 and excess.of[t] > 0:
+            for k in range(overfull):
+                if full[k] == t:
+                    overfull -= 1
+                    full[k] = full[overfull]
+                    break
+        excess.of[t] = new
+    return overfull
+
+
+@helper
+def _relocate_both(
+    v: int,
+    w: int,
+    a: int,
+    b: int,
+    nets: Kept,
+    ledger: Ledger,
+    lists: Lists,
+    noting: Noting,
+    noted: int,
+) -> int:
+    """Book v from a to b, and w back (none, -1); how many blocks are noted."""
+    noted = relocate(v, a, b, nets, ledger, lists, noting, noted)
+    return relocate(w, b, a, nets, ledger, lists, noting, noted) if w >= 0 else noted
+
+
 @kernel
 def _anneal(
-    nets,
-    block,
-    takes,
-    limit,
-    group,
-    groups,
-    epochs,
-    each,
-    hot,
-    cooler,
-    light,
-    heavier,
-    exponential,
-    count,
-    used,
-    members_of_group,
-    groups_used,
-    size,
-    members,
-    place,
-    lists,
-    excess,
-    touched,
-    marked,
-    full,
-    state,
-    best,
-    found,
-    only,
-):
-    offsets, pins, weight, vertex_offsets, nets_of = nets
-    vertices, blocks = place.size, size.size
+    nets: Kept,
+    ledger: Ledger,
+    lists: Lists,
+    noting: Noting,
+    excess: Excess,
+    cooling: Cooling,
+    plan: tuple[int, float, float, float],
+    state: np.ndarray,
+    best: np.ndarray,
+    found: np.ndarray,
+    only: bool,
+) -> None:
+    offsets, pins, vertex_offsets = nets.offsets, nets.pins, nets.vertex_offsets
+    block, size, members, full = ledger.block, ledger.size, ledger.members, excess.full
+    vertices, blocks = best.size, size.size
+    epochs, cooler, price, heavier = plan
     for _ in range(8):
         draw(state)
     beyond, overfull = 0.0, 0
-    for b in range(excess.size):
-        excess[b] = excess_of(b, used, limit, groups_used, groups)
-        beyond += excess[b]
-        if excess[b] > 0:
+    for b in range(excess.of.size):
+        excess.of[b] = _excess_of(b, ledger)
+        beyond += excess.of[b]
+        if excess.of[b] > 0:
             full[overfull] = b
             overfull += 1
-    total, least, temperature, price = 0, 0, hot, light
+    total, least, temperature = 0, 0, cooling.hot
     found[0] = overfull == 0
     for _ in range(epochs):
-        for _ in range(each):
+        for _ in range(cooling.steps // epochs):
             v = below(state, vertices)
             chance = draw(state)
             urgent = overfull > 0 and (chance >> np.uint64(32)) % np.uint64(1024) < URGENT
@@ -182,106 +190,36 @@ def _anneal(
                 urgent = full[b] < blocks and size[full[b]] > 0
                 if urgent:
                     v = members[full[b], below(state, size[full[b]])]
-            if (
-                urgent
-                or vertex_offsets[v] == vertex_offsets[v + 1]
-                or (chance & np.uint64(0xFFFFFFFF)) < ANYWHERE
-            ):
+            first, last = vertex_offsets[v], vertex_offsets[v + 1]
+            if urgent or first == last or (chance & np.uint64(0xFFFFFFFF)) < ANYWHERE:
                 b = below(state, blocks)
             else:
-                e = nets_of[
-                    vertex_offsets[v] + below(state, vertex_offsets[v + 1] - vertex_offsets[v])
-                ]
+                e = nets.nets_of[first + below(state, last - first)]
                 b = block[pins[offsets[e] + below(state, offsets[e + 1] - offsets[e])]]
             a = block[v]
             if a == b:
                 continue
-            bar = temperature * exponential[np.int64(draw(state) >> np.uint64(52))]
-            change = gain(v, a, b, vertex_offsets, nets_of, weight, count)
+            bar = temperature * cooling.exponential[np.int64(draw(state) >> np.uint64(52))]
+            change = gain(v, a, b, nets, ledger.pins_in)
             w = -1
             if size[b] > 0 and (chance >> np.uint64(32)) < SWAPS:
                 w = members[b, below(state, size[b])]
-                for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
-                    count[nets_of[i], a] -= 1
-                    count[nets_of[i], b] += 1
-                change += gain(w, b, a, vertex_offsets, nets_of, weight, count)
-                for i in range(vertex_offsets[v], vertex_offsets[v + 1]):
-                    count[nets_of[i], a] += 1
-                    count[nets_of[i], b] -= 1
+                change += swap_gain(v, w, a, b, nets, ledger.pins_in)
             elif size[b] == members.shape[1]:
                 continue
             if change - price * beyond > bar:  # even if no excess were left
                 continue
-            noted, more, taken = 0, 0.0, False
-            for turn in range(2):  # there, and back again if that costs too much
-                x, y = (a, b) if turn == 0 else (b, a)
-                noted = relocate(
-                    v,
-                    x,
-                    y,
-                    block,
-                    nets,
-                    count,
-                    takes,
-                    used,
-                    group,
-                    members_of_group,
-                    groups_used,
-                    lists,
-                    (touched, marked, noted),
-                )
-                if w >= 0:
-                    noted = relocate(
-                        w,
-                        y,
-                        x,
-                        block,
-                        nets,
-                        count,
-                        takes,
-                        used,
-                        group,
-                        members_of_group,
-                        groups_used,
-                        lists,
-                        (touched, marked, noted),
-                    )
-                if turn == 0:
-                    for i in range(noted):
-                        t = touched[i]
-                        more += excess_of(t, used, limit, groups_used, groups) - excess[t]
-                    taken = change + price * more <= bar
-                    if taken:
-                        break
-            for i in range(noted):
-                t = touched[i]
-                marked[t] = False
-                if taken:
-                    new = excess_of(t, used, limit, groups_used, groups)
-                    if new > 0 and excess[t] <= 0:
-                        full[overfull] = t
-                        overfull += 1
-                    elif new <= 0 and excess[t] > 0:
-                        for k in range(overfull):
-                            if full[k] == t:
-                                overfull -= 1
-                                full[k] = full[overfull]
-                                break
-                    excess[t] = new
+            noted = _relocate_both(v, w, a, b, nets, ledger, lists, noting, 0)
+            more = _more(noting, noted, ledger, excess)
+            taken = change + price * more <= bar
+            if taken:
+                overfull = _settle(noting, noted, ledger, excess, overfull)
+            else:
+                noted = _relocate_both(v, w, b, a, nets, ledger, lists, noting, noted)
+            forget(noting, noted)
             if not taken:
                 continue
-            if w >= 0:
-                members[a, place[v]] = w
-                members[b, place[w]] = v
-                place[v], place[w] = place[w], place[v]
-            else:
-                size[a] -= 1
-                last = members[a, size[a]]
-                members[a, place[v]] = last
-                place[last] = place[v]
-                members[b, size[b]] = v
-                place[v] = size[b]
-                size[b] += 1
+            exchange(v, w, a, b, ledger)
             total += change
             beyond = beyond + more if overfull else 0.0
         if overfull == 0 and (total < least or found[0] == 0):

@@ -228,7 +228,7 @@ class CostCounter:
         (rows, _), (columns, _) = self._field(projection, tile)
         if not rows.size or not columns.size:
             return None
-        found = {(0,): rows, (1,): columns}
+        found: dict[tuple[int, ...], np.ndarray] = {(0,): rows, (1,): columns}
         if projection.groups > 1:
             per_group = self.circuit.population[projection.src].shape[2] // projection.groups
             first = np.array([g * per_group for g in self._group_channels(projection, tile)])

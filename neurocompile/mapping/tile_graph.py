@@ -185,11 +185,11 @@ def make_tile_graph(
             nets.add(index, owners, atoms)
         if not host:
             if neuronal:
-                same = atoms is not None and not positional
+                same = None if positional else atoms
                 lists.add(
                     index,
                     owners,
-                    atoms if same else atoms_of(counter, name, homes, "neuron"),
+                    atoms_of(counter, name, homes, "neuron") if same is None else same,
                     keep=name in counter.to_host,
                 )
             if positional:

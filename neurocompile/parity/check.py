@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -140,8 +140,8 @@ def _emulator(
             # logits are compared as the integers that they are multiples of
             unit = circuit.readouts[0].scale / circuit.steps
             logits = (expected[program.quantized.output.name], decode(circuit, trace))
-            sums = [np.rint(v / unit).astype(np.int64)[:, None] for v in logits]
-            counter.add("logits", circuit.readouts[0].src, *sums, first)
+            meant, got = (np.rint(v / unit).astype(np.int64)[:, None] for v in logits)
+            counter.add("logits", circuit.readouts[0].src, meant, got, first)
     return BackendParity(
         "emulator",
         Emulator.banner,
@@ -242,7 +242,9 @@ def _float_half(
     device: str,
 ) -> FloatParity:
     run = run_reference(program, x, reference, device)
-    counter, equal, rates = _Counter(), {}, {}
+    counter = _Counter()
+    equal: dict[str, float] = {}
+    rates: dict[str, Any] = {}
     logits = []
     layers = [v.layer for v in program.circuit.views]
     for chunk in chunks(len(x), _CHUNK, "float model", False):

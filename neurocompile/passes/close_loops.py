@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def close_loops(circuit: c.CircuitGraph, period: int) -> c.CircuitGraph:
 class _Closing:
     def __init__(self, circuit: c.CircuitGraph, period: int) -> None:
         self.circuit, self.period = circuit, period
-        self.taken = {item.name for item in (*circuit.populations, *circuit.projections)}
+        self.taken = {p.name for p in circuit.populations} | {q.name for q in circuit.projections}
         self.tensors = dict(circuit.tensors)
         self.populations: list[c.Population] = []
         self.projections: list[c.Projection] = []
@@ -85,9 +86,8 @@ class _Closing:
             for p in circuit.populations
             if any(q.recurrent and q.src == p.name for q in circuit.projections)
         ]
-        read = {q.src for q in (*circuit.readouts, *circuit.views)} | {
-            q.src for q in circuit.projections if not q.recurrent
-        }
+        read = {r.src for r in circuit.readouts} | {v.src for v in circuit.views}
+        read |= {q.src for q in circuit.projections if not q.recurrent}
         self.always, self.open = self.neuron("always", vth=0, bias=1), self.gate()
         copies = {p.name: self.copies(p) for p in sources}
         dropped = {
@@ -142,7 +142,7 @@ class _Closing:
             (replace(p, name=self.name(f"{p.name}.loop")), 1, max(reach.high, reach.forward, 1), 0)
         ]
         if isinstance(p, c.GradedRelay):
-            fields = {"shape": p.shape, "layer": p.layer, "largest": p.largest}
+            fields: dict[str, Any] = {"shape": p.shape, "layer": p.layer, "largest": p.largest}
             plus, minus = (
                 c.GradedRelu(name=self.name(f"{p.name}.loop.{part}"), **fields)
                 for part in ("plus", "minus")

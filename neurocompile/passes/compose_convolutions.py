@@ -14,11 +14,11 @@ from math import prod
 from typing import ClassVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.sliding import sliding_windows
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["POLICIES", "ComposeConvolutions"]
@@ -164,7 +164,7 @@ def _offset(
     full = np.broadcast_to(bias[:, None, None], shape)
     (ph, pw), (sh, sw) = second.padding, second.stride
     padded = np.pad(full, ((0, 0), (ph, ph), (pw, pw)))
-    windows = sliding_window_view(padded, kernel.shape[2:], axis=(1, 2))[:, ::sh, ::sw]
+    windows = sliding_windows(padded, kernel.shape[2:], (1, 2))[:, ::sh, ::sw]
     groups, out = second.groups, len(kernel)
     windows = windows.reshape(groups, -1, *windows.shape[1:])
     parts = kernel.reshape(groups, out // groups, *kernel.shape[1:])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def multiplied_in_place(
         return False
     layer = rewriter.nodes[place]
     assert isinstance(layer, (s.Conv2d, s.Linear))
-    fields = {
+    fields: dict[str, Any] = {
         name: rewriter.tensor(
             f"{ref}.scaled", np.asarray(rewriter.tensors[ref], np.float64) * factor
         )

@@ -25,7 +25,7 @@ def narrow_weights(circuit: c.CircuitGraph, bits: int) -> c.CircuitGraph:
     """
     if all(q.weight_bits <= bits for q in circuit.projections):
         return circuit
-    taken = {item.name for item in (*circuit.populations, *circuit.projections)}
+    taken = {p.name for p in circuit.populations} | {q.name for q in circuit.projections}
     found = tuple(part for q in circuit.projections for part in _narrowed(circuit, q, bits, taken))
     narrow = circuit.replace(projections=found)
     check_circuit(narrow, "narrow weights")

@@ -32,7 +32,11 @@ class Reassociate(SpikingPass):
         rewriter, size, integer = Rewriter(graph), shapes(graph), ranges(graph)
         for old in graph.nodes:
             node = rewriter.resolved(old)
-            if isinstance(node, s.MatMul) and integer[old.name] is not None:
+            if (
+                isinstance(node, s.MatMul)
+                and isinstance(old, s.MatMul)
+                and integer[old.name] is not None
+            ):
                 node = _cheaper(rewriter, graph, old, node, size)
             rewriter.emit(node)
         return rewriter.finish()

@@ -13,6 +13,7 @@ allow, so that their spikes do not wait for long.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -123,7 +124,7 @@ class _Lines:
             name = f"{src.name}.wait{len(line)}"
             if name in self.taken:
                 raise NeurocompileError("NC9001", f"population name '{name}' is taken")
-            fields = {
+            fields: dict[str, Any] = {
                 "name": name,
                 "shape": src.shape,
                 "layer": src.layer,

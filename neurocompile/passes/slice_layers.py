@@ -64,8 +64,10 @@ def _cut(
         if conv.bias is None
         else rewriter.tensor(f"{conv.bias}.rows", rewriter.tensors[conv.bias][rows])
     )
+    layer = rewriter.resolved(conv)
+    assert isinstance(layer, s.Conv2d)
     own = replace(
-        rewriter.resolved(conv),
+        layer,
         name=rewriter.fresh(f"{conv.name}.rows"),
         bias=bias,
         weight=rewriter.tensor(

@@ -41,7 +41,8 @@ def run_spikingjelly(
     except ImportError as error:
         raise not_importable("the SpikingJelly reference", error, "torch") from error
     torch_devices(device)
-    logits, layers = [], {n.name: [] for n in graph.spiking_layers}
+    logits: list[np.ndarray] = []
+    layers: dict[str, list[np.ndarray]] = {n.name: [] for n in graph.spiking_layers}
     runner = _Runner(graph, steps, device)
     # cuDNN rounds float32 convolutions to TF32 unless told otherwise: that alone flips thousands of
     # spikes

@@ -131,7 +131,12 @@ def _draw_chip(axes: Any, program: Program, chip: int, colours: Any, labelled: b
                         _label(
                             axes, left + 0.5 - gap, low + 0.5 - gap, number, load, _SHORT[resource]
                         )
-                style = {"facecolor": face, "edgecolor": edge, "hatch": hatch, "lw": 0.8}
+                style: dict[str, Any] = {
+                    "facecolor": face,
+                    "edgecolor": edge,
+                    "hatch": hatch,
+                    "lw": 0.8,
+                }
                 axes.add_patch(Rectangle((left, low), 1 - 2 * gap, 1 - 2 * gap, **style))
             axes.add_patch(
                 Rectangle((x * side, y * deep), side, deep, fill=False, edgecolor="0.35", lw=1.2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def draw_raster(program: Program, x: np.ndarray, what: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
         axes.tick_params(labelsize=6.5, length=2, pad=1.5)
-        beside = {"transform": axes.transAxes, "va": "center", "fontsize": _LABEL}
+        beside: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "fontsize": _LABEL}
         axes.text(-0.035, 0.5, _short(view.layer), ha="right", **beside)
         count = int(np.count_nonzero(spikes))
         axes.text(1.012, 0.5, f"{count / spikes.size:.1%}  ({count:,} spikes)", ha="left", **beside)

@@ -83,8 +83,8 @@ def load_target(name_or_path: str | Path) -> Target:
                 "NC3001",
                 f"target {name[:200]!r} is neither a shipped target nor a file. {hint}Shipped: {', '.join(known)}.",
             )
-        with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+        with path.open("rb") as opened:
+            data = opened.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise NeurocompileError(
             "NC3001", f"target file {name[:200]!r} cannot be read: {_line(error)}"
@@ -140,7 +140,7 @@ def _invalid(label: str, why: str) -> NeurocompileError:
     return NeurocompileError("NC3002", f"target file {label[:200]!r} {why}")
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | str) -> str:
     """The text of an error in one printable line."""
     text = " ".join(str(error).split())
     return "".join(c if c.isprintable() else "?" for c in text)[:300] or type(error).__name__

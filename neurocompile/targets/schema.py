@@ -347,7 +347,8 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict
         The chips follow a snake too. Neighbours in this order are on one tile or on neighbouring
         tiles of a chip, so it is a placement to start from.
         """
-        mesh, found = self.mesh, []
+        mesh = self.mesh
+        found: list[Slot] = []
         width, deep = mesh.columns.value, mesh.cores_per_tile.value
         for chip in self.chip_order():
             if len(found) >= limit:

@@ -61,13 +61,13 @@ def _correct_byte_encoder() -> None:
     if sys.version_info < (3, 11) or _MODULE in sys.modules:
         return
     spec = importlib.util.find_spec(_MODULE)
-    source = spec.loader.get_source(_MODULE) if spec else None  # type: ignore[union-attr]
+    source = spec.loader.get_source(_MODULE) if spec else None
     if source is None or _BEFORE not in source:
         return
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module
     try:
-        exec(compile(source.replace(_BEFORE, _AFTER), spec.origin, "exec"), module.__dict__)  # type: ignore[union-attr]
+        exec(compile(source.replace(_BEFORE, _AFTER), spec.origin, "exec"), module.__dict__)
     except BaseException:
         del sys.modules[_MODULE]
         raise

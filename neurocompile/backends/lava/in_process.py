@@ -233,7 +233,8 @@ def _remember_delay_matrix(model: Any) -> None:
     """Let a Delay model build its matrix by Lava's own function once: weights and delays never
     change here.
     """
-    original, found = model.get_delay_wgts_mat, []
+    original = model.get_delay_wgts_mat
+    found: list[Any] = []
 
     def once(*arguments: Any) -> Any:
         if not found:

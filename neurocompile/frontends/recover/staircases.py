@@ -154,7 +154,7 @@ def _run(
     values: dict[str, np.ndarray] = {source: x}
 
     def operand(name: str) -> np.ndarray:
-        return values[name] if name in values else np.float32(graph.number(name))  # type: ignore[arg-type]
+        return values[name] if name in values else np.float32(graph.number(name))
 
     with np.errstate(all="ignore"):
         for node in cone:

@@ -123,7 +123,7 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
     return made
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: BaseException) -> str:
     """What to write where an author's file meets a SpikingJelly that it was not written for."""
     why = str(error)
     if "spikingjelly.clock_driven" in why or "CuPy" in why or "argument 'backend'" in why:

@@ -119,7 +119,7 @@ def samples_first(model: nn.Module) -> nn.Module:
     def forward(self: nn.Module, x: torch.Tensor) -> Any:
         return type(self).forward(self, x.transpose(0, 1))
 
-    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    model.forward = MethodType(forward, model)
     return model
 
 
@@ -134,7 +134,7 @@ def prepared(model: nn.Module, plan: Plan, head: int | None) -> nn.Module:
         outputs = [_chosen(inner(x), head) for _ in range(max(steps, 1))]
         return torch.stack(outputs) if steps > 1 else outputs[0]
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward
     return model
 
 
@@ -172,7 +172,7 @@ def _program(
         y = _chosen(inner(x.unsqueeze(0).repeat(repeats, *[1] * x.ndim).flatten(0, 1)), head)
         return y.unflatten(0, (repeats, -1)) if repeats > 1 else y
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward
     try:
         with torch.no_grad(), _without_warnings():
             return torch.export.export(

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.mapping.budget import LayerShare
 from neurocompile.parameters import between, positive
 from neurocompile.theory.bounds.complexity import Complexity, complexity
 from neurocompile.theory.bounds.lipschitz import LayerGain, LipschitzBound, layer_gains
 from neurocompile.theory.bounds.margin import check_accuracy, epsilon_for_accuracy
 from neurocompile.theory.bounds.pattern_bound import bits_in_range, least_spikes, least_steps
-from neurocompile.theory.bounds.shares import LayerShare, layer_demand, shares
+from neurocompile.theory.bounds.shares import layer_demand, shares
 from neurocompile.theory.bounds.spike_bound import energy_bound, spike_bound
 from neurocompile.theory.bounds.statements import PATTERNS, Kind
 from neurocompile.theory.bounds.timesteps import Known, Steps, choose, rate_error
