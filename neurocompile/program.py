@@ -285,8 +285,9 @@ class Program:
             found = evaluator.run(encode_input(self.quantized.input, x[part]))
             logits.append(found.logits)
             if readout.per_step:
+                assert found.step_values is not None
                 flat = found.step_values.reshape(*found.step_values.shape[:2], -1)
-                bias = readout.bias and circuit.tensors[readout.bias]
+                bias = None if readout.bias is None else circuit.tensors[readout.bias]
                 step_logits.append(readout.values(flat, bias))
             for layer in layers:
                 spikes[layer] += found.spikes[layer]

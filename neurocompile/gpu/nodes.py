@@ -282,8 +282,8 @@ class Rules:
 def _aligned(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Feature axes of size 1 put behind (T, samples), so that shapes broadcast as the features do."""
     rank = max(a.ndim, b.ndim)
-    a, b = (x[(slice(None), slice(None), *[None] * (rank - x.ndim))] for x in (a, b))
-    return a, b
+    places = [(slice(None), slice(None), *[None] * (rank - x.ndim)) for x in (a, b)]
+    return a[places[0]], b[places[1]]
 
 
 def _place(node: s.Rearrange, x: torch.Tensor) -> tuple[list[int], int] | None:
