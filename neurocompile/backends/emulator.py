@@ -1,73 +1,73 @@
 """The emulator: neurocompile's own bit-exact integer execution of a circuit on the CPU.
 
-Two executions of one semantics. :class:`Emulator` is depth-free: population after population in
-topological order, all samples and steps of a chunk at once, delays ignored, because ``schedule``
-balances them; only populations that recurrent projections tie together go step by step, all samples
-at once. :func:`emulate_cycles` is cycle-accurate: global steps, real delays, samples streaming
-every ``period`` steps. That both agree is a law the tests check.
+Two executions of one semantics. :class:`Emulator` is depth-free: a plan of the circuit, sample
+after sample, population after population in topological order, all steps of one before the next;
+delays are ignored, because ``schedule`` balances them. Only populations that recurrent projections
+tie together go step by step, and window by window those that a memory of a folded circuit ties
+together. Every LIF is reset in each window of a folded circuit, and a projection with a lag reads
+its source so many windows earlier. :func:`emulate_cycles` is cycle-accurate: global steps, real
+delays, samples streaming every ``period`` steps. That both agree is a law the tests check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 
 import numpy as np
 
 from neurocompile.backends.base import Executor, Trace
 from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.encoding import check_integers
-from neurocompile.backends.kernels import lif, prepared, project, project_prepared
+from neurocompile.backends.interpreter import run_samples
+from neurocompile.backends.kernels import lif, prepared, project_prepared
+from neurocompile.backends.plan import Plan, make_plan
+from neurocompile.backends.weights import make_weights
 from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelu, HostInput, Population
 from neurocompile.ir.windows import by_sample, host_rounds, rounds
 
 __all__ = ["Emulator", "emulate_cycles"]
 
-_CHUNK_NEURON_STEPS = 4_000_000
-"""Neuron-steps emulated at once: bounds memory to some tens of megabytes."""
-_CHUNK_OF_LOOPS = 8
-"""So many times more where loops go step by step, whose cost hardly depends on the number of
-samples.
-"""
-
-
-def _fixed(circuit: CircuitGraph) -> set[str]:
-    """Populations that the host does not reach: all samples are alike there."""
-    fixed: set[str] = set()
-    for group in circuit.groups:
-        sources = {q.src for p in group for q in circuit.incoming[p.name] if not q.recurrent}
-        if fixed.issuperset(sources) and not any(isinstance(p, HostInput) for p in group):
-            fixed.update(p.name for p in group)
-    return fixed
+_CHUNK = 8
+"""Samples of one call of compiled code; between calls a run can be interrupted."""
 
 
 class Emulator:
-    """Backend ``emulator``."""
+    """Backend ``emulator``.
+
+    Args:
+        threads: workers of a run, each with samples of its own; by default the processors that
+            this process may use. Results do not depend on it.
+    """
 
     name = "emulator"
     banner = "neurocompile emulator (bit-exact integer model on the CPU), NOT hardware"
 
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or processors()
+
     def open(self, circuit: CircuitGraph) -> Executor:
         """Prepare ``circuit`` (scheduled or not: delays do not matter here)."""
-        if circuit.windows > 1:
-            from neurocompile.backends.folded import FoldedExecutor
+        return EmulatorExecutor(circuit, self._threads)
 
-            return FoldedExecutor(circuit)
-        return EmulatorExecutor(circuit)
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class EmulatorExecutor:
     """A circuit ready to be emulated, see :class:`neurocompile.backends.base.Executor`."""
 
-    def __init__(self, circuit: CircuitGraph) -> None:
+    def __init__(self, circuit: CircuitGraph, threads: int = 1) -> None:
         self.circuit = circuit
-        self._groups = circuit.groups
-        self._order = [p for group in self._groups for p in group]
-        self._bias = {p.name: lif_bias(circuit, p) for p in self._order if isinstance(p, LIF)}
-        self._fixed = _fixed(circuit)
-        self._last_use: dict[str, int] = {}
-        for i, group in enumerate(self._groups):
-            for p in group:
-                self._last_use.update((q.src, i) for q in circuit.incoming[p.name])
+        self._threads = threads
+        self._weights = make_weights(circuit)
+        self._plans: dict[frozenset[str], Plan] = {}
 
     def __enter__(self) -> EmulatorExecutor:
         return self
@@ -76,121 +76,88 @@ class EmulatorExecutor:
         return None
 
     def run(self, x: np.ndarray, record: Collection[str] | None = None) -> Trace:
-        """See :meth:`neurocompile.backends.base.Executor.run`."""
-        x = check_integers(self.circuit, x)
-        wanted = {p.name for p in self._order} if record is None else set(record)
-        steps = self.circuit.steps
-        trace = {
-            p.name: np.empty((len(x), steps, *p.shape), np.uint8 if p.spiking else np.int32)
-            for p in self._order
-            if p.name in wanted
-        }
-        widest = max((p.size for p in self._order if p.name not in self._fixed), default=1) * steps
-        at_once = _CHUNK_NEURON_STEPS * (
-            _CHUNK_OF_LOOPS if any(q.recurrent for q in self.circuit.projections) else 1
-        )
-        chunk = max(1, at_once // (4 * widest))
-        for start in range(0, len(x), chunk):
-            part = x[start : start + chunk]
-            for name, values in self._run_chunk(part, wanted).items():
-                trace[name][start : start + len(part)] = values
+        """See :meth:`neurocompile.backends.base.Executor.run`.
+
+        Beside the trace, memory is that of one sample a thread.
+        """
+        circuit = self.circuit
+        x = check_integers(circuit, x)
+        wanted = frozenset(circuit.population if record is None else record)
+        if wanted not in self._plans:
+            self._plans[wanted] = make_plan(circuit, self._weights, wanted)
+        plan = self._plans[wanted]
+        flat, records, trace = self._traces(plan, len(x))
+        parts = [slice(at, min(at + _CHUNK, len(x))) for at in range(0, len(x), _CHUNK)]
+        threads = min(self._threads, len(x))
+        if threads > 1 and len(parts) < 2 * threads:  # all have something to do
+            size = -(-len(x) // threads)
+            parts = [slice(at, min(at + size, len(x))) for at in range(0, len(x), size)]
+        todo = iter(parts)
+        if threads < 2:
+            self._work(plan, x, todo, records, *flat)
+            return trace
+        with ThreadPoolExecutor(threads, "neurocompile-emulator") as pool:
+            done = [pool.submit(self._work, plan, x, todo, records, *flat) for _ in range(threads)]
+            for worker in done:
+                worker.result()
         return trace
 
-    def _run_chunk(self, x: np.ndarray, wanted: set[str]) -> Trace:
-        samples, steps = len(x), self.circuit.steps
-        # (samples or 1, steps or 1, neurons): 1 where all samples are alike, and where constant in
-        # time
-        alive: dict[str, np.ndarray] = {}
-        found: Trace = {}
-        for i, group in enumerate(self._groups):
-            loops = any(q.recurrent for q in self.circuit.incoming[group[0].name]) or len(group) > 1
-            made = self._loop(group, alive) if loops else [self._population(group[0], x, alive)]
-            for p, values in zip(group, made):
-                if p.name in wanted:
-                    full = np.broadcast_to(values, (samples, steps, p.size))
-                    found[p.name] = full.reshape(samples, steps, *p.shape)
-                alive[p.name] = values
-            for name in [n for n in alive if self._last_use.get(n, -1) <= i]:
-                del alive[name]
-        return found
+    def _traces(
+        self, plan: Plan, samples: int
+    ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, Trace]:
+        """Where the interpreter writes (uint8 and int32), its table, and the same by population."""
+        rows, places, sizes = [], [], [0, 0]
+        for _, (words, at, count, n, to_words, repeat) in plan.records:
+            places.append(sizes[to_words])
+            sizes[to_words] += samples * count * n * repeat
+            rows.append((words, at, count, n, places[-1], to_words, repeat))
+        flat = np.empty(sizes[0], np.uint8), np.empty(sizes[1], np.int32)
+        trace = {}
+        for (name, row), place in zip(plan.records, places):
+            shape = (samples, self.circuit.sample_steps, *self.circuit.population[name].shape)
+            trace[name] = flat[row[4]][place : place + prod(shape)].reshape(shape)
+        return flat, np.array(rows, np.int64).reshape(-1, 7), trace
 
-    def _population(self, p: Population, x: np.ndarray, alive: dict[str, np.ndarray]) -> np.ndarray:
-        if isinstance(p, HostInput):
-            return np.ascontiguousarray(x, np.int32).reshape(
-                len(x), self.circuit.steps if p.stepwise else 1, p.size
+    def _work(
+        self,
+        plan: Plan,
+        x: np.ndarray,
+        todo: Iterator[slice],
+        records: np.ndarray,
+        of_octets: np.ndarray,
+        of_words: np.ndarray,
+    ) -> None:
+        """Take parts of the samples and run them, until there are none."""
+        circuit, weights = self.circuit, self._weights
+        octets, words = np.zeros(plan.octets, np.uint8), np.zeros(plan.words, np.int32)
+        acc, events, starts = (np.zeros(n, np.int32) for n in plan.scratch)
+        places = np.zeros(plan.places, np.int64)
+        for part in todo:
+            count = part.stop - part.start
+            sent = [host_rounds(circuit, h, x[part]).reshape(count, -1) for h in plan.inputs]
+            run_samples(
+                plan.groups,
+                plan.ops,
+                plan.sources,
+                plan.dims,
+                weights.small,
+                weights.wide,
+                weights.bias,
+                circuit.steps,
+                circuit.windows,
+                octets,
+                words,
+                acc,
+                events,
+                starts,
+                places,
+                plan.hosts,
+                np.concatenate(sent, axis=1) if sent else np.zeros((count, 0), np.int32),
+                part.start,
+                records,
+                of_octets,
+                of_words,
             )
-        steps = self.circuit.steps
-        a = self._forward(p, alive)
-        if isinstance(p, LIF):
-            out = np.empty((len(a), steps, p.size), np.uint8)
-            u, v = np.zeros((len(a), p.size), np.int32), np.zeros((len(a), p.size), np.int32)
-            lif(a, self._bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
-            return out
-        return np.maximum(a, 0, out=a) if isinstance(p, GradedRelu) else a
-
-    def _forward(self, p: Population, alive: dict[str, np.ndarray]) -> np.ndarray:
-        """What all but recurrent projections deliver: int32 (samples or 1, steps or 1, neurons), 1
-        where it is the same for all samples, and where it is constant in time."""
-        incoming = [q for q in self.circuit.incoming[p.name] if not q.recurrent]
-        samples = max((len(alive[q.src]) for q in incoming), default=1)
-        steps = max(
-            (self.circuit.steps if q.advance else alive[q.src].shape[1] for q in incoming),
-            default=1,
-        )
-        a = np.zeros((samples, steps, p.size), np.int32)
-        for q in incoming:
-            source = alive[q.src].astype(np.int32, copy=False)
-            if q.advance:
-                full = np.broadcast_to(source, (len(source), steps, source.shape[2]))
-                source = np.zeros(full.shape, np.int32)
-                source[:, : steps - q.advance] = full[:, q.advance :]
-            alike = source.shape[:2] == a.shape[:2]
-            part = a if alike else np.zeros((*source.shape[:2], p.size), np.int32)
-            project(
-                q,
-                self.circuit.weight(q),
-                source.reshape(-1, source.shape[2]),
-                self.circuit.population[q.src].shape,
-                part.reshape(-1, p.size),
-            )
-            if not alike:
-                a += part
-        return a
-
-    def _loop(
-        self, group: tuple[Population, ...], alive: dict[str, np.ndarray]
-    ) -> list[np.ndarray]:
-        """Populations that recurrent projections tie together: step by step, all of them and all
-        samples at once.
-        """
-        steps, circuit = self.circuit.steps, self.circuit
-        forward = [self._forward(p, alive) for p in group]
-        samples = max(map(len, forward))
-        out = [
-            np.empty((samples, steps, p.size), np.uint8 if p.spiking else np.int32) for p in group
-        ]
-        last = {p.name: np.zeros((samples, p.size), np.int32) for p in group}
-        state = {
-            p.name: np.zeros((2, samples, p.size), np.int32) for p in group if isinstance(p, LIF)
-        }
-        loops = [
-            [
-                (q, prepared(q, circuit.weight(q), circuit.population[q.src].shape))
-                for q in circuit.incoming[p.name]
-                if q.recurrent
-            ]
-            for p in group
-        ]
-        for t in range(steps):
-            now = {}
-            for p, a, projections, trace in zip(group, forward, loops, out):
-                total = np.broadcast_to(a[:, min(t, a.shape[1] - 1)], (samples, p.size)).copy()
-                for q, kernel in projections:
-                    project_prepared(q, kernel, last[q.src], circuit.population[q.src].shape, total)
-                now[p.name] = _step(p, total, state, self._bias, first=False)
-                trace[:, t] = now[p.name]
-            last = now
-        return out
 
 
 def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:

@@ -12,7 +12,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spiking_cases import networks, samples
 
-from neurocompile.backends import emulator
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import decode, encode
 from neurocompile.backends.kernels import lif, project
@@ -253,23 +252,17 @@ def test_a_strided_projection_equals_the_naive_loops(data):
 # ---- whole circuits ------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(networks(), st.integers(1, 4))
-def test_samples_are_independent_whatever_the_chunk(graph, steps):
+def test_samples_are_independent_whatever_the_number_of_threads(graph, steps):
     circuit = lower(graph, steps)
     x = encode(circuit, samples(graph, 5))
-    executor = Emulator().open(circuit)
-    whole = executor.run(x)
-    normal = emulator._CHUNK_NEURON_STEPS
-    try:
-        for chunk in (1, 8 * steps * max(p.size for p in circuit.populations)):
-            emulator._CHUNK_NEURON_STEPS = chunk
-            again = executor.run(x)
-            for name, values in whole.items():
-                np.testing.assert_array_equal(again[name], values)
-    finally:
-        emulator._CHUNK_NEURON_STEPS = normal
-    for name, values in executor.run(x[::-1].copy()).items():
+    whole = Emulator(1).open(circuit).run(x)
+    for threads in (2, 3, 8):
+        again = Emulator(threads).open(circuit).run(x)
+        for name, values in whole.items():
+            np.testing.assert_array_equal(again[name], values)
+    for name, values in Emulator(2).open(circuit).run(x[::-1].copy()).items():
         np.testing.assert_array_equal(values[::-1], whole[name])
 
 

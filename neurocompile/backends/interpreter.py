@@ -1,0 +1,404 @@
+"""Runs a plan (:mod:`neurocompile.backends.plan`) in compiled code, sample after sample.
+
+A plan is a table of operations, one a population, over two arenas: bytes for spikes and small
+counts, int32 words for all else. An operation sums what its projections bring into one int32 row,
+step by step, and turns the row into spikes or values. Weighted projections are event-driven: every
+spike adds its row of int8 weights, held in registers as int16 (:mod:`neurocompile.backends.vectors`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.backends.table import Op, Source
+from neurocompile.backends.vectors import (
+    add_row,
+    copy_shifted,
+    lif_row,
+    mask16,
+    mask64,
+    sum_rows8,
+    trailing,
+)
+from neurocompile.jit import cached_njit
+
+__all__ = ["run_samples"]
+
+(
+    EMIT, SIZE, WORDS, AT, STEPS, FIRST, LAST, LIMIT, KEEP_U, KEEP_V, BIAS, STATE_V, STATE_U, WIDE,
+    ALIKE,
+) = (int(k) for k in Op)  # fmt: skip
+(
+    KIND, S_WORDS, S_AT, S_SIZE, S_STEPS, ADVANCE, RECURRENT, LAG, DIMS, RANK, WEIGHT, SHIFT,
+    S_OFFSET, D_OFFSET, HEIGHT, WIDTH, CHANNELS, ROWS, COLUMNS, OUT, KH, KW, SH, SW, PH, PW, DH, DW,
+    W_AT, W_ROW, W_WORDS, AT_ONCE, GROUPS, SUB_FIRST, SUB_LAST, SCALARS, RECTIFIES, ABOVE, TOP,
+) = (int(k) for k in Source)  # fmt: skip
+
+
+_inner = cached_njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+@cached_njit(nogil=True, no_cfunc_wrapper=True)
+def run_samples(  # type: ignore[no-untyped-def]
+    groups, ops, sources, dims, small, wide, bias, steps, windows,
+    octets, words, acc, events, starts, places, hosts, sent, first_sample,
+    records, of_octets, of_words,
+):  # fmt: skip
+    """Samples one after another.
+
+    One function for what others would call: numba compiles whatever is called again in each caller.
+
+    Args:
+        groups: int64 (groups, 3): 0 for one operation after another, 1 for a loop over steps, 2
+            for one over windows; first and last operation.
+        ops, sources: int64 tables, columns :class:`Op` and :class:`Source`; dims: int64, their
+            loops.
+        small, wide: int8 and int32 weights, rows padded to 32; bias: int32.
+        octets, words: the arenas; acc, events, starts (int32), places (int64): scratch.
+        hosts: int64 (inputs, 2), where an input lies in ``words`` and its length; sent: int32
+            (samples, all inputs one after another); first_sample: where they are in the traces.
+        records: int64 (recorded, 7): whether it lies in ``words``, where, rows, their length, place
+            in the trace, whether it goes to ``of_words``, how often a row is repeated.
+        of_octets, of_words: flat traces, populations one after another, samples within.
+    """
+    for sample in range(len(sent)):
+        at = 0
+        for h in range(len(hosts)):
+            for i in range(hosts[h, 1]):
+                words[hosts[h, 0] + i] = sent[sample, at + i]
+            at += hosts[h, 1]
+        for g in range(len(groups)):
+            kind = groups[g, 0]
+            turns = 1 if kind == 0 else steps if kind == 1 else windows
+            if kind == 2:  # what is not yet sent is silence
+                for o in range(groups[g, 1], groups[g, 2]):
+                    for i in range(ops[o, SIZE] * ops[o, STEPS] * windows):
+                        if ops[o, WORDS]:
+                            words[ops[o, AT] + i] = 0
+                        else:
+                            octets[ops[o, AT] + i] = 0
+            for turn in range(turns):
+                for o in range(groups[g, 1], groups[g, 2]):
+                    op = ops[o]
+                    n = op[SIZE]
+                    first_window = turn if kind == 2 else 0
+                    last_window = turn + 1 if kind == 2 else windows
+                    begin = turn if kind == 1 else 0
+                    end = turn + 1 if kind == 1 else op[STEPS]
+                    for window in range(first_window, last_window):
+                        if op[EMIT] == 0 and begin == 0:
+                            for i in range(n):
+                                words[op[STATE_V] + i] = 0
+                            for i in range(n):
+                                words[op[STATE_U] + i] = 0
+                        for t in range(begin, end):
+                            if t == begin or not op[ALIKE]:
+                                for i in range(n):
+                                    acc[i] = 0
+                                for number in range(op[FIRST], op[LAST]):
+                                    q = sources[number]
+                                    if q[KIND] == 4:
+                                        _gated(
+                                            q, sources, dims, octets, words, steps, windows, acc,
+                                            places, window, t,
+                                        )  # fmt: skip
+                                        continue
+                                    row = _row_at(q, steps, windows, window, t)
+                                    if row < 0:
+                                        continue
+                                    if q[KIND] == 0:
+                                        if q[S_WORDS]:
+                                            _strided(q, dims, words, row, acc)
+                                        else:
+                                            _strided(q, dims, octets, row, acc)
+                                    elif q[KIND] == 1:
+                                        _events(q, small, octets, row, acc, events, starts)
+                                    else:
+                                        _valued(q, wide, octets, words, row, acc, events)
+                            out = op[AT] + (window * op[STEPS] + t) * n
+                            if op[EMIT] == 0:
+                                if op[WIDE]:
+                                    _wide_lif(op, acc, bias, words, octets, out)
+                                else:
+                                    lif_row(
+                                        acc, bias, op[BIAS], words, op[STATE_U], op[STATE_V],
+                                        octets, out, n, op[LIMIT], op[KEEP_U], op[KEEP_V],
+                                    )  # fmt: skip
+                            else:
+                                _pass(op, acc, octets, words, out)
+        for r in range(len(records)):
+            _record(records[r], octets, words, of_octets, of_words, first_sample + sample)
+
+
+@_inner
+def _record(record, octets, words, of_octets, of_words, sample):  # type: ignore[no-untyped-def]
+    n, repeat = record[3], record[6]
+    out = record[4] + sample * record[2] * repeat * n
+    for row in range(record[2]):
+        at = record[1] + row * n
+        for _ in range(repeat):
+            if record[0]:
+                for i in range(n):
+                    of_words[out + i] = words[at + i]
+            elif record[5]:
+                for i in range(n):
+                    of_words[out + i] = octets[at + i]
+            else:
+                for i in range(n):
+                    of_octets[out + i] = octets[at + i]
+            out += n
+
+
+@_inner
+def _pass(op, acc, octets, words, out):  # type: ignore[no-untyped-def]
+    """A relay's or rectifier's row."""
+    if op[EMIT] == 2:
+        for i in range(op[SIZE]):
+            acc[i] = max(acc[i], 0)
+    if op[WORDS]:
+        for i in range(op[SIZE]):
+            words[out + i] = acc[i]
+    else:
+        for i in range(op[SIZE]):
+            octets[out + i] = acc[i]
+
+
+@_inner
+def _wide_lif(op, acc, bias, words, octets, out):  # type: ignore[no-untyped-def]
+    """:func:`lif_row` in int64, of inputs that nothing bounds."""
+    limit = 1 << 23
+    for i in range(op[SIZE]):
+        current = np.int64(words[op[STATE_U] + i]) * op[KEEP_U]
+        current = (current >> 12) if current >= 0 else -((-current) >> 12)
+        current += np.int64(acc[i]) << 6
+        if current > limit:
+            current -= 2 * limit
+        elif current <= -limit:
+            current += 2 * limit
+        voltage = np.int64(words[op[STATE_V] + i]) * op[KEEP_V]
+        voltage = (voltage >> 12) if voltage >= 0 else -((-voltage) >> 12)
+        voltage = min(max(voltage + current + bias[op[BIAS] + i], 1 - limit), limit - 1)
+        spike = voltage > op[LIMIT]
+        octets[out + i] = spike
+        words[op[STATE_U] + i] = current
+        words[op[STATE_V] + i] = 0 if spike else voltage
+
+
+@_inner
+def _row_at(q, steps, windows, window, t):  # type: ignore[no-untyped-def]
+    """Where the row lies that a source brings to a step of a window; -1 for silence."""
+    w, t = window - q[LAG], t + q[ADVANCE] - q[RECURRENT]
+    if w < 0 or w >= windows or t < 0 or t >= steps:
+        return -1
+    return q[S_AT] + (w * q[S_STEPS] + (t if q[S_STEPS] > 1 else 0)) * q[S_SIZE]
+
+
+@_inner
+def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
+    """A strided pattern; the last loop is the longest contiguous one (plan)."""
+    rank, first = q[RANK], q[DIMS]
+    inner = first + 3 * (rank - 1)
+    n, ss, ds = dims[inner], dims[inner + 1], dims[inner + 2]
+    outer = 1
+    for k in range(rank - 1):
+        outer *= dims[first + 3 * k]
+    weight, right = q[WEIGHT], -q[SHIFT] if q[SHIFT] < 0 else 0
+    for turn in range(outer):
+        s, d, rest = at + q[S_OFFSET], q[D_OFFSET], turn
+        for k in range(rank - 2, -1, -1):
+            size = dims[first + 3 * k]
+            i = rest % size if rest >= size else rest
+            rest //= size
+            s += i * dims[first + 3 * k + 1]
+            d += i * dims[first + 3 * k + 2]
+        if right:
+            for i in range(n):
+                acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
+        elif ds == 1 and ss == 1:
+            if weight == 1:
+                for i in range(n):
+                    acc[d + i] += values[s + i]
+            else:
+                for i in range(n):
+                    acc[d + i] += weight * values[s + i]
+        elif ds == 0 and ss == 1:
+            total = 0
+            for i in range(n):
+                total += values[s + i]
+            acc[d] += weight * total
+        elif ds == 1 and ss == 0:
+            value = weight * values[s]
+            if value:
+                for i in range(n):
+                    acc[d + i] += value
+        else:
+            for i in range(n):
+                acc[d + i * ds] += weight * values[s + i * ss]
+
+
+@_inner
+def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-untyped-def]
+    """A matrix or convolution of spikes, or counts up to 16: each adds its row of weights, as
+    often as it counts.
+    """
+    channels, row, out = q[CHANNELS], q[W_ROW], q[OUT]
+    pixels = q[HEIGHT] * q[WIDTH]
+    found = 0
+    for p in range(pixels):
+        starts[p] = found
+        for c in range(0, channels, 64):
+            bits = mask64(octets, at + p * channels + c)
+            if channels - c < 64:
+                bits &= (1 << (channels - c)) - 1
+            while bits:
+                i = c + trailing(bits)
+                for _ in range(octets[at + p * channels + i]):
+                    events[found] = i
+                    found += 1
+                bits &= bits - 1
+    starts[pixels] = found
+    if found == 0:
+        return
+    most, w_at, shift, listed = q[AT_ONCE], q[W_AT], q[SHIFT], found + 16
+    plain = q[KH] == 1 and q[KW] == 1
+    for y in range(q[ROWS]):
+        for z in range(q[COLUMNS]):
+            sums = (y * q[COLUMNS] + z) * out
+            first = last = listed
+            for i in range(q[KH]):
+                top = y * q[SH] - q[PH] + i * q[DH]
+                if top < 0 or top >= q[HEIGHT]:
+                    continue
+                for j in range(q[KW]):
+                    left = z * q[SW] - q[PW] + j * q[DW]
+                    if left < 0 or left >= q[WIDTH]:
+                        continue
+                    p = top * q[WIDTH] + left
+                    if plain:
+                        first, last = starts[p], starts[p + 1]
+                        continue
+                    count = starts[p + 1] - starts[p]
+                    tap = (i * q[KW] + j) * channels
+                    copy_shifted(events, starts[p], count, tap, last)
+                    last += count
+            while first < last:
+                end = min(last, first + most)
+                sum_rows8(acc, sums, weight, w_at, row, events, first, end, shift)
+                first = end
+
+
+@_inner
+def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyped-def]
+    """A matrix or convolution of any integers, in int32: each that is not 0 adds its row, times
+    itself. In groups, weights are (kH, kW, inputs of a group, C_out).
+    """
+    channels, row, out, grouped = q[CHANNELS], q[W_ROW], q[OUT], q[KIND] == 3
+    per_in, per_out = channels // q[GROUPS], out // q[GROUPS]
+    if q[S_WORDS]:
+        for i in range(q[S_SIZE]):
+            values[i] = words[at + i]
+    else:
+        for i in range(q[S_SIZE]):
+            values[i] = octets[at + i]
+    for y in range(q[ROWS]):
+        for z in range(q[COLUMNS]):
+            sums = (y * q[COLUMNS] + z) * out
+            for i in range(q[KH]):
+                top = y * q[SH] - q[PH] + i * q[DH]
+                if top < 0 or top >= q[HEIGHT]:
+                    continue
+                for j in range(q[KW]):
+                    left = z * q[SW] - q[PW] + j * q[DW]
+                    if left < 0 or left >= q[WIDTH]:
+                        continue
+                    p = (top * q[WIDTH] + left) * channels
+                    w = q[W_AT] + (i * q[KW] + j) * per_in * row
+                    if grouped and per_in == 1 and per_out == 1:
+                        for c in range(out):
+                            acc[sums + c] += values[p + c] * weight[w + c]
+                        continue
+                    for c in range(0, channels, 16):
+                        bits = mask16(values, p + c)
+                        if channels - c < 16:
+                            bits &= (1 << (channels - c)) - 1
+                        while bits:
+                            k = c + trailing(bits)
+                            bits &= bits - 1
+                            value = values[p + k]
+                            if not grouped:
+                                add_row(acc, sums, weight, w + k * row, row, value)
+                                continue
+                            first = (k // per_in) * per_out
+                            of = w + (k % per_in) * row
+                            for m in range(first, first + per_out):
+                                acc[sums + m] += value * weight[of + m]
+
+
+@_inner
+def _gated(q, sources, dims, octets, words, steps, windows, acc, places, window, t):  # fmt: skip  # type: ignore[no-untyped-def]
+    """A sum over gates that are never stored: ``acc += weight * gate(sum of its inputs)``.
+
+    Loops run over the gates' digits. Inputs that do not move along the innermost one come first
+    (``SCALARS``); where they leave even the largest of the others without an output, all of that
+    loop is silent.
+    """
+    first, last = q[SUB_FIRST], q[SUB_LAST]
+    inputs, rank = last - first, q[RANK]
+    wide = 2 + inputs
+    inner = q[DIMS] + wide * (rank - 1)
+    n, ds = dims[inner], dims[inner + 1]
+    outer = 1
+    for k in range(rank - 1):
+        outer *= dims[q[DIMS] + wide * k]
+    digit, at = places[inputs:], places
+    for k in range(rank):
+        digit[k] = 0
+    for m in range(inputs):
+        sub = sources[first + m]
+        at[m] = _row_at(sub, steps, windows, window, t) + sub[S_OFFSET]
+    d = q[D_OFFSET]
+    above, rectifies, weight, scalars = q[ABOVE], q[RECTIFIES], q[WEIGHT], q[SCALARS]
+    for _ in range(outer):
+        base = 0
+        for m in range(scalars):
+            sub = sources[first + m]
+            base += sub[WEIGHT] * (words[at[m]] if sub[S_WORDS] else octets[at[m]])
+        if base + q[TOP] > above:
+            if inputs - scalars == 1 and ds == 1 and dims[inner + 2 + scalars] == 1:
+                sub, place = sources[first + scalars], at[scalars]
+                if sub[S_WORDS]:
+                    _open(acc, d, words, place, n, base, sub[WEIGHT], rectifies, above, weight)
+                else:
+                    _open(acc, d, octets, place, n, base, sub[WEIGHT], rectifies, above, weight)
+            else:
+                for i in range(n):
+                    total = base
+                    for m in range(scalars, inputs):
+                        sub = sources[first + m]
+                        place = at[m] + i * dims[inner + 2 + m]
+                        total += sub[WEIGHT] * (words[place] if sub[S_WORDS] else octets[place])
+                    if total > above:
+                        acc[d + i * ds] += weight * (total if rectifies else 1)
+        for k in range(rank - 2, -1, -1):
+            here = q[DIMS] + wide * k
+            digit[k] += 1
+            d += dims[here + 1]
+            for m in range(inputs):
+                at[m] += dims[here + 2 + m]
+            if digit[k] < dims[here]:
+                break
+            digit[k] = 0
+            d -= dims[here] * dims[here + 1]
+            for m in range(inputs):
+                at[m] -= dims[here] * dims[here + 2 + m]
+
+
+@_inner
+def _open(acc, d, values, at, n, base, factor, rectifies, above, weight):  # type: ignore[no-untyped-def]
+    if rectifies:
+        for i in range(n):
+            total = np.int32(base + factor * values[at + i])
+            acc[d + i] += np.int32(weight * (total if total > 0 else 0))
+    else:
+        for i in range(n):
+            acc[d + i] += np.int32(weight if base + factor * values[at + i] > above else 0)

@@ -1,0 +1,322 @@
+"""Vector code of the emulator that numba does not make of loops: whole registers of narrow integers.
+
+numba widens every integer to 64 bits, and keeps no array in registers. These functions are written
+in LLVM's vector types instead, which LLVM fits to the registers of any processor: 512 bits of AVX-
+512, two of 256 on AVX2, four of 128 on NEON. Each takes whole arrays and offsets, and none checks
+bounds: arrays are padded (:data:`PAD` elements), so that the last register may reach past the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+
+__all__ = ["PAD", "add_row", "copy_shifted", "lif_row", "mask16", "mask64", "sum_rows8", "trailing"]
+
+PAD = 256
+"""Elements past the end of every array that a register may read, or write what it read."""
+
+_i8, _i16, _i32, _i64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_i1 = ir.IntType(1)
+
+
+def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """The address of an array's first element."""
+    from numba.np.arrayobj import make_array
+
+    return make_array(kind)(context, builder, value).data
+
+
+def _splat(builder: Any, value: Any, lanes: int) -> Any:
+    vector = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_i32, 0))
+    mask = ir.Constant(ir.VectorType(_i32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+def _load(builder: Any, address: Any, lanes: int) -> Any:
+    element = address.type.pointee
+    vector = builder.bitcast(address, ir.VectorType(element, lanes).as_pointer())
+    return builder.load(vector, align=element.width // 8)
+
+
+def _store(builder: Any, value: Any, address: Any) -> None:
+    width = value.type.element.width // 8
+    builder.store(value, builder.bitcast(address, value.type.as_pointer()), align=width)
+
+
+def _loop(
+    builder: Any,
+    first: Any,
+    end: Any,
+    step: int,
+    carried: list[Any],
+    body: Callable[..., list[Any]],
+) -> list[Any]:
+    """``for i in range(first, end, step): carried = body(i, carried)``; what is carried at the end."""
+    before = builder.block
+    head = builder.append_basic_block("head")
+    inside = builder.append_basic_block("body")
+    after = builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(_i64)
+    held = [builder.phi(value.type) for value in carried]
+    i.add_incoming(first, before)
+    for phi, value in zip(held, carried):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", i, end), inside, after)
+    builder.position_at_end(inside)
+    made = body(i, held)
+    i.add_incoming(builder.add(i, ir.Constant(_i64, step)), builder.block)
+    for phi, value in zip(held, made):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return held
+
+
+def _row_sum(columns: int) -> Any:
+    """``sum_rows8`` for so many columns, all of them in registers."""
+    lanes = 32
+
+    @intrinsic
+    def rows(typing, acc, a0, weight, w0, stride, chosen, first, end, shift):  # type: ignore[no-untyped-def]
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kinds = signature.args
+            acc_, a0_, weight_, w0_, stride_, chosen_, first_, end_, shift_ = arguments
+            sums = builder.gep(_data(context, builder, kinds[0], acc_), [a0_])
+            table = builder.gep(_data(context, builder, kinds[2], weight_), [w0_])
+            numbers = _data(context, builder, kinds[5], chosen_)
+            zero = ir.Constant(ir.VectorType(_i16, lanes), [0] * lanes)
+
+            def add(j: Any, held: list[Any]) -> list[Any]:
+                number = builder.sext(builder.load(builder.gep(numbers, [j])), _i64)
+                row = builder.gep(table, [builder.mul(number, stride_)])
+                parts = []
+                for k, value in enumerate(held):
+                    part = _load(builder, builder.gep(row, [ir.Constant(_i64, k * lanes)]), lanes)
+                    parts.append(builder.add(value, builder.sext(part, value.type)))
+                return parts
+
+            found = _loop(builder, first_, end_, 1, [zero] * (columns // lanes), add)
+            by = _splat(builder, builder.trunc(shift_, _i32), lanes)
+            for k, value in enumerate(found):
+                place = builder.gep(sums, [ir.Constant(_i64, k * lanes)])
+                wide = builder.shl(builder.sext(value, ir.VectorType(_i32, lanes)), by)
+                _store(builder, builder.add(_load(builder, place, lanes), wide), place)
+            return context.get_dummy_value()
+
+        integers = (types.int64,) * 2
+        return types.void(
+            acc, types.int64, weight, *integers, chosen, *integers, types.int64
+        ), generate
+
+    return rows
+
+
+_rows256, _rows128, _rows64, _rows32 = (_row_sum(columns) for columns in (256, 128, 64, 32))
+
+
+@njit(inline="always")
+def sum_rows8(acc, a0, weight, w0, columns, chosen, first, end, shift):  # type: ignore[no-untyped-def]
+    """``acc[a0 + k] += sum(weight[w0 + chosen[j] * columns + k] for j in first..end) << shift``.
+
+    The sum is held as int16, so ``end - first`` times the largest weight must stay below 2^15.
+
+    Args:
+        acc: int32; weight: int8; chosen: int32; columns: a multiple of 32, of each row.
+    """
+    k = 0
+    while k + 256 <= columns:
+        _rows256(acc, a0 + k, weight, w0 + k, columns, chosen, first, end, shift)
+        k += 256
+    if k + 128 <= columns:
+        _rows128(acc, a0 + k, weight, w0 + k, columns, chosen, first, end, shift)
+        k += 128
+    if k + 64 <= columns:
+        _rows64(acc, a0 + k, weight, w0 + k, columns, chosen, first, end, shift)
+        k += 64
+    if k < columns:
+        _rows32(acc, a0 + k, weight, w0 + k, columns, chosen, first, end, shift)
+
+
+def _scaled_row() -> Any:
+    lanes = 32
+
+    @intrinsic
+    def row(typing, acc, a0, weight, w0, columns, factor):  # type: ignore[no-untyped-def]
+        """``acc[a0 + k] += factor * weight[w0 + k]`` (int32, modulo 2^32) for k in 0..columns, a
+        multiple of 32."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kinds = signature.args
+            acc_, a0_, weight_, w0_, columns_, factor_ = arguments
+            sums = builder.gep(_data(context, builder, kinds[0], acc_), [a0_])
+            table = builder.gep(_data(context, builder, kinds[2], weight_), [w0_])
+            by = _splat(builder, builder.trunc(factor_, _i32), lanes)
+            wide = ir.VectorType(_i32, lanes)
+
+            def add(k: Any, held: list[Any]) -> list[Any]:
+                place = builder.gep(sums, [k])
+                part = _load(builder, builder.gep(table, [k]), lanes)
+                part = part if part.type == wide else builder.sext(part, wide)
+                total = builder.add(_load(builder, place, lanes), builder.mul(part, by))
+                _store(builder, total, place)
+                return []
+
+            _loop(builder, ir.Constant(_i64, 0), columns_, lanes, [], add)
+            return context.get_dummy_value()
+
+        return types.void(acc, types.int64, weight, types.int64, types.int64, types.int64), generate
+
+    return row
+
+
+add_row = _scaled_row()
+
+
+@intrinsic
+def copy_shifted(typing, values, first, count, shift, at):  # type: ignore[no-untyped-def]
+    """``values[at + i] = values[first + i] + shift`` (int32) for i in 0..count, and up to 15 more."""
+    lanes = 16
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = signature.args
+        values_, first_, count_, shift_, at_ = arguments
+        source = builder.gep(_data(context, builder, kinds[0], values_), [first_])
+        place = builder.gep(_data(context, builder, kinds[0], values_), [at_])
+        by = _splat(builder, builder.trunc(shift_, _i32), lanes)
+
+        def copy(i: Any, _: list[Any]) -> list[Any]:
+            found = builder.add(_load(builder, builder.gep(source, [i]), lanes), by)
+            _store(builder, found, builder.gep(place, [i]))
+            return []
+
+        _loop(builder, ir.Constant(_i64, 0), count_, lanes, [], copy)
+        return context.get_dummy_value()
+
+    n64 = types.int64
+    return types.void(values, n64, n64, n64, n64), generate
+
+
+def _mask(lanes: int) -> Any:
+    @intrinsic
+    def mask(typing, values, at):  # type: ignore[no-untyped-def]
+        """Bit i of the int64 result: ``values[at + i] != 0``."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address = builder.gep(
+                _data(context, builder, signature.args[0], arguments[0]), [arguments[1]]
+            )
+            vector = _load(builder, address, lanes)
+            zero = ir.Constant(vector.type, [0] * lanes)
+            bits = builder.bitcast(builder.icmp_signed("!=", vector, zero), ir.IntType(lanes))
+            return bits if lanes == 64 else builder.zext(bits, _i64)
+
+        return types.int64(values, types.int64), generate
+
+    return mask
+
+
+mask64, mask16 = _mask(64), _mask(16)
+
+
+@intrinsic
+def trailing(typing, bits):  # type: ignore[no-untyped-def]
+    """Number of zeros below the lowest bit of an int64 that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(_i1, 1))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, keep_v):  # type: ignore[no-untyped-def]
+    """One step of n LIF neurons, exactly :func:`neurocompile.backends.kernels.lif`, in int32.
+
+    ``trunc0(x * keep / 4096)`` is ``sign(x) (h * keep + (l * keep >> 12))`` with ``|x| = 4096 h +
+    l``, which needs no more than 24 bits. Inputs must be within 2^24 of 0, as every proven one is.
+
+    Args:
+        acc: int32 inputs; bias: int32 (shifted), from b0; state: int32, currents from u0 (unused
+            if keep_u is 0), voltages from v0; out: uint8 spikes, from o0.
+        limit: the threshold, shifted by 6 bits; keep_u, keep_v: 4096ths that stay.
+    """
+    lanes = 16
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = signature.args
+        acc_, bias_, b0_, state_, u0_, v0_, out_, o0_, n_, limit_, keep_u_, keep_v_ = arguments
+        sums = _data(context, builder, kinds[0], acc_)
+        biases = builder.gep(_data(context, builder, kinds[1], bias_), [b0_])
+        held = _data(context, builder, kinds[3], state_)
+        currents, voltages = builder.gep(held, [u0_]), builder.gep(held, [v0_])
+        spikes = builder.gep(_data(context, builder, kinds[6], out_), [o0_])
+        wide = ir.VectorType(_i32, lanes)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(wide, [value] * lanes)
+
+        def spread(value: Any) -> Any:
+            return _splat(builder, builder.trunc(value, _i32), lanes)
+
+        threshold, stay_u, stay_v = spread(limit_), spread(keep_u_), spread(keep_v_)
+        zero, top = constant(0), 1 << 23
+
+        def decayed(x: Any, keep: Any) -> Any:
+            negative = builder.icmp_signed("<", x, zero)
+            size = builder.select(negative, builder.sub(zero, x), x)
+            high = builder.mul(builder.lshr(size, constant(12)), keep)
+            low = builder.lshr(builder.mul(builder.and_(size, constant(4095)), keep), constant(12))
+            left = builder.add(high, low)
+            return builder.select(negative, builder.sub(zero, left), left)
+
+        def step(with_current: bool) -> Callable[..., list[Any]]:
+            def body(i: Any, _: list[Any]) -> list[Any]:
+                current = builder.shl(_load(builder, builder.gep(sums, [i]), lanes), constant(6))
+                place = builder.gep(currents, [i])
+                if with_current:
+                    current = builder.add(current, decayed(_load(builder, place, lanes), stay_u))
+                over = builder.icmp_signed(">", current, constant(top))
+                under = builder.icmp_signed("<=", current, constant(-top))
+                turn = builder.select(
+                    over, constant(-2 * top), builder.select(under, constant(2 * top), zero)
+                )
+                current = builder.add(current, turn)
+                if with_current:
+                    _store(builder, current, place)
+                place = builder.gep(voltages, [i])
+                voltage = decayed(_load(builder, place, lanes), stay_v)
+                voltage = builder.add(voltage, current)
+                voltage = builder.add(voltage, _load(builder, builder.gep(biases, [i]), lanes))
+                low, high = constant(1 - top), constant(top - 1)
+                voltage = builder.select(builder.icmp_signed("<", voltage, low), low, voltage)
+                voltage = builder.select(builder.icmp_signed(">", voltage, high), high, voltage)
+                fired = builder.icmp_signed(">", voltage, threshold)
+                _store(builder, builder.select(fired, zero, voltage), place)
+                _store(
+                    builder,
+                    builder.zext(fired, ir.VectorType(_i8, lanes)),
+                    builder.gep(spikes, [i]),
+                )
+                return []
+
+            return body
+
+        start = ir.Constant(_i64, 0)
+        with builder.if_else(builder.icmp_signed("!=", keep_u_, start)) as (yes, no):
+            with yes:
+                _loop(builder, start, n_, lanes, [], step(True))
+            with no:
+                _loop(builder, start, n_, lanes, [], step(False))
+        return context.get_dummy_value()
+
+    n64 = types.int64
+    return types.void(acc, bias, n64, state, n64, n64, out, n64, n64, n64, n64, n64), generate

@@ -1,0 +1,209 @@
+"""Weights and biases of a circuit as the interpreter reads them, and the ranges that follow from
+them: which values are small counts, kept as octets, and which sums stay narrow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from neurocompile.backends.bias import lif_bias
+from neurocompile.backends.vectors import PAD
+from neurocompile.ir.circuit import (
+    LIF,
+    CircuitGraph,
+    Conv2d,
+    Dense,
+    GradedRelu,
+    HostInput,
+    Population,
+    Strided,
+    powered,
+)
+
+__all__ = ["ANY", "NARROW", "Range", "Weights", "is_octets", "make_weights", "tied"]
+
+_MOST_COUNT = 16
+"""Largest value that is kept as an octet, whose row of weights is added so many times."""
+NARROW = 1 << 24
+"""Inputs up to here leave a current in int32."""
+Range = tuple[int, int]
+ANY: Range = (-(1 << 31), (1 << 31) - 1)
+"""What is not bounded, or could wrap around."""
+
+
+@dataclass(frozen=True)
+class PlacedWeights:
+    """Weights of one projection in the pools."""
+
+    at: int
+    row: int
+    words: bool
+    shift: int
+    at_once: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All that a circuit's plans share."""
+
+    small: np.ndarray
+    """int8: rows of weights, (kH, kW, C_in) of them one after another, each padded to 32."""
+    wide: np.ndarray
+    """int32: the same of what does not fit, and (kH, kW, inputs of a group, C_out) of groups."""
+    bias: np.ndarray
+    """int32."""
+    placed: dict[str, PlacedWeights]
+    bias_at: dict[str, int]
+    reach: dict[str, Range]
+    """Least and largest output of each population; :data:`ANY` within loops."""
+    inputs: dict[str, Range]
+    """The same of its sums."""
+
+
+def make_weights(circuit: CircuitGraph) -> Weights:
+    """Weights and biases as the interpreter reads them, and what they let populations reach."""
+    weighted = [q for q in circuit.projections if isinstance(q, (Dense, Conv2d))]
+    rows: dict[tuple[object, ...], np.ndarray] = {}
+    gains: dict[tuple[object, ...], Range] = {}
+    for q in weighted:
+        if _key(q) not in rows:
+            rows[_key(q)], gains[_key(q)] = _rows(q, circuit.weight(q))
+    reach, inputs = _ranges(circuit, {q.name: gains[_key(q)] for q in weighted})
+    small: list[np.ndarray] = []
+    wide: list[np.ndarray] = []
+    sizes = [0, 0]
+    placed: dict[str, PlacedWeights] = {}
+    kept: dict[tuple[object, ...], PlacedWeights] = {}
+    for q in weighted:
+        events = is_octets(circuit, reach, q.src) and _key(q)[2] == 1
+        key = (*_key(q), events)
+        if key not in kept:
+            table, shift = _table(rows[_key(q)], events, _key(q)[2] == 1)
+            words = table.dtype == np.int32
+            most = int(np.abs(table.astype(np.int32)).max(initial=1))
+            kept[key] = PlacedWeights(
+                sizes[words], table.shape[-1], words, shift, max(32767 // max(most, 1), 1)
+            )
+            (wide if words else small).append(table.reshape(-1))
+            sizes[words] += table.size
+        placed[q.name] = kept[key]
+    bias, bias_at = [], {}
+    at = 0
+    for p in circuit.populations:
+        if isinstance(p, LIF):
+            bias_at[p.name] = at
+            bias.append(lif_bias(circuit, p))
+            at += p.size
+    return Weights(
+        _padded(small, np.int8),
+        _padded(wide, np.int32),
+        _padded(bias, np.int32),
+        placed,
+        bias_at,
+        reach,
+        inputs,
+    )
+
+
+def _padded(parts: list[np.ndarray], kind: type) -> np.ndarray:
+    return np.concatenate([*(p.astype(kind, copy=False) for p in parts), np.zeros(PAD, kind)])
+
+
+def _key(q: Dense | Conv2d) -> tuple[object, ...]:
+    """What projections have in common that share a table."""
+    dense = isinstance(q, Dense)
+    return str(q.weight), q.weight_exp, q.groups if isinstance(q, Conv2d) else 1, dense
+
+
+def _rows(q: Dense | Conv2d, weight: np.ndarray | None) -> tuple[np.ndarray, Range]:
+    """Weights int32 (kH, kW, C_in of a group, C_out), and least and largest sum that inputs 0..1
+    make at one neuron.
+    """
+    assert weight is not None
+    found = powered(weight.astype(np.int32), q.weight_exp)
+    found = found[:, None, None, :] if isinstance(q, Dense) else found
+    flat = found.reshape(len(found), -1)
+    low = np.minimum(flat, 0).sum(axis=1, dtype=np.int64).min(initial=0)
+    high = np.maximum(flat, 0).sum(axis=1, dtype=np.int64).max(initial=0)
+    return found.transpose(1, 2, 3, 0), (int(low), int(high))
+
+
+def _table(rows: np.ndarray, events: bool, pad: bool) -> tuple[np.ndarray, int]:
+    """Rows as they are kept, int8 for ``events`` where a common power of two allows it, else
+    int32; and the shift of their sums.
+    """
+    shift = 0
+    if events:
+        bits = int(np.bitwise_or.reduce(rows, axis=None)) if rows.size else 0
+        shift = (bits & -bits).bit_length() - 1 if bits else 0
+        narrow = rows >> shift
+        events = not rows.size or bool(narrow.min() >= -128 and narrow.max() <= 127)
+        rows, shift = (narrow, shift) if events else (rows, 0)
+    columns = rows.shape[-1]
+    row = -(-columns // 32) * 32 if pad else columns
+    table = np.zeros((*rows.shape[:-1], row), np.int8 if events else np.int32)
+    table[..., :columns] = rows
+    return table, shift
+
+
+def is_octets(circuit: CircuitGraph, reach: dict[str, Range], name: str) -> bool:
+    """Whether a population's values are kept as octets."""
+    p = circuit.population[name]
+    low, high = reach[name]
+    return isinstance(p, LIF) or (not isinstance(p, HostInput) and low >= 0 and high <= _MOST_COUNT)
+
+
+def _ranges(
+    circuit: CircuitGraph, gains: dict[str, Range]
+) -> tuple[dict[str, Range], dict[str, Range]]:
+    """Interval arithmetic over populations outside of loops; it trusts no one's claims."""
+    reach: dict[str, Range] = {}
+    inputs: dict[str, Range] = {}
+    for group in circuit.groups:
+        looped = tied(circuit, group)
+        for p in group:
+            if looped:
+                reach[p.name] = (0, 1) if isinstance(p, LIF) else ANY
+        for p in group:
+            if isinstance(p, HostInput):
+                reach[p.name] = inputs[p.name] = _sent(circuit, p)
+                continue
+            low = high = 0
+            for q in circuit.incoming[p.name]:
+                least, most = reach[q.src]
+                if isinstance(q, Strided):
+                    times = prod(n for n, s in zip(q.sizes, q.dst_strides) if s == 0)
+                    gain = times * q.weight << max(q.weight_exp, 0)
+                    negative, positive = min(gain, 0), max(gain, 0)
+                else:
+                    negative, positive = gains[q.name]
+                least, most = min(least, 0), max(most, 0)  # borders, and nothing
+                low += positive * least + negative * most
+                high += positive * most + negative * least
+            inputs[p.name] = (low, high) if ANY[0] <= low and high <= ANY[1] else ANY
+            if looped:
+                continue
+            if isinstance(p, LIF):
+                reach[p.name] = (0, 1)
+            elif isinstance(p, GradedRelu):
+                reach[p.name] = (0, max(inputs[p.name][1], 0))
+            else:
+                reach[p.name] = inputs[p.name]
+    return reach, inputs
+
+
+def _sent(circuit: CircuitGraph, p: HostInput) -> Range:
+    if p.pattern is not None:
+        table = circuit.tensors[p.pattern]
+        return min(int(table.min(initial=0)), 0), max(int(table.max(initial=0)), 0)
+    return min(p.low, 0), max(p.high, 0)
+
+
+def tied(circuit: CircuitGraph, group: tuple[Population, ...]) -> bool:
+    """Whether a loop or a memory ties the populations of a group together."""
+    return len(group) > 1 or any(
+        q.recurrent or q.src == group[0].name for q in circuit.incoming[group[0].name]
+    )
