@@ -23,6 +23,7 @@ from neurocompile.ir.circuit import (
     CircuitGraph,
     Conv2d,
     Dense,
+    GradedRelay,
     GradedRelu,
     HostInput,
     Population,
@@ -30,8 +31,17 @@ from neurocompile.ir.circuit import (
     Strided,
     is_constant,
 )
+from neurocompile.ir.tables import KindTable
 
 __all__ = ["Plan", "make_plan"]
+
+
+EMITS: KindTable[int] = KindTable(
+    "emulation", ("population",), "what it does with the sum of its inputs"
+)
+EMITS.add(Emit.LIF, LIF)
+EMITS.add(Emit.RELAY, GradedRelay, HostInput)
+EMITS.add(Emit.RELU, GradedRelu)
 
 
 @dataclass(frozen=True)
@@ -262,18 +272,15 @@ class _Planner:
         first = len(self.sources)
         for q in incoming:
             self._source(q)
-        row[Op.EMIT] = Emit.RELAY
+        row[Op.EMIT] = EMITS.of(p)
         row[Op.SIZE], row[Op.AT], row[Op.STEPS] = p.size, self.place[p.name], self.steps[p.name]
         row[Op.WORDS] = self.is_words(p.name)
         row[Op.FIRST], row[Op.LAST] = first, len(self.sources)
         row[Op.ALIKE] = all(
             self._constant_in_time(q) and not (q.advance or q.recurrent) for q in incoming
         )
-        if isinstance(p, GradedRelu):
-            row[Op.EMIT] = Emit.RELU
         if isinstance(p, LIF):
             low, high = self.weights.inputs[p.name]
-            row[Op.EMIT] = Emit.LIF
             row[Op.LIMIT] = p.vth << 6
             row[Op.KEEP_U], row[Op.KEEP_V] = 4095 - p.du, 4096 - p.dv
             row[Op.BIAS] = self.weights.bias_at[p.name]

@@ -4,8 +4,10 @@ them: which values are small counts, kept as octets, and which sums stay narrow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +18,14 @@ from neurocompile.ir.circuit import (
     CircuitGraph,
     Conv2d,
     Dense,
+    GradedRelay,
     GradedRelu,
     HostInput,
     Population,
     Strided,
     powered,
 )
+from neurocompile.ir.tables import KindTable
 
 __all__ = ["ANY", "NARROW", "Range", "Weights", "is_octets", "make_weights", "tied"]
 
@@ -168,9 +172,6 @@ def _ranges(
             if looped:
                 reach[p.name] = (0, 1) if isinstance(p, LIF) else ANY
         for p in group:
-            if isinstance(p, HostInput):
-                reach[p.name] = inputs[p.name] = _sent(circuit, p)
-                continue
             low = high = 0
             for q in circuit.incoming[p.name]:
                 least, most = reach[q.src]
@@ -184,18 +185,21 @@ def _ranges(
                 low += positive * least + negative * most
                 high += positive * most + negative * least
             inputs[p.name] = (low, high) if ANY[0] <= low and high <= ANY[1] else ANY
-            if looped:
-                continue
-            if isinstance(p, LIF):
-                reach[p.name] = (0, 1)
-            elif isinstance(p, GradedRelu):
-                reach[p.name] = (0, max(inputs[p.name][1], 0))
-            else:
-                reach[p.name] = inputs[p.name]
+            if not looped:
+                reach[p.name] = SENT.of(p)(circuit, p, inputs[p.name])
     return reach, inputs
 
 
-def _sent(circuit: CircuitGraph, p: HostInput) -> Range:
+SENT: KindTable[Callable[[CircuitGraph, Any, Range], Range]] = KindTable(
+    "emulated values", ("population",), "what it sends for sums within a range"
+)
+SENT.add(lambda circuit, p, total: (0, 1), LIF)
+SENT.add(lambda circuit, p, total: total, GradedRelay)
+SENT.add(lambda circuit, p, total: (0, max(total[1], 0)), GradedRelu)
+
+
+@SENT.rule(HostInput)
+def _host(circuit: CircuitGraph, p: HostInput, total: Range) -> Range:
     if p.pattern is not None:
         table = circuit.tensors[p.pattern]
         return min(int(table.min(initial=0)), 0), max(int(table.max(initial=0)), 0)
