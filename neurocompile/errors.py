@@ -169,6 +169,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "would change the model in silence. It happens with kinds that another package adds: docs/new_operator.md has "
         "what to register. With a model from a file it is a defect of neurocompile; please report it.",
     ),
+    "NC2014": (
+        "passes in an order that cannot work",
+        "Every pass states what it requires of a graph and what it ensures. The message names the pass, what it misses, and "
+        "the pass that makes it so. It happens where passes are chosen by hand ('neurocompile opt --passes'): docs/new_pass.md.",
+    ),
     "NC3001": (
         "unknown target",
         "The target is neither the name of a shipped file (neurocompile targets) nor the path of a YAML file.",

@@ -8,18 +8,31 @@ the Pareto front of cores and steps a sample is worth a mapping.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.lower import fold_graph
 from neurocompile.folding.schedules import Fold
 from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.circuit_rules import IS_SCHEDULED
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.ir.spiking_rules import IS_QUANTIZED
 from neurocompile.mapping.fold_choice import FoldChoice
 from neurocompile.mapping.resources import CostCounter
+from neurocompile.passes.base import Pass
 from neurocompile.passes.narrow_weights import narrow_weights
 from neurocompile.targets.schema import Target
 
-__all__ = ["FoldChoice", "choice_of", "fold_circuit", "folds_of", "front_text", "pareto"]
+__all__ = [
+    "FoldChoice",
+    "FoldInTime",
+    "choice_of",
+    "fold_circuit",
+    "folds_of",
+    "front_text",
+    "pareto",
+]
 
 _WORSE = 2
 """So many finer folds that need more cores than a coarser one end the search in their direction."""
@@ -29,18 +42,36 @@ def fold_circuit(
     quantized: SpikingGraph, T: int, weight_bits: int, target: Target, fold: Fold
 ) -> CircuitGraph:
     """The scheduled circuit of a fold, with the delays and synapses of ``target``; NC3104."""
-    graded = target.delay.graded_delay.value
-    spike = target.delay.max_spike_delay.value
-    circuit = fold_graph(
-        quantized,
-        T,
-        fold,
-        weight_bits=weight_bits,
-        max_spike_delay=spike,
-        graded_delay=spike if graded else 1,
-        power_of_two_period=target.reset.power_of_two.value,
-    )
+    circuit = FoldInTime(T, weight_bits, target, fold)(quantized)
     return narrow_weights(circuit, target.synapse.weight_bits.high)
+
+
+@dataclass(frozen=True)
+class FoldInTime(Pass[SpikingGraph, CircuitGraph]):
+    """Requires stage quantized. Ensures a scheduled circuit, in place of lower and schedule."""
+
+    name: ClassVar[str] = "fold"
+    takes = SpikingGraph
+    requires = (IS_QUANTIZED,)
+    ensures = (IS_SCHEDULED,)
+
+    steps: int
+    weight_bits: int
+    target: Target
+    fold: Fold
+
+    def apply(self, graph: SpikingGraph) -> CircuitGraph:
+        delay = self.target.delay
+        spike = delay.max_spike_delay.value
+        return fold_graph(
+            graph,
+            self.steps,
+            self.fold,
+            weight_bits=self.weight_bits,
+            max_spike_delay=spike,
+            graded_delay=spike if delay.graded_delay.value else 1,
+            power_of_two_period=self.target.reset.power_of_two.value,
+        )
 
 
 def choice_of(circuit: CircuitGraph, target: Target, fold: str) -> FoldChoice:

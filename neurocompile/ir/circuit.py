@@ -434,6 +434,11 @@ class CircuitGraph:
         parts |= {"readouts": groups[Readout], "views": groups[View], "tensors": tensors}
         return build(lambda name, **header: cls(name, **parts, **header), name, **fields)
 
+    @property
+    def items(self) -> tuple[Population | Projection | Readout | View, ...]:
+        """All that rules look at."""
+        return (*self.populations, *self.projections, *self.readouts, *self.views)
+
     def replace(self, **changes: Any) -> CircuitGraph:
         """A copy with fields changed."""
         return dataclasses.replace(self, **changes)

@@ -10,7 +10,16 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir.rules import Rule, broken, divides, raise_broken, unless
 from neurocompile.ir.significance import bits_needed, values_of
 
-__all__ = ["CIRCUIT_RULES", "check_circuit"]
+__all__ = ["CIRCUIT_RULES", "IS_SCHEDULED", "IS_UNSCHEDULED", "PRIVATE_LOOPS", "check_circuit"]
+
+
+def _shared_source(graph: c.CircuitGraph) -> str:
+    """A population that loops and others read; empty if there is none."""
+    looped = {q.src for q in graph.projections if q.recurrent}
+    others = {q.src for q in graph.projections if not q.recurrent}
+    others |= {item.src for item in (*graph.readouts, *graph.views)}
+    return min(looped & others, default="")
+
 
 _ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 254)}
 
@@ -140,6 +149,22 @@ def _reads_all(graph: c.CircuitGraph, readout: c.Readout) -> bool:
     except (TypeError, ValueError):
         return False
 
+
+IS_UNSCHEDULED = Rule(
+    "the circuit has no depths and delays yet",
+    (c.CircuitGraph,),
+    lambda g, _: unless(not g.period, f"has a period of {g.period} steps"),
+)
+IS_SCHEDULED = Rule(
+    "the circuit has depths, delays and a period",
+    (c.CircuitGraph,),
+    lambda g, _: unless(g.period >= g.steps, "has no period"),
+)
+PRIVATE_LOOPS = Rule(
+    "nothing but loops reads what a recurrent projection reads",
+    (c.CircuitGraph,),
+    lambda g, _: unless(not (found := _shared_source(g)), f"%{found} is read elsewhere too"),
+)
 
 CIRCUIT_RULES: tuple[Rule, ...] = (
     Rule(

@@ -15,7 +15,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["Rule", "broken", "divides", "raise_broken", "unless"]
+__all__ = ["Rule", "broken", "divides", "raise_broken", "unless", "unmet"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,15 @@ def broken(
         for item in items:
             if isinstance(item, rule.kinds) and (why := rule.check(graph, item)):
                 yield f"%{item.name}: {why} (rule: {rule.text})"
+
+
+def unmet(rules: tuple[Rule, ...], graph: Any) -> Iterator[tuple[Rule, str]]:
+    """(rule, what is wrong) for each of ``rules`` that ``graph``, of any stage, does not keep."""
+    for rule in rules:
+        for item in (graph, *graph.items):
+            if isinstance(item, rule.kinds) and (why := rule.check(graph, item)):
+                yield rule, f"%{item.name} {why}"
+                break
 
 
 def raise_broken(complaints: list[str], after: str) -> None:

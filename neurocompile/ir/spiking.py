@@ -126,6 +126,11 @@ class SpikingGraph:
         return {name: tuple(users) for name, users in found.items()}
 
     @property
+    def items(self) -> tuple[Node, ...]:
+        """All that rules look at."""
+        return self.nodes
+
+    @property
     def input(self) -> Input:
         """The one input."""
         return next(n for n in self.nodes if isinstance(n, Input))

@@ -5,14 +5,52 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import shapes
+from neurocompile.ir.analysis import ranges, shapes
+from neurocompile.ir.nodes.base import FLOATING
 from neurocompile.ir.rules import Rule, broken, divides, raise_broken, unless
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["LARGEST_LEVELS", "SPIKING_RULES", "check_spiking"]
+__all__ = [
+    "ALIKE_SUMS",
+    "FOLDED_BATCH_NORM",
+    "IN_FLOATING_POINT",
+    "IS_CANONICAL",
+    "IS_IMPORTED",
+    "IS_QUANTIZED",
+    "LARGEST_LEVELS",
+    "MEAN_LAST",
+    "NORMAL_LIF",
+    "NO_BATCH_NORM",
+    "NO_BIAS",
+    "NO_SCALE",
+    "SPIKING_RULES",
+    "check_spiking",
+]
 
 LARGEST_LEVELS = 255
 """Spikes that one neuron may send in a step: traces have 8 bits."""
+
+
+def _foldable(graph: s.SpikingGraph, norm: s.BatchNorm) -> bool:
+    """Whether a BatchNorm is along the channels of the linear layer that it reads."""
+    layer = graph.node[norm.x]
+    if isinstance(layer, s.Conv2d):
+        return norm.axis == 0
+    return isinstance(layer, s.Linear) and norm.axis == len(shapes(graph)[norm.x]) - 1
+
+
+def _mixed_sum(graph: s.SpikingGraph) -> str:
+    """A sum of an integer and a real value of one shape; empty if there is none."""
+    sums = [n for n in graph.nodes if isinstance(n, s.Add)]
+    if not sums:
+        return ""
+    integer, size = ranges(graph), shapes(graph)
+    mixed = (
+        n.name
+        for n in sums
+        if size[n.a] == size[n.b] and (integer[n.a] is None) != (integer[n.b] is None)
+    )
+    return next(mixed, "")
 
 
 def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) -> bool:
@@ -37,8 +75,68 @@ def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
     )
 
 
-_FLOAT_ONLY = (s.LIF, s.Integrator, s.BatchNorm, s.Scale, s.Softmax)
 _LINEAR = (s.Conv2d, s.Linear)
+
+NO_BATCH_NORM = Rule(
+    "BatchNorm is folded",
+    (s.BatchNorm,),
+    lambda g, n: "a BatchNorm is left",
+    ("canonical", "quantized"),
+)
+NORMAL_LIF = Rule(
+    "LIF is in normal form: input not divided by tau, resting at 0",
+    (s.LIF,),
+    lambda g, n: unless(not n.decay_input and n.v_reset == 0, "not in normal form"),
+    ("canonical",),
+)
+NO_BIAS = Rule(
+    "biases live in LIF, Output and Offset",
+    _LINEAR,
+    lambda g, n: unless(n.bias is None, "has a bias of its own"),
+    ("canonical", "quantized"),
+)
+NO_SCALE = Rule(
+    "scale factors are absorbed by weights, LIF gains or the output",
+    (s.Scale,),
+    lambda g, n: "a Scale is left",
+    ("canonical", "quantized"),
+)
+MEAN_LAST = Rule(
+    "the output is a mean over time",
+    (s.Output,),
+    lambda g, n: unless(isinstance(g.node[n.x], s.TimeMean), "its input is not a TimeMean"),
+    ("canonical", "quantized"),
+)
+FOLDED_BATCH_NORM = Rule(
+    "no BatchNorm of channels directly follows a linear layer",
+    (s.BatchNorm,),
+    lambda g, n: unless(not _foldable(g, n), f"follows %{n.x}"),
+)
+ALIKE_SUMS = Rule(
+    "a sum adds two integers or two real values",
+    (s.SpikingGraph,),
+    lambda g, _: unless(not (found := _mixed_sum(g)), f"%{found} adds a real value to an integer"),
+)
+IN_FLOATING_POINT = Rule(
+    "the graph is in floating point",
+    (s.SpikingGraph,),
+    lambda g, _: unless(g.stage in FLOATING, f"is {g.stage}"),
+)
+IS_IMPORTED = Rule(
+    "the graph is not canonical yet",
+    (s.SpikingGraph,),
+    lambda g, _: unless(g.stage == "imported", f"is {g.stage}"),
+)
+IS_CANONICAL = Rule(
+    "the graph is canonical",
+    (s.SpikingGraph,),
+    lambda g, _: unless(g.stage == "canonical", f"is {g.stage}"),
+)
+IS_QUANTIZED = Rule(
+    "the graph is quantized",
+    (s.SpikingGraph,),
+    lambda g, _: unless(g.stage == "quantized", f"is {g.stage}"),
+)
 
 SPIKING_RULES: tuple[Rule, ...] = (
     Rule(
@@ -48,18 +146,8 @@ SPIKING_RULES: tuple[Rule, ...] = (
             all(np.isfinite(g.tensors[t]).all() for t in n.tensors), "reads a non-finite tensor"
         ),
     ),
-    Rule(
-        "BatchNorm is folded",
-        (s.BatchNorm,),
-        lambda g, n: "a BatchNorm is left",
-        ("canonical", "quantized"),
-    ),
-    Rule(
-        "LIF is in normal form: input not divided by tau, resting at 0",
-        (s.LIF,),
-        lambda g, n: unless(not n.decay_input and n.v_reset == 0, "not in normal form"),
-        ("canonical",),
-    ),
+    NO_BATCH_NORM,
+    NORMAL_LIF,
     Rule(
         "a tau for each channel is >= 1, and divides no input",
         (s.LIF,),
@@ -68,24 +156,9 @@ SPIKING_RULES: tuple[Rule, ...] = (
             f"tau {n.tau}",
         ),
     ),
-    Rule(
-        "biases live in LIF, Output and Offset",
-        _LINEAR,
-        lambda g, n: unless(n.bias is None, "has a bias of its own"),
-        ("canonical", "quantized"),
-    ),
-    Rule(
-        "scale factors are absorbed by weights, LIF gains or the output",
-        (s.Scale,),
-        lambda g, n: "a Scale is left",
-        ("canonical", "quantized"),
-    ),
-    Rule(
-        "the output is a mean over time",
-        (s.Output,),
-        lambda g, n: unless(isinstance(g.node[n.x], s.TimeMean), "its input is not a TimeMean"),
-        ("canonical", "quantized"),
-    ),
+    NO_BIAS,
+    NO_SCALE,
+    MEAN_LAST,
     Rule(
         "shifts drop 1 to 7 bits, of integers",
         (s.Shift,),
@@ -120,8 +193,8 @@ SPIKING_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "no floating-point neuron, and no softmax, is left",
-        _FLOAT_ONLY,
-        lambda g, n: f"{type(n).__name__} is not integer",
+        (s.Node,),
+        lambda g, n: unless("quantized" in n.stages, f"{type(n).__name__} is not integer"),
         ("quantized",),
     ),
     Rule(

@@ -1,38 +1,98 @@
-"""What a pass is: a frozen dataclass with a name that maps a graph to a graph and is checked when
-it is done.
+"""What a pass is: a frozen dataclass with a name that maps a graph to a graph, with what it requires
+of the one and ensures of the other, checked whenever it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.circuit_rules import check_circuit
+from neurocompile.ir.rules import Rule, raise_broken, unmet
 from neurocompile.ir.spiking import Node, SpikingGraph
 from neurocompile.ir.spiking_rules import check_spiking
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
-__all__ = ["Rewriter", "SpikingPass"]
+__all__ = ["CircuitPass", "Pass", "Rewriter", "SpikingPass"]
+
+
+Graph = SpikingGraph | CircuitGraph
+Made = TypeVar("Made", SpikingGraph, CircuitGraph)
+Taken = TypeVar("Taken", SpikingGraph, CircuitGraph)
 
 
 @dataclass(frozen=True)
-class SpikingPass:
-    """A pass over SpikingGraphs. Calling it runs :meth:`apply` and checks the rules of the result's
-    stage.
+class Pass(Generic[Taken, Made]):
+    """A pass from one graph to another. Calling it checks :attr:`requires`, runs :meth:`apply`, and
+    checks the result by the rules of its stage and :attr:`ensures`, always.
     """
 
     name: ClassVar[str]
+    takes: ClassVar[type[Graph]]
+    """The kind of graph that it takes."""
+    requires: ClassVar[tuple[Rule, ...]] = ()
+    """Of the graph that it takes; NC2014 otherwise, with the pass that ensures what is missing."""
+    ensures: ClassVar[tuple[Rule, ...]] = ()
+    """Of the graph that it makes, beside the rules of its stage; NC2004 otherwise."""
 
-    def apply(self, graph: SpikingGraph) -> SpikingGraph:
+    def apply(self, graph: Taken) -> Made:
         """The transformed graph."""
         raise NotImplementedError
 
-    def __call__(self, graph: SpikingGraph) -> SpikingGraph:
+    def __call__(self, graph: Taken) -> Made:
+        self.check_required(graph)
         result = self.apply(graph)
-        check_spiking(result, self.name)
+        if isinstance(result, SpikingGraph):
+            check_spiking(result, self.name)
+        else:
+            check_circuit(result, self.name)
+        promised = [f"{why} (rule: {rule.text})" for rule, why in unmet(self.ensures, result)]
+        raise_broken(promised, self.name)
         return result
+
+    def check_required(self, graph: Any) -> None:
+        """NC2014 unless ``graph`` is what the pass requires."""
+        if not isinstance(graph, self.takes):
+            raise NeurocompileError(
+                "NC2014",
+                f"pass '{self.name}' takes a {self.takes.__name__}, this is a "
+                f"{type(graph).__name__}; {_who_makes(self.takes)}",
+            )
+        for rule, why in unmet(self.requires, graph):
+            first = [one.name for one in _all_passes() if rule in one.ensures]
+            advice = f"; run {' or '.join(first)} before it" if first else ""
+            raise NeurocompileError(
+                "NC2014", f"pass '{self.name}' requires that {rule.text}: {why}{advice}"
+            )
+
+
+class SpikingPass(Pass[SpikingGraph, SpikingGraph]):
+    """A pass over SpikingGraphs."""
+
+    takes = SpikingGraph
+
+
+class CircuitPass(Pass[CircuitGraph, CircuitGraph]):
+    """A pass over CircuitGraphs."""
+
+    takes = CircuitGraph
+
+
+def _all_passes(of: type[Pass[Any, Any]] = Pass) -> Iterator[type[Pass[Any, Any]]]:
+    """Every kind of pass that is defined so far."""
+    for kind in of.__subclasses__():
+        if hasattr(kind, "name"):
+            yield kind
+        yield from _all_passes(kind)
+
+
+def _who_makes(graph: type[Graph]) -> str:
+    return "lower makes one" if graph is CircuitGraph else "it comes before lower"
 
 
 class Rewriter:

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.ir.spiking_rules import check_spiking
+from neurocompile.ir.spiking_rules import (
+    ALIKE_SUMS,
+    IS_CANONICAL,
+    IS_IMPORTED,
+    MEAN_LAST,
+    NO_BATCH_NORM,
+    NO_BIAS,
+    NO_SCALE,
+    NORMAL_LIF,
+)
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
 from neurocompile.passes.connect_spikes import ConnectSpikes
@@ -17,7 +29,19 @@ from neurocompile.passes.settle_batch_norm import SettleBatchNorm
 from neurocompile.passes.sink_time_mean import SinkTimeMean
 from neurocompile.passes.slice_layers import SliceLayers
 
-__all__ = ["canonical_passes", "canonicalize"]
+__all__ = ["MarkCanonical", "canonical_passes", "canonicalize"]
+
+
+@dataclass(frozen=True)
+class MarkCanonical(SpikingPass):
+    """Requires all that canonical form is. Ensures stage canonical."""
+
+    name: ClassVar[str] = "mark-canonical"
+    requires = (IS_IMPORTED, MEAN_LAST, NO_BATCH_NORM, NORMAL_LIF, NO_SCALE, NO_BIAS, ALIKE_SUMS)
+    ensures = (IS_CANONICAL,)
+
+    def apply(self, graph: SpikingGraph) -> SpikingGraph:
+        return graph.replace(stage="canonical")
 
 
 def canonical_passes(compose: ComposeConvolutions) -> tuple[SpikingPass, ...]:
@@ -34,6 +58,7 @@ def canonical_passes(compose: ComposeConvolutions) -> tuple[SpikingPass, ...]:
         MoveBias(),
         RecognizeOr(),
         ConnectSpikes(),
+        MarkCanonical(),
     )
 
 
@@ -41,6 +66,4 @@ def canonicalize(graph: SpikingGraph, compose: ComposeConvolutions | None = None
     """``graph`` in canonical form, meaning unchanged up to float rounding."""
     for one in canonical_passes(compose or ComposeConvolutions()):
         graph = one(graph)
-    graph = graph.replace(stage="canonical")
-    check_spiking(graph, "canonicalize")
     return graph

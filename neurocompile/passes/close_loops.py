@@ -28,8 +28,8 @@ copies cost the neurons of loops only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,9 +37,11 @@ from neurocompile.circuits.builder import strided, terms
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.circuit_ranges import Reach, reaches
+from neurocompile.ir.circuit_rules import IS_UNSCHEDULED, PRIVATE_LOOPS
 from neurocompile.ir.text import Ref, TensorRef, unique_name
+from neurocompile.passes.base import CircuitPass
 
-__all__ = ["close_loops"]
+__all__ = ["CloseLoops", "close_loops"]
 
 _LARGEST_CURRENT = 131071
 _LARGEST_INHIBITION = 1 << 18  # nine synapses
@@ -52,14 +54,30 @@ def close_loops(circuit: c.CircuitGraph, period: int) -> c.CircuitGraph:
 
     Raises NC2010 where a loop's range leaves no room for the inhibition.
     """
-    if not any(q.recurrent for q in circuit.projections):
-        return circuit
-    if period + 8 > _LARGEST_CLOCK:
-        raise NeurocompileError(
-            "NC2010",
-            f"a loop's clock counts to {_LARGEST_CLOCK - 8:,} steps, the period is {period:,}",
-        )
-    return _Closing(circuit, period).run()
+    return CloseLoops(period)(circuit)
+
+
+@dataclass(frozen=True)
+class CloseLoops(CircuitPass):
+    """Requires a circuit without depths. Ensures that nothing but loops reads what loops read; it is
+    the circuit itself where there are none."""
+
+    name: ClassVar[str] = "close-loops"
+    requires = (IS_UNSCHEDULED,)
+    ensures = (PRIVATE_LOOPS,)
+
+    period: int
+    """Steps between two samples."""
+
+    def apply(self, circuit: c.CircuitGraph) -> c.CircuitGraph:
+        if not any(q.recurrent for q in circuit.projections):
+            return circuit
+        if self.period + 8 > _LARGEST_CLOCK:
+            raise NeurocompileError(
+                "NC2010",
+                f"a loop's clock counts to {_LARGEST_CLOCK - 8:,} steps, the period is {self.period:,}",
+            )
+        return _Closing(circuit, self.period).run()
 
 
 class _Closing:

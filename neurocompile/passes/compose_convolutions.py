@@ -19,6 +19,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.sliding import sliding_windows
+from neurocompile.ir.spiking_rules import IS_IMPORTED, NO_BATCH_NORM
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["POLICIES", "ComposeConvolutions"]
@@ -40,6 +41,7 @@ class ComposeConvolutions(SpikingPass):
     """
 
     name: ClassVar[str] = "compose-convolutions"
+    requires = (IS_IMPORTED, NO_BATCH_NORM)
 
     policy: str = "auto"
     """merge, factor or auto."""

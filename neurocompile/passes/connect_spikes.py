@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
+from neurocompile.ir.spiking_rules import ALIKE_SUMS, IS_IMPORTED, NO_SCALE
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 from neurocompile.passes.factors import multiplied
@@ -26,6 +27,8 @@ class ConnectSpikes(SpikingPass):
     passes a depthwise 1 x 1 convolution of ones."""
 
     name: ClassVar[str] = "connect-spikes"
+    requires = (IS_IMPORTED, NO_SCALE)
+    ensures = (ALIKE_SUMS,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, integer, size = Rewriter(graph), ranges(graph), shapes(graph)

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.spiking_rules import FOLDED_BATCH_NORM, IS_IMPORTED
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["FoldBatchNorm"]
@@ -21,6 +22,8 @@ class FoldBatchNorm(SpikingPass):
     """
 
     name: ClassVar[str] = "fold-batch-norm"
+    requires = (IS_IMPORTED,)
+    ensures = (FOLDED_BATCH_NORM,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)

@@ -11,6 +11,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.shapes import Shape, shapes
+from neurocompile.ir.spiking_rules import IS_IMPORTED, NO_BATCH_NORM, NO_SCALE
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter, SpikingPass
@@ -27,6 +28,8 @@ class FoldScale(SpikingPass):
     """
 
     name: ClassVar[str] = "fold-scale"
+    requires = (IS_IMPORTED, NO_BATCH_NORM)
+    ensures = (NO_SCALE,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         at = _Folding(graph, Rewriter(graph), shapes(graph))

@@ -8,13 +8,18 @@ node lie in :mod:`neurocompile.passes.lowering`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import neurocompile.passes.lowering  # noqa: F401 (fills the table of rules)
 from neurocompile.ir.circuit import CircuitGraph
-from neurocompile.ir.circuit_rules import check_circuit
+from neurocompile.ir.circuit_rules import IS_UNSCHEDULED
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.ir.spiking_rules import IS_QUANTIZED
+from neurocompile.passes.base import Pass
 from neurocompile.passes.lowering.state import Lowering
 
-__all__ = ["lower"]
+__all__ = ["Lower", "lower"]
 
 
 def lower(graph: SpikingGraph, steps: int, weight_bits: int = 8) -> CircuitGraph:
@@ -23,9 +28,23 @@ def lower(graph: SpikingGraph, steps: int, weight_bits: int = 8) -> CircuitGraph
 
     Raises NC2001 for a product of two graded signals, NC2013 for a kind of node without a rule.
     """
-    lowering = Lowering(graph, weight_bits, steps)
-    for node in graph.nodes:
-        lowering.lower(node)
-    circuit = lowering.builder.finish(graph.name, steps)
-    check_circuit(circuit, "lower")
-    return circuit
+    return Lower(steps, weight_bits)(graph)
+
+
+@dataclass(frozen=True)
+class Lower(Pass[SpikingGraph, CircuitGraph]):
+    """Requires stage quantized. Ensures a circuit that :class:`Schedule` takes."""
+
+    name: ClassVar[str] = "lower"
+    takes = SpikingGraph
+    requires = (IS_QUANTIZED,)
+    ensures = (IS_UNSCHEDULED,)
+
+    steps: int
+    weight_bits: int = 8
+
+    def apply(self, graph: SpikingGraph) -> CircuitGraph:
+        lowering = Lowering(graph, self.weight_bits, self.steps)
+        for node in graph.nodes:
+            lowering.lower(node)
+        return lowering.builder.finish(graph.name, self.steps)

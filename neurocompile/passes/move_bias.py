@@ -18,6 +18,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate_node
 from neurocompile.ir.shapes import Shape, shapes
+from neurocompile.ir.spiking_rules import IS_IMPORTED, NO_BATCH_NORM, NO_BIAS, NO_SCALE
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
@@ -32,6 +33,8 @@ class MoveBias(SpikingPass):
     """
 
     name: ClassVar[str] = "move-bias"
+    requires = (IS_IMPORTED, NO_BATCH_NORM, NO_SCALE)
+    ensures = (NO_BIAS,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)

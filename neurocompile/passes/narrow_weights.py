@@ -10,26 +10,42 @@ cannot be split stays as it is, and is refused (NC3113).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from neurocompile.ir import circuit as c
-from neurocompile.ir.circuit_rules import check_circuit
+from neurocompile.ir.circuit_rules import IS_SCHEDULED
 from neurocompile.ir.significance import bits_needed, values_of
+from neurocompile.passes.base import CircuitPass
 
-__all__ = ["narrow_weights"]
+__all__ = ["NarrowWeights", "narrow_weights"]
 
 
 def narrow_weights(circuit: c.CircuitGraph, bits: int) -> c.CircuitGraph:
     """The circuit with synapses of at most ``bits`` (>= 1) bits, wherever that is exact; itself if
     all are.
     """
-    if all(q.weight_bits <= bits for q in circuit.projections):
-        return circuit
-    taken = {p.name for p in circuit.populations} | {q.name for q in circuit.projections}
-    found = tuple(part for q in circuit.projections for part in _narrowed(circuit, q, bits, taken))
-    narrow = circuit.replace(projections=found)
-    check_circuit(narrow, "narrow weights")
-    return narrow
+    return NarrowWeights(bits)(circuit)
+
+
+@dataclass(frozen=True)
+class NarrowWeights(CircuitPass):
+    """Requires a scheduled circuit, for its relays have weights too. Ensures the bits wherever that
+    is exact."""
+
+    name: ClassVar[str] = "narrow-weights"
+    requires = (IS_SCHEDULED,)
+
+    bits: int
+
+    def apply(self, circuit: c.CircuitGraph) -> c.CircuitGraph:
+        if all(q.weight_bits <= self.bits for q in circuit.projections):
+            return circuit
+        taken = {p.name for p in circuit.populations} | {q.name for q in circuit.projections}
+        found = tuple(
+            part for q in circuit.projections for part in _narrowed(circuit, q, self.bits, taken)
+        )
+        return circuit.replace(projections=found)
 
 
 def _narrowed(

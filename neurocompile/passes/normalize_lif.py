@@ -15,6 +15,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.spiking_rules import IS_IMPORTED, NORMAL_LIF
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["NormalizeLIF"]
@@ -27,6 +28,8 @@ class NormalizeLIF(SpikingPass):
     """
 
     name: ClassVar[str] = "normalize-lif"
+    requires = (IS_IMPORTED,)
+    ensures = (NORMAL_LIF,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter = Rewriter(graph)

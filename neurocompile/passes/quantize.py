@@ -33,6 +33,7 @@ import numpy as np
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.spiking_rules import ALIKE_SUMS, IS_CANONICAL, IS_QUANTIZED
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
@@ -64,6 +65,8 @@ class Quantize(SpikingPass):
     """
 
     name: ClassVar[str] = "quantize"
+    requires = (IS_CANONICAL, ALIKE_SUMS)
+    ensures = (IS_QUANTIZED,)
 
     steps: int
     calibration: Calibration

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
+from neurocompile.ir.spiking_rules import IS_IMPORTED, NO_SCALE
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
@@ -27,6 +28,7 @@ class Reassociate(SpikingPass):
     """
 
     name: ClassVar[str] = "reassociate"
+    requires = (IS_IMPORTED, NO_SCALE)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size, integer = Rewriter(graph), shapes(graph), ranges(graph)

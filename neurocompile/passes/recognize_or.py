@@ -15,6 +15,7 @@ import numpy as np
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges
+from neurocompile.ir.spiking_rules import IS_IMPORTED, NORMAL_LIF
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["RecognizeOr"]
@@ -25,6 +26,7 @@ class RecognizeOr(SpikingPass):
     """Requires normal-form LIFs. Replaces stateless ones by Or."""
 
     name: ClassVar[str] = "recognize-or"
+    requires = (IS_IMPORTED, NORMAL_LIF)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, bounds = Rewriter(graph), ranges(graph)

@@ -12,16 +12,17 @@ allow, so that their spikes do not wait for long.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
-from neurocompile.ir.circuit_rules import check_circuit
+from neurocompile.ir.circuit_rules import IS_SCHEDULED, IS_UNSCHEDULED, PRIVATE_LOOPS
 from neurocompile.ir.text import Ref
-from neurocompile.passes.close_loops import close_loops
+from neurocompile.passes.base import CircuitPass
+from neurocompile.passes.close_loops import CloseLoops
 
-__all__ = ["period_for", "schedule"]
+__all__ = ["Schedule", "period_for", "schedule"]
 
 
 def period_for(steps: int, power_of_two: bool) -> int:
@@ -34,44 +35,57 @@ def period_for(steps: int, power_of_two: bool) -> int:
 def schedule(
     circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_period: bool
 ) -> c.CircuitGraph:
-    """The circuit with depths, delays, relays and its period.
+    """The circuit with depths, delays, relays and its period: :class:`Schedule` by its options."""
+    return Schedule(max_spike_delay, power_of_two_period)(circuit)
 
-    Args:
-        max_spike_delay: longest delay of a spiking connection, in steps from emission to arrival
-            (>= 1); graded connections always take one step.
-        power_of_two_period: the target resets neurons only every 2^k steps.
+
+@dataclass(frozen=True)
+class Schedule(CircuitPass):
+    """Requires a circuit without depths. Ensures depths, delays, relays, a period, and closed
+    loops."""
+
+    name: ClassVar[str] = "schedule"
+    requires = (IS_UNSCHEDULED,)
+    ensures = (IS_SCHEDULED, PRIVATE_LOOPS)
+
+    max_spike_delay: int
+    """Longest delay of a spiking connection, in steps from emission to arrival (>= 1); graded
+    connections always take one step.
     """
-    if max_spike_delay < 1:
-        raise NeurocompileError(
-            "NC3103", f"the target's longest delay is {max_spike_delay} steps; at least 1 is needed"
+    power_of_two_period: bool
+    """The target resets neurons only every 2^k steps."""
+
+    def apply(self, circuit: c.CircuitGraph) -> c.CircuitGraph:
+        if self.max_spike_delay < 1:
+            raise NeurocompileError(
+                "NC3103",
+                f"the target's longest delay is {self.max_spike_delay} steps; at least 1 is needed",
+            )
+        period = period_for(circuit.steps, self.power_of_two_period)
+        own = {p.name for p in circuit.populations}
+        circuit = CloseLoops(period)(circuit)
+        depth = _depths(circuit, own)
+        lines = _Lines(circuit, depth, self.max_spike_delay)
+        projections = []
+        for q in circuit.projections:
+            if q.recurrent:
+                projections.append(replace(q, delay=1))
+                continue
+            src = circuit.population[q.src]
+            steps = depth[q.dst] - depth[q.src] - q.advance
+            if c.is_constant(circuit, src):
+                steps = 1  # a constant is the same in every step
+            name, delay = lines.after(src, steps)
+            projections.append(replace(q, src=Ref(name), delay=delay))
+        populations = tuple(
+            sorted(
+                (*(replace(p, depth=depth[p.name]) for p in circuit.populations), *lines.relays),
+                key=lambda p: p.depth,
+            )
         )
-    period = period_for(circuit.steps, power_of_two_period)
-    own = {p.name for p in circuit.populations}
-    circuit = close_loops(circuit, period)
-    depth = _depths(circuit, own)
-    lines = _Lines(circuit, depth, max_spike_delay)
-    projections = []
-    for q in circuit.projections:
-        if q.recurrent:
-            projections.append(replace(q, delay=1))
-            continue
-        src = circuit.population[q.src]
-        steps = depth[q.dst] - depth[q.src] - q.advance
-        if c.is_constant(circuit, src):
-            steps = 1  # a constant is the same in every step
-        name, delay = lines.after(src, steps)
-        projections.append(replace(q, src=Ref(name), delay=delay))
-    populations = tuple(
-        sorted(
-            (*(replace(p, depth=depth[p.name]) for p in circuit.populations), *lines.relays),
-            key=lambda p: p.depth,
+        return circuit.replace(
+            populations=populations, projections=(*projections, *lines.projections), period=period
         )
-    )
-    scheduled = circuit.replace(
-        populations=populations, projections=(*projections, *lines.projections), period=period
-    )
-    check_circuit(scheduled, "schedule")
-    return scheduled
 
 
 def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:

@@ -16,6 +16,7 @@ import numpy as np
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import strided_index
+from neurocompile.ir.spiking_rules import FOLDED_BATCH_NORM, IS_IMPORTED, NO_BATCH_NORM
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
@@ -29,6 +30,8 @@ class SettleBatchNorm(SpikingPass):
     """
 
     name: ClassVar[str] = "settle-batch-norm"
+    requires = (IS_IMPORTED, FOLDED_BATCH_NORM)
+    ensures = (NO_BATCH_NORM,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.spiking_rules import IS_IMPORTED, MEAN_LAST
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["SinkTimeMean"]
@@ -37,6 +38,8 @@ class SinkTimeMean(SpikingPass):
     """
 
     name: ClassVar[str] = "sink-time-mean"
+    requires = (IS_IMPORTED,)
+    ensures = (MEAN_LAST,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter = Rewriter(graph)

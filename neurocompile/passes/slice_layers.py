@@ -16,6 +16,7 @@ import numpy as np
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import strided_index
+from neurocompile.ir.spiking_rules import FOLDED_BATCH_NORM, IS_IMPORTED
 from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["SliceLayers"]
@@ -27,6 +28,7 @@ class SliceLayers(SpikingPass):
     most one view, becomes a view of a Conv2d with those channels alone; other slices stay."""
 
     name: ClassVar[str] = "slice-layers"
+    requires = (IS_IMPORTED, FOLDED_BATCH_NORM)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter, size = Rewriter(graph), shapes(graph)

@@ -14,7 +14,7 @@ from neurocompile.ir.text import Ref
 from neurocompile.passes.recognize_or import RecognizeOr
 
 LIF = "tau = 2.0, v_threshold = 0.5, decay_input = false"
-HEAD = 'spiking "g" {stage = "imported"}\n%x = Input {shape = [3]}\n%l = LIF {x = %x, tau = 2.0, v_threshold = 1.0}\n'
+HEAD = 'spiking "g" {stage = "imported"}\n%x = Input {shape = [3]}\n%l = LIF {x = %x, tau = 2.0, v_threshold = 1.0, decay_input = false}\n'
 
 
 def lines(*body: str) -> list[str]:
@@ -67,7 +67,7 @@ def test_it_is_exact_on_every_sequence(tau: float, gain: float, threshold: float
         assert spikes == [x >= 1 for x in sequence], (count, sequence)
     nodes = (
         s.Input(name="x", shape=(4,)),
-        s.LIF(name="a", x=Ref("x"), tau=3.0, v_threshold=1.0),
+        s.LIF(name="a", x=Ref("x"), tau=3.0, v_threshold=1.0, decay_input=False),
         lif,
     )
     graph = s.SpikingGraph("g", "imported", (*nodes, s.Output(name="o", x=Ref("y"))), {})
