@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Json, Output, Samples, command
+from neurocompile.cli.common import Device, Json, Output, Samples, command
 from neurocompile.cli.model_options import Calibration, source_of, with_options
 from neurocompile.options import BuildOptions
 
@@ -66,6 +67,7 @@ def budget(
         bool,
         typer.Option("--calibrate", help="Fit c on the sweep of T, with a bootstrap interval."),
     ] = False,
+    device: Device = "cpu",
     json_output: Json = False,
 ) -> Output:
     """Spikes, steps and energy by the theory, each beside its measured value.
@@ -105,7 +107,7 @@ def budget(
             f"{len(x)} pseudo-random inputs (give --data X.npz for numbers that mean something)"
         )
     found = examine(
-        subject,
+        replace(subject, device=device),
         x,
         y,
         origin=origin,

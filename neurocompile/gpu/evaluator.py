@@ -7,7 +7,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,13 +92,17 @@ class Evaluator:
         return str(self._tail[0].inputs[0])
 
     def evaluate(
-        self, x: np.ndarray, record: Collection[str] | None = None
+        self,
+        x: np.ndarray,
+        record: Collection[str] | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """As :func:`neurocompile.ir.evaluate.evaluate`.
 
         Args:
             x: encoded int32 (samples, *the input's sample_shape).
             record: names of the values to return; all if None.
+            given: values (samples, steps, *shape) that take the place of computed ones.
 
         Returns:
             name -> integers (samples, T, *shape) in the narrowest type; float64 (samples, *shape)
@@ -115,7 +119,7 @@ class Evaluator:
             host |= {"": found[before].transpose(0, 1).cpu().numpy().astype(np.int64)}
             return host
 
-        parts = list(self._batches(x, names, collected))
+        parts = list(self._batches(x, names, collected, given=given))
         found = {}
         for name in on_device:
             whole = np.concatenate([p[name] for p in parts])
@@ -159,7 +163,12 @@ class Evaluator:
         return evaluate(rest, values, self.plan.steps, [n.name for n in self._tail])
 
     def _batches(
-        self, x: np.ndarray, names: frozenset[str], collect, counted: frozenset[str] = frozenset()
+        self,
+        x: np.ndarray,
+        names: frozenset[str],
+        collect: Callable[[dict[str, torch.Tensor]], dict[str, np.ndarray]],
+        counted: frozenset[str] = frozenset(),
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """What ``collect`` makes of each batch, in order; one thread a device."""
         x = np.ascontiguousarray(x, np.int32)
@@ -175,10 +184,11 @@ class Evaluator:
 
         def work(k: int) -> list[tuple[int, dict[str, np.ndarray]]]:
             runner = self._runners[k]
-            return [
-                (i, collect(runner.run(x[i : i + size], names, counted)))
-                for i in starts[k :: len(self.devices)]
-            ]
+            made = []
+            for i in starts[k :: len(self.devices)]:
+                part = {name: v[i : i + size] for name, v in (given or {}).items()}
+                made.append((i, collect(runner.run(x[i : i + size], names, counted, part))))
+            return made
 
         if len(self.devices) == 1:
             yield from (made for _, made in work(0))

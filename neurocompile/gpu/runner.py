@@ -3,6 +3,7 @@ use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -30,22 +31,29 @@ class Runner:
         x: np.ndarray | torch.Tensor,
         record: frozenset[str],
         counted: frozenset[str] = frozenset(),
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Values of ``record``, (T or 1, samples, *shape), and of ``counted`` the sums over all
         samples and steps.
 
         Args:
             x: integers (samples, *the input's sample_shape).
+            given: values (samples, steps, *shape) in place of computed ones.
         """
+        given = given or {}
         graph, values, found = self.plan.graph, {}, {}
         waiting: dict[str, s.Node] = {}
+        fixed = record | counted | given.keys()
         with exact_arithmetic(), _current(self.device):
             for node in graph.nodes:
                 if isinstance(node, s.TimeMean) or isinstance(node, s.Output):
                     break
                 if isinstance(node, s.Input):
                     value = self._input(node, x)
-                elif self.fused is not None and self.fused.waits(node, record | counted):
+                elif node.name in given:
+                    value = torch.from_numpy(given[node.name]).to(self.device).transpose(0, 1)
+                    value = value.to(self.rules.type(node.name))
+                elif self.fused is not None and self.fused.waits(node, fixed):
                     waiting[node.name] = node  # its neuron computes it
                     continue
                 elif self.fused is not None and node.name in self.fused.nodes:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -172,7 +172,7 @@ def examine(
         left_out.append(f"L_f's upper bound: {value.message}")
     else:
         bound = LipschitzBound(value, gains)
-    local = local_lipschitz(circuit, x, radius)
+    local = local_lipschitz(circuit, x, radius, on=(quantized, subject.device))
     if local.largest <= 0:
         raise NeurocompileError(
             "NC8003",
@@ -200,7 +200,8 @@ def examine(
         left_out,
     )
     few = x[: affordable(sum(p.size for p in circuit.populations))]
-    sensitivity = layer_sensitivity(quantized, few, T, [v.layer for v in circuit.views])
+    layers_of = [v.layer for v in circuit.views]
+    sensitivity = layer_sensitivity(quantized, few, T, layers_of, device=subject.device)
     total = next(
         b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8")
     )
@@ -350,7 +351,8 @@ def _beside(
             where,
         )
     )
-    at = run if run.T == T else run_at(subject, x, T)
+    emulated = replace(subject, device="cpu")  # messages of every population are counted there
+    at = run if run.T == T and run.messages else run_at(emulated, x, T)
     operations = synaptic_operations(subject.at(T)[1], at.messages)
     found.append(
         Beside(

@@ -7,7 +7,8 @@ part of the result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
 from neurocompile.errors import NeurocompileError
+from neurocompile.gpu.definition import definition_on
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
-from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.ir.evaluate import encode_input
 from neurocompile.parameters import between, count, fraction
 
 __all__ = ["LocalLipschitz", "affordable", "layer_sensitivity", "local_lipschitz"]
@@ -46,7 +48,12 @@ class LocalLipschitz:
 
 
 def local_lipschitz(
-    circuit: CircuitGraph, x: np.ndarray, radius: float = 0.1, directions: int = 4, seed: int = 0
+    circuit: CircuitGraph,
+    x: np.ndarray,
+    radius: float = 0.1,
+    directions: int = 4,
+    seed: int = 0,
+    on: tuple[s.SpikingGraph, str] | None = None,
 ) -> LocalLipschitz:
     """Quotients on the emulator, with ``directions`` random disturbances a sample.
 
@@ -57,6 +64,7 @@ def local_lipschitz(
         x: float32 (samples, *input shape).
         radius: Euclidean size of the disturbance, as a share of the sample's own (of the data's,
             for an all-zero sample).
+        on: the quantized graph and a device that computes the logits in place of the emulator.
     """
     (
         between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS),
@@ -64,29 +72,47 @@ def local_lipschitz(
         count("samples", len(x)),
     )
     rng = np.random.default_rng(seed)
-    scale, readout = circuit.inputs[0].scale, circuit.readouts[0].src
+    scale = circuit.inputs[0].scale
     axes = tuple(range(1, x.ndim))
     size = np.sqrt((x.astype(np.float64) ** 2).sum(axis=axes))
     size = np.where(size > 0, size, max(float(size.mean()), scale))
     quotients = []
-    with Emulator().open(circuit) as executor:
+    with _logits_of(circuit, on) as logits:
         encoded = encode(circuit, x)
-        base = decode(circuit, executor.run(encoded, [readout]))
+        base = logits(x)
         for _ in range(directions):
             step = rng.standard_normal(x.shape)
             step *= (radius * size / np.sqrt((step**2).sum(axis=axes))).reshape(
                 -1, *[1] * (x.ndim - 1)
             )
-            moved = encode(circuit, (x + step).astype(np.float32))
+            beside = (x + step).astype(np.float32)
+            moved = encode(circuit, beside)
             distance = scale * np.sqrt(
                 ((moved - encoded).astype(np.float64) ** 2).reshape(len(x), -1).sum(axis=1)
             )
-            change = np.linalg.norm(decode(circuit, executor.run(moved, [readout])) - base, axis=1)
+            change = np.linalg.norm(logits(beside) - base, axis=1)
             quotients.append(change / np.where(distance > 0, distance, np.inf))
     all_of_them = np.concatenate(quotients)
     return LocalLipschitz(
         float(all_of_them.max()), float(np.sqrt((all_of_them**2).mean())), radius, all_of_them.size
     )
+
+
+@contextmanager
+def _logits_of(
+    circuit: CircuitGraph, on: tuple[s.SpikingGraph, str] | None
+) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Float32 samples to logits (samples, outputs), on the emulator or on a device."""
+    graph, device = on or (None, "cpu")
+    if graph is None or device == "cpu":
+        readout = circuit.readouts[0].src
+        with Emulator().open(circuit) as executor:
+            yield lambda x: decode(circuit, executor.run(encode(circuit, x), [readout]))
+        return
+    from neurocompile.gpu import Evaluator
+
+    evaluator = Evaluator(graph, circuit.steps, device)
+    yield lambda x: evaluator.run(encode_input(graph.input, x)).logits
 
 
 def affordable(neurons: int) -> int:
@@ -103,6 +129,7 @@ def layer_sensitivity(
     layers: Sequence[str],
     flipped: float = FLIPPED,
     seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """How far the logits move per unit (Euclidean) by which a layer's rates are off: root mean
     square over samples.
@@ -113,6 +140,7 @@ def layer_sensitivity(
     Args:
         x: float32 (samples, *input shape).
         layers: names of spiking layers.
+        device: where the quantized graph is evaluated.
     """
     fraction("flipped", flipped), count("steps", steps), count("samples", len(x))
     known = {node.name for node in graph.spiking_layers}
@@ -124,24 +152,18 @@ def layer_sensitivity(
             )
     encoded = encode_input(graph.input, x)
     output = graph.output.name
-    clean = evaluate(graph, encoded, steps, [output])[output].reshape(len(x), -1)
-    found = {}
+    definition = definition_on(graph, steps, device)
+    known_values = definition(encoded, [*layers, output])
+    clean, found = known_values[output].reshape(len(x), -1), {}
     for layer in layers:
         rng = np.random.default_rng((seed, graph.spiking_layers.index(graph.node[layer])))
-        moved = np.zeros(len(x))
-
-        def flip(node: s.Node, _: list[np.ndarray], value: np.ndarray) -> np.ndarray:
-            if node.name != layer:  # noqa: B023
-                return value
-            value = np.broadcast_to(value, (len(x), steps, *value.shape[2:]))
-            at = rng.random(value.shape) < max(flipped, 1 / (value[0].size or 1))  # noqa: B023
-            at.reshape(len(x), -1)[:, 0] |= ~at.reshape(len(x), -1).any(axis=1)
-            changed = np.where(at, 1 - value, value)
-            difference = (changed - value).mean(axis=1).reshape(len(x), -1)
-            moved[:] = np.sqrt((difference.astype(np.float64) ** 2).sum(axis=1))  # noqa: B023
-            return changed
-
-        disturbed = evaluate(graph, encoded, steps, [output], flip)[output].reshape(len(x), -1)
+        value = known_values[layer]
+        at = rng.random(value.shape) < max(flipped, 1 / (value[0].size or 1))
+        at.reshape(len(x), -1)[:, 0] |= ~at.reshape(len(x), -1).any(axis=1)
+        changed = np.where(at, 1 - value, value)
+        difference = (changed.astype(np.int64) - value).mean(axis=1).reshape(len(x), -1)
+        moved = np.sqrt((difference**2).sum(axis=1))
+        disturbed = definition(encoded, [output], {layer: changed})[output].reshape(len(x), -1)
         change = ((disturbed - clean) ** 2).sum(axis=1)
         found[layer] = float(np.sqrt(change.sum() / max((moved**2).sum(), 1e-300)))
     return found

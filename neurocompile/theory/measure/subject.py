@@ -40,6 +40,9 @@ class Subject:
     compiled: SpikingGraph | None = None
     basis: str = ""
     """How another T comes about."""
+    device: str = "cpu"
+    """Where its layers' spikes and its logits are computed: the emulator, or torch's cuda, cuda:N or
+    torch-cpu."""
     _cache: dict[int, tuple[SpikingGraph, CircuitGraph]] = field(
         default_factory=dict, compare=False
     )

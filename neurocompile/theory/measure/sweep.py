@@ -11,6 +11,7 @@ from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.ir.evaluate import encode_input
 from neurocompile.parameters import count
 from neurocompile.progress import chunks
 from neurocompile.theory.measure.subject import Subject
@@ -27,13 +28,14 @@ __all__ = [
 ]
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-_CHUNK = 60
+_CHUNK, _CHUNK_ON_DEVICE = 60, 1024
 
 
 @dataclass(frozen=True)
 class Run:
     """A model on samples for T steps. ``spikes`` are of the model's layers, an inference;
-    ``messages`` of every population, graded ones included, by population's name."""
+    ``messages`` of every population, graded ones included, by population's name; empty where a device
+    computed the layers alone."""
 
     T: int
     logits: np.ndarray
@@ -58,8 +60,12 @@ class Point:
 
 
 def run_at(subject: Subject, x: np.ndarray, T: int, progress: bool = False) -> Run:
-    """Run float32 ``x`` (samples, *input shape) on the emulator at ``T`` steps."""
+    """Run float32 ``x`` (samples, *input shape) at ``T`` steps on the emulator, or, without messages,
+    on the subject's device.
+    """
     count("samples", len(x))
+    if subject.device != "cpu":
+        return _run_on_device(subject, x, T, progress)
     circuit = subject.at(T)[1]
     logits, messages = [], {p.name: 0 for p in circuit.populations}
     with Emulator().open(circuit) as executor:
@@ -70,6 +76,19 @@ def run_at(subject: Subject, x: np.ndarray, T: int, progress: bool = False) -> R
                 messages[name] += int(np.count_nonzero(values))
     per = {name: number / len(x) for name, number in messages.items()}
     return Run(T, np.concatenate(logits), {v.layer: per[v.src] for v in circuit.views}, per)
+
+
+def _run_on_device(subject: Subject, x: np.ndarray, T: int, progress: bool) -> Run:
+    from neurocompile.gpu import Evaluator
+
+    quantized, circuit = subject.at(T)
+    evaluator = Evaluator(quantized, T, subject.device)
+    logits, spikes = [], dict.fromkeys((v.layer for v in circuit.views), 0)
+    for part in chunks(len(x), _CHUNK_ON_DEVICE, f"{subject.device}, T = {T}", progress):
+        found = evaluator.run(encode_input(quantized.input, x[part]))
+        logits.append(found.logits.reshape(len(found.logits), -1))
+        spikes = {layer: n + found.spikes[layer] for layer, n in spikes.items()}
+    return Run(T, np.concatenate(logits), {k: n / len(x) for k, n in spikes.items()}, {})
 
 
 def reference_steps(steps: Sequence[int]) -> int:
