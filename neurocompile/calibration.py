@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from math import prod
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.gpu.devices import check_device
 from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import shapes
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
@@ -130,16 +133,14 @@ def calibration_from_weights(T: int) -> Calibration:
     return Calibration(0, T, InputStatistics(-4.0, 4.0, 1.0 / 255.0), {}, "weights")
 
 
-def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int) -> Calibration:
-    """Measure the float ``graph`` on ``x`` (samples, *input shape) at ``T`` steps."""
-    layers = [n.name for n in graph.spiking_layers]
-    totals: dict[str, np.ndarray] = {}
-    for start in range(0, len(x), _BATCH):
-        trace = evaluate(graph, x[start : start + _BATCH], T, layers)
-        for name in layers:
-            spikes = trace[name]
-            sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
-            totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
+def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str = "cpu") -> Calibration:
+    """Measure the float ``graph`` on ``x`` (samples, *input shape) at ``T`` steps.
+
+    Args:
+        device: cpu, or cuda, cuda:N or torch-cpu: torch's float32, whose rates differ from numpy's
+            where a membrane is within rounding of its threshold.
+    """
+    totals = _on_cpu(graph, x, T) if check_device(device) == "cpu" else _on(graph, x, T, device)
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
     statistics = {
         name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r))
@@ -176,6 +177,28 @@ def value_grid(values: np.ndarray) -> float | None:
         if np.abs(points - np.round(points / grid) * grid).max() <= _GRID_TOLERANCE:
             return float(grid)
     return None
+
+
+def _on_cpu(graph: s.SpikingGraph, x: np.ndarray, T: int) -> dict[str, np.ndarray]:
+    """Layer -> spikes a neuron and step of each channel, the sum over samples."""
+    layers = [n.name for n in graph.spiking_layers]
+    totals: dict[str, np.ndarray] = {}
+    for start in range(0, len(x), _BATCH):
+        trace = evaluate(graph, x[start : start + _BATCH], T, layers)
+        for name in layers:
+            spikes = trace[name]
+            sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
+            totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
+    return totals
+
+
+def _on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str) -> dict[str, np.ndarray]:
+    """The same by torch."""
+    from neurocompile.gpu.floats import FloatEvaluator
+
+    size = shapes(graph)
+    sums = FloatEvaluator(graph, T, device).spikes(x)
+    return {k: v / (prod(size[k]) * T / max(np.size(v), 1)) for k, v in sums.items()}
 
 
 def mean_values(

@@ -13,6 +13,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
 from neurocompile.frontends.onnx.frontend import import_model
+from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.mapping import precompile
@@ -48,6 +49,7 @@ def compile_model(
     *,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
+    device: str = "cpu",
     progress: bool = False,
     **given: Any,
 ) -> Program:
@@ -69,12 +71,15 @@ def compile_model(
             what takes fewer cores), ``fold`` (in time, docs/folding.md: ``none``, rows x columns
             of the input in a window such as ``1x32``, or ``auto``: none if that fits, else the
             fewest steps a sample that do) and ``max_steps`` (of a folded sample).
+        device: where spike rates are measured on ``calibration``: cpu, or torch's cuda, cuda:N or
+            torch-cpu, whose float32 sums may decide single spikes otherwise (docs/gpu.md).
         progress: show stages on stderr, if it is a terminal.
 
     Raises:
         NeurocompileError: with the code of what is wrong.
     """
     asked, stages = _unfolded_budget(BuildOptions.of(options, given)), Stages(progress)
+    check_device(device)
     chip = load_target(asked.target)
     precompile.start()
     opened = open_model(model, example_input, asked, calibration=calibration, stages=stages)
@@ -86,7 +91,7 @@ def compile_model(
         with stages("canonicalize"):
             canonical = canonical_graph(opened, chip)
         with stages("calibrate"):
-            statistics = statistics_of(opened, canonical)
+            statistics = statistics_of(opened, canonical, device)
         with stages("quantize"):
             quantize = Quantize(T, statistics, bits)
             quantized = quantize(canonical)

@@ -58,14 +58,14 @@ def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
     return canonicalize(model.graph, compose)
 
 
-def statistics_of(model: FloatModel, canonical: SpikingGraph) -> Calibration:
+def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu") -> Calibration:
     """Measured on the model's samples, else what it brings, else the weights alone with a warning.
 
     Inputs that are all one number are no data, and a few that a model was traced with are named.
     """
     T, found, why = model.options.steps, model.statistics, "and no statistics in the file"
     if model.samples is not None:
-        found = calibrate_on(canonical, model.samples, T)
+        found = calibrate_on(canonical, model.samples, T, device)
     if found is not None and found.degenerate:
         why = f"but inputs that are all {found.input.min:g}, which say nothing of data"
         found = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Json, Output, check_output, command
+from neurocompile.cli.common import Device, Json, Output, check_output, command
 from neurocompile.cli.model_options import Calibration, Model, source_of, with_options
 from neurocompile.options import BuildOptions
 
@@ -39,6 +39,7 @@ def build(
         Path | None,
         typer.Option(metavar="KEY.pem", help="Sign the artifact with this Ed25519 private key."),
     ] = None,
+    device: Device = "cpu",
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
@@ -56,7 +57,7 @@ def build(
     from neurocompile.pipeline import compile_model
 
     program = compile_model(
-        source, example, calibration=calibration, options=options, progress=True
+        source, example, calibration=calibration, options=options, device=device, progress=True
     )
     program.save(output, signing_key=sign)
     summary = program.summary()

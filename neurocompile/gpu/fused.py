@@ -6,7 +6,7 @@ leave the multiprocessor.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -122,7 +122,8 @@ class FusedRules:
             return self._linear(source, neuron, x)
         if isinstance(source, s.MaxPool2d):
             return self._pool(source, neuron, x)
-        return self._neurons_alone(node, x)
+        assert neuron is not None
+        return self._neurons_alone(neuron, x)
 
     def _parameters(self, node: s.IntegerLIF, axis: int | None, images: bool = False) -> _Neuron:
         """Of a layer: one for each index of ``axis``, or one an element, which lie channels last
@@ -151,7 +152,7 @@ class FusedRules:
             torch.from_numpy(np.ascontiguousarray(v.reshape(-1).astype(np.int32))).to(self.device)
             for v in made
         ]
-        self._neurons[key] = _Neuron(*vectors, len(vectors[0]))
+        self._neurons[key] = _Neuron(vectors[0], vectors[1], vectors[2], vectors[0].numel())
         return self._neurons[key]
 
     def _weight(self, node: s.Conv2d | s.Linear, half: bool) -> torch.Tensor:
@@ -201,7 +202,7 @@ class FusedRules:
         neuron: s.IntegerLIF | None,
         rows: torch.Tensor,
         size: tuple[int, int],
-        window: tuple[tuple[int, int], ...],
+        window: Sequence[Sequence[int]],
         half: bool,
     ) -> torch.Tensor:
         steps, images, high, wide, depth = rows.shape
@@ -238,8 +239,7 @@ class FusedRules:
         rows = channels_last(x)
         steps, images, high, wide, channels = rows.shape
         size = self.plan.size[node.name][1:]
-        alone = neuron is None
-        if not alone and steps != self.steps:  # one step is enough to pool
+        if neuron is not None and steps != self.steps:  # one step is enough to pool
             y = self._pool(node, None, x)
             return self._neurons_alone(neuron, y)
         kind = torch_type(self.plan.storage(node.name if neuron is None else neuron.name))
@@ -249,7 +249,7 @@ class FusedRules:
         scale = 1 if neuron is None else neuron.gain << 6
         pooled[(triton.cdiv(count, _BLOCK),)](
             rows, *given, y, count, high, wide, *size, channels, rows.stride(0), y.stride(0),
-            scale, -(1 << 31) + 1, steps, not alone, *node.kernel, *node.stride, *node.padding,
+            scale, -(1 << 31) + 1, steps, neuron is not None, *node.kernel, *node.stride, *node.padding,
             _BLOCK,
         )  # fmt: skip
         return channels_first(y)

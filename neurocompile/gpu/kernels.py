@@ -6,7 +6,7 @@ Images are (steps, N, H, W, C), dense; offsets within one step fit 32 bits. The 
 keep = 4096 - dv, ``(|v| * keep) >> 12 = (|v| >> 12) * keep + ((|v| & 4095) * keep >> 12)``.
 """
 
-# ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import triton

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from neurocompile.gpu.plan import Plan, WeightedSum
+from neurocompile.gpu.plan import Plan, WeightedSum, narrow
 from neurocompile.gpu.products import columns, matmul, output_size, product
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["Rules", "channels_last", "torch_type"]
+__all__ = ["Rules", "aligned", "channels_first", "channels_last", "rearranged", "torch_type"]
 
 _LIMIT = (1 << 23) - 1
 _TYPES = {np.int8: torch.int8, np.int16: torch.int16, np.int32: torch.int32, np.int64: torch.int64}
@@ -62,7 +62,7 @@ class Rules:
             s.Shift: lambda n, x: x >> n.bits,
             s.Sum: self.sum,
             s.Or: lambda n, x: (x >= 1).to(torch.int8),
-            s.Rearrange: self.rearrange,
+            s.Rearrange: rearranged,
             s.TimeSum: self.time_sum,
             s.RateSoftmax: self.rate_softmax,
         }
@@ -90,7 +90,7 @@ class Rules:
         """The weight of a node as ``arranged`` lays it out, in the narrowest type."""
         if name not in self._weights:
             value = np.ascontiguousarray(arranged(self.plan.sums[name].weight))
-            kind = next(t for t in _TYPES if np.abs(value).max(initial=0) <= np.iinfo(t).max)
+            kind = narrow(int(value.min(initial=0)), int(value.max(initial=0)))
             self._weights[name] = torch.from_numpy(value.astype(kind)).to(self.device)
         return self._weights[name]
 
@@ -226,16 +226,16 @@ class Rules:
         return x.to(torch.promote_types(x.dtype, self.type(node.name)))
 
     def add(self, node: s.Add, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        a, b = _aligned(a, b)
+        a, b = aligned(a, b)
         return self._wide(node, a) + b
 
     def mul(self, node: s.Mul, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        a, b = _aligned(a, b)
+        a, b = aligned(a, b)
         return self._wide(node, a) * b
 
     def matmul(self, node: s.MatMul, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         form, total = self.plan.matmul_form(node)
-        return matmul(*_aligned(a, b), form, total)
+        return matmul(*aligned(a, b), form, total)
 
     def offset(self, node: s.Offset, x: torch.Tensor) -> torch.Tensor:
         return x + self.tensor(node.offset)
@@ -245,18 +245,6 @@ class Rules:
             return x
         axes = [a + 2 for a in node.axes]
         return x.sum(axes, keepdim=node.keepdims, dtype=self.type(node.name))
-
-    def rearrange(self, node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
-        lead = x.shape[:2]
-        strides = _place(node, x)
-        if strides is None:
-            x = x.contiguous()
-            strides = node.strides, node.offset
-        steps, offset = strides
-        view = x.as_strided(
-            (*lead, *node.sizes), (x.stride(0), x.stride(1), *steps), x.storage_offset() + offset
-        )
-        return view.reshape(*lead, *node.shape)
 
     def time_sum(self, node: s.TimeSum, x: torch.Tensor) -> torch.Tensor:
         kind = self.type(node.name)
@@ -279,11 +267,24 @@ class Rules:
         return fired.diff(dim=0)
 
 
-def _aligned(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def aligned(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Feature axes of size 1 put behind (T, samples), so that shapes broadcast as the features do."""
     rank = max(a.ndim, b.ndim)
     places = [(slice(None), slice(None), *[None] * (rank - x.ndim)) for x in (a, b)]
     return a[places[0]], b[places[1]]
+
+
+def rearranged(node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:
+    """A view of ``x`` where its memory allows one, else a copy."""
+    lead = x.shape[:2]
+    placed = _place(node, x)
+    if placed is None:
+        x = x.contiguous()
+        placed = list(node.strides), node.offset
+    strides, offset = placed
+    sizes = (*lead, *node.sizes)
+    view = x.as_strided(sizes, (*x.stride()[:2], *strides), x.storage_offset() + offset)
+    return view.reshape(*lead, *node.shape)
 
 
 def _place(node: s.Rearrange, x: torch.Tensor) -> tuple[list[int], int] | None:

@@ -13,6 +13,7 @@ Bounds of partial sums are sums of absolute values, so no order of summation exc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -79,7 +80,7 @@ class Plan:
     size: dict[str, tuple[int, ...]]
     range: dict[str, Range | None]
     sums: dict[str, WeightedSum]
-    last: dict[str, str]
+    last: Mapping[str, str]
     """Value -> the node that reads it last."""
 
     @classmethod
@@ -94,7 +95,7 @@ class Plan:
         for node in graph.nodes:
             if isinstance(node, (s.Conv2d, s.Linear)):
                 sums[node.name] = _weighted_sum(graph, node, bounds[node.x])
-        last = {i: n.name for n in graph.nodes for i in n.inputs}
+        last = {str(i): n.name for n in graph.nodes for i in n.inputs}
         return cls(graph, steps, shapes(graph), bounds, sums, last)
 
     def known(self, name: str) -> Range:

@@ -6,6 +6,7 @@ Winograd or FFT, whose intermediate values are no integers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,7 +16,7 @@ __all__ = ["columns", "exact_arithmetic", "matmul", "output_size", "product"]
 
 
 @contextmanager
-def exact_arithmetic():
+def exact_arithmetic() -> Iterator[None]:
     """No TF32 and no float16 partial sums inside."""
     flags = torch.backends.cuda.matmul
     before = flags.allow_tf32, flags.allow_fp16_reduced_precision_reduction
@@ -55,7 +56,7 @@ def matmul(a: torch.Tensor, b: torch.Tensor, form: str, total: int) -> torch.Ten
 
 def output_size(
     size: tuple[int, int],
-    kernel: tuple[int, int],
+    kernel: Sequence[int],
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
@@ -70,7 +71,7 @@ def output_size(
 
 def columns(
     x: torch.Tensor,
-    kernel: tuple[int, int],
+    kernel: Sequence[int],
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],

@@ -4,7 +4,8 @@ use."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from neurocompile.gpu.nodes import Rules
 from neurocompile.gpu.plan import Plan
 from neurocompile.gpu.products import exact_arithmetic
 from neurocompile.ir import spiking as s
+
+if TYPE_CHECKING:
+    from neurocompile.gpu.fused import FusedRules
 
 __all__ = ["Runner"]
 
@@ -41,7 +45,9 @@ class Runner:
             given: values (samples, steps, *shape) in place of computed ones.
         """
         given = given or {}
-        graph, values, found = self.plan.graph, {}, {}
+        graph = self.plan.graph
+        values: dict[str, torch.Tensor] = {}
+        found: dict[str, torch.Tensor] = {}
         waiting: dict[str, s.Node] = {}
         fixed = record | counted | given.keys()
         with exact_arithmetic(), _current(self.device):
@@ -94,12 +100,12 @@ class Runner:
                 values.pop(i, None)
 
 
-def _current(device: torch.device):
+def _current(device: torch.device) -> AbstractContextManager[Any]:
     """Kernels are launched on the current GPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _fused_rules(plan: Plan, device: torch.device, kernels: bool | None):
+def _fused_rules(plan: Plan, device: torch.device, kernels: bool | None) -> FusedRules | None:
     if kernels is False or kernels is None and device.type != "cuda":
         return None
     try:
