@@ -84,6 +84,8 @@ def compile_model(
     precompile.start()
     opened = open_model(model, example_input, asked, calibration=calibration, stages=stages)
     settled = opened.options.settled(opened.options.steps, chip)
+    if opened.host is not None:
+        opened.host.check_steps(settled.steps)
     T, bits, samples = settled.steps, settled.bits, opened.samples
     with stages("check import"):
         agreement = check_import(opened)
@@ -133,7 +135,8 @@ def compile_model(
         manifest,
         dict(stages.seconds),
         tuple(built.front),
-        lost,
+        precision=lost,
+        host=opened.host,
     )
 
 

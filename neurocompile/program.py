@@ -32,6 +32,7 @@ from neurocompile.targets.schema import Target
 if TYPE_CHECKING:
     from neurocompile.energy.report import EnergyReport
     from neurocompile.folding.search import FoldChoice
+    from neurocompile.host.part import HostPart
     from neurocompile.parity.report import ParityReport
     from neurocompile.precision import LayerReport
     from neurocompile.summary import Summary
@@ -46,8 +47,9 @@ _CHUNK_ON_DEVICE = 4096
 
 @dataclass(frozen=True)
 class RunResult:
-    """``logits`` float64 (samples, ...), of the shape that the model returns, samples first;
-    ``spikes``: layer -> spikes of all samples and steps.
+    """``logits`` float64 (samples, ...), of the shape that the model returns, samples first: of
+    several outputs the first that is classes, else the first. ``spikes``: layer -> spikes of all
+    samples and steps.
     """
 
     backend: str
@@ -61,6 +63,8 @@ class RunResult:
     """
     outside: float = 0.0
     """Share of the input's values outside of the calibrated range, which were clipped to it."""
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    """Every output that the model returns, by name and in its order, float64 (samples, ...)."""
 
     def __repr__(self) -> str:
         return (
@@ -120,6 +124,9 @@ class Program:
     to be folded.
     """
 
+    host: HostPart | None = None
+    """What the host computes of the chip's last values; None if these are what the model returns."""
+
     precision: tuple[LayerReport, ...] = field(default=(), compare=False)
     """What quantization lost, layer by layer, the least agreement first; empty for a loaded
     program.
@@ -160,7 +167,7 @@ class Program:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what runs: the circuit with its tensors, and the target. Side files carry it
+        """SHA-256 of what runs: the circuit with its tensors, the target, and the host part. Side files carry it
         to say whose they are.
         """
         found = hashlib.sha256(self.circuit.text().encode())
@@ -168,6 +175,8 @@ class Program:
         for name, tensor in sorted(self.circuit.tensors.items()):
             found.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             found.update(np.ascontiguousarray(tensor).data)
+        if self.host is not None:
+            found.update(self.host.content)
         return found.hexdigest()
 
     def __repr__(self) -> str:
@@ -246,31 +255,31 @@ class Program:
         views = {v.src: v.layer for v in self.circuit.views}
         readout = self.circuit.readouts[0].src
         recorded = [readout] if backend == "loihi" else [readout, *views]
-        logits, step_logits, spikes, sizes = (
-            [],
+        cuts, spikes, sizes = (
             [],
             dict.fromkeys(views.values(), 0),
             dict.fromkeys(views.values(), 0),
         )
+        read = decode_steps if self.circuit.readouts[0].per_step else decode
         with engine.open(self.circuit) as executor:
             for part in chunks(len(x), _CHUNK, engine.name, progress):
                 trace = executor.run(encode(self.circuit, x[part]), recorded)
-                logits.append(decode(self.circuit, trace))
-                if self.circuit.readouts[0].per_step:
-                    step_logits.append(decode_steps(self.circuit, trace))
+                cuts.append(read(self.circuit, trace))
                 for population, layer in views.items():
                     if population in trace:
                         spikes[layer] += int(np.count_nonzero(trace[population]))
                         sizes[layer] += trace[population].size
         known = {layer for layer, n in sizes.items() if n}
+        outputs, stepwise = self.outputs(np.concatenate(cuts))
         return RunResult(
             engine.name,
             engine.banner,
-            self.outputs(np.concatenate(logits)),
+            outputs[self.main],
             {k: v for k, v in spikes.items() if k in known},
             {k: v for k, v in sizes.items() if k in known},
-            np.concatenate(step_logits) if step_logits else None,
+            stepwise.get(self.main),
             share_outside(self.circuit, x),
+            outputs,
         )
 
     def _run_on_device(self, x: np.ndarray, device: str, progress: bool) -> RunResult:
@@ -280,34 +289,65 @@ class Program:
         evaluator = Evaluator(self.quantized, circuit.steps, device)
         layers = [v.layer for v in circuit.views]
         spikes, sizes = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
-        logits, step_logits = [], []
+        cuts = []
         for part in chunks(len(x), _CHUNK_ON_DEVICE, device, progress):
             found = evaluator.run(encode_input(self.quantized.input, x[part]))
-            logits.append(found.logits)
             if readout.per_step:
                 assert found.step_values is not None
                 flat = found.step_values.reshape(*found.step_values.shape[:2], -1)
                 bias = None if readout.bias is None else circuit.tensors[readout.bias]
-                step_logits.append(readout.values(flat, bias))
+                cuts.append(readout.values(flat, bias))
+            else:
+                cuts.append(found.logits.reshape(len(found.logits), *(readout.shape or (-1,))))
             for layer in layers:
                 spikes[layer] += found.spikes[layer]
                 sizes[layer] += found.neuron_steps[layer]
-        whole = np.concatenate(logits).reshape(len(x), *(readout.shape or (-1,)))
+        outputs, stepwise = self.outputs(np.concatenate(cuts))
         return RunResult(
             "definition",
             f"the quantized model's integers by {evaluator.name} (bit-exact), NOT hardware",
-            self.outputs(whole),
+            outputs[self.main],
             spikes,
             sizes,
-            np.concatenate(step_logits) if step_logits else None,
+            stepwise.get(self.main),
             share_outside(circuit, x),
+            outputs,
         )
 
-    def outputs(self, logits: np.ndarray) -> np.ndarray:
-        """What the model returns, float64 (samples, ...), of the ``logits`` (samples, ...) that the
-        chip's part of it gives.
+    @property
+    def main(self) -> str:
+        """Name of the output that predictions and labels are about."""
+        return self.quantized.output.name if self.host is None else self.host.main
+
+    @property
+    def output_shapes(self) -> dict[str, list[int]]:
+        """Shape of a sample of each output, by name."""
+        if self.host is not None:
+            return {o.name: list(o.shape) for o in self.host.outputs}
+        readout = self.circuit.readouts[0]
+        shape = readout.shape
+        size = self.circuit.population[readout.src].size
+        return {self.main: list((size,) if shape is None else shape)}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of what the model returns, in its order."""
+        if self.host is None:
+            return (self.main,)
+        return tuple(o.name for o in self.host.outputs)
+
+    def outputs(self, cut: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """What the model returns, float64 (samples, ...) by name, of what the chip gives; and the
+        values at every step, (samples, T, ...), of what it returns at every step.
+
+        Args:
+            cut: the chip's (samples, ...), or (samples, T, ...) where the readout is ``per_step``.
         """
-        return logits
+        if self.host is not None:
+            return self.host.run(cut)
+        if not self.circuit.readouts[0].per_step:
+            return {self.main: cut}, {}
+        return {self.main: cut.mean(axis=1)}, {self.main: cut}
 
     @guarded
     def trace(

@@ -50,6 +50,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     precision: list[LayerReport] = []
     """Of every layer, the least agreement first; empty for a loaded program."""
     budget: SpikeBudget | None = None
+    outputs: dict[str, list[int]] = {}
+    """What the model returns: shape of a sample, by name."""
+    host: dict[str, int] = {}
+    """Operators behind the last neurons that the host computes in float32, and how often."""
     fold: FoldChoice | None = None
 
     def _repr_html_(self) -> str:
@@ -65,6 +69,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             ("packets per step", self.packets_per_step, self.rates_source),
             ("import agreement", self.import_agreement, "measured, against onnxruntime"),
         ]
+        if self.host:
+            rows.append(("on the host", ", ".join(self.host), "behind the last neurons, float32"))
         title = (
             f"{self.model} on {self.target}: {self.layers:,} layers, T = {self.T}, "
             f"{self.weight_bits}-bit weights"
@@ -113,6 +119,8 @@ def summarize(program: Program) -> Summary:
         seconds=program.seconds,
         precision=list(program.precision),
         budget=program.manifest.budget,
+        outputs=program.output_shapes,
+        host={} if program.host is None else program.host.operators,
         fold=program.fold if circuit.windows > 1 else None,
         folds=program.folds,
     )

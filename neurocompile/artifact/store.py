@@ -2,7 +2,8 @@
 
 Members: ``manifest.json`` (with the SHA-256 of the others), ``quantized.txt`` and ``circuit.txt``
 (text forms), ``weights.safetensors`` (the integer tensors of both), ``mapping.json``,
-``target.json``, ``calibration.json``, and ``versions.json``: the only member that differs between
+``target.json``, ``calibration.json``, ``host.onnx`` where the host computes the last part of the
+model (:mod:`neurocompile.host`), and ``versions.json``: the only member that differs between
 two Pythons, so it carries its own hash.
 """
 
@@ -27,6 +28,8 @@ from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import as_path
 from neurocompile.guard import guarded
+from neurocompile.host.check import ONNX_ERRORS
+from neurocompile.host.part import HostPart
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.spiking import SpikingGraph
@@ -51,7 +54,9 @@ MALFORMED = (
 """What values of wrong types and sizes raise where nothing checks them one by one."""
 
 SIGNATURE = "signature.json"
-"""The member that an artifact may lack."""
+HOST = "host.onnx"
+_OPTIONAL = (HOST, SIGNATURE)
+"""Members that an artifact may lack."""
 MOST_LINES = 20
 """Of what is wrong with one artifact, to be read by a person."""
 
@@ -102,6 +107,8 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
         "target.json": _json(program.target),
         "calibration.json": _json(program.calibration),
     }
+    if program.host is not None:
+        members[HOST] = program.host.content
     manifest = msgspec.structs.replace(
         program.manifest, members={name: sha256(data) for name, data in sorted(members.items())}
     )
@@ -115,7 +122,7 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
 def signature_of(path: str | Path) -> tuple[bytes, Signature | None]:
     """An artifact's manifest and, if it has one, its signature, neither of them checked."""
     path = Path(path)
-    members = read_archive(path, _MEMBERS, (SIGNATURE,))
+    members = read_archive(path, _MEMBERS, _OPTIONAL)
     found = _decode(path, SIGNATURE, members, Signature) if SIGNATURE in members else None
     return members["manifest.json"], found
 
@@ -126,7 +133,7 @@ def load_program(path: str | Path) -> Program:
     (other schema) or NC5004 (figures that cannot be true, or of another program).
     """
     path = as_path(path, "NC1001")
-    members = read_archive(path, _MEMBERS, (SIGNATURE,))
+    members = read_archive(path, _MEMBERS, _OPTIONAL)
     header = _decode(path, "manifest.json", members, dict)
     if header.get("schema") != SCHEMA_VERSION:
         raise NeurocompileError(
@@ -174,9 +181,12 @@ def load_program(path: str | Path) -> Program:
         if not _has_ends(circuit):
             raise ValueError("a circuit has one input, one readout and at least one step")
         _check_input(quantized, circuit)
-    except MALFORMED as error:  # a field of another type, in a text that a stranger wrote
+        host = HostPart.of(members[HOST]) if HOST in members else None
+        _check_host(host, circuit)
+    except (*MALFORMED, *ONNX_ERRORS) as error:  # a field of another type, written by a stranger
         raise NeurocompileError(
-            "NC5001", f"'{path}': a graph is malformed: {type(error).__name__}: {error}"
+            "NC5001",
+            f"'{path}': a graph or its host part is malformed: {type(error).__name__}: {error}",
         ) from error
     program = Program(
         quantized=quantized,
@@ -185,6 +195,7 @@ def load_program(path: str | Path) -> Program:
         mapping=_decode(path, "mapping.json", members, Mapping),
         target=_decode(path, "target.json", members, Target),
         calibration=_decode(path, "calibration.json", members, Calibration),
+        host=host,
     )
     try:
         problems = meaning_problems(program)
@@ -200,6 +211,17 @@ def _has_ends(circuit: CircuitGraph) -> bool:
     inputs = circuit.inputs
     one = len(inputs) == 1 if circuit.windows == 1 else bool(inputs) and bool(inputs[0].places)
     return one and len(circuit.readouts) == 1 and circuit.steps >= 1 and circuit.windows >= 1
+
+
+def _check_host(host: HostPart | None, circuit: CircuitGraph) -> None:
+    """ValueError unless the host part reads what the circuit gives."""
+    if host is None:
+        return
+    readout, cut = circuit.readouts[0], host.interface
+    if cut.elements != circuit.population[readout.src].size or cut.stepwise != readout.per_step:
+        raise ValueError("the host part reads other values than the circuit gives")
+    if cut.steps not in (0, circuit.steps):
+        raise ValueError(f"the host part is for {cut.steps} steps, the circuit has {circuit.steps}")
 
 
 def _check_input(quantized: SpikingGraph, circuit: CircuitGraph) -> None:

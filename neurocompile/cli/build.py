@@ -109,6 +109,20 @@ def _fold_facts(s: Summary) -> Iterator[tuple[str, str, str]]:
         )
 
 
+def _ends(s: Summary) -> Iterator[tuple[str, str, str]]:
+    """What comes out, where that is more than the chip's own values."""
+    if len(s.outputs) > 1:
+        shown = ", ".join(f"{name} {shape}" for name, shape in s.outputs.items())
+        yield "outputs", f"{len(s.outputs)}", shown
+    if s.host:
+        shown = ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in s.host.items())
+        yield (
+            "on the host",
+            f"{sum(s.host.values())} operators",
+            f"behind the last neurons, float32: {shown}",
+        )
+
+
 def _text(s: Summary, output: Path) -> Iterator[Any]:
     from neurocompile.cli.precision_text import precision_text
     from neurocompile.cli.tables import facts
@@ -145,6 +159,7 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
             ),
             ("packets per step", f"{s.packets_per_step:,.0f}", "expected, between cores"),
             ("import agreement", f"{s.import_agreement:.4%}", "equal spikes, against onnxruntime"),
+            *_ends(s),
         ]
     )
     if s.folds:

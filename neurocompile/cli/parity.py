@@ -146,6 +146,8 @@ def _text(report: ParityReport) -> Iterator[Any]:
         sum(getattr(b, k) for b in report.backends) for k in ("values", "differences")
     )
     yield f"\n{'exact' if report.exact else 'NOT EXACT'}: {differences:,} differences in {values:,} values\n"
+    if report.host:
+        yield f"integers up to what the host reads; behind it the host computes in float32 ({', '.join(report.host)})"
     if report.reference is None:
         yield "the float half was left out: give --reference MODEL.onnx"
     else:
@@ -174,5 +176,19 @@ def _float_half(half: FloatParity) -> Iterator[Any]:
         yield f"predictions    {half.same_predictions:.2%} the same"
     else:
         yield f"outputs        differ by {half.output_error:.2%} of their root mean square"
+    if len(half.heads) > 1:
+        yield "\noutputs, against the float model's\n"
+        yield table(
+            ("output", "shape", ">error", ">same predictions"),
+            [
+                (
+                    h.name,
+                    str(h.shape),
+                    f"{h.output_error:.2%}",
+                    "" if h.same_predictions is None else f"{h.same_predictions:.2%}",
+                )
+                for h in half.heads
+            ],
+        )
     if half.accuracy_reference is not None and half.accuracy_quantized is not None:
         yield f"accuracy       float {half.accuracy_reference:.2%}, quantized {half.accuracy_quantized:.2%}"

@@ -54,6 +54,7 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
         "predictions": result.predictions.tolist() if len(result.predictions) else None,
         "output_shape": list(result.logits.shape[1:]),
         "outputs": None if len(result.predictions) else result.logits.tolist(),
+        "heads": _heads(result) if len(result.outputs) > 1 else [],
         "spikes": sum(result.spikes.values()),
         "layers": [
             {
@@ -67,6 +68,24 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
     }
 
 
+def _heads(result: RunResult) -> list[dict[str, Any]]:
+    """Every output by name, with the predictions of what is a classification."""
+    from neurocompile.program import classes_of
+
+    found = []
+    for name, values in result.outputs.items():
+        classes = classes_of(values)
+        found.append(
+            {
+                "name": name,
+                "shape": list(values.shape[1:]),
+                "predictions": classes.tolist() if len(classes) else None,
+                "values": values.tolist(),
+            }
+        )
+    return found
+
+
 def _text(found: dict[str, Any]) -> Iterator[Any]:
     from neurocompile.cli.tables import table
 
@@ -76,6 +95,14 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
         yield f"outputs      {[count, *found['output_shape']]}, samples first: --json lists them\n"
     else:
         yield from _predictions(found["accuracy"], predictions)
+    if found["heads"]:
+        yield "outputs (samples first; --json lists their values)\n"
+        shown = [
+            (h["name"], str([count, *h["shape"]]), "classes" if h["predictions"] else "")
+            for h in found["heads"]
+        ]
+        yield table(("output", "shape", ""), shown)
+        yield ""
     if not found["layers"]:
         yield "spikes of layers are not read back on this backend"
         return

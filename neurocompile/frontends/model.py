@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from neurocompile.calibration import Calibration
+from neurocompile.host.part import HostPart
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
@@ -37,6 +38,8 @@ class FloatModel:
     """Steps that the model itself runs; None if nothing in it says so."""
     options: BuildOptions = BuildOptions()
     """Those that it was read with; the door settles ``T``."""
+    host: HostPart | None = None
+    """What the host computes of the graph's Output; None if the model returns that itself."""
     samples: np.ndarray | None = None
     """Calibration data, float32 (samples, *input shape), if some were given."""
 

@@ -17,7 +17,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["encode_input", "evaluate", "evaluate_node"]
+__all__ = ["encode_input", "evaluate", "evaluate_node", "step_outputs", "step_source"]
 
 
 def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
@@ -88,6 +88,22 @@ def evaluate_node(node: s.Node, inputs: list[np.ndarray], tensors: list[np.ndarr
         tensors: of its tensors, in order.
     """
     return _EVALUATORS[type(node)](node, [x[None, None] for x in inputs], tensors, 1)[0, 0]
+
+
+def step_source(graph: s.SpikingGraph) -> str:
+    """The value whose mean over time the Output is made of."""
+    node = graph.node[graph.output.x]
+    return node.x if isinstance(node, s.TimeMean) and _is_last(graph, node) else node.name
+
+
+def step_outputs(graph: s.SpikingGraph, source: np.ndarray) -> np.ndarray:
+    """What the Output is at every step, (samples, steps, *its shape), of the recorded values of
+    :func:`step_source`, (samples, steps, ...).
+    """
+    tensors = [graph.tensors[t] for t in graph.output.tensors]
+    flat = source.reshape(-1, 1, *source.shape[2:])
+    found = _output(graph.output, [flat], tensors, 1)
+    return found.reshape(*source.shape[:2], *found.shape[2:])
 
 
 def _is_last(graph: s.SpikingGraph, mean: s.TimeMean) -> bool:

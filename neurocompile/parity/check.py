@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,17 +25,18 @@ import numpy as np
 
 from neurocompile.backends import get_backend
 from neurocompile.backends.emulator import Emulator
-from neurocompile.backends.encoding import decode, encode, share_outside
+from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
 from neurocompile.data import check_labels
 from neurocompile.errors import NeurocompileError
 from neurocompile.gpu.definition import Definition, definition_on
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
-from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.ir.evaluate import encode_input, step_outputs, step_source
 from neurocompile.parity.report import (
     BackendParity,
     Difference,
     FloatParity,
+    HeadParity,
     LayerParity,
     ParityReport,
 )
@@ -43,6 +45,8 @@ from neurocompile.progress import chunks
 from neurocompile.reference.base import ReferenceRun
 
 if TYPE_CHECKING:
+    from neurocompile.host.part import HostPart
+    from neurocompile.ir.spiking import SpikingGraph
     from neurocompile.program import Program
 
 __all__ = ["compare_backend", "parity"]
@@ -107,6 +111,7 @@ def parity(
         halves,
         program.fingerprint,
         share_outside(program.circuit, x),
+        () if program.host is None else tuple(program.host.operators),
     )
 
 
@@ -127,21 +132,30 @@ def _emulator(
     start, circuit = time.perf_counter(), program.circuit
     layers = [v.layer for v in circuit.views]
     sources = {v.src for v in circuit.views} | {circuit.readouts[0].src}
-    counter = _Counter()
+    counter, source = _Counter(), step_source(program.quantized)
+    stepwise = program.host is not None and program.host.stepwise
+    recorded = [*layers, program.quantized.output.name, *([source] if stepwise else [])]
     with Emulator().open(circuit) as executor:
         for chunk in chunks(len(x), _CHUNK, "emulator", progress):
             first, part = chunk.start, x[chunk]
             integers = encode_input(program.quantized.input, part)
-            expected = definition(integers, [*layers, program.quantized.output.name])
+            expected = definition(integers, recorded)
             trace = executor.run(encode(circuit, part), sources)
             for view in circuit.views:
                 found = view.read(trace[view.src], circuit.windows)
                 counter.add(view.layer, view.src, expected[view.layer], found, first)
-            # logits are compared as the integers that they are multiples of
+            # what the host reads is compared as the integers that it is multiples of
             unit = circuit.readouts[0].scale / circuit.steps
             logits = (expected[program.quantized.output.name], decode(circuit, trace))
             meant, got = (np.rint(v / unit).astype(np.int64)[:, None] for v in logits)
             counter.add("logits", circuit.readouts[0].src, meant, got, first)
+            if stepwise:
+                cuts = (
+                    step_outputs(program.quantized, expected[source]),
+                    decode_steps(circuit, trace),
+                )
+                meant, got = (np.rint(v / circuit.readouts[0].scale).astype(np.int64) for v in cuts)
+                counter.add("logits", circuit.readouts[0].src, meant, got, first)
     return BackendParity(
         "emulator",
         Emulator.banner,
@@ -245,25 +259,25 @@ def _float_half(
     counter = _Counter()
     equal: dict[str, float] = {}
     rates: dict[str, Any] = {}
-    logits = []
+    parts: list[dict[str, np.ndarray]] = []
     layers = [v.layer for v in program.circuit.views]
     for chunk in chunks(len(x), _CHUNK, "float model", False):
         first, part = chunk.start, x[chunk]
         integers = encode_input(program.quantized.input, part)
-        ours = definition(integers, [*layers, program.quantized.output.name])
-        logits.append(program.outputs(ours[program.quantized.output.name]))
+        ours, outputs = _evaluated(program.quantized, program.host, definition, integers, layers)
+        parts.append(dict(zip(program.output_names, outputs, strict=True)))
         for layer in layers:
             theirs = run.layers[layer][first : first + len(part)].reshape(ours[layer].shape)
             counter.add(layer, layer, theirs, ours[layer], first)
             sums = equal.get(layer, 0) + int((theirs == ours[layer]).sum())
             totals = rates.get(layer, np.zeros(3)) + (theirs.sum(), ours[layer].sum(), theirs.size)
             equal[layer], rates[layer] = sums, totals
-    found = np.concatenate(logits)
-    if found.shape != run.logits.shape:
-        shapes = f"{found.shape} and {run.logits.shape}"
-        raise NeurocompileError("NC9001", f"the outputs' shapes {shapes} differ")
-    quantized, float_model = classes_of(found), classes_of(run.logits)
-    labelled = y is not None and is_classifier(found)
+    wanted = dict(zip(program.output_names, run.outputs, strict=True))
+    found = {name: np.concatenate([p[name] for p in parts]) for name in wanted}
+    heads = tuple(_head(name, wanted[name], found[name]) for name in wanted)
+    main = heads[program.output_names.index(program.main)]
+    quantized, float_model = classes_of(found[main.name]), classes_of(wanted[main.name])
+    labelled = y is not None and is_classifier(found[main.name])
     return FloatParity(
         reference=run.what,
         samples=len(x),
@@ -277,11 +291,41 @@ def _float_half(
             for k in layers
         ),
         parts=counter.first,
-        same_predictions=float((quantized == float_model).mean()) if len(quantized) else None,
+        same_predictions=main.same_predictions,
         accuracy_reference=float((float_model == y).mean()) if labelled else None,
         accuracy_quantized=float((quantized == y).mean()) if labelled else None,
-        output_error=_rms(found - run.logits) / max(_rms(run.logits), 1e-12),
+        output_error=main.output_error,
+        heads=heads,
     )
+
+
+def _head(name: str, wanted: np.ndarray, found: np.ndarray) -> HeadParity:
+    if found.shape != wanted.shape:
+        shapes = f"{found.shape} and {wanted.shape}"
+        raise NeurocompileError("NC9001", f"the shapes of output '{name}' differ: {shapes}")
+    ours, theirs = classes_of(found), classes_of(wanted)
+    return HeadParity(
+        name,
+        list(found.shape[1:]),
+        _rms(found - wanted) / max(_rms(wanted), 1e-12),
+        float((ours == theirs).mean()) if len(ours) else None,
+    )
+
+
+def _evaluated(
+    graph: SpikingGraph,
+    host: HostPart | None,
+    definition: Definition,
+    x: np.ndarray,
+    layers: list[str],
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """Values of ``layers``, and the outputs, by the definition of ``graph``."""
+    source = step_source(graph)
+    stepwise = host is not None and host.stepwise
+    names = [*layers, graph.output.name, *([source] if stepwise else [])]
+    values = definition(x, names)
+    cut = step_outputs(graph, values[source]) if stepwise else values[graph.output.name]
+    return values, (cut,) if host is None else tuple(host.run(cut)[0].values())
 
 
 def _rms(values: np.ndarray) -> float:
@@ -312,17 +356,21 @@ def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str
             f"'{path}' is not the model that the program was compiled from (SHA-256 {model.sha256[:12]}, expected "
             f"{program.manifest.source_sha256[:12]})",
         )
-    steps = program.circuit.steps
+    steps, host = program.circuit.steps, model.host
     device = "cpu" if device == "torch-cpu" else device
     if device != "cpu" or (find_spec("torch") and find_spec("spikingjelly")):
         from neurocompile.reference.spikingjelly import run_spikingjelly
 
-        return run_spikingjelly(model.graph, x, steps, device)
+        stepwise = host is not None and host.stepwise
+        found = run_spikingjelly(model.graph, x, steps, device, stepwise)
+        if host is None:
+            return found
+        logits, *others = host.run(found.logits)[0].values()
+        return replace(found, logits=logits, others=tuple(others))
     if steps == model.graph.exported_T:
         return model.reference.run(x)
     layers = [n.name for n in model.graph.spiking_layers]
-    values = evaluate(model.graph, x, steps, [*layers, model.graph.output.name])
+    float_model = definition_on(model.graph, steps, "cpu")
+    values, outputs = _evaluated(model.graph, host, float_model, x, layers)
     spikes = {name: values[name].astype(np.uint8) for name in layers}
-    return ReferenceRun(
-        "neurocompile's float evaluation, float32", values[model.graph.output.name], spikes
-    )
+    return ReferenceRun("neurocompile's float evaluation, float32", outputs[0], spikes, outputs[1:])

@@ -6,7 +6,14 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["BackendParity", "Difference", "FloatParity", "LayerParity", "ParityReport"]
+__all__ = [
+    "BackendParity",
+    "Difference",
+    "FloatParity",
+    "HeadParity",
+    "LayerParity",
+    "ParityReport",
+]
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -60,6 +67,17 @@ class LayerParity(msgspec.Struct, frozen=True):
         return self.rate_quantized - self.rate_reference
 
 
+class HeadParity(msgspec.Struct, frozen=True):
+    """One output; ``shape`` is that of a sample."""
+
+    name: str
+    shape: list[int]
+    output_error: float
+    """Root mean square of the differences, over that of the float model's outputs."""
+    same_predictions: float | None
+    """Share of samples of one predicted class; None for what is no classification."""
+
+
 class FloatParity(msgspec.Struct, frozen=True):
     """The float model against the quantized one; ``parts`` is the first layer with a different
     spike.
@@ -75,6 +93,8 @@ class FloatParity(msgspec.Struct, frozen=True):
     accuracy_quantized: float | None
     output_error: float = 0.0
     """Root mean square of the outputs' differences, over that of the float model's outputs."""
+    heads: tuple[HeadParity, ...] = ()
+    """Every output that the model returns; the figures above are of the first that is classes."""
 
 
 class ParityReport(msgspec.Struct, frozen=True):
@@ -90,6 +110,8 @@ class ParityReport(msgspec.Struct, frozen=True):
     """
     outside: float = 0.0
     """Share of the input's values outside of the calibrated range, which were clipped to it."""
+    host: tuple[str, ...] = ()
+    """Operators that the host computes behind what is compared: integers are up to there."""
 
     @property
     def exact(self) -> bool:

@@ -15,10 +15,10 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.spiking_rules import IS_IMPORTED, MEAN_LAST
 from neurocompile.passes.base import Rewriter, SpikingPass
 
-__all__ = ["SinkTimeMean"]
+__all__ = ["LINEAR", "SinkTimeMean"]
 
 
-_LINEAR = (
+LINEAR = (
     s.Conv2d,
     s.Linear,
     s.Scale,
@@ -58,7 +58,7 @@ class SinkTimeMean(SpikingPass):
                 rewriter.emit(replace(node, x=mean))
                 continue
             if any(pending):
-                if not isinstance(node, _LINEAR) or not all(pending):
+                if not isinstance(node, LINEAR) or not all(pending):
                     raise NeurocompileError(
                         "NC2001",
                         f"layer '{node.name}' ({type(node).__name__}) follows the mean over time; only linear layers may",
@@ -77,7 +77,7 @@ def _inner_means(graph: s.SpikingGraph) -> set[str]:
         if all(
             isinstance(user, s.Output)
             or user.name in head
-            and isinstance(user, (*_LINEAR, s.TimeMean))
+            and isinstance(user, (*LINEAR, s.TimeMean))
             for user in graph.users[node.name]
         ):
             head.add(node.name)

@@ -25,7 +25,7 @@ _BATCH = 64
 
 
 def run_spikingjelly(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, device: str = "cpu"
+    graph: s.SpikingGraph, x: np.ndarray, steps: int, device: str = "cpu", stepwise: bool = False
 ) -> ReferenceRun:
     """Run an ``imported`` graph layer by layer.
 
@@ -34,6 +34,7 @@ def run_spikingjelly(
         x: float32 (samples, *the input's sample_shape).
         steps: T.
         device: cpu, cuda or cuda:N; NC4007 if there is no GPU. NC4001 without the extra ``torch``.
+        stepwise: logits of every step, (samples, steps, ...), not their mean.
     """
     try:
         import spikingjelly.activation_based.neuron  # noqa: F401
@@ -43,7 +44,7 @@ def run_spikingjelly(
     torch_devices(device)
     logits: list[np.ndarray] = []
     layers: dict[str, list[np.ndarray]] = {n.name: [] for n in graph.spiking_layers}
-    runner = _Runner(graph, steps, device)
+    runner = _Runner(graph, steps, device, stepwise)
     # cuDNN rounds float32 convolutions to TF32 unless told otherwise: that alone flips thousands of
     # spikes
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
@@ -63,10 +64,12 @@ def run_spikingjelly(
 class _Runner:
     """Executes nodes on (T, B, ...) tensors."""
 
-    def __init__(self, graph: s.SpikingGraph, steps: int, device: str) -> None:
+    def __init__(
+        self, graph: s.SpikingGraph, steps: int, device: str, stepwise: bool = False
+    ) -> None:
         import torch
 
-        self.graph, self.steps = graph, steps
+        self.graph, self.steps, self.stepwise = graph, steps, stepwise
         self.tensors = {
             k: torch.from_numpy(np.array(v, np.float32)).to(device)
             for k, v in graph.tensors.items()
@@ -200,6 +203,9 @@ class _Runner:
         return y.unflatten(0, x.shape[:2])
 
     def output(self, node: s.Output, x: torch.Tensor) -> torch.Tensor:
+        if self.stepwise:
+            every = x.expand(self.steps, *x.shape[1:]).transpose(0, 1)
+            return every if node.shape is None else every.reshape(*every.shape[:2], *node.shape)
         logits = x.mean(0) if node.per_step else x[0]
         return logits if node.shape is None else logits.reshape(len(logits), *node.shape)
 

@@ -13,7 +13,7 @@ from neurocompile.frontends.onnx.context import Importer
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 
-__all__ = ["changes_nothing"]
+__all__ = ["bounds_of", "changes_nothing"]
 
 _CUTS = ("Relu", "Clip", "LeakyRelu", "Abs")
 _TYPES = onnx.TensorProto
@@ -27,7 +27,7 @@ Bounds = tuple[float, float, bool]
 def changes_nothing(im: Importer, node: onnx.NodeProto) -> bool:
     """Whether ``node``, a Relu, Clip, Abs or Cast of a signal, gives what it takes."""
     x = im.traced.get(node.input[0]) if node.input else None
-    found = None if x is None else _bounds(im, x.ref)
+    found = None if x is None else bounds_of(im, x.ref)
     if found is None:
         return False
     low, high, integer = found
@@ -49,7 +49,7 @@ def changes_nothing(im: Importer, node: onnx.NodeProto) -> bool:
     return node.op_type in _CUTS and low >= 0
 
 
-def _bounds(im: Importer, ref: Ref) -> Bounds | None:
+def bounds_of(im: Importer, ref: Ref) -> Bounds | None:
     """Bounds of the value ``ref``; None where they depend on weights or on the input."""
     known: dict[str, Bounds | None] = {}
     for node in im.nodes:

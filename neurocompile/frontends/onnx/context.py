@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -36,6 +37,11 @@ of stride 0 without an axis, stands for each run of them: a feature axis of the 
 
 _LARGEST_VALUE = 1 << 30
 """Elements of one value at one step."""
+_CHANGED = (
+    "constants", "traced", "nodes", "shapes", "tensors", "exported_T", "layer_values", "layouts", "leaking", "borders",
+    "padded", "joined", "of_batch",
+)  # fmt: skip
+"""State of an Importer that its rules change."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,7 @@ class Importer:
         self.exported_T = 0
         self.layer_values: dict[str, str] = {}
         self.layouts: dict[str, Layout] = {}
+        self.outputs: list[tuple[Layout, tuple[int, ...]]] = []
         self.per_sample = per_sample
         self.leaking: list[str] = []
         self.borders: dict[str, Border] = {}
@@ -137,6 +144,15 @@ class Importer:
 
     def error(self, code: str, why: str) -> NeurocompileError:
         return NeurocompileError(code, f"{self.where}: {why}")
+
+    def saved(self) -> dict[str, Any]:
+        """What rules change, to be brought back by :meth:`restore`."""
+        kept = {name: vars(self)[name] for name in _CHANGED}
+        return {name: v if isinstance(v, int) else copy(v) for name, v in kept.items()}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Undo all rules since ``saved`` was taken, which is used up."""
+        vars(self).update(saved)
 
     def name(self, wanted: str) -> str:
         return unique_name(_clean(wanted) or "value", self.shapes.__contains__)

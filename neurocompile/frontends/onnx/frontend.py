@@ -51,6 +51,7 @@ class OnnxFrontEnd:
                 f"'{model}'",
                 _modules(loaded),
                 max(imported.graph.exported_T, 1),
+                host=imported.host,
             )
 
 

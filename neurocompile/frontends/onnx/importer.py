@@ -23,14 +23,18 @@ from neurocompile.frontends.diagnosis import (
     problem_of,
     unsupported,
 )
+from neurocompile.frontends.onnx.behind import Behind, behind_neurons
 from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.context import Importer, Traced
+from neurocompile.frontends.onnx.cut import cut_model
 from neurocompile.frontends.onnx.fold import fold
 from neurocompile.frontends.onnx.layers import LAYER_RULES
 from neurocompile.frontends.onnx.lif import DOMAIN, NEURONS
 from neurocompile.frontends.onnx.load import LoadedModel
 from neurocompile.frontends.onnx.shapes import LARGEST_T, SHAPE_RULES
 from neurocompile.frontends.onnx.values import has_time
+from neurocompile.host.operators import HOST_OPERATORS
+from neurocompile.host.part import HostPart
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError, shown
@@ -64,6 +68,10 @@ class ImportedModel:
     """The file takes (T, samples, ...), samples that bring their own steps; everything else here
     has samples first.
     """
+    outputs: tuple[tuple[Layout, tuple[int, ...]], ...] = ()
+    """Of each of the file's outputs: how it lies over its value, and that one's shape."""
+    host: HostPart | None = None
+    """What the host computes behind the graph's output; None if the model returns that itself."""
 
 
 def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) -> ImportedModel:
@@ -95,7 +103,7 @@ def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) 
 
 def _import(importer: Importer, name: str, frames: bool = False) -> ImportedModel:
     try:
-        time_first = _run(importer, frames)
+        time_first, host = _run(importer, frames)
         _sweep(importer)
         graph = s.SpikingGraph(
             name, "imported", tuple(importer.nodes), importer.tensors, importer.exported_T
@@ -113,28 +121,29 @@ def _import(importer: Importer, name: str, frames: bool = False) -> ImportedMode
             f"({type(error).__name__}: {_masked(str(error)[:160])})",
         ) from error
     return ImportedModel(
-        graph, importer.layer_values, importer.layouts, tuple(importer.leaking), time_first
+        graph,
+        importer.layer_values,
+        importer.layouts,
+        tuple(importer.leaking),
+        time_first,
+        tuple(importer.outputs),
+        host,
     )
 
 
-def _run(im: Importer, frames: bool) -> bool:
-    """Follow all nodes; whether the input's first axis is time. ``frames``: the input has an axis
-    of time beside that of samples.
+def _run(im: Importer, frames: bool) -> tuple[bool, HostPart | None]:
+    """Follow all nodes; whether the input's first axis is time, and what the host computes.
+    ``frames``: the input has an axis of time beside that of samples.
     """
     inputs = [i for i in im.graph.input if i.name not in im.constants]
-    if len(inputs) != 1 or len(im.graph.output) != 1:
-        names = ", ".join(f"'{o.name}'" for o in im.graph.output)
-        choose = (
-            f": choose one of {names} (head=, --head)"
-            if len(im.graph.output) > 1 and len(inputs) == 1
-            else ""
-        )
+    if len(inputs) != 1 or not im.graph.output:
         raise NeurocompileError(
             "NC1009",
-            f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one of each is supported{choose}",
+            f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one input, and one output or more, are supported",
         )
     nodes = _live(im.graph)
-    problems = _unknown(im, nodes, inputs[0].name)
+    behind = Behind(behind_neurons(nodes), _by_rule)
+    problems = _unknown(im, nodes, inputs[0].name, behind)
     lost: set[str] = set()  # values that depend on what was refused
     guessed: set[str] = (
         set()
@@ -164,7 +173,10 @@ def _run(im: Importer, frames: bool) -> bool:
         if named in refused or doubtful.intersection(node.input):
             doubtful.update(node.output)
         try:
-            _one(im, node, refused)
+            if behind.takes(node) and _depends(im, node) and named not in refused:
+                behind.place(im, node)
+            else:
+                _one(im, node, refused)
         except NeurocompileError as error:
             if sure or error.code == "NC2012":  # of the operator, whatever its operands
                 problems.append(problem_of(error, node, im.where))
@@ -199,8 +211,25 @@ def _run(im: Importer, frames: bool) -> bool:
     if not any(isinstance(n, s.LIF) for n in im.nodes):
         raise NeurocompileError("NC1010", f"'{im.model.path}' holds no spiking neuron")
     im.where = "the output"
-    _output(im, im.graph.output[0].name)
-    return time_first
+    outputs = [o.name for o in im.graph.output]
+    for name in outputs:
+        if name not in im.traced:
+            raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
+    if len(outputs) > 1 or behind.nodes:
+        return time_first, cut_model(im, behind, outputs)
+    _output(im, outputs[0])
+    return time_first, None
+
+
+def _by_rule(im: Importer, node: onnx.NodeProto) -> None:
+    if node.op_type not in _RULES:
+        raise im.error("NC1003", f"operator {node.op_type} is not one of the chip's")
+    _one(im, node, set())
+
+
+def _depends(im: Importer, node: onnx.NodeProto) -> bool:
+    """Whether ``node`` reads values that depend on the input, and not their shapes alone."""
+    return node.op_type not in _DATA_FREE and any(i in im.traced for i in node.input)
 
 
 def _own_time(im: Importer, name: str) -> Problem:
@@ -245,7 +274,9 @@ def _live(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return live[::-1]
 
 
-def _unknown(im: Importer, nodes: list[onnx.NodeProto], source: str) -> list[Problem]:
+def _unknown(
+    im: Importer, nodes: list[onnx.NodeProto], source: str, behind: Behind
+) -> list[Problem]:
     """Every unsupported node that depends on the input."""
     dynamic, problems = {source}, []
     for node in nodes:
@@ -257,6 +288,8 @@ def _unknown(im: Importer, nodes: list[onnx.NodeProto], source: str) -> list[Pro
                 dynamic.update(node.output)
             continue
         dynamic.update(node.output)
+        if behind.takes(node) and node.op_type in HOST_OPERATORS and node.domain in ("", "ai.onnx"):
+            continue
         problems.append(over_time(node) if _leading(im, node) else unsupported(node))
     return problems
 
@@ -336,8 +369,6 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
 
 
 def _output(im: Importer, name: str) -> None:
-    if name not in im.traced:
-        raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
     t = im.traced[name]
     features = [any(not a.axis for a in d) for d in t.dims]
     dims = [  # a batch of 1 that was flattened away is no axis of the output
@@ -365,3 +396,4 @@ def _output(im: Importer, name: str) -> None:
         shape=() if single else None,
     )
     im.layouts[y] = im.fresh(y, im.pattern(t)).layout
+    im.outputs = [(im.layouts[y], im.shapes[y])]

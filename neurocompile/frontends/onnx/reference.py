@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,10 @@ import onnx
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.importer import ImportedModel
-from neurocompile.frontends.onnx.load import LoadedModel, with_head
+from neurocompile.frontends.onnx.load import LoadedModel
 from neurocompile.frontends.onnx.values import samples_first
 from neurocompile.ir.analysis import shapes
+from neurocompile.ir.layout import Layout
 from neurocompile.reference.base import ReferenceRun
 from neurocompile.reference.runtime import open_session, runtime
 
@@ -31,53 +33,54 @@ class OnnxReference:
         """:func:`run_onnx`."""
         return run_onnx(self.loaded, self.imported, x)
 
-    def original(self, x: np.ndarray) -> np.ndarray | None:
+    def original(self, x: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """:func:`run_original`."""
         return run_original(self.loaded, self.imported, x)
 
 
 def run_onnx(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> ReferenceRun:
     """Run ``x`` (samples, *the input's sample_shape) float32 at the T the file was exported with;
-    logits are means over time.
+    outputs are means over time.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    graph = imported.graph
-    shape = shapes(graph)
+    shape = shapes(imported.graph)
     proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in imported.layer_values.values())
-    names = [graph.output.name, *imported.layer_values]
-    places = {name: (imported.layouts[name], shape[name]) for name in names}
-    parts = _run(proto, model, imported, x)
-    found = dict(
-        zip(
-            names,
-            (
-                [samples_first(p, *places[n])[:k] for p, k in zip(part, parts.counts)]
-                for n, part in zip(names, parts.values)
-            ),
-        )
-    )
-    joined = {name: np.concatenate(v) for name, v in found.items()}
+    layers = [(imported.layouts[name], shape[name]) for name in imported.layer_values]
+    found = _placed(_run(proto, model, imported, x), [*imported.outputs, *layers])
+    count = len(imported.outputs)
+    logits, *others = (v.mean(axis=1) for v in found[:count])
+    spikes = zip(imported.layer_values, found[count:])
     return ReferenceRun(
         f"onnxruntime {runtime().__version__} on the CPU, float32",
-        joined.pop(graph.output.name).mean(axis=1),
-        {name: np.ascontiguousarray(v, np.uint8) for name, v in joined.items()},
+        logits,
+        {name: np.ascontiguousarray(v, np.uint8) for name, v in spikes},
+        tuple(others),
     )
 
 
-def run_original(model: LoadedModel, imported: ImportedModel, x: np.ndarray) -> np.ndarray | None:
-    """Logits of a file as it was before its neurons were recovered; None if it was not, or is no
-    map of x to logits.
+def run_original(
+    model: LoadedModel, imported: ImportedModel, x: np.ndarray
+) -> tuple[np.ndarray, ...] | None:
+    """Outputs of a file as it was before its neurons were recovered; None if it was not, or is no
+    map of x to outputs.
     """
     if model.original is None or len(model.original.graph.input) != 1:
         return None
-    original = with_head(model.original, model.proto.graph.output[0].name)
-    name = imported.graph.output.name
-    place = imported.layouts[name], shapes(imported.graph)[name]
-    parts = _run(original, model, imported, x)
-    return np.concatenate(
-        [samples_first(p, *place)[:k] for p, k in zip(parts.values[0], parts.counts)]
-    ).mean(axis=1)
+    original = onnx.ModelProto()
+    original.CopyFrom(model.original)
+    del original.graph.output[:]
+    original.graph.output.extend(onnx.ValueInfoProto(name=o.name) for o in model.proto.graph.output)
+    found = _placed(_run(original, model, imported, x), imported.outputs)
+    return tuple(v.mean(axis=1) for v in found)
+
+
+def _placed(parts: _Parts, places: Sequence[tuple[Layout, tuple[int, ...]]]) -> list[np.ndarray]:
+    """What several calls gave, each output (samples, steps, *shape)."""
+    return [
+        np.concatenate([samples_first(p, *place)[:k] for p, k in zip(part, parts.counts)])
+        for part, place in zip(parts.values, places)
+    ]
 
 
 @dataclass(frozen=True)

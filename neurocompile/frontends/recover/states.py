@@ -29,6 +29,8 @@ def unroll_states(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
     if len(proto.graph.output) < 2:
         return proto
     graph = Graph(proto)
+    if len(graph.inputs) < 2:  # no input to hold a membrane
+        return proto
     pairs = _membranes(graph)
     if not pairs:
         return proto

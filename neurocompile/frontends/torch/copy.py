@@ -14,7 +14,7 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["copied", "tensors_of"]
+__all__ = ["copied"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ON_CPU = "torch"
@@ -65,14 +65,6 @@ def copied(model: nn.Module) -> nn.Module:
             stacklevel=4,
         )
     return twin.cpu().eval()
-
-
-def tensors_of(value: Any) -> list[torch.Tensor]:
-    """The tensors among what a forward returned; None and other values of tuples, lists and dicts
-    are left out.
-    """
-    leaves = torch.utils._pytree.tree_leaves(value)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def _tensors(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:

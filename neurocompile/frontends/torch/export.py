@@ -37,7 +37,8 @@ from neurocompile.frontends.torch.copy import copied  # noqa: E402
 from neurocompile.frontends.torch.example import check_values, in_float32, own_steps, samples_of  # noqa: E402
 from neurocompile.frontends.torch.explain import check_random, explained, first_line, operator_of  # noqa: E402
 from neurocompile.frontends.torch.neurons import find_neurons  # noqa: E402
-from neurocompile.frontends.torch.recognize import is_module, number_of, refused  # noqa: E402
+from neurocompile.frontends.torch.outputs import name_outputs  # noqa: E402
+from neurocompile.frontends.torch.recognize import is_module, refused  # noqa: E402
 from neurocompile.frontends.torch.trace import Trace, prepared, samples_first, trace  # noqa: E402
 from neurocompile.guard import guarded  # noqa: E402
 from neurocompile.options import BuildOptions  # noqa: E402
@@ -60,7 +61,7 @@ def export_onnx(
     opset_version: int = 18,
     T: int | None = None,
     per_sample_lif: bool = False,
-    head: int | None = None,
+    head: int | str | None = None,
     compare: bool = True,
 ) -> None:
     """Write ``model`` to ``path`` as ONNX. The model is not modified; the same call writes the same
@@ -93,14 +94,15 @@ def export_onnx(
             ``num_steps``, ...). Others know their own.
         per_sample_lif: a neuron whose leading axis is time and batch runs for each sample alone, as
             it does in a batch of one; otherwise it is refused.
-        head: which of several tensors that the forward returns.
+        head: which of several tensors that the forward returns, by name or number; by default
+            all of them.
         compare: False leaves the comparison out, where only the size of a network is asked.
 
     Raises:
         NeurocompileError: NC1013 neurons without a marker (all named), or torch cannot trace the
             model; NC1004 a parameter that is not finite (named); NC1006, NC1012 unusable inputs;
             NC1007 a model of one step without T; NC1008 a neuron whose leading axis is not time;
-            NC1009 several outputs; NC1010 no neuron; NC1011 the file computes something else;
+            NC1009 a head that is not there; NC1010 no neuron; NC1011 the file computes something else;
             NC5005 it cannot be written.
     """
     if not is_module(model):
@@ -125,7 +127,7 @@ def _exported(
     compare: bool,
 ) -> bytes:
     """The file's bytes."""
-    head, steps = number_of(options.head), options.T or own_steps(model)
+    head, steps = options.head, options.T or own_steps(model)
     model = in_float32(copied(model))
     if not find_neurons(model):
         from neurocompile.frontends.torch.plain import recovered
@@ -164,6 +166,8 @@ def _exported(
         proto = roll_marked(proto)
     else:
         _rename(proto, found.names)
+    if found.outputs:
+        name_outputs(proto, found.outputs)
     _strip(proto)
     onnx.helper.set_model_props(
         proto, {CALIBRATION_KEY: statistics, STEPS_KEY: str(found.plan.steps)}
@@ -178,7 +182,11 @@ def _exported(
 
 
 def _traced(
-    model: nn.Module, example: np.ndarray, T: int | None, per_sample_lif: bool, head: int | None
+    model: nn.Module,
+    example: np.ndarray,
+    T: int | None,
+    per_sample_lif: bool,
+    head: int | str | None,
 ) -> tuple[nn.Module, np.ndarray, Trace]:
     """The trace; the model and its example with samples first where their time was."""
     try:
@@ -238,16 +246,18 @@ def _compare(content: bytes, model: nn.Module, found: Trace, x: np.ndarray) -> N
             session.run(None, {session.get_inputs()[0].name: x}),
         )
     )
-    theirs, (ours, spikes) = values[proto.graph.output[0].name], spikes_of(model, x)
+    outputs, spikes = spikes_of(model, x)
+    ours = [list(y.shape) for y in outputs]
+    theirs = [list(values[o.name].shape) for o in proto.graph.output][: len(known)]
     equal = total = 0
     for name, value in lifs.items():
         mine, other = spikes[name], values[value]
         equal += int((mine.reshape(other.shape) == other).sum()) if mine.size == other.size else 0
         total += other.size
-    if theirs.shape != ours.shape or equal < _LEAST_AGREEMENT * total:
+    if theirs != ours or equal < _LEAST_AGREEMENT * total:
         raise NeurocompileError(
             "NC1011",
-            f"{type(model).__name__} gives {list(ours.shape)}; its exported file {list(theirs.shape)}, "
+            f"{type(model).__name__} gives {', '.join(map(str, ours))}; its exported file {', '.join(map(str, theirs))}, "
             f"and {equal / total:.2%} of the spikes agree ({_LEAST_AGREEMENT:.0%} needed). A forward that depends on "
             "values or on the batch size is traced wrongly",
         )

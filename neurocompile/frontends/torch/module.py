@@ -15,7 +15,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
-from neurocompile.frontends.torch.recognize import is_module, number_of
+from neurocompile.frontends.torch.recognize import is_module
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
 
@@ -67,7 +67,7 @@ class TorchFrontEnd:
                     calibration=samples,
                     T=options.T,
                     per_sample_lif=options.per_sample_lif,
-                    head=number_of(options.head),
+                    head=options.head,
                     compare=compare,
                 )
             # the file has the head alone, and neurons over the batch run per sample in it

@@ -25,6 +25,7 @@ from neurocompile.frontends.onnx.importer import import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.frontends.onnx.recover import recover_lif
+from neurocompile.frontends.torch.outputs import chosen, name_outputs
 from neurocompile.frontends.torch.statistics import STEPS_KEY
 from neurocompile.reference.runtime import open_session
 
@@ -38,7 +39,7 @@ def recovered(
     example: np.ndarray,
     calibration: np.ndarray | None,
     T: int | None,
-    head: int | None,
+    head: int | str | None,
     opset_version: int,
     *,
     compare: bool,
@@ -50,8 +51,8 @@ def recovered(
     """
     batch = np.concatenate([example, example])[:2] if len(example) == 1 else example[:2]
     try:
-        proto = _traced(_from_rest(model, batch), batch, opset_version)
-        found = recover_lif(proto, T if len(proto.graph.output) > 1 else None, head=head)
+        proto = _traced(_from_rest(model, batch), batch, head, opset_version)
+        found = recover_lif(proto, T if len(proto.graph.output) > 1 else None)
     except NeurocompileError as error:
         if _known(model):
             raise NeurocompileError(error.code, f"{_what(model)}: {error.message}") from error
@@ -116,8 +117,17 @@ def _from_rest(model: nn.Module, batch: np.ndarray) -> nn.Module:
     return model
 
 
-def _traced(model: nn.Module, batch: np.ndarray, opset_version: int) -> onnx.ModelProto:
-    silent = io.StringIO()
+def _traced(
+    model: nn.Module, batch: np.ndarray, head: int | str | None, opset_version: int
+) -> onnx.ModelProto:
+    silent, inner, names = io.StringIO(), model.forward, []
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = chosen(inner(x), head)
+        names[:] = found
+        return tuple(found.values())
+
+    model.forward = forward  # type: ignore[method-assign]
     with (
         torch.no_grad(),
         warnings.catch_warnings(),
@@ -139,20 +149,24 @@ def _traced(model: nn.Module, batch: np.ndarray, opset_version: int) -> onnx.Mod
                 "NC1013", f"torch.onnx cannot write {_what(model)}: {reason}"
             ) from error
     assert program is not None
+    if len(names) > 1:
+        name_outputs(program.model_proto, names)
     return program.model_proto
 
 
-def _compare(model: nn.Module, found: onnx.ModelProto, batch: np.ndarray, head: int | None) -> None:
+def _compare(
+    model: nn.Module, found: onnx.ModelProto, batch: np.ndarray, head: int | str | None
+) -> None:
     """NC1011 unless the file gives what the model gives."""
     session = open_session(found.SerializeToString())
-    (ours,) = session.run(None, {session.get_inputs()[0].name: batch})
+    ours = session.run(None, {session.get_inputs()[0].name: batch})
     with torch.no_grad():
-        theirs = _from_rest(model, batch)(torch.from_numpy(batch))
-    if isinstance(theirs, (tuple, list)):
-        theirs = theirs[head or 0]
-    if not np.allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-4):
-        worst = float(np.abs(ours - theirs.numpy()).max())
-        raise NeurocompileError(
-            "NC1011",
-            f"{_what(model)}: outputs change by up to {worst:.3g} once the neurons are recovered; please report it",
-        )
+        tensors = chosen(_from_rest(model, batch)(torch.from_numpy(batch)), head)
+    for mine, theirs in zip(ours, tensors.values(), strict=True):
+        same = mine.shape == tuple(theirs.shape)
+        if not same or not np.allclose(mine, theirs.numpy(), rtol=1e-3, atol=1e-4):
+            worst = float(np.abs(mine - theirs.numpy()).max()) if same else np.inf
+            raise NeurocompileError(
+                "NC1011",
+                f"{_what(model)}: outputs change by up to {worst:.3g} once the neurons are recovered; please report it",
+            )

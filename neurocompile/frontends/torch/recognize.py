@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurocompile.arrays import is_array
-from neurocompile.errors import NeurocompileError
 
-__all__ = ["is_module", "number_of", "refused"]
+__all__ = ["is_module", "refused"]
 
 
 def is_module(model: Any) -> bool:
@@ -48,15 +47,3 @@ def refused(model: Any) -> str:
     if callable(model):
         return f"the model is a function ({getattr(model, '__name__', kind)}); {wanted}"
     return f"the model is {'None' if model is None else f'a {kind}'}; {wanted}"
-
-
-def number_of(head: int | str | None) -> int | None:
-    """Of the tensor that a module returns: they have no names."""
-    if head is None or isinstance(head, int):
-        return head
-    if not head.isdecimal():
-        raise NeurocompileError(
-            "NC1009",
-            f"head is {head!r}: tensors that a module returns have no names; give a number from 0",
-        )
-    return int(head)

@@ -105,8 +105,10 @@ def calibrate(
     return json.dumps(statistics, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def spikes_of(model: nn.Module, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Output of ``model`` on ``x``, from reset neurons, and every called neuron's spikes, (T, ...),
+def spikes_of(
+    model: nn.Module, x: np.ndarray
+) -> tuple[tuple[np.ndarray, ...], dict[str, np.ndarray]]:
+    """Outputs of ``model`` on ``x``, from reset neurons, and every called neuron's spikes, (T, ...),
     by path.
     """
     import torch
@@ -127,11 +129,12 @@ def spikes_of(model: nn.Module, x: np.ndarray) -> tuple[np.ndarray, dict[str, np
         )
         neuron.reset()
     with torch.no_grad():
-        output = model(torch.from_numpy(x)).numpy()
+        found = model(torch.from_numpy(x))
     for hook in hooks:
         hook.remove()
-    return output, {
-        path: np.stack(found) if path in single else found[0] for path, found in calls.items()
+    outputs = found if isinstance(found, tuple) else (found,)
+    return tuple(y.numpy() for y in outputs), {
+        path: np.stack(seen) if path in single else seen[0] for path, seen in calls.items()
     }
 
 

@@ -21,7 +21,6 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import OWN_TIME
-from neurocompile.frontends.torch.copy import tensors_of
 from neurocompile.frontends.torch.neurons import (
     LIF_MARKERS,
     STEP_MARKERS,
@@ -30,6 +29,7 @@ from neurocompile.frontends.torch.neurons import (
     find_neurons,
     path_of,
 )
+from neurocompile.frontends.torch.outputs import chosen, returned
 
 __all__ = ["Plan", "Trace", "prepared", "samples_first", "trace"]
 
@@ -61,17 +61,23 @@ class Trace:
     """Module path by the name of a multi-step neuron's value."""
     stepwise: bool = False
     """The program holds ``neurocompile::step``."""
+    outputs: tuple[str, ...] = ()
+    """Names of what the forward returns, if that is several tensors."""
 
 
 def trace(
-    model: nn.Module, example: np.ndarray, T: int | None, per_sample_lif: bool, head: int | None
+    model: nn.Module,
+    example: np.ndarray,
+    T: int | None,
+    per_sample_lif: bool,
+    head: int | str | None,
 ) -> Trace:
     """Trace ``model`` (which is copied); see
     :func:`neurocompile.frontends.torch.export.export_onnx` for arguments and errors.
     """
     import copy
 
-    first = _program(_marked(copy.deepcopy(model), Plan(0)), example, head, 0)
+    first, outputs = _program(_marked(copy.deepcopy(model), Plan(0)), example, head, 0)
     lifs, steps = _calls(first)
     if not lifs and not steps:
         raise NeurocompileError("NC1010", "no neuron of the model is called in its forward")
@@ -97,20 +103,20 @@ def trace(
                 "Say how many steps to run it for: T",
             )
         plan = Plan(T, one_step=True)
-        program = _program(_marked(copy.deepcopy(model), plan), example, head, T)
+        program, outputs = _program(_marked(copy.deepcopy(model), plan), example, head, T)
         lifs, _ = _calls(program)
-        return Trace(program, plan, set(lifs), {node.name: path for path, node in lifs.items()})
+        names = {node.name: path for path, node in lifs.items()}
+        return Trace(program, plan, set(lifs), names, outputs=outputs)
     count, leaking = _length(lifs, steps, per_sample_lif)
     plan = Plan(count, leaking=frozenset(leaking), mixed=bool(lifs and steps))
     if leaking or plan.mixed:
-        first = _program(_marked(copy.deepcopy(model), plan), example, head, 0)
+        first, _ = _program(_marked(copy.deepcopy(model), plan), example, head, 0)
         lifs, steps = _calls(first)
     for nodes in steps.values():
         for index, node in enumerate(nodes):  # or equal calls of two steps would be taken for one
             node.args = (*node.args[:-1], index)
-    return Trace(
-        first, plan, {*lifs, *steps}, {n.name: path for path, n in lifs.items()}, bool(steps)
-    )
+    names = {n.name: path for path, n in lifs.items()}
+    return Trace(first, plan, {*lifs, *steps}, names, bool(steps), outputs)
 
 
 def samples_first(model: nn.Module) -> nn.Module:
@@ -123,16 +129,18 @@ def samples_first(model: nn.Module) -> nn.Module:
     return model
 
 
-def prepared(model: nn.Module, plan: Plan, head: int | None) -> nn.Module:
+def prepared(model: nn.Module, plan: Plan, head: int | str | None) -> nn.Module:
     """``model`` with its own neurons, as its exported file runs: for all steps, each sample alone."""
     for path, neuron in find_neurons(model):
         if path in plan.leaking:
             model.set_submodule(path, PerSample(neuron, plan.steps))
     inner, steps = model.forward, plan.steps if plan.one_step else 0
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        outputs = [_chosen(inner(x), head) for _ in range(max(steps, 1))]
-        return torch.stack(outputs) if steps > 1 else outputs[0]
+    def forward(x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        calls = [chosen(inner(x), head) for _ in range(max(steps, 1))]
+        if steps < 2:
+            return returned(calls[0])
+        return returned({k: torch.stack([c[k] for c in calls]) for k in calls[0]})
 
     model.forward = forward
     return model
@@ -157,27 +165,30 @@ def _marked(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def _program(
-    model: nn.Module, example: np.ndarray, head: int | None, repeats: int
-) -> torch.export.ExportedProgram:
-    """Export; with ``repeats``, the input stands so many times beside itself, and the output gets
-    an axis of time.
+    model: nn.Module, example: np.ndarray, head: int | str | None, repeats: int
+) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+    """Export, and the names of several outputs; with ``repeats``, the input stands so many times
+    beside itself, and outputs get an axis of time.
     """
     # torch.export takes a batch of one for a constant.
     batch = torch.from_numpy(np.concatenate([example, example]) if len(example) == 1 else example)
     inner = model.forward
+    names: list[str] = []
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        if not repeats:
-            return _chosen(inner(x), head)
-        y = _chosen(inner(x.unsqueeze(0).repeat(repeats, *[1] * x.ndim).flatten(0, 1)), head)
-        return y.unflatten(0, (repeats, -1)) if repeats > 1 else y
+    def forward(x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        given = x.unsqueeze(0).repeat(repeats, *[1] * x.ndim).flatten(0, 1) if repeats else x
+        found = chosen(inner(given), head)
+        names[:] = found if len(found) > 1 else []
+        if repeats > 1:
+            found = {k: y.unflatten(0, (repeats, -1)) for k, y in found.items()}
+        return returned(found)
 
     model.forward = forward
     try:
         with torch.no_grad(), _without_warnings():
-            return torch.export.export(
-                model, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
-            )
+            shapes = ({0: torch.export.Dim("batch")},)
+            program = torch.export.export(model, (batch,), dynamic_shapes=shapes, strict=False)
+            return program, tuple(names)
     except NeurocompileError:
         raise
     except Exception as error:  # torch.export lets any exception of the model's forward through
@@ -211,29 +222,6 @@ def _without_warnings() -> Iterator[None]:
         yield
     finally:
         root.setLevel(level)
-
-
-def _chosen(value: Any, head: int | None) -> torch.Tensor:
-    """The tensor that the forward returns, or the one of number ``head``."""
-    found = tensors_of(value)
-    if (
-        not found
-        or head is None
-        and len(found) > 1
-        or head is not None
-        and not 0 <= head < len(found)
-    ):
-        if not found:
-            raise NeurocompileError(
-                "NC1009",
-                f"the forward returns {type(value).__name__} without a tensor; it has to return logits",
-            )
-        shapes = ", ".join(f"{i}: {list(t.shape)}" for i, t in enumerate(found))
-        raise NeurocompileError(
-            "NC1009",
-            f"the forward returns {len(found)} tensors ({shapes}); choose one (head=, --head)",
-        )
-    return found[head or 0]
 
 
 def _calls(program: torch.export.ExportedProgram) -> tuple[dict[str, Any], dict[str, list[Any]]]:

@@ -1,0 +1,1 @@
+"""What of a model the host computes behind the chip's last values."""
