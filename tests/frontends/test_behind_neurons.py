@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from neurocompile.reference.onnx import run_onnx
 from onnx import TensorProto, helper
 from onnx_cases import imported, ints, lif, model, normal, op, timed
 
 import neurocompile
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir.evaluate import evaluate, step_outputs, step_source
 
 T = 4

@@ -23,6 +23,7 @@ targets
 gpu
 backends calibration
 circuits reference
+host
 passes
 mapping
 folding

@@ -25,6 +25,7 @@ from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.host.operators import ALONG, BINARY, HOST_OPERATORS, HOST_VIEWS, REDUCTIONS, UNARY
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, LayoutError, shown
+from neurocompile.ir.text import Ref
 from neurocompile.passes.sink_time_mean import LINEAR
 
 __all__ = ["Behind", "HostNode", "behind_neurons"]
@@ -135,16 +136,18 @@ def _for_chip(im: Importer, node: onnx.NodeProto, made: list[s.Node]) -> bool:
     """Whether the chip can compute the nodes ``made`` of ``node``, behind which is no neuron."""
     averaged: set[str] = set()
     for n in im.nodes:
-        if isinstance(n, s.TimeMean) or averaged.intersection(n.inputs):
+        if type(n) is s.TimeMean or averaged.intersection(n.inputs):
             averaged.add(n.name)
-    attention = any(isinstance(n, s.Softmax) for n in im.nodes)
+    attention = any(type(n) is s.Softmax for n in im.nodes)
     for n in made:
-        if isinstance(n, s.Softmax) and not _weighs(im, node.output[0]):
+        kind = type(n)
+        if kind is s.Softmax and not _weighs(im, node.output[0]):
             return False
-        if isinstance(n, (s.Mul, s.MatMul)) and not any(bounds_of(im, i) for i in n.inputs):
+        if kind in (s.Mul, s.MatMul) and not any(bounds_of(im, i) for i in n.inputs):
             return False  # of two real values
         late = [i in averaged for i in n.inputs]
-        if any(late) and not (isinstance(n, (*LINEAR, s.TimeMean)) and all(late)) and not attention:
+        commutes = kind in (*LINEAR, s.TimeMean) and all(late)
+        if any(late) and not commutes and not attention:
             return False
     return True
 
@@ -191,7 +194,7 @@ def _follow(im: Importer, node: onnx.NodeProto, rule: Rule) -> dict[int, np.ndar
 
 def _as(im: Importer, node: onnx.NodeProto, dims: Dims) -> Traced:
     """A value of the host whose tensor has the labels and sizes of ``dims``."""
-    pattern: Pattern = im.pattern(Traced(s.Ref(""), Layout(dims)))
+    pattern: Pattern = im.pattern(Traced(Ref(""), Layout(dims)))
     sizes = tuple(prod(a.size for a in run) for d in dims for run in im.runs(d))
     ref = im.emit(Followed, f"host.{node.output[0]}", sizes)
     return Traced(ref, im.filled(pattern, Layout.contiguous(sizes).dims))

@@ -28,6 +28,9 @@ __all__ = ["cut_model"]
 _LARGEST_JOIN = 1 << 24
 """Weights of a layer that puts one of several values in its place."""
 
+_LOOKED_THROUGH = (s.Rearrange, s.TimeMean, s.Scale, s.Offset, s.Sum, s.SumPool2d)
+"""Kinds of node that leave the size of values about as it is, but for a factor."""
+
 
 @dataclass(frozen=True)
 class _Cut:
@@ -168,19 +171,12 @@ def _cuts(im: Importer, behind: Behind, outputs: list[str]) -> list[_Cut]:
 def _magnitude(im: Importer, ref: Ref) -> float:
     """About how large the weights of the layer are that makes the value ``ref``; 1 for spikes."""
     factor = 1.0
-    while True:
-        node = im.made(ref)
-        if isinstance(node, (s.Linear, s.Conv2d)):
-            factor *= float(np.abs(im.tensors[node.weight]).max())
-            break
-        if isinstance(node, s.Scale):
-            factor *= abs(node.factor)
-        elif isinstance(node, s.BatchNorm):
-            scale, var = im.tensors[node.scale], im.tensors[node.var]
-            factor *= float(np.abs(scale / np.sqrt(var + node.eps)).max())
-        elif not isinstance(node, (s.Rearrange, s.TimeMean, s.Offset, s.Sum, s.SumPool2d)):
-            break
-        ref = node.x
+    while (node := im.made(ref)) and type(node) in _LOOKED_THROUGH:
+        factor *= abs(getattr(node, "factor", 1.0))
+        ref = node.inputs[0]
+    weight = getattr(node, "weight", None)
+    if weight is not None:
+        factor *= float(np.abs(im.tensors[weight]).max())
     return factor if 1e-30 < factor < 1e30 else 1.0
 
 
