@@ -40,10 +40,21 @@ class Tile(NamedTuple):
 
 
 def tile_of(channels: int, depth: int, half: bool) -> Tile:
-    """The block for ``channels`` outputs of sums over ``depth`` inputs a tap."""
-    n = min(128, max(32, triton.next_power_of_2(channels)))
-    k = min(64 if half else 128, max(32, triton.next_power_of_2(depth)))
+    """The block for ``channels`` outputs of sums over ``depth`` inputs a tap: whole blocks where a
+    power of two divides them.
+    """
+    n = _dividing(channels, 128)
+    k = _dividing(depth, 64 if half else 128)
     return Tile(128, n, k, 8 if n == 128 else 4, 3)
+
+
+def _dividing(size: int, most: int) -> int:
+    """The largest power of two, 32 to ``most``, that divides ``size``; else one that holds it, or
+    ``most``."""
+    for n in (128, 64, 32):
+        if n <= most and size % n == 0:
+            return n
+    return min(most, max(32, triton.next_power_of_2(size)))
 
 
 class _Neuron(NamedTuple):

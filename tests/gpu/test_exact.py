@@ -188,6 +188,19 @@ def test_batches_do_not_matter(kernels: bool) -> None:
     assert whole.spikes == parts.spikes
 
 
+def test_the_number_of_devices_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    graph = tokens()
+    x = samples(graph, 7).astype(np.int32)
+    expected = Evaluator(graph, 3, "torch-cpu").evaluate(x)
+    three = [torch.device("cpu")] * 3
+    monkeypatch.setattr("neurocompile.gpu.evaluator.torch_devices", lambda device: three)
+    found = Evaluator(graph, 3, "cuda", batch=2).evaluate(x)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
 def test_sums_beyond_every_type_are_refused() -> None:
     graph = ranges_of(0, 1 << 30, 4095)
     (node,) = (n for n in graph.nodes if isinstance(n, s.Linear))
