@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
@@ -169,11 +170,11 @@ def estimate_model(
 
     Args and errors are those of :func:`compile_model`; NC3112 with a budget.
     """
-    quantized, settled, chip, stages = _cheaply(
+    quantized, settled, chip, statistics, stages = _cheaply(
         model, example_input, calibration, BuildOptions.of(options, given), progress
     )
     with stages("estimate"):
-        return estimate_folds(quantized, settled, chip)
+        return estimate_folds(quantized, settled, chip, statistics)
 
 
 @guarded
@@ -192,11 +193,11 @@ def folds(
 
     Args and errors are those of :func:`estimate_model`; ``fold`` is not read.
     """
-    quantized, settled, chip, stages = _cheaply(
+    quantized, settled, chip, statistics, stages = _cheaply(
         model, example_input, calibration, BuildOptions.of(options, given), progress
     )
     with stages("search folds"):
-        return front_of(quantized, settled, chip)
+        return front_of(quantized, settled, chip, statistics)
 
 
 def _cheaply(
@@ -205,7 +206,7 @@ def _cheaply(
     calibration: np.ndarray | str | Path | None,
     asked: BuildOptions,
     progress: bool,
-) -> tuple[SpikingGraph, BuildOptions, Target, Stages]:
+) -> tuple[SpikingGraph, BuildOptions, Target, Calibration, Stages]:
     """The quantized graph for counting alone: from a part of the weights, not checked."""
     stages = Stages(progress)
     if asked.budget is not None:
@@ -223,4 +224,4 @@ def _cheaply(
         with stages("quantize"):
             statistics = statistics_of(opened, canonical)
             quantizer = Quantize(settled.steps, statistics, settled.bits, most_weights=1 << 14)
-            return quantizer(canonical), settled, chip, stages
+            return quantizer(canonical), settled, chip, statistics, stages

@@ -76,7 +76,7 @@ def place_model(
             raise
         short = error
     with stages("search folds"):
-        front = front_of(quantized, options, target, circuit)
+        front = front_of(quantized, options, target, statistics, circuit)
     limit = min(options.max_cores or target.cores, target.cores)
     for choice in front:
         if choice.fold == "none" or choice.cores_at_least > limit:
@@ -144,7 +144,9 @@ class _Tries:
         return Placed(circuit, mapping, fold, rates, source, place)
 
 
-def estimate_folds(quantized: SpikingGraph, options: BuildOptions, target: Target) -> Estimate:
+def estimate_folds(
+    quantized: SpikingGraph, options: BuildOptions, target: Target, statistics: Calibration
+) -> Estimate:
     """Least cores of the unrolled model, or of the fold that is asked for; with ``auto``, of every
     fold, where the unrolled one does not fit.
     """
@@ -157,7 +159,8 @@ def estimate_folds(quantized: SpikingGraph, options: BuildOptions, target: Targe
     codes = {code for code, _ in found.violations}
     if options.fold == "none" or not codes or not codes <= _CORES_SHORT:
         return found
-    found = msgspec.structs.replace(found, folds=front_of(quantized, options, target, circuit))
+    front = front_of(quantized, options, target, statistics, circuit)
+    found = msgspec.structs.replace(found, folds=front)
     if found.fits:
         return found
     text = f"model '{quantized.name}' {front_text(found.folds, found.cores_available)}"
@@ -168,13 +171,17 @@ def front_of(
     quantized: SpikingGraph,
     options: BuildOptions,
     target: Target,
+    statistics: Calibration,
     unrolled: CircuitGraph | None = None,
 ) -> tuple[FoldChoice, ...]:
     """The Pareto front of settled ``options``, the unrolled model among it."""
     T, bits = options.steps, options.bits
     unrolled = unrolled or build_circuit(quantized, T, bits, target)
-    choices = folds_of(quantized, T, bits, target, max_steps=options.max_steps)
-    return tuple(pareto([choice_of(unrolled, target, "none"), *choices]))
+    first = choice_of(unrolled, target, "none", modelled_rates(unrolled, statistics))
+    choices = folds_of(
+        quantized, T, bits, target, max_steps=options.max_steps, statistics=statistics
+    )
+    return tuple(pareto([first, *choices]))
 
 
 def lower_as(quantized: SpikingGraph, options: BuildOptions, target: Target) -> CircuitGraph:

@@ -139,7 +139,8 @@ class Program:
         """
         from neurocompile.folding.search import choice_of
 
-        return choice_of(self.circuit, self.target, self.manifest.options.fold)
+        rates = self.manifest.rates
+        return choice_of(self.circuit, self.target, self.manifest.options.fold, rates)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -28,6 +28,8 @@ def fold_table(folds: Sequence[FoldChoice], limit: int, chosen: str = "") -> Any
             f"{f.cores_at_least:,}",
             f"{f.neurons:,}",
             f"{f.host_values:,}",
+            f"{f.messages / 1e6:,.2f}",
+            f"{f.operations / 1e6:,.1f}",
             remark(f),
         )
         for f in folds
@@ -39,6 +41,8 @@ def fold_table(folds: Sequence[FoldChoice], limit: int, chosen: str = "") -> Any
         ">cores at least",
         ">neurons",
         ">host values",
+        ">messages, M",
+        ">synaptic ops, M",
         "",
     )
     return table(heads, rows)

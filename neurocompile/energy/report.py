@@ -19,6 +19,9 @@ from neurocompile.energy.max_affine import MaxAffine
 from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
+from neurocompile.folding.search import choice_of
+from neurocompile.mapping.rates import modelled_rates
+from neurocompile.stages import build_circuit
 
 if TYPE_CHECKING:
     from neurocompile.program import Program
@@ -294,4 +297,17 @@ def _notes(program: Program) -> list[str]:
             f"{idle} idle steps a sample (period {circuit.sample_period}, T {circuit.steps}) "
             "count as inactive updates and barriers; what neurons still send in them is not counted"
         )
+    if circuit.windows > 1:
+        found.append(_beside_unrolled(program))
     return found
+
+
+def _beside_unrolled(program: Program) -> str:
+    """The same model unrolled, by the same rates of its layers."""
+    options, target, statistics = program.manifest.options, program.target, program.calibration
+    unrolled = build_circuit(program.quantized, options.steps, options.bits, target)
+    one, other = (
+        choice_of(circuit, target, fold, modelled_rates(circuit, statistics))
+        for circuit, fold in ((program.circuit, options.fold), (unrolled, "none"))
+    )
+    return one.beside(other)

@@ -388,10 +388,21 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
     if any((*places.dims[:-2], places.dims[-2])):
         raise low.refused(node, "sums over positions of the spikes")
     net, layer, bounds = low.net, low.layer(node), low.range(node.a)
-    kept = memory.collect(
-        low, node.name, layer, base.population, base.slots, (bounds.low, bounds.high)
+    reads, single = part.slots.last, low.schedules.fold.single
+    if single and base.slots.last + reads >= net.windows:
+        raise Unfoldable("the pause between samples is too short for one buffer")
+    held = memory.collect(
+        low,
+        node.name,
+        layer,
+        base.population,
+        base.slots,
+        (bounds.low, bounds.high),
+        reads if single else 0,
     )
-    held = memory.hold(low, node.name, layer, kept, part.slots.last)
+    if not single:
+        held = memory.hold(low, node.name, layer, held, reads)
+    lag = -held.ahead
     *lead, r, k = a.layout.shape
     shape = (*lead, r, k)
     n, lanes = int(np.prod(shape)), int(np.prod(part.slots.lanes))
@@ -401,11 +412,11 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
         f"{node.name}.gate",
         (*part.slots.lanes, n),
         layer,
-        net.need([(part.population, 0), (held.population, 0)]),
+        net.need([(part.population, 0), (held.population, lag)]),
         part.slots.digits,
     )
     sizes, src, dst = loops(a.layout, target)
-    net.drive(gates, [strided(held.population, (lanes, *sizes), (0, *src), (n, *dst))])
+    net.drive(gates, [strided(held.population, (lanes, *sizes), (0, *src), (n, *dst))], lag)
     amount = max(bounds.magnitude, 1)
     exponent = max(amount.bit_length() - 8, 0)
     amount = -(-amount >> exponent) << exponent

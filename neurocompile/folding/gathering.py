@@ -22,7 +22,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.ir.text import Ref, TensorRef
 
-__all__ = ["Gathering", "Reading"]
+__all__ = ["Facts", "Gathering", "Reading"]
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,21 @@ def _name_of(base: Base) -> str:
     raise Unfoldable("a value that is no population yet")
 
 
+class Facts:
+    """A graph with what every attempt to fold it asks for."""
+
+    def __init__(self, graph: s.SpikingGraph) -> None:
+        self.graph, self.ranges, self.shapes = graph, ranges(graph), shapes(graph)
+
+
 class Gathering:
     """The patches of one fold of one graph."""
 
-    def __init__(
-        self, graph: s.SpikingGraph, net: Net, schedules: Schedules, weight_bits: int
-    ) -> None:
-        self.graph, self.net, self.schedules = graph, net, schedules
+    def __init__(self, facts: Facts, net: Net, schedules: Schedules, weight_bits: int) -> None:
+        self.graph, self.net, self.schedules = facts.graph, net, schedules
         self.weight_bits = weight_bits
         self.builder: Builder = net.builder
-        self.ranges, self.shapes = ranges(graph), shapes(graph)
+        self.ranges, self.shapes = facts.ranges, facts.shapes
         self.now = ""
         """The node that is being lowered."""
         self.suspect: str | None = None
@@ -87,6 +92,12 @@ class Gathering:
         found = self.ranges[name]
         assert found is not None
         return found
+
+    def bound(self, population: str, name: str) -> None:
+        """Remember that a graded population carries value ``name``, or 0."""
+        found = self.ranges.get(name)
+        if found is not None:
+            self.net.bounds[population] = min(found.low, 0), max(found.high, 0)
 
     def map_of(self, base: Base) -> tuple[tuple[int, int, int], tuple[int, int]]:
         """(H, W, C) and scale of a feature map."""
@@ -170,6 +181,8 @@ class Gathering:
         )
         for part, found in reading.plans:
             self.carry(part, found, made, shape[1], channels)
+        if isinstance(base, Real) and base.population in self.net.bounds:
+            self.net.bounds[made] = self.net.bounds[base.population]
         if stray:
             amount = sum(part.weight * len(p.runs) for part, p in reading.plans)
             self.net.close(made, reader.digits, amount, layer)

@@ -17,12 +17,12 @@ import numpy as np
 
 from neurocompile.circuits.builder import channels_last, compact, loops, strided
 from neurocompile.circuits.soft_reset import add_constants
-from neurocompile.errors import NeurocompileError
 from neurocompile.folding import attention, heads, pools
 from neurocompile.folding.channels import split_lif
-from neurocompile.folding.gathering import Gathering, Reading
-from neurocompile.folding.net import Net, Reach
-from neurocompile.folding.schedules import Fold, Schedules
+from neurocompile.folding.gathering import Facts, Gathering, Reading
+from neurocompile.folding.net import Net
+from neurocompile.folding.residuals import residual_digits
+from neurocompile.folding.schedules import Schedules
 from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import (
     Base,
@@ -44,67 +44,18 @@ from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.ir.windows import valid_windows
 
-__all__ = ["fold_graph"]
-
-
-_PAUSES = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Rows of windows between samples that are tried, in turn."""
-
-
-def fold_graph(
-    graph: s.SpikingGraph,
-    steps: int,
-    fold: Fold,
-    *,
-    weight_bits: int = 8,
-    max_spike_delay: int = 62,
-    graded_delay: int = 1,
-    power_of_two_period: bool = True,
-) -> c.CircuitGraph:
-    """The scheduled circuit of a quantized ``graph``, folded; exact: the same integers in every
-    layer.
-
-    Raises:
-        NC3104: for a layer that this fold cannot carry; it names the layer and why.
-    """
-    from neurocompile.passes.schedule import period_for
-
-    # two steps at least: a memory needs one to hold and one to open
-    period = max(2, period_for(steps, power_of_two_period))
-    reach = Reach(max_spike_delay, graded_delay)
-    pauses = [fold.pause] if fold.pause else _PAUSES
-    for pause in pauses:
-        paused = replace(fold, pause=pause)
-        wide: set[str] = set()
-        while True:
-            schedules = Schedules(paused, graph, frozenset(wide))
-            net = Net(schedules.windows, period, steps, reach)
-            lowering = Lowering(graph, net, schedules, weight_bits)
-            try:
-                for node in graph.nodes:
-                    lowering.lower(node)
-                return net.finish(graph.name)
-            except Unfoldable as error:
-                if lowering.suspect is not None and lowering.suspect not in wide:
-                    wide.add(lowering.suspect)
-                    continue
-                if pause != pauses[-1]:
-                    break
-                raise NeurocompileError(
-                    "NC3104",
-                    f"layer '{lowering.now}' cannot be folded {fold}: {error}; "
-                    "take another fold, or --fold none",
-                ) from error
-    raise AssertionError("unreachable")
+__all__ = ["Lowering"]
 
 
 class Lowering(Gathering):
     """One pass over the nodes."""
 
     def __init__(
-        self, graph: s.SpikingGraph, net: Net, schedules: Schedules, weight_bits: int
+        self, facts: Facts, net: Net, schedules: Schedules, weight_bits: int, saved: int = 0
     ) -> None:
-        super().__init__(graph, net, schedules, weight_bits)
+        """``saved``: residuals of spikes become digits where that saves so many lines; 0: never."""
+        super().__init__(facts, net, schedules, weight_bits)
+        self.saved = saved
         self.values: dict[str, Value] = {}
         self.stray: dict[str, int] = {}
         """What a LIF may hear outside of its windows, of spikes that it reads itself."""
@@ -193,9 +144,9 @@ class Lowering(Gathering):
             if a.layout.simplified() != b.layout.simplified():
                 raise self.refused(node, "adds values in different orders")
             base = a.base
-            return Value(
-                Spikes(node.name, base.shape, base.scale, (*base.parts, *b.base.parts)), a.layout
-            )
+            parts = (*base.parts, *b.base.parts)
+            parts = residual_digits(self, node, base.shape, base.scale, parts) or parts
+            return Value(Spikes(node.name, base.shape, base.scale, parts), a.layout)
         return self.real(node.name, (a.base, b.base), a.layout)
 
     def real(self, name: str, bases: tuple[Base, ...] = (), layout: Layout | None = None) -> Value:
@@ -215,6 +166,7 @@ class Lowering(Gathering):
                 error = found
                 continue
             self.schedules.own(population, name)
+            self.bound(population, name)
             base = Real(population, reader, shape, scale)
             return Value(base, layout or self.values[name].layout)
         for base in bases:  # another schedule of a real value that is added may do
@@ -361,9 +313,22 @@ class Lowering(Gathering):
     def by_channel(
         self, node: s.Node, tensor: TensorRef, layout: Layout, channels: int
     ) -> np.ndarray:
-        """A tensor that broadcasts against the logical shape, as it lies in channels."""
-        full = np.broadcast_to(self.graph.tensors[tensor], layout.shape).reshape(-1)
-        index = layout.indices().reshape(-1) % channels
+        """A tensor that broadcasts against the logical shape, as it lies in channels.
+
+        Axes without channels along which the tensor is constant are left out: nothing here is as
+        large as the map.
+        """
+        value = self.graph.tensors[tensor]
+        value = value.reshape((1,) * (len(layout.dims) - value.ndim) + value.shape)
+        _, inner = split(layout, channels)
+        kept = Layout(
+            tuple(
+                dim if n > 1 or own else ()
+                for dim, own, n in zip(layout.dims, inner.dims, value.shape)
+            )
+        )
+        full = np.broadcast_to(value, kept.shape).reshape(-1)
+        index = kept.indices().reshape(-1) % channels
         found = np.zeros(channels, full.dtype)
         found[index] = full
         if not np.array_equal(found[index], full):
@@ -398,6 +363,7 @@ class Lowering(Gathering):
         mark = net.mark()
         add_constants(self.builder, made, constants, node.name, now)
         net.adopt(mark, digits)
+        self.bound(made, node.name)
         return Value(replace(base, population=made), value.layout)
 
     def shift(self, node: s.Shift) -> Value:
@@ -415,6 +381,7 @@ class Lowering(Gathering):
         )
         q = strided(base.population, (int(np.prod(shape)),), (1,), (1,))
         self.net.drive(made, [replace(q, weight_exp=-node.bits)])
+        self.bound(made, node.name)
         return Value(replace(base, population=made), value.layout)
 
     def sum(self, node: s.Sum) -> Value:

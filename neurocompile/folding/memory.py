@@ -66,6 +66,7 @@ def _ring(
                 largest=max(bounds[1], -bounds[0]),
             )
             net.drive(made, [strided(at, (n,), (1,), (1,))])
+            net.relays.setdefault(first, [first]).append(made)
             at = made
     halves = [(1, bounds[1])] + ([(-1, -bounds[0])] if bounds[0] < 0 else [])
     for sign, amount in halves:
@@ -110,9 +111,16 @@ def hold(low: Lowering, name: str, layer: str, memory: Memory, last: int) -> Mem
 
 
 def collect(
-    low: Lowering, name: str, layer: str, source: str, slots: Slots, bounds: tuple[int, int]
+    low: Lowering,
+    name: str,
+    layer: str,
+    source: str,
+    slots: Slots,
+    bounds: tuple[int, int],
+    after: int = 0,
 ) -> Memory:
-    """A real map, position after position: each is let in in its own window.
+    """A real map, position after position: each is let in in its own window; kept for ``after``
+    windows more.
 
     Returns:
         (positions x channels), complete in the map's last window and to be read so far ahead.
@@ -158,7 +166,7 @@ def collect(
                 block = (lanes[0], lanes[1] * channels), (width * channels, 1)
                 net.open_by(gate, pattern, amount, *block, (y * width + x) * channels)
         net.drive(first, [strided(gate, (n,), (1,), (1,), weight=sign)])
-    _ring(low, layer, f"{name}.kept", first, n, (kept.lowest, kept.largest), slots.last)
+    _ring(low, layer, f"{name}.kept", first, n, (kept.lowest, kept.largest), slots.last + after)
     return Memory(first, n, kept.largest, slots.last, kept.lowest)
 
 

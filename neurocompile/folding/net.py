@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.errors import NeurocompileError
-from neurocompile.folding.slots import Unfoldable
+from neurocompile.folding.waiting import Lines
 from neurocompile.ir import circuit as c
-from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.text import Ref
 from neurocompile.ir.windows import valid_windows
 
@@ -58,10 +56,14 @@ class Net:
         self.slots: dict[str, Digits] = {}
         self.kind: dict[str, type[c.Population]] = {}
         self.shape: dict[str, tuple[int, ...]] = {}
+        self.bounds: dict[str, tuple[int, int]] = {}
+        """Of graded populations, where they are known."""
+        self.relays: dict[str, list[str]] = {}
+        """Lines that are there for another reason: each population repeats the one before it."""
         self._constants: dict[str, str] = {}
         self._gated: list[_Gated] = []
         self._patterns: dict[bytes, np.ndarray] = {}
-        self._early = False
+        self._lines: list[c.Projection] = []
 
     def population(
         self,
@@ -81,7 +83,7 @@ class Net:
 
     def drive(self, dst: str, projections: Iterable[c.Projection], lag: int = 0) -> None:
         """Connect ``projections`` to ``dst``, ``lag`` windows on top of their own."""
-        self.builder.drive(dst, (replace(q, lag=q.lag + lag) for q in projections))
+        self.builder.drive(dst, (replace(q, lag=q.lag + lag) if lag else q for q in projections))
 
     def need(self, sources: Iterable[tuple[str, int]], hops: int = 1) -> int:
         """Least depth of a population that reads populations at lags, ``hops`` projections on."""
@@ -202,20 +204,29 @@ class Net:
             src = spikes if self.depth[g.dst] > 1 else host
             self.broadcast(src, g.dst, g.amount, g.sizes, g.strides, g.offset, keys.index(g.key))
 
+    def joined(self, projection: c.Projection, dst: str, delay: int) -> None:
+        """A projection of a line, whose delay is known; :meth:`finish` leaves it as it is."""
+        name = self.builder.name(f"{projection.src}>{dst}")
+        self._lines.append(replace(projection, name=name, dst=Ref(dst), delay=delay))
+
     def finish(self, name: str) -> c.CircuitGraph:
-        """The scheduled circuit."""
+        """The scheduled circuit, its rules not checked yet."""
         self._prune()
         self._clocks()
         builder = self.builder
-        lines = _Lines(self)
         lead = self._lead()
+        waits = {
+            q.name: self.depth[q.dst] - self.depth[q.src] + q.lag * self.period
+            for q in builder.projections
+            if not self._constant(q.src)
+        }
+        lines = Lines(self, ((str(q.src), waits.get(q.name, 1)) for q in builder.projections))
         placed = []
         for q in builder.projections:
-            steps = self.depth[q.dst] - self.depth[q.src] + q.lag * self.period
-            if self._constant(q.src):
+            if q.name not in waits:
                 placed.append(replace(q, delay=1, lag=0))
                 continue
-            src, delay = lines.after(q.src, steps)
+            src, delay = lines.after(q.src, waits[q.name])
             placed.append(replace(q, src=Ref(src), delay=delay))
         constants = set(self._constants.values())
         populations = [
@@ -225,11 +236,11 @@ class Net:
         populations.sort(key=lambda p: p.depth)
         hosts = [p for p in populations if isinstance(p, c.HostInput) and p.places]
         rest = [p for p in populations if p not in hosts]
-        graph = c.CircuitGraph(
+        return c.CircuitGraph(
             name,
             self.steps,
             (*hosts, *rest),
-            (*placed, *lines.projections),
+            (*placed, *self._lines),
             tuple(builder.readouts),
             dict(builder.tensors),
             self.period,
@@ -237,8 +248,6 @@ class Net:
             self.windows,
             self.reach.graded,
         )
-        check_circuit(graph, "fold")
-        return graph
 
     def _prune(self) -> None:
         """Drop what nothing reads: left by schedules that were tried and given up."""
@@ -269,38 +278,3 @@ class Net:
                     largest = max((q.lag for q in self.builder.projections), default=0)
                     return max(largest, 0) * self.period
         return 0
-
-
-class _Lines:
-    """Lines of relays, one a source."""
-
-    def __init__(self, net: Net) -> None:
-        self.net = net
-        self.projections: list[c.Projection] = []
-        self._line: dict[str, list[str]] = {}
-
-    def after(self, src: str, steps: int) -> tuple[str, int]:
-        """(population, delay) from which ``src`` arrives ``steps`` steps later."""
-        net = self.net
-        if steps < 1:
-            raise NeurocompileError("NC9001", f"population '{src}' is read {steps} steps later")
-        spiking = issubclass(net.kind[src], c.LIF)
-        reach = net.reach.spike if spiking else net.reach.graded
-        if steps > reach and issubclass(net.kind[src], c.HostInput):
-            raise Unfoldable(f"the host's input '{src}' would have to wait {steps} steps")
-        line = self._line.setdefault(src, [src])
-        while len(line) * reach < steps:
-            k = len(line)
-            kind = c.LIF if spiking else c.GradedRelay
-            fields = {"vth": 0, "dv": 4096} if spiking else {}
-            layer = next(p.layer for p in net.builder.populations if p.name == src)
-            shape, depth = net.shape[src], net.depth[src] + k * reach
-            name = net.population(
-                kind, f"{src}.wait{k}", shape, layer, depth, net.slots[src], **fields
-            )
-            q = strided(line[-1], (prod(shape),), (1,), (1,))
-            label = net.builder.name(f"{line[-1]}>{name}")
-            self.projections.append(replace(q, name=label, dst=Ref(name), delay=reach))
-            line.append(name)
-        waits = (steps - 1) // reach
-        return line[waits], steps - waits * reach

@@ -103,6 +103,7 @@ def sum_pool(low: Lowering, node: s.SumPool2d) -> Value:
         except Unfoldable as found:
             error = found
             continue
+        low.bound(made, node.name)
         return Value(Real(made, reader, shape, scale), channels_last(low.shapes[node.name]))
     raise error
 

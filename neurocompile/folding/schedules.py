@@ -9,6 +9,7 @@ in time and fill these windows: fewer neurons for layers of size 1x1 and attenti
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neurocompile.errors import NeurocompileError
@@ -54,8 +55,17 @@ class Fold:
 class Schedules:
     """The schedules of one fold of one model."""
 
-    def __init__(self, fold: Fold, graph: s.SpikingGraph, wide: frozenset[str]) -> None:
+    def __init__(
+        self,
+        fold: Fold,
+        graph: s.SpikingGraph,
+        wide: frozenset[str],
+        splits: Mapping[tuple[int, int], int] | None = None,
+    ) -> None:
+        """``splits``: into how many windows dense maps of a size (H, W) hand on their lanes."""
         self.fold, self.graph, self._wide = fold, graph, wide
+        self._splits = splits or {}
+        self._ways: dict[tuple[int, int], list[int]] = {}
         node = graph.input
         if len(node.shape) != 3:
             raise NeurocompileError(
@@ -109,11 +119,18 @@ class Schedules:
         busy = int(found.columns.windows.max()) + 1
         room = found.rows.digits[-1][1] // busy
         columns, dense = found.columns, []
-        for k in range(columns.lanes, 1, -1):
-            if columns.lanes % k == 0 and k <= room:
+        ways = [k for k in range(columns.lanes, 1, -1) if columns.lanes % k == 0 and k <= room]
+        height, width = size
+        self._ways[height, width] = ways
+        for k in ways:
+            if self._splits.get((height, width), k) == k:
                 cut = Axis(columns.size, columns.lanes // k, (*columns.digits, (k, busy)))
                 dense.append(Slots(found.rows, cut))
         return [*dense, found]
+
+    def options(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Sizes of maps that may be dense in several ways, and these ways."""
+        return {size: tuple(ways) for size, ways in self._ways.items() if len(ways) > 1}
 
     def is_wide(self, node: s.Node) -> bool:
         """Whether a kernel or pool reads the layer, itself or in a sum."""

@@ -7,18 +7,20 @@ the Pareto front of cores and steps a sample is worth a mapping.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
-from neurocompile.folding.lower import fold_graph
+from neurocompile.folding.policy import Folder
 from neurocompile.folding.schedules import Fold
-from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.circuit import CircuitGraph, HostInput, synapse_count
 from neurocompile.ir.circuit_rules import IS_SCHEDULED
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.ir.spiking_rules import IS_QUANTIZED
 from neurocompile.mapping.fold_choice import FoldChoice
+from neurocompile.mapping.rates import modelled_rates
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.passes.base import Pass
 from neurocompile.passes.narrow_weights import narrow_weights
@@ -38,11 +40,33 @@ _WORSE = 2
 """So many finer folds that need more cores than a coarser one end the search in their direction."""
 
 
+def folder_for(quantized: SpikingGraph, T: int, weight_bits: int, target: Target) -> Folder:
+    """Folds ``quantized`` with the delays of ``target``."""
+    graded, spike = target.delay.graded_delay.value, target.delay.max_spike_delay.value
+    return Folder(
+        quantized,
+        T,
+        weight_bits=weight_bits,
+        max_spike_delay=spike,
+        graded_delay=spike if graded else 1,
+        power_of_two_period=target.reset.power_of_two.value,
+    )
+
+
 def fold_circuit(
-    quantized: SpikingGraph, T: int, weight_bits: int, target: Target, fold: Fold
+    quantized: SpikingGraph,
+    T: int,
+    weight_bits: int,
+    target: Target,
+    fold: Fold,
+    folder: Folder | None = None,
 ) -> CircuitGraph:
-    """The scheduled circuit of a fold, with the delays and synapses of ``target``; NC3104."""
-    circuit = FoldInTime(T, weight_bits, target, fold)(quantized)
+    """The scheduled circuit of a fold, with the delays and synapses of ``target``; NC3104.
+
+    Args:
+        folder: of the same graph and target, where several folds are made.
+    """
+    circuit = FoldInTime(T, weight_bits, target, fold, folder)(quantized)
     return narrow_weights(circuit, target.synapse.weight_bits.high)
 
 
@@ -59,24 +83,22 @@ class FoldInTime(Pass[SpikingGraph, CircuitGraph]):
     weight_bits: int
     target: Target
     fold: Fold
+    folder: Folder | None = field(default=None, compare=False, repr=False)
+    """Made for the same graph and fields, where several folds are made."""
 
     def apply(self, graph: SpikingGraph) -> CircuitGraph:
-        delay = self.target.delay
-        spike = delay.max_spike_delay.value
-        return fold_graph(
-            graph,
-            self.steps,
-            self.fold,
-            weight_bits=self.weight_bits,
-            max_spike_delay=spike,
-            graded_delay=spike if delay.graded_delay.value else 1,
-            power_of_two_period=self.target.reset.power_of_two.value,
-        )
+        folder = self.folder or folder_for(graph, self.steps, self.weight_bits, self.target)
+        return folder.fold(self.fold)
 
 
-def choice_of(circuit: CircuitGraph, target: Target, fold: str) -> FoldChoice:
-    """Sizes of a scheduled circuit."""
+def choice_of(
+    circuit: CircuitGraph, target: Target, fold: str, rates: Mapping[str, float] | None = None
+) -> FoldChoice:
+    """Sizes of a scheduled circuit, and what it sends if each neuron of a population sends with the
+    probability ``rates`` in a step.
+    """
     shortages = CostCounter(circuit, target).shortages()
+    messages, operations = _sent(circuit, rates or {})
     return FoldChoice(
         fold=fold,
         windows=circuit.windows,
@@ -85,7 +107,17 @@ def choice_of(circuit: CircuitGraph, target: Target, fold: str) -> FoldChoice:
         neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)),
         cores_at_least=max((cores for _, cores in shortages.values()), default=0),
         host_values=circuit.windows * sum(p.size for p in circuit.inputs),
+        messages=messages,
+        operations=operations,
     )
+
+
+def _sent(circuit: CircuitGraph, rates: Mapping[str, float]) -> tuple[float, float]:
+    """Messages and synaptic operations of a sample."""
+    steps, size = circuit.sample_steps, {p.name: p.size for p in circuit.populations}
+    messages = sum(rates.get(name, 0.0) * n for name, n in size.items()) * steps
+    operations = sum(rates.get(q.src, 0.0) * synapse_count(circuit, q) for q in circuit.projections)
+    return float(f"{messages:.6g}"), float(f"{operations * steps:.6g}")
 
 
 def folds_of(
@@ -95,28 +127,44 @@ def folds_of(
     target: Target,
     *,
     max_steps: int | None = None,
+    statistics: Calibration | None = None,
 ) -> list[FoldChoice]:
-    """Every fold that the model has, by steps a sample; those that it cannot have are left out."""
+    """Every fold that the model has, by steps a sample; those that it cannot have are left out.
+
+    Args:
+        statistics: rates of the layers, for what folds send.
+    """
+    folder = folder_for(quantized, T, weight_bits, target)
     found: list[FoldChoice] = []
+
+    def counted(fold: Fold) -> FoldChoice | None:
+        """None where it takes too many steps; NC3104."""
+        circuit = fold_circuit(quantized, T, weight_bits, target, fold, folder)
+        if max_steps is not None and circuit.sample_period > max_steps:
+            return None
+        rates = modelled_rates(circuit, statistics) if statistics else None
+        return choice_of(circuit, target, str(fold), rates)
+
     for family in _families(quantized):
         best, worse = None, 0
         for fold in family:
             try:
-                circuit = fold_circuit(quantized, T, weight_bits, target, fold)
+                made = counted(fold)
             except NeurocompileError as error:
                 if error.code != "NC3104":
                     raise
                 continue
-            if max_steps is not None and circuit.sample_period > max_steps:
+            if made is None:
                 break  # finer ones take longer
-            made = choice_of(circuit, target, str(fold))
-            found.append(made)
-            if best is not None and made.cores_at_least >= best:
+            longer = [m for f in folder.longer_pauses(fold) if (m := counted(f))]
+            found += [made, *longer]
+            least = min(c.cores_at_least for c in (made, *longer))
+            if best is not None and least >= best:
                 worse += 1
                 if worse == _WORSE:
                     break
             else:
-                best, worse = made.cores_at_least, 0
+                best, worse = least, 0
     return sorted(found, key=lambda c: (c.steps, c.cores_at_least))
 
 
@@ -143,6 +191,13 @@ def pareto(choices: Sequence[FoldChoice]) -> list[FoldChoice]:
     return front
 
 
+def _times(choice: FoldChoice, unrolled: Sequence[FoldChoice]) -> str:
+    """How much more a fold sends than the unrolled model."""
+    if not unrolled or not unrolled[0].messages:
+        return ""
+    return f", {choice.messages / unrolled[0].messages:.1f} times the messages"
+
+
 def front_text(front: Sequence[FoldChoice], limit: int) -> str:
     """One line: what the unrolled model needs, and the folds that could fit."""
     unrolled = [c for c in front if c.fold == "none"]
@@ -150,7 +205,8 @@ def front_text(front: Sequence[FoldChoice], limit: int) -> str:
     fitting = [c for c in folded if c.cores_at_least <= limit]
     shown = fitting or folded[-1:]
     text = "; ".join(
-        f"{c.cores_at_least:,} at {c.steps:,} steps a sample (--fold {c.fold})" for c in shown[:6]
+        f"{c.cores_at_least:,} at {c.steps:,} steps a sample (--fold {c.fold}{_times(c, unrolled)})"
+        for c in shown[:6]
     )
     first = f"needs at least {unrolled[0].cores_at_least:,} cores unrolled; " if unrolled else ""
     if not folded:

@@ -44,6 +44,8 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
             rates[p.name] = _spoken(circuit, p)
         elif isinstance(p, c.LIF) and p.name == p.layer and p.reset:
             rates[p.name] = calibration.rate(p.layer) * _spoken(circuit, p)
+        elif isinstance(p, c.LIF) and p.vth > 0 and p.dv == 4096 and circuit.windows > 1:
+            rates[p.name] = _spoken(circuit, p) / 2  # a digit of a sum
         elif isinstance(p, c.LIF) and p.vth > 0:  # AND
             alike = (rates[q.src] / _spoken(circuit, circuit.population[q.src]) for q in incoming)
             rates[p.name] = min(prod(alike), 1.0) * _spoken(circuit, p)

@@ -23,6 +23,7 @@ from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import read_input, write_output
 from neurocompile.report.page_data import page_data
+from neurocompile.report.schedule import schedule_rows, schedule_table
 
 if TYPE_CHECKING:
     from neurocompile.parity.report import ParityReport
@@ -77,11 +78,29 @@ def render_page(
         budget=_budget(program, counts),
         facts=_facts(program, report),
         late=report.energies[0].latency if report.energies else None,
+        **_schedule(program),
         script=script,
         digest=digest,
         # "<" ends no script element if it is written as an escape of JSON
         data=data.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
     )
+
+
+def _schedule(program: Program) -> dict[str, Any]:
+    """What the picture of a folded program's schedule needs; empty rows for an unrolled one."""
+    circuit = program.circuit
+    if circuit.windows == 1:
+        return {"schedule": []}
+    rows, all_rows = schedule_rows(circuit), schedule_table(circuit)[0]
+    width = max((start + n for row in rows for start, n, _ in row.runs), default=1.0)
+    return {
+        "schedule": rows,
+        "fold": program.fold,
+        "scale": 745 / max(width, circuit.windows),
+        "window": circuit.period,
+        "populations": len(all_rows),
+        "thinned": len(rows) if len(rows) < len(all_rows) else 0,
+    }
 
 
 def write_page(text: str, path: Path) -> None:

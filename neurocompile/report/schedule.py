@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,21 @@ if TYPE_CHECKING:
 
     from neurocompile.program import Program
 
-__all__ = ["draw_schedule", "schedule_table"]
+__all__ = ["ScheduleRow", "draw_schedule", "schedule_rows", "schedule_table"]
 
 _ROWS = 60
 """Populations drawn; more are thinned out evenly."""
+_COLUMNS = 240
+"""Columns of a page's picture; more windows share one."""
+
+
+class ScheduleRow(NamedTuple):
+    """A population of the page's picture: runs (start, length, share of windows in which it may
+    emit), in windows since the sample's first input.
+    """
+
+    name: str
+    runs: tuple[tuple[float, float, float], ...]
 
 
 def schedule_table(circuit: CircuitGraph) -> tuple[list[str], np.ndarray]:
@@ -36,6 +47,28 @@ def schedule_table(circuit: CircuitGraph) -> tuple[list[str], np.ndarray]:
     return [p.name for p in shown], table
 
 
+def schedule_rows(circuit: CircuitGraph) -> list[ScheduleRow]:
+    """The table of a folded circuit as a page draws it; equal neighbours are one run."""
+    names, table = schedule_table(circuit)
+    found = []
+    edges = np.linspace(0, table.shape[1], min(table.shape[1], _COLUMNS) + 1).astype(int)
+    for i in _thinned(len(names)):
+        shares = np.add.reduceat(table[i].astype(float), edges[:-1]) / np.diff(edges)
+        starts = np.flatnonzero(np.diff(shares, prepend=-1.0))
+        stops = np.append(starts[1:], len(shares))
+        runs = tuple(
+            (float(edges[a]), float(edges[b] - edges[a]), round(float(shares[a]), 3))
+            for a, b in zip(starts, stops)
+            if shares[a]
+        )
+        found.append(ScheduleRow(names[i], runs))
+    return found
+
+
+def _thinned(rows: int) -> np.ndarray:
+    return np.unique(np.linspace(0, rows - 1, min(rows, _ROWS)).astype(int))
+
+
 def draw_schedule(program: Program) -> Figure:
     """One row a population, sources above, one column a window: dark where it may emit."""
     from matplotlib.figure import Figure
@@ -43,7 +76,7 @@ def draw_schedule(program: Program) -> Figure:
 
     circuit = program.circuit
     names, table = schedule_table(circuit)
-    keep = np.unique(np.linspace(0, len(names) - 1, min(len(names), _ROWS)).astype(int))
+    keep = _thinned(len(names))
     table, names = table[keep], [names[i] for i in keep]
     height = 1.6 + 0.17 * len(names)
     figure = Figure(figsize=(11, height), dpi=110)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spiking_cases import networks, on_frames
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.folding.lower import fold_graph
+from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
 from neurocompile.ir import spiking as s
 

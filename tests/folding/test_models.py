@@ -9,7 +9,7 @@ from folded import assert_law
 from neurocompile.backends import get_backend
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
-from neurocompile.folding.lower import fold_graph
+from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
 
 FOLDS = {
@@ -17,7 +17,7 @@ FOLDS = {
     "spikformer-tiny": ("4x16", "16x16", "1x16", "1x4", "1x16s"),
     "spike-driven-transformer-tiny": ("4x16", "16x16", "1x16", "1x4"),
     "meta-spikeformer-tiny": ("8x32", "32x32", "1x32"),
-    "spiking-resformer-tiny": ("2x8", "8x8", "1x8", "1x2"),
+    "spiking-resformer-tiny": ("2x8", "8x8", "1x8", "1x2", "1x8s"),
 }
 
 

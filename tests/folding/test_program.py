@@ -14,7 +14,7 @@ from neurocompile.backends.encoding import encode
 from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.text import TensorRef
-from neurocompile.report.schedule import schedule_table
+from neurocompile.report.schedule import schedule_rows, schedule_table
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,29 @@ def test_a_schedule_shows_each_population_in_its_windows(program):
     names, table = schedule_table(program.circuit)
     assert len(names) == len(table) and table.any(axis=1).all()
     assert not table.all()
+
+
+def test_the_page_draws_the_schedule_and_tells_the_cost(program):
+    pytest.importorskip("jinja2", reason="needs the extra report")
+    from neurocompile.energy.report import count_program
+    from neurocompile.report.page import render_page
+
+    page = render_page(program, count_program(program), [])
+    names, table = schedule_table(program.circuit)
+    rows = schedule_rows(program.circuit)
+    assert page.count("<rect x=") == sum(len(row.runs) for row in rows)
+    assert "times the messages" in page and "20 steps a sample for 4" in page
+    for row in rows:  # no window is lost or invented
+        windows = sum(length * share for _, length, share in row.runs)
+        assert windows == pytest.approx(table[names.index(row.name)].sum())
+
+
+def test_folding_tells_what_it_sends(program, digits_model):
+    unrolled, *folded = neurocompile.folds(digits_model, target="loihi2")
+    assert unrolled.messages > 0 and all(f.operations > 0 for f in folded)
+    assert program.fold.messages > 0
+    text = folded[-1].beside(unrolled)
+    assert f"{folded[-1].messages / unrolled.messages:.2f} times the messages" in text
 
 
 def test_a_schedule_is_drawn(program, tmp_path):
