@@ -366,7 +366,8 @@ class Program:
         y: np.ndarray | None = None,
         *,
         against: Sequence[str] = ("emulator", "lava"),
-        reference: str | Path | None = None,
+        reference: Any = None,
+        example_input: Any = None,
         device: str = "cpu",
         progress: bool = False,
     ) -> ParityReport:
@@ -376,7 +377,14 @@ class Program:
         from neurocompile.parity.check import parity
 
         return parity(
-            self, x, y, against=against, reference=reference, device=device, progress=progress
+            self,
+            x,
+            y,
+            against=against,
+            reference=reference,
+            example_input=example_input,
+            device=device,
+            progress=progress,
         )
 
     @property

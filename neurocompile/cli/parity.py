@@ -5,12 +5,12 @@ model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neurocompile.cli.common import Artifact, Device, Input, Json, Output, Samples, command, say
+from neurocompile.cli.model_options import source_of
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ def parity(
         ),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with this float model too.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Compare with this float model too: what 'build' was given, a file or package.module:function.",
+        ),
     ] = None,
     device: Device = "cpu",
     samples: Samples = None,
@@ -49,8 +53,17 @@ def parity(
     program = load_program(artifact)
     data = load_samples(samples_file, program.input_shape, samples, program.frames)
     chosen = backends or _installed()
+    source, example = None, None
+    if reference is not None:
+        source, example, _ = source_of(reference)
     report = program.parity(
-        data.x, data.y, against=chosen, reference=reference, device=device, progress=True
+        data.x,
+        data.y,
+        against=chosen,
+        reference=source,
+        example_input=example,
+        device=device,
+        progress=True,
     )
     for found in report.backends:
         if found.first is not None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,6 +45,7 @@ from neurocompile.progress import chunks
 from neurocompile.reference.base import ReferenceRun
 
 if TYPE_CHECKING:
+    from neurocompile.frontends.model import FloatModel
     from neurocompile.host.part import HostPart
     from neurocompile.ir.spiking import SpikingGraph
     from neurocompile.program import Program
@@ -64,7 +65,8 @@ def parity(
     y: np.ndarray | None = None,
     *,
     against: Sequence[str] = ("emulator", "lava"),
-    reference: str | Path | None = None,
+    reference: Any = None,
+    example_input: Any = None,
     device: str = "cpu",
     runtime_samples: int = RUNTIME_SAMPLES,
     progress: bool = False,
@@ -74,7 +76,9 @@ def parity(
     Args:
         y: labels, for the accuracies of the float half.
         against: backends of the exact half.
-        reference: the ONNX file the program was compiled from; None leaves the float half out.
+        reference: the model the program was compiled from, whatever :func:`neurocompile.compile`
+            takes; None leaves the float half out.
+        example_input: to trace a module with, where it does not take samples as ``x`` has them.
         device: cpu, or cuda, cuda:N or torch-cpu: where the quantized model is evaluated by its
             definition, and SpikingJelly runs.
         runtime_samples: lava-runtime sees only so many samples, the first.
@@ -102,7 +106,9 @@ def parity(
             else _backend(program, name, part, progress)
         )
     halves = (
-        None if reference is None else _float_half(program, x, y, reference, definition, device)
+        None
+        if reference is None
+        else _float_half(program, x, y, reference, definition, device, example_input)
     )
     return ParityReport(
         program.manifest.model,
@@ -251,11 +257,12 @@ def _float_half(
     program: Program,
     x: np.ndarray,
     y: np.ndarray | None,
-    reference: str | Path,
+    reference: Any,
     definition: Definition,
     device: str,
+    example_input: Any,
 ) -> FloatParity:
-    run = run_reference(program, x, reference, device)
+    run = run_reference(program, x, reference, device, example_input)
     counter = _Counter()
     equal: dict[str, float] = {}
     rates: dict[str, Any] = {}
@@ -332,30 +339,34 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str) -> ReferenceRun:
-    """The float model of ``path`` on ``x``: SpikingJelly if it is installed, onnxruntime otherwise.
+def run_reference(
+    program: Program, x: np.ndarray, source: Any, device: str, example_input: Any = None
+) -> ReferenceRun:
+    """The float model ``source`` on ``x``: SpikingJelly if it is installed, onnxruntime otherwise.
 
     onnxruntime knows only the T of the file; for another T without SpikingJelly neurocompile's own
-    float evaluation runs. NC1006 if the file is not the one that the program was compiled from.
+    float evaluation runs. NC1006 if it is not the model that the program was compiled from.
+
+    Args:
+        source: whatever :func:`neurocompile.compile` takes; ``example_input`` as there, by default
+            the first samples.
     """
     from neurocompile.frontends.door import open_model
 
+    is_path = isinstance(source, (str, PathLike))
+    example = None if is_path else x[:2] if example_input is None else example_input
     asked = msgspec.structs.replace(program.manifest.options, per_sample_lif=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the build said already
         try:
-            model = open_model(path, None, asked)
+            model = open_model(source, example, asked)
         except NeurocompileError:
             if asked.head is None:
                 raise
             # a module's file has the head that was chosen alone
-            model = open_model(path, None, msgspec.structs.replace(asked, head=None))
+            model = open_model(source, example, msgspec.structs.replace(asked, head=None))
     if model.sha256 != program.manifest.source_sha256:
-        raise NeurocompileError(
-            "NC1006",
-            f"'{path}' is not the model that the program was compiled from (SHA-256 {model.sha256[:12]}, expected "
-            f"{program.manifest.source_sha256[:12]})",
-        )
+        _check_same(program, model)
     steps, host = program.circuit.steps, model.host
     device = "cpu" if device == "torch-cpu" else device
     if device != "cpu" or (find_spec("torch") and find_spec("spikingjelly")):
@@ -374,3 +385,32 @@ def run_reference(program: Program, x: np.ndarray, path: str | Path, device: str
     values, outputs = _evaluated(model.graph, host, float_model, x, layers)
     spikes = {name: values[name].astype(np.uint8) for name in layers}
     return ReferenceRun("neurocompile's float evaluation, float32", outputs[0], spikes, outputs[1:])
+
+
+def _check_same(program: Program, model: FloatModel) -> None:
+    """NC1006 unless ``model``, in another file or with statistics of other data, has the integers
+    of ``program`` when quantized with its calibration.
+    """
+    from neurocompile.passes.quantize import Quantize
+    from neurocompile.stages import canonical_graph
+
+    options, mine = program.manifest.options, program.quantized
+    why = f"SHA-256 {model.sha256[:12]}, expected {program.manifest.source_sha256[:12]}"
+    try:
+        canonical = canonical_graph(model, program.target)
+        other = Quantize(options.steps, program.calibration, options.bits)(canonical)
+    except NeurocompileError as error:
+        why, other = f"it is refused with the program's calibration: {error.message}", None
+    same = (
+        other is not None
+        and model.host == program.host
+        and other.nodes == mine.nodes
+        and other.tensors.keys() == mine.tensors.keys()
+        and all(np.array_equal(other.tensors[name], t) for name, t in mine.tensors.items())
+    )
+    if not same:
+        raise NeurocompileError(
+            "NC1006",
+            f"{model.origin} is not the model that the program was compiled from: quantized with the "
+            f"program's calibration it has other integers ({why})",
+        )

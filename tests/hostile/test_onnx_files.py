@@ -118,8 +118,7 @@ def test_one_input_and_one_output_are_needed(tmp_path: Path) -> None:
     proto = small()
     proto.graph.output.add().CopyFrom(proto.graph.output[0])
     proto.graph.output[1].name = "l"
-    with pytest.raises(NeurocompileError, match="NC1009 .*2 outputs"):
-        imported(proto, tmp_path)
+    assert len(imported(proto, tmp_path)[1].host.outputs) == 2
     del proto.graph.output[:], proto.graph.input[:]
     with pytest.raises(NeurocompileError, match="NC10"):
         imported(proto, tmp_path)

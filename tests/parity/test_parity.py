@@ -259,16 +259,27 @@ def test_float_and_quantized_part_where_the_report_says(digits_program, digits_m
     assert half.parts is not None or min(agreement[k] for k in layers) == 1
 
 
-def test_a_file_that_the_program_was_not_compiled_from_is_refused(
+def test_the_reference_is_the_model_in_whatever_file(
     digits_program, digits_model, digits_data, tmp_path
 ):
+    """Another file, statistics of other data: the same model. Another weight: refused."""
     onnx = pytest.importorskip("onnx")
     proto = onnx.load(digits_model)
     proto.doc_string = "another file"
+    for entry in proto.metadata_props:
+        if entry.key == "neurocompile.calibration":
+            entry.value = entry.value.replace('"rate": 0', '"rate": 0.1')
     onnx.save(proto, tmp_path / "other.onnx")
-    with pytest.raises(NeurocompileError, match="is not the model") as error:
-        digits_program.parity(digits_data.x[:1], against=(), reference=tmp_path / "other.onnx")
-    assert error.value.code == "NC1006"
+    x = digits_data.x[:4]
+    report = digits_program.parity(x, against=(), reference=tmp_path / "other.onnx")
+    assert min(k.agreement for k in report.reference.layers) > 0.9
+    weight = max(proto.graph.initializer, key=lambda t: len(t.raw_data))
+    array = onnx.numpy_helper.to_array(weight).copy()
+    array.flat[0] += np.abs(array).max()
+    weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
+    onnx.save(proto, tmp_path / "other.onnx")
+    with pytest.raises(NeurocompileError, match="^NC1006 .*is not the model.*other integers"):
+        digits_program.parity(x, against=(), reference=tmp_path / "other.onnx")
 
 
 def test_rates_are_measured_on_calibration_samples_and_modelled_without(

@@ -14,6 +14,7 @@ from neurocompile.frontends.model import FloatModel
 from neurocompile.frontends.onnx.importer import ImportedModel, import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import LoadedModel, load_onnx, with_head
+from neurocompile.frontends.onnx.precision import in_float32
 from neurocompile.frontends.onnx.reference import OnnxReference
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
@@ -79,7 +80,7 @@ def import_model(
         per_sample_lif: a LIF over time and batch runs for each sample alone.
         head: the output to import, by name or number, if there are several.
     """
-    loaded = load_onnx(path)
+    loaded = in_float32(load_onnx(path))
     ours = any(node.domain == DOMAIN for node in loaded.proto.graph.node)
     if ours:
         loaded = loaded.rewritten(with_head(loaded.proto, head), recovered=False)
