@@ -17,7 +17,7 @@ import triton.language as tl
 
 from neurocompile.gpu.kernels import neurons, pooled, weighted
 from neurocompile.gpu.nodes import channels_first, channels_last, torch_type
-from neurocompile.gpu.plan import Plan, neuron_fits
+from neurocompile.gpu.plan import Plan, may_clip, neuron_fits
 from neurocompile.gpu.products import columns, output_size
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
@@ -39,22 +39,30 @@ class Tile(NamedTuple):
     stages: int
 
 
-def tile_of(channels: int, depth: int, half: bool) -> Tile:
-    """The block for ``channels`` outputs of sums over ``depth`` inputs a tap: whole blocks where a
-    power of two divides them.
+def tile_of(channels: int, depth: int, taps: int, half: bool) -> Tile:
+    """The block for ``channels`` outputs of sums over ``taps`` places of ``depth`` inputs, by the
+    measurements of tools/gpu_tiles.py on an H200.
     """
-    n = _dividing(channels, 128)
     k = _dividing(depth, 64 if half else 128)
-    return Tile(128, n, k, 8 if n == 128 else 4, 3)
+    if (
+        taps * depth <= _SHALLOW
+    ):  # the neurons take longer than the sums: few registers, many blocks
+        return Tile(64, _dividing(channels, 64), min(k, 64), 4, 3)
+    n = _dividing(channels, 128)
+    return Tile(64 if n == 128 else 128, n, k, 4, 3)
+
+
+_SHALLOW = 192
+"""Products that a sum has at most to be shallow."""
 
 
 def _dividing(size: int, most: int) -> int:
-    """The largest power of two, 32 to ``most``, that divides ``size``; else one that holds it, or
-    ``most``."""
-    for n in (128, 64, 32):
+    """The largest power of two, 64 to ``most``, that divides ``size``; else the least that holds it,
+    up to 64."""
+    for n in (128, 64):
         if n <= most and size % n == 0:
             return n
-    return min(most, max(32, triton.next_power_of_2(size)))
+    return min(most, 64, max(32, triton.next_power_of_2(size)))
 
 
 class _Neuron(NamedTuple):
@@ -166,6 +174,14 @@ class FusedRules:
         self._neurons[key] = _Neuron(vectors[0], vectors[1], vectors[2], vectors[0].numel())
         return self._neurons[key]
 
+    def _flags(self, node: s.IntegerLIF | None) -> tuple[bool, bool, bool]:
+        """Whether all neurons have one threshold and one leak, that leak is a half, and a membrane may
+        reach its limit."""
+        if node is None:
+            return False, False, False
+        alike = not isinstance(node.vth, TensorRef) and not isinstance(node.dv, TensorRef)
+        return alike, node.dv == 2048, may_clip(self.plan, node)
+
     def _weight(self, node: s.Conv2d | s.Linear, half: bool) -> torch.Tensor:
         """(out, taps * in), channels innermost, padded to whole 16."""
         if node.name not in self._weights:
@@ -231,12 +247,12 @@ class FusedRules:
         else:
             scale = neuron.gain << (6 + shift)
             given = self._parameters(neuron, -1 if isinstance(node, s.Linear) else 0)[:3]
-        tile = self.tiles.get(node.name) or tile_of(out, depth, half)
+        tile = self.tiles.get(node.name) or tile_of(out, depth, kh * kw, half)
         grid = (triton.cdiv(total, tile.m) * triton.cdiv(out, tile.n),)
         step = 0 if steps == 1 else rows.stride(0)
         weighted[grid](
             rows, weight, *given, y, total, high, wide, *size, depth, out, step, y.stride(0), scale,
-            made, steps == 1, neuron is not None, neuron is not None and _alike(neuron), kh, kw, sh, sw, ph, pw, dh, dw,
+            made, steps == 1, neuron is not None, *self._flags(neuron), kh, kw, sh, sw, ph, pw, dh, dw,
             bool(ph or pw), depth % tile.k == 0, tile.m, tile.n, tile.k,
             tl.float32 if half else tl.int32, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
@@ -260,7 +276,7 @@ class FusedRules:
         scale = 1 if neuron is None else neuron.gain << 6
         pooled[(triton.cdiv(count, _BLOCK),)](
             rows, *given, y, count, high, wide, *size, channels, rows.stride(0), y.stride(0),
-            scale, -(1 << 31) + 1, steps, neuron is not None, *node.kernel, *node.stride, *node.padding,
+            scale, -(1 << 31) + 1, steps, neuron is not None, *self._flags(neuron)[1:], *node.kernel, *node.stride, *node.padding,
             _BLOCK,
         )  # fmt: skip
         return channels_first(y)
@@ -277,11 +293,7 @@ class FusedRules:
         count = y[0].numel()
         neurons[(triton.cdiv(count, _BLOCK),)](
             x, given.bias, given.vth, given.keep, y, count, given.period,
-            x.stride(0) if len(x) > 1 else 0, y.stride(0), node.gain << 6, self.steps, _BLOCK,
+            x.stride(0) if len(x) > 1 else 0, y.stride(0), node.gain << 6, self.steps,
+            *self._flags(node)[1:], _BLOCK,
         )  # fmt: skip
         return channels_first(y) if images else y
-
-
-def _alike(node: s.IntegerLIF) -> bool:
-    """Whether all neurons of a layer have one threshold and one leak."""
-    return not isinstance(node.vth, TensorRef) and not isinstance(node.dv, TensorRef)

@@ -3,7 +3,8 @@ the neurons behind it, and neurons alone.
 
 Images are (steps, N, H, W, C), dense; offsets within one step fit 32 bits. The neuron is that of
 :class:`neurocompile.ir.spiking.IntegerLIF` without synaptic current, in 32 bits: with |v| < 2^23 and
-keep = 4096 - dv, ``(|v| * keep) >> 12 = (|v| >> 12) * keep + ((|v| & 4095) * keep >> 12)``.
+keep = 4096 - dv, ``(|v| * keep) >> 12 = (|v| >> 12) * keep + ((|v| & 4095) * keep >> 12)``. HALF: all
+leaks are 2048; CLIP: the membrane may reach the limit.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,8 +17,10 @@ __all__ = ["neurons", "pooled", "weighted"]
 
 
 @triton.jit
-def _decay(v, keep):
-    """What the leak leaves of a membrane, rounded towards 0."""
+def _decay(v, keep, HALF: tl.constexpr):
+    """What the leak leaves of a membrane, rounded towards 0; HALF: keep is 2048."""
+    if HALF:
+        return (v + ((v >> 31) & 1)) >> 1
     size = tl.abs(v)
     left = (size >> 12) * keep + (((size & 4095) * keep) >> 12)
     return tl.where(v < 0, -left, left)
@@ -57,6 +60,7 @@ def _weigh(
 def weighted(
     x, w, bias, vth, keep, y, M, H, W, HO, WO, CI, CO, x_step, y_step, scale,
     STEPS: tl.constexpr, SAME: tl.constexpr, NEURON: tl.constexpr, ALIKE: tl.constexpr,
+    HALF: tl.constexpr, CLIP: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     PH: tl.constexpr, PW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr,
     BORDER: tl.constexpr, WHOLE: tl.constexpr,
@@ -103,8 +107,9 @@ def weighted(
                 left = tl.load(keep + n, mask=live_n, other=0)[None, :]
                 theta = tl.load(vth + n, mask=live_n, other=0)[None, :]
             b = tl.load(bias + n, mask=live_n, other=0)[None, :]
-            h = _decay(v, left) + a + b
-            h = tl.minimum(tl.maximum(h, -8388607), 8388607)
+            h = _decay(v, left, HALF) + a + b
+            if CLIP:
+                h = tl.minimum(tl.maximum(h, -8388607), 8388607)
             fired = h > theta
             tl.store(y + to, fired.to(y.dtype.element_ty), mask=live)
             v = tl.where(fired, 0, h)
@@ -116,7 +121,8 @@ def weighted(
 @triton.jit
 def pooled(
     x, bias, vth, keep, y, N, H, W, HO, WO, C, x_step, y_step, scale, lowest,
-    STEPS: tl.constexpr, NEURON: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
+    STEPS: tl.constexpr, NEURON: tl.constexpr, HALF: tl.constexpr, CLIP: tl.constexpr,
+    KH: tl.constexpr, KW: tl.constexpr,
     SH: tl.constexpr, SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The largest value of each window of (STEPS, images, H, W, C), N of them a step, or the spikes
@@ -144,8 +150,9 @@ def pooled(
             value = tl.load(x + start + (dh * W + dw) * C, mask=inside, other=0).to(tl.int32)
             most = tl.maximum(most, tl.where(inside, value, lowest))
         if NEURON:
-            h = _decay(v, left) + most * scale + b
-            h = tl.minimum(tl.maximum(h, -8388607), 8388607)
+            h = _decay(v, left, HALF) + most * scale + b
+            if CLIP:
+                h = tl.minimum(tl.maximum(h, -8388607), 8388607)
             fired = h > theta
             tl.store(y + o, fired.to(y.dtype.element_ty), mask=live)
             v = tl.where(fired, 0, h)
@@ -158,7 +165,7 @@ def pooled(
 @triton.jit
 def neurons(
     x, bias, vth, keep, y, N, period, x_step, y_step, scale,
-    STEPS: tl.constexpr, BLOCK: tl.constexpr,
+    STEPS: tl.constexpr, HALF: tl.constexpr, CLIP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes (STEPS, N) of neurons that read (STEPS, N) times ``scale``; element o has parameters
     ``o % period``. ``x_step`` is 0 where all steps are alike.
@@ -172,8 +179,9 @@ def neurons(
     v = tl.zeros((BLOCK,), tl.int32)
     for _ in range(STEPS):
         a = tl.load(x + o, mask=live, other=0).to(tl.int32) * scale
-        h = _decay(v, left) + a + b
-        h = tl.minimum(tl.maximum(h, -8388607), 8388607)
+        h = _decay(v, left, HALF) + a + b
+        if CLIP:
+            h = tl.minimum(tl.maximum(h, -8388607), 8388607)
         fired = h > theta
         tl.store(y + o, fired.to(y.dtype.element_ty), mask=live)
         v = tl.where(fired, 0, h)

@@ -221,17 +221,26 @@ class Rules:
             first = first + taken
         return channels_first(first.unflatten(0, x.shape[:2]))
 
-    def _wide(self, node: s.Node, x: torch.Tensor) -> torch.Tensor:
-        """``x`` in a type that holds the node's value too."""
-        return x.to(torch.promote_types(x.dtype, self.type(node.name)))
+    def _each(
+        self, operation: Callable[..., torch.Tensor], node: s.Node, a: torch.Tensor, b: torch.Tensor
+    ) -> torch.Tensor:
+        """``operation`` on each element, in a type that holds the operands and the value; where an
+        operand has the value's shape, the value lies in memory as it does.
+        """
+        a, b = aligned(a, b)
+        shape = torch.broadcast_shapes(a.shape, b.shape)
+        kind = torch.promote_types(torch.promote_types(a.dtype, b.dtype), self.type(node.name))
+        a = a.to(kind)
+        whole = next((x for x in (a, b) if x.shape == shape), None)
+        if whole is None:
+            return operation(a, b)
+        return operation(a, b, out=torch.empty_like(whole, dtype=kind))
 
     def add(self, node: s.Add, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        a, b = aligned(a, b)
-        return self._wide(node, a) + b
+        return self._each(torch.add, node, a, b)
 
     def mul(self, node: s.Mul, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        a, b = aligned(a, b)
-        return self._wide(node, a) * b
+        return self._each(torch.mul, node, a, b)
 
     def matmul(self, node: s.MatMul, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         form, total = self.plan.matmul_form(node)

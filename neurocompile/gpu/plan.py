@@ -24,7 +24,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["NARROW", "Plan", "WeightedSum", "narrow", "neuron_fits"]
+__all__ = ["NARROW", "Plan", "WeightedSum", "may_clip", "narrow", "neuron_fits"]
 
 NARROW = (np.int8, np.int16, np.int32, np.int64)
 """Types of values, the first that holds a value's range is taken."""
@@ -197,14 +197,29 @@ def _weighted_sum(
     return WeightedSum(weight, shift, total, form)
 
 
+def _drive(plan: Plan, node: s.IntegerLIF) -> int:
+    """Bound of what enters the membrane of ``node`` in a step."""
+    bias = 0
+    if node.bias is not None:
+        bias = int(np.abs(plan.graph.tensors[node.bias].astype(np.int64)).max(initial=0))
+    return (plan.known(node.x).magnitude * abs(node.gain) << 6) + (bias << node.bias_exp)
+
+
+def may_clip(plan: Plan, node: s.IntegerLIF) -> bool:
+    """Whether a membrane may reach its limit within the steps of a sample."""
+    leaks = plan.graph.tensors[node.dv] if isinstance(node.dv, TensorRef) else np.array(node.dv)
+    keep, drive, most = 4096 - int(leaks.min(initial=4096)), _drive(plan, node), 0
+    for _ in range(plan.steps):
+        most = (most * keep >> 12) + drive
+        if most > _LIMIT:
+            return True
+    return False
+
+
 def neuron_fits(plan: Plan, node: s.IntegerLIF) -> bool:
     """Whether 32 bits hold all that the neuron computes, so that a kernel may, and one parameter a
     channel is enough: no synaptic current."""
-    x, graph = plan.known(node.x), plan.graph
-    bias = 0
-    if node.bias is not None:
-        bias = int(np.abs(graph.tensors[node.bias].astype(np.int64)).max(initial=0))
-    reach = (x.magnitude * abs(node.gain) << 6) + (bias << node.bias_exp) + _LIMIT
+    graph, reach = plan.graph, _drive(plan, node) + _LIMIT
     vth = graph.tensors[node.vth] if isinstance(node.vth, TensorRef) else np.array(node.vth)
     return (
         node.current == 4096
