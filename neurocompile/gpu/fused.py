@@ -15,8 +15,9 @@ import torch
 import triton
 import triton.language as tl
 
+from neurocompile.gpu.attention import matrix_products, sums_of_rows
 from neurocompile.gpu.kernels import neurons, pooled, weighted
-from neurocompile.gpu.nodes import channels_first, channels_last, torch_type
+from neurocompile.gpu.nodes import Rules, aligned, channels_first, channels_last, torch_type
 from neurocompile.gpu.plan import Plan, may_clip, neuron_fits
 from neurocompile.gpu.products import columns, output_size
 from neurocompile.ir import spiking as s
@@ -41,7 +42,7 @@ class Tile(NamedTuple):
 
 def tile_of(channels: int, depth: int, taps: int, half: bool) -> Tile:
     """The block for ``channels`` outputs of sums over ``taps`` places of ``depth`` inputs, by the
-    measurements of tools/gpu_tiles.py on an H200.
+    times measured on an H200.
     """
     k = _dividing(depth, 64 if half else 128)
     if (
@@ -81,9 +82,10 @@ class FusedRules:
         nodes: names of the nodes that they compute.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, tiles: Mapping | None = None) -> None:
-        self.plan, self.device, self.steps = plan, device, plan.steps
-        self.tiles = {} if tiles is None else tiles
+    def __init__(self, plan: Plan, rules: Rules) -> None:
+        self.plan, self.rules = plan, rules
+        self.device, self.steps = rules.device, plan.steps
+        self.tiles: dict[str, Tile] = {}
         self.nodes = {n.name for n in plan.graph.nodes if self._computes(n)}
         self._weights: dict[str, torch.Tensor] = {}
         self._neurons: dict[tuple[str, int | None, bool], _Neuron] = {}
@@ -104,11 +106,16 @@ class FusedRules:
                 and sums.total << sums.shift < 1 << 31
                 and min(graph.tensors[node.weight].shape) > 0
             )
-        return False
+        if isinstance(node, s.MatMul):
+            return self.plan.matmul_form(node)[0] in ("int8", "half") and (
+                self.plan.matmul_form(node)[1] < 1 << 24
+            )
+        return isinstance(node, s.Sum) and self.plan.storage(node.name) is not np.int64
 
     def waits(self, node: s.Node, recorded: Collection[str]) -> bool:
         """Whether ``node`` is left to the neurons that read it."""
-        if node.name not in self.nodes or node.name in recorded or isinstance(node, s.IntegerLIF):
+        sources = (s.Conv2d, s.Linear, s.MaxPool2d)
+        if node.name not in self.nodes or node.name in recorded or not isinstance(node, sources):
             return False
         users = self.plan.graph.users[node.name]
         return (
@@ -141,8 +148,18 @@ class FusedRules:
             return self._linear(source, neuron, x)
         if isinstance(source, s.MaxPool2d):
             return self._pool(source, neuron, x)
+        if isinstance(source, (s.Sum, s.MatMul)):
+            return self._attention(source, *(values[i] for i in source.inputs))
         assert neuron is not None
         return self._neurons_alone(neuron, x)
+
+    def _attention(self, node: s.Sum | s.MatMul, *inputs: torch.Tensor) -> torch.Tensor:
+        kind, made = self.rules.type(node.name), None
+        if isinstance(node, s.MatMul):
+            made = matrix_products(*aligned(*inputs), kind)
+        else:
+            made = sums_of_rows(inputs[0], [a + 2 for a in node.axes], node.keepdims, kind)
+        return self.rules(node, *inputs) if made is None else made
 
     def _parameters(self, node: s.IntegerLIF, axis: int | None, images: bool = False) -> _Neuron:
         """Of a layer: one for each index of ``axis``, or one an element, which lie channels last

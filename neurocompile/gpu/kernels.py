@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["neurons", "pooled", "weighted"]
+__all__ = ["neurons", "pooled", "products", "row_sums", "weighted"]
 
 
 @triton.jit
@@ -187,3 +187,43 @@ def neurons(
         v = tl.where(fired, 0, h)
         x += x_step
         y += y_step
+
+
+@triton.jit
+def row_sums(x, y, N, n, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Sums of N rows of n, dense; WIDTH is a power of two from n on."""
+    o = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    k = tl.arange(0, WIDTH)
+    reads = (o < N)[:, None] & (k < n)[None, :]
+    values = tl.load(x + o[:, None] * n + k[None, :], mask=reads, other=0).to(tl.int32)
+    tl.store(y + o, tl.sum(values, axis=1).to(y.dtype.element_ty), mask=o < N)
+
+
+@triton.jit
+def products(
+    a, b, y, N, M, K, images, heads, a_t, a_b, a_h, a_n, a_k, b_t, b_b, b_h, b_k, b_m,
+    y_t, y_b, y_h, y_n, BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """``a @ b`` of (steps, images, heads, N, K) and (.., K, M) integers up to 2^11 by magnitude, sums
+    below 2^24: strides of each axis, the last of ``y`` dense.
+    """
+    pid = tl.program_id(0)
+    head = pid % heads
+    image = pid // heads % images
+    step = (pid // heads // images).to(tl.int64)
+    n = tl.program_id(1) * BN + tl.arange(0, BN)
+    m = tl.program_id(2) * BM + tl.arange(0, BM)
+    k = tl.arange(0, BK)
+    a += step * a_t + image.to(tl.int64) * a_b + head * a_h
+    b += step * b_t + image.to(tl.int64) * b_b + head * b_h
+    acc = tl.zeros((BN, BM), tl.float32)
+    for start in range(0, K, BK):
+        j = start + k
+        from_a = n[:, None] * a_n + j[None, :] * a_k
+        left = tl.load(a + from_a, mask=(n < N)[:, None] & (j < K)[None, :], other=0)
+        from_b = j[:, None] * b_k + m[None, :] * b_m
+        right = tl.load(b + from_b, mask=(j < K)[:, None] & (m < M)[None, :], other=0)
+        acc = tl.dot(left.to(tl.float16), right.to(tl.float16), acc)
+    y += step * y_t + image.to(tl.int64) * y_b + head * y_h
+    live = (n < N)[:, None] & (m < M)[None, :]
+    tl.store(y + n[:, None] * y_n + m[None, :], acc.to(tl.int32).to(y.dtype.element_ty), mask=live)

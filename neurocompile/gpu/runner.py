@@ -27,7 +27,7 @@ class Runner:
     def __init__(self, plan: Plan, device: torch.device, kernels: bool | None = None) -> None:
         self.plan, self.device = plan, device
         self.rules = Rules(plan, device)
-        self.fused = _fused_rules(plan, device, kernels)
+        self.fused = _fused_rules(plan, self.rules, kernels)
 
     @torch.no_grad()
     def run(
@@ -105,8 +105,8 @@ def _current(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _fused_rules(plan: Plan, device: torch.device, kernels: bool | None) -> FusedRules | None:
-    if kernels is False or kernels is None and device.type != "cuda":
+def _fused_rules(plan: Plan, rules: Rules, kernels: bool | None) -> FusedRules | None:
+    if kernels is False or kernels is None and rules.device.type != "cuda":
         return None
     try:
         from neurocompile.gpu.fused import FusedRules
@@ -114,4 +114,4 @@ def _fused_rules(plan: Plan, device: torch.device, kernels: bool | None) -> Fuse
         if kernels:
             raise
         return None
-    return FusedRules(plan, device)
+    return FusedRules(plan, rules)
