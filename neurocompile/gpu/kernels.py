@@ -190,7 +190,7 @@ def neurons(
 
 
 @triton.jit
-def row_sums(x, y, N, n, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def row_sums(x, y, N, n: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """Sums of N rows of n, dense; WIDTH is a power of two from n on."""
     o = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     k = tl.arange(0, WIDTH)
