@@ -238,11 +238,14 @@ def _known(rule: Callable[..., np.ndarray]) -> Mean:
     return checked
 
 
-@MEANS.rule(s.LIF, s.Or)
+@MEANS.rule(s.LIF, s.Or, s.Previous)
 def _mean_spikes(
-    calibration: Calibration, node: s.LIF | s.Or, shape: tuple[int, ...], inputs: list[Any]
+    calibration: Calibration,
+    node: s.LIF | s.Or | s.Previous,
+    shape: tuple[int, ...],
+    inputs: list[Any],
 ) -> np.ndarray | None:
-    measured = calibration.layers.get(node.name)
+    measured = calibration.layers.get(node.of if isinstance(node, s.Previous) else node.name)
     if measured is None:
         return None
     rates = np.asarray(measured.channel_rate, np.float64)

@@ -42,6 +42,7 @@ def soft_reset(
     node: s.SoftIntegerLIF,
     largest: int,
     layer: str = "",
+    feedback: tuple[c.Projection, ...] = (),
 ) -> str:
     """Neurons of ``node`` for the graded population ``current``; returns the population of spikes,
     or with several levels the graded one that counts them.
@@ -51,6 +52,8 @@ def soft_reset(
         layer: of the user's model, where it is not called like ``node``.
         bias: integers that broadcast against the shape of ``current``, added to it here.
         largest: bound of the membrane of integrate and fire.
+        feedback: what else the spikes drive, one step later, in units of ``current``: multiples of
+            what ``node.shift`` drops.
     """
     shape, layer = builder.shape(current), layer or node.name
     n = int(np.prod(shape))
@@ -85,6 +88,10 @@ def soft_reset(
         builder.drive(
             name,
             [replace(strided(src, (n,), (1,), (1,), weight=w), recurrent=True) for src, w in loops],
+        )
+        back = [replace(p, weight_exp=p.weight_exp - node.shift) for p in feedback]
+        builder.drive(
+            name, [replace(p, src=Ref(src), recurrent=True) for src in spikes for p in back]
         )
     if node.levels == 1:
         return spikes[0]

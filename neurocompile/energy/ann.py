@@ -40,7 +40,18 @@ def _weighted(graph: s.SpikingGraph, node: s.Conv2d | s.Linear, size: dict[str, 
 
 
 @MACS.rule(s.LIF, s.Integrator, s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator, s.Or)
-@MACS.rule(s.Input, s.Output, s.BatchNorm, s.Scale, s.Offset, s.Shift, s.Rearrange, s.Add, s.Sum)
+@MACS.rule(
+    s.Input,
+    s.Previous,
+    s.Output,
+    s.BatchNorm,
+    s.Scale,
+    s.Offset,
+    s.Shift,
+    s.Rearrange,
+    s.Add,
+    s.Sum,
+)
 @MACS.rule(s.MaxPool2d, s.SumPool2d, s.TimeMean, s.TimeSum, s.Softmax, s.RateSoftmax)
 def _none(graph: s.SpikingGraph, node: s.Node, size: dict[str, Shape]) -> int:
     return 0

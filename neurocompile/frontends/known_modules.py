@@ -14,8 +14,8 @@ _CURRENT = (
     "a LIF without it (tau_syn = 0; snntorch.Leaky, norse LIFBoxCell, SpikingJelly LIFNode)",
 )
 _FEEDBACK = (
-    "feeds spikes back into their own layer",
-    "the layer without the connection back: LIFNode, snntorch.Leaky",
+    "feeds spikes back through a synaptic current, which a soft reset keeps in a neuron of its own",
+    "spikes that feed back into a LIF without it: snntorch.RLeaky, SpikingJelly's LinearRecurrentContainer",
 )
 _RECURRENT = ("is a gated recurrence of real values", "a LIF, whose membrane is the memory")
 _TRANSFORMER = (
@@ -66,10 +66,7 @@ KNOWN: dict[str, tuple[str, str]] = {
     "Alpha": _CURRENT,
     "LIFCell": _CURRENT,
     "LIFRecurrentCell": _FEEDBACK,
-    "RLeaky": _FEEDBACK,
     "RSynaptic": _FEEDBACK,
-    "LinearRecurrentContainer": _FEEDBACK,
-    "ElementWiseRecurrentContainer": _FEEDBACK,
 }
 """Class -> (why not, what to write instead)."""
 

@@ -112,7 +112,7 @@ def range_of(known: Known, node: s.Node, inputs: Sequence[Range | None]) -> Rang
 
 
 INTEGRAL.add(lambda quantized, inputs: True, s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.Or)
-INTEGRAL.add(lambda quantized, inputs: True, s.RateSoftmax)
+INTEGRAL.add(lambda quantized, inputs: True, s.RateSoftmax, s.Previous)
 INTEGRAL.add(lambda quantized, inputs: quantized, s.Input)
 INTEGRAL.add(lambda quantized, inputs: quantized and inputs, s.Conv2d, s.Linear, s.Offset)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.Add, s.Mul, s.MatMul, s.Sum, s.SumPool2d)
@@ -142,8 +142,10 @@ def _spikes(known: Known, node: s.Node, inputs: list[Any]) -> Interval:
     return Interval(0, 1)
 
 
-@BOUNDS.rule(s.LIF, s.SoftIntegerLIF)
-def _levels(known: Known, node: s.LIF | s.SoftIntegerLIF, inputs: list[Any]) -> Interval:
+@BOUNDS.rule(s.LIF, s.SoftIntegerLIF, s.Previous)
+def _levels(
+    known: Known, node: s.LIF | s.SoftIntegerLIF | s.Previous, inputs: list[Any]
+) -> Interval:
     return Interval(0, node.levels)
 
 

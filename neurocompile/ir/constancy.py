@@ -18,7 +18,7 @@ CONSTANCY: KindTable[Callable[[Any, bool], bool]] = KindTable(
 """(node, all inputs are constant) -> whether its value is."""
 CONSTANCY.add(lambda node, inputs: not node.steps, ends.Input)
 CONSTANCY.add(lambda node, inputs: True, time.TimeMean, time.TimeSum)
-CONSTANCY.add(lambda node, inputs: False, time.RateSoftmax)
+CONSTANCY.add(lambda node, inputs: False, time.RateSoftmax, time.Previous)
 CONSTANCY.add(
     lambda node, inputs: False,
     neurons.LIF,

@@ -53,17 +53,29 @@ def evaluate(
     values: dict[str, np.ndarray] = {}
     remaining = {n.name: len(graph.users[n.name]) for n in graph.nodes}
     found: dict[str, np.ndarray] = {}
-    for node in graph.nodes:
+    back = {n.name: (n.of, n.shape) for n in graph.nodes if isinstance(n, s.Previous)}
+
+    def compute(node: s.Node) -> np.ndarray:
         inputs = [values[i] for i in node.inputs]
         if isinstance(node, s.Input):
             node.check_steps(steps)
             value = np.asarray(x).astype(dtype)
             value = value if node.steps else value[:, None]
+        elif node.name in back:
+            of, shape = back[node.name]
+            value = _delayed(values.get(of), (len(x), steps, *shape), dtype)
         else:
             tensors = [graph.tensors[t] for t in node.tensors]
             value = _EVALUATORS[type(node)](node, inputs, tensors, steps)
-        value = value if alter is None else alter(node, inputs, value)
-        values[node.name] = value
+        return value if alter is None else alter(node, inputs, value)
+
+    ends = dict(graph.loops)
+    for place, node in enumerate(graph.nodes):
+        if place in ends:
+            _settle(graph, graph.nodes[place : ends[place] + 1], compute, values)
+        else:
+            values[node.name] = compute(node) if node.name not in values else values[node.name]
+        value = values[node.name]
         if record is None or node.name in record:
             timeless = (
                 isinstance(node, s.Output) or isinstance(node, s.TimeMean) and _is_last(graph, node)
@@ -78,6 +90,34 @@ def evaluate(
             if not remaining[i]:
                 del values[i]
     return found
+
+
+def _delayed(spikes: np.ndarray | None, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """(samples, steps, ...): ``spikes`` one step later; zeros where they are not known yet."""
+    value = np.zeros(shape, dtype)
+    if spikes is not None:
+        value[:, 1:] = spikes[:, :-1]
+    return value
+
+
+def _settle(
+    graph: s.SpikingGraph,
+    nodes: tuple[s.Node, ...],
+    compute: Callable[[s.Node], np.ndarray],
+    values: dict[str, np.ndarray],
+) -> None:
+    """Evaluate the nodes of a loop.
+
+    Step t of its values depends on the spikes of the steps before alone. So with the spikes of one
+    round fed back into the next, each round makes at least one step more right, and a round that
+    changes nothing is the answer.
+    """
+    while True:
+        before = {n.name: values.get(n.name) for n in nodes if n.name in graph.fed_back}
+        for node in nodes:
+            values[node.name] = compute(node)
+        if all(v is not None and np.array_equal(v, values[k]) for k, v in before.items()):
+            return
 
 
 def evaluate_node(node: s.Node, inputs: list[np.ndarray], tensors: list[np.ndarray]) -> np.ndarray:

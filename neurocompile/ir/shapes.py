@@ -44,8 +44,8 @@ def _same(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     return inputs[0]
 
 
-@SHAPES.rule(s.Input)
-def _input(graph: s.SpikingGraph, node: s.Input, inputs: list[Shape]) -> Shape:
+@SHAPES.rule(s.Input, s.Previous)
+def _input(graph: s.SpikingGraph, node: s.Input | s.Previous, inputs: list[Shape]) -> Shape:
     return node.shape
 
 

@@ -33,7 +33,7 @@ from neurocompile.ir.nodes.neurons import (
     SoftIntegerLIF,
 )
 from neurocompile.ir.nodes.operators import Add, MatMul, Mul, Offset, Rearrange, Scale, Shift, Sum
-from neurocompile.ir.nodes.time import RateSoftmax, Softmax, TimeMean, TimeSum
+from neurocompile.ir.nodes.time import Previous, RateSoftmax, Softmax, TimeMean, TimeSum
 from neurocompile.ir.text import build, parse, print_graph
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Offset",
     "Or",
     "Output",
+    "Previous",
     "RateSoftmax",
     "Rearrange",
     "Scale",
@@ -71,6 +72,7 @@ KINDS = {
     c.__name__: c
     for c in (
         Input,
+        Previous,
         Conv2d,
         Linear,
         BatchNorm,
@@ -115,6 +117,27 @@ class SpikingGraph:
     def node(self) -> dict[str, Node]:
         """Nodes by name."""
         return {n.name: n for n in self.nodes}
+
+    @cached_property
+    def loops(self) -> tuple[tuple[int, int], ...]:
+        """(first, last) places in :attr:`nodes` of each part that has to be evaluated step by step:
+        from a :class:`Previous` to its layer; parts that overlap are one.
+        """
+        place = {n.name: i for i, n in enumerate(self.nodes)}
+        found: list[tuple[int, int]] = []
+        for first, node in enumerate(self.nodes):
+            if isinstance(node, Previous):
+                last = place[node.of]
+                if found and first <= found[-1][1]:
+                    found[-1] = (found[-1][0], max(last, found[-1][1]))
+                else:
+                    found.append((first, last))
+        return tuple(found)
+
+    @cached_property
+    def fed_back(self) -> frozenset[str]:
+        """Layers whose spikes feed back."""
+        return frozenset(n.of for n in self.nodes if isinstance(n, Previous))
 
     @cached_property
     def users(self) -> dict[str, tuple[Node, ...]]:

@@ -53,6 +53,16 @@ def _mixed_sum(graph: s.SpikingGraph) -> str:
     return next(mixed, "")
 
 
+def _feeds_back(graph: s.SpikingGraph, n: s.Previous) -> bool:
+    layer, place = graph.node.get(n.of), [m.name for m in graph.nodes]
+    return (
+        layer in graph.spiking_layers
+        and place.index(n.of) > place.index(n.name)
+        and shapes(graph)[n.of] == n.shape
+        and getattr(layer, "levels", 1) == n.levels
+    )
+
+
 def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) -> bool:
     """One integer, or all of a tensor."""
     if isinstance(value, TensorRef):
@@ -258,6 +268,11 @@ SPIKING_RULES: tuple[Rule, ...] = (
             and n.taken >= 0,
             f"levels {n.levels}, subtract {n.subtract}, current {n.current}",
         ),
+    ),
+    Rule(
+        "what was sent a step before is of a spiking layer that comes later, of its shape and levels",
+        (s.Previous,),
+        lambda g, n: unless(_feeds_back(g, n), f"of %{n.of}"),
     ),
     Rule(
         "an integrator keeps a share of 0..1, in 128ths",

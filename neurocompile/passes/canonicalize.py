@@ -18,6 +18,7 @@ from neurocompile.ir.spiking_rules import (
 )
 from neurocompile.passes.base import SpikingPass
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
+from neurocompile.passes.compose_linear import ComposeLinear
 from neurocompile.passes.connect_spikes import ConnectSpikes
 from neurocompile.passes.fold_batch_norm import FoldBatchNorm
 from neurocompile.passes.fold_scale import FoldScale
@@ -49,6 +50,7 @@ def canonical_passes(compose: ComposeConvolutions) -> tuple[SpikingPass, ...]:
     return (
         SinkTimeMean(),
         FoldBatchNorm(),
+        ComposeLinear(),
         SliceLayers(),
         SettleBatchNorm(),
         compose,

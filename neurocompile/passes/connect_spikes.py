@@ -23,8 +23,8 @@ __all__ = ["ConnectSpikes"]
 
 @dataclass(frozen=True)
 class ConnectSpikes(SpikingPass):
-    """Ensures that a sum adds two integers or two real values: an integer beside a real value
-    passes a depthwise 1 x 1 convolution of ones."""
+    """Ensures that a sum adds two integers or two layers' values: an integer beside a real value, and
+    the input itself, pass a depthwise 1 x 1 convolution of ones."""
 
     name: ClassVar[str] = "connect-spikes"
     requires = (IS_IMPORTED, NO_SCALE)
@@ -39,17 +39,18 @@ class ConnectSpikes(SpikingPass):
                 connected[ref] = multiplied(rewriter, rewriter.resolve(ref), size[ref], 1.0, ref)
             return connected[ref]
 
+        def plain(ref: Ref) -> bool:
+            """Without weights of its own."""
+            return integer[ref] is not None or isinstance(graph.node[ref], s.Input)
+
         for node in graph.nodes:
             if (
                 isinstance(node, s.Add)
                 and size[node.a] == size[node.b]
-                and (integer[node.a] is None) != (integer[node.b] is None)
+                and (integer[node.a] is None or integer[node.b] is None)
             ):
-                if integer[node.a] is not None:
-                    node = replace(node, a=connect(node.a), b=rewriter.resolve(node.b))
-                else:
-                    node = replace(node, a=rewriter.resolve(node.a), b=connect(node.b))
-                rewriter.emit(node)
+                a, b = (connect(i) if plain(i) else rewriter.resolve(i) for i in node.inputs)
+                rewriter.emit(replace(node, a=a, b=b))
             else:
                 rewriter.emit(rewriter.resolved(node))
         return rewriter.finish()

@@ -39,10 +39,53 @@ class FoldBatchNorm(SpikingPass):
                 folded = _fold(rewriter, producer, node)
                 made[folded.name] = folded
                 rewriter.forward(node, rewriter.emit(folded))
+            elif layers := _recurrent_sum(graph, node, size):
+                _fold_sum(rewriter, layers, node)
+                rewriter.forward(node, rewriter.resolve(node.x))
             else:
                 made[node.name] = rewriter.resolved(node)
                 rewriter.emit(made[node.name])
         return rewriter.finish()
+
+
+def _recurrent_sum(
+    graph: s.SpikingGraph, norm: s.BatchNorm, size: dict[str, tuple[int, ...]]
+) -> list[s.Conv2d | s.Linear]:
+    """The layers whose sum ``norm`` reads, one of them of spikes that feed back, if nothing else reads
+    any of them: what stood between would take a step that these spikes do not have.
+    """
+    found: list[s.Conv2d | s.Linear] = []
+    stack, loop = [norm.x], False
+    while stack:
+        node = graph.node[stack.pop()]
+        if len(graph.users[node.name]) != 1:
+            return []
+        if isinstance(node, s.Add):
+            stack += node.inputs
+        elif isinstance(node, (s.Conv2d, s.Linear)) and size[node.name] == size[norm.x]:
+            channels = 0 if graph.tensors[node.weight].ndim == 4 else len(size[node.name]) - 1
+            if norm.axis != channels:
+                return []
+            loop |= isinstance(graph.node[node.x], s.Previous)
+            found.append(node)
+        else:
+            return []
+    return found if loop else []
+
+
+def _fold_sum(rewriter: Rewriter, layers: list[s.Conv2d | s.Linear], norm: s.BatchNorm) -> None:
+    """``norm`` of a sum into each of its layers, in place; the shift into one of them."""
+    factor = np.asarray(rewriter.tensors[norm.scale], np.float64)
+    factor = factor / np.sqrt(np.asarray(rewriter.tensors[norm.var], np.float64) + norm.eps)
+    zero = rewriter.tensor(f"{norm.name}.zero", np.zeros_like(factor))
+    scale = rewriter.tensor(f"{norm.name}.factor", factor)
+    one = rewriter.tensor(f"{norm.name}.one", np.ones_like(factor))
+    plain = replace(norm, scale=scale, shift=zero, mean=zero, var=one, eps=0.0)
+    names = {layer.name: norm if k == 0 else plain for k, layer in enumerate(layers)}
+    for place, node in enumerate(rewriter.nodes):
+        if node.name in names:
+            assert isinstance(node, (s.Conv2d, s.Linear))
+            rewriter.nodes[place] = replace(_fold(rewriter, node, names[node.name]), name=node.name)
 
 
 def _fold(

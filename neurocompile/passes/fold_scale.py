@@ -63,8 +63,8 @@ FACTORS: KindTable[Callable[[_Folding, Any, Any, list[float]], Folded]] = KindTa
 its value lacks)."""
 
 
-@FACTORS.rule(s.Input)
-def _input(at: _Folding, old: s.Input, node: s.Input, factors: list[float]) -> Folded:
+@FACTORS.rule(s.Input, s.Previous)
+def _input(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Folded:
     return node, 1.0
 
 
@@ -162,11 +162,13 @@ def _alike(
         return node, factors[0]
     names = old.inputs
     for moved, kept in ((1, 0), (0, 1)):
-        if factors[kept] and multiplied_in_place(
+        # a negative factor of the sum would be no neuron's gain
+        good = factors[kept] > 0 or factors[kept] and max(factors) <= 0
+        if good and multiplied_in_place(
             rewriter, graph, names[moved], factors[moved] / factors[kept]
         ):
             return node, factors[kept]
-    kept = 0 if factors[0] else 1
+    kept = 0 if factors[0] and (factors[0] > 0 or factors[1] <= 0) else 1
     x = _multiplied(rewriter, graph, names[1 - kept], factors[1 - kept] / factors[kept], size)
     return replace(node, b=x) if kept == 0 else replace(node, a=x), factors[kept]
 

@@ -47,4 +47,5 @@ class Lower(Pass[SpikingGraph, CircuitGraph]):
         lowering = Lowering(graph, self.weight_bits, self.steps)
         for node in graph.nodes:
             lowering.lower(node)
+        lowering.loops.check(lowering.builder)
         return lowering.builder.finish(graph.name, self.steps)

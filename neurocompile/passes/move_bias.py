@@ -114,7 +114,7 @@ def _move_offset(at: _Moving, node: s.Offset, found: Given) -> Moved:
     return None, own if found[0] is None else own + found[0]
 
 
-@BIASES.rule(s.Input, s.Mul, s.MatMul, s.Softmax, s.Integrator, s.Or)
+@BIASES.rule(s.Input, s.Previous, s.Mul, s.MatMul, s.Softmax, s.Integrator, s.Or)
 def _nothing(at: _Moving, node: s.Node, found: Given) -> Moved:
     if any(b is not None for b in found):
         raise NeurocompileError(
@@ -189,7 +189,7 @@ READS_WITHOUT: KindTable[Callable[[Any, np.ndarray], bool]] = KindTable(
 """(node, bias) -> whether it can read a value without that bias and pass it on."""
 READS_WITHOUT.add(lambda node, bias: False, s.Mul, s.MatMul, s.Softmax, s.Integrator)
 READS_WITHOUT.add(lambda node, bias: True, s.Linear, s.Add, s.Sum, s.TimeMean, s.Rearrange)
-READS_WITHOUT.add(lambda node, bias: True, s.Input, s.Offset, s.Output, s.Or)
+READS_WITHOUT.add(lambda node, bias: True, s.Input, s.Previous, s.Offset, s.Output, s.Or)
 READS_WITHOUT.add(lambda node, bias: not node.current, s.LIF)
 READS_WITHOUT.add(lambda node, bias: _by_channel(bias), s.MaxPool2d)
 READS_WITHOUT.add(lambda node, bias: not _by_channel(bias) or not any(node.padding), s.Conv2d)

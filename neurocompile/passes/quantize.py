@@ -107,8 +107,8 @@ def _same(state: Quantization, node: s.MaxPool2d, units: list[Any]) -> Quantized
     return node, units[0]
 
 
-@QUANTIZED.rule(s.Or)
-def _or(state: Quantization, node: s.Or, units: list[Any]) -> Quantized:
+@QUANTIZED.rule(s.Or, s.Previous)
+def _or(state: Quantization, node: s.Or | s.Previous, units: list[Any]) -> Quantized:
     return node, 1.0
 
 
@@ -249,7 +249,7 @@ or for what its own rule has noted."""
 
 
 @SHIFTS.rule(s.Input, s.Conv2d, s.Linear, s.Mul, s.MatMul, s.Offset, s.Output, s.Sum, s.SumPool2d)
-@SHIFTS.rule(s.LIF, s.Or, s.Integrator, s.Softmax)
+@SHIFTS.rule(s.Previous, s.LIF, s.Or, s.Integrator, s.Softmax)
 def _noted(state: Quantization, node: s.Node, found: Shifts) -> None:
     """Noted where the layer is quantized, put into a bias, or not followed."""
     return None

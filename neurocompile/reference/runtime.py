@@ -10,10 +10,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx
+
+from neurocompile.frontends.onnx.general import PREVIOUS
+
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["open_session", "runtime"]
+__all__ = ["LoopSession", "open_session", "runtime"]
 
 _SWITCH = "ORT_DISABLE_TELEMETRY"
 
@@ -31,11 +36,86 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def open_session(proto: bytes) -> onnxruntime.InferenceSession:
+def open_session(proto: bytes) -> onnxruntime.InferenceSession | LoopSession:
     """A session of a serialized ONNX model on the CPU that prints no warnings; errors are
     onnxruntime's own.
+
+    Where neurons of the model feed their spikes back (``ai.neurocompile::Previous``), calls go
+    through that loop.
     """
+    if PREVIOUS.encode() in proto:
+        model = onnx.ModelProto.FromString(proto)
+        if any(n.op_type == PREVIOUS and n.domain == "ai.neurocompile" for n in model.graph.node):
+            return LoopSession(model)
+    return _open(proto)
+
+
+def _open(proto: bytes) -> onnxruntime.InferenceSession:
     ort = runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     return ort.InferenceSession(proto, options, ["CPUExecutionProvider"])
+
+
+class LoopSession:
+    """A session of a model whose neurons feed their spikes back, of the interface of onnxruntime's.
+
+    Spikes of the step before are one more input, zeros at first. Step t of a layer depends on its
+    spikes of earlier steps alone: each call with the spikes that came out of the one before makes one more step
+    right, and the first that changes nothing is the answer.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph, neurons = model.graph, {n.name: n.output[0] for n in model.graph.node if n.output}
+        self._outputs = len(graph.output)
+        self._loops: list[tuple[str, str, int, tuple[int, ...]]] = []
+        kept = []
+        for node in graph.node:
+            if node.op_type != PREVIOUS:
+                kept.append(node)
+                continue
+            fields = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            steps, shape = fields["steps"], tuple(fields["shape"])
+            name, of = node.output[0], neurons[fields["of"].decode()]
+            kind = onnx.TensorProto.FLOAT
+            info = onnx.helper.make_tensor_value_info(name, kind, [steps, None, *shape])
+            graph.input.append(info)
+            self._loops.append((name, of, steps, shape))
+        del graph.node[:]
+        graph.node.extend(kept)
+        known = {o.name for o in graph.output}
+        for of in dict.fromkeys(of for _, of, _, _ in self._loops):
+            if of not in known:
+                graph.output.append(onnx.ValueInfoProto(name=of))
+        self._session = _open(model.SerializeToString())
+
+    def get_inputs(self) -> list[Any]:
+        """Of the model itself."""
+        fed = {name for name, _, _, _ in self._loops}
+        return [i for i in self._session.get_inputs() if i.name not in fed]
+
+    def get_outputs(self) -> list[Any]:
+        """Of the model itself."""
+        return self._session.get_outputs()[: self._outputs]
+
+    def run(self, names: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """All outputs, or those of ``names``; ``feeds`` has the one input."""
+        (x,) = feeds.values()
+        sizes = self.get_inputs()[0].shape
+        frames = len(sizes) > 1 and isinstance(sizes[0], int) and not isinstance(sizes[1], int)
+        batch = x.shape[int(frames)]  # behind the steps that samples bring
+        back = {
+            name: np.zeros((steps, batch, *shape), np.float32)
+            for name, _, steps, shape in self._loops
+        }
+        outputs = [o.name for o in self._session.get_outputs()]
+        while True:
+            found = dict(zip(outputs, self._session.run(None, {**feeds, **back})))
+            after = {name: _one_later(found[of]) for name, of, _, _ in self._loops}
+            if all(np.array_equal(after[name], back[name]) for name in back):
+                return [found[name] for name in names or outputs[: self._outputs]]
+            back = after
+
+
+def _one_later(spikes: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(spikes[:1]), spikes[:-1]])

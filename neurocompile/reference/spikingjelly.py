@@ -105,12 +105,39 @@ class _Runner:
         }
         last = {i: n.name for n in self.graph.nodes for i in n.inputs}
         kept = {n.name for n in self.graph.spiking_layers} | {self.graph.output.name}
-        for node in self.graph.nodes[1:]:
-            values[node.name] = self.rules[type(node)](node, *(values[i] for i in node.inputs))
+        ends = dict(self.graph.loops)
+        for place, node in enumerate(self.graph.nodes):
+            if place in ends:
+                self.settle(self.graph.nodes[place : ends[place] + 1], values, x)
+            elif node.name not in values:
+                values[node.name] = self.rules[type(node)](node, *(values[i] for i in node.inputs))
             for i in set(node.inputs):
                 if last[i] == node.name and i not in kept:
                     del values[i]
         return {name: values[name] for name in kept}
+
+    def settle(
+        self, nodes: tuple[s.Node, ...], values: dict[str, torch.Tensor], x: torch.Tensor
+    ) -> None:
+        """A loop, once a round with the spikes of the round before fed back, until none changes:
+        each round makes one step more right.
+        """
+        import torch
+
+        fed = [n for n in nodes if isinstance(n, s.Previous)]
+        for node in fed:
+            values[node.name] = x.new_zeros((self.steps, len(x), *node.shape))
+        while True:
+            for node in nodes:
+                if not isinstance(node, s.Previous):
+                    read = (values[i] for i in node.inputs)
+                    values[node.name] = self.rules[type(node)](node, *read)
+            later = [torch.zeros_like(values[n.name]) for n in fed]
+            for value, node in zip(later, fed):
+                value[1:] = values[node.of][:-1]
+            if all(torch.equal(value, values[n.name]) for value, n in zip(later, fed)):
+                return
+            values.update((n.name, value) for value, n in zip(later, fed))
 
     def optional(self, name: str | None) -> torch.Tensor | None:
         return None if name is None else self.tensors[name]

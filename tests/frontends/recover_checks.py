@@ -8,18 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from neurocompile.frontends.onnx.importer import import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.frontends.onnx.recover import recover_lif
+from neurocompile.reference.runtime import open_session
 
 
 def run(proto: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options).run(None, inputs)
+    return open_session(proto.SerializeToString()).run(None, inputs)
 
 
 def lifs(proto: onnx.ModelProto) -> list[dict[str, float]]:

@@ -161,14 +161,15 @@ def test_a_threshold_and_a_reset_per_channel(tmp_path: Path) -> None:
         assert (found["v_threshold"], found["v_reset"], found["tau"]) == (1.0, 0.0, np.inf)
 
 
-def test_a_start_elsewhere_than_the_reset_is_refused() -> None:
+def test_a_start_elsewhere_than_the_reset_is_a_spike_that_feeds_back() -> None:
+    """A reset to -0.2 of a membrane that starts at 0 is one to 0, and -0.2 one step later."""
     step = (
         FORMS["integrate_and_fire"][0]
         .replace("Where (n{t}g, zero,", "Where (n{t}g, rest,")
         .replace(") ", ")\n")
     )
-    with pytest.raises(NeurocompileError, match="NC1009 .*starts at 0 and is reset to -0.2"):
-        recover_lif(files.unrolled(3, step, rest=-0.2, vth=np.linspace(0.5, 1.0, 8)))
+    proto = files.unrolled(3, step, rest=-0.2, vth=np.linspace(0.5, 1.0, 8))
+    assert any(n.op_type == "Previous" for n in check(proto, 3, 3, 6).graph.node)
 
 
 CHANNELS = np.linspace(0.4, 0.9, 8)[[3, 1, 7, 0, 5, 2, 6, 4]]
@@ -239,8 +240,8 @@ def test_leak_towards_another_rest() -> None:
         .replace("Where (n{t}g, zero, n{t}h)", "Where (n{t}g, rest, n{t}h)")
         .replace(") ", ")\n")
     )
-    with pytest.raises(NeurocompileError, match="NC1009 neuron .*(leak|starts at)"):
-        recover_lif(files.unrolled(3, step, decay=0.75, vth=0.5, rest=-0.2))
+    proto = files.unrolled(3, step, decay=0.75, vth=0.5, rest=-0.2)
+    assert any(n.op_type == "Previous" for n in check(proto, 3, 3, 6).graph.node)
 
 
 def test_soft_reset_by_something_else() -> None:

@@ -4,9 +4,6 @@ the recovered model is the user's, spike for spike in float32, and compiles exac
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,8 @@ import neurocompile
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
+
+from plain_export import exported  # noqa: E402
 
 from neurocompile.errors import NeurocompileError  # noqa: E402
 from neurocompile.ir import spiking as s  # noqa: E402
@@ -67,19 +66,6 @@ class ByHand(torch.nn.Module):
         else:
             v = h
         return s, i, v, s
-
-
-def exported(model: torch.nn.Module, path: Path, dynamo: bool, x: np.ndarray) -> Path:
-    """What torch's exporter writes; skipped where this torch cannot."""
-    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(
-                model.eval(), (torch.from_numpy(x),), str(path), dynamo=dynamo, opset_version=18
-            )
-        except Exception as error:
-            pytest.skip(f"torch.onnx.export: {type(error).__name__}")
-    return path
 
 
 def check(path: Path, T: int, x: np.ndarray = X, against=("emulator",)):
@@ -241,33 +227,6 @@ def test_modules_of_other_libraries_compile_from_torch(library):
     program = neurocompile.compile(model.eval(), X[:2], calibration=X)
     assert program.manifest.options.T == model.T and program.manifest.import_agreement == 1.0
     assert program.parity(X, against=("emulator",)).exact
-
-
-class Feedback(torch.nn.Module):
-    """``x_t = fc1(x) + r s(t-1)``."""
-
-    T = 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        (self.fc1, self.fc2), self.r = linears(12, 8, 4), torch.nn.Linear(8, 8)
-
-    def forward(self, x):
-        v = s = torch.zeros(len(x), 8)
-        out = []
-        for _ in range(self.T):
-            h = 0.5 * v + self.fc1(x) + self.r(s)
-            s = (h >= 1.0).float()
-            v = h * (1 - s)
-            out.append(self.fc2(s))
-        return torch.stack(out).mean(0)
-
-
-@EXPORTERS
-def test_spikes_that_feed_back_are_refused_as_recurrent(dynamo, tmp_path):
-    path = exported(Feedback(), tmp_path / "net.onnx", dynamo, X[:2])
-    with pytest.raises(NeurocompileError, match="NC1009 .*is a recurrent connection"):
-        neurocompile.compile(path)
 
 
 class Readout(torch.nn.Module):

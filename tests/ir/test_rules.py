@@ -54,6 +54,13 @@ def with_grid(thresholds: np.ndarray, shift: int) -> s.SpikingGraph:
     return graph.replace(tensors={**graph.tensors, "grid": thresholds})
 
 
+def with_feedback(**changes) -> s.SpikingGraph:
+    """A Previous in front, with ``changes`` to what it should be."""
+    graph = canonical()
+    back = s.Previous(name="p", **{"shape": (2,), "of": "l", **changes})
+    return graph.replace(nodes=(back, *graph.nodes))
+
+
 LINEAR, LIF = canonical().node["w"], canonical().node["l"]
 INTEGER = canonical("quantized").node["l"]
 NORM = s.BatchNorm(
@@ -156,6 +163,13 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
             {"current": 0.5, "bias": TensorRef("b")},
             {"subtract": -1.0, "soft_reset": True},
         )
+    ],
+    "what was sent a step before": [
+        (canonical(p=s.Previous(name="p", shape=(2,), of="l")), "p"),  # it comes behind its layer
+        (with_feedback(of="w"), "p"),
+        (with_feedback(of="gone"), "p"),
+        (with_feedback(shape=(3,)), "p"),
+        (with_feedback(levels=2), "p"),
     ],
     "an integrator keeps a share": [
         (canonical(i=s.Integrator(name="i", x=Ref("w"), decay=1.5)), "i"),

@@ -179,6 +179,8 @@ def _next(model: Any) -> np.ndarray:
     """What a connection's model sends at the start of its next step: of one with delays the first of
     the steps that it holds.
     """
+    if hasattr(model, "a_buf"):  # Conv
+        return model.a_buf
     return model.a_buff[:, 0] if hasattr(model, "get_delay_wgts_mat") else model.a_buff
 
 

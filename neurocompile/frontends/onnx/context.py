@@ -21,9 +21,10 @@ import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.onnx.general import PREVIOUS
 from neurocompile.frontends.onnx.load import LoadedModel
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Atom, Layout, shown
+from neurocompile.ir.layout import OPEN, Atom, Layout, shown
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 
 __all__ = ["Border", "Importer", "Joined", "Pattern", "Rule", "Traced"]
@@ -127,6 +128,15 @@ class Importer:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors: dict[str, np.ndarray] = {}
         self.exported_T = 0
+        self.batch = OPEN
+        self.neurons: dict[str, Ref] = {}  # by the names of the file's nodes
+        self.fed_back = {
+            a.s.decode()
+            for n in self.graph.node
+            if n.op_type == PREVIOUS
+            for a in n.attribute
+            if a.name == "of"
+        }
         self.layer_values: dict[str, str] = {}
         self.layouts: dict[str, Layout] = {}
         self.outputs: list[tuple[Layout, tuple[int, ...]]] = []

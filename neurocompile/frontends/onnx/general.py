@@ -1,4 +1,4 @@
-"""Two more operators of ``ai.neurocompile``, version 1, for neurons that ``LIF`` does not say; both
+"""Three more operators of ``ai.neurocompile``, version 1, for neurons that ``LIF`` does not say; all
 run over axis 0, from 0 at the first step.
 
 ``SoftLIF``: inputs ``X`` (T, ...) float32, ``tau``, float32, one or an array that broadcasts
@@ -15,6 +15,11 @@ that is never reset. One threshold is one spike a step at most.
 
 ``Integrator``: ``y = decay * y + x``, the synaptic current of a neuron, or a membrane that never
 fires.
+
+``Previous``: what the neuron ``of``, a node's name, sent one step before, float32 (``steps``, batch,
+*``shape``), 0 at first. It has no input and no body, for a file holds no cycle: whoever runs the file feeds the
+neuron's output back, one step later, until nothing changes
+(:func:`neurocompile.reference.runtime.open_session`).
 """
 
 from __future__ import annotations
@@ -27,12 +32,13 @@ __all__ = [
     "BODIES",
     "INTEGRATOR",
     "NO_LEAK",
+    "PREVIOUS",
     "SOFT_ATTRIBUTES",
     "SOFT_TYPE",
     "register_general_schema",
 ]
 
-SOFT_TYPE, INTEGRATOR = "SoftLIF", "Integrator"
+SOFT_TYPE, INTEGRATOR, PREVIOUS = "SoftLIF", "Integrator", "Previous"
 NO_LEAK = float(np.finfo(np.float32).max)
 """``tau`` of a SoftLIF without leak: files hold finite numbers, and v / NO_LEAK is lost in float32."""
 

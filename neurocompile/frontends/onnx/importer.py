@@ -27,7 +27,9 @@ from neurocompile.frontends.onnx.behind import Behind, behind_neurons
 from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.context import Importer, Traced
 from neurocompile.frontends.onnx.cut import cut_model
+from neurocompile.frontends.onnx.feedback import close_loops
 from neurocompile.frontends.onnx.fold import fold
+from neurocompile.frontends.onnx.general import PREVIOUS
 from neurocompile.frontends.onnx.layers import LAYER_RULES
 from neurocompile.frontends.onnx.lif import DOMAIN, NEURONS
 from neurocompile.frontends.onnx.load import LoadedModel
@@ -104,6 +106,7 @@ def import_onnx(model: LoadedModel, name: str, *, per_sample_lif: bool = False) 
 def _import(importer: Importer, name: str, frames: bool = False) -> ImportedModel:
     try:
         time_first, host = _run(importer, frames)
+        close_loops(importer)
         _sweep(importer)
         graph = s.SpikingGraph(
             name, "imported", tuple(importer.nodes), importer.tensors, importer.exported_T
@@ -242,7 +245,7 @@ def _own_time(im: Importer, name: str) -> Problem:
 
 
 def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
-    if all(i in im.constants or not i for i in node.input):
+    if node.op_type != PREVIOUS and all(i in im.constants or not i for i in node.input):
         _fold(im, node)
         return
     if (node.name or node.output[0]) in refused:
@@ -280,7 +283,7 @@ def _unknown(
     """Every unsupported node that depends on the input."""
     dynamic, problems = {source}, []
     for node in nodes:
-        if not dynamic.intersection(node.input):
+        if not dynamic.intersection(node.input) and node.op_type != PREVIOUS:
             continue
         known = node.op_type in _RULES and node.domain in ("", "ai.onnx", DOMAIN)
         if known and (node.op_type in NEURONS) == (node.domain == DOMAIN):
@@ -364,6 +367,7 @@ def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:
             )
         im.exported_T = steps
         lead.insert(0 if time_first else 1, (Atom(steps, 1, "T"),))
+    im.batch = batch
     im.traced[value.name] = Traced(ref, Layout((*lead, *Layout.contiguous(shape).dims)))
     return time_first
 

@@ -12,7 +12,8 @@ from neurocompile.frontends.onnx.affine import AFFINE_RULES
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear, linear_along
 from neurocompile.frontends.onnx.einsum import EINSUM_RULES
-from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, SOFT_TYPE
+from neurocompile.frontends.onnx.feedback import previous
+from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, PREVIOUS, SOFT_TYPE
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
@@ -54,7 +55,11 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
             raised = _raised(im, values, more)
     # A view of a feature map is left as it lies: neurons act on each element alone.
     shape = im.shapes[x.ref]
-    lies = len(shape) == 3 and any(im.axis_of(x, k) == 0 for k in range(1, len(x.dims)))
+    lies = (
+        len(shape) == 3
+        and wanted not in im.fed_back
+        and any(im.axis_of(x, k) == 0 for k in range(1, len(x.dims)))
+    )
     axis, decays = 0, bool(attributes.get("decay_input", 1))
     if taus is not None:
         dim = _channel_axis(im, x, taus)
@@ -80,6 +85,7 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         bias=im.store(f"{wanted}.raised", np.float32([raised])) if raised else None,
     )
     y = im.over(x, ref) if lies else im.fresh(ref, im.pattern(x))
+    im.neurons[wanted] = ref
     im.layer_values[ref], im.layouts[ref] = node.output[0], y.layout
     im.keep(node, y)
 
@@ -298,6 +304,7 @@ LAYER_RULES: dict[str, Rule] = {
     "ChannelLIF": _lif,
     SOFT_TYPE: _lif,
     INTEGRATOR: _integrator,
+    PREVIOUS: previous,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Softmax": _softmax,

@@ -32,7 +32,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import TensorProto, helper
 
-from neurocompile.frontends.onnx.general import BODIES
+from neurocompile.frontends.onnx.general import BODIES, PREVIOUS
 
 __all__ = [
     "ATTRIBUTES",
@@ -51,7 +51,7 @@ __all__ = [
 
 DOMAIN = "ai.neurocompile"
 OP_TYPE, CHANNEL_TYPE = "LIF", "ChannelLIF"
-NEURONS = frozenset({OP_TYPE, CHANNEL_TYPE, *BODIES})
+NEURONS = frozenset({OP_TYPE, CHANNEL_TYPE, PREVIOUS, *BODIES})
 STEPS = {"Step": OP_TYPE, "ChannelStep": CHANNEL_TYPE}
 """What stands for one call of a single-step neuron, in no finished file, and what the neuron
 becomes.
@@ -121,7 +121,7 @@ def _register(kind: str, doc: str, more: dict[str, onnx.defs.OpSchema.AttrType])
 
 def lif_functions(nodes: Iterable[onnx.NodeProto], opset: int) -> list[onnx.FunctionProto]:
     """The bodies of the operators that ``nodes`` have."""
-    used = {n.op_type for n in nodes if n.domain == DOMAIN}
+    used = {n.op_type for n in nodes if n.domain == DOMAIN} - {PREVIOUS}
     return [
         BODIES[kind](opset) if kind in BODIES else lif_function(opset, kind)
         for kind in sorted(used, reverse=True)

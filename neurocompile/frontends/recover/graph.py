@@ -64,6 +64,7 @@ class Graph:
         uniform: the one number that all elements of a value have, whatever its shape.
         vectors: constants along one axis, such as one number for each channel, float64; empty
             unless asked for.
+        before: values that stand for the spikes of a neuron before the first step, and its number.
         dynamic: values that depend on the data (not only on the shape) of the input.
         shapes: inferred dimensions of a value, None where unknown.
     """
@@ -87,6 +88,7 @@ class Graph:
         )
         self.partial: dict[str, Partial] = {}
         self.uniform: dict[str, float] = {}
+        self.before: dict[str, int] = {}
         self.dynamic = set(self.inputs)
         for node in self.nodes:
             value = evaluate(node, self.constants, {})

@@ -24,12 +24,13 @@ _LAYOUT = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity"})
 @dataclass(frozen=True)
 class Spikes:
     """Lanes that are the spikes of one neuron, 1 - them if ``inverted``, cast to the ONNX type
-    ``to``.
+    ``to``; those of the step before if ``before``.
     """
 
     neuron: int
     inverted: bool
     to: int
+    before: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Joins:
         self._spike = {
             v: (k, t, n.inverted) for k, n in enumerate(neurons) for t, v in enumerate(n.spikes)
         }
+        for value, k in graph.before.items():
+            self._spike[value] = k, -1, neurons[k].inverted
+            self._kind[value] = self._kind[neurons[k].spikes[0]]
         self._labels: dict[str, int | str | None] = {}
         self._mixes: set[str] = set()
         for node in graph.nodes:
@@ -79,7 +83,7 @@ class Joins:
 
     def _label(self, value: str) -> int | str | None:
         if value in self._spike:
-            return self._spike[value][1]
+            return max(self._spike[value][1], 0)
         node = self.graph.producer.get(value)
         if node is None or value not in self.graph.dynamic:
             return None
@@ -108,9 +112,11 @@ class Joins:
         """The neuron whose spikes the lanes are, in order."""
         found = [self._spikes(v) for v in lanes]
         first = found[0]
-        if first is None or any(f != (first[0], t, *first[2:]) for t, f in enumerate(found)):
+        if first is None or first[1] > 0:
             return None
-        return Spikes(first[0], first[2], first[3])
+        if any(f != (first[0], t + first[1], *first[2:]) for t, f in enumerate(found)):
+            return None
+        return Spikes(first[0], first[2], first[3], first[1] < 0)
 
     def _spikes(self, value: str) -> tuple[int, int, bool, int] | None:
         """(neuron, t, inverted, type) of a value that says whether the neuron fires at t."""

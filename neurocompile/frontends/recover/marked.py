@@ -12,7 +12,7 @@ import onnx
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.recover import rolled
-from neurocompile.frontends.recover.feedback import name_feedback
+from neurocompile.frontends.recover.feedback import name_feedback, with_feedback
 from neurocompile.frontends.recover.graph import Graph, attributes_of
 from neurocompile.frontends.recover.neurons import Neuron
 from neurocompile.frontends.recover.selects import settle_selects
@@ -56,7 +56,7 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
             )
         )
     try:
-        return rolled(proto, graph, neurons)
+        return rolled(proto, graph, with_feedback(graph, neurons))
     except NeurocompileError as error:
         named = name_feedback(error, graph)
         if named is error:

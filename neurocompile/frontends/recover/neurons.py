@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx.general import NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, IF_TAU, OP_TYPE
 from neurocompile.frontends.recover.algebra import Number, arithmetic_below
+from neurocompile.frontends.recover.feedback import Earlier
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover.names import neuron_names
 from neurocompile.frontends.recover.staircases import Staircase, find_staircases
@@ -93,10 +94,11 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
     _raise_all(problems)
     chains = _chains(reader.steps)
     names = neuron_names([[s.node for s in chain] for chain in chains], graph)
-    neurons = []
-    for chain, name in zip(chains, names):
+    earlier = Earlier(graph, [[s.node.output[0] for s in chain] for chain in chains])
+    neurons: list[Neuron] = []
+    for k, (chain, name) in enumerate(zip(chains, names)):
         try:
-            neurons.append(_neuron(chain, name, graph))
+            neurons.append(_neuron(chain, name, graph, k, earlier))
         except NeurocompileError as error:
             problems.append(error)
     _raise_all(problems)
@@ -162,7 +164,7 @@ def _chains(steps: list[Step]) -> list[list[Step]]:
     return chains
 
 
-def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
+def _neuron(chain: list[Step], name: str, graph: Graph, number: int, earlier: Earlier) -> Neuron:
     """The neuron of a chain; where channels have thresholds of their own, currents are divided by
     them.
     """
@@ -176,7 +178,7 @@ def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
             "NC1009",
             f"neuron '{name}' at {label_of(chain[0].node)}: thresholds per channel that change",
         )
-    neuron = _one_threshold(chain, name, graph)
+    neuron = _one_threshold(chain, name, graph, number, earlier)
     if scale is None or neuron.tau:
         return neuron
     if neuron.attributes["v_reset"] != 0.0 or not close(neuron.attributes["v_threshold"], 1.0):
@@ -188,7 +190,9 @@ def _neuron(chain: list[Step], name: str, graph: Graph) -> Neuron:
     return replace(neuron, currents=tuple(scaled(list(neuron.currents), 1.0 / scale, graph)))
 
 
-def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
+def _one_threshold(
+    chain: list[Step], name: str, graph: Graph, number: int, earlier: Earlier
+) -> Neuron:
     first, where = chain[0], f"neuron '{name}' at {label_of(chain[0].node)}"
     spikes = tuple(step.node.output[0] for step in chain)
     if any(step.inverted != first.inverted or step.strict != first.strict for step in chain):
@@ -247,7 +251,14 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
         raise NeurocompileError(
             "NC1009", f"{where}: the membrane is multiplied by {shown(a)}; 0 to 1 is a leak"
         )
-    x = _first_current(first, second.current, b, graph)
+    fed = earlier.feeds_back(number, second.current)
+    if fed:  # what is written at t = 0 says nothing of what feeds back
+        x = Affine(first.potential, b, reset if hard else 0.0)
+    else:
+        x = _first_current(first, second.current, b, graph)
+    back = _own_spikes(chain, x, graph)
+    if np.any(back):
+        fed, reset = True, x.offset if hard else threshold_of(first) - x.offset
     # The compared value may be h plus a constant d. At t = 0, h = v_reset + b x, a soft reset
     # having 0 for v_reset.
     d = 0.0 if hard else x.offset
@@ -278,9 +289,14 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
     currents = [x.value, *(step.current for step in chain[1:])]
     leak = 1.0 - a
     if close(b, 1.0) and np.all(leak > 1e-6):
-        bare = [_unscaled(v, leak, graph) for v in currents]
+        bare = [_unscaled(v, leak, graph) for v in currents[fed:]]
         if all(v is not None for v in bare):
-            currents, b = [str(v) for v in bare], leak
+            currents, b = [*currents[:fed], *(str(v) for v in bare)], leak
+    if np.any(back):
+        spikes_before = zip(currents[1:], chain)
+        currents[1:] = [_with_spikes(v, step, back / b, graph) for v, step in spikes_before]
+    if fed:
+        currents[0] = earlier.value(currents[1])
     if graph.vectors and any(np.ndim(v) for v in (a, b, bounds[0], rest)):
         found = _of_channels(
             name, a, b, bounds[0], rest, hard, currents, spikes, first.inverted, where, graph
@@ -304,6 +320,40 @@ def _one_threshold(chain: list[Step], name: str, graph: Graph) -> Neuron:
             replace(found, floating=True), counts, float(np.ravel(reset)[0]), where, graph
         )
     return _of_amount(found, reset, where, graph) if general else found
+
+
+def _own_spikes(chain: list[Step], x: Affine, graph: Graph) -> Number:
+    """What a spike adds to the potential of the next step beside its reset; 0 for none.
+
+    A hard reset leads to where the membrane starts, and a soft one takes something away, of all
+    channels the same: what is more than that came back from the neuron's own output.
+    """
+    step = chain[1]
+    if np.any(step.back):
+        return step.back
+    if step.hard:
+        start = x.offset
+        rests = close(step.c, (1.0 - step.a) * start) or len(chain) == 2
+        return 0.0 if close(step.reset, start) or not rests else step.a * (step.reset - start)
+    takes = np.all(step.reset >= 0) and close(step.reset, float(np.ravel(step.reset)[0]))
+    threshold = threshold_of(chain[0]) - x.offset
+    return 0.0 if takes or close(step.a, 0.0) else step.a * (threshold - step.reset)
+
+
+def _with_spikes(current: str, before: Step, factor: Number, graph: Graph) -> str:
+    """``current`` and ``factor`` times the spikes of the step ``before``, as new nodes."""
+    value = before.node.output[0]
+    if before.stairs is None:
+        value = _emit("Not", [value], graph, value) if before.inverted else value
+        value = _emit("Cast", [value], graph, value, to=TensorProto.FLOAT)
+    times = _emit("Mul", [value, _constant("feedback", factor, graph)], graph, current)
+    return _emit("Add", [current, times], graph, current)
+
+
+def _emit(kind: str, inputs: list[str], graph: Graph, like: str, **fields: int) -> str:
+    name = graph.fresh(f"{like}.{kind.lower()}")
+    graph.add(helper.make_node(kind, inputs, [name], name=name, **fields), like=like)
+    return name
 
 
 def _of_amount(neuron: Neuron, subtract: Number, where: str, graph: Graph) -> Neuron:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
-from neurocompile.frontends.onnx.general import INTEGRATOR
+from neurocompile.frontends.onnx.general import INTEGRATOR, PREVIOUS
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
 from neurocompile.frontends.recover.join import Joins
@@ -30,7 +30,8 @@ __all__ = ["Roller"]
 
 Lanes = tuple[str, ...]
 Key = tuple[str, Any]
-"""What is wanted: ("one", value), ("steps", lanes), ("rows", lanes) or ("lif", index of a neuron).
+"""What is wanted: ("one", value), ("steps", lanes), ("rows", lanes), or of a neuron, by its index, its
+spikes ("lif", index) or those of the step before ("before", index).
 """
 Rule = Generator[Key, str, str]
 """A rule yields what it needs, is sent its name, and returns the name of what it made."""
@@ -86,6 +87,7 @@ class Roller:
 
     def _rule(self, key: Key) -> Rule:
         rules = {"one": self._one, "lif": self._lif, "steps": self._steps, "rows": self._rows}
+        rules["before"] = self._before
         return rules[key[0]](key[1])
 
     # ---- values outside of time, or with all of it -----------------------------------------------
@@ -171,11 +173,27 @@ class Roller:
             name = self.emit("Sub", [name, below], name)
         return name
 
+    def _before(self, index: int) -> Rule:
+        neuron = self.neurons[index]
+        dims = self.graph.shapes.get(neuron.spikes[0])
+        if not dims or None in dims[1:]:
+            raise NeurocompileError(
+                "NC1009",
+                f"neuron '{neuron.name}' feeds its spikes back, and its shape is not known",
+            )
+        yield from ()
+        name = f"{neuron.name}.{PREVIOUS.lower()}"
+        fields = {"of": neuron.name, "shape": dims[1:], "steps": len(neuron.spikes)}
+        made = self.emit(PREVIOUS, [], name, name=name, domain=DOMAIN, **fields)
+        if neuron.below:
+            made = self.emit("Sub", [made, self.constant("below", np.float32(neuron.below))], made)
+        return made
+
     def _steps(self, lanes: Lanes) -> Rule:
         lanes = tuple(self.graph.alias(v) for v in lanes)
         spike = self.joins.spikes(lanes)
         if spike is not None:
-            name = yield "lif", spike.neuron
+            name = yield ("before" if spike.before else "lif"), spike.neuron
             if spike.inverted:
                 name = self.emit("Sub", [self.constant("one", np.float32(1)), name], lanes[0])
             return (

@@ -86,6 +86,8 @@ class Step:
     hard: bool = True
     reset: Number = 0.0
     """v_reset of a hard reset, what a soft reset subtracts."""
+    back: Number = 0.0
+    """What a spike adds where nothing of the membrane is kept, so that it has no reset."""
     current: str = ""
     """The value x."""
     scale: np.ndarray | None = None
@@ -364,6 +366,14 @@ class StepReader:
         with_h, with_s, with_both = p.get((h,), 0.0), p.get((s,), 0.0), p.get((s, h), 0.0)
         others = {m: k for m, k in p.items() if m not in ((h,), (s,), (s, h), CONSTANT)}
         strange = [m for m in others if len(m) > 1 or m[0].startswith("spike:")]
+        if strange and all(
+            close(p.get((s, *m), 0.0), -k) for m, k in others.items() if m not in strange
+        ):
+            raise NeurocompileError(
+                "NC1009",
+                f"{label_of(step.node)}: a spike takes the input of the step after it away too, as RLeaky and RSynaptic of "
+                "snnTorch do with reset_mechanism='zero', which no LIF does; 'subtract' is supported",
+            )
         if strange:
             constants = [
                 v
@@ -389,6 +399,7 @@ class StepReader:
             # A current that is the first potential itself, so that their coefficients add up.
             step.a = with_h if others else with_h - 1.0
             step.reset = -with_s / step.a if np.all(step.a) else 0.0
+            step.back = 0.0 if np.all(step.a) else with_s
         if not self.unreset and not np.any(with_s) and not np.any(with_both):
             raise NeurocompileError(
                 "NC1009", f"{label_of(step.node)}: a neuron that is never reset"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.torch.neurons import reset
 
 __all__ = ["copied"]
 
@@ -57,8 +58,7 @@ def copied(model: nn.Module) -> nn.Module:
                 del hooks[key]
         if isinstance(getattr(module, "backend", None), str) and hasattr(module, "v_threshold"):
             module.backend = _ON_CPU
-        if callable(getattr(module, "reset", None)) and hasattr(module, "v_threshold"):
-            module.reset()
+    reset(twin)
     if hooked:
         warnings.warn(
             f"{hooked} forward hooks of {type(model).__name__} are left out of its copy",

@@ -24,6 +24,7 @@ from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.files import check_writable, write_output
 from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path, not_finite
 from neurocompile.frontends.onnx import lif as onnx_lif
+from neurocompile.frontends.onnx.general import PREVIOUS
 from neurocompile.frontends.torch.statistics import STEPS_KEY, calibrate, spikes_of
 
 try:
@@ -235,7 +236,9 @@ def _compare(content: bytes, model: nn.Module, found: Trace, x: np.ndarray) -> N
     """
     proto = onnx.ModelProto.FromString(content)
     lifs = {
-        node.name: node.output[0] for node in proto.graph.node if node.domain == onnx_lif.DOMAIN
+        node.name: node.output[0]
+        for node in proto.graph.node
+        if node.domain == onnx_lif.DOMAIN and node.op_type != PREVIOUS
     }
     known = {o.name for o in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=v) for v in lifs.values() if v not in known)

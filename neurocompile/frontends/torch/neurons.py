@@ -22,6 +22,7 @@ __all__ = [
     "find_neurons",
     "is_single_step",
     "path_of",
+    "reset",
 ]
 
 LEAKY = frozenset({"LIFNode", "MultiStepLIFNode"})
@@ -237,6 +238,15 @@ def _problems(path: str, neuron: nn.Module) -> list[str]:
     if not getattr(getattr(neuron, "surrogate_function", None), "spiking", True):
         return [f"neuron '{path}' ({kind}) has a surrogate with spiking=False: no spikes"]
     return []
+
+
+def reset(model: nn.Module) -> None:
+    """Forget what neurons, and what else of SpikingJelly has a memory, keep of earlier calls."""
+    for module in model.modules():
+        if callable(getattr(module, "reset", None)) and any(
+            hasattr(module, name) for name in ("v_threshold", "_memories")
+        ):
+            module.reset()
 
 
 class PerSample(nn.Module):

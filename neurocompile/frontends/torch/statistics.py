@@ -48,7 +48,7 @@ def calibrate(
     """
     import torch
 
-    from neurocompile.frontends.torch.neurons import is_single_step
+    from neurocompile.frontends.torch.neurons import is_single_step, reset
 
     totals: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
@@ -77,8 +77,7 @@ def calibrate(
     ]
     with torch.no_grad():
         for start in range(0, len(samples), _BATCH):
-            for _, neuron in neurons:
-                neuron.reset()
+            reset(model)
             model(torch.from_numpy(samples[start : start + _BATCH]))
     for hook in hooks:
         hook.remove()
@@ -113,7 +112,7 @@ def spikes_of(
     """
     import torch
 
-    from neurocompile.frontends.torch.neurons import find_neurons, is_single_step
+    from neurocompile.frontends.torch.neurons import find_neurons, is_single_step, reset
 
     calls: dict[str, list[np.ndarray]] = {}
     single, hooks = set(), []
@@ -127,7 +126,7 @@ def spikes_of(
                 )
             )
         )
-        neuron.reset()
+    reset(model)
     with torch.no_grad():
         found = model(torch.from_numpy(x))
     for hook in hooks:

@@ -1,4 +1,4 @@
-"""Means and sums over the steps of a sample, and the softmax of such a mean."""
+"""The step before; means and sums over the steps of a sample, and the softmax of such a mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,23 @@ from dataclasses import dataclass
 from neurocompile.ir.nodes.base import FLOATING, QUANTIZED, Node
 from neurocompile.ir.text import Ref, TensorRef
 
-__all__ = ["RateSoftmax", "Softmax", "TimeMean", "TimeSum"]
+__all__ = ["Previous", "RateSoftmax", "Softmax", "TimeMean", "TimeSum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Previous(Node):
+    """What the spiking layer ``of`` sent one step before, 0 in a sample's first step: spikes that
+    feed back into their own layer.
+
+    The layer comes later in the graph, for it depends on this value, so ``of`` is a name and none
+    of :attr:`Node.inputs`.
+    """
+
+    of: str
+    shape: tuple[int, ...]
+    """Of the layer."""
+    levels: int = 1
+    """The layer's largest number of spikes in a step."""
 
 
 @dataclass(frozen=True, kw_only=True)

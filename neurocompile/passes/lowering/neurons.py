@@ -14,6 +14,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import TensorRef
 from neurocompile.passes import split_channels
+from neurocompile.passes.lowering.feedback import recurrent
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering, laid_out
 
 
@@ -26,10 +27,13 @@ def lower_lif(at: Lowering, node: s.IntegerLIF) -> Signal:
     bias = (
         None if node.bias is None else laid_out(at.graph.tensors[node.bias], signal.layout, shape)
     )
+    drive, back = at.loops.split(node.name, drive, signal.layout)
     if isinstance(node.dv, TensorRef) or isinstance(node.vth, TensorRef):
+        at.loops.refuse_parts(node.name, back)
         return _lif_parts(at, node, drive, shape, signal.layout, bias)
     name = _population(at, node, node.name, shape, node.vth, node.dv, bias)
-    at.builder.drive(name, (at.builder.weighted(p, node.gain) for p in drive.projections))
+    for projections in (drive.projections, recurrent(back, name)):
+        at.builder.drive(name, (at.builder.weighted(p, node.gain) for p in projections))
     return Signal(name, signal.layout)
 
 
@@ -102,13 +106,17 @@ def lower_soft_lif(at: Lowering, node: s.SoftIntegerLIF) -> Signal:
     # tournaments
     bound = node.gain * found.magnitude + (0 if bias is None else int(np.abs(bias).max(initial=0)))
     largest = ((bound >> node.shift) + 1) * at.steps
+    drive, back = at.loops.split(node.name, drive, signal.layout)
+    back = tuple(at.builder.weighted(p, node.gain) for p in back)
     if isinstance(node.decay, TensorRef):
+        at.loops.refuse_parts(node.name, back)
         return _soft_parts(at, node, drive, shape, signal.layout, bias, bound, largest)
     current = at.builder.population(
         c.GradedRelay, f"{node.name}.in", shape, node.name, largest=bound
     )
     at.builder.drive(current, (at.builder.weighted(p, node.gain) for p in drive.projections))
-    return Signal(soft_reset(at.builder, current, bias, node, largest), signal.layout)
+    made = soft_reset(at.builder, current, bias, node, largest, feedback=back)
+    return Signal(made, signal.layout)
 
 
 def _soft_parts(

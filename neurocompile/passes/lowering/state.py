@@ -18,6 +18,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.tables import KindTable
+from neurocompile.passes.lowering.feedback import Feedback
 
 __all__ = ["LOWERINGS", "SPIKING", "Lowering", "laid_out"]
 
@@ -37,6 +38,8 @@ class Lowering:
         self.builder = Builder()
         self.signals: dict[str, Signal] = {}
         """Of the values so far."""
+        self.loops = Feedback()
+        """Of spikes that feed back."""
         self.ranges = ranges(graph)
 
     def lower(self, node: s.Node) -> None:

@@ -29,12 +29,29 @@ def lower_add(at: Lowering, node: s.Add) -> Signal:
     assert isinstance(first.base, Drive)
     if isinstance(second.base, Drive):
         convolved = any(isinstance(p, c.Conv2d) for p in second.base.projections)
+        if at.loops.joins(first.base, second.base):
+            return _add_feedback(at, node, first, second)
         if second.layout != first.layout or (convolved and second.base.shape != first.base.shape):
             second = at.population(node, node.b)
     return Signal(
         Drive(first.base.shape, first.base.projections + at.builder.carry(second, first.layout)),
         first.layout,
     )
+
+
+def _add_feedback(at: Lowering, node: s.Add, first: Signal, second: Signal) -> Signal:
+    """A sum of drives of which one comes from spikes that feed back, and stays as it lies."""
+    back, other, name = second, first, node.a
+    assert isinstance(first.base, Drive) and isinstance(second.base, Drive)
+    if not at.loops.joins(second.base):
+        back, other, name = first, second, node.b
+    assert isinstance(back.base, Drive) and isinstance(other.base, Drive)
+    if back.layout != other.layout:
+        projections = at.builder.carry(at.population(node, name), back.layout)
+        return Signal(Drive(back.base.shape, projections + back.base.projections), back.layout)
+    convolved = any(isinstance(p, c.Conv2d) for p in back.base.projections)
+    shape = back.base.shape if convolved else other.base.shape
+    return Signal(Drive(shape, other.base.projections + back.base.projections), back.layout)
 
 
 @LOWERINGS.rule(s.Sum)

@@ -1,4 +1,6 @@
-"""What counts over the steps of a sample: sums over time, and a softmax as rates of spikes."""
+"""What goes beyond a step of a sample: spikes of the step before, sums over time, and a softmax as rates of
+spikes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,11 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering
+
+
+@LOWERINGS.rule(s.Previous)
+def lower_previous(at: Lowering, node: s.Previous) -> Signal:
+    return at.loops.open(at.builder, node)
 
 
 @LOWERINGS.rule(s.TimeMean)

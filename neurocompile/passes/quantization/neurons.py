@@ -8,6 +8,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.interval import geometric
 from neurocompile.ir.text import TensorRef
+from neurocompile.passes.quantization.feedback import on_shift
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
     LARGEST_MANTISSA,
@@ -74,6 +75,13 @@ def integer_lif(
 
 
 def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
+    while True:  # a shift rounds recurrent weights, which may move the bound that it follows from
+        made = _soft_integers(state, node, unit)
+        if not on_shift(state, node, made.shift):
+            return made
+
+
+def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
     decay = np.minimum(np.rint(4096 / state.taus(node)), 4096)
     limit, bound = state.input_limit(node) >> LARGEST_SHIFT, state.bound[node.x].magnitude
     ideal, k = node.v_threshold / (node.gain * unit), 1

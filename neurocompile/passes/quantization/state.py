@@ -13,6 +13,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.ir.bounds import Known, range_of
+from neurocompile.ir.interval import geometric
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from neurocompile.passes.quantize import Quantize
 
 __all__ = ["Quantization"]
+
+_LARGEST_CLOSED = 63000
+"""Of 131,071: inputs and the inhibition that outweighs them, and the bias."""
 
 
 @dataclass
@@ -170,8 +174,13 @@ class Quantization:
         )
 
     def input_limit(self, lif: s.LIF) -> int:
-        """:func:`input_limit`, of the channel that leaks least."""
+        """:func:`input_limit`, of the channel that leaks least; half of it where spikes feed back
+        into a hard reset, for silence takes an inhibition as strong as the input.
+        """
         tau, steps = float(self.taus(lif).max()), self.options.steps
+        if lif.name in self.graph.fed_back and not lif.soft_reset:
+            most = geometric(lif.current, 2 * steps)  # a period is shorter than 2 T
+            return int(_LARGEST_CLOSED / most)
         return input_limit(lif.soft_reset, tau, steps, lif.current)
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:

@@ -89,7 +89,15 @@ ACTIVE: KindTable[Callable[[s.SpikingGraph, Any, list[np.ndarray]], np.ndarray]]
     "activity", ("canonical",), "where its value is always 0"
 )
 """(graph, node, where its inputs are active) -> where it is, which broadcasts against its shape."""
-ACTIVE.add(lambda graph, node, inputs: np.ones((), bool), s.Input, s.LIF, s.Or, s.Softmax, s.Offset)
+ACTIVE.add(
+    lambda graph, node, inputs: np.ones((), bool),
+    s.Input,
+    s.Previous,
+    s.LIF,
+    s.Or,
+    s.Softmax,
+    s.Offset,
+)
 ACTIVE.add(lambda graph, node, inputs: node.apply(inputs[0]), s.Rearrange)
 ACTIVE.add(lambda graph, node, inputs: inputs[0] | inputs[1], s.Add)
 

@@ -239,7 +239,7 @@ def _rate_softmax(around: _Around, node: s.RateSoftmax) -> tuple[float, str]:
     )
 
 
-@GAINS.rule(s.Integrator, s.IntegerIntegrator)
+@GAINS.rule(s.Integrator, s.IntegerIntegrator, s.Previous)
 @_one_input
 def _integrator(around: _Around, node: s.Node) -> tuple[float, str]:
     raise NeurocompileError(
