@@ -14,9 +14,11 @@ from neurocompile.backends.table import Op, Source
 from neurocompile.backends.vectors import (
     add_row,
     copy_shifted,
+    halving_row,
     lif_row,
     mask16,
     mask64,
+    store_row,
     sum_rows8,
     trailing,
 )
@@ -26,12 +28,13 @@ __all__ = ["run_samples"]
 
 (
     EMIT, SIZE, WORDS, AT, STEPS, FIRST, LAST, LIMIT, KEEP_U, KEEP_V, BIAS, STATE_V, STATE_U, WIDE,
-    ALIKE,
+    ALIKE, HALVES, SILENT,
 ) = (int(k) for k in Op)  # fmt: skip
 (
     KIND, S_WORDS, S_AT, S_SIZE, S_STEPS, ADVANCE, RECURRENT, LAG, DIMS, RANK, WEIGHT, SHIFT,
     S_OFFSET, D_OFFSET, HEIGHT, WIDTH, CHANNELS, ROWS, COLUMNS, OUT, KH, KW, SH, SW, PH, PW, DH, DW,
     W_AT, W_ROW, W_WORDS, AT_ONCE, GROUPS, SUB_FIRST, SUB_LAST, SCALARS, RECTIFIES, ABOVE, TOP,
+    COUNTS, SELECTS, S_SILENT,
 ) = (int(k) for k in Source)  # fmt: skip
 
 
@@ -50,7 +53,7 @@ def run_samples(  # type: ignore[no-untyped-def]
 
     Args:
         groups: int64 (groups, 3): 0 for one operation after another, 1 for a loop over steps, 2
-            for one over windows; first and last operation.
+            for one over windows, 3 where it reads windows to come; first and last operation.
         ops, sources: int64 tables, columns :class:`Op` and :class:`Source`; dims: int64, their
             loops.
         small, wide: int8 and int32 weights, rows padded to 32; bias: int32.
@@ -70,31 +73,35 @@ def run_samples(  # type: ignore[no-untyped-def]
         for g in range(len(groups)):
             kind = groups[g, 0]
             turns = 1 if kind == 0 else steps if kind == 1 else windows
-            if kind == 2:  # what is not yet sent is silence
+            if kind == 3:  # what is not yet sent is silence
                 for o in range(groups[g, 1], groups[g, 2]):
-                    for i in range(ops[o, SIZE] * ops[o, STEPS] * windows):
-                        if ops[o, WORDS]:
-                            words[ops[o, AT] + i] = 0
-                        else:
-                            octets[ops[o, AT] + i] = 0
+                    length = ops[o, SIZE] * ops[o, STEPS] * windows
+                    if ops[o, WORDS]:
+                        _clear(words, ops[o, AT], length)
+                    else:
+                        _clear(octets, ops[o, AT], length)
             for turn in range(turns):
                 for o in range(groups[g, 1], groups[g, 2]):
                     op = ops[o]
                     n = op[SIZE]
-                    first_window = turn if kind == 2 else 0
-                    last_window = turn + 1 if kind == 2 else windows
+                    first_window = turn if kind >= 2 else 0
+                    last_window = turn + 1 if kind >= 2 else windows
                     begin = turn if kind == 1 else 0
                     end = turn + 1 if kind == 1 else op[STEPS]
                     for window in range(first_window, last_window):
+                        if op[SILENT] >= 0 and dims[op[SILENT] + window]:
+                            out = op[AT] + window * op[STEPS] * n
+                            if op[WORDS]:
+                                _clear(words, out, op[STEPS] * n)
+                            else:
+                                _clear(octets, out, op[STEPS] * n)
+                            continue
                         if op[EMIT] == 0 and begin == 0:
-                            for i in range(n):
-                                words[op[STATE_V] + i] = 0
-                            for i in range(n):
-                                words[op[STATE_U] + i] = 0
+                            _clear(words, op[STATE_V], n)
+                            _clear(words, op[STATE_U], n)
                         for t in range(begin, end):
                             if t == begin or not op[ALIKE]:
-                                for i in range(n):
-                                    acc[i] = 0
+                                _clear(acc, 0, n)
                                 for number in range(op[FIRST], op[LAST]):
                                     q = sources[number]
                                     if q[KIND] == 4:
@@ -103,7 +110,7 @@ def run_samples(  # type: ignore[no-untyped-def]
                                             places, window, t,
                                         )  # fmt: skip
                                         continue
-                                    row = _row_at(q, steps, windows, window, t)
+                                    row = _row_at(q, dims, steps, windows, window, t)
                                     if row < 0:
                                         continue
                                     if q[KIND] == 0:
@@ -117,17 +124,30 @@ def run_samples(  # type: ignore[no-untyped-def]
                                         _valued(q, wide, octets, words, row, acc, events)
                             out = op[AT] + (window * op[STEPS] + t) * n
                             if op[EMIT] == 0:
-                                if op[WIDE]:
+                                if op[HALVES] >= 0:
+                                    halving_row(
+                                        acc, bias, op[BIAS], words, op[STATE_V], octets, out, n,
+                                        op[LIMIT], op[HALVES],
+                                    )  # fmt: skip
+                                elif op[WIDE]:
                                     _wide_lif(op, acc, bias, words, octets, out)
                                 else:
                                     lif_row(
                                         acc, bias, op[BIAS], words, op[STATE_U], op[STATE_V],
                                         octets, out, n, op[LIMIT], op[KEEP_U], op[KEEP_V],
                                     )  # fmt: skip
+                            elif op[WORDS]:
+                                store_row(acc, words, out, n, op[EMIT] - 1)
                             else:
-                                _pass(op, acc, octets, words, out)
+                                store_row(acc, octets, out, n, op[EMIT] - 1)
         for r in range(len(records)):
             _record(records[r], octets, words, of_octets, of_words, first_sample + sample)
+
+
+@_inner
+def _clear(values, at, n):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        values[at + i] = 0
 
 
 @_inner
@@ -147,20 +167,6 @@ def _record(record, octets, words, of_octets, of_words, sample):  # type: ignore
                 for i in range(n):
                     of_octets[out + i] = octets[at + i]
             out += n
-
-
-@_inner
-def _pass(op, acc, octets, words, out):  # type: ignore[no-untyped-def]
-    """A relay's or rectifier's row."""
-    if op[EMIT] == 2:
-        for i in range(op[SIZE]):
-            acc[i] = max(acc[i], 0)
-    if op[WORDS]:
-        for i in range(op[SIZE]):
-            words[out + i] = acc[i]
-    else:
-        for i in range(op[SIZE]):
-            octets[out + i] = acc[i]
 
 
 @_inner
@@ -185,10 +191,12 @@ def _wide_lif(op, acc, bias, words, octets, out):  # type: ignore[no-untyped-def
 
 
 @_inner
-def _row_at(q, steps, windows, window, t):  # type: ignore[no-untyped-def]
+def _row_at(q, dims, steps, windows, window, t):  # type: ignore[no-untyped-def]
     """Where the row lies that a source brings to a step of a window; -1 for silence."""
     w, t = window - q[LAG], t + q[ADVANCE] - q[RECURRENT]
     if w < 0 or w >= windows or t < 0 or t >= steps:
+        return -1
+    if q[S_SILENT] >= 0 and dims[q[S_SILENT] + w]:
         return -1
     return q[S_AT] + (w * q[S_STEPS] + (t if q[S_STEPS] > 1 else 0)) * q[S_SIZE]
 
@@ -215,12 +223,10 @@ def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
             for i in range(n):
                 acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
         elif ds == 1 and ss == 1:
-            if weight == 1:
-                for i in range(n):
-                    acc[d + i] += values[s + i]
-            else:
-                for i in range(n):
-                    acc[d + i] += weight * values[s + i]
+            whole = n & ~31
+            add_row(acc, d, values, s, whole, weight)
+            for i in range(whole, n):
+                acc[d + i] += weight * values[s + i]
         elif ds == 0 and ss == 1:
             total = 0
             for i in range(n):
@@ -238,12 +244,11 @@ def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
 
 @_inner
 def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-untyped-def]
-    """A matrix or convolution of spikes, or counts up to 16: each adds its row of weights, as
+    """A matrix or convolution of spikes, or small counts: each adds its row of weights, as
     often as it counts.
     """
     channels, row, out = q[CHANNELS], q[W_ROW], q[OUT]
-    pixels = q[HEIGHT] * q[WIDTH]
-    found = 0
+    pixels, counts, found = q[HEIGHT] * q[WIDTH], q[COUNTS], 0
     for p in range(pixels):
         starts[p] = found
         for c in range(0, channels, 64):
@@ -252,10 +257,13 @@ def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-unty
                 bits &= (1 << (channels - c)) - 1
             while bits:
                 i = c + trailing(bits)
-                for _ in range(octets[at + p * channels + i]):
-                    events[found] = i
-                    found += 1
+                events[found] = i
+                found += 1
                 bits &= bits - 1
+                if counts:
+                    for _ in range(1, octets[at + p * channels + i]):
+                        events[found] = i
+                        found += 1
     starts[pixels] = found
     if found == 0:
         return
@@ -343,43 +351,64 @@ def _gated(q, sources, dims, octets, words, steps, windows, acc, places, window,
     loop is silent.
     """
     first, last = q[SUB_FIRST], q[SUB_LAST]
-    inputs, rank = last - first, q[RANK]
+    inputs, rank, scalars = last - first, q[RANK], q[SCALARS]
     wide = 2 + inputs
     inner = q[DIMS] + wide * (rank - 1)
     n, ds = dims[inner], dims[inner + 1]
+    middle = inner - wide  # its own loop: most of its turns are silent
+    turns, ms = (dims[middle], dims[middle + 1]) if rank > 1 else (1, 0)
     outer = 1
-    for k in range(rank - 1):
+    for k in range(rank - 2):
         outer *= dims[q[DIMS] + wide * k]
     digit, at = places[inputs:], places
     for k in range(rank):
         digit[k] = 0
     for m in range(inputs):
-        sub = sources[first + m]
-        at[m] = _row_at(sub, steps, windows, window, t) + sub[S_OFFSET]
+        at[m] = _row_at(sources[first + m], dims, steps, windows, window, t)
+        at[m] += sources[first + m, S_OFFSET]
     d = q[D_OFFSET]
-    above, rectifies, weight, scalars = q[ABOVE], q[RECTIFIES], q[WEIGHT], q[SCALARS]
+    above, rectifies, weight = q[ABOVE], q[RECTIFIES], q[WEIGHT]
+    enough = above - q[TOP]
+    simple = inputs - scalars == 1 and ds == 1 and dims[inner + 2 + scalars] == 1
     for _ in range(outer):
-        base = 0
-        for m in range(scalars):
-            sub = sources[first + m]
-            base += sub[WEIGHT] * (words[at[m]] if sub[S_WORDS] else octets[at[m]])
-        if base + q[TOP] > above:
-            if inputs - scalars == 1 and ds == 1 and dims[inner + 2 + scalars] == 1:
-                sub, place = sources[first + scalars], at[scalars]
-                if sub[S_WORDS]:
-                    _open(acc, d, words, place, n, base, sub[WEIGHT], rectifies, above, weight)
-                else:
-                    _open(acc, d, octets, place, n, base, sub[WEIGHT], rectifies, above, weight)
-            else:
+        silent = 0
+        if q[SELECTS]:  # where the last scalar is 0, no gate opens
+            for m in range(scalars - 1):
+                silent += _value(sources, first + m, octets, words, at[m])
+            silent = silent <= enough
+        for c in range(0, turns, 64):
+            bits = mask64(octets, at[scalars - 1] + c) if silent else np.int64(-1)
+            if turns - c < 64:
+                bits &= (1 << (turns - c)) - 1
+            while bits:
+                turn = c + trailing(bits)
+                bits &= bits - 1
+                base = 0
+                for m in range(scalars):
+                    place = at[m] + (turn * dims[middle + 2 + m] if rank > 1 else 0)
+                    base += _value(sources, first + m, octets, words, place)
+                if base <= enough:
+                    continue
+                to = d + turn * ms
+                if simple:
+                    sub = sources[first + scalars]
+                    place = at[scalars] + (turn * dims[middle + 2 + scalars] if rank > 1 else 0)
+                    if sub[S_WORDS]:
+                        _open(acc, to, words, place, n, base, sub[WEIGHT], rectifies, above, weight)
+                    else:
+                        _open(
+                            acc, to, octets, place, n, base, sub[WEIGHT], rectifies, above, weight
+                        )
+                    continue
                 for i in range(n):
                     total = base
                     for m in range(scalars, inputs):
-                        sub = sources[first + m]
                         place = at[m] + i * dims[inner + 2 + m]
-                        total += sub[WEIGHT] * (words[place] if sub[S_WORDS] else octets[place])
+                        place += turn * dims[middle + 2 + m] if rank > 1 else 0
+                        total += _value(sources, first + m, octets, words, place)
                     if total > above:
-                        acc[d + i * ds] += weight * (total if rectifies else 1)
-        for k in range(rank - 2, -1, -1):
+                        acc[to + i * ds] += weight * (total if rectifies else 1)
+        for k in range(rank - 3, -1, -1):
             here = q[DIMS] + wide * k
             digit[k] += 1
             d += dims[here + 1]
@@ -391,6 +420,13 @@ def _gated(q, sources, dims, octets, words, steps, windows, acc, places, window,
             d -= dims[here] * dims[here + 1]
             for m in range(inputs):
                 at[m] -= dims[here] * dims[here + 2 + m]
+
+
+@_inner
+def _value(sources, number, octets, words, place):  # type: ignore[no-untyped-def]
+    """What an input of a gate brings."""
+    value = np.int64(words[place]) if sources[number, S_WORDS] else np.int64(octets[place])
+    return sources[number, WEIGHT] * value
 
 
 @_inner

@@ -15,9 +15,10 @@ import numpy as np
 
 from neurocompile.backends.arena import Arena
 from neurocompile.backends.loops import Digits, common_digits, is_copy, ordered
+from neurocompile.backends.ranges import NARROW, tied
 from neurocompile.backends.table import Emit, Kind, Op, Source
 from neurocompile.backends.vectors import PAD
-from neurocompile.backends.weights import NARROW, Weights, is_octets, tied
+from neurocompile.backends.weights import Weights, is_octets
 from neurocompile.ir.circuit import (
     LIF,
     CircuitGraph,
@@ -88,7 +89,8 @@ class _Planner:
         self.readers: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
         for q in circuit.projections:
             self.readers[q.src].append(q)
-        self.gates = self._summed_gates()
+        self.flags: dict[str, int] = {}
+        self.gates = self._summed_gates() if circuit.windows == 1 else {}
         self.copies = self._copies()
         self.steps = self._steps()
         self.place: dict[str, int] = {}
@@ -175,6 +177,16 @@ class _Planner:
         """The place of a population, its own or that of what it copies."""
         return self.place[self.copies.get(name, name)]
 
+    def flags_of(self, name: str) -> int:
+        """Where a population's silent windows are among the loops; -1 if it has none."""
+        silent = self.weights.silent.get(name)
+        if silent is None or not silent.any():
+            return -1
+        if name not in self.flags:
+            self.flags[name] = len(self.dims)
+            self.dims.extend(map(int, silent))
+        return self.flags[name]
+
     def rows(self, p: Population) -> int:
         """Rows that a sample of it has."""
         return self.circuit.windows * self.steps[p.name]
@@ -205,7 +217,7 @@ class _Planner:
                     hosts.append((self.place[p.name], self.rows(p) * p.size))
                 else:
                     self._op(p, looped)
-            kind = 0 if not looped else (1 if circuit.windows == 1 else 2)
+            kind = 0 if not looped else self._loop_kind(group)
             if len(self.ops) > first:
                 groups.append((kind, first, len(self.ops)))
             for name in [n for n, end in alive.items() if end <= i]:
@@ -227,6 +239,14 @@ class _Planner:
             tuple(inputs),
             tuple((name, self._record(name)) for name in sorted(self.record)),
         )
+
+    def _loop_kind(self, group: tuple[Population, ...]) -> int:
+        """1: over steps; 2: over windows; 3: the same, where later windows are read too."""
+        if self.circuit.windows == 1:
+            return 1
+        names = {p.name for p in group}
+        inside = [q for p in group for q in self.circuit.incoming[p.name] if q.src in names]
+        return 3 if any(q.lag < 0 for q in inside) else 2
 
     def _last_use(self) -> dict[str, int]:
         """Group after which a place is free; none that is recorded ever is."""
@@ -272,7 +292,7 @@ class _Planner:
         first = len(self.sources)
         for q in incoming:
             self._source(q)
-        row[Op.EMIT] = EMITS.of(p)
+        row[Op.EMIT], row[Op.SILENT] = EMITS.of(p), self.flags_of(p.name)
         row[Op.SIZE], row[Op.AT], row[Op.STEPS] = p.size, self.place[p.name], self.steps[p.name]
         row[Op.WORDS] = self.is_words(p.name)
         row[Op.FIRST], row[Op.LAST] = first, len(self.sources)
@@ -284,7 +304,9 @@ class _Planner:
             row[Op.LIMIT] = p.vth << 6
             row[Op.KEEP_U], row[Op.KEEP_V] = 4095 - p.du, 4096 - p.dv
             row[Op.BIAS] = self.weights.bias_at[p.name]
-            row[Op.WIDE] = low < -NARROW or high > NARROW or p.vth >= 1 << 24
+            narrow = NARROW if p.du == 4095 else NARROW >> 7  # a current that stays must not grow
+            row[Op.WIDE] = max(-low, high) >= narrow or p.vth >= 1 << 24
+            row[Op.HALVES] = _halves(p, max(-low, high))
             row[Op.STATE_V], row[Op.STATE_U] = (
                 (self.words.take(p.size), self.words.take(p.size)) if looped else self.state
             )
@@ -318,7 +340,7 @@ class _Planner:
         row[Source.WORDS], row[Source.AT] = self.is_words(q.src), self.at(q.src)
         row[Source.SIZE], row[Source.STEPS] = source.size, self.steps[q.src]
         row[Source.ADVANCE], row[Source.RECURRENT] = q.advance, q.recurrent
-        row[Source.LAG] = self.lag(q)
+        row[Source.LAG], row[Source.SILENT] = self.lag(q), self.flags_of(q.src)
 
     def _strided(self, row: list[int], q: Strided) -> None:
         loops = ordered(q)
@@ -360,6 +382,7 @@ class _Planner:
         row[Source.W_WORDS], row[Source.SHIFT] = placed.words, placed.shift
         row[Source.AT_ONCE], row[Source.GROUPS] = placed.at_once, groups
         self.events = max(self.events, source.size)
+        row[Source.COUNTS] = self.weights.reach[self.copies.get(q.src, q.src)][1] > 1
         if row[Source.KIND] == Kind.EVENTS:
             most = max(self.weights.reach[self.copies.get(q.src, q.src)][1], 1)
             self.events = max(self.events, source.size * most)
@@ -368,9 +391,28 @@ class _Planner:
 
     def _gated(self, row: list[int], q: Projection, gates: _Gates) -> None:
         assert isinstance(q, Strided)
-        loops = gates.digits.loops
+        loops, inputs = list(gates.digits.loops), list(gates.inputs)
         inner = loops[-1][2:]
-        order = sorted(range(len(gates.inputs)), key=lambda m: inner[m] != 0)
+        order = sorted(range(len(inputs)), key=lambda m: inner[m] != 0)
+        scalars = [m for m in order if inner[m] == 0]
+        chosen = next(
+            (
+                (k, m)
+                for k in range(len(loops) - 1)
+                for m in scalars
+                if all(loops[k][2 + other] == (other == m) for other in scalars)
+                and inputs[m].weight > 0
+                and not self.is_words(inputs[m].src)
+            ),
+            None,
+        )
+        if chosen is not None:
+            k, m = chosen
+            loops.insert(len(loops) - 2, loops.pop(k))
+            scalars.remove(m)
+            scalars.append(m)
+            order[: len(scalars)] = scalars
+        row[Source.SELECTS] = chosen is not None
         inputs = [gates.inputs[m] for m in order]
         row[Source.KIND] = Kind.GATED
         row[Source.DIMS], row[Source.RANK] = len(self.dims), len(loops)
@@ -378,7 +420,7 @@ class _Planner:
             self.dims.extend((size, stride, *(others[m] for m in order)))
         row[Source.WEIGHT] = q.weight << q.weight_exp
         row[Source.D_OFFSET] = q.dst_offset
-        row[Source.SCALARS] = sum(not inner[m] for m in order)
+        row[Source.SCALARS] = len(scalars)
         row[Source.RECTIFIES] = isinstance(gates.gate, GradedRelu)
         row[Source.ABOVE] = gates.gate.vth if isinstance(gates.gate, LIF) else 0
         for moved in inputs[row[Source.SCALARS] :]:
@@ -398,6 +440,16 @@ class _Planner:
             row[Source.WEIGHT], row[Source.S_OFFSET] = q.weight << q.weight_exp, q.src_offset
             self.sources.append(row)
             owner[Source.SUB_LAST] = len(self.sources)
+
+
+def _halves(p: LIF, most: int) -> int:
+    """How often the voltage is halved in a step (31 for to nothing), where nothing but that happens
+    to it and sums of inputs are at most ``most``; else -1.
+    """
+    keep = 4096 - p.dv
+    if p.du != 4095 or most >= 1 << 17 or p.vth >= 1 << 24 or keep & (keep - 1):
+        return -1
+    return 13 - keep.bit_length() if keep else 31
 
 
 def _forgets(p: Population, weights: Weights) -> bool:

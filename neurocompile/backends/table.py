@@ -62,6 +62,11 @@ class Op(_Column):
     """1: its inputs are not proven to stay within 2^24 of 0."""
     ALIKE = auto()
     """1: all that it reads is the same in every step."""
+    HALVES = auto()
+    """Where its current does not stay or wrap, and its voltage is halved so many times a step (31: to
+    nothing); -1 elsewhere."""
+    SILENT = auto()
+    """Where its flags by window are among the loops: 1 for silence; -1 for none."""
 
 
 class Source(_Column):
@@ -114,3 +119,10 @@ class Source(_Column):
     """A gate is open if its sum is above."""
     TOP = auto()
     """Largest sum of the inputs that move along the innermost loop."""
+    COUNTS = auto()
+    """1: an octet can be more than 1."""
+    SELECTS = auto()
+    """1: the last scalar moves by 1 along the loop that contains the innermost one, no other does,
+    and it opens gates."""
+    SILENT = auto()
+    """The flags of what it reads."""

@@ -16,7 +16,18 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["PAD", "add_row", "copy_shifted", "lif_row", "mask16", "mask64", "sum_rows8", "trailing"]
+__all__ = [
+    "PAD",
+    "add_row",
+    "copy_shifted",
+    "halving_row",
+    "lif_row",
+    "mask16",
+    "mask64",
+    "store_row",
+    "sum_rows8",
+    "trailing",
+]
 
 PAD = 256
 """Elements past the end of every array that a register may read, or write what it read."""
@@ -48,6 +59,12 @@ def _load(builder: Any, address: Any, lanes: int) -> Any:
 def _store(builder: Any, value: Any, address: Any) -> None:
     width = value.type.element.width // 8
     builder.store(value, builder.bitcast(address, value.type.as_pointer()), align=width)
+
+
+def _widened(builder: Any, kind: Any, value: Any, wide: Any) -> Any:
+    if value.type == wide:
+        return value
+    return builder.sext(value, wide) if kind.signed else builder.zext(value, wide)
 
 
 def _loop(
@@ -152,7 +169,7 @@ def _scaled_row() -> Any:
     @intrinsic
     def row(typing, acc, a0, weight, w0, columns, factor):  # type: ignore[no-untyped-def]
         """``acc[a0 + k] += factor * weight[w0 + k]`` (int32, modulo 2^32) for k in 0..columns, a
-        multiple of 32."""
+        multiple of 32; of integers of any width."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
@@ -164,8 +181,9 @@ def _scaled_row() -> Any:
 
             def add(k: Any, held: list[Any]) -> list[Any]:
                 place = builder.gep(sums, [k])
-                part = _load(builder, builder.gep(table, [k]), lanes)
-                part = part if part.type == wide else builder.sext(part, wide)
+                part = _widened(
+                    builder, kinds[2].dtype, _load(builder, builder.gep(table, [k]), lanes), wide
+                )
                 total = builder.add(_load(builder, place, lanes), builder.mul(part, by))
                 _store(builder, total, place)
                 return []
@@ -238,11 +256,94 @@ def trailing(typing, bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def store_row(typing, acc, out, o0, n, rectifies):  # type: ignore[no-untyped-def]
+    """``out[o0 + i] = acc[i]`` for i in 0..n, and up to 31 more; its positive part if
+    ``rectifies``.
+    """
+    lanes = 32
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = signature.args
+        acc_, out_, o0_, n_, rectifies_ = arguments
+        sums = _data(context, builder, kinds[0], acc_)
+        place = builder.gep(_data(context, builder, kinds[1], out_), [o0_])
+        narrow = ir.VectorType(place.type.pointee, lanes)
+        wide = ir.VectorType(_i32, lanes)
+        lowest = builder.select(
+            builder.icmp_signed("!=", rectifies_, ir.Constant(_i64, 0)),
+            ir.Constant(wide, [0] * lanes),
+            ir.Constant(wide, [-(1 << 31)] * lanes),
+        )
+
+        def store(i: Any, _: list[Any]) -> list[Any]:
+            found = _load(builder, builder.gep(sums, [i]), lanes)
+            found = builder.select(builder.icmp_signed("<", found, lowest), lowest, found)
+            found = found if narrow == wide else builder.trunc(found, narrow)
+            _store(builder, found, builder.gep(place, [i]))
+            return []
+
+        _loop(builder, ir.Constant(_i64, 0), n_, lanes, [], store)
+        return context.get_dummy_value()
+
+    n64 = types.int64
+    return types.void(acc, out, n64, n64, n64), generate
+
+
+@intrinsic
+def halving_row(typing, acc, bias, b0, state, v0, out, o0, n, limit, shift):  # type: ignore[no-untyped-def]
+    """:func:`lif_row` without a current that stays, of a voltage that loses all but ``2^-shift`` (all
+    with 31), and of inputs within 2^17 of 0, whose current cannot wrap.
+    """
+    lanes = 16
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = signature.args
+        acc_, bias_, b0_, state_, v0_, out_, o0_, n_, limit_, shift_ = arguments
+        sums = _data(context, builder, kinds[0], acc_)
+        biases = builder.gep(_data(context, builder, kinds[1], bias_), [b0_])
+        voltages = builder.gep(_data(context, builder, kinds[3], state_), [v0_])
+        spikes = builder.gep(_data(context, builder, kinds[5], out_), [o0_])
+        wide = ir.VectorType(_i32, lanes)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(wide, [value] * lanes)
+
+        threshold = _splat(builder, builder.trunc(limit_, _i32), lanes)
+        by = _splat(builder, builder.trunc(shift_, _i32), lanes)
+        lost = builder.sub(builder.shl(constant(1), by), constant(1))
+        top = 1 << 23
+
+        def step(i: Any, _: list[Any]) -> list[Any]:
+            place = builder.gep(voltages, [i])
+            voltage = _load(builder, place, lanes)
+            up = builder.and_(builder.ashr(voltage, constant(31)), lost)  # rounds towards 0
+            voltage = builder.ashr(builder.add(voltage, up), by)
+            current = builder.shl(_load(builder, builder.gep(sums, [i]), lanes), constant(6))
+            voltage = builder.add(voltage, current)
+            voltage = builder.add(voltage, _load(builder, builder.gep(biases, [i]), lanes))
+            low, high = constant(1 - top), constant(top - 1)
+            voltage = builder.select(builder.icmp_signed("<", voltage, low), low, voltage)
+            voltage = builder.select(builder.icmp_signed(">", voltage, high), high, voltage)
+            fired = builder.icmp_signed(">", voltage, threshold)
+            _store(builder, builder.select(fired, constant(0), voltage), place)
+            found = builder.zext(fired, ir.VectorType(_i8, lanes))
+            _store(builder, found, builder.gep(spikes, [i]))
+            return []
+
+        _loop(builder, ir.Constant(_i64, 0), n_, lanes, [], step)
+        return context.get_dummy_value()
+
+    n64 = types.int64
+    return types.void(acc, bias, n64, state, n64, out, n64, n64, n64, n64), generate
+
+
+@intrinsic
 def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, keep_v):  # type: ignore[no-untyped-def]
     """One step of n LIF neurons, exactly :func:`neurocompile.backends.kernels.lif`, in int32.
 
     ``trunc0(x * keep / 4096)`` is ``sign(x) (h * keep + (l * keep >> 12))`` with ``|x| = 4096 h +
-    l``, which needs no more than 24 bits. Inputs must be within 2^24 of 0, as every proven one is.
+    l``, which needs no more than 24 bits. Inputs must be within 2^24 of 0, or within 2^17 where a
+    current stays, as every proven one is.
 
     Args:
         acc: int32 inputs; bias: int32 (shifted), from b0; state: int32, currents from u0 (unused

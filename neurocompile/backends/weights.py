@@ -1,41 +1,22 @@
-"""Weights and biases of a circuit as the interpreter reads them, and the ranges that follow from
-them: which values are small counts, kept as octets, and which sums stay narrow.
-"""
+"""Weights and biases of a circuit as the interpreter reads them, and which values are small counts,
+kept as octets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
-from typing import Any
 
 import numpy as np
 
 from neurocompile.backends.bias import lif_bias
+from neurocompile.backends.ranges import Range, ranges
+from neurocompile.backends.silence import silent_windows
 from neurocompile.backends.vectors import PAD
-from neurocompile.ir.circuit import (
-    LIF,
-    CircuitGraph,
-    Conv2d,
-    Dense,
-    GradedRelay,
-    GradedRelu,
-    HostInput,
-    Population,
-    Strided,
-    powered,
-)
-from neurocompile.ir.tables import KindTable
+from neurocompile.ir.circuit import LIF, CircuitGraph, Conv2d, Dense, HostInput, powered
 
-__all__ = ["ANY", "NARROW", "Range", "Weights", "is_octets", "make_weights", "tied"]
+__all__ = ["Weights", "is_octets", "make_weights"]
 
-_MOST_COUNT = 16
+_MOST_COUNT = 64
 """Largest value that is kept as an octet, whose row of weights is added so many times."""
-NARROW = 1 << 24
-"""Inputs up to here leave a current in int32."""
-Range = tuple[int, int]
-ANY: Range = (-(1 << 31), (1 << 31) - 1)
-"""What is not bounded, or could wrap around."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +46,8 @@ class Weights:
     """Least and largest output of each population; :data:`ANY` within loops."""
     inputs: dict[str, Range]
     """The same of its sums."""
+    silent: dict[str, np.ndarray]
+    """Of a folded circuit: bool (windows,), where a population is proven to send nothing."""
 
 
 def make_weights(circuit: CircuitGraph) -> Weights:
@@ -75,7 +58,11 @@ def make_weights(circuit: CircuitGraph) -> Weights:
     for q in weighted:
         if _key(q) not in rows:
             rows[_key(q)], gains[_key(q)] = _rows(q, circuit.weight(q))
-    reach, inputs = _ranges(circuit, {q.name: gains[_key(q)] for q in weighted})
+    by_name = {q.name: gains[_key(q)] for q in weighted}
+    reach, inputs = ranges(circuit, by_name)
+    silent: dict[str, np.ndarray] = {}
+    if circuit.windows > 1:
+        silent, reach = silent_windows(circuit, by_name)
     small: list[np.ndarray] = []
     wide: list[np.ndarray] = []
     sizes = [0, 0]
@@ -109,6 +96,7 @@ def make_weights(circuit: CircuitGraph) -> Weights:
         bias_at,
         reach,
         inputs,
+        silent,
     )
 
 
@@ -158,56 +146,3 @@ def is_octets(circuit: CircuitGraph, reach: dict[str, Range], name: str) -> bool
     p = circuit.population[name]
     low, high = reach[name]
     return isinstance(p, LIF) or (not isinstance(p, HostInput) and low >= 0 and high <= _MOST_COUNT)
-
-
-def _ranges(
-    circuit: CircuitGraph, gains: dict[str, Range]
-) -> tuple[dict[str, Range], dict[str, Range]]:
-    """Interval arithmetic over populations outside of loops; it trusts no one's claims."""
-    reach: dict[str, Range] = {}
-    inputs: dict[str, Range] = {}
-    for group in circuit.groups:
-        looped = tied(circuit, group)
-        for p in group:
-            if looped:
-                reach[p.name] = (0, 1) if isinstance(p, LIF) else ANY
-        for p in group:
-            low = high = 0
-            for q in circuit.incoming[p.name]:
-                least, most = reach[q.src]
-                if isinstance(q, Strided):
-                    times = prod(n for n, s in zip(q.sizes, q.dst_strides) if s == 0)
-                    gain = times * q.weight << max(q.weight_exp, 0)
-                    negative, positive = min(gain, 0), max(gain, 0)
-                else:
-                    negative, positive = gains[q.name]
-                least, most = min(least, 0), max(most, 0)  # borders, and nothing
-                low += positive * least + negative * most
-                high += positive * most + negative * least
-            inputs[p.name] = (low, high) if ANY[0] <= low and high <= ANY[1] else ANY
-            if not looped:
-                reach[p.name] = SENT.of(p)(circuit, p, inputs[p.name])
-    return reach, inputs
-
-
-SENT: KindTable[Callable[[CircuitGraph, Any, Range], Range]] = KindTable(
-    "emulated values", ("population",), "what it sends for sums within a range"
-)
-SENT.add(lambda circuit, p, total: (0, 1), LIF)
-SENT.add(lambda circuit, p, total: total, GradedRelay)
-SENT.add(lambda circuit, p, total: (0, max(total[1], 0)), GradedRelu)
-
-
-@SENT.rule(HostInput)
-def _host(circuit: CircuitGraph, p: HostInput, total: Range) -> Range:
-    if p.pattern is not None:
-        table = circuit.tensors[p.pattern]
-        return min(int(table.min(initial=0)), 0), max(int(table.max(initial=0)), 0)
-    return min(p.low, 0), max(p.high, 0)
-
-
-def tied(circuit: CircuitGraph, group: tuple[Population, ...]) -> bool:
-    """Whether a loop or a memory ties the populations of a group together."""
-    return len(group) > 1 or any(
-        q.recurrent or q.src == group[0].name for q in circuit.incoming[group[0].name]
-    )
