@@ -248,7 +248,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Lava's runtime opens about eleven files a process and hangs when it runs out. Raise the limit with ulimit -n, or "
         "use --backend lava, which runs the same process models in one process.",
     ),
-    "NC4005": ("unknown backend", "Backends are emulator, lava, lava-runtime and loihi."),
+    "NC4005": ("unknown backend", "Backends are emulator, cores, lava, lava-runtime and loihi."),
     "NC4006": (
         "backend and emulator disagree",
         "The integer program is exact: one different spike is a defect. The message names the layer, the neuron and the step.",

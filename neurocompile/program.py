@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from neurocompile.advice import warn
 from neurocompile.backends import get_backend
-from neurocompile.backends.base import Trace
+from neurocompile.backends.base import Executor, PlacedBackend, Trace
 from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from neurocompile.energy.report import EnergyReport
     from neurocompile.folding.search import FoldChoice
     from neurocompile.host.part import HostPart
+    from neurocompile.images import CoreImages
     from neurocompile.parity.report import ParityReport
     from neurocompile.precision import LayerReport
     from neurocompile.summary import Summary
@@ -127,6 +128,10 @@ class Program:
     host: HostPart | None = None
     """What the host computes of the chip's last values; None if these are what the model returns."""
 
+    images: CoreImages | None = field(default=None, compare=False)
+    """Images of all cores that the artifact holds; None if it holds none (backend ``cores`` then
+    makes them).
+    """
     precision: tuple[LayerReport, ...] = field(default=(), compare=False)
     """What quantization lost, layer by layer, the least agreement first; empty for a loaded
     program.
@@ -196,6 +201,7 @@ class Program:
         x: np.ndarray | None = None,
         profiles: Sequence[str | Path] = ("davies2018",),
         *,
+        on_cores: bool = False,
         progress: bool = False,
     ) -> EnergyReport:
         """Spikes, operations, packets, energy and time (docs/energy.md).
@@ -203,6 +209,7 @@ class Program:
         Args:
             x: float32 (samples, *input shape): counts are then measured on the emulator, otherwise
                 modelled from the stored rates.
+            on_cores: count ``x`` on core images (docs/core_images.md), message by message.
             profiles: names of shipped energy profiles, or paths; ``target`` is the target's own.
         """
         from neurocompile.energy.profile import load_profile, profile_of
@@ -212,7 +219,8 @@ class Program:
             profile_of(self.target) if name == "target" else load_profile(name) for name in profiles
         ]
         x = None if x is None else self.checked(x)
-        return energy_report(self, count_program(self, x, progress=progress), chosen)
+        counts = count_program(self, x, on_cores=on_cores, progress=progress)
+        return energy_report(self, counts, chosen)
 
     @guarded
     def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:
@@ -222,6 +230,21 @@ class Program:
         from neurocompile.artifact.store import save_program
 
         save_program(self, path, signing_key)
+
+    @guarded
+    def with_images(self) -> Program:
+        """The program with the images of its cores (docs/core_images.md), which :meth:`save` keeps."""
+        from neurocompile.images import build_images
+
+        return replace(self, images=build_images(self.circuit, self.mapping, self.target))
+
+    @guarded
+    def save_images(self, path: str | Path, *, progress: bool = False) -> None:
+        """Write the images of the cores to a file of their own, core by core (NC5005)."""
+        from neurocompile.images.build import ImageBuilder
+        from neurocompile.images.file import save_images
+
+        save_images(ImageBuilder(self.circuit, self.mapping, self.target), path, progress=progress)
 
     @guarded
     def summary(self) -> Summary:
@@ -239,8 +262,8 @@ class Program:
         device: str = "cpu",
         progress: bool = False,
     ) -> RunResult:
-        """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, lava, lava-runtime
-        or loihi.
+        """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, cores, lava,
+        lava-runtime or loihi.
 
         With a ``device`` of torch (cuda: all GPUs, cuda:N, torch-cpu) in place of the emulator, the
         quantized model's integers are evaluated there: the same spikes and logits.
@@ -262,7 +285,7 @@ class Program:
             dict.fromkeys(views.values(), 0),
         )
         read = decode_steps if self.circuit.readouts[0].per_step else decode
-        with engine.open(self.circuit) as executor:
+        with self.open(backend) as executor:
             for part in chunks(len(x), _CHUNK, engine.name, progress):
                 trace = executor.run(encode(self.circuit, x[part]), recorded)
                 cuts.append(read(self.circuit, trace))
@@ -356,8 +379,15 @@ class Program:
     ) -> Trace:
         """Every population's output (or those of ``record``): name -> (samples, T, *shape)."""
         x = self.checked(x)
-        with get_backend(backend).open(self.circuit) as executor:
+        with self.open(backend) as executor:
             return executor.run(encode(self.circuit, x), record)
+
+    def open(self, backend: str = "emulator") -> Executor:
+        """The program made ready to run on a backend; NC4001, NC4002, NC4004 or NC4005."""
+        engine = get_backend(backend)
+        if isinstance(engine, PlacedBackend):
+            return engine.open_placed(self.circuit, self.mapping, self.target, self.images)
+        return engine.open(self.circuit)
 
     @guarded
     def parity(

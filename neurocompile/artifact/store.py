@@ -9,6 +9,7 @@ two Pythons, so it carries its own hash.
 
 from __future__ import annotations
 
+import io
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -30,6 +31,7 @@ from neurocompile.files import as_path
 from neurocompile.guard import guarded
 from neurocompile.host.check import ONNX_ERRORS
 from neurocompile.host.part import HostPart
+from neurocompile.images.file import read_images, write_images
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.spiking import SpikingGraph
@@ -55,7 +57,8 @@ MALFORMED = (
 
 SIGNATURE = "signature.json"
 HOST = "host.onnx"
-_OPTIONAL = (HOST, SIGNATURE)
+IMAGES = "images.nci"
+_OPTIONAL = (HOST, IMAGES, SIGNATURE)
 """Members that an artifact may lack."""
 MOST_LINES = 20
 """Of what is wrong with one artifact, to be read by a person."""
@@ -109,6 +112,10 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
     }
     if program.host is not None:
         members[HOST] = program.host.content
+    if program.images is not None:
+        buffer = io.BytesIO()
+        write_images(buffer, program.images)
+        members[IMAGES] = buffer.getvalue()
     manifest = msgspec.structs.replace(
         program.manifest, members={name: sha256(data) for name, data in sorted(members.items())}
     )
@@ -196,6 +203,7 @@ def load_program(path: str | Path) -> Program:
         target=_decode(path, "target.json", members, Target),
         calibration=_decode(path, "calibration.json", members, Calibration),
         host=host,
+        images=read_images(io.BytesIO(members[IMAGES]), path) if IMAGES in members else None,
     )
     try:
         problems = meaning_problems(program)

@@ -14,6 +14,10 @@ from neurocompile.artifact.signature import check_signature
 from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program, signature_of
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
+from neurocompile.images import CoreImages
+from neurocompile.images.build import ImageBuilder
+from neurocompile.images.compare import differences
+from neurocompile.images.size import image_usage
 from neurocompile.mapping import check_mapping
 from neurocompile.mapping.mapping import count_traffic
 from neurocompile.placing import lower_as
@@ -34,6 +38,8 @@ class Verification(msgspec.Struct, frozen=True):
     """Global steps of the cycle-accurate run."""
     signed_by: str | None = None
     """Fingerprint of the key that a signature names."""
+    images: int = 0
+    """Core images that were compared with circuit and mapping; 0 if the artifact holds none."""
     trusted: bool = False
     """Whether the signature was checked against a key that the user trusts."""
 
@@ -71,8 +77,19 @@ def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
         manifest.proof.samples,
         circuit.sample_period + circuit.depth,
         None if signature is None else signature.key,
+        0 if program.images is None else len(program.images.cores),
         trusted is not None,
     )
+
+
+def _image_problems(program: Program, images: CoreImages) -> list[str]:
+    """The images are those of circuit and mapping, and take of each core what the mapping records."""
+    builder = ImageBuilder(program.circuit, program.mapping, program.target)
+    problems = list(differences(images, builder))
+    for i, (image, core) in enumerate(zip(images.cores, program.mapping.cores)):
+        if not problems and image_usage(image, program.target) != core.used:
+            problems.append(f"core {i}: its image takes other resources than the mapping records")
+    return problems
 
 
 def _problems(program: Program) -> list[str]:
@@ -87,6 +104,10 @@ def _problems(program: Program) -> list[str]:
     problems = check_mapping(circuit, program.mapping, program.target)
     if problems:
         return problems
+    if program.images is not None:
+        problems = _image_problems(program, program.images)
+        if problems:
+            return problems
     counted = count_traffic(circuit, program.mapping, program.target, manifest.rates)
     problems = [
         f"the mapping records {getattr(program.mapping.traffic, name):,.9g} {name} a step, "

@@ -7,7 +7,7 @@ from neurocompile.errors import NeurocompileError
 
 __all__ = ["BACKENDS", "get_backend"]
 
-BACKENDS = ("emulator", "lava", "lava-runtime", "loihi")
+BACKENDS = ("emulator", "cores", "lava", "lava-runtime", "loihi")
 
 
 def get_backend(name: str) -> Backend:
@@ -20,6 +20,10 @@ def get_backend(name: str) -> Backend:
         from neurocompile.backends.emulator import Emulator
 
         return Emulator()
+    if name == "cores":
+        from neurocompile.images.backend import Cores
+
+        return Cores()
     if name in BACKENDS:
         from neurocompile.backends import lava
 

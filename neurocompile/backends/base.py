@@ -8,13 +8,13 @@ sample k of a population with depth D is global step ``D + k*period + t``.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from neurocompile.ir.circuit import CircuitGraph
 
-__all__ = ["Backend", "Executor", "Trace"]
+__all__ = ["Backend", "Executor", "PlacedBackend", "Trace"]
 
 Trace = dict[str, np.ndarray]
 """Population name -> integers (samples, steps, *shape), of any dtype that holds them: spikes as 0
@@ -50,4 +50,18 @@ class Backend(Protocol):
 
     def open(self, circuit: CircuitGraph) -> Executor:
         """Prepare ``circuit``; NC4001, NC4002 or NC4004 if this machine cannot run it."""
+        ...
+
+
+@runtime_checkable
+class PlacedBackend(Protocol):
+    """A backend that runs a mapping: where neurons lie is part of what it executes."""
+
+    def open_placed(
+        self, circuit: CircuitGraph, mapping: Any, target: Any, images: Any = None
+    ) -> Executor:
+        """Prepare ``circuit`` as ``mapping`` (:class:`neurocompile.mapping.Mapping`) places it on
+        ``target`` (:class:`neurocompile.targets.Target`), or as ``images``
+        (:class:`neurocompile.images.CoreImages`) say, where the artifact has them.
+        """
         ...

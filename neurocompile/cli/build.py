@@ -40,6 +40,9 @@ def build(
         typer.Option(metavar="KEY.pem", help="Sign the artifact with this Ed25519 private key."),
     ] = None,
     device: Device = "cpu",
+    images: Annotated[
+        bool, typer.Option("--images", help="Put the images of all cores into the artifact.")
+    ] = False,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
@@ -59,6 +62,8 @@ def build(
     program = compile_model(
         source, example, calibration=calibration, options=options, device=device, progress=True
     )
+    if images:
+        program = program.with_images()
     program.save(output, signing_key=sign)
     summary = program.summary()
     return Output(_data(summary, output), _text(summary, output))

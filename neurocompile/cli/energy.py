@@ -49,6 +49,10 @@ def energy(
         Path | None,
         typer.Option(metavar="T.json", help="Measured step times: fit a max-affine model to them."),
     ] = None,
+    on_cores: Annotated[
+        bool,
+        typer.Option("--on-cores", help="Count on core images, message by message (with --input)."),
+    ] = False,
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -73,15 +77,16 @@ def energy(
     )
     if x is None and samples is not None:
         raise NeurocompileError("NC1015", "--samples is given without --input")
+    if x is None and on_cores:
+        raise NeurocompileError("NC1015", "--on-cores is given without --input")
     if on_loihi:
         if x is None:
             raise NeurocompileError(
                 "NC1015", "--measured loihi runs samples on the chip: give --input"
             )
         power = measure_power(program, x)
-    report = energy_report(
-        program, count_program(program, x, progress=True), [chosen], measured=power, fitted=fitted
-    )
+    counts = count_program(program, x, on_cores=on_cores, progress=True)
+    report = energy_report(program, counts, [chosen], measured=power, fitted=fitted)
     if report.energies[0].foreign:
         say("note", foreign_note(report, report.energies[0]))
     return Output(report, _text(report))
@@ -118,7 +123,7 @@ def _text(r: EnergyReport) -> Iterator[Any]:
 
     found = r.energies[0]
     yield f"{r.model} on {r.target}, T = {r.T}: one inference, {r.banner}"
-    yield f"counts {r.basis}: {r.source}\n"
+    yield f"counts {'' if r.basis == 'counted' else r.basis + ': '}{r.source}\n"
     rows = []
     for row in r.layers:
         rate = "" if row["rate"] is None else f"{row['rate']:.4f}"

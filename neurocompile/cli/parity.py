@@ -25,7 +25,7 @@ def parity(
         str | None,
         typer.Option(
             metavar="B,B,...",
-            help="Of emulator, lava, lava-runtime, loihi. By default emulator,lava.",
+            help="Of emulator, cores, lava, lava-runtime, loihi. By default emulator,lava.",
         ),
     ] = None,
     reference: Annotated[

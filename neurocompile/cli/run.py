@@ -22,7 +22,7 @@ def run(
     artifact: Artifact,
     samples_file: Input,
     backend: Annotated[
-        str, typer.Option(help="emulator, lava, lava-runtime or loihi.")
+        str, typer.Option(help="emulator, cores, lava, lava-runtime or loihi.")
     ] = "emulator",
     device: Device = "cpu",
     samples: Samples = None,

@@ -36,6 +36,10 @@ def verify(
         f"  {found.samples:,} recorded samples give the recorded spikes of {found.populations:,} populations",
         f"  {found.cycles:,} cycle-accurate steps, through delays and resets, give the same spikes",
     ]
+    if found.images:
+        lines.append(
+            f"  {found.images:,} core images are those of circuit and mapping, table by table"
+        )
     if found.signed_by is None:
         lines.append("  not signed")
     else:

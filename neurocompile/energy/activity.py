@@ -58,6 +58,8 @@ def measured_activity(circuit: CircuitGraph, x: np.ndarray, *, progress: bool = 
     messages = {p.name: np.zeros(p.size) for p in circuit.populations}
     active = {p.name: np.zeros(p.size) for p in circuit.populations if not isinstance(p, HostInput)}
     bias = {p.name: lif_bias(circuit, p) for p in circuit.populations if isinstance(p, LIF)}
+    held: dict[str, np.ndarray] = {}
+    begin: dict[str, np.ndarray] = {}
     values = circuit.sample_steps * sum(p.size for p in circuit.populations)
     with Emulator().open(circuit) as executor:
         for part in chunks(len(x), max(1, _CHUNK_VALUES // values), "counting", progress):
@@ -65,14 +67,33 @@ def measured_activity(circuit: CircuitGraph, x: np.ndarray, *, progress: bool = 
             for p in circuit.populations:
                 messages[p.name] += np.count_nonzero(trace[p.name].reshape(-1, p.size), axis=0)
                 if p.name in active:
-                    active[p.name] += _active(circuit, p, trace, bias)
+                    active[p.name] += _active(circuit, p, trace, bias, held, begin)
+    for name, idle in begin.items():  # samples follow each other, the first the last
+        active[name] += idle & (held[name] != 0)
     return Activity("measured", f"emulator, {len(x):,} samples", len(x), messages, active)
 
 
+def _keeps(p: Population) -> bool:
+    """Whether a voltage stays from one sample to the next (and leaks whole in its first step)."""
+    return isinstance(p, LIF) and not p.reset
+
+
 def _active(
-    circuit: CircuitGraph, p: Population, trace: Trace, bias: Mapping[str, np.ndarray]
+    circuit: CircuitGraph,
+    p: Population,
+    trace: Trace,
+    bias: Mapping[str, np.ndarray],
+    held: dict[str, np.ndarray],
+    begin: dict[str, np.ndarray],
 ) -> np.ndarray:
-    """Active updates of each neuron, summed over samples and steps of ``trace``."""
+    """Active updates of each neuron, summed over samples and steps of ``trace``.
+
+    Args:
+        held: voltages at the end of the sample before, int32 (neurons,), of populations that keep
+            them; updated.
+        begin: of these, whether their very first update was not active by itself, bool (neurons,);
+            filled at the first call.
+    """
     samples = len(trace[p.name]) * circuit.windows  # reset in each window
     steps = trace[p.name].shape[1] // circuit.windows
     received = np.zeros((samples * steps, p.size), np.float32)
@@ -104,6 +125,13 @@ def _active(
                 raise NeurocompileError(
                     "NC9001", f"population '{p.name}': counting does not reproduce the emulator"
                 )
+        if _keeps(p):
+            for _ in range(circuit.period - steps):  # idle steps bring no message
+                lif(np.zeros_like(a[:, :1]), bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
+            begin.setdefault(p.name, ~busy[0, 0])
+            before = held.get(p.name, np.zeros(p.size, np.int32))
+            busy[:, 0] |= np.concatenate([before[None], v[:-1]]) != 0
+            held[p.name] = v[-1].copy()
     return np.count_nonzero(busy.reshape(-1, p.size), axis=0).astype(np.float64)
 
 

@@ -18,7 +18,7 @@ from neurocompile.mapping import Mapping
 from neurocompile.mapping.traffic import home_cores
 from neurocompile.targets.schema import Target
 
-__all__ = ["COLUMNS", "Counts", "count"]
+__all__ = ["COLUMNS", "Counts", "add_packets", "count"]
 
 COLUMNS = (
     "neurons",
@@ -114,7 +114,7 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
             for core, tile in tiles:
                 by_core[core, column[name]] += shaped[tile.slices].sum()
     packets = count_packets(circuit, mapping, target, activity.messages)
-    _add_packets(packets, column, by_population, by_core)
+    add_packets(packets, column, by_population, by_core)
     by_population[:, 1:] /= runs  # neurons are no sum over samples
     by_core[:, 1:] /= runs
     packets = replace(packets, count=packets.count / runs)
@@ -142,10 +142,10 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
     )
 
 
-def _add_packets(
+def add_packets(
     p: Packets, column: dict[str, int], by_population: np.ndarray, by_core: np.ndarray
 ) -> None:
-    """The packets' columns of both tables."""
+    """Fill the packets' columns of both tables."""
     inside, own = p.src >= 0, p.src == p.dst
     stays = inside & (p.hops_x + p.hops_y == 0)
     for name, chosen, times in (

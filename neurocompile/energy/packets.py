@@ -9,6 +9,7 @@ and in time of the packets' sources.
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,9 @@ from neurocompile.mapping import Mapping
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile
 from neurocompile.mapping.traffic import home_cores
-from neurocompile.targets.schema import Target
+from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["Packets", "count_packets", "link_loads"]
+__all__ = ["Packets", "count_packets", "link_loads", "routed"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,19 @@ def count_packets(
         if found
         else [np.zeros(0, np.int64)] * 3 + [np.zeros(0)]
     )
-    place = np.asarray(
-        [target.tile_position(core.slot) for core in mapping.cores], np.int64
-    ).reshape(-1, 2)
-    src, dst = columns[1], columns[2]
+    return routed(*columns, [core.slot for core in mapping.cores], target)
+
+
+def routed(
+    population: np.ndarray,
+    src: np.ndarray,
+    dst: np.ndarray,
+    count: np.ndarray,
+    slots: Sequence[Slot],
+    target: Target,
+) -> Packets:
+    """Packets with the way that each goes; ``slots`` are the places of the cores."""
+    place = np.asarray([target.tile_position(slot) for slot in slots], np.int64).reshape(-1, 2)
     far = (
         np.where((src < 0)[:, None], 0, np.abs(place[src] - place[dst]))
         if src.size
@@ -96,7 +106,7 @@ def count_packets(
         if src.size
         else np.zeros(0, np.int64)
     )
-    return Packets(*columns, far[:, 0], far[:, 1], chips)
+    return Packets(population, src, dst, count, far[:, 0], far[:, 1], chips)
 
 
 def _union(parts: list[np.ndarray], seen: np.ndarray) -> np.ndarray:

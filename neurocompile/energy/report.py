@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["EnergyOf", "EnergyReport", "count_program", "energy_report"]
 
 
+_BANNERS = {
+    "measured": "neurocompile emulator (bit-exact integer model on the CPU), NOT hardware",
+    "counted": "core images, message by message on the CPU (bit-exact), NOT hardware",
+    "modelled": "nothing was run: modelled from stored rates, NOT hardware",
+}
+
+
 class EnergyOf(msgspec.Struct, frozen=True, kw_only=True):
     """Energy of one inference in pJ under one profile. ``modelled`` always: constants times counts."""
 
@@ -108,11 +115,15 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_program(
-    program: Program, x: np.ndarray | None = None, *, progress: bool = False
+    program: Program, x: np.ndarray | None = None, *, on_cores: bool = False, progress: bool = False
 ) -> Counts:
     """Counts of ``program``: measured on float32 ``x`` (samples, *input shape), or modelled from
-    the stored rates.
+    the stored rates; ``on_cores``: counted on core images.
     """
+    if on_cores and x is not None:
+        from neurocompile.energy.core_counts import count_on_cores
+
+        return count_on_cores(program, x, progress=progress)
     if x is None:
         activity = modelled_activity(
             program.circuit, program.manifest.rates, f"rates {program.manifest.rates_source}"
@@ -168,9 +179,7 @@ def energy_report(
         model=program.manifest.model,
         target=program.target.name,
         T=circuit.steps,
-        banner="neurocompile emulator (bit-exact integer model on the CPU), NOT hardware"
-        if counts.basis == "measured"
-        else "nothing was run: modelled from stored rates, NOT hardware",
+        banner=_BANNERS[counts.basis],
         basis=counts.basis,
         source=counts.source,
         samples=counts.samples,

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 
-__all__ = ["by_sample", "host_rounds", "overlap", "rounds", "valid_windows"]
+__all__ = ["by_sample", "host_rounds", "overlap", "pieces", "rounds", "valid_windows"]
 
 
 def rounds(circuit: CircuitGraph, samples: int) -> int:
@@ -31,14 +31,23 @@ def host_rounds(circuit: CircuitGraph, host: HostInput, x: np.ndarray) -> np.nda
         )
     if host.places is None:
         return np.ascontiguousarray(x, np.int32)
-    table = circuit.tensors[host.places]
-    steps = (circuit.steps,) if host.stepwise else ()
-    flat = x.reshape(len(x), *steps, -1, host.shape[-1])
-    pieces = np.take(flat, np.maximum(table, 0), axis=len(steps) + 1)
-    pieces[(slice(None),) * (len(steps) + 1) + (table < 0,)] = 0
+    return pieces(x, circuit.tensors[host.places], host.shape, host.stepwise)
+
+
+def pieces(x: np.ndarray, places: np.ndarray, shape: tuple[int, ...], stepwise: bool) -> np.ndarray:
+    """What windows bring of samples, int32 (samples * windows, [steps,] *shape).
+
+    Args:
+        x: int32 (samples, *input shape), or (samples, steps, *input shape) if ``stepwise``.
+        places: int32 (windows, *shape without channels), :class:`neurocompile.ir.circuit.HostInput`.
+    """
+    steps = x.shape[1:2] if stepwise else ()
+    flat = x.reshape(len(x), *steps, -1, shape[-1])
+    found = np.take(flat, np.maximum(places, 0), axis=len(steps) + 1)
+    found[(slice(None),) * (len(steps) + 1) + (places < 0,)] = 0
     if steps:  # (samples, steps, windows, ...)
-        pieces = np.moveaxis(pieces, 1, 2)
-    return np.ascontiguousarray(pieces.reshape(-1, *steps, *host.shape), np.int32)
+        found = np.moveaxis(found, 1, 2)
+    return np.ascontiguousarray(found.reshape(-1, *steps, *shape), np.int32)
 
 
 def by_sample(circuit: CircuitGraph, values: np.ndarray) -> np.ndarray:

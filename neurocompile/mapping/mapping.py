@@ -30,6 +30,7 @@ __all__ = [
     "Mapping",
     "check_mapping",
     "check_places",
+    "count_usage",
     "count_traffic",
     "map_circuit",
 ]
@@ -157,7 +158,9 @@ def map_circuit(
             CoreUse(
                 chip=slot.chip, x=slot.x, y=slot.y, core=slot.core, tiles=tuple(tiles), used=used
             )
-            for slot, tiles, used in zip(slots, held, _count(graph, core_of, cores), strict=True)
+            for slot, tiles, used in zip(
+                slots, held, count_usage(graph, core_of, cores), strict=True
+            )
         ),
         traffic=traffic,
         method=packed.method,
@@ -226,7 +229,7 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
     core_of = np.repeat(np.arange(len(held)), [len(core) for core in held])
     graph = make_tile_graph(counter, tiles, {})
     for i, (core, counted) in enumerate(
-        zip(mapping.cores, _count(graph, core_of, len(held)), strict=True)
+        zip(mapping.cores, count_usage(graph, core_of, len(held)), strict=True)
     ):
         for resource in counted.__struct_fields__:
             recorded, found = getattr(core.used, resource), getattr(counted, resource)
@@ -300,7 +303,7 @@ def _coverage(circuit: CircuitGraph, cores: list[tuple[Tile, ...]]) -> list[str]
     return problems
 
 
-def _count(graph: TileGraph, core_of: np.ndarray, cores: int) -> list[Usage]:
+def count_usage(graph: TileGraph, core_of: np.ndarray, cores: int) -> list[Usage]:
     """What each core uses."""
     entries = graph.entries(core_of, cores).tolist()
     used = [Usage()] * cores

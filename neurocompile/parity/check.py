@@ -24,12 +24,16 @@ import msgspec
 import numpy as np
 
 from neurocompile.backends import get_backend
+from neurocompile.backends.base import Backend, Executor
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
 from neurocompile.data import check_labels
 from neurocompile.errors import NeurocompileError
 from neurocompile.gpu.definition import Definition, definition_on
 from neurocompile.guard import guarded
+from neurocompile.images.build import ImageBuilder
+from neurocompile.images.compare import why_different
+from neurocompile.images.machine import CoreMachine
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, step_outputs, step_source
 from neurocompile.parity.report import (
@@ -50,10 +54,12 @@ if TYPE_CHECKING:
     from neurocompile.ir.spiking import SpikingGraph
     from neurocompile.program import Program
 
-__all__ = ["compare_backend", "parity"]
+__all__ = ["compare_backend", "compare_executor", "parity"]
 
 _CHUNK = 30
 """Samples whose full traces are held at once."""
+_CHUNK_VALUES = 1 << 28
+"""Values of these traces."""
 RUNTIME_SAMPLES = 4
 """Samples for lava-runtime unless the caller gives fewer: it runs some twenty steps a second."""
 
@@ -176,23 +182,40 @@ def _emulator(
 
 
 def _backend(program: Program, name: str, x: np.ndarray, progress: bool) -> BackendParity:
-    return compare_backend(program.circuit, name, encode(program.circuit, x), progress)
+    integers = encode(program.circuit, x)
+    opened = program.open(name)
+    found = compare_executor(program.circuit, get_backend(name), opened, integers, progress)
+    if found.first is None or not isinstance(opened, CoreMachine):
+        return found
+    builder = ImageBuilder(program.circuit, program.mapping, program.target)
+    where = why_different(opened.images, builder, found.first.population, found.first.neuron)
+    return msgspec.structs.replace(found, first=msgspec.structs.replace(found.first, where=where))
 
 
 def compare_backend(
     circuit: CircuitGraph, name: str, x: np.ndarray, progress: bool = False
 ) -> BackendParity:
-    """Backend ``name`` against the emulator on encoded int32 ``x``: every population, sample and
-    step.
+    """Backend ``name`` against the emulator: :func:`compare_executor`."""
+    engine = get_backend(name)
+    return compare_executor(circuit, engine, engine.open(circuit), x, progress)
+
+
+def compare_executor(
+    circuit: CircuitGraph, engine: Backend, opened: Executor, x: np.ndarray, progress: bool = False
+) -> BackendParity:
+    """What ``engine`` has opened against the emulator on encoded int32 ``x``: every population,
+    sample and step.
     """
-    start, engine, counter = time.perf_counter(), get_backend(name), _Counter()
+    start, name, counter = time.perf_counter(), engine.name, _Counter()
     populations = 0
+    values = circuit.sample_steps * sum(p.size for p in circuit.populations)
+    at_once = max(1, min(_CHUNK, _CHUNK_VALUES // max(values, 1)))
     with ExitStack() as stack:
         executor, emulator = (
-            stack.enter_context(engine.open(circuit)),
+            stack.enter_context(opened),
             stack.enter_context(Emulator().open(circuit)),
         )
-        for chunk in chunks(len(x), _CHUNK, name, progress):
+        for chunk in chunks(len(x), at_once, name, progress):
             first, part = chunk.start, x[chunk]
             found = executor.run(part)
             expected = emulator.run(part, list(found))

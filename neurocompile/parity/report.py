@@ -28,6 +28,8 @@ class Difference(msgspec.Struct, frozen=True):
     neuron: tuple[int, ...]
     expected: int
     found: int
+    where: str = ""
+    """Of core images: core, neuron of the core and axon that it comes from."""
 
     def __str__(self) -> str:
         where = f"layer '{self.layer}'"
@@ -36,6 +38,7 @@ class Difference(msgspec.Struct, frozen=True):
         return (
             f"{where}, neuron {list(self.neuron)}, sample {self.sample}, step {self.step}: "
             f"expected {self.expected}, found {self.found}"
+            + (f" ({self.where})" if self.where else "")
         )
 
 

@@ -26,6 +26,7 @@ circuits reference
 host
 passes
 mapping
+images
 folding
 options
 frontends
@@ -50,6 +51,10 @@ other.
 """
 
 DOORS = {
+    (
+        "backends",
+        "images",
+    ): "get_backend('cores'): it runs a mapping, which lies above all circuits",
     ("program", "summary"): "Program.summary()",
     ("program", "artifact"): "Program.save()",
     ("program", "energy"): "Program.energy()",

@@ -1,0 +1,388 @@
+"""The machine that executes core images and nothing else: no circuit, no mapping.
+
+It streams samples as the chip does, global step after global step, message by message, and counts
+what it sends. Samples may be spread over threads: each runs a stream of its own from reset state, so
+nothing depends on their number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from neurocompile.backends.base import Trace
+from neurocompile.images.build import CoreImages
+from neurocompile.images.image import GROUP_FIELDS, PORT_FIELDS, SPARSE, CoreImage, Outputs, columns
+from neurocompile.images.kernels import Events, Frame, State, Tables, run_steps
+from neurocompile.ir.layout import strided_index
+from neurocompile.ir.windows import pieces
+
+__all__ = ["CoreMachine", "MachineCounts", "load_tables"]
+
+_G, _P = columns(GROUP_FIELDS), columns(PORT_FIELDS)
+_TRACE_BYTES = 1 << 27
+"""Of one stream's traces."""
+
+
+@dataclass(frozen=True)
+class MachineCounts:
+    """What a stream counted, summed over its samples; index 0 of the first axis counts what was sent
+    outside of samples' own steps (idle steps, and before the first sample has come).
+    """
+
+    samples: int
+    sent: np.ndarray
+    """int64 (2, entries): messages of each entry of the output lists."""
+    operations: np.ndarray
+    """int64 (2, ports)."""
+    fired: np.ndarray
+    """int64 (2, groups): outputs that are not 0."""
+    active: np.ndarray
+    """int64 (groups)."""
+    by_step: np.ndarray
+    """int64 (global steps, cores + 1, 3) ; empty unless asked for."""
+
+
+def load_tables(images: CoreImages) -> Tables:
+    """All cores' tables, one behind the other, as the kernels read them."""
+    cores, names = images.cores, images.names
+    axes = max((len(p.shape) for p in names.populations), default=0)
+    groups = np.concatenate([core.groups for core in cores])
+    ports = np.concatenate([core.ports for core in cores])
+    first = {
+        "neurons": _starts([core.neurons for core in cores]),
+        "groups": _starts([len(core.groups) for core in cores]),
+        "ports": _starts([len(core.ports) for core in cores]),
+        "axons": _starts([len(core.axon_next) for core in cores]),
+        "rows": _starts([len(core.positions) for core in cores]),
+        "weights": _starts([len(core.weights) for core in cores]),
+        "synapses": _starts([len(core.targets) for core in cores]),
+    }
+    groups[:, _G["first"]] += np.repeat(first["neurons"], [len(c.groups) for c in cores])
+    counts = [len(core.ports) for core in cores]
+    for name, start in (("group", "groups"), ("axon", "axons"), ("weights", "weights")):
+        ports[:, _P[name]] += np.repeat(first[start], counts)
+    ports[:, _P["synapses"]] += np.repeat(first["synapses"], counts)
+    ports[:, _P["rows"]] += np.repeat(first["rows"], counts)
+    boxes = np.concatenate([core.boxes for core in cores])
+    padding = np.zeros((len(boxes), 2, max(0, 3 - axes)), np.int64)
+    padding[:, 1] = 1
+    number = groups[:, _G["population"]]
+    depth = np.array([p.depth for p in names.populations], np.int64)
+    rows = [_rows(core) for core in cores]
+    axon_next = [
+        np.where(core.axon_next < 0, -1, core.axon_next.astype(np.int64) + start)
+        for core, start in zip(cores, first["axons"], strict=True)
+    ]
+    maps = _maps(images, first["axons"])
+    bias = [
+        core.bias.astype(np.int32)
+        << np.repeat(core.groups[:, _G["bias_exp"]], core.groups[:, _G["count"]]).astype(np.int32)
+        for core in cores
+    ]
+    flat = [_flat(names.populations[p].shape, box) for p, box in zip(number, boxes, strict=True)]
+    return Tables(
+        groups=groups,
+        boxes=np.ascontiguousarray(np.concatenate([padding, boxes], axis=2)[:, :, -3:]),
+        group_core=np.repeat(np.arange(len(cores)), [len(core.groups) for core in cores]),
+        depths=depth[number],
+        bias=_one(bias, np.int32),
+        flat=_one(flat, np.int64),
+        ports=ports,
+        axon_port=np.repeat(np.arange(len(ports)), ports[:, _P["axons"]]),
+        axon_next=_one(axon_next, np.int64),
+        row_start=_one([start for start, _ in rows], np.int64),
+        row_end=_one([end for _, end in rows], np.int64),
+        positions=np.concatenate([core.positions for core in cores]),
+        targets=_one([core.targets for core in cores], np.int32),
+        weights=_one([core.weights for core in cores], np.int16),
+        **maps,
+    )
+
+
+def _starts(sizes: Sequence[int]) -> np.ndarray:
+    return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+
+
+def _one(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype, copy=False)
+
+
+def _flat(shape: Sequence[int], box: np.ndarray) -> np.ndarray:
+    """Places of a box's neurons in the population's flattened array."""
+    start, stop = box[:, box.shape[1] - len(shape) :]
+    strides = [int(np.prod(shape[a + 1 :], dtype=np.int64)) for a in range(len(shape))]
+    offset = int(sum(a * s for a, s in zip(start, strides, strict=True)))
+    return strided_index(tuple((stop - start).tolist()), tuple(strides), offset)
+
+
+def _rows(core: CoreImage) -> tuple[np.ndarray, np.ndarray]:
+    """Of each axon the begin and end of its sparse row in the port's synapses."""
+    start, end = (np.zeros(len(core.axon_next), np.int64) for _ in range(2))
+    for port in core.ports:
+        if port[_P["kind"]] == SPARSE:
+            axon, axons, row = (int(port[_P[name]]) for name in ("axon", "axons", "rows"))
+            ends = core.row_ends[row : row + axons]
+            end[axon : axon + axons] = ends
+            start[axon : axon + axons] = np.concatenate([[0], ends[:-1]])[:axons]
+    return start, end
+
+
+@dataclass(frozen=True)
+class _Sender:
+    """Neurons that lie together, as output maps know them."""
+
+    shape: tuple[int, ...]
+    channel: int
+    """First channel."""
+    by_neuron: bool
+    by_position: bool
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def channels(self) -> np.ndarray:
+        """Channel of each neuron."""
+        return self.channel + np.arange(self.size) % (self.shape[-1] if self.shape else 1)
+
+    def entries(self, positional: bool, first: int) -> tuple[np.ndarray, int]:
+        """Map entry of each neuron, -1 for none, and the next free one."""
+        if not (self.by_position if positional else self.by_neuron):
+            return np.full(self.size, -1), first
+        each = self.shape[-1] if positional and self.shape else 1
+        return first + np.arange(self.size) // each, first + self.size // each
+
+
+def _senders(images: CoreImages) -> list[tuple[Outputs, list[_Sender]]]:
+    """Of each core, then of the host."""
+    populations, host = images.names.populations, images.host
+    found = []
+    for core in images.cores:
+        held = []
+        for group, box in zip(core.groups, core.boxes, strict=True):
+            axes = len(populations[group[_G["population"]]].shape)
+            start, stop = box[:, box.shape[1] - axes :]
+            shape, channel = tuple((stop - start).tolist()), int(start[-1]) if axes else 0
+            held.append(
+                _Sender(
+                    shape, channel, bool(group[_G["by_neuron"]]), bool(group[_G["by_position"]])
+                )
+            )
+        found.append((core.outputs, held))
+    sent = zip(host.populations, host.by_neuron, host.by_position, strict=True)
+    found.append(
+        (host.outputs, [_Sender(populations[p].shape, 0, bool(a), bool(b)) for p, a, b in sent])
+    )
+    return found
+
+
+def _maps(images: CoreImages, first_axon: np.ndarray) -> dict[str, np.ndarray]:
+    """Output maps of all senders: neurons of the cores, then those of the host."""
+    names = ("neuron_map", "position_map", "channels", "map_start", "map_end")
+    names += ("entry_core", "entry_axon", "entry_set")
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    senders = _senders(images)
+    widest = max(outputs.channel_sets.shape[1] for outputs, _ in senders)
+    sets, maps, entries, known = [np.zeros((0, widest), np.uint8)], 0, 0, 0
+    for outputs, held in senders:
+        parts["channels"] += [sender.channels for sender in held]
+        for name, positional in (("neuron_map", False), ("position_map", True)):
+            for sender in held:
+                entry, maps = sender.entries(positional, maps)
+                parts[name].append(entry)
+        ends = outputs.map_ends + entries
+        parts["map_start"].append(np.concatenate([[entries], ends[:-1]])[: len(ends)])
+        parts["map_end"].append(ends)
+        to = outputs.entry_core.astype(np.int64)
+        there = first_axon[np.maximum(to, 0)]
+        parts["entry_core"].append(to)
+        parts["entry_axon"].append(np.where(to < 0, -1, outputs.entry_axon + there))
+        parts["entry_set"].append(np.where(outputs.entry_set < 0, -1, outputs.entry_set + known))
+        own = outputs.channel_sets
+        sets.append(np.pad(own, ((0, 0), (0, widest - own.shape[1]))))
+        entries, known = entries + len(to), known + len(own)
+    found = {name: _one(part, np.int64) for name, part in parts.items()}
+    return found | {"channel_sets": np.concatenate(sets)}
+
+
+class CoreMachine:
+    """Images ready to run; an executor of backend ``cores`` (:class:`neurocompile.backends.base.Executor`).
+
+    Args:
+        images: of all cores.
+        threads: streams at once; all processors if None.
+    """
+
+    def __init__(self, images: CoreImages, threads: int | None = None) -> None:
+        self.images, self.names = images, images.names
+        self.tables = load_tables(images)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        groups, ports = self.tables.groups, self.tables.ports
+        slots = np.ones(len(groups), np.int64)
+        np.maximum.at(slots, ports[:, _P["group"]], ports[:, _P["delay"]] + 1)
+        self._slots = slots
+        size = slots * groups[:, _G["count"]]
+        self._ring_start, self._ring_size = _starts(size.tolist()), int(size.sum())
+
+    def __enter__(self) -> CoreMachine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    @cached_property
+    def _on_chip(self) -> list[int]:
+        """Populations that cores hold."""
+        return sorted(set(self.tables.groups[:, _G["population"]].tolist()))
+
+    def run(self, x: np.ndarray, record: Collection[str] | None = None) -> Trace:
+        """See :meth:`neurocompile.backends.base.Executor.run`."""
+        names = self.names
+        wanted = {p.name for p in names.populations} if record is None else set(record)
+        traced = [p.size * (1 if p.spiking else 4) for p in names.populations if p.name in wanted]
+        most = max(1, _TRACE_BYTES // max(names.windows * names.steps * sum(traced), 1))
+        chunk = max(1, min(most, -(-len(x) // self.threads)))
+        streams = [_Stream(self, x[i : i + chunk], wanted) for i in range(0, len(x), chunk)]
+        if not streams:
+            streams = [_Stream(self, x, wanted)]
+        with ThreadPoolExecutor(min(self.threads, len(streams))) as pool:
+            done = list(pool.map(lambda stream: stream.run()[0], streams))
+        return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
+
+    def count(self, x: np.ndarray, *, by_step: bool = False) -> MachineCounts:
+        """Run int32 ``x`` (samples, *input shape) as one stream and count.
+
+        The last sample runs once more in front, uncounted: the pipeline is full when counting begins.
+
+        Args:
+            by_step: keep what each core sent, received and met in each global step too.
+        """
+        stream = _Stream(self, np.concatenate([x[-1:], x]), set(), counting=True, by_step=by_step)
+        _, state = stream.run()
+        return MachineCounts(
+            len(x), state.sent, state.operations, state.fired, state.active, state.by_step
+        )
+
+
+class _Stream:
+    """Samples that follow each other, from reset state."""
+
+    def __init__(
+        self,
+        machine: CoreMachine,
+        x: np.ndarray,
+        wanted: set[str],
+        *,
+        counting: bool = False,
+        by_step: bool = False,
+    ) -> None:
+        self.machine, self.x, self.wanted = machine, x, wanted
+        self.counting, self.by_step = counting, by_step
+
+    def run(self) -> tuple[Trace, State]:
+        """Traces of the wanted populations, and what was counted."""
+        machine, names, tables = self.machine, self.machine.names, self.machine.tables
+        rounds = len(self.x) * names.windows
+        deepest = max((p.depth for p in names.populations), default=0)
+        frame = Frame(
+            rounds * names.period + deepest,
+            rounds,
+            names.windows if self.counting else 0,
+            names.period,
+            names.steps,
+            len(machine.images.cores),
+            self.counting,
+        )
+        sent = {h: self._sent(i) for i, h in enumerate(machine.images.host.populations.tolist())}
+        state, places = self._state(frame)
+        run_steps(tables, state, self._events(sent, frame), frame)
+        return self._traces(state, places, sent), state
+
+    def _sent(self, number: int) -> np.ndarray:
+        """What an input sends, int32 (rounds, steps or 1, neurons)."""
+        names, images = self.machine.names, self.machine.images
+        h = names.inputs[number]
+        shape = names.populations[int(images.host.populations[number])].shape
+        if h.pattern is not None:
+            table = images.host_tensors[h.pattern].astype(np.int32)
+            found = np.broadcast_to(table, (len(self.x), *table.shape))
+        elif h.places is None:
+            found = self.x
+        else:
+            found = pieces(self.x, images.host_tensors[h.places], shape, h.stepwise)
+        steps = names.steps if h.stepwise else 1
+        return np.ascontiguousarray(found, np.int32).reshape(-1, steps, prod(shape))
+
+    def _events(self, sent: dict[int, np.ndarray], frame: Frame) -> Events:
+        """Messages of the host in the order of steps."""
+        names, parts, first = self.machine.names, [], len(self.machine.tables.bias)
+        for number, values in sent.items():
+            shape = (len(values), names.steps, values.shape[2])
+            full = np.ascontiguousarray(np.broadcast_to(values, shape))
+            index = np.flatnonzero(full)
+            place, neuron = np.divmod(index, values.shape[2])
+            sample, step = np.divmod(place, names.steps)
+            now = names.populations[number].depth + sample * frame.period + step
+            now = 2 * now + (sample >= frame.warm)
+            parts.append((now, first + neuron, full.reshape(-1)[index]))
+            first += values.shape[2]
+        now, sender, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(now, kind="stable")
+        ends = np.searchsorted(now[order], np.arange(2 * frame.total), side="right")
+        return Events(ends.astype(np.int64), sender[order].astype(np.int64), value[order])
+
+    def _state(self, frame: Frame) -> tuple[State, dict[int, int]]:
+        """State before the first step, and where each wanted population's trace begins."""
+        machine, tables = self.machine, self.machine.tables
+        populations = machine.names.populations
+        number = tables.groups[:, _G["population"]]
+        places: dict[int, int] = {}
+        sizes = {True: 0, False: 0}
+        for p in machine._on_chip:
+            if populations[p].name in self.wanted:
+                spiking = populations[p].spiking
+                places[p] = sizes[spiking]
+                sizes[spiking] += frame.rounds * frame.steps * populations[p].size
+        counts = tables.groups[:, _G["count"]]
+        steps = frame.total if self.by_step else 0
+        state = State(
+            ring=np.zeros(machine._ring_size, np.int32),
+            touched=np.zeros(machine._ring_size if self.counting else 0, np.uint8),
+            ring_start=machine._ring_start,
+            ring_slots=machine._slots,
+            u=np.zeros(len(tables.bias), np.int32),
+            v=np.zeros(len(tables.bias), np.int32),
+            out=np.zeros(int(counts.max(initial=1)), np.int32),
+            trace_start=np.array([places.get(int(p), -1) for p in number], np.int64),
+            trace_size=np.array([populations[p].size for p in number], np.int64),
+            spikes=np.zeros(sizes[True], np.uint8),
+            values=np.zeros(sizes[False], np.int32),
+            sent=np.zeros((2, len(tables.entry_core)), np.int64),
+            operations=np.zeros((2, len(tables.ports)), np.int64),
+            fired=np.zeros((2, len(tables.groups)), np.int64),
+            active=np.zeros(len(tables.groups), np.int64),
+            by_step=np.zeros((steps, frame.cores + 1, 3), np.int64),
+        )
+        return state, places
+
+    def _traces(self, state: State, places: dict[int, int], sent: dict[int, np.ndarray]) -> Trace:
+        names = self.machine.names
+        found: Trace = {}
+        for number, p in enumerate(names.populations):
+            shape = (len(self.x), names.windows * names.steps, *p.shape)
+            if number in places:
+                flat = state.spikes if p.spiking else state.values
+                found[p.name] = flat[places[number] :][: prod(shape)].reshape(shape)
+            elif number in sent and p.name in self.wanted:
+                values = sent[number]
+                full = np.broadcast_to(values, (len(values), names.steps, p.size))
+                found[p.name] = full.reshape(shape)
+        return found
