@@ -20,7 +20,7 @@ from neurocompile.energy.activity import measured_activity
 from neurocompile.energy.core_counts import counted_tables
 from neurocompile.energy.counts import COLUMNS, count
 from neurocompile.errors import NeurocompileError
-from neurocompile.folding.lower import fold_graph
+from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
 from neurocompile.images import build_images, load_images
 from neurocompile.images.build import ImageBuilder
