@@ -6,6 +6,8 @@
     program.run(x).predictions
     program.parity(x, y, against=("emulator", "lava"))
 
+    neurocompile.open("qkformer.onnx").canonical().quantize().lower().map()  # the same, by stages
+
 Names are imported when first used, so that ``import neurocompile`` costs nothing.
 """
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from neurocompile.pipeline import estimate_model as estimate
     from neurocompile.pipeline import folds
     from neurocompile.program import Program
+    from neurocompile.staged import open_staged as open
     from neurocompile.targets.loader import list_targets, load_target
     from neurocompile.theory.measure.deff import deff
 
@@ -45,6 +48,7 @@ __all__ = [
     "list_targets",
     "load",
     "load_target",
+    "open",
     "verify",
 ]
 
@@ -60,6 +64,7 @@ _WHERE = {
     "load_target": ("neurocompile.targets.loader", "load_target"),
     "verify": ("neurocompile.artifact.verify", "verify"),
     "compile": ("neurocompile.pipeline", "compile_model"),
+    "open": ("neurocompile.staged", "open_staged"),
     "load": ("neurocompile.artifact.store", "load_program"),
     "folds": ("neurocompile.pipeline", "folds"),
     "export_onnx": ("neurocompile.frontends.torch.export", "export_onnx"),

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
 from neurocompile.frontends.onnx.frontend import import_model
 from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
-from neurocompile.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.mapping import precompile
-from neurocompile.mapping.budget import apply_budget, parse_budget
 from neurocompile.mapping.estimate import Estimate
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
-from neurocompile.placing import estimate_folds, front_of, place_model
-from neurocompile.precision import examine_precision
-from neurocompile.program import Program, make_proof
+from neurocompile.placing import estimate_folds, front_of
+from neurocompile.program import Program
 from neurocompile.progress import Stages
+from neurocompile.staged import Lowered, Stage, import_stage, stages_from, unfolded_budget
 from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
-from neurocompile.theory.measure.budget import plan_budget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,8 +33,6 @@ if TYPE_CHECKING:
     from neurocompile.targets.schema import Target
 
 __all__ = ["build_circuit", "compile_model", "estimate_model", "folds", "import_model"]
-
-_PROOF_SAMPLES = 2
 
 
 @guarded
@@ -52,6 +45,7 @@ def compile_model(
     options: BuildOptions | None = None,
     device: str = "cpu",
     progress: bool = False,
+    after: Callable[[Stage], object] | None = None,
     **given: Any,
 ) -> Program:
     """Compile a model for a target.
@@ -75,83 +69,22 @@ def compile_model(
         device: where spike rates are measured on ``calibration``: cpu, or torch's cuda, cuda:N or
             torch-cpu, whose float32 sums may decide single spikes otherwise (docs/gpu.md).
         progress: show stages on stderr, if it is a terminal.
+        after: called with each stage before the mapping (:mod:`neurocompile.staged`), as it is
+            done.
 
     Raises:
         NeurocompileError: with the code of what is wrong.
     """
-    asked, stages = _unfolded_budget(BuildOptions.of(options, given)), Stages(progress)
+    asked = unfolded_budget(BuildOptions.of(options, given))
     check_device(device)
     chip = load_target(asked.target)
     precompile.start()
-    opened = open_model(model, example_input, asked, calibration=calibration, stages=stages)
-    settled = opened.options.settled(opened.options.steps, chip)
-    if opened.host is not None:
-        opened.host.check_steps(settled.steps)
-    T, bits, samples = settled.steps, settled.bits, opened.samples
-    with stages("check import"):
-        agreement = check_import(opened)
-    with located(opened):
-        with stages("canonicalize"):
-            canonical = canonical_graph(opened, chip)
-        with stages("calibrate"):
-            statistics = statistics_of(opened, canonical, device)
-        with stages("quantize"):
-            quantize = Quantize(T, statistics, bits)
-            quantized = quantize(canonical)
-        with stages("compare"):
-            lost = examine_precision(
-                canonical, quantized, quantize.precision, statistics, samples, T
-            )
-        built = place_model(quantized, settled, chip, statistics, samples, stages)
-    circuit, mapping, rates, source = built.circuit, built.mapping, built.rates, built.rates_source
-    settled = msgspec.structs.replace(settled, fold=built.fold)
-    place = built.place
-    planned = None
-    if settled.budget is not None:
-        with stages("budget"):
-            request = parse_budget(settled.budget)
-            planned = plan_budget(request, quantized, circuit, rates, samples, mapping.cores_used)
-            planned, mapping = apply_budget(planned, circuit, rates, mapping, place)
-    with stages("prove"):
-        proof = make_proof(circuit, _PROOF_SAMPLES, settled.seed)
-    manifest = Manifest(
-        schema=SCHEMA_VERSION,
-        tool=version("neurocompile"),
-        model=opened.graph.name,
-        source_sha256=opened.sha256,
-        exported_T=opened.graph.exported_T,
-        options=settled,
-        import_agreement=agreement,
-        rates=rates,
-        rates_source=source,
-        proof=proof,
-        budget=planned,
-    )
-    return Program(
-        quantized,
-        circuit,
-        mapping,
-        chip,
-        statistics,
-        manifest,
-        dict(stages.seconds),
-        tuple(built.front),
-        precision=lost,
-        host=opened.host,
-    )
-
-
-def _unfolded_budget(options: BuildOptions) -> BuildOptions:
-    """A budget's theory counts the steps of an unrolled model; NC8008 with a fold."""
-    if options.budget is None or options.fold == "none":
-        return options
-    if options.fold != "auto":
-        raise NeurocompileError(
-            "NC8008",
-            f"a budget of spikes is for a model that is not folded, and fold is {options.fold}: "
-            "leave one of them out",
-        )
-    return msgspec.structs.replace(options, fold="none")
+    imported = import_stage(model, example_input, asked, chip, calibration, Stages(progress))
+    for stage in stages_from(imported, device):
+        if after is not None:
+            after(stage)
+    assert isinstance(stage, Lowered)
+    return stage.map()
 
 
 @guarded

@@ -29,7 +29,7 @@ from neurocompile.progress import Stages
 from neurocompile.stages import build_circuit
 from neurocompile.targets.schema import Target
 
-__all__ = ["Placed", "estimate_folds", "front_of", "lower_as", "place_model"]
+__all__ = ["Placed", "circuit_of", "estimate_folds", "front_of", "lower_as", "place_model"]
 
 _RATE_SAMPLES = 32
 _CORES_SHORT = {"NC3101"}
@@ -50,25 +50,54 @@ class Placed:
     front: tuple[FoldChoice, ...] = ()
 
 
+def circuit_of(
+    quantized: SpikingGraph, options: BuildOptions, target: Target, stages: Stages
+) -> CircuitGraph:
+    """The circuit that settled ``options`` ask for: of a fold, or else the unrolled one, which an
+    ``auto`` fold begins with.
+
+    Raises:
+        NeurocompileError: NC3104 for a fold that the model cannot have.
+    """
+    if options.fold in ("auto", "none"):
+        with stages("lower"):
+            return build_circuit(quantized, options.steps, options.bits, target)
+    with stages("fold"):
+        return _folded(quantized, options, target, options.fold)
+
+
+def _folded(
+    quantized: SpikingGraph, options: BuildOptions, target: Target, fold: str
+) -> CircuitGraph:
+    circuit = fold_circuit(quantized, options.steps, options.bits, target, Fold.parse(fold))
+    most = options.max_steps
+    if most is not None and circuit.sample_period > most:
+        raise NeurocompileError(
+            "NC3104",
+            f"fold {fold} takes {circuit.sample_period:,} steps a sample; max_steps is {most:,}",
+        )
+    return circuit
+
+
 def place_model(
     quantized: SpikingGraph,
+    circuit: CircuitGraph,
     options: BuildOptions,
     target: Target,
     statistics: Calibration,
     samples: np.ndarray | None,
     stages: Stages,
 ) -> Placed:
-    """Lower, fold and map by settled ``options``.
+    """Map ``circuit``, which :func:`circuit_of` made of ``quantized`` by settled ``options``; with
+    an ``auto`` fold, or as little of a fold as makes it fit.
 
     Raises:
-        NeurocompileError: NC3104 for a fold that the model cannot have; ViolationList for what does
-            not fit, with the folds that would where there are any.
+        NeurocompileError: ViolationList for what does not fit, with the folds that would where
+            there are any.
     """
     tries = _Tries(quantized, options, target, statistics, samples, stages)
     if options.fold not in ("auto", "none"):
-        return tries.folded(options.fold)
-    with stages("lower"):
-        circuit = build_circuit(quantized, options.steps, options.bits, target)
+        return tries.map(circuit, options.fold)
     try:
         return tries.map(circuit, "none")
     except NeurocompileError as error:
@@ -111,18 +140,8 @@ class _Tries:
 
     def folded(self, fold: str) -> Placed:
         """Lower and map one fold."""
-        options = self.options
         with self.stages("fold"):
-            circuit = fold_circuit(
-                self.quantized, options.steps, options.bits, self.target, Fold.parse(fold)
-            )
-            most = options.max_steps
-            if most is not None and circuit.sample_period > most:
-                raise NeurocompileError(
-                    "NC3104",
-                    f"fold {fold} takes {circuit.sample_period:,} steps a sample; "
-                    f"max_steps is {most:,}",
-                )
+            circuit = _folded(self.quantized, self.options, self.target, fold)
         return self.map(circuit, fold)
 
     def map(self, circuit: CircuitGraph, fold: str) -> Placed:

@@ -231,6 +231,10 @@ class Program:
 
         save_program(self, path, signing_key)
 
+    def text(self) -> str:
+        """The circuit's text form (tensors by dtype and shape only)."""
+        return self.circuit.text()
+
     @guarded
     def with_images(self) -> Program:
         """The program with the images of its cores (docs/core_images.md), which :meth:`save` keeps."""

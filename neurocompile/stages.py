@@ -4,25 +4,39 @@ them.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from neurocompile.advice import warn
 from neurocompile.calibration import Calibration, calibrate_on, calibration_from_weights
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError, ViolationList, shown
 from neurocompile.frontends.known_modules import KNOWN
 from neurocompile.frontends.model import FloatModel
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.options import BuildOptions
+from neurocompile.passes.base import Pass
+from neurocompile.passes.canonicalize import canonical_passes, canonicalize
 from neurocompile.passes.compose_convolutions import ComposeConvolutions
-from neurocompile.passes.lower import lower
-from neurocompile.passes.narrow_weights import narrow_weights
-from neurocompile.passes.schedule import schedule
+from neurocompile.passes.lower import Lower
+from neurocompile.passes.narrow_weights import NarrowWeights
+from neurocompile.passes.quantize import Quantize
+from neurocompile.passes.schedule import Schedule
 from neurocompile.targets.schema import Target
 
-__all__ = ["build_circuit", "canonical_graph", "located", "statistics_of"]
+__all__ = [
+    "all_passes",
+    "build_circuit",
+    "canonical_graph",
+    "chosen_passes",
+    "compose_for",
+    "located",
+    "passes_left",
+    "statistics_of",
+]
 
 
 @contextmanager
@@ -51,11 +65,13 @@ _FEW_SAMPLES = 16
 
 def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
     """Canonicalize, convolutions merged or kept by the cores of ``target``."""
+    return canonicalize(model.graph, compose_for(model.options, target))
+
+
+def compose_for(options: BuildOptions, target: Target) -> ComposeConvolutions:
+    """Whether convolutions are merged, by the options and the cores of ``target``."""
     core = target.capacity
-    compose = ComposeConvolutions(
-        model.options.convolutions, core["neurons"], core["synaptic_memory_words"]
-    )
-    return canonicalize(model.graph, compose)
+    return ComposeConvolutions(options.convolutions, core["neurons"], core["synaptic_memory_words"])
 
 
 def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu") -> Calibration:
@@ -88,9 +104,52 @@ def build_circuit(
     quantized: SpikingGraph, T: int, weight_bits: int, target: Target
 ) -> CircuitGraph:
     """Lower a quantized graph and schedule it for ``target``, weights of circuits in its bits."""
-    scheduled = schedule(
-        lower(quantized, T, weight_bits),
-        max_spike_delay=target.delay.max_spike_delay.value,
-        power_of_two_period=target.reset.power_of_two.value,
+    graph: Any = quantized
+    for one in _circuit_passes(T, weight_bits, target):
+        graph = one(graph)
+    return graph
+
+
+def _circuit_passes(T: int, weight_bits: int, target: Target) -> tuple[Pass[Any, Any], ...]:
+    return (
+        Lower(T, weight_bits),
+        Schedule(target.delay.max_spike_delay.value, target.reset.power_of_two.value),
+        NarrowWeights(target.synapse.weight_bits.high),
     )
-    return narrow_weights(scheduled, target.synapse.weight_bits.high)
+
+
+def all_passes(
+    settled: BuildOptions, target: Target, statistics: Calibration
+) -> tuple[Pass[Any, Any], ...]:
+    """Every pass from an imported graph to an unrolled circuit, in the order that a build runs
+    them."""
+    T, bits = settled.steps, settled.bits
+    return (
+        *canonical_passes(compose_for(settled, target)),
+        Quantize(T, statistics, bits),
+        *_circuit_passes(T, bits, target),
+    )
+
+
+def chosen_passes(names: Sequence[str], passes: Sequence[Pass[Any, Any]]) -> list[Pass[Any, Any]]:
+    """Those of ``passes`` that are named, in the order of ``names``; NC1015 for another name."""
+    known = {one.name: one for one in passes}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise NeurocompileError("NC1015", f"there is no pass {shown(name)}; {hint}")
+    return [known[name] for name in names]
+
+
+def passes_left(
+    graph: SpikingGraph | CircuitGraph, passes: Sequence[Pass[Any, Any]]
+) -> list[Pass[Any, Any]]:
+    """Those of ``passes``, in order, that a build has still to run over ``graph``."""
+    stage = graph.stage if isinstance(graph, SpikingGraph) else "circuit"
+    if stage == "circuit" and getattr(graph, "period", 0):
+        return []
+    first = {"imported": 0, "canonical": "quantize", "quantized": "lower", "circuit": "schedule"}
+    names = [one.name for one in passes]
+    begin = first[stage]
+    return list(passes[names.index(begin) if isinstance(begin, str) else begin :])

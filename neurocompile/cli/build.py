@@ -10,6 +10,7 @@ import typer
 
 from neurocompile.cli.common import Device, Json, Output, check_output, command
 from neurocompile.cli.model_options import Calibration, Model, source_of, with_options
+from neurocompile.errors import NeurocompileError
 from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ def build(
             help="Say what the model needs at least and what rules it out; write nothing.",
         ),
     ] = False,
+    dump: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write text and tensors after each stage there."),
+    ] = None,
+    stop_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="import, canonicalize, quantize or lower: print its graph, write no artifact.",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY.pem", help="Sign the artifact with this Ed25519 private key."),
@@ -47,6 +59,10 @@ def build(
 ) -> Output:
     """Compile a model and write the artifact."""
     if estimate_only:
+        if dump is not None or stop_after is not None:
+            raise NeurocompileError(
+                "NC6002", "--estimate-only writes nothing: leave out --dump and --stop-after"
+            )
         return _estimate(model, options, calibration)
     if sign is not None:  # before any work
         from neurocompile.artifact.signature import load_signing_key
@@ -55,18 +71,52 @@ def build(
     if output is not None:  # before any work
         output = check_output(output, Path(model), calibration)
     source, example, name = source_of(model)
+    if stop_after is not None:
+        return _stopped(source, example, options, calibration, device, dump, stop_after)
     output = output or check_output(Path(f"{name}.nca"), Path(model), calibration)
 
     from neurocompile.pipeline import compile_model
 
     program = compile_model(
-        source, example, calibration=calibration, options=options, device=device, progress=True
+        source,
+        example,
+        calibration=calibration,
+        options=options,
+        device=device,
+        progress=True,
+        after=None if dump is None else lambda stage: stage.dump(dump),
     )
     if images:
         program = program.with_images()
     program.save(output, signing_key=sign)
     summary = program.summary()
     return Output(_data(summary, output), _text(summary, output))
+
+
+def _stopped(
+    source: Any,
+    example: Any,
+    options: BuildOptions,
+    calibration: Path | None,
+    device: str,
+    dump: Path | None,
+    last: str,
+) -> Output:
+    """The graph of one stage."""
+    from neurocompile.staged import STAGES, run_stages
+
+    if last not in STAGES:
+        raise NeurocompileError(
+            "NC6002", f"--stop-after is '{last}'; {', '.join(STAGES)} are possible"
+        )
+    for stage in run_stages(source, example, calibration, options, device=device, progress=True):
+        if dump is not None:
+            stage.dump(dump)
+        if stage.name == last:
+            break
+    costs = stage.costs()
+    data = {"stage": stage.name, "costs": costs.figures, "graph": stage.text()}
+    return Output(data, [stage.text()])
 
 
 def _estimate(model: str, options: BuildOptions, calibration: Path | None) -> Output:

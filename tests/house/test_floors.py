@@ -19,7 +19,7 @@ errors checkout
 files guard jit progress notebook advice arrays compat parameters zoo
 data
 ir
-targets
+targets dumps
 gpu
 backends calibration
 circuits reference
@@ -39,6 +39,7 @@ energy parity check
 report gate testing
 theory.bounds
 theory.measure
+staged
 pipeline
 theory.experiments
 doctor
