@@ -14,10 +14,19 @@ from typing import Any
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.nodes.base import STAGES
 from neurocompile.ir.sliding import sliding_windows
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["encode_input", "evaluate", "evaluate_node", "step_outputs", "step_source"]
+__all__ = [
+    "DEFINITIONS",
+    "encode_input",
+    "evaluate",
+    "evaluate_node",
+    "step_outputs",
+    "step_source",
+]
 
 
 def encode_input(node: s.Input, x: np.ndarray) -> np.ndarray:
@@ -56,17 +65,13 @@ def evaluate(
     back = {n.name: (n.of, n.shape) for n in graph.nodes if isinstance(n, s.Previous)}
 
     def compute(node: s.Node) -> np.ndarray:
-        inputs = [values[i] for i in node.inputs]
-        if isinstance(node, s.Input):
-            node.check_steps(steps)
-            value = np.asarray(x).astype(dtype)
-            value = value if node.steps else value[:, None]
-        elif node.name in back:
+        if node.name in back:
             of, shape = back[node.name]
-            value = _delayed(values.get(of), (len(x), steps, *shape), dtype)
+            inputs = [_delayed(values.get(of), (len(x), steps, *shape), dtype)]
         else:
-            tensors = [graph.tensors[t] for t in node.tensors]
-            value = _EVALUATORS[type(node)](node, inputs, tensors, steps)
+            inputs = [values[i] for i in node.inputs] or [np.asarray(x).astype(dtype)]
+        tensors = [graph.tensors[t] for t in node.tensors]
+        value = DEFINITIONS.of(node)(node, inputs, tensors, steps)
         return value if alter is None else alter(node, inputs, value)
 
     ends = dict(graph.loops)
@@ -127,7 +132,7 @@ def evaluate_node(node: s.Node, inputs: list[np.ndarray], tensors: list[np.ndarr
         inputs: of the node's inputs, without axes of samples and steps.
         tensors: of its tensors, in order.
     """
-    return _EVALUATORS[type(node)](node, [x[None, None] for x in inputs], tensors, 1)[0, 0]
+    return DEFINITIONS.of(node)(node, [x[None, None] for x in inputs], tensors, 1)[0, 0]
 
 
 def step_source(graph: s.SpikingGraph) -> str:
@@ -366,9 +371,21 @@ def _aligned(inputs: list[np.ndarray]) -> list[np.ndarray]:
     return [x.reshape(*x.shape[:2], *[1] * (rank - x.ndim), *x.shape[2:]) for x in inputs]
 
 
-_EVALUATORS: dict[
-    type[s.Node], Callable[[Any, list[np.ndarray], list[np.ndarray], int], np.ndarray]
-] = {
+def _input(
+    node: s.Input, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    node.check_steps(steps)
+    return inputs[0] if node.steps else inputs[0][:, None]
+
+
+Definition = Callable[[Any, list[np.ndarray], list[np.ndarray], int], np.ndarray]
+DEFINITIONS: KindTable[Definition] = KindTable("evaluate", STAGES, "what its value is")
+"""(node, values of its inputs, its tensors, steps) -> its value, each (samples, steps or 1,
+*shape)."""
+
+for _kind, _definition in {
+    s.Input: _input,
+    s.Previous: lambda n, i, t, T: i[0],  # what it is given: the step before
     s.Conv2d: _conv,
     s.Linear: _linear,
     s.BatchNorm: _batch_norm,
@@ -395,4 +412,5 @@ _EVALUATORS: dict[
     s.TimeMean: lambda n, i, t, T: np.broadcast_to(i[0], (len(i[0]), T, *i[0].shape[2:])).mean(
         axis=1, keepdims=True
     ),
-}
+}.items():
+    DEFINITIONS.add(_definition, _kind)

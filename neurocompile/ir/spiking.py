@@ -65,10 +65,11 @@ __all__ = [
     "SumPool2d",
     "TimeMean",
     "TimeSum",
+    "register_kind",
 ]
 
 
-KINDS = {
+KINDS: dict[str, type[Node]] = {
     c.__name__: c
     for c in (
         Input,
@@ -99,6 +100,16 @@ KINDS = {
         Output,
     )
 }
+
+
+def register_kind(kind: type[Node]) -> type[Node]:
+    """Decorator: ``kind``, a node of another package, is known to the text form by its name; its
+    rules go into the tables (docs/new_operator.md). ValueError if the name is taken.
+    """
+    if kind.__name__ in KINDS:
+        raise ValueError(f"a kind '{kind.__name__}' is there already")
+    KINDS[kind.__name__] = kind
+    return kind
 
 
 @dataclass(frozen=True)
