@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from neurocompile.frontends.onnx.general import PREVIOUS
-
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["LoopSession", "open_session", "runtime"]
+__all__ = ["PREVIOUS", "LoopSession", "open_session", "runtime"]
+
+PREVIOUS = "Previous"
+"""Operator of ``ai.neurocompile`` that stands for what a neuron sent one step before."""
 
 _SWITCH = "ORT_DISABLE_TELEMETRY"
 

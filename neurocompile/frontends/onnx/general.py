@@ -28,6 +28,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from neurocompile.reference.runtime import PREVIOUS
+
 __all__ = [
     "BODIES",
     "INTEGRATOR",
@@ -38,7 +40,7 @@ __all__ = [
     "register_general_schema",
 ]
 
-SOFT_TYPE, INTEGRATOR, PREVIOUS = "SoftLIF", "Integrator", "Previous"
+SOFT_TYPE, INTEGRATOR = "SoftLIF", "Integrator"
 NO_LEAK = float(np.finfo(np.float32).max)
 """``tau`` of a SoftLIF without leak: files hold finite numbers, and v / NO_LEAK is lost in float32."""
 
