@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from neurocompile.backends.emulator import Emulator
-from neurocompile.backends.encoding import decode, encode
+from neurocompile.backends.encoding import decode, decode_steps, encode
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs, load_samples
 from neurocompile.dumps import Graph, write_graph
@@ -39,7 +39,7 @@ from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.circuit import CircuitGraph, HostInput, synapse_count
-from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.ir.evaluate import encode_input, evaluate, step_outputs, step_source
 from neurocompile.manifest import SCHEMA_VERSION, Manifest
 from neurocompile.mapping.budget import apply_budget, parse_budget
 from neurocompile.mapping.resources import CostCounter
@@ -134,10 +134,14 @@ class Stage:
 
     @guarded
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits of float32 ``x`` (samples, *input shape): float64 (samples, ...)."""
-        graph = self._spiking()
-        name = graph.output.name
-        return np.asarray(evaluate(graph, self._input(x), self.steps, [name])[name], np.float64)
+        """What the model returns for float32 ``x`` (samples, *input shape), its first output where
+        there are several: float64 (samples, ...).
+        """
+        graph, host = self._spiking(), self.model.host
+        stepwise = host is not None and host.stepwise
+        name = step_source(graph) if stepwise else graph.output.name
+        cut = evaluate(graph, self._input(x), self.steps, [name])[name]
+        return self._returned(step_outputs(graph, cut) if stepwise else cut)
 
     @guarded
     def spikes(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -150,6 +154,11 @@ class Stage:
     def steps(self) -> int:
         """Of a sample, T."""
         return self.model.options.steps
+
+    def _returned(self, cut: np.ndarray) -> np.ndarray:
+        """What the host makes of the chip's values, if it has a part."""
+        host = self.model.host
+        return np.asarray(cut if host is None else host.run(cut)[0][host.main], np.float64)
 
     def _spiking(self) -> s.SpikingGraph:
         assert isinstance(self.graph, s.SpikingGraph)
@@ -236,6 +245,8 @@ class Canonical(Stage):
         given = {"T": T, "weight_bits": weight_bits}
         options = BuildOptions.of(options, {k: v for k, v in given.items() if v is not None})
         self.graph.input.check_steps(options.steps)
+        if self.model.host is not None:
+            self.model.host.check_steps(options.steps)
         model = replace(self.model, options=options)
         if calibration is not None:
             model = replace(model, samples=_samples(calibration, self.graph.input.sample_shape))
@@ -314,12 +325,12 @@ class Lowered(Stage):
 
     @guarded
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits of float32 ``x`` (samples, *input shape) on the emulator: float64 (samples, ...)."""
-        with Emulator().open(self.circuit) as executor:
-            source = self.circuit.readouts[0].src
-            return decode(
-                self.circuit, executor.run(encode(self.circuit, self._checked(x)), [source])
-            )
+        """The same, on the emulator."""
+        circuit, host = self.circuit, self.model.host
+        with Emulator().open(circuit) as executor:
+            trace = executor.run(encode(circuit, self._checked(x)), [circuit.readouts[0].src])
+        stepwise = host is not None and host.stepwise
+        return self._returned((decode_steps if stepwise else decode)(circuit, trace))
 
     @guarded
     def spikes(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -396,7 +407,8 @@ class Lowered(Stage):
             manifest,
             dict(timer.seconds),
             tuple(built.front),
-            done.precision,
+            precision=done.precision,
+            host=self.model.host,
         )
 
 
@@ -456,6 +468,8 @@ def import_stage(
 ) -> Imported:
     """:func:`open_staged` with options and target that are there already."""
     opened = open_model(model, example_input, asked, calibration=calibration, stages=timer)
+    if opened.host is not None:
+        opened.host.check_steps(opened.options.steps)
     with timer("check import"):
         agreement = check_import(opened)
     return Imported(opened, chip, timer, agreement)

@@ -92,7 +92,6 @@ OPEN: dict[str, int] = {
     "gpu/fused.py:_computes": 4,
     "gpu/plan.py:_copies": 3,
     "gpu/runner.py:run": 3,
-    "ir/evaluate.py:evaluate": 3,
     "mapping/rates.py:modelled_rates": 4,
     "mapping/resources.py:__init__": 3,
     "mapping/resources.py:synapses": 3,
