@@ -64,7 +64,7 @@ class Pass(Generic[Taken, Made]):
                 f"{type(graph).__name__}; {_who_makes(self.takes)}",
             )
         for rule, why in unmet(self.requires, graph):
-            first = [one.name for one in _all_passes() if rule in one.ensures]
+            first = [one.name for one in _all_passes() if rule in vars(one).get("ensures", ())]
             advice = f"; run {' or '.join(first)} before it" if first else ""
             raise NeurocompileError(
                 "NC2014", f"pass '{self.name}' requires that {rule.text}: {why}{advice}"
