@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.spiking_rules import IS_IMPORTED
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
@@ -25,6 +26,7 @@ class ComposeLinear(SpikingPass):
     Linear layers, where one of these puts a part into its place, or where spikes feed back."""
 
     name: ClassVar[str] = "compose-linear"
+    requires = (IS_IMPORTED,)
 
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         rewriter = Rewriter(graph)
