@@ -16,6 +16,7 @@ from neurocompile.passes.quantize import Quantize
 from neurocompile.progress import Stages
 from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
+from neurocompile.targets.fields import ChipFields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +79,9 @@ def check_model(
                 canonical = canonical_graph(opened, chip)
             with stages("quantize"):
                 statistics = statistics_of(opened, canonical)
-                quantized = Quantize(settled.steps, statistics, settled.bits)(canonical)
+                fields = ChipFields.of(chip)
+                quantizer = Quantize(settled.steps, statistics, settled.bits, fields=fields)
+                quantized = quantizer(canonical)
             with stages("lower"):
                 build_circuit(quantized, settled.steps, settled.bits, chip)
     except NeurocompileError as error:

@@ -24,6 +24,7 @@ from neurocompile.progress import Stages
 from neurocompile.staged import Lowered, Stage, import_stage, stages_from, unfolded_budget
 from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
+from neurocompile.targets.fields import ChipFields
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,5 +157,11 @@ def _cheaply(
             canonical = canonical_graph(opened, chip)
         with stages("quantize"):
             statistics = statistics_of(opened, canonical)
-            quantizer = Quantize(settled.steps, statistics, settled.bits, most_weights=1 << 14)
+            quantizer = Quantize(
+                settled.steps,
+                statistics,
+                settled.bits,
+                most_weights=1 << 14,
+                fields=ChipFields.of(chip),
+            )
             return quantizer(canonical), settled, chip, statistics, stages

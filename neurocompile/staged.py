@@ -51,6 +51,7 @@ from neurocompile.program import Program, make_proof
 from neurocompile.progress import Stages
 from neurocompile.stages import canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
+from neurocompile.targets.fields import ChipFields
 from neurocompile.targets.schema import Target
 from neurocompile.theory.measure.budget import plan_budget
 
@@ -259,7 +260,8 @@ class Canonical(Stage):
         with self.timer("calibrate"):
             statistics = statistics_of(model, self.graph, device)
         with self.timer("quantize"):
-            quantize = Quantize(settled.steps, statistics, settled.bits)
+            fields = ChipFields.of(self.target)
+            quantize = Quantize(settled.steps, statistics, settled.bits, fields=fields)
             graph = quantize(self.graph)
         with self.timer("compare"):
             lost = examine_precision(

@@ -25,6 +25,7 @@ from neurocompile.passes.lower import Lower
 from neurocompile.passes.narrow_weights import NarrowWeights
 from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import Schedule
+from neurocompile.targets.fields import ChipFields
 from neurocompile.targets.schema import Target
 
 __all__ = [
@@ -111,10 +112,11 @@ def build_circuit(
 
 
 def _circuit_passes(T: int, weight_bits: int, target: Target) -> tuple[Pass[Any, Any], ...]:
+    fields = ChipFields.of(target)
     return (
         Lower(T, weight_bits),
-        Schedule(target.delay.max_spike_delay.value, target.reset.power_of_two.value),
-        NarrowWeights(target.synapse.weight_bits.high),
+        Schedule(fields.max_spike_delay, fields.power_of_two_period, fields.graded_delay),
+        NarrowWeights(fields.weight_bits),
     )
 
 
@@ -126,7 +128,7 @@ def all_passes(
     T, bits = settled.steps, settled.bits
     return (
         *canonical_passes(compose_for(settled, target)),
-        Quantize(T, statistics, bits),
+        Quantize(T, statistics, bits, fields=ChipFields.of(target)),
         *_circuit_passes(T, bits, target),
     )
 

@@ -416,12 +416,15 @@ def _check_same(program: Program, model: FloatModel) -> None:
     """
     from neurocompile.passes.quantize import Quantize
     from neurocompile.stages import canonical_graph
+    from neurocompile.targets.fields import ChipFields
 
     options, mine = program.manifest.options, program.quantized
     why = f"SHA-256 {model.sha256[:12]}, expected {program.manifest.source_sha256[:12]}"
     try:
         canonical = canonical_graph(model, program.target)
-        other = Quantize(options.steps, program.calibration, options.bits)(canonical)
+        other = Quantize(
+            options.steps, program.calibration, options.bits, fields=ChipFields.of(program.target)
+        )(canonical)
     except NeurocompileError as error:
         why, other = f"it is refused with the program's calibration: {error.message}", None
     same = (

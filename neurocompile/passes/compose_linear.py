@@ -104,9 +104,12 @@ def _distributed(
             part = graph.node[x]
         last = k == len(parts) - 1
         name = layer.name if len(parts) == 1 else rewriter.fresh(f"{layer.name}.part{k}")
-        fields = {"weight": rewriter.tensor(f"{name}.weight", own.astype(np.float32)), "bias": None}
+        fields: dict[str, Any] = {
+            "weight": rewriter.tensor(f"{name}.weight", own.astype(np.float32)),
+            "bias": None,
+        }
         if last and np.any(bias):
-            fields["bias"] = rewriter.tensor(f"{name}.bias", bias.astype(np.float32))
+            fields["bias"] = rewriter.tensor(f"{name}.bias", np.asarray(bias, np.float32))
         made = rewriter.emit(replace(layer, name=name, x=rewriter.resolve(x), **fields))
         if total is not None:
             name = layer.name if last else rewriter.fresh(f"{layer.name}.sum{k}")

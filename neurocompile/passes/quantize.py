@@ -47,8 +47,9 @@ from neurocompile.passes.quantization.products import (
 )
 from neurocompile.passes.quantization.residuals import lif_unit
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LARGEST_PAYLOAD, LEAST_LEVELS
+from neurocompile.passes.quantization.thresholds import LEAST_LEVELS
 from neurocompile.passes.quantization.weights import Layer, readers, weighted
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Quantize"]
 
@@ -73,6 +74,8 @@ class Quantize(SpikingPass):
     weight_bits: int = 8
     most_weights: int | None = None
     """Of a layer, looked at when its scale is chosen; None for all. Estimates take fewer."""
+    fields: ChipFields = LOIHI2
+    """Of the chip that the integers are for."""
     precision: Precision = field(default_factory=Precision, compare=False)
     """Takes what could not be kept."""
 
@@ -167,7 +170,7 @@ def _sum(state: Quantization, node: s.Sum | s.SumPool2d, units: list[Any]) -> Qu
         if isinstance(node, s.Sum)
         else prod(node.kernel)
     )
-    x = state.coarser(node.x, LARGEST_PAYLOAD // terms)
+    x = state.coarser(node.x, state.fields.payload // terms)
     return replace(node, x=x), state.unit[x]
 
 

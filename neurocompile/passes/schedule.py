@@ -1,9 +1,9 @@
 """Give every population a depth and every projection the delay that balances its paths.
 
 Depth is the longest path from the input, one step a projection. A projection that skips steps
-waits: a spiking one by its synaptic delay, up to the target's limit, a longer one and a graded one
-(untested with delays upstream) in a line of relays that all its consumers share: neurons that
-repeat a spike after the longest delay, graded relays after one step. Populations that recurrent
+waits: by its synaptic delay, up to the target's limit (of graded messages one step, unless the target
+says that they may be delayed), and a longer one in a line of relays that all its consumers share:
+neurons that repeat a spike after the longest delay, graded relays that repeat a value. Populations that recurrent
 projections tie together share one depth, the largest of theirs; a recurrent projection takes one
 step from any depth to itself. A projection with an advance adds that to the depth of its
 destination. Populations that the host does not reach (clocks) are as deep as those that read them
@@ -33,10 +33,14 @@ def period_for(steps: int, power_of_two: bool) -> int:
 
 
 def schedule(
-    circuit: c.CircuitGraph, *, max_spike_delay: int, power_of_two_period: bool
+    circuit: c.CircuitGraph,
+    *,
+    max_spike_delay: int,
+    power_of_two_period: bool,
+    graded_delay: int = 1,
 ) -> c.CircuitGraph:
     """The circuit with depths, delays, relays and its period: :class:`Schedule` by its options."""
-    return Schedule(max_spike_delay, power_of_two_period)(circuit)
+    return Schedule(max_spike_delay, power_of_two_period, graded_delay)(circuit)
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,12 @@ class Schedule(CircuitPass):
     ensures = (IS_SCHEDULED, PRIVATE_LOOPS)
 
     max_spike_delay: int
-    """Longest delay of a spiking connection, in steps from emission to arrival (>= 1); graded
-    connections always take one step.
+    """Longest delay of a spiking connection, in steps from emission to arrival (>= 1).
     """
     power_of_two_period: bool
     """The target resets neurons only every 2^k steps."""
+    graded_delay: int = 1
+    """Longest delay of a graded connection."""
 
     def apply(self, circuit: c.CircuitGraph) -> c.CircuitGraph:
         if self.max_spike_delay < 1:
@@ -65,7 +70,7 @@ class Schedule(CircuitPass):
         own = {p.name for p in circuit.populations}
         circuit = CloseLoops(period)(circuit)
         depth = _depths(circuit, own)
-        lines = _Lines(circuit, depth, self.max_spike_delay)
+        lines = _Lines(circuit, depth, self.max_spike_delay, self.graded_delay)
         projections = []
         for q in circuit.projections:
             if q.recurrent:
@@ -84,7 +89,10 @@ class Schedule(CircuitPass):
             )
         )
         return circuit.replace(
-            populations=populations, projections=(*projections, *lines.projections), period=period
+            populations=populations,
+            projections=(*projections, *lines.projections),
+            period=period,
+            graded_delay=self.graded_delay,
         )
 
 
@@ -120,9 +128,13 @@ class _Lines:
     """Lines of relays, one a source, as long as its slowest consumer needs."""
 
     def __init__(
-        self, circuit: c.CircuitGraph, depth: dict[str, int], max_spike_delay: int
+        self,
+        circuit: c.CircuitGraph,
+        depth: dict[str, int],
+        max_spike_delay: int,
+        graded_delay: int,
     ) -> None:
-        self.depth, self.max_spike_delay = depth, max_spike_delay
+        self.depth, self.max_spike_delay, self.graded_delay = depth, max_spike_delay, graded_delay
         self.taken = {p.name for p in circuit.populations}
         self.relays: list[c.Population] = []
         self.projections: list[c.Projection] = []
@@ -132,7 +144,7 @@ class _Lines:
         """Where to read ``src`` such that it arrives ``steps`` steps later: a population and the
         delay from it.
         """
-        reach = self.max_spike_delay if src.spiking else 1
+        reach = self.max_spike_delay if src.spiking else self.graded_delay
         line = self._line.setdefault(src.name, [src.name])
         while len(line) * reach < steps:
             name = f"{src.name}.wait{len(line)}"

@@ -72,16 +72,18 @@ def is_constant(circuit: c.CircuitGraph, name: str) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@given(circuits(), LIMITS)
-def test_every_delay_is_the_difference_of_depths_and_within_the_limit(circuit, limit):
-    scheduled = schedule(circuit, max_spike_delay=limit, power_of_two_period=False)
+@given(circuits(), LIMITS, LIMITS)
+def test_every_delay_is_the_difference_of_depths_and_within_the_limit(circuit, limit, graded):
+    scheduled = schedule(
+        circuit, max_spike_delay=limit, power_of_two_period=False, graded_delay=graded
+    )
     for q in scheduled.projections:
         src, dst = scheduled.population[q.src], scheduled.population[q.dst]
         if is_constant(scheduled, q.src):
             assert q.delay == 1
             continue
         assert q.delay == dst.depth - src.depth
-        assert 1 <= q.delay <= (limit if src.spiking else 1)
+        assert 1 <= q.delay <= (limit if src.spiking else graded)
 
 
 @settings(max_examples=100, deadline=None)
@@ -125,12 +127,20 @@ def test_all_consumers_of_a_source_share_one_line_of_relays_no_longer_than_neede
 
 @settings(max_examples=150, deadline=None)
 @given(
-    circuits(), LIMITS, st.booleans(), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**31)
+    circuits(),
+    LIMITS,
+    LIMITS,
+    st.booleans(),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.integers(0, 2**31),
 )
 def test_streaming_through_the_pipeline_equals_the_depth_free_execution(
-    circuit, limit, power_of_two, count, idle, seed
+    circuit, limit, graded, power_of_two, count, idle, seed
 ):
-    scheduled = schedule(circuit, max_spike_delay=limit, power_of_two_period=power_of_two)
+    scheduled = schedule(
+        circuit, max_spike_delay=limit, power_of_two_period=power_of_two, graded_delay=graded
+    )
     scheduled = scheduled.replace(period=scheduled.period + idle)
     x = (
         np.random.default_rng(seed)

@@ -35,6 +35,7 @@ class Feedback:
         """The stand-in for ``node``, which lies as its layer will: feature maps with channels last, a
         vector as a map of one pixel.
         """
+        shape: tuple[int, ...]
         if len(node.shape) == 3:
             shape, layout = (*node.shape[1:], node.shape[0]), channels_last(node.shape)
         elif len(node.shape) == 1:

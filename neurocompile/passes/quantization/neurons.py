@@ -11,11 +11,7 @@ from neurocompile.ir.text import TensorRef
 from neurocompile.passes.quantization.feedback import on_shift
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
-    LARGEST_MANTISSA,
-    LARGEST_PAYLOAD,
-    LARGEST_SHIFT,
     LARGEST_SOFT_BIAS,
-    LARGEST_THRESHOLD,
     LARGEST_WEIGHT,
     exact_threshold,
     integrator_limit,
@@ -41,7 +37,12 @@ def integer_lif(
     if not node.current and node.bias is None and state.integer[node.x] is not None:
         found = {
             exact_threshold(
-                node.gain, node.v_threshold, float(tau), state.options.steps, bound.magnitude
+                node.gain,
+                node.v_threshold,
+                float(tau),
+                state.options.steps,
+                bound.magnitude,
+                state.fields,
             )
             for tau in np.unique(taus)
         }
@@ -54,7 +55,7 @@ def integer_lif(
         fits = min(
             limit // max(bound.magnitude, 1),
             LARGEST_WEIGHT,
-            int(LARGEST_THRESHOLD * node.gain * unit / node.v_threshold),
+            int(state.fields.threshold * node.gain * unit / node.v_threshold),
         )
         k = 1 << max(fits.bit_length() - 1, 0)
     current = node.gain * unit / k  # membrane value of one unit of input
@@ -62,10 +63,10 @@ def integer_lif(
     if node.name in state.thresholds:
         levels = np.asarray(state.thresholds[node.name])
     largest = int(levels.max())
-    if levels.min() < 0 or largest > LARGEST_THRESHOLD or k * bound.magnitude > limit:
+    if levels.min() < 0 or largest > state.fields.threshold or k * bound.magnitude > limit:
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}': threshold {largest:,} or input {k * bound.magnitude:,} exceeds {LARGEST_THRESHOLD:,} or {limit:,}",
+            f"layer '{node.name}': threshold {largest:,} or input {k * bound.magnitude:,} exceeds {state.fields.threshold:,} or {limit:,}",
         )
     vth = _integers(state, f"{node.name}.vth", levels)
     bias, exponent = _lif_bias(state, node, current / 64)
@@ -83,7 +84,7 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
 
 def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
     decay = np.minimum(np.rint(4096 / state.taus(node)), 4096)
-    limit, bound = state.input_limit(node) >> LARGEST_SHIFT, state.bound[node.x].magnitude
+    limit, bound = state.input_limit(node) >> state.fields.shift, state.bound[node.x].magnitude
     ideal, k = node.v_threshold / (node.gain * unit), 1
     ratios = np.asarray((node.v_threshold, *node.more)) / node.v_threshold
     if state.integer[node.x] is not None:  # no weights to scale: the finest power of two that fits
@@ -106,10 +107,10 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
     shift = state.shifts.get(node.name, 0)
     while needed >> shift > limit:
         shift += 1
-    if shift > LARGEST_SHIFT or largest > LARGEST_PAYLOAD:
+    if shift > state.fields.shift or largest > state.fields.payload:
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}' resets softly: input or threshold {needed:,} exceeds {limit << LARGEST_SHIFT:,} "
+            f"layer '{node.name}' resets softly: input or threshold {needed:,} exceeds {limit << state.fields.shift:,} "
             f"at T = {state.options.steps}; use fewer steps or weight bits",
         )
     threshold = max(round(k * ideal / (1 << shift)), 1)
@@ -188,12 +189,13 @@ def _lif_bias(
         return None, 0
     units = total / resolution
     exponent = 0
-    while np.abs(np.rint(units / (1 << exponent))).max() > LARGEST_MANTISSA:
+    while np.abs(np.rint(units / (1 << exponent))).max() > state.fields.mantissa:
         exponent += 1
-    if exponent > 7:
+    most = state.fields.bias_exponent
+    if exponent > most:
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}': bias {np.abs(total).max():.4g} needs exponent {exponent} > 7",
+            f"layer '{node.name}': bias {np.abs(total).max():.4g} needs exponent {exponent} > {most}",
         )
     mantissa = np.rint(units / (1 << exponent)).astype(np.int16)
     return state.rewriter.tensor(f"{node.name}.bias.int", mantissa), exponent

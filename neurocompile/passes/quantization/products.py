@@ -11,7 +11,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LARGEST_FACTOR, LARGEST_PAYLOAD
+from neurocompile.passes.quantization.thresholds import LARGEST_FACTOR
 
 __all__ = ["check_softmax", "counted_product", "product", "rate_softmax"]
 
@@ -27,7 +27,11 @@ def product(state: Quantization, node: s.Mul | s.MatMul) -> tuple[s.Node, float]
             state.consumer(node.name),
             state.size[node.a][-1] if isinstance(node, s.MatMul) else 1,
         )
-        limit = LARGEST_PAYLOAD if lif is None else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        limit = (
+            state.fields.payload
+            if lif is None
+            else min(state.input_limit(lif), state.fields.payload)
+        )
         coarse = state.coarser(real[0], min(limit // terms, LARGEST_FACTOR))
         if coarse in state.shift and other in state.mean:
             lost = np.broadcast_to(state.shift[coarse], state.size[coarse])

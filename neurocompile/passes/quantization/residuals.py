@@ -12,13 +12,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
 from neurocompile.passes.quantization.scales import best_scale
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import (
-    LARGEST_MANTISSA,
-    LARGEST_PAYLOAD,
-    LARGEST_SOFT_BIAS,
-    LARGEST_THRESHOLD,
-    LEAST_LEVELS,
-)
+from neurocompile.passes.quantization.thresholds import LARGEST_SOFT_BIAS, LEAST_LEVELS
 from neurocompile.passes.trunk import Trunk
 
 __all__ = ["FEW_LEVELS", "lif_unit", "weighted_in_trunk"]
@@ -137,7 +131,7 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
         if trunk.neurons
         else 0.0
     )
-    fields = max(max(ideals) / (1 << 7), 1.02 * total / LARGEST_PAYLOAD)
+    fields = max(max(ideals) / (1 << 7), 1.02 * total / state.fields.payload)
     unit = max(min(ideals), coarsest, fields)
     least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
     if all(_real_fits(unit, *sizes, least) for sizes in real):
@@ -162,8 +156,8 @@ def lif_unit(state: Quantization, lif: s.LIF, largest: float) -> float:
     """
     limit = state.input_limit(lif)
     bias = 0.0 if lif.bias is None else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0))
-    floors = [largest / limit, lif.v_threshold / (lif.gain * min(limit, LARGEST_THRESHOLD))]
-    floors.append(bias * 64 / (lif.gain * 0.9 * (LARGEST_MANTISSA << 7)))
+    floors = [largest / limit, lif.v_threshold / (lif.gain * min(limit, state.fields.threshold))]
+    floors.append(bias / (lif.gain * 0.9 * state.fields.bias))
     if lif.soft_reset:
         floors.append(bias / (lif.gain * 0.9 * LARGEST_SOFT_BIAS))
     return max(floors)

@@ -18,14 +18,10 @@ from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.quantization.decided import settle_decided
-from neurocompile.passes.quantization.thresholds import (
-    LARGEST_PAYLOAD,
-    LARGEST_SHIFT,
-    input_limit,
-    integrator_limit,
-)
+from neurocompile.passes.quantization.thresholds import input_limit, integrator_limit
 from neurocompile.passes.quantization.unheard import active_values, clip_unheard
 from neurocompile.passes.trunk import find_trunks
+from neurocompile.targets.fields import ChipFields
 
 if TYPE_CHECKING:
     from neurocompile.passes.quantize import Quantize
@@ -71,13 +67,18 @@ class Quantization:
             tuple[str, int, bool], Ref
         ] = {}  # values in a coarser unit, by name, bits dropped and rounding
 
+    @property
+    def fields(self) -> ChipFields:
+        """Of the chip that the integers are for."""
+        return self.options.fields
+
     def track_bound(self, new: s.Node) -> None:
         """Bounds of the new integers; NC2002 if a payload does not hold them."""
         known = Known(self.rewriter.tensors, self.size, quantized=True)
         found = range_of(known, new, [self.bound.get(i) for i in new.inputs])
         if found is not None:
             self.bound[new.name] = found
-            limit = LARGEST_PAYLOAD
+            limit = self.fields.payload
             if found.magnitude > limit:
                 raise NeurocompileError(
                     "NC2002",
@@ -105,7 +106,7 @@ class Quantization:
         lost = (
             max((1 << bits) - grid, 0) / 2
         )  # on average, if the multiples of ``grid`` leave all remainders as often
-        if nearest and lost and self.bound[name].high + half <= LARGEST_PAYLOAD:
+        if nearest and lost and self.bound[name].high + half <= self.fields.payload:
             shape = self.size[name]
             axis = 0 if len(shape) == 3 else len(shape) - 1
             values = np.full([n if i == axis else 1 for i, n in enumerate(shape)], half, np.int64)
@@ -115,7 +116,7 @@ class Quantization:
             )
             lost = 0.0
         while bits:
-            part = min(bits, LARGEST_SHIFT)
+            part = min(bits, self.fields.shift)
             unit = self.unit[found] * (1 << part)
             found = self._emit(
                 s.Shift(name=self.rewriter.fresh(f"{name}.coarse"), x=found, bits=part), name
@@ -148,10 +149,10 @@ class Quantization:
         """Largest value of a linear layer that no LIF reads directly: what a payload holds, or what
         an integrator behind it can sum up.
         """
-        limits = [LARGEST_PAYLOAD]
+        limits = [self.fields.payload]
         for user in self.graph.users[name]:
             if isinstance(user, s.Integrator):
-                limits.append(integrator_limit(user.decay, self.options.steps))
+                limits.append(integrator_limit(user.decay, self.options.steps, self.fields))
             elif isinstance(user, (s.Rearrange, s.Offset, s.Add)):
                 limits.append(self.payload_limit(user.name))
         return min(limits)
@@ -180,8 +181,8 @@ class Quantization:
         tau, steps = float(self.taus(lif).max()), self.options.steps
         if lif.name in self.graph.fed_back and not lif.soft_reset:
             most = geometric(lif.current, 2 * steps)  # a period is shorter than 2 T
-            return int(_LARGEST_CLOSED / most)
-        return input_limit(lif.soft_reset, tau, steps, lif.current)
+            return int(min(_LARGEST_CLOSED, self.fields.current // 2) / most)
+        return input_limit(lif.soft_reset, tau, steps, lif.current, self.fields)
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:
         """Float bias of a membrane, with what rounding weights took away."""

@@ -1,5 +1,5 @@
-"""Fields of the chip that integers must fit, and the integer thresholds that mean what the float
-ones do.
+"""Limits of what neurons read, from the fields of the chip (:mod:`neurocompile.targets.fields`), and
+the integer thresholds that mean what the float ones do.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from math import ceil
 import numpy as np
 
 from neurocompile.ir.interval import geometric
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["exact_level", "exact_threshold", "input_limit", "integrator_limit", "soft_threshold"]
 
-LARGEST_THRESHOLD = 131071
-LARGEST_CURRENT = 131071
-"""|a| * 2^6 must stay below 2^23, or the current wraps."""
-LARGEST_PAYLOAD = (1 << 23) - 1
-LARGEST_MANTISSA = 4095
 LARGEST_SOFT_BIAS = 32767
 """Two synapses from a constant."""
-LARGEST_SHIFT = 7
 LARGEST_FACTOR = 65535
 """Of a product with spikes: a gate takes twice as much from five synapses."""
 LARGEST_WEIGHT = 254
@@ -29,7 +24,7 @@ LEAST_LEVELS = 31
 
 
 def exact_threshold(
-    gain: float, threshold: float, tau: float, steps: int, largest: int
+    gain: float, threshold: float, tau: float, steps: int, largest: int, fields: ChipFields = LOIHI2
 ) -> tuple[int, int] | None:
     """Integer weight k and threshold vth that reproduce a float LIF on integer input exactly, or
     None.
@@ -57,7 +52,7 @@ def exact_threshold(
     for exponent in range(8):
         k = 1 << exponent
         vth = ceil(k * level) - 1
-        if k > LARGEST_WEIGHT or k * largest > LARGEST_CURRENT or vth > LARGEST_THRESHOLD:
+        if k > LARGEST_WEIGHT or k * largest > fields.current or vth > fields.threshold:
             return None
         if (64 * k * grid).denominator == 1 and vth >= k * (level - grid):
             return k, vth
@@ -106,12 +101,14 @@ def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
     return min(near, key=cost, default=max(round(ideal), 1))
 
 
-def integrator_limit(kept: float, steps: int) -> int:
+def integrator_limit(kept: float, steps: int, fields: ChipFields = LOIHI2) -> int:
     """Largest input a step of an integrator, whose sums stay below 2^17 in any period."""
-    return int(LARGEST_CURRENT / geometric(kept, steps)) - steps
+    return int(fields.current / geometric(kept, steps)) - steps
 
 
-def input_limit(soft_reset: bool, tau: float, steps: int, current: float = 0.0) -> int:
+def input_limit(
+    soft_reset: bool, tau: float, steps: int, current: float = 0.0, fields: ChipFields = LOIHI2
+) -> int:
     """Largest input a step for which every current of a neuron, and of what closes its loop, stays
     below 2^17.
 
@@ -121,10 +118,13 @@ def input_limit(soft_reset: bool, tau: float, steps: int, current: float = 0.0) 
     times (``passes/close_loops.py``). A synaptic current grows likewise.
     """
     if not soft_reset:
-        return int(LARGEST_CURRENT / geometric(current, steps))
+        grown = geometric(current, steps)
+        if fields.membrane is not None:  # inhibition grows the membrane until the reset
+            grown *= geometric(1 - 1 / tau, 2 * steps)
+        return max(int(fields.current / grown), 1)
     if np.isinf(tau):
-        return LARGEST_CURRENT // (2 * steps + 3) << LARGEST_SHIFT
+        return fields.current // (2 * steps + 3) << fields.shift
     if tau == 1:  # no memory, no loop
-        return LARGEST_CURRENT << LARGEST_SHIFT
+        return fields.current << fields.shift
     most = geometric(1 - 1 / tau, 2 * steps)  # a period is shorter than 2 T
-    return int(LARGEST_CURRENT / (most * (most + 2))) << LARGEST_SHIFT
+    return int(fields.current / (most * (most + 2))) << fields.shift

@@ -21,12 +21,7 @@ from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_t
 from neurocompile.passes.quantization.scales import best_scale, channel_groups, weight_grid
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
-    LARGEST_CURRENT,
-    LARGEST_MANTISSA,
-    LARGEST_PAYLOAD,
-    LARGEST_SHIFT,
     LARGEST_SOFT_BIAS,
-    LARGEST_THRESHOLD,
     LEAST_LEVELS,
     exact_level,
     soft_threshold,
@@ -39,8 +34,6 @@ _REACH_OVER_VALUE = 64
 4, 3 and 1 of 360 images on the zoo's Meta-SpikeFormer in factors."""
 _ROOM = 0.9
 """Of a bias field: the rest is for the means that rounding takes."""
-_LARGEST_BIAS = (LARGEST_MANTISSA << 7) / 64
-"""Of a hard-reset neuron, in units of its input."""
 _TRIES = 40
 
 
@@ -86,7 +79,7 @@ def _coarser_input(
     limit = (
         state.payload_limit(node.name)
         if lif is None
-        else min(state.input_limit(lif), LARGEST_PAYLOAD)
+        else min(state.input_limit(lif), state.fields.payload)
     )
     terms = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / max(largest, 1e-300)
     terms = max(terms, 1.0) * (1 << (9 - bits))
@@ -182,7 +175,7 @@ class Layer:
         """Largest sum."""
         if self.lif is None:
             return self.state.payload_limit(self.node.name)
-        return min(self.state.input_limit(self.lif), LARGEST_PAYLOAD)
+        return min(self.state.input_limit(self.lif), self.state.fields.payload)
 
     def reach(self, weight: np.ndarray) -> np.ndarray:
         """(channels,): largest absolute sum that ``weight`` can make of the input's integers."""
@@ -213,8 +206,8 @@ class Layer:
             )
             sums = np.maximum(reach + 1.1 * bias, most * threshold) / self.limit
             return np.maximum(sums, bias / (_ROOM * LARGEST_SOFT_BIAS))
-        sums = np.maximum(reach / self.limit, threshold / LARGEST_THRESHOLD)
-        return np.maximum(sums, bias / (_ROOM * _LARGEST_BIAS))
+        sums = np.maximum(reach / self.limit, threshold / self.state.fields.threshold)
+        return np.maximum(sums, bias / (_ROOM * self.state.fields.bias))
 
     def room(self) -> float:
         """How many times more levels the input could have until a scale must be coarser than the
@@ -224,7 +217,7 @@ class Layer:
             return np.inf
         if self.node.name in self.state.trunks:  # one unit for all of a residual's layers
             step = 1 << (9 - self.state.options.weight_bits)
-            reach = float(self.reach(self.weight).max()) * step / LARGEST_CURRENT
+            reach = float(self.reach(self.weight).max()) * step / self.state.fields.current
             return self._ideal(np.arange(len(self.weight))) / max(reach, 1e-300)
         least = self.least()
         if (grid := weight_grid(self.weight, self.levels)) is not None:
@@ -277,7 +270,11 @@ class Layer:
                 self.state.options.steps,
                 power,
             )
-            if vth is not None and vth <= LARGEST_THRESHOLD and self._bias_on(grid, power):
+            if (
+                vth is not None
+                and vth <= self.state.fields.threshold
+                and self._bias_on(grid, power)
+            ):
                 return _Choice(scale, q, power, scale, vth)
         power = powers[-1]
         ideal = self.threshold * 2.0**power / (self.unit * grid)
@@ -374,8 +371,11 @@ class Layer:
         unit = self.unit * scale / 2.0**power
         reach = self.reach(self.weight).max() * self.unit
         total = max(reach + 1.1 * self.bias.max(), self.threshold) / unit
-        limit = self.limit >> LARGEST_SHIFT
-        return next((k for k in range(LARGEST_SHIFT) if total / (1 << k) <= limit), LARGEST_SHIFT)
+        limit = self.limit >> self.state.fields.shift
+        return next(
+            (k for k in range(self.state.fields.shift) if total / (1 << k) <= limit),
+            self.state.fields.shift,
+        )
 
     def _resolves(self, scale: float, power: int) -> bool:
         """True if the threshold is 16 units or more: the scale then moves by 3 % at most."""

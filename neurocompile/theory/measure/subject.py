@@ -21,6 +21,7 @@ from neurocompile.options import BuildOptions, takes_options
 from neurocompile.parameters import count
 from neurocompile.passes.lower import lower
 from neurocompile.passes.quantize import Quantize
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Subject", "open_subject"]
 
@@ -37,6 +38,8 @@ class Subject:
     T: int
     """That of the options, else the model's own."""
     weight_bits: int = 8
+    fields: ChipFields = LOIHI2
+    """Of the target, which integers must fit."""
     compiled: SpikingGraph | None = None
     basis: str = ""
     """How another T comes about."""
@@ -78,7 +81,8 @@ class Subject:
             )
         if T not in self._cache:
             if self.canonical is not None:
-                quantized = Quantize(T, self.calibration, self.weight_bits)(self.canonical)
+                quantizer = Quantize(T, self.calibration, self.weight_bits, fields=self.fields)
+                quantized = quantizer(self.canonical)
                 self._cache[T] = quantized, lower(quantized, T, self.weight_bits)
             else:
                 assert self.compiled is not None
@@ -131,6 +135,7 @@ def open_subject(
         statistics_of(opened, canonical),
         settled.steps,
         settled.bits,
+        ChipFields.of(chip),
         basis="quantized anew for each T",
     )
 
@@ -159,6 +164,7 @@ def _of_artifact(path: Path, asked: BuildOptions, calibration: object) -> Subjec
         program.calibration,
         program.circuit.steps,
         built.bits,
+        ChipFields.of(program.target),
         program.quantized,
         "the artifact's integers at each T",
     )
