@@ -7,7 +7,7 @@ being stored, and which places can be used again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -131,7 +131,7 @@ class _Planner:
         return found
 
     def _summed_gates(self) -> dict[str, _Gates]:
-        found = {}
+        found: dict[str, _Gates] = {}
         for p in self.circuit.populations:
             incoming, readers = self.circuit.incoming[p.name], self.readers[p.name]
             if p.name in self.record or p.name in self.looped or not _forgets(p, self.weights):
@@ -465,5 +465,5 @@ def _forgets(p: Population, weights: Weights) -> bool:
     return high < 1 << 16 and low > -1 << 16 and largest * (4096 - p.dv) < 4096
 
 
-def _table_of(rows: list[list[int]] | list[tuple[int, ...]], columns: int) -> np.ndarray:
+def _table_of(rows: Sequence[Sequence[int]], columns: int) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -115,7 +116,7 @@ def _interface(proto: onnx.ModelProto) -> Interface:
         raise ValueError("a cut is float32 (samples, elements) or (samples, steps, elements)")
     steps = inner[0] if inner else 0
     largest = _bounded(proto, batch, bool(inner), steps)
-    stepwise = next((json.loads(p.value) for p in proto.metadata_props), [])
+    stepwise: list[Any] = next((json.loads(p.value) for p in proto.metadata_props), [])
     names = [o.name for o in graph.output]
     known = isinstance(stepwise, list) and all(name in names for name in stepwise)
     if not known or len(set(names)) != len(names) or stepwise and not inner:

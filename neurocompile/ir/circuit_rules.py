@@ -17,7 +17,7 @@ def _shared_source(graph: c.CircuitGraph) -> str:
     """A population that loops and others read; empty if there is none."""
     looped = {q.src for q in graph.projections if q.recurrent}
     others = {q.src for q in graph.projections if not q.recurrent}
-    others |= {item.src for item in (*graph.readouts, *graph.views)}
+    others |= {r.src for r in graph.readouts} | {v.src for v in graph.views}
     return min(looped & others, default="")
 
 

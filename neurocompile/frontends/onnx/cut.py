@@ -260,7 +260,8 @@ def _average_late(im: Importer, cuts: list[_Cut]) -> None:
 def _below(im: Importer, node: s.Node) -> set[str]:
     """Everything that ``node`` depends on."""
     nodes = {n.name: n for n in im.nodes}
-    found, stack = set(), list(node.inputs)
+    found: set[str] = set()
+    stack: list[str] = list(node.inputs)
     while stack:
         name = stack.pop()
         if name not in found:
@@ -475,10 +476,7 @@ class _Tail:
         name = unique_name(f"w{len(self.tensors)}", self.taken.__contains__)
         self.taken.add(name)
         array = np.asarray(value)
-        if (
-            array.dtype.kind == "i"
-            and (array.size and np.abs(array % OPEN == 0) & (array != 0)).any()
-        ):
+        if array.dtype.kind == "i" and (np.abs(array % OPEN == 0) & (array != 0)).any():
             raise self.im.error(
                 "NC1009", "what lies behind the neurons computes with the number of samples"
             )

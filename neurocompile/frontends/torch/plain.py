@@ -120,14 +120,15 @@ def _from_rest(model: nn.Module, batch: np.ndarray) -> nn.Module:
 def _traced(
     model: nn.Module, batch: np.ndarray, head: int | str | None, opset_version: int
 ) -> onnx.ModelProto:
-    silent, inner, names = io.StringIO(), model.forward, []
+    silent, inner = io.StringIO(), model.forward
+    names: list[str] = []
 
     def forward(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         found = chosen(inner(x), head)
         names[:] = found
         return tuple(found.values())
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward
     with (
         torch.no_grad(),
         warnings.catch_warnings(),
