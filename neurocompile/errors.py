@@ -248,7 +248,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Lava's runtime opens about eleven files a process and hangs when it runs out. Raise the limit with ulimit -n, or "
         "use --backend lava, which runs the same process models in one process.",
     ),
-    "NC4005": ("unknown backend", "Backends are emulator, cores, lava, lava-runtime and loihi."),
+    "NC4005": (
+        "unknown backend",
+        "Backends are emulator, cores, lava, lava-runtime, loihi, and those of other packages (docs/new_backend.md).",
+    ),
     "NC4006": (
         "backend and emulator disagree",
         "The integer program is exact: one different spike is a defect. The message names the layer, the neuron and the step.",
@@ -258,6 +261,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "not exact on this device",
         "The evaluation on torch (--device) computes a node only where the proven ranges of its operands keep every partial "
         "sum an integer that the device's types hold. Run it on the emulator (--device cpu), and report the model.",
+    ),
+    "NC4009": (
+        "a backend of another package fails",
+        "A package offers a backend under the entry point group neurocompile.backends, and it does not load, raises an error, "
+        "or gives back other populations, shapes or types than it was asked for. The message names it; docs/new_backend.md "
+        "says what a backend promises.",
     ),
     "NC5001": (
         "not a neurocompile artifact",
