@@ -17,7 +17,7 @@ from neurocompile.ir.circuit import CircuitGraph
 __all__ = ["CheckedBackend"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class CheckedBackend:
     """``inner`` under the name of its entry point."""
 
