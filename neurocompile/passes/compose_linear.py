@@ -8,7 +8,7 @@ stands between would be a neuron a value, and a step of time, which spikes that 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
