@@ -383,7 +383,7 @@ DEFINITIONS: KindTable[Definition] = KindTable("evaluate", STAGES, "what its val
 """(node, values of its inputs, its tensors, steps) -> its value, each (samples, steps or 1,
 *shape)."""
 
-for _kind, _definition in {
+_DEFINED: dict[type[s.Node], Callable[..., np.ndarray]] = {
     s.Input: _input,
     s.Previous: lambda n, i, t, T: i[0],  # what it is given: the step before
     s.Conv2d: _conv,
@@ -412,5 +412,6 @@ for _kind, _definition in {
     s.TimeMean: lambda n, i, t, T: np.broadcast_to(i[0], (len(i[0]), T, *i[0].shape[2:])).mean(
         axis=1, keepdims=True
     ),
-}.items():
+}
+for _kind, _definition in _DEFINED.items():
     DEFINITIONS.add(_definition, _kind)

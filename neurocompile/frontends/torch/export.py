@@ -40,7 +40,7 @@ from neurocompile.frontends.torch.explain import check_random, explained, first_
 from neurocompile.frontends.torch.neurons import find_neurons  # noqa: E402
 from neurocompile.frontends.torch.outputs import name_outputs  # noqa: E402
 from neurocompile.frontends.torch.recognize import is_module, refused  # noqa: E402
-from neurocompile.frontends.torch.trace import Trace, prepared, samples_first, trace  # noqa: E402
+from neurocompile.frontends.torch.trace import UNTRACED, Trace, prepared, samples_first, trace  # noqa: E402
 from neurocompile.guard import guarded  # noqa: E402
 from neurocompile.options import BuildOptions  # noqa: E402
 from neurocompile.reference.runtime import open_session  # noqa: E402
@@ -193,7 +193,7 @@ def _traced(
     try:
         return model, example, trace(model, example, T, per_sample_lif, head)
     except NeurocompileError as error:
-        if error.code == "NC1013" and error.message.startswith("torch.export"):
+        if error.kind == UNTRACED:
             _check_runs(model, example, error)
         if error.code != "NC1020" or example.ndim < 3 or example.shape[0] < 2:
             raise

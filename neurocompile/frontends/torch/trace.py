@@ -31,7 +31,10 @@ from neurocompile.frontends.torch.neurons import (
 )
 from neurocompile.frontends.torch.outputs import chosen, returned
 
-__all__ = ["Plan", "Trace", "prepared", "samples_first", "trace"]
+__all__ = ["UNTRACED", "Plan", "Trace", "prepared", "samples_first", "trace"]
+
+UNTRACED = "torch.export"
+"""Kind of an NC1013 where tracing failed: perhaps the model itself does not run."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ def _program(
         raise NeurocompileError(
             "NC1013",
             f"torch.export could not trace {type(model).__name__} on {tuple(batch.shape)}: {_reason(error)}",
+            kind=UNTRACED,
         ) from error
 
 
