@@ -96,11 +96,13 @@ def of_definition(work: tuple[s.SpikingGraph, np.ndarray, int]) -> dict[str, str
     return digests(evaluate(*work))
 
 
-def compare(name: str, graph: s.SpikingGraph, steps: int, count: int, pool: Any) -> dict[str, Any]:
+def compare(
+    name: str, graph: s.SpikingGraph, steps: int, count: int, pool: Any, device: str
+) -> dict[str, Any]:
     """Every value of ``count`` random images."""
     from neurocompile.gpu import Evaluator
 
-    evaluator, x = Evaluator(graph, steps, "cuda"), inputs(graph, count)
+    evaluator, x = Evaluator(graph, steps, device), inputs(graph, count)
     parts = [x[i : i + CHUNK] for i in range(0, count, CHUNK)]
     expected = pool.map(of_definition, [(graph, part, steps) for part in parts])
     values = differences = 0
@@ -214,6 +216,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="only these reference models, and no zoo")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--device", default="cuda", help="to compare on; speed is that of cuda:0")
     parser.add_argument("--no-speed", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -225,7 +228,7 @@ def main() -> None:
         graphs = {name: sized(name) for name in options.names or FAST}
         subjects += [(n, *g) for n, g in graphs.items() if g[0].input.shape[-1] < 100]
         for subject in subjects:
-            found["equality"].append(compare(*subject, options.images, pool))
+            found["equality"].append(compare(*subject, options.images, pool, options.device))
     if not options.no_speed:
         for name, graph in graphs.items():
             found["speed"].append(speed(name, *graph))
