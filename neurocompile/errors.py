@@ -271,6 +271,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "or gives back other populations, shapes or types than it was asked for. The message names it; docs/new_backend.md "
         "says what a backend promises.",
     ),
+    "NC4010": (
+        "the device has too little memory",
+        "Batches are made as small as one sample before this is said. Other programs may hold the memory of the GPU: "
+        "nvidia-smi lists them. Another device, or the emulator (--device cpu), runs the model too.",
+    ),
     "NC5001": (
         "not a neurocompile artifact",
         "A .nca file is a zip archive with a manifest. This file is not one, or is cut short.",

@@ -7,9 +7,10 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,8 @@ __all__ = ["Evaluator", "Totals"]
 _LARGEST_BATCH = 512
 _SHARE = 0.6
 """Of the free memory that a batch may use."""
+_OFFSETS = 1 << 30
+"""Elements of a value in one step that a batch has at most: kernels count them in 32 bits."""
 _CPU_BYTES = 512 << 20
 """That a batch on the CPU may use."""
 
@@ -119,7 +122,7 @@ class Evaluator:
             host |= {"": found[before].transpose(0, 1).cpu().numpy().astype(np.int64)}
             return host
 
-        parts = list(self._batches(x, names, collected, given=given))
+        parts = self._batches(x, names, collected, given=given)
         found = {}
         for name in on_device:
             whole = np.concatenate([p[name] for p in parts])
@@ -142,13 +145,13 @@ class Evaluator:
             sums = {k: v.cpu().numpy() for k, v in found.items() if k != before}
             return sums | {"": found[before].transpose(0, 1).cpu().numpy().astype(np.int64)}
 
-        parts = list(self._batches(x, frozenset({before}), collected, frozenset(layers)))
+        parts = self._batches(x, frozenset({before}), collected, frozenset(layers) - {before})
         values = np.concatenate([p[""] for p in parts])
-        spikes = {k: sum(int(p[k]) for p in parts) for k in layers}
-        sizes = {
-            k: len(x) * steps * int(np.prod(self.plan.size[k], dtype=np.int64)) for k in layers
-        }
         values = np.broadcast_to(values, (len(x), steps, *values.shape[2:]))
+        spikes = {
+            k: int(values.sum()) if k == before else sum(int(p[k]) for p in parts) for k in layers
+        }
+        sizes = {k: len(x) * steps * prod(self.plan.size[k]) for k in layers}
         return Totals(self._finish(values)[graph.output.name], spikes, sizes, values)
 
     def _finish(self, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -169,9 +172,11 @@ class Evaluator:
         collect: Callable[[dict[str, torch.Tensor]], dict[str, np.ndarray]],
         counted: frozenset[str] = frozenset(),
         given: Mapping[str, np.ndarray] | None = None,
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> list[dict[str, np.ndarray]]:
         """What ``collect`` makes of each batch, in order; one thread a device."""
-        x = np.ascontiguousarray(x, np.int32)
+        from neurocompile.gpu.products import exact_arithmetic
+
+        x = np.asarray(x)
         if x.shape[1:] != self.plan.graph.input.sample_shape or not len(x):
             raise NeurocompileError(
                 "NC1006",
@@ -182,20 +187,60 @@ class Evaluator:
         size = max(1, min(size, -(-len(x) // len(self.devices))))
         starts = range(0, len(x), size)
 
-        def work(k: int) -> list[tuple[int, dict[str, np.ndarray]]]:
-            runner = self._runners[k]
-            made = []
-            for i in starts[k :: len(self.devices)]:
-                part = {name: v[i : i + size] for name, v in (given or {}).items()}
-                made.append((i, collect(runner.run(x[i : i + size], names, counted, part))))
-            return made
+        def on(k: int) -> list[tuple[int, list[dict[str, np.ndarray]]]]:
+            return [
+                (
+                    i,
+                    self._part(
+                        k, x, slice(i, min(i + size, len(x))), names, collect, counted, given
+                    ),
+                )
+                for i in starts[k :: len(self.devices)]
+            ]
 
-        if len(self.devices) == 1:
-            yield from (made for _, made in work(0))
-            return
-        with ThreadPoolExecutor(len(self.devices)) as pool:
-            done = [pair for part in pool.map(work, range(len(self.devices))) for pair in part]
-        yield from (made for _, made in sorted(done, key=lambda pair: pair[0]))
+        with exact_arithmetic():  # of the process, so around all threads
+            if len(self.devices) == 1:
+                done = on(0)
+            else:
+                with ThreadPoolExecutor(len(self.devices)) as pool:
+                    done = [
+                        pair for part in pool.map(on, range(len(self.devices))) for pair in part
+                    ]
+        return [made for _, parts in sorted(done, key=lambda pair: pair[0]) for made in parts]
+
+    def _part(
+        self,
+        k: int,
+        x: np.ndarray,
+        at: slice,
+        names: frozenset[str],
+        collect: Callable[[dict[str, torch.Tensor]], dict[str, np.ndarray]],
+        counted: frozenset[str],
+        given: Mapping[str, np.ndarray] | None,
+    ) -> list[dict[str, np.ndarray]]:
+        """One batch on device ``k``; in halves where its memory does not suffice after all, for other
+        programs use it too."""
+        import torch
+
+        part = {name: _writable(v[at]) for name, v in (given or {}).items()}
+        try:
+            found = self._runners[k].run(_writable(x[at], np.int32), names, counted, part)
+            return [collect(found)]
+        except torch.OutOfMemoryError as error:
+            if at.stop - at.start == 1:
+                raise NeurocompileError(
+                    "NC4010", f"one sample does not fit the free memory of {self.devices[k]}"
+                ) from error
+        torch.cuda.empty_cache()
+        middle = (at.start + at.stop) // 2
+        halves = slice(at.start, middle), slice(middle, at.stop)
+        rest = (names, collect, counted, given)
+        return [made for half in halves for made in self._part(k, x, half, *rest)]
+
+
+def _writable(x: np.ndarray, kind: type | None = None) -> np.ndarray:
+    """``x`` dense and writable, as torch wants an array."""
+    return np.require(x, kind, ["C", "W"])
 
 
 def _tail(graph: s.SpikingGraph) -> tuple[s.Node, ...]:
@@ -223,4 +268,4 @@ def _fitting(runner: Runner, record: frozenset[str]) -> int:
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = int((torch.cuda.mem_get_info(device)[0] + reserved) * _SHARE)
     need = max(1, plan.sample_bytes(runner.fused is not None, record))
-    return max(1, min(_LARGEST_BATCH, free // need, ((1 << 31) - 1) // plan.widest_step))
+    return max(1, min(_LARGEST_BATCH, free // need, _OFFSETS // plan.widest_step))

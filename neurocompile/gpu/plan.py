@@ -91,11 +91,6 @@ class Plan:
                 "NC1015", f"a graph of stage 'quantized' is needed, not '{graph.stage}'"
             )
         graph.input.check_steps(steps)
-        if graph.fed_back:
-            raise NeurocompileError(
-                "NC4008",
-                f"'{min(graph.fed_back)}' feeds its spikes back, step by step; take the emulator or Lava",
-            )
         bounds, sums = ranges(graph), {}
         for node in graph.nodes:
             if isinstance(node, (s.Conv2d, s.Linear)):

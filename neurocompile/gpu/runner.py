@@ -3,7 +3,7 @@ use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ import torch
 
 from neurocompile.gpu.nodes import Rules
 from neurocompile.gpu.plan import Plan
-from neurocompile.gpu.products import exact_arithmetic
 from neurocompile.ir import spiking as s
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ class Runner:
         self.plan, self.device = plan, device
         self.rules = Rules(plan, device)
         self.fused = _fused_rules(plan, self.rules, kernels)
+        nodes = plan.graph.nodes
+        self._looped = {n.name for a, b in plan.graph.loops for n in nodes[a : b + 1]}
 
     @torch.no_grad()
     def run(
@@ -43,6 +44,8 @@ class Runner:
         Args:
             x: integers (samples, *the input's sample_shape).
             given: values (samples, steps, *shape) in place of computed ones.
+
+        To be called inside of ``exact_arithmetic``, which is the whole process's.
         """
         given = given or {}
         graph = self.plan.graph
@@ -50,23 +53,22 @@ class Runner:
         found: dict[str, torch.Tensor] = {}
         waiting: dict[str, s.Node] = {}
         fixed = record | counted | given.keys()
-        with exact_arithmetic(), _current(self.device):
-            for node in graph.nodes:
+        with _current(self.device):
+            loops, settled = dict(graph.loops), {}
+            for place, node in enumerate(graph.nodes):
                 if isinstance(node, s.TimeMean) or isinstance(node, s.Output):
                     break
-                if isinstance(node, s.Input):
+                if place in loops:
+                    settled = self._settle(graph.nodes[place : loops[place] + 1], values, given, x)
+                if node.name in settled:
+                    value = settled[node.name]
+                elif isinstance(node, s.Input):
                     value = self._input(node, x)
-                elif node.name in given:
-                    value = torch.from_numpy(given[node.name]).to(self.device).transpose(0, 1)
-                    value = value.to(self.rules.type(node.name))
-                elif self.fused is not None and self.fused.waits(node, fixed):
+                elif self._waits(node, fixed):
                     waiting[node.name] = node  # its neuron computes it
                     continue
-                elif self.fused is not None and node.name in self.fused.nodes:
-                    before = waiting.get(node.inputs[0])
-                    value = self.fused(node, before, values)
                 else:
-                    value = self.rules(node, *(values[i] for i in node.inputs))
+                    value = self._value(node, values, given, waiting)
                 values[node.name] = value
                 if node.name in record:
                     found[node.name] = value
@@ -75,6 +77,58 @@ class Runner:
                     found[node.name] = total * (self.plan.steps // len(value))
                 self._free(node, waiting, values)
         return found
+
+    def _waits(self, node: s.Node, fixed: Collection[str]) -> bool:
+        """Whether ``node`` is left to the neurons that read it: not those of a loop."""
+        if self.fused is None or node.name in fixed or not self.fused.waits(node, fixed):
+            return False
+        users = self.plan.graph.users[node.name]
+        return self._looped.isdisjoint((node.name, *(user.name for user in users)))
+
+    def _value(
+        self,
+        node: s.Node,
+        values: Mapping[str, torch.Tensor],
+        given: Mapping[str, np.ndarray],
+        waiting: Mapping[str, s.Node],
+    ) -> torch.Tensor:
+        if node.name in given:
+            value = torch.from_numpy(given[node.name]).to(self.device).transpose(0, 1)
+            return value.to(self.rules.type(node.name))
+        if self.fused is not None and node.name in self.fused.nodes:
+            return self.fused(node, waiting.get(node.inputs[0]), values)
+        return self.rules(node, *(values[i] for i in node.inputs))
+
+    def _settle(
+        self,
+        nodes: Sequence[s.Node],
+        before: Mapping[str, torch.Tensor],
+        given: Mapping[str, np.ndarray],
+        x: np.ndarray | torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Values of the nodes of a loop: rounds until the spikes that feed back stay as they are, at
+        most one for each step (:func:`neurocompile.ir.evaluate.evaluate`).
+        """
+        values, back = dict(before), self.plan.graph.fed_back
+        while True:
+            last = {n.name: values.get(n.name) for n in nodes if n.name in back}
+            for node in nodes:
+                if isinstance(node, s.Input):
+                    values[node.name] = self._input(node, x)
+                elif isinstance(node, s.Previous) and node.name not in given:
+                    values[node.name] = self._delayed(node, values.get(node.of), len(x))
+                else:
+                    values[node.name] = self._value(node, values, given, {})
+            if all(v is not None and torch.equal(v, values[k]) for k, v in last.items()):
+                return {n.name: values[n.name] for n in nodes}
+
+    def _delayed(self, node: s.Previous, spikes: torch.Tensor | None, samples: int) -> torch.Tensor:
+        """``spikes`` one step later; zeros where they are not known yet."""
+        shape, kind = (self.plan.steps, samples, *node.shape), self.rules.type(node.name)
+        value = torch.zeros(shape, dtype=kind, device=self.device)
+        if spikes is not None:
+            value[1:] = spikes[:-1]
+        return value
 
     def _input(self, node: s.Input, x: np.ndarray | torch.Tensor) -> torch.Tensor:
         value = torch.as_tensor(x).to(self.device)

@@ -135,6 +135,22 @@ def pools() -> s.SpikingGraph:
     return finished(m, m.add(s.Shift, x=y, bits=2))
 
 
+def feedback() -> s.SpikingGraph:
+    """Spikes that feed back into their own layer, and neurons behind it."""
+    m = maker((2, 3, 3))
+    before = m.add(s.Previous, "n.before", of="n", shape=(4, 3, 3), levels=2)
+    weight = m.tensor(2 * m.rng.integers(-9, 10, (4, 2, 3, 3)))
+    current = m.add(s.Conv2d, x=m.x, weight=weight, padding=(1, 1))
+    weight = m.tensor(2 * m.rng.integers(-9, 10, (4, 4, 1, 1)))
+    back = m.add(s.Conv2d, x=before, weight=weight)
+    total = m.add(s.Add, a=current, b=back)
+    fields = {"threshold": 40, "more": (80,), "reset": 20, "decay": 2048}
+    x = m.add(s.SoftIntegerLIF, "n", x=total, **fields)
+    weight = m.tensor(2 * m.rng.integers(-9, 10, (3, 4, 1, 1)))
+    x = m.add(s.Conv2d, x=x, weight=weight)
+    return finished(m, m.add(s.IntegerLIF, x=x, vth=9, dv=100))
+
+
 def wide() -> s.SpikingGraph:
     """More rows, channels and depth than one block of a product has."""
     m = maker((18, 6, 6), 0, 1)
@@ -156,6 +172,7 @@ GRAPHS = {
     "single": lambda: ranges_of(0, 4095, 60),
     "double": lambda: ranges_of(0, 4095, 4095),
     "pools": pools,
+    "feedback": feedback,
     "wide": wide,
 }
 
@@ -174,7 +191,7 @@ def test_every_kind_of_the_quantized_graph_has_a_rule() -> None:
 
     rules = Rules(Plan.of(tokens(), 1), torch.device("cpu")).rules
     real = {"BatchNorm", "LIF", "Integrator", "Scale", "Softmax"}  # of float graphs alone
-    ends = {"Input", "TimeMean", "Output"}  # the evaluator's own
+    ends = {"Input", "Previous", "TimeMean", "Output"}  # the runner's own
     assert {k.__name__ for k in rules} == set(s.KINDS) - real - ends
 
 
@@ -199,6 +216,43 @@ def test_the_number_of_devices_does_not_matter(monkeypatch: pytest.MonkeyPatch) 
     found = Evaluator(graph, 3, "cuda", batch=2).evaluate(x)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def spikes_last() -> s.SpikingGraph:
+    """Neurons are what is read out, and their mean over the steps."""
+    m = maker((7,))
+    x = m.add(s.Linear, x=m.x, weight=m.tensor(2 * m.rng.integers(-9, 10, (5, 7))))
+    return finished(m, m.add(s.IntegerLIF, x=x, vth=30, dv=2048))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_readout_of_spikes(kernels: bool) -> None:
+    assert_exact(spikes_last(), 3, kernels)
+
+
+def test_batches_are_halved_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    graph, most = tokens(), 3
+    x = samples(graph, 7).astype(np.int32)
+    x.flags.writeable = False
+    expected = Evaluator(graph, 3, "torch-cpu").run(x)
+    evaluator = Evaluator(graph, 3, "torch-cpu")
+    (runner,) = evaluator._runners
+    run = runner.run
+
+    def scarce(part: np.ndarray, *rest: object) -> object:
+        if len(part) > most:
+            raise torch.OutOfMemoryError
+        return run(part, *rest)
+
+    monkeypatch.setattr(runner, "run", scarce)
+    found = evaluator.run(x)
+    np.testing.assert_array_equal(found.logits, expected.logits)
+    assert found.spikes == expected.spikes
+    most = 0
+    with pytest.raises(NeurocompileError, match="NC4010 one sample does not fit .* of cpu"):
+        evaluator.run(x)
 
 
 def test_sums_beyond_every_type_are_refused() -> None:
