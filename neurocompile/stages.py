@@ -148,10 +148,8 @@ def passes_left(
     graph: SpikingGraph | CircuitGraph, passes: Sequence[Pass[Any, Any]]
 ) -> list[Pass[Any, Any]]:
     """Those of ``passes``, in order, that a build has still to run over ``graph``."""
-    stage = graph.stage if isinstance(graph, SpikingGraph) else "circuit"
-    if stage == "circuit" and getattr(graph, "period", 0):
-        return []
-    first = {"imported": 0, "canonical": "quantize", "quantized": "lower", "circuit": "schedule"}
     names = [one.name for one in passes]
-    begin = first[stage]
-    return list(passes[names.index(begin) if isinstance(begin, str) else begin :])
+    if isinstance(graph, CircuitGraph):
+        return [] if graph.period else list(passes[names.index("schedule") :])
+    begin = {"imported": names[0], "canonical": "quantize", "quantized": "lower"}[graph.stage]
+    return list(passes[names.index(begin) :])

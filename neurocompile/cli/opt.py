@@ -65,7 +65,7 @@ def opt(
         after.append((one.name, current.text()))
         if dump is not None:
             write_graph(current, dump, f"{i}-{one.name}")
-    data = {"passes": [name for name, _ in after], "graph": current.text()}
+    data: dict[str, Any] = {"passes": [name for name, _ in after], "graph": current.text()}
     if print_after_all:
         data["after"] = [{"pass": name, "graph": text} for name, text in after]
     return Output(data, _text(after, current, print_after_all))
