@@ -94,7 +94,7 @@ _CLOSEST = {
     "GRU": f"no gated recurrence: {_LIF}",
     "RNN": f"no recurrence: {_LIF}",
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
-    "Max": "MaxPool",
+    "Max": "the largest of spikes (an OR), MaxPool",
     "Min": "MaxPool",
     "ReduceMax": "MaxPool",
     "ReduceMin": "MaxPool",

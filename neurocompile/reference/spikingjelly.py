@@ -171,7 +171,7 @@ class _Runner:
         from spikingjelly.activation_based import neuron
 
         reset = None if node.soft_reset else node.v_reset
-        plain = node.subtract is None and not node.more and not node.current
+        plain = not (node.subtract is not None or node.more or node.current or node.memoryless)
         if isinstance(node.tau, TensorRef) or not plain:
             return self.general_lif(node, x)
         if np.isinf(node.tau):

@@ -14,6 +14,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
+from neurocompile.passes.canonicalize import canonicalize
 
 Sizes = tuple[int, ...]
 
@@ -330,3 +331,57 @@ def test_weights_of_their_own_for_each_step_are_refused(tmp_path: Path) -> None:
     fixed |= {"k": normal(4, 4, 6, 4), "b": normal(4)}
     with pytest.raises(NeurocompileError, match="NC1008 node 'n_c'.*each step"):
         imported(model(found, fixed, ("batch", 4, 6)), tmp_path)
+
+
+def largest(second: list, by: str) -> list:
+    """The largest of the spikes s1 and s2, the latter made by ``second`` of the currents c1."""
+    return [
+        op("Conv", "r k", "c1"),
+        op("Reshape", "c1 cut", "d1"),
+        lif("d1", "s1"),
+        *second,
+        op("Max", by, "m"),
+        op("Reshape", "m rows", "mr"),
+        op("Conv", "mr k", "c"),
+    ]
+
+
+OTHER = [op("Mul", "c1 minus", "c2"), op("Reshape", "c2 cut", "d2"), lif("d2", "s2")]
+
+
+def test_the_largest_of_two_layers_spikes_is_any_of_them(tmp_path: Path) -> None:
+    graph = net(
+        largest(OTHER, "s1 s2"),
+        (4, 4, 1, 1),
+        (4, 6, 6),
+        (4, 6, 6),
+        tmp_path,
+        minus=np.float32(-0.3),
+        k=4 * normal(4, 4, 1, 1),
+    )
+    any_of = [n for n in canonicalize(graph).nodes if isinstance(n, s.Or)]
+    assert len(any_of) == 1 and len(graph.spiking_layers) == 4
+    same = net(
+        largest([], "s1 zero_f"),
+        (4, 4, 1, 1),
+        (4, 6, 6),
+        (4, 6, 6),
+        tmp_path,
+        zero_f=np.float32(0),
+        k=4 * normal(4, 4, 1, 1, seed=2),
+    )
+    assert len(same.spiking_layers) == 2  # nothing is below 0
+
+
+def test_the_largest_of_currents_is_refused(tmp_path: Path) -> None:
+    nodes = [*OTHER, op("Add", "s1 s2", "sum")]
+    with pytest.raises(NeurocompileError, match="NC1009.*not all spikes"):
+        net(
+            largest(nodes, "s1 sum"),
+            (4, 4, 1, 1),
+            (4, 6, 6),
+            (4, 6, 6),
+            tmp_path,
+            minus=np.float32(-0.3),
+            k=4 * normal(4, 4, 1, 1),
+        )

@@ -235,3 +235,49 @@ def test_a_mean_goes_through_a_convolution_with_its_border(
     assert isinstance(node, s.Conv2d)
     found = np.broadcast_to(through(state, node, weight, x.astype(np.float64)), state.size["c"])
     assert np.allclose(found, evaluate(graph, x[None], 1)["c"][0, 0], atol=1e-4)
+
+
+def test_parts_of_spikes_side_by_side_stay_integers() -> None:
+    """Crops put into other places by weights of 0 and 1: every spike is that of float64."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (4, 4, 3, 3)).astype(np.float32) / 128
+    weight[0, 0, 0, 0] = 127 / 128
+    tensors = {
+        "w1": rng.integers(-127, 128, (4, 1, 3, 3)).astype(np.float32) / 128,
+        "w2": weight,
+        "top": np.eye(4, dtype=np.float32)[[2, 3, 0, 0]].reshape(4, 4, 1, 1)
+        * [[[[1]]], [[[1]]], [[[0]]], [[[0]]]],
+        "end": np.eye(4, dtype=np.float32)[[0, 0, 0, 1]].reshape(4, 4, 1, 1)
+        * [[[[0]]], [[[0]]], [[[1]]], [[[1]]]],
+        "head": rng.normal(0, 1, (3, 4)).astype(np.float32),
+    }
+    tensors["w1"][0, 0, 0, 0] = 127 / 128
+    threshold = 1 + 1 / 8192
+    nodes = (
+        s.Input(name="x", shape=(1, 6, 6)),
+        s.Conv2d(name="c1", x=Ref("x"), weight=TensorRef("w1"), padding=(1, 1)),
+        s.LIF(name="l1", x=Ref("c1"), tau=2.0, v_threshold=threshold),
+        s.Conv2d(name="a", x=Ref("l1"), weight=TensorRef("top")),
+        s.Conv2d(name="b", x=Ref("l1"), weight=TensorRef("end")),
+        s.Add(name="both", a=Ref("a"), b=Ref("b")),
+        s.MaxPool2d(name="pool", x=Ref("both"), kernel=(1, 1), stride=(1, 1)),
+        s.Conv2d(name="c2", x=Ref("pool"), weight=TensorRef("w2")),
+        s.LIF(name="l2", x=Ref("c2"), tau=2.0, v_threshold=threshold),
+        s.Sum(name="all", x=Ref("l2"), axes=(1, 2)),
+        s.Linear(name="h", x=Ref("all"), weight=TensorRef("head")),
+        s.TimeMean(name="m", x=Ref("h")),
+        s.Output(name="o", x=Ref("m")),
+    )
+    tensors = {k: np.asarray(v, np.float32) for k, v in tensors.items()}
+    graph = canonicalize(s.SpikingGraph("parts", "imported", nodes, tensors))
+    x = (rng.random((32, 1, 6, 6)) < 0.5).astype(np.float32)
+    quantized = Quantize(T, calibrate_on(graph, x, T))(graph)
+    assert not any(isinstance(n, s.Shift) for n in quantized.nodes)
+    float_, integer = (
+        evaluate(graph, x, T),
+        evaluate(quantized, encode_input(quantized.input, x), T),
+    )
+    for name in ("l1", "l2"):
+        np.testing.assert_array_equal(integer[name], float_[name], err_msg=name)
+    assert 0.02 < float_["l2"].mean() < 0.98
+    assert_equal_to_definition(quantized, lower(quantized, T), x[:4])

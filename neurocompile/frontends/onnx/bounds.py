@@ -59,8 +59,8 @@ def bounds_of(im: Importer, ref: Ref) -> Bounds | None:
 
 
 def _of(node: s.Node, x: list[Bounds | None], shapes: list[tuple[int, ...]]) -> Bounds | None:
-    if isinstance(node, s.LIF):
-        return 0.0, 1.0, True
+    if isinstance(node, (s.LIF, s.Previous)):
+        return 0.0, float(node.levels), True
     if not x or any(b is None for b in x):
         return None
     low, high, integer = x[0]  # type: ignore[misc]

@@ -19,7 +19,7 @@ from neurocompile.frontends.onnx.slices import check_features
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout
 
-__all__ = ["JOIN_RULES"]
+__all__ = ["JOIN_RULES", "added"]
 
 
 def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         )
         places.append((part.ref, start, size) if as_it_lies else None)
         start += size
-        whole = placed if whole is None else _sum(im, wanted, whole, placed)
+        whole = placed if whole is None else added(im, wanted, whole, placed)
     assert whole is not None
     if all(places) and len({im.shapes[ref][1:] for ref, _, _ in filter(None, places)}) == 1:
         im.joined[whole.ref] = Joined(tuple(filter(None, places)))
@@ -94,7 +94,8 @@ def _like(x: Traced, axis: int, size: int) -> Traced:
     return Traced(x.ref, Layout(dims))  # type: ignore[arg-type]
 
 
-def _sum(im: Importer, wanted: str, a: Traced, b: Traced) -> Traced:
+def added(im: Importer, wanted: str, a: Traced, b: Traced) -> Traced:
+    """``a + b``, of one shape."""
     if a.layout == b.layout and im.shapes[a.ref] == im.shapes[b.ref]:
         return im.over(a, im.emit(s.Add, wanted, im.shapes[a.ref], a=a.ref, b=b.ref))
     pattern = im.common(a, b, len(a.dims))

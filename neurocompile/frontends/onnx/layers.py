@@ -15,6 +15,7 @@ from neurocompile.frontends.onnx.einsum import EINSUM_RULES
 from neurocompile.frontends.onnx.feedback import previous
 from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, PREVIOUS, SOFT_TYPE
 from neurocompile.frontends.onnx.joins import JOIN_RULES
+from neurocompile.frontends.onnx.maxima import MAXIMUM_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
 from neurocompile.frontends.onnx.upsampling import UPSAMPLING_RULES
@@ -315,6 +316,7 @@ LAYER_RULES: dict[str, Rule] = {
     **CONVOLUTION_RULES,
     **EINSUM_RULES,
     **JOIN_RULES,
+    **MAXIMUM_RULES,
     **POOL_RULES,
     **SLICE_RULES,
     **UPSAMPLING_RULES,

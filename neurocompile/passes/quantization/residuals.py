@@ -93,6 +93,8 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
         )
     ideals, real, total = [], [], 0.0
     step = 1 << (9 - state.options.weight_bits)
+    if not trunk.neurons and all(_selects(state, p) for p in trunk.producers):
+        return 1.0 / step  # integers, put side by side: the grid of weights holds them exactly
     for producer in trunk.producers:
         known = state.bound.get(producer.x) or state.integer[producer.x]
         weight = np.abs(np.asarray(state.graph.tensors[producer.weight], np.float64)).reshape(-1)
@@ -137,6 +139,12 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     if all(_real_fits(unit, *sizes, least) for sizes in real):
         return unit
     return fields  # each LIF reads it in a coarser unit
+
+
+def _selects(state: Quantization, layer: s.Conv2d | s.Linear) -> bool:
+    """Whether a layer brings integers as they are to other places: weights of 0 and 1."""
+    weight = state.graph.tensors[layer.weight]
+    return state.integer[layer.x] is not None and bool(((weight == 0) | (weight == 1)).all())
 
 
 def _real_fits(unit: float, ideal: float, norm: float, largest: float, threshold: float) -> bool:
