@@ -19,7 +19,7 @@ from neurocompile.gpu.attention import matrix_products, sums_of_rows
 from neurocompile.gpu.kernels import neurons, pooled, weighted
 from neurocompile.gpu.nodes import Rules, aligned, channels_first, channels_last, torch_type
 from neurocompile.gpu.plan import Plan, may_clip, neuron_fits
-from neurocompile.gpu.products import output_size
+from neurocompile.gpu.products import columns, output_size
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import TensorRef
 
@@ -27,7 +27,7 @@ __all__ = ["FusedRules", "Tile", "tile_of"]
 
 _BLOCK = 1024
 _FEW_CHANNELS = 16
-"""A convolution of fewer channels takes all taps of a window side by side, as one row."""
+"""A convolution of fewer channels reads unfolded windows: rows of one product are longer then."""
 
 
 class Tile(NamedTuple):
@@ -200,15 +200,22 @@ class FusedRules:
         return alike, node.dv == 2048, may_clip(self.plan, node)
 
     def _weight(self, node: s.Conv2d | s.Linear, half: bool) -> torch.Tensor:
-        """(out, taps * in), channels innermost."""
+        """(out, taps * in), channels innermost, padded to whole 16."""
         if node.name not in self._weights:
             value = self.plan.sums[node.name].weight
             if isinstance(node, s.Conv2d):
                 value = value.transpose(0, 2, 3, 1)
+                if self._unfolds(node):
+                    value = value.reshape(len(value), -1)
+                    value = np.pad(value, ((0, 0), (0, -value.shape[1] % 16)))
             kind = np.float16 if half else np.int8
             value = np.ascontiguousarray(value.reshape(len(value), -1).astype(kind))
             self._weights[node.name] = torch.from_numpy(value).to(self.device)
         return self._weights[node.name]
+
+    def _unfolds(self, node: s.Conv2d) -> bool:
+        shape = self.plan.graph.tensors[node.weight].shape
+        return shape[1] < _FEW_CHANNELS and prod(shape[2:]) > 1
 
     def _conv(self, node: s.Conv2d, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
         half = self.plan.sums[node.name].form == "half"
@@ -216,6 +223,12 @@ class FusedRules:
         window = (kernel, node.stride, node.padding, node.dilation)
         rows = channels_last(x.to(torch.float16) if half else x)
         size = output_size(rows.shape[2:4], *window)
+        if self._unfolds(node):
+            steps, images = rows.shape[:2]
+            rows = columns(rows.flatten(0, 1), *window)
+            rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % 16))
+            rows = rows.view(steps, images, *size, -1)
+            window = ((1, 1), (1, 1), (0, 0), (1, 1))
         return channels_first(self._weighted(node, neuron, rows, size, window, half))
 
     def _linear(self, node: s.Linear, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
@@ -251,15 +264,13 @@ class FusedRules:
         else:
             scale = neuron.gain << (6 + shift)
             given = self._parameters(neuron, -1 if isinstance(node, s.Linear) else 0)[:3]
-        few = depth < _FEW_CHANNELS and kh * kw > 1
-        shape = (depth * kh * kw, 1) if few else (depth, kh * kw)
-        tile = self.tiles.get(node.name) or tile_of(out, *shape, half)
+        tile = self.tiles.get(node.name) or tile_of(out, depth, kh * kw, half)
         grid = (triton.cdiv(total, tile.m) * triton.cdiv(out, tile.n),)
         step = 0 if steps == 1 else rows.stride(0)
         weighted[grid](
             rows, weight, *given, y, total, high, wide, *size, depth, out, step, y.stride(0), scale,
             made, steps == 1, neuron is not None, *self._flags(neuron), kh, kw, sh, sw, ph, pw, dh, dw,
-            bool(ph or pw), depth % tile.k == 0, few, tile.m, tile.n, tile.k,
+            bool(ph or pw), depth % tile.k == 0, tile.m, tile.n, tile.k,
             tl.float32 if half else tl.int32, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
         return y

@@ -28,48 +28,31 @@ def _decay(v, keep, HALF: tl.constexpr):
 
 @triton.jit
 def _weigh(
-    x, w, start, i, j, n, live_m, live_n, H, W, CI, taps: tl.constexpr, KW: tl.constexpr,
-    DH: tl.constexpr, DW: tl.constexpr, BORDER: tl.constexpr, WHOLE: tl.constexpr,
-    FEW: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SUM: tl.constexpr,
+    x, w, start, i, j, n, live_m, live_n, H, W, CI, blocks, taps: tl.constexpr,
+    KW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr, BORDER: tl.constexpr,
+    WHOLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    SUM: tl.constexpr,
 ):  # fmt: skip
-    """The weighted sums of one step, (BM, BN): tap after tap, or with FEW channels all taps of a
-    window side by side.
-    """
+    """The weighted sums of one step, (BM, BN)."""
     acc = tl.zeros((BM, BN), SUM)
     k = tl.arange(0, BK)
-    length = taps * CI
-    row = n * length
-    if FEW:
-        for q in range(tl.cdiv(length, BK)):
-            at = q * BK + k
-            tap = at // CI
-            c = at - tap * CI
-            dh, dw = tap // KW * DH, tap % KW * DW
-            up, left = i[:, None] + dh[None, :], j[:, None] + dw[None, :]
-            reads = live_m[:, None] & (at < length)[None, :]
-            reads = reads & (up >= 0) & (up < H) & (left >= 0) & (left < W)
-            a = tl.load(x + start[:, None] + ((dh * W + dw) * CI + c)[None, :], mask=reads, other=0)
-            from_w = row[None, :] + at[:, None]
-            b = tl.load(w + from_w, mask=live_n[None, :] & (at < length)[:, None], other=0)
-            acc = tl.dot(a, b, acc, out_dtype=SUM)
-    else:
-        blocks = tl.cdiv(CI, BK)
-        for q in range(taps * blocks):
-            tap = q // blocks
-            c = (q - tap * blocks) * BK + k
-            dh, dw = tap // KW * DH, tap % KW * DW
-            from_x = start[:, None] + (dh * W + dw) * CI + c[None, :]
-            from_w = row[None, :] + tap * CI + c[:, None]
-            reads = live_m
-            if BORDER:
-                reads = live_m & (i + dh >= 0) & (i + dh < H) & (j + dw >= 0) & (j + dw < W)
-            if WHOLE:
-                a = tl.load(x + from_x, mask=reads[:, None], other=0)
-                b = tl.load(w + from_w, mask=live_n[None, :], other=0)
-            else:
-                a = tl.load(x + from_x, mask=reads[:, None] & (c < CI)[None, :], other=0)
-                b = tl.load(w + from_w, mask=live_n[None, :] & (c < CI)[:, None], other=0)
-            acc = tl.dot(a, b, acc, out_dtype=SUM)
+    row = n * (taps * CI)
+    for q in range(taps * blocks):
+        tap = q // blocks
+        c = (q - tap * blocks) * BK + k
+        dh, dw = tap // KW * DH, tap % KW * DW
+        from_x = start[:, None] + (dh * W + dw) * CI + c[None, :]
+        from_w = row[None, :] + tap * CI + c[:, None]
+        reads = live_m
+        if BORDER:
+            reads = live_m & (i + dh >= 0) & (i + dh < H) & (j + dw >= 0) & (j + dw < W)
+        if WHOLE:
+            a = tl.load(x + from_x, mask=reads[:, None], other=0)
+            b = tl.load(w + from_w, mask=live_n[None, :], other=0)
+        else:
+            a = tl.load(x + from_x, mask=reads[:, None] & (c < CI)[None, :], other=0)
+            b = tl.load(w + from_w, mask=live_n[None, :] & (c < CI)[:, None], other=0)
+        acc = tl.dot(a, b, acc, out_dtype=SUM)
     return acc
 
 
@@ -80,7 +63,7 @@ def weighted(
     HALF: tl.constexpr, CLIP: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     PH: tl.constexpr, PW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr,
-    BORDER: tl.constexpr, WHOLE: tl.constexpr, FEW: tl.constexpr,
+    BORDER: tl.constexpr, WHOLE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """Images (STEPS, or 1 if SAME, N, H, W, CI) and weights (CO, KH, KW, CI) to spikes, or to
@@ -97,21 +80,22 @@ def weighted(
     i = pixel // WO * SH - PH
     j = pixel % WO * SW - PW
     start = ((image * H + i) * W + j) * CI
+    blocks = tl.cdiv(CI, BK)
     to = m[:, None] * CO + n[None, :]
     live = live_m[:, None] & live_n[None, :]
     if NEURON:
         v = tl.zeros((BM, BN), tl.int32)
     if SAME:
         acc = _weigh(
-            x, w, start, i, j, n, live_m, live_n, H, W, CI, KH * KW, KW, DH, DW,
-            BORDER, WHOLE, FEW, BM, BN, BK, SUM,
+            x, w, start, i, j, n, live_m, live_n, H, W, CI, blocks, KH * KW, KW, DH, DW,
+            BORDER, WHOLE, BM, BN, BK, SUM,
         )  # fmt: skip
         a = acc.to(tl.int32) * scale
     for _ in range(STEPS):
         if not SAME:
             acc = _weigh(
-                x, w, start, i, j, n, live_m, live_n, H, W, CI, KH * KW, KW, DH, DW,
-                BORDER, WHOLE, FEW, BM, BN, BK, SUM,
+                x, w, start, i, j, n, live_m, live_n, H, W, CI, blocks, KH * KW, KW, DH, DW,
+                BORDER, WHOLE, BM, BN, BK, SUM,
             )  # fmt: skip
             a = acc.to(tl.int32) * scale
             x += x_step

@@ -155,8 +155,17 @@ class Plan:
 
     @property
     def widest_step(self) -> int:
-        """Elements of one sample's largest value in one step."""
-        return max(*map(prod, self.size.values()), 1)
+        """Elements of one sample's largest value in one step, or of the rows that its product
+        reads."""
+        sizes = [prod(size) for size in self.size.values()]
+        rows = [
+            prod(self.size[n.name][1:])
+            * 16
+            * -(-prod(self.graph.tensors[n.weight].shape[1:]) // 16)
+            for n in self.graph.nodes
+            if isinstance(n, s.Conv2d) and self.graph.tensors[n.weight].shape[1] < 16
+        ]
+        return max(*sizes, *rows, 1)
 
 
 def _weighted_sum(
