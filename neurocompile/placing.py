@@ -152,7 +152,8 @@ class _Tries:
                 source = f"modelled from calibration ({self.statistics.source})"
             else:
                 few = encode(circuit, self.samples[:_RATE_SAMPLES])
-                rates = measured_rates(Emulator().open(circuit).run(few))
+                with Emulator().open(circuit) as executor:
+                    rates = measured_rates(circuit, executor.messages(few), len(few))
                 source = f"measured on {len(few)} samples"
         options = self.options
         place = partial(

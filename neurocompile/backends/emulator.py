@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from neurocompile.backends.base import Executor, Trace
+from neurocompile.backends.base import Trace
 from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.interpreter import run_samples
@@ -48,7 +48,7 @@ class Emulator:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or processors()
 
-    def open(self, circuit: CircuitGraph) -> Executor:
+    def open(self, circuit: CircuitGraph) -> EmulatorExecutor:
         """Prepare ``circuit`` (scheduled or not: delays do not matter here)."""
         return EmulatorExecutor(circuit, self._threads)
 
@@ -80,27 +80,53 @@ class EmulatorExecutor:
 
         Beside the trace, memory is that of one sample a thread.
         """
-        circuit = self.circuit
-        x = check_integers(circuit, x)
-        wanted = frozenset(circuit.population if record is None else record)
-        if wanted not in self._plans:
-            self._plans[wanted] = make_plan(circuit, self._weights, wanted)
-        plan = self._plans[wanted]
+        x = check_integers(self.circuit, x)
+        plan = self._plan(frozenset(self.circuit.population if record is None else record))
         flat, records, trace = self._traces(plan, len(x))
+        self._share(plan, x, records, *flat, np.zeros((0, 0), np.int64))
+        return trace
+
+    def messages(self, x: np.ndarray) -> dict[str, int]:
+        """Of each population: its spikes, or values that are not 0, in all steps of all samples ``x``
+        (as :meth:`run` takes them). No trace is made."""
+        x = check_integers(self.circuit, x)
+        plan = self._plan(frozenset(self.circuit.population))
+        counts = np.zeros((min(self._threads, max(len(x), 1)), len(plan.records)), np.int64)
+        rows = [(*row[:4], 0, *row[4:]) for _, row in plan.records]
+        records = np.array(rows, np.int64).reshape(-1, 7)
+        self._share(plan, x, records, np.empty(0, np.uint8), np.empty(0, np.int32), counts)
+        return {name: int(n) for (name, _), n in zip(plan.records, counts.sum(axis=0))}
+
+    def _plan(self, wanted: frozenset[str]) -> Plan:
+        if wanted not in self._plans:
+            self._plans[wanted] = make_plan(self.circuit, self._weights, wanted)
+        return self._plans[wanted]
+
+    def _share(
+        self,
+        plan: Plan,
+        x: np.ndarray,
+        records: np.ndarray,
+        of_octets: np.ndarray,
+        of_words: np.ndarray,
+        counts: np.ndarray,
+    ) -> None:
+        """Run the samples on the threads; ``counts`` has a row for each, or none."""
         parts = [slice(at, min(at + _CHUNK, len(x))) for at in range(0, len(x), _CHUNK)]
         threads = min(self._threads, len(x))
         if threads > 1 and len(parts) < 2 * threads:  # all have something to do
             size = -(-len(x) // threads)
             parts = [slice(at, min(at + size, len(x))) for at in range(0, len(x), size)]
-        todo = iter(parts)
+        todo, given = iter(parts), (records, of_octets, of_words)
+        mine = [counts[k] if len(counts) else np.zeros(0, np.int64) for k in range(threads)]
         if threads < 2:
-            self._work(plan, x, todo, records, *flat)
-            return trace
+            for count in mine:
+                self._work(plan, x, todo, *given, count)
+            return
         with ThreadPoolExecutor(threads, "neurocompile-emulator") as pool:
-            done = [pool.submit(self._work, plan, x, todo, records, *flat) for _ in range(threads)]
+            done = [pool.submit(self._work, plan, x, todo, *given, count) for count in mine]
             for worker in done:
                 worker.result()
-        return trace
 
     def _traces(
         self, plan: Plan, samples: int
@@ -126,6 +152,7 @@ class EmulatorExecutor:
         records: np.ndarray,
         of_octets: np.ndarray,
         of_words: np.ndarray,
+        counts: np.ndarray,
     ) -> None:
         """Take parts of the samples and run them, until there are none."""
         circuit, weights = self.circuit, self._weights
@@ -157,6 +184,7 @@ class EmulatorExecutor:
                 records,
                 of_octets,
                 of_words,
+                counts,
             )
 
 

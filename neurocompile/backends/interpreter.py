@@ -45,7 +45,7 @@ _inner = cached_njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 def run_samples(  # type: ignore[no-untyped-def]
     groups, ops, sources, dims, small, wide, bias, steps, windows,
     octets, words, acc, events, starts, places, hosts, sent, first_sample,
-    records, of_octets, of_words,
+    records, of_octets, of_words, counts,
 ):  # fmt: skip
     """Samples one after another.
 
@@ -63,6 +63,8 @@ def run_samples(  # type: ignore[no-untyped-def]
         records: int64 (recorded, 7): whether it lies in ``words``, where, rows, their length, place
             in the trace, whether it goes to ``of_words``, how often a row is repeated.
         of_octets, of_words: flat traces, populations one after another, samples within.
+        counts: int64, of each record how many values are not 0, added to, in place of traces; empty
+            for traces.
     """
     for sample in range(len(sent)):
         at = 0
@@ -140,8 +142,27 @@ def run_samples(  # type: ignore[no-untyped-def]
                                 store_row(acc, words, out, n, op[EMIT] - 1)
                             else:
                                 store_row(acc, octets, out, n, op[EMIT] - 1)
-        for r in range(len(records)):
-            _record(records[r], octets, words, of_octets, of_words, first_sample + sample)
+        for r in range(len(counts)):
+            if records[r, 0]:
+                counts[r] += (
+                    _sent(words, records[r, 1], records[r, 2] * records[r, 3]) * records[r, 6]
+                )
+            else:
+                counts[r] += (
+                    _sent(octets, records[r, 1], records[r, 2] * records[r, 3]) * records[r, 6]
+                )
+        if len(counts) == 0:
+            for r in range(len(records)):
+                _record(records[r], octets, words, of_octets, of_words, first_sample + sample)
+
+
+@_inner
+def _sent(values, at, n):  # type: ignore[no-untyped-def]
+    found = 0
+    for i in range(n):
+        if values[at + i] != 0:
+            found += 1
+    return found
 
 
 @_inner

@@ -4,24 +4,28 @@ spike rates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
-import numpy as np
-
-from neurocompile.backends.base import Trace
 from neurocompile.calibration import Calibration
 from neurocompile.ir import circuit as c
 
 __all__ = ["measured_rates", "modelled_rates"]
 
 
-def measured_rates(trace: Trace) -> dict[str, float]:
+def measured_rates(
+    circuit: c.CircuitGraph, messages: Mapping[str, int], samples: int
+) -> dict[str, float]:
     """Share of neuron-steps with a message (a spike, or a graded value other than 0), rounded to 9
     digits.
+
+    Args:
+        messages: of each population, in all steps of so many ``samples``.
     """
+    steps = samples * circuit.sample_steps
     return {
-        name: float(f"{np.count_nonzero(values) / values.size:.9g}")
-        for name, values in trace.items()
+        name: float(f"{count / (steps * circuit.population[name].size):.9g}")
+        for name, count in messages.items()
     }
 
 

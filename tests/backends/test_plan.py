@@ -344,3 +344,26 @@ def test_copies_are_read_where_their_source_lies():
         np.testing.assert_array_equal(values, np.repeat(x[:, None], 3, axis=1))
         assert values.size == prod(values.shape)
     assert len(make_plan(circuit, make_weights(circuit), ["r3"]).ops) == 1
+
+
+def test_messages_are_counted_as_the_trace_has_them(digits_program, digits_data):
+    circuit = digits_program.circuit
+    x = encode(circuit, digits_data.x[:5])
+    trace = Emulator(1).open(circuit).run(x)
+    for threads in (1, 3):
+        counts = Emulator(threads).open(circuit).messages(x)
+        assert counts == {name: np.count_nonzero(values) for name, values in trace.items()}
+
+
+def test_the_digits_plan_does_no_more_work_than_it_did(digits_program):
+    """Counts, which no machine's load moves: operations, sources, bytes of arenas and weights."""
+    circuit = digits_program.circuit
+    weights = make_weights(circuit)
+    plan = make_plan(circuit, weights, [circuit.readouts[0].src])
+    assert len(circuit.populations) - len(plan.ops) >= 0.3 * len(circuit.populations)
+    kinds = [row[0] for row in plan.sources]
+    assert kinds.count(4) >= 2  # products of matrices, of which no gate is stored
+    assert kinds.count(2) <= 2  # all but inputs and readout add int8 rows
+    synapses = sum(w.size for w in circuit.tensors.values() if w.dtype == np.int16)
+    assert weights.small.nbytes < 1.6 * synapses
+    assert plan.octets + 4 * plan.words < 150_000  # a sample's memory

@@ -1,0 +1,169 @@
+"""How time and memory grow with a network: preparing, emulating and mapping against width, depth,
+tokens, steps and samples, on log axes with fitted exponents.
+
+    uv run python benchmarks/scaling.py [--out docs/scaling.png] [--repeats 3] [--no-map]
+
+The network: 3x3 convolutions with LIF neurons on an image, 8 % of the inputs spiking, weights
+random. Each line varies one size and keeps the others; a point is the least processor time of the
+repeats on one thread. Memory is counted, not sampled: arenas, scratch and weights of the plan. The
+exponent is the slope of a straight line through the upper half of the points (log-log), where fixed
+costs count least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BASE = {"width": 32, "depth": 4, "tokens": 256, "T": 4, "samples": 8}
+LINES = {
+    "width": (8, 16, 32, 64, 128, 256),
+    "depth": (2, 4, 8, 16, 32),
+    "tokens": (64, 256, 1024, 4096),
+    "T": (1, 2, 4, 8, 16, 32, 64),
+    "samples": (2, 4, 8, 16, 32, 64),
+}
+
+
+def network(width: int, depth: int, tokens: int, T: int) -> Any:
+    """A scheduled circuit: ``depth`` layers of ``width`` channels on ``tokens`` places."""
+    from neurocompile.ir import circuit as c
+    from neurocompile.ir.text import Ref, TensorRef
+    from neurocompile.passes.schedule import schedule
+
+    side = round(tokens**0.5)
+    rng = np.random.default_rng(0)
+    populations: list[c.Population] = [
+        c.HostInput(name="l0", shape=(side, side, 16), layer="x", low=0, high=1, stepwise=True)
+    ]
+    projections: list[c.Projection] = []
+    tensors = {}
+    for k in range(depth):
+        name, before = f"l{k + 1}", populations[-1].shape[2]
+        weight = 2 * rng.integers(-127, 128, (width, 3, 3, before))
+        tensors[f"w{k}"] = weight.astype(np.int16)
+        # the sum of about 8 % of the inputs is beyond this in about 8 % of the cases
+        threshold = int(1.4 * np.sqrt(0.08 * 9 * before) * weight.std())
+        populations.append(
+            c.LIF(
+                name=name, shape=(side, side, width), layer=name, vth=threshold, dv=2048, reset=True
+            )
+        )
+        projections.append(
+            c.Conv2d(
+                name=f"q{k}",
+                src=Ref(f"l{k}"),
+                dst=Ref(name),
+                weight=TensorRef(f"w{k}"),
+                padding=(1, 1),
+            )
+        )
+    circuit = c.CircuitGraph("net", T, tuple(populations), tuple(projections), (), tensors)
+    return schedule(circuit, max_spike_delay=62, power_of_two_period=False)
+
+
+def least(function: Callable[[], Any], repeats: int) -> float:
+    """Least processor time of some calls, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def measure(sizes: dict[str, int], repeats: int, maps: bool) -> dict[str, float]:
+    """Seconds and bytes of one network."""
+    from neurocompile.backends.emulator import Emulator
+    from neurocompile.backends.plan import make_plan
+    from neurocompile.backends.weights import make_weights
+    from neurocompile.mapping import map_circuit
+    from neurocompile.targets import load_target
+
+    samples = sizes["samples"]
+    circuit = network(*(sizes[k] for k in ("width", "depth", "tokens", "T")))
+    rng = np.random.default_rng(1)
+    x = (rng.random((samples, *circuit.input_shape)) < 0.08).astype(np.int32)
+    out = [circuit.populations[-1].name]
+    executor = Emulator(1).open(circuit)
+    executor.run(x[:1], out)
+    weights = make_weights(circuit)
+    plan = make_plan(circuit, weights, out)
+    found = {
+        "prepare, s": least(lambda: make_plan(circuit, make_weights(circuit), out), repeats),
+        "emulate, s": least(lambda: executor.run(x, out), repeats),
+        "memory, MB": 1e-6
+        * (
+            weights.small.nbytes
+            + weights.wide.nbytes
+            + weights.bias.nbytes
+            + plan.octets
+            + 4 * (plan.words + sum(plan.scratch))
+        ),
+    }
+    if maps and sizes["samples"] == BASE["samples"] and sizes["T"] == BASE["T"]:
+        rates = dict.fromkeys(circuit.population, 0.08)
+        target = load_target("hala_point")
+        found["map, s"] = least(lambda: map_circuit(circuit, target, rates, seed=0), 1)
+    return found
+
+
+def exponent(sizes: list[int], values: list[float]) -> float:
+    """Slope of the upper half of the points on log axes."""
+    half = max(len(sizes) // 2 + 1, 2)
+    return float(np.polyfit(np.log(sizes[-half:]), np.log(values[-half:]), 1)[0])
+
+
+def draw(found: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
+    """One picture a line, one curve a quantity."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(found), figsize=(4 * len(found), 4), sharey=True)
+    for axis, (name, points) in zip(axes, found.items()):
+        for what in next(iter(points.values())):
+            sizes = [n for n in points if what in points[n]]
+            values = [points[n][what] for n in sizes]
+            label = f"{what.split(',')[0]}: {exponent(sizes, values):.2f}"
+            axis.loglog(sizes, values, "o-", label=label)
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+        axis.legend(title="exponent", fontsize=8)
+    axes[0].set_ylabel("seconds, or MB")
+    figure.suptitle("Convolutional LIF network, one thread, others as " + str(BASE))
+    figure.tight_layout()
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+
+
+def main() -> None:
+    """Measure, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-map", action="store_true")
+    options = parser.parse_args()
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for name, sizes in LINES.items():
+        found[name] = {
+            n: measure(BASE | {name: n}, options.repeats, not options.no_map) for n in sizes
+        }
+        for what in next(iter(found[name].values())):
+            values = [point[what] for point in found[name].values() if what in point]
+            if len(values) < 2:
+                continue
+            slope = exponent(list(sizes)[-len(values) :], values)
+            shown = "  ".join(f"{value:.3g}" for value in values)
+            print(f"{name:<8} {what:<12} exponent {slope:5.2f}   {shown}", flush=True)
+    if options.out:
+        draw(found, options.out)
+
+
+if __name__ == "__main__":
+    main()
