@@ -123,7 +123,12 @@ class State(NamedTuple):
     active: np.ndarray
     """int64 (groups): updates inside that received, have a bias or hold a voltage."""
     by_step: np.ndarray
-    """int64 (global steps or 0, cores + 1, 3): sent, received, synapses met; the host is the last."""
+    """int64 (global steps or 0, cores + 1, 4): sent, received, synapses met, active updates; the host
+    is the last."""
+    log: np.ndarray
+    """int64 (messages or 0, 5): step, source core, destination core, synapses met, sender."""
+    logged: np.ndarray
+    """int64 (1): messages so far, logged or not."""
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -214,6 +219,7 @@ def _send(tables, state, frame, first, count, core, now, inside, senders, values
         state.ring_slots,
     )
     sent, operations, by_step = state.sent, state.operations, state.by_step
+    log, logged = state.log, state.logged
     for n in range(count):
         value = values[n]
         if value == 0:
@@ -283,6 +289,10 @@ def _send(tables, state, frame, first, count, core, now, inside, senders, values
                 by_step[now, core, 0] += 1
                 by_step[now, to, 1] += 1
                 by_step[now, to, 2] += met
+                if logged[0] < log.shape[0]:
+                    row = log[logged[0]]
+                    row[0], row[1], row[2], row[3], row[4] = now, core, to, met, sender
+                logged[0] += 1
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -312,13 +322,18 @@ def _lif(tables, state, g, base):  # type: ignore[no-untyped-def]
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
-def _count_active(tables, state, g, base):  # type: ignore[no-untyped-def]
+def _count_active(tables, state, g, base, now, inside):  # type: ignore[no-untyped-def]
     """Count a group's active updates, before its update."""
+    busy = 0
     first, count = tables.groups[g, _FIRST], tables.groups[g, _COUNT]
     spiking = tables.groups[g, _KIND] == _LIF
     for k in range(count):
         held = spiking and (tables.bias[first + k] != 0 or state.v[first + k] != 0)
-        state.active[g] += held or state.touched[base + k] != 0
+        busy += 1 if held or state.touched[base + k] != 0 else 0
+    if inside:
+        state.active[g] += busy
+    if state.by_step.shape[0]:
+        state.by_step[now, tables.group_core[g], 3] += busy
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -344,8 +359,8 @@ def run_steps(tables, state, events, frame):  # type: ignore[no-untyped-def]
             if kind == _LIF and row[_INTERVAL] > 0 and now % row[_INTERVAL] == row[_PHASE]:
                 state.u[first : first + count] = 0
                 state.v[first : first + count] = 0
-            if frame.counting and inside:
-                _count_active(tables, state, g, base)
+            if frame.counting:
+                _count_active(tables, state, g, base, now, inside)
             if kind == _LIF:
                 _lif(tables, state, g, base)
             else:

@@ -45,8 +45,11 @@ class MachineCounts:
     """int64 (2, groups): outputs that are not 0."""
     active: np.ndarray
     """int64 (groups)."""
+    log: np.ndarray
+    """int64 (messages, 5): step, source core (the host's is the number of cores), destination core,
+    synapses met, sender; empty unless asked for."""
     by_step: np.ndarray
-    """int64 (global steps, cores + 1, 3) ; empty unless asked for."""
+    """int64 (global steps, cores + 1, 4) ; empty unless asked for."""
 
 
 def load_tables(images: CoreImages) -> Tables:
@@ -257,18 +260,34 @@ class CoreMachine:
             done = list(pool.map(lambda stream: stream.run()[0], streams))
         return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
 
-    def count(self, x: np.ndarray, *, by_step: bool = False) -> MachineCounts:
+    def count(
+        self, x: np.ndarray, *, by_step: bool = False, warm: bool = True
+    ) -> MachineCounts:
         """Run int32 ``x`` (samples, *input shape) as one stream and count.
 
-        The last sample runs once more in front, uncounted: the pipeline is full when counting begins.
+        If ``warm``, the last sample runs once more in front, uncounted: what it leaves is what samples
+        that follow each other find.
 
         Args:
-            by_step: keep what each core sent, received and met in each global step too.
+            by_step: keep each message, and what each core sent, received, met and updated in each
+                global step.
         """
-        stream = _Stream(self, np.concatenate([x[-1:], x]), set(), counting=True, by_step=by_step)
+        samples = np.concatenate([x[-1:], x]) if warm else x
+        windows = self.names.windows if warm else 0
+        stream = _Stream(self, samples, set(), counting=True, by_step=by_step, warm=windows)
         _, state = stream.run()
+        if by_step:  # once more, now that the number of messages is known
+            again = _Stream(self, samples, set(), counting=True, by_step=True, warm=windows)
+            again.logged = int(state.logged[0])
+            _, state = again.run()
         return MachineCounts(
-            len(x), state.sent, state.operations, state.fired, state.active, state.by_step
+            len(x),
+            state.sent,
+            state.operations,
+            state.fired,
+            state.active,
+            state.log,
+            state.by_step,
         )
 
 
@@ -283,9 +302,12 @@ class _Stream:
         *,
         counting: bool = False,
         by_step: bool = False,
+        warm: int = 0,
     ) -> None:
+        self.warm = warm
         self.machine, self.x, self.wanted = machine, x, wanted
         self.counting, self.by_step = counting, by_step
+        self.logged = 0
 
     def run(self) -> tuple[Trace, State]:
         """Traces of the wanted populations, and what was counted."""
@@ -295,7 +317,7 @@ class _Stream:
         frame = Frame(
             rounds * names.period + deepest,
             rounds,
-            names.windows if self.counting else 0,
+            self.warm,
             names.period,
             names.steps,
             len(machine.images.cores),
@@ -369,7 +391,9 @@ class _Stream:
             operations=np.zeros((2, len(tables.ports)), np.int64),
             fired=np.zeros((2, len(tables.groups)), np.int64),
             active=np.zeros(len(tables.groups), np.int64),
-            by_step=np.zeros((steps, frame.cores + 1, 3), np.int64),
+            by_step=np.zeros((steps, frame.cores + 1, 4), np.int64),
+            log=np.zeros((self.logged, 5), np.int64),
+            logged=np.zeros(1, np.int64),
         )
         return state, places
 

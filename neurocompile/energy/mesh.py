@@ -1,0 +1,174 @@
+"""Time on the mesh: each step's messages through cores, routers and links, as discrete events.
+
+The model, of which every constant is the profile's (Davies et al. 2018 for Loihi 1):
+
+- A core updates its neurons one after another, ``neuron_update_active`` or ``_inactive`` each (its mean
+  is taken for every one); a message leaves when its neuron has been updated.
+- Routers send a message east or west first, then north or south. A link carries one message at a
+  time, for ``hop_east_west`` or ``hop_north_south``; others wait in the order in which they come
+  (**assumed**: queues of any length). Between cores of a tile it takes ``packet_within_tile``.
+- A core's synapses process messages in the order of arrival, ``synaptic_operation`` for each synapse.
+- The step ends when the last core has done both; then the barrier, interpolated between its
+  published times for 1 and 32 tiles.
+
+Where a constant is missing there is no time: counts of cores and links a step are all there is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from neurocompile.energy.profile import Profile
+from neurocompile.errors import NeurocompileError
+from neurocompile.images.image import GROUP_FIELDS, columns
+from neurocompile.images.machine import CoreMachine, MachineCounts
+from neurocompile.jit import cached_njit
+from neurocompile.targets.schema import Slot, Target
+
+__all__ = ["Constants", "MeshRun", "constants_of", "simulate_mesh"]
+
+_G = columns(GROUP_FIELDS)
+NEEDED = (
+    "synaptic_operation",
+    "neuron_update_active",
+    "neuron_update_inactive",
+    "packet_within_tile",
+    "hop_east_west",
+    "hop_north_south",
+)
+
+
+class Constants(NamedTuple):
+    """Nanoseconds."""
+
+    synapse: float
+    active: float
+    inactive: float
+    tile: float
+    east_west: float
+    north_south: float
+    barrier: float
+
+
+class MeshRun(NamedTuple):
+    """Of each global step; times in ns."""
+
+    total: np.ndarray
+    """float64 (steps): with the barrier."""
+    cores: np.ndarray
+    """float64 (steps, cores): when each core has done all its work."""
+    links: np.ndarray
+    """int64 (steps, 4, rows, columns): messages that left each tile east, west, south, north."""
+    waited: np.ndarray
+    """float64 (steps): time that messages waited for links, summed."""
+    full: np.ndarray
+    """bool (steps): the pipeline is full; none where the samples take fewer steps than its depth."""
+
+    @property
+    def slowest(self) -> np.ndarray:
+        """int64 (steps): the core that the step waited for."""
+        return self.cores.argmax(axis=1)
+
+
+def constants_of(profile: Profile, tiles: int) -> Constants:
+    """The profile's times, and its barrier over ``tiles``; NC7006 if one is missing."""
+    times = profile.time
+    values = [getattr(times, name) for name in NEEDED]
+    gone = [name for name, value in zip(NEEDED, values, strict=True) if value is None]
+    if times.barrier_1_tile is None or times.barrier_32_tiles is None:
+        gone.append("barrier_1_tile and barrier_32_tiles")
+    if gone:
+        raise NeurocompileError(
+            "NC7004", f"profile '{profile.name}' has no time of {', '.join(gone)}: take one that has"
+        )
+    low, high = times.barrier_1_tile.value, times.barrier_32_tiles.value  # type: ignore[union-attr]
+    barrier = low + (high - low) * (tiles - 1) / 31
+    return Constants(*(float(value.value) for value in values), float(barrier))
+
+
+def simulate_mesh(
+    machine: CoreMachine, counts: MachineCounts, target: Target, constants: Constants
+) -> MeshRun:
+    """Play the messages of ``counts`` (:meth:`CoreMachine.count` with ``by_step``) on the mesh."""
+    cores = machine.images.cores
+    place = np.array(
+        [target.tile_position(Slot(*core.place.tolist())) for core in cores], np.int64
+    ).reshape(-1, 2)
+    if not len(counts.by_step):
+        raise NeurocompileError("NC1015", "counts by step are needed: count(x, by_step=True)")
+    rows, columns_ = (int(n) for n in place[:, ::-1].max(axis=0) + 1)
+    groups = machine.tables.groups
+    neurons = np.zeros(len(cores), np.int64)
+    np.add.at(neurons, machine.tables.group_core, groups[:, _G["count"]])
+    first = np.concatenate([[0], np.cumsum(neurons)[:-1]])
+    steps = len(counts.by_step)
+    ends = np.searchsorted(counts.log[:, 0], np.arange(steps), side="right")
+    done = np.zeros((steps, len(cores)))
+    links = np.zeros((steps, 4, rows, columns_), np.int64)
+    waited, start = np.zeros(steps), 0
+    for step, stop in enumerate(ends):
+        active = counts.by_step[step, :-1, 3]
+        update = active * constants.active + (neurons - active) * constants.inactive
+        log = counts.log[start:stop]
+        waited[step] = _play(
+            log, update, neurons, first, place, constants, done[step], links[step]
+        )
+        start = stop
+    now = np.arange(steps)
+    deepest = max(p.depth for p in machine.names.populations)
+    return MeshRun(
+        done.max(axis=1) + constants.barrier,
+        done,
+        links,
+        waited,
+        (now >= deepest) & (now < steps - deepest),
+    )
+
+
+@cached_njit(nogil=True)
+def _play(log, update, neurons, first, place, constants, done, links):  # type: ignore[no-untyped-def]
+    """One step: fills ``done`` and ``links``; the time that messages waited for links."""
+    cores = len(update)
+    rows, columns_ = links.shape[1], links.shape[2]
+    free = np.zeros((4, rows, columns_))
+    synapses = np.zeros(cores)
+    events = [(0.0, np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
+    for m in range(len(log)):
+        core = log[m, 1]
+        if core == cores:  # the host: its messages are there when the step begins
+            x, y = place[log[m, 2], 0], place[log[m, 2], 1]
+            when = 0.0
+        else:
+            x, y = place[core, 0], place[core, 1]
+            when = update[core] * (log[m, 4] - first[core] + 1) / neurons[core]
+            if core != log[m, 2] and x == place[log[m, 2], 0] and y == place[log[m, 2], 1]:
+                when += constants.tile
+        events.append((when, np.int64(m), x, y))
+    heapq.heapify(events)
+    waited = 0.0
+    for c in range(cores):
+        done[c] = update[c]
+    while len(events):
+        when, m, x, y = heapq.heappop(events)
+        to = log[m, 2]
+        if x == place[to, 0] and y == place[to, 1]:
+            synapses[to] = max(synapses[to], when) + log[m, 3] * constants.synapse
+            done[to] = max(done[to], synapses[to])
+            continue
+        if x != place[to, 0]:
+            way = 0 if x < place[to, 0] else 1
+            took = constants.east_west
+        else:
+            way = 2 if y < place[to, 1] else 3
+            took = constants.north_south
+        begin = max(when, free[way, y, x])
+        waited += begin - when
+        free[way, y, x] = begin + took
+        links[way, y, x] += 1
+        x += 1 if way == 0 else -1 if way == 1 else 0
+        y += 1 if way == 2 else -1 if way == 3 else 0
+        heapq.heappush(events, (begin + took, m, x, y))
+    return waited
