@@ -356,6 +356,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "A file beside the artifact (--parity) was written for another program, or by a version that did not say for which: its "
         "fingerprint, a hash of the circuit, its weights and the target, is not this artifact's. Make it again from this artifact.",
     ),
+    "NC7009": (
+        "a profile has no times",
+        "Time on the mesh needs synaptic_operation, neuron updates, packet_within_tile, both hops and the barrier at 1 and 32 tiles, "
+        "as davies2018 has them for Loihi 1. Nobody has published those of Loihi 2; counts of cores and links need none.",
+    ),
     "NC8001": (
         "data cannot be analysed",
         "The effective dimension and the spike budget read the array 'x' of an .npz file (or a .npy file): real numbers, "

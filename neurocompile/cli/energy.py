@@ -13,8 +13,10 @@ from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
+    from neurocompile.energy.mesh import MeshReport
     from neurocompile.energy.profile import Profile
     from neurocompile.energy.report import EnergyOf, EnergyReport
+    from neurocompile.program import Program
     from neurocompile.targets import Target
 
 
@@ -86,10 +88,24 @@ def energy(
             )
         power = measure_power(program, x)
     counts = count_program(program, x, on_cores=on_cores, progress=True)
-    report = energy_report(program, counts, [chosen], measured=power, fitted=fitted)
+    mesh = _mesh(program, x, chosen) if on_cores else None
+    report = energy_report(program, counts, [chosen], measured=power, fitted=fitted, mesh=mesh)
     if report.energies[0].foreign:
         say("note", foreign_note(report, report.energies[0]))
     return Output(report, _text(report))
+
+
+def _mesh(program: Program, x: Any, profile: Profile) -> MeshReport | None:
+    """Time on the mesh; a note where the profile or the samples do not give it."""
+    from neurocompile.energy.mesh import mesh_of
+
+    try:
+        return mesh_of(program, x, profile)[0]
+    except NeurocompileError as error:
+        if error.code not in ("NC1006", "NC7009"):
+            raise
+        say("note", f"no time on the mesh: {error.message}")
+        return None
 
 
 def _chosen(target: Target, *, own: bool) -> Profile:
@@ -251,6 +267,24 @@ def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:
         yield "first answer after", f"{late.first_answer_us:,.1f} us", ""
         yield "throughput", f"{late.samples_per_second:,.0f} samples/s", "pipelined"
     yield "times from", "", late.model
+    if r.mesh is not None:
+        m = r.mesh
+        x, y = m.link_tile
+        yield (
+            "on the mesh: time a step",
+            f"{m.step_ns / 1e3:,.2f} us",
+            f"simulated, {m.steps:,} steps; longest {m.longest_ns / 1e3:,.2f} us",
+        )
+        yield (
+            "on the mesh: slowest core",
+            f"{m.slowest_core}",
+            f"{m.slowest_share:.0%} of the steps wait for it",
+        )
+        yield (
+            "on the mesh: busiest link",
+            f"{m.link_messages:,}",
+            f"messages in one step, {m.link_way} of tile ({x}, {y}); links made messages wait {m.waited_ns:,.0f} ns a step",
+        )
     if r.fitted is not None and r.fitted_times is not None:
         fit = f"max-affine, {r.fitted.measurements} measurements, relative rms {r.fitted.relative_rms:.1%}"
         if r.fitted.undetermined:

@@ -19,6 +19,7 @@ class Kind(str, Enum):
     raster = "raster"
     cores = "cores"
     schedule = "schedule"
+    mesh = "mesh"
 
 
 @command
@@ -27,14 +28,16 @@ def plot(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="Spikes of one sample, the load of the chip's cores, or the windows of a fold."
+            help="Spikes of one sample, the load of the chip's cores, the windows of a fold, or the "
+            "time of each step on the mesh (Loihi 1's constants)."
         ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="A .png or .svg file.")
     ],
     samples_file: Annotated[
-        Path | None, typer.Option("--input", metavar="X.npz", help="The samples, for a raster.")
+        Path | None,
+        typer.Option("--input", metavar="X.npz", help="The samples, for a raster or a mesh."),
     ] = None,
     sample: Annotated[int, typer.Option(min=0, metavar="I", help="Which of them.")] = 0,
     json_output: Json = False,
@@ -42,8 +45,8 @@ def plot(
     """Draw a spike raster, the load of cores, or a fold's schedule."""
     if output.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"'{output}' ends in neither .png nor .svg", param_hint="-o")
-    if kind is Kind.raster and samples_file is None:
-        raise typer.BadParameter("a raster needs --input X.npz", param_hint="--input")
+    if kind in (Kind.raster, Kind.mesh) and samples_file is None:
+        raise typer.BadParameter(f"a {kind.value} needs --input X.npz", param_hint="--input")
     if find_spec("matplotlib") is None:
         raise NeurocompileError("NC4001", "plots need matplotlib: pip install 'neurocompile[plot]'")
     check_output(output, artifact, samples_file)
@@ -62,6 +65,15 @@ def plot(
         from neurocompile.report.core_grid import draw_core_grid
 
         figure = draw_core_grid(program)
+    elif kind is Kind.mesh:
+        from neurocompile.data import load_samples
+        from neurocompile.energy.mesh import mesh_of
+        from neurocompile.energy.profile import load_profile
+        from neurocompile.report.mesh import draw_mesh
+
+        x = load_samples(samples_file, program.input_shape, steps=program.frames).x
+        found, run = mesh_of(program, x, load_profile("davies2018"))
+        figure = draw_mesh(found, run, program.manifest.model)
     else:
         from neurocompile.data import load_samples
         from neurocompile.report.raster import draw_raster

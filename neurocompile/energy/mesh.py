@@ -17,10 +17,12 @@ Where a constant is missing there is no time: counts of cores and links a step a
 from __future__ import annotations
 
 import heapq
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
+from neurocompile.backends.encoding import encode
 from neurocompile.energy.profile import Profile
 from neurocompile.errors import NeurocompileError
 from neurocompile.images.image import GROUP_FIELDS, columns
@@ -28,7 +30,10 @@ from neurocompile.images.machine import CoreMachine, MachineCounts
 from neurocompile.jit import cached_njit
 from neurocompile.targets.schema import Slot, Target
 
-__all__ = ["Constants", "MeshRun", "constants_of", "simulate_mesh"]
+if TYPE_CHECKING:
+    from neurocompile.program import Program
+
+__all__ = ["Constants", "MeshReport", "MeshRun", "constants_of", "mesh_of", "simulate_mesh"]
 
 _G = columns(GROUP_FIELDS)
 NEEDED = (
@@ -73,8 +78,79 @@ class MeshRun(NamedTuple):
         return self.cores.argmax(axis=1)
 
 
+class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Time of the steps in which the pipeline is full. ``simulated``: counted messages, the
+    profile's constants.
+    """
+
+    profile: str
+    samples: int
+    steps: int
+    """Steps that are averaged."""
+    step_ns: float
+    longest_ns: float
+    barrier_ns: float
+    """Part of each step."""
+    slowest_core: int
+    """Core that most steps waited for."""
+    slowest_share: float
+    """Share of steps that waited for it."""
+    link_tile: tuple[int, int]
+    """Column and row of the tile whose link carried most in one step."""
+    link_way: str
+    link_messages: int
+    """What that link carried in that step."""
+    waited_ns: float
+    """Time that a step's messages waited for links, summed over them."""
+    samples_per_second: float
+
+
+_WAYS = ("east", "west", "south", "north")
+
+
+def mesh_of(program: Program, x: np.ndarray, profile: Profile) -> tuple[MeshReport, MeshRun]:
+    """Play float32 ``x`` (samples, *input shape) on the mesh of the program's target.
+
+    Raises:
+        NeurocompileError: NC7009 for a profile without times, NC1006 where the samples take fewer
+            steps than the pipeline is deep.
+    """
+    circuit, target = program.circuit, program.target
+    tiles = len({(core.chip, core.x, core.y) for core in program.mapping.cores})
+    constants = constants_of(profile, tiles)
+    needed = -(-(circuit.depth + 1) // circuit.sample_period) + 1
+    if len(x) < needed:
+        raise NeurocompileError(
+            "NC1006",
+            f"{len(x):,} samples never fill a pipeline of {circuit.depth:,} steps: give {needed:,} or more",
+        )
+    machine = program.open("cores")
+    assert isinstance(machine, CoreMachine)
+    counts = machine.count(encode(circuit, program.checked(x)), by_step=True)
+    run = simulate_mesh(machine, counts, target, constants)
+    slowest = np.bincount(run.slowest[run.full], minlength=len(program.mapping.cores))
+    links = run.links[run.full]
+    busiest = np.unravel_index(int(links.argmax()), links.shape)
+    step_ns = float(run.total[run.full].mean())
+    return MeshReport(
+        profile=profile.name,
+        samples=len(x),
+        steps=int(run.full.sum()),
+        step_ns=step_ns,
+        longest_ns=float(run.total[run.full].max()),
+        barrier_ns=constants.barrier,
+        slowest_core=int(slowest.argmax()),
+        slowest_share=float(slowest.max() / slowest.sum()),
+        link_tile=(int(busiest[3]), int(busiest[2])),
+        link_way=_WAYS[busiest[1]],
+        link_messages=int(links.max()),
+        waited_ns=float(run.waited[run.full].mean()),
+        samples_per_second=1e9 / (step_ns * circuit.sample_period),
+    ), run
+
+
 def constants_of(profile: Profile, tiles: int) -> Constants:
-    """The profile's times, and its barrier over ``tiles``; NC7006 if one is missing."""
+    """The profile's times, and its barrier over ``tiles``; NC7009 if one is missing."""
     times = profile.time
     values = [getattr(times, name) for name in NEEDED]
     gone = [name for name, value in zip(NEEDED, values, strict=True) if value is None]
@@ -82,7 +158,8 @@ def constants_of(profile: Profile, tiles: int) -> Constants:
         gone.append("barrier_1_tile and barrier_32_tiles")
     if gone:
         raise NeurocompileError(
-            "NC7004", f"profile '{profile.name}' has no time of {', '.join(gone)}: take one that has"
+            "NC7009",
+            f"profile '{profile.name}' has no time of {', '.join(gone)}: take one that has",
         )
     low, high = times.barrier_1_tile.value, times.barrier_32_tiles.value  # type: ignore[union-attr]
     barrier = low + (high - low) * (tiles - 1) / 31
@@ -113,9 +190,7 @@ def simulate_mesh(
         active = counts.by_step[step, :-1, 3]
         update = active * constants.active + (neurons - active) * constants.inactive
         log = counts.log[start:stop]
-        waited[step] = _play(
-            log, update, neurons, first, place, constants, done[step], links[step]
-        )
+        waited[step] = _play(log, update, neurons, first, place, constants, done[step], links[step])
         start = stop
     now = np.arange(steps)
     deepest = max(p.depth for p in machine.names.populations)

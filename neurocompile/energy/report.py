@@ -16,6 +16,7 @@ from neurocompile.energy.ann import MAC_PJ, ann_macs
 from neurocompile.energy.counts import COLUMNS, Counts, count
 from neurocompile.energy.latency import Latency, estimate_latency, times
 from neurocompile.energy.max_affine import MaxAffine
+from neurocompile.energy.mesh import MeshReport
 from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
@@ -94,6 +95,8 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
     fitted: MaxAffine | None
     fitted_times: dict[str, float] | None
     notes: list[str]
+    mesh: MeshReport | None = None
+    """Time on the mesh, simulated; of counts on core images under a profile that has times."""
 
     def __repr__(self) -> str:
         return f"<EnergyReport of {self.model!r} on {self.target}: {self.basis}, {self.samples:,} samples>"
@@ -140,6 +143,7 @@ def energy_report(
     *,
     measured: MeasuredPower | None = None,
     fitted: MaxAffine | None = None,
+    mesh: MeshReport | None = None,
 ) -> EnergyReport:
     """Price ``counts`` under each of the profiles, never mixing them."""
     circuit, mapping = program.circuit, program.mapping
@@ -196,6 +200,7 @@ def energy_report(
         fitted=fitted,
         fitted_times=fitted_times,
         notes=_notes(program),
+        mesh=mesh,
     )
 
 

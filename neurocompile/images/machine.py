@@ -260,9 +260,7 @@ class CoreMachine:
             done = list(pool.map(lambda stream: stream.run()[0], streams))
         return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
 
-    def count(
-        self, x: np.ndarray, *, by_step: bool = False, warm: bool = True
-    ) -> MachineCounts:
+    def count(self, x: np.ndarray, *, by_step: bool = False, warm: bool = True) -> MachineCounts:
         """Run int32 ``x`` (samples, *input shape) as one stream and count.
 
         If ``warm``, the last sample runs once more in front, uncounted: what it leaves is what samples

@@ -1,0 +1,76 @@
+"""Time on the mesh: by hand on a few messages, and against SANA-FE's own timing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neurocompile.energy.mesh import Constants, _play, constants_of, mesh_of
+from neurocompile.energy.profile import load_profile
+from neurocompile.errors import NeurocompileError
+
+C = Constants(10.0, 5.0, 5.0, 2.0, 4.0, 6.0, 100.0)
+PLACE = np.array([[0, 0], [1, 0], [1, 1], [0, 0]], np.int64)
+"""Cores 0 and 3 share a tile; core 1 lies east of it, core 2 south of that."""
+
+
+def play(messages: list[tuple[int, int, int, int]], update: list[float]):
+    """``messages``: source core, destination core, synapses, sender; 4 cores of 10 neurons."""
+    log = np.array([(0, *m) for m in messages], np.int64).reshape(-1, 5)
+    done, links = np.zeros(4), np.zeros((4, 2, 2), np.int64)
+    first = np.arange(4, dtype=np.int64) * 10
+    neurons = np.full(4, 10, np.int64)
+    waited = _play(log, np.array(update), neurons, first, PLACE, C, done, links)
+    return done, links, waited
+
+
+def test_one_message_goes_east_then_south() -> None:
+    done, links, waited = play([(0, 2, 3, 9)], [50.0, 0.0, 0.0, 0.0])
+    # leaves with the last of ten neurons, two hops, three synapses
+    assert done.tolist() == [50.0, 0.0, 50.0 + 4 + 6 + 30, 0.0] and waited == 0
+    assert links[0, 0, 0] == 1 and links[2, 0, 1] == 1 and links.sum() == 2
+
+
+def test_messages_wait_for_a_link_and_for_synapses() -> None:
+    done, links, waited = play([(0, 1, 1, 0), (0, 1, 1, 0), (0, 1, 1, 0)], [0.0] * 4)
+    assert waited == 4 + 8 and links[0, 0, 0] == 3
+    assert done[1] == 4 + 3 * 10  # the first arrives after a hop, synapses are slower than the link
+
+
+def test_within_a_tile_and_from_the_host() -> None:
+    done, links, _ = play([(0, 3, 1, 0), (4, 1, 2, 0), (0, 0, 1, 0)], [0.0] * 4)
+    assert done.tolist() == [10.0, 20.0, 0.0, 12.0] and links.sum() == 0
+
+
+def test_times_are_needed(digits_program, digits_data) -> None:
+    with pytest.raises(NeurocompileError) as caught:
+        constants_of(load_profile("horowitz45"), 1)
+    assert caught.value.code == "NC7009"
+    with pytest.raises(NeurocompileError) as caught:
+        mesh_of(digits_program, digits_data.x[:2], load_profile("davies2018"))
+    assert caught.value.code == "NC1006" and "pipeline" in str(caught.value)
+
+
+def test_a_bad_placement_is_slower(digits_program, digits_data) -> None:
+    """Cores of the digits model at random places: more hops, more waiting, no other spikes."""
+    import dataclasses
+
+    import msgspec
+
+    profile, x = load_profile("davies2018"), np.tile(digits_data.x[:4], (7, 1, 1, 1))
+    good, _ = mesh_of(digits_program, x, profile)
+    cores, mesh = digits_program.mapping.cores, digits_program.target.mesh
+    rng = np.random.default_rng(0)
+    each, columns = mesh.cores_per_tile.value, mesh.columns.value
+    free = [i for i in range(mesh.cores_usable.value) if i % each == 0]
+    chosen = rng.permutation(free)[: len(cores)]
+    moved = tuple(
+        msgspec.structs.replace(
+            core, x=int(i) // each % columns, y=int(i) // each // columns, core=int(i) % each
+        )
+        for core, i in zip(cores, chosen, strict=True)
+    )
+    spread = msgspec.structs.replace(digits_program.mapping, cores=moved)
+    bad, _ = mesh_of(dataclasses.replace(digits_program, mapping=spread), x, profile)
+    assert bad.step_ns - bad.barrier_ns >= good.step_ns - good.barrier_ns
+    assert bad.link_messages > 0
