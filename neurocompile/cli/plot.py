@@ -22,6 +22,10 @@ class Kind(str, Enum):
     mesh = "mesh"
 
 
+_SHOWN = 3
+"""Samples of a mesh's picture beside those that fill the pipeline."""
+
+
 @command
 def plot(
     artifact: Artifact,
@@ -67,11 +71,12 @@ def plot(
         figure = draw_core_grid(program)
     elif kind is Kind.mesh:
         from neurocompile.data import load_samples
-        from neurocompile.energy.mesh import mesh_of
+        from neurocompile.energy.mesh import mesh_of, samples_to_fill
         from neurocompile.energy.profile import load_profile
         from neurocompile.report.mesh import draw_mesh
 
         x = load_samples(samples_file, program.input_shape, steps=program.frames).x
+        x = x[: samples_to_fill(program.circuit) + _SHOWN]
         found, run = mesh_of(program, x, load_profile("davies2018"))
         figure = draw_mesh(found, run, program.manifest.model)
     else:

@@ -27,13 +27,22 @@ from neurocompile.energy.profile import Profile
 from neurocompile.errors import NeurocompileError
 from neurocompile.images.image import GROUP_FIELDS, columns
 from neurocompile.images.machine import CoreMachine, MachineCounts
+from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.jit import cached_njit
 from neurocompile.targets.schema import Slot, Target
 
 if TYPE_CHECKING:
     from neurocompile.program import Program
 
-__all__ = ["Constants", "MeshReport", "MeshRun", "constants_of", "mesh_of", "simulate_mesh"]
+__all__ = [
+    "Constants",
+    "MeshReport",
+    "MeshRun",
+    "constants_of",
+    "mesh_of",
+    "samples_to_fill",
+    "simulate_mesh",
+]
 
 _G = columns(GROUP_FIELDS)
 NEEDED = (
@@ -118,7 +127,7 @@ def mesh_of(program: Program, x: np.ndarray, profile: Profile) -> tuple[MeshRepo
     circuit, target = program.circuit, program.target
     tiles = len({(core.chip, core.x, core.y) for core in program.mapping.cores})
     constants = constants_of(profile, tiles)
-    needed = -(-(circuit.depth + 1) // circuit.sample_period) + 1
+    needed = samples_to_fill(circuit)
     if len(x) < needed:
         raise NeurocompileError(
             "NC1006",
@@ -147,6 +156,11 @@ def mesh_of(program: Program, x: np.ndarray, profile: Profile) -> tuple[MeshRepo
         waited_ns=float(run.waited[run.full].mean()),
         samples_per_second=1e9 / (step_ns * circuit.sample_period),
     ), run
+
+
+def samples_to_fill(circuit: CircuitGraph) -> int:
+    """Samples with which the pipeline is full for some steps."""
+    return -(-(circuit.depth + 1) // circuit.sample_period) + 1
 
 
 def constants_of(profile: Profile, tiles: int) -> Constants:

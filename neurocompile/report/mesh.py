@@ -19,6 +19,7 @@ def draw_mesh(report: MeshReport, run: MeshRun, title: str) -> Figure:
     tile towards its neighbours, a step.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     steps, tiles = figure.subplots(2, 1, height_ratios=(3, 2))
@@ -31,6 +32,8 @@ def draw_mesh(report: MeshReport, run: MeshRun, title: str) -> Figure:
         f"{title}: {report.step_ns / 1e3:,.2f} us a step, simulated with {report.profile}"
     )
     load = run.links[at].sum(axis=1).mean(axis=0)
+    for axis in (tiles.xaxis, tiles.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     image = tiles.imshow(load, cmap="viridis", aspect="equal")
     figure.colorbar(image, ax=tiles, label="messages a step")
     tiles.set(xlabel="column of tiles", ylabel="row", title="what leaves each tile for the next")
