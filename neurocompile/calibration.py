@@ -138,9 +138,11 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str = "cp
 
     Args:
         device: cpu, or cuda, cuda:N or torch-cpu: torch's float32, whose rates differ from numpy's
-            where a membrane is within rounding of its threshold.
+            where a membrane is within rounding of its threshold. A model whose spikes feed back into
+            their layer is measured on the CPU all the same.
     """
-    totals = _on_cpu(graph, x, T) if check_device(device) == "cpu" else _on(graph, x, T, device)
+    alone = check_device(device) == "cpu" or graph.fed_back
+    totals = _on_cpu(graph, x, T) if alone else _on(graph, x, T, device)
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
     statistics = {
         name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r))

@@ -28,7 +28,7 @@ class FloatEvaluator:
     """An imported or canonical graph on the first device of a name.
 
     Args:
-        graph: a float graph.
+        graph: a float graph without spikes that feed back.
         steps: T.
         device: cuda, cuda:N or torch-cpu. NC4001 without torch, NC4007 without the GPU.
     """
