@@ -11,6 +11,7 @@ import neurocompile
 from neurocompile.artifact.verify import verify
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import encode
+from neurocompile.backends.weights import make_weights
 from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.text import TensorRef
@@ -141,3 +142,8 @@ def test_thresholds_by_channel_fold_exactly(digits_data) -> None:
     stepped = emulate_cycles(program.circuit, integers)
     for name, values in depth_free.items():
         np.testing.assert_array_equal(values, stepped[name], err_msg=name)
+    silent = make_weights(program.circuit).silent  # what is skipped in the depth-free run
+    assert np.mean([windows.any() for windows in silent.values()]) > 0.2
+    for name, windows in silent.items():
+        values = stepped[name].reshape(3, program.circuit.windows, -1)
+        assert not values[:, windows].any()
