@@ -90,7 +90,9 @@ class HostPart:
             cut: (samples, elements...), or (samples, T, elements...) if :attr:`stepwise`.
         """
         lead = 2 if self.stepwise else 1
-        cut = np.ascontiguousarray(cut.reshape(*cut.shape[:lead], -1), np.float32)
+        cut = np.ascontiguousarray(
+            cut.reshape(*cut.shape[:lead], self.interface.elements), np.float32
+        )
         values = self._values(cut)
         means = {o.name: v.mean(axis=1) if o.stepwise else v for o, v in zip(self.outputs, values)}
         return means, {o.name: v for o, v in zip(self.outputs, values) if o.stepwise}

@@ -115,6 +115,8 @@ class Behind:
                 changed = _follow(im, node, self.rule)
             finally:
                 im.traced.update(kept)
+            for output in filter(None, node.output):
+                im.traced[output] = _timed_again(im, node, im.traced[output], kept[timed[0]].dims)
         self.nodes.insert(place, HostNode(node, changed))
         self.values.update(filter(None, node.output))
 
@@ -212,6 +214,17 @@ def _untimed(dims: Dims) -> Dims:
         )
         for d in dims
     )
+
+
+def _timed_again(im: Importer, node: onnx.NodeProto, y: Traced, before: Dims) -> Traced:
+    """``y`` with steps where an operand had them, if there are as many: one value a step."""
+    if len(y.dims) != len(before) or _has(y.dims, "T"):
+        return y
+    dims = tuple(
+        old if [a.axis for a in old] == ["T"] and _labels(d) == [("", old[0].size)] else d
+        for d, old in zip(y.dims, before)
+    )
+    return _as(im, node, dims) if dims != y.dims else y
 
 
 def _labels(dim: tuple[Atom, ...]) -> list[tuple[str, int]]:

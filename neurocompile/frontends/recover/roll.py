@@ -57,6 +57,7 @@ class Roller:
         self.tensors: dict[str, onnx.TensorProto] = {}
         self._made: dict[Key, str] = {}
         self._names, self._node_names = set(graph.inputs), {""}
+        self._before: set[str] | None = None
 
     def resolve(self, key: Key) -> str:
         """Make what ``key`` wants and whatever it needs; an explicit stack, so that depth has no
@@ -103,7 +104,12 @@ class Roller:
         if isinstance(label, int):
             if self.joins.count == 1:
                 return (yield "rows", (value,))
-            raise self._alone(value)
+            picked = self.graph.step(value)
+            if picked is None or not self._behind(value):
+                raise self._alone(value)
+            whole = yield "one", picked[0]  # one step of a stack: the host has all of them
+            index = np.asarray([picked[1]] if picked[2] else picked[1], np.int64)
+            return self.emit("Gather", [whole, self.constant("step", index)], value, axis=0)
         node = graph.producer[value]
         join = self.joins.join(value)
         if join is not None:
@@ -119,7 +125,8 @@ class Roller:
         names = {}
         for operand in [*node.input, *sorted(captured(node))]:
             if operand:
-                if isinstance(self.joins.label(graph.alias(operand)), int) and self.joins.count > 1:
+                alone = isinstance(self.joins.label(graph.alias(operand)), int)
+                if alone and self.joins.count > 1 and graph.step(graph.alias(operand)) is None:
                     raise self._alone(operand, node)
                 names[operand] = yield "one", operand
         copy = copy_renamed(node, names)
@@ -127,6 +134,18 @@ class Roller:
         for old, new in zip(node.output, copy.output):
             self._made["one", old] = new
         return self._made["one", value]
+
+    def _behind(self, value: str) -> bool:
+        """Whether no neuron depends on ``value``."""
+        if self._before is None:
+            self._before, stack = set(), [c for n in self.neurons for c in n.currents]
+            while stack:
+                place = stack.pop()
+                if place not in self._before:
+                    self._before.add(place)
+                    node = self.graph.producer.get(place)
+                    stack += [i for i in node.input if i] if node is not None else []
+        return value not in self._before
 
     def _alone(self, value: str, reader: onnx.NodeProto | None = None) -> NeurocompileError:
         where = label_of(reader if reader is not None else self.graph.producer[value])

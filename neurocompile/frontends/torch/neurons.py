@@ -13,6 +13,7 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx.lif import IF_TAU
+from neurocompile.frontends.torch.membranes import is_membrane
 
 __all__ = [
     "LIF_MARKERS",
@@ -211,6 +212,8 @@ def is_single_step(neuron: nn.Module) -> bool:
 def _is_neuron(kind: type) -> bool:
     if kind.__name__ in SUPPORTED:
         return True
+    if is_membrane(kind):
+        return False
     # clock_driven is what activation_based was called before SpikingJelly 0.0.0.0.13.
     packages = ("spikingjelly.activation_based.neuron", "spikingjelly.clock_driven.neuron")
     return any(base.__module__.startswith(packages) for base in kind.__mro__)

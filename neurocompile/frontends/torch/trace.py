@@ -21,6 +21,7 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import OWN_TIME
+from neurocompile.frontends.torch.membranes import Membrane, is_membrane
 from neurocompile.frontends.torch.neurons import (
     LIF_MARKERS,
     STEP_MARKERS,
@@ -151,6 +152,9 @@ def prepared(model: nn.Module, plan: Plan, head: int | str | None) -> nn.Module:
 
 def _marked(model: nn.Module, plan: Plan) -> nn.Module:
     """``model`` itself, with a marker in place of every neuron."""
+    for path, module in list(model.named_modules()):
+        if path and is_membrane(type(module)):
+            model.set_submodule(path, Membrane(module))
     markers: dict[nn.Module, LIFMarker] = {}
     for path, neuron in find_neurons(model):
         rows = plan.steps if plan.one_step or path in plan.leaking else 0

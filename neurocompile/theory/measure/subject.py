@@ -43,6 +43,10 @@ class Subject:
     compiled: SpikingGraph | None = None
     basis: str = ""
     """How another T comes about."""
+    behind: str = ""
+    """What the host computes behind the values that the chip gives, which is left out here; then
+    these are no scores of classes.
+    """
     device: str = "cpu"
     """Where its layers' spikes and its logits are computed: the emulator, or torch's cuda, cuda:N or
     torch-cpu."""
