@@ -470,8 +470,6 @@ def import_stage(
 ) -> Imported:
     """:func:`open_staged` with options and target that are there already."""
     opened = open_model(model, example_input, asked, calibration=calibration, stages=timer)
-    if opened.host is not None:
-        opened.host.check_steps(opened.options.steps)
     with timer("check import"):
         agreement = check_import(opened)
     return Imported(opened, chip, timer, agreement)

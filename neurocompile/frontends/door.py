@@ -77,6 +77,8 @@ def open_model(
         )
         options = msgspec.structs.replace(options, T=DEFAULT_T)
     settled = msgspec.structs.replace(options, T=_steps(found, options.T))
+    if found.host is not None:
+        found.host.check_steps(settled.steps)
     shape = found.graph.input.sample_shape
     return replace(found, options=settled, samples=_samples(calibration, shape))
 

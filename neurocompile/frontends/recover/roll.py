@@ -57,7 +57,7 @@ class Roller:
         self.tensors: dict[str, onnx.TensorProto] = {}
         self._made: dict[Key, str] = {}
         self._names, self._node_names = set(graph.inputs), {""}
-        self._before: set[str] | None = None
+        self._needed: set[str] | None = None
 
     def resolve(self, key: Key) -> str:
         """Make what ``key`` wants and whatever it needs; an explicit stack, so that depth has no
@@ -137,15 +137,15 @@ class Roller:
 
     def _behind(self, value: str) -> bool:
         """Whether no neuron depends on ``value``."""
-        if self._before is None:
-            self._before, stack = set(), [c for n in self.neurons for c in n.currents]
+        if self._needed is None:
+            self._needed, stack = set(), [c for n in self.neurons for c in n.currents]
             while stack:
                 place = stack.pop()
-                if place not in self._before:
-                    self._before.add(place)
+                if place not in self._needed:
+                    self._needed.add(place)
                     node = self.graph.producer.get(place)
                     stack += [i for i in node.input if i] if node is not None else []
-        return value not in self._before
+        return value not in self._needed
 
     def _alone(self, value: str, reader: onnx.NodeProto | None = None) -> NeurocompileError:
         where = label_of(reader if reader is not None else self.graph.producer[value])

@@ -143,6 +143,17 @@ def examine(
     if accuracy is not None:
         check_accuracy(accuracy)
     left_out: list[str] = []
+    if subject.behind:
+        if accuracy is not None:
+            raise NeurocompileError(
+                "NC8011",
+                f"an accuracy of '{subject.name}' is made on the host ({subject.behind}); give an epsilon, "
+                "the error of the values that the chip gives",
+            )
+        y = None
+        left_out.append(
+            f"accuracies, and what the host computes ({subject.behind}): errors are of the values that the chip gives"
+        )
     points: tuple[Point, ...] = ()
     run = run_at(subject, x, T, progress)
     if subject.only_T:

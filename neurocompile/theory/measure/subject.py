@@ -141,6 +141,7 @@ def open_subject(
         settled.bits,
         ChipFields.of(chip),
         basis="quantized anew for each T",
+        behind="" if opened.host is None else str(opened.host),
     )
 
 
@@ -171,6 +172,7 @@ def _of_artifact(path: Path, asked: BuildOptions, calibration: object) -> Subjec
         ChipFields.of(program.target),
         program.quantized,
         "the artifact's integers at each T",
+        behind="" if program.host is None else str(program.host),
     )
 
 
