@@ -18,6 +18,7 @@ __all__ = ["Events", "Frame", "State", "Tables", "run_steps"]
 _G, _P = columns(GROUP_FIELDS), columns(PORT_FIELDS)
 _KIND, _FIRST, _COUNT = _G["kind"], _G["first"], _G["count"]
 _VTH, _DV, _DU = _G["vth"], _G["dv"], _G["du"]
+_BIASED = _G["has_bias"]
 _INTERVAL, _PHASE = _G["reset_interval"], _G["reset_phase"]
 _P_KIND, _GROUP, _DELAY, _EXP = _P["kind"], _P["group"], _P["delay"], _P["weight_exp"]
 _AXON, _ROWS, _WEIGHTS, _SYNAPSES = _P["axon"], _P["rows"], _P["weights"], _P["synapses"]
@@ -102,6 +103,14 @@ class State(NamedTuple):
     """uint8, of the same places; empty unless counting."""
     ring_start: np.ndarray
     ring_slots: np.ndarray
+    arrived: np.ndarray
+    """uint8: whether anything waits, for each group (slots)."""
+    arrived_start: np.ndarray
+    quiet: np.ndarray
+    """uint8 (groups): nothing happens in a step without messages: all currents and voltages are 0, or
+    leak whole, and there is no bias."""
+    forgets: np.ndarray
+    """uint8 (groups): quiet whatever it holds."""
     u: np.ndarray
     v: np.ndarray
     out: np.ndarray
@@ -218,6 +227,7 @@ def _send(tables, state, frame, first, count, core, now, inside, senders, values
         state.ring_start,
         state.ring_slots,
     )
+    arrived, arrived_start = state.arrived, state.arrived_start
     sent, operations, by_step = state.sent, state.operations, state.by_step
     log, logged = state.log, state.logged
     for n in range(count):
@@ -253,6 +263,7 @@ def _send(tables, state, frame, first, count, core, now, inside, senders, values
                     size = groups[g, _COUNT]
                     slot = (now + ports[q, _DELAY]) % ring_slots[g]
                     base = ring_start[g] + slot * size
+                    arrived[arrived_start[g] + slot] = 1
                     if kind == _DENSE:
                         of, done = ports[q, _WEIGHTS] + row * size, size
                         _add_row(ring, touched, weights, base, of, size, value, ports[q, _EXP])
@@ -322,6 +333,19 @@ def _lif(tables, state, g, base):  # type: ignore[no-untyped-def]
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
+def _rests(tables, state, g):  # type: ignore[no-untyped-def]
+    """Whether a group without biases holds no current and no voltage."""
+    first, count = tables.groups[g, _FIRST], tables.groups[g, _COUNT]
+    if tables.groups[g, _BIASED]:
+        return False
+    u, v = state.u[first : first + count], state.v[first : first + count]
+    for k in range(count):
+        if u[k] != 0 or v[k] != 0:
+            return False
+    return True
+
+
+@cached_njit(nogil=True, no_cfunc_wrapper=True)
 def _count_active(tables, state, g, base, now, inside):  # type: ignore[no-untyped-def]
     """Count a group's active updates, before its update."""
     busy = 0
@@ -352,7 +376,11 @@ def run_steps(tables, state, events, frame):  # type: ignore[no-untyped-def]
         for g in range(len(tables.groups)):
             row = tables.groups[g]
             first, count, kind = row[_FIRST], row[_COUNT], row[_KIND]
-            base = state.ring_start[g] + (now % state.ring_slots[g]) * count
+            slot = now % state.ring_slots[g]
+            base, waits = state.ring_start[g] + slot * count, state.arrived_start[g] + slot
+            if state.quiet[g] and not state.arrived[waits] and not frame.counting:
+                continue
+            state.arrived[waits] = 0
             age = now - tables.depths[g]
             sample, step = age // frame.period - frame.warm, age % frame.period
             inside = 1 if 0 <= sample < frame.rounds - frame.warm and step < frame.steps else 0
@@ -367,6 +395,7 @@ def run_steps(tables, state, events, frame):  # type: ignore[no-untyped-def]
                 for k in range(count):
                     a = state.ring[base + k]
                     state.out[k] = max(a, 0) if kind == _RELU else a
+            state.quiet[g] = state.forgets[g] or (kind == _LIF and _rests(tables, state, g))
             state.ring[base : base + count] = 0
             if frame.counting:
                 state.touched[base : base + count] = 0

@@ -18,7 +18,15 @@ import numpy as np
 
 from neurocompile.backends.base import Trace
 from neurocompile.images.build import CoreImages
-from neurocompile.images.image import GROUP_FIELDS, PORT_FIELDS, SPARSE, CoreImage, Outputs, columns
+from neurocompile.images.image import (
+    GROUP_FIELDS,
+    KINDS,
+    PORT_FIELDS,
+    SPARSE,
+    CoreImage,
+    Outputs,
+    columns,
+)
 from neurocompile.images.kernels import Events, Frame, State, Tables, run_steps
 from neurocompile.ir.layout import strided_index
 from neurocompile.ir.windows import pieces
@@ -26,6 +34,8 @@ from neurocompile.ir.windows import pieces
 __all__ = ["CoreMachine", "MachineCounts", "load_tables"]
 
 _G, _P = columns(GROUP_FIELDS), columns(PORT_FIELDS)
+_ALL = 4096
+"""Decay of a voltage that leaks whole; of a current it is one less."""
 _TRACE_BYTES = 1 << 27
 """Of one stream's traces."""
 
@@ -232,6 +242,9 @@ class CoreMachine:
         slots = np.ones(len(groups), np.int64)
         np.maximum.at(slots, ports[:, _P["group"]], ports[:, _P["delay"]] + 1)
         self._slots = slots
+        kind, leak = groups[:, _G["kind"]], groups[:, _G["dv"]] == _ALL
+        leak &= (groups[:, _G["du"]] == _ALL - 1) & (groups[:, _G["has_bias"]] == 0)
+        self._forgets = ((kind != KINDS.index("LIF")) | leak).astype(np.uint8)
         size = slots * groups[:, _G["count"]]
         self._ring_start, self._ring_size = _starts(size.tolist()), int(size.sum())
 
@@ -378,6 +391,10 @@ class _Stream:
             touched=np.zeros(machine._ring_size if self.counting else 0, np.uint8),
             ring_start=machine._ring_start,
             ring_slots=machine._slots,
+            arrived=np.zeros(int(machine._slots.sum()), np.uint8),
+            arrived_start=_starts(machine._slots.tolist()),
+            quiet=machine._forgets.copy(),
+            forgets=machine._forgets,
             u=np.zeros(len(tables.bias), np.int32),
             v=np.zeros(len(tables.bias), np.int32),
             out=np.zeros(int(counts.max(initial=1)), np.int32),
