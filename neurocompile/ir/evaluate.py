@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.nodes.base import STAGES
 from neurocompile.ir.sliding import sliding_windows
@@ -77,7 +78,7 @@ def evaluate(
     ends = dict(graph.loops)
     for place, node in enumerate(graph.nodes):
         if place in ends:
-            _settle(graph, graph.nodes[place : ends[place] + 1], compute, values)
+            _settle(graph, graph.nodes[place : ends[place] + 1], compute, values, steps)
         else:
             values[node.name] = compute(node) if node.name not in values else values[node.name]
         value = values[node.name]
@@ -110,19 +111,24 @@ def _settle(
     nodes: tuple[s.Node, ...],
     compute: Callable[[s.Node], np.ndarray],
     values: dict[str, np.ndarray],
+    steps: int,
 ) -> None:
     """Evaluate the nodes of a loop.
 
     Step t of its values depends on the spikes of the steps before alone. So with the spikes of one
     round fed back into the next, each round makes at least one step more right, and a round that
-    changes nothing is the answer.
+    changes nothing is the answer. NC1009 where something in the loop reads later steps.
     """
-    while True:
+    for _ in range(steps + 1):
         before = {n.name: values.get(n.name) for n in nodes if n.name in graph.fed_back}
         for node in nodes:
             values[node.name] = compute(node)
         if all(v is not None and np.array_equal(v, values[k]) for k, v in before.items()):
             return
+    raise NeurocompileError(
+        "NC1009",
+        f"the spikes of '{nodes[-1].name}' feed back through what reads later steps, such as a mean over time",
+    )
 
 
 def evaluate_node(node: s.Node, inputs: list[np.ndarray], tensors: list[np.ndarray]) -> np.ndarray:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from neurocompile.errors import NeurocompileError
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -110,12 +112,16 @@ class LoopSession:
             for name, _, steps, shape in self._loops
         }
         outputs = [o.name for o in self._session.get_outputs()]
-        while True:
+        for _ in range(max(steps for _, _, steps, _ in self._loops) + 1):
             found = dict(zip(outputs, self._session.run(None, {**feeds, **back})))
             after = {name: _one_later(found[of]) for name, of, _, _ in self._loops}
             if all(np.array_equal(after[name], back[name]) for name in back):
                 return [found[name] for name in names or outputs[: self._outputs]]
             back = after
+        raise NeurocompileError(
+            "NC1009",
+            f"the spikes of '{self._loops[0][1]}' feed back through what reads later steps",
+        )
 
 
 def _one_later(spikes: np.ndarray) -> np.ndarray:

@@ -127,7 +127,7 @@ class _Runner:
         fed = [n for n in nodes if isinstance(n, s.Previous)]
         for node in fed:
             values[node.name] = x.new_zeros((self.steps, len(x), *node.shape))
-        while True:
+        for _ in range(self.steps + 1):
             for node in nodes:
                 if not isinstance(node, s.Previous):
                     read = (values[i] for i in node.inputs)

@@ -15,6 +15,8 @@ from neurocompile.backends.encoding import encode
 from neurocompile.backends.lava import LavaInProcess
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.evaluate import evaluate
+from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.lower import lower
 from neurocompile.passes.schedule import schedule
 
@@ -92,3 +94,20 @@ def test_feedback_is_exact_in_the_circuit_streamed_and_on_lava(graph, steps, pow
             found = executor.run(encode(circuit, x))
         for name, values in trace.items():
             np.testing.assert_array_equal(found[name], values, err_msg=f"lava: {name}")
+
+
+def test_a_loop_through_a_mean_over_time_ends_in_an_error():
+    """No round makes it right: every step would depend on later ones."""
+    nodes = (
+        s.Input(name="x", shape=(1,)),
+        s.Previous(name="before", of="n", shape=(1,)),
+        s.TimeMean(name="mean", x=Ref("before")),
+        s.Linear(name="back", x=Ref("mean"), weight=TensorRef("w")),
+        s.Add(name="sum", a=Ref("x"), b=Ref("back")),
+        s.LIF(name="n", x=Ref("sum"), tau=1.0, v_threshold=0.5, decay_input=False),
+        s.TimeMean(name="m", x=Ref("n")),
+        s.Output(name="o", x=Ref("m")),
+    )
+    graph = s.SpikingGraph("g", "imported", nodes, {"w": np.full((1, 1), -9, np.float32)})
+    with pytest.raises(NeurocompileError, match="NC1009.*later steps"):
+        evaluate(graph, np.ones((1, 1), np.float32), 4)
