@@ -46,7 +46,12 @@ def split_lif(lowering: Lowering, node: s.IntegerLIF) -> Value:
         chosen = np.flatnonzero((kinds == (vth, dv)).all(axis=1))
         shape = (*whole[:-1], len(chosen))
         part = Part(number, True, shape, (lanes,), (channels,), chosen)
-        fields: dict[str, Any] = {"vth": int(vth), "dv": int(dv), "reset": True}
+        fields: dict[str, Any] = {
+            "vth": int(vth),
+            "dv": int(dv),
+            "du": node.current - 1,
+            "reset": True,
+        }
         amount = 0
         if bias is not None:
             fields["bias"] = builder.tensor(f"{node.bias}.{number}", bias[chosen])

@@ -242,15 +242,18 @@ class Lowering(Gathering):
     def lif(self, node: s.IntegerLIF) -> Value:
         """A layer of neurons, silent outside of its windows."""
         value = self.values[node.x]
-        if node.current != 4096:
-            raise self.refused(node, "has a synaptic current")
         if isinstance(value.base, Total):
             value = heads.settled(self, node.x)
         if isinstance(node.dv, TensorRef) or isinstance(node.vth, TensorRef):
             return split_lif(self, node)
         shape, scale = self.map_of(value.base)
         layer = node.name
-        fields: dict[str, Any] = {"vth": node.vth, "dv": node.dv, "reset": True}
+        fields: dict[str, Any] = {
+            "vth": node.vth,
+            "dv": node.dv,
+            "du": node.current - 1,
+            "reset": True,
+        }
         bias = None
         if node.bias is not None:
             bias = self.by_channel(node, node.bias, value.layout, shape[2])
