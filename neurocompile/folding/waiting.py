@@ -8,6 +8,7 @@ the sign, then the bits from the highest on, each a comparator that sees what is
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Lines"]
 
 _SPIKES = {"vth": 0, "dv": 4096}
+_COMPARED = 16
+"""Binary digits of a value, without its sign, that a neuron's input surely holds."""
 
 
 class Lines:
@@ -128,30 +131,60 @@ class Lines:
         self._join(at, dst, weight, delay)
 
     def _digits(self, src: str) -> list[tuple[str, int]]:
+        """(population, weight) of the digits of ``src``; what no neuron could compare in one piece
+        is cut into a high and a low part first.
+        """
         low, high = self.net.bounds[src]
         bits = _width((low, high))
-        rest, found, at = [(src, 1)], [], 0
+        if bits <= _COMPARED:
+            return self._digits_of(src, src, 0, (low, high), 0)
+        cut = bits - _COMPARED
+        largest = max(high, -low)
+        upper = self._beside(src, f"{src}.upper", c.GradedRelay, 1, largest=-(-largest >> cut))
+        size = prod(self.net.shape[src])
+        q = replace(strided(src, (size,), (1,), (1,)), weight_exp=-cut)
+        self.net.joined(q, upper, 1)
+        copy = self._beside(src, f"{src}.whole", c.GradedRelay, 1, largest=largest)
+        self._join(src, copy)
+        lower = self._beside(src, f"{src}.lower", c.GradedRelay, 2, largest=(1 << cut) - 1)
+        self._join(copy, lower)
+        self._join(upper, lower, -(1 << cut))
+        return [
+            *self._digits_of(src, upper, 1, (low >> cut, high >> cut), cut),
+            *self._digits_of(src, lower, 2, (0, (1 << cut) - 1), 0),
+        ]
+
+    def _digits_of(
+        self, src: str, value: str, at: int, bounds: tuple[int, int], scale: int
+    ) -> list[tuple[str, int]]:
+        """Of ``value``, which emits ``at`` steps after ``src``, times 2^``scale``."""
+        low, high = bounds
+        bits = _width(bounds)
+        rest: list[tuple[str, int]] = [(value, 1)]
+        found: list[tuple[str, int]] = []
         if low < 0:
-            sign = self._beside(src, f"{src}.sign", c.LIF, 1, **_SPIKES)
-            self._join(src, sign, -1)
-            copy = self._beside(src, f"{src}.copy", c.GradedRelay, 1, largest=max(high, -low))
-            self._join(src, copy)
+            sign = self._beside(src, f"{src}.sign", c.LIF, at + 1, **_SPIKES)
+            self._join(value, sign, -1)
+            largest = max(high, -low)
+            copy = self._beside(src, f"{src}.copy", c.GradedRelay, at + 1, largest=largest)
+            self._join(value, copy)
             # in a relay of its own, whose bound is known: both together would not fit a LIF
-            lifted = self._beside(src, f"{src}.lifted", c.GradedRelay, 2, largest=(1 << bits) - 1)
+            largest = (1 << bits) - 1
+            lifted = self._beside(src, f"{src}.lifted", c.GradedRelay, at + 2, largest=largest)
             self._join(copy, lifted)
             self._join(sign, lifted, 1 << bits)
-            rest, found, at = [(lifted, 1)], [(sign, -(1 << bits))], 2
+            rest, found, at = [(lifted, 1)], [(sign, -(1 << bits + scale))], at + 2
         for j in range(bits - 1, -1, -1):
             at += 1
-            made = [self._beside(src, f"{src}.bit{j}", c.LIF, at, vth=(1 << j) - 1, dv=4096)]
+            name = f"{src}.bit{j + scale}"
+            made = [self._beside(src, name, c.LIF, at, vth=(1 << j) - 1, dv=4096)]
             if j:
-                made.append(
-                    self._beside(src, f"{src}.rest{j}", c.GradedRelay, at, largest=(2 << j) - 1)
-                )
+                name = f"{src}.rest{j + scale}"
+                made.append(self._beside(src, name, c.GradedRelay, at, largest=(2 << j) - 1))
             for population in made:
-                for name, weight in rest:
-                    self._join(name, population, weight)
-            found.append((made[0], 1 << j))
+                for term, weight in rest:
+                    self._join(term, population, weight)
+            found.append((made[0], 1 << j + scale))
             rest = [(made[-1], 1), (made[0], -(1 << j))]
         return found
 

@@ -56,6 +56,20 @@ def test_a_residual_of_many_layers_waits_as_digits(data):
         assert_law(graph, made)
 
 
+@settings(max_examples=2, **FEW)
+@given(st.data(), st.sampled_from((0, -1)))
+def test_values_wider_than_a_neuron_wait_in_two_parts(data, low):
+    m = MapMaker(data.draw, (1, 8, 8), low=low * 1200, high=1200)
+    weight = m.rng.integers(64, 128, (1, 1, 1, 1)) * 2 - 2
+    wide = m.add(s.Conv2d, x=m.x, weight=m.tensor(weight))
+    masked = m.channel_mask(m.lif(m.add(s.Shift, x=wide, bits=4)))
+    both = m.add(s.Add, a=wide, b=m.pointwise(masked))
+    graph = finished(m, m.lif(m.add(s.Shift, x=both, bits=4)))
+    circuit = fold_graph(graph, 3, Fold.parse("1x2"))
+    assert any(p.name.endswith(".lower") for p in circuit.populations)
+    assert_law(graph, circuit)
+
+
 @pytest.mark.parametrize(
     "bounds, bits", [((0, 1), 1), ((0, 255), 8), ((0, 256), 9), ((-256, 255), 8), ((-257, 3), 9)]
 )
