@@ -8,7 +8,7 @@ the Pareto front of cores and steps a sample is worth a mapping.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from neurocompile.calibration import Calibration
@@ -175,11 +175,11 @@ def _families(graph: SpikingGraph) -> Iterator[list[Fold]]:
     _, height, width = graph.input.shape
     rows = [n for n in range(height, 0, -1) if height % n == 0]
     columns = [n for n in range(width - 1, 0, -1) if width % n == 0]
-    for single in (False, True):
-        yield [
-            *(Fold(n, width, single=single) for n in rows),
-            *(Fold(1, n, single=single) for n in columns),
-        ]
+    narrow = [Fold(1, n) for n in columns]
+    yield [*(Fold(n, width) for n in rows), *narrow]
+    # one buffer saves what attention keeps, which coarse folds have little of beside their gates
+    few = [n for n in rows if n <= max(1, height // 16)]
+    yield [replace(fold, single=True) for fold in (*(Fold(n, width) for n in few), *narrow)]
 
 
 def pareto(choices: Sequence[FoldChoice]) -> list[FoldChoice]:
