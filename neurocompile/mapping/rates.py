@@ -9,6 +9,7 @@ from math import prod
 
 from neurocompile.calibration import Calibration
 from neurocompile.ir import circuit as c
+from neurocompile.ir.folded_ranges import clocks, gates
 
 __all__ = ["measured_rates", "modelled_rates"]
 
@@ -38,10 +39,17 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
     be never 0.
     """
     rates: dict[str, float] = {}
+    closed, clock = gates(circuit), clocks(circuit)
     for p in circuit.topological():
         incoming = tuple(
             q for q in circuit.incoming[p.name] if not q.recurrent and q.src in rates
         )  # loops aside
+        if p.name in closed:  # what closes it outside of its windows is no signal
+            incoming = tuple(
+                q
+                for q in incoming
+                if q.src not in clock and not c.is_constant(circuit, circuit.population[q.src])
+            )
         if isinstance(p, c.HostInput) and p.pattern is not None:
             rates[p.name] = float(circuit.tensors[p.pattern].mean())
         elif isinstance(p, c.HostInput) or not incoming:
