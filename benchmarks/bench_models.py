@@ -276,6 +276,10 @@ steps is unrolled. `--fold auto` takes the first that maps. How folding works: [
 {FOLDS[0]}
 {FOLDS[1]}
 
+Not in the table yet; single folds by `neurocompile build MODEL --target hala_point --fold FOLD --estimate-only`, lower bounds too:
+QKFormer-4-256 107 cores at 264 steps (`1x32s`; 116 mapped) and 98 at 420 (`1x16`; 107 mapped); Meta-SpikeFormer-8-512 4,550 at
+124 (`8x224`) and 3,820 at 236 (`4x224`); SpikingResformer-Ti 7,029 at 116 (`8x224`), 4,545 at 456 (`4x224s`), 3,972 at 1,800 (`1x224s`).
+
 ## Accuracy
 
 Trained small models on scikit-learn's digits, 360 held-out images, T = 4, 8-bit weights: `models/zoo/digits/card.md` and
