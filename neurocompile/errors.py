@@ -131,6 +131,15 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Each sample of this model brings its own steps, such as frames of events: the chip runs as many. Give --T that number, or "
         "export the model with as many frames a sample as it shall run.",
     ),
+    "NC1022": (
+        "the model cannot be fine-tuned",
+        "Fine-tuning trains convolutions, linear layers, their neurons' biases and what lies between. The message names the layer "
+        "that has no gradient: train it in your own framework, and compile the result.",
+    ),
+    "NC1023": (
+        "fine-tuning diverges",
+        "The loss is no number any more. Lower --lr, or train with more bits.",
+    ),
     "NC2001": (
         "no integer form",
         "The quantizer has no exact integer form for this operation on these values. The message says which values would be "

@@ -15,7 +15,8 @@ Writes ``OUT/NAME.safetensors``, ``OUT/NAME.json`` (facts, accuracy, spike rates
 ``OUT/NAME.checkpoint``, from which ``--resume`` continues. What follows the schedule, half a minute
 on a GPU, is not counted in ``--minutes``. With ``--epochs`` the schedule counts
 steps and a resumed run on a CPU ends at the same weights as an uninterrupted one; with
-``--minutes`` it follows the clock.
+``--minutes`` it follows the clock. ``--initial`` starts from the weights of a file instead of random
+ones.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Run:
             label_smoothing=options.label_smoothing,
         )
         model = self._fresh(options.name).train()
+        if options.initial:
+            model.load_state_dict(load(options.initial).state_dict())
         teachers = [self._placed(load(path)) for path in options.teacher]
         self.trainer = Trainer(model, teachers, self.recipe, self.batch)
         self.generator = torch.Generator(self.device).manual_seed(options.seed)
@@ -119,6 +122,7 @@ class Run:
             "epochs": None if self.options.minutes else self.options.epochs,
             "images": len(self.images),
             "teachers": len(self.options.teacher),
+            "initial": self.options.initial.name if self.options.initial else None,
             "unmixed": self.options.unmixed,
             **asdict(self.recipe),
         }
@@ -249,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument("--epochs", type=int, help="the schedule ends after as many epochs")
     made.add_argument("--phases", type=parse_phases, default=((4, 1.0),), help="T:share,T:share")
     made.add_argument("--teacher", type=Path, nargs="*", default=[], help="weights to learn from")
+    made.add_argument("--initial", type=Path, help="weights of the same model to start from")
     made.add_argument("--batch", type=int, default=256)
     made.add_argument("--lr", type=float, default=Recipe.learning_rate, help="highest")
     made.add_argument("--distillation", type=float, default=Recipe.distillation, help="share")
@@ -276,6 +281,8 @@ def _check(made: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         if value is not None and not value > 0:
             made.error(f"--{name.replace('_', '-')} is {value}, it must be above 0")
     needed = [options.train, options.test, *options.teacher]
+    if options.initial:
+        needed.append(options.initial)
     if options.resume:
         needed.append(options.out / f"{options.name}.checkpoint")
     for path in needed:

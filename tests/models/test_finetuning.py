@@ -1,0 +1,188 @@
+"""Fine-tuning with the compiler's rounding: the trained module, and what compiling makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
+pytest.importorskip("spikingjelly", reason="the extra 'torch' is not installed")
+
+import neurocompile  # noqa: E402
+from neurocompile.errors import NeurocompileError  # noqa: E402
+from neurocompile.ir import spiking as s  # noqa: E402
+from neurocompile.ir.evaluate import encode_input, evaluate  # noqa: E402
+from neurocompile.passes.quantize import Quantize  # noqa: E402
+from neurocompile.qat import prepare  # noqa: E402
+from neurocompile.qat.grid import FakeQuantizer, short_step  # noqa: E402
+from neurocompile.qat.model import TrainableModel  # noqa: E402
+from neurocompile.qat.operators import rearranged  # noqa: E402
+from neurocompile.qat.training import Recipe, finetune, logits_of, train  # noqa: E402
+
+DIGITS = Path(__file__).parents[2] / "models" / "zoo" / "qkformer_digits"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    with np.load(DIGITS / "test.npz") as file:
+        return file["x"], file["y"]
+
+
+@pytest.fixture(scope="module")
+def trained(digits) -> TrainableModel:
+    """4 bits, two batches."""
+    torch.set_num_threads(1)
+    x, y = digits
+    model = prepare(DIGITS / "qkformer.onnx", bits=4, calibration=x[:32])
+    train(model, x[:32], y[:32], Recipe(epochs=1, batch=16))
+    return model.eval()
+
+
+def quantized(model: TrainableModel) -> s.SpikingGraph:
+    return Quantize(model.T, model.statistics, model.bits)(model.trained_graph())
+
+
+def test_steps_have_six_bits() -> None:
+    for step in np.exp(np.random.default_rng(0).uniform(-12, 4, 200)):
+        found = short_step(float(step))
+        mantissa = np.frexp(found)[0] * 64
+        assert mantissa == np.rint(mantissa) and abs(found - step) <= step / 64
+
+
+def test_the_fake_quantizer() -> None:
+    quantizer = FakeQuantizer(0.25, 7)
+    value = torch.tensor([-3.0, -0.3, 0.1, 0.13, 1.8, 9.0], requires_grad=True)
+    found = quantizer(value)
+    assert found.tolist() == [-1.75, -0.25, 0.0, 0.25, 1.75, 1.75]
+    found.sum().backward()
+    assert value.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]  # nothing where it is clipped
+
+
+def test_unrounded_it_is_the_model(digits, trained) -> None:
+    x = digits[0][:8]
+    fresh = prepare(DIGITS / "qkformer.onnx", bits=4, calibration=digits[0][:32])
+    expected = evaluate(fresh.graph, x, fresh.T, [fresh.graph.output.name])
+    found = logits_of(fresh, x, rounding=False)
+    np.testing.assert_allclose(found, expected[fresh.graph.output.name], atol=1e-5)
+
+
+def test_training_moves_weights_and_compiling_keeps_them(trained) -> None:
+    graph = quantized(trained)
+    moved = kept = 0
+    for before, after in zip(trained.graph.nodes, graph.nodes):
+        if not isinstance(before, (s.Conv2d, s.Linear)):
+            continue
+        assert before.name == after.name
+        values, stored = trained.on_grid()[before.weight], graph.tensors[after.weight]
+        start = trained.quantizers[trained.slots[before.weight]](
+            torch.tensor(trained.graph.tensors[before.weight])
+        )
+        moved += int((values != start.numpy()).sum())
+        # one factor for all of a layer: stored integers are the trained multiples
+        at = np.unravel_index(np.abs(stored).argmax(), stored.shape)
+        factor = np.float64(values[at]) / stored[at]
+        np.testing.assert_allclose(stored * factor, values, rtol=1e-6, atol=0)
+        multiples = np.abs(stored).max() // np.gcd.reduce(np.abs(stored).reshape(-1))
+        assert multiples <= 7
+        kept += stored.size
+    assert moved > 0.01 * kept
+
+
+def test_spikes_of_the_module_are_the_compiled_ones(digits, trained) -> None:
+    x, graph = digits[0][:24], quantized(trained)
+    layers = [n.name for n in graph.spiking_layers]
+    expected = evaluate(graph, encode_input(graph.input, x), trained.T, layers)
+    found: dict[str, np.ndarray] = {}
+    hooks = [
+        trained.get_submodule(trained.neurons[name]).register_forward_hook(
+            lambda _module, _inputs, out, name=name: found.update({name: out.numpy()})
+        )
+        for name in layers
+    ]
+    with torch.no_grad():
+        trained(torch.from_numpy(x))
+    for hook in hooks:
+        hook.remove()
+    for name in layers:
+        assert np.array_equal(found[name].swapaxes(0, 1), expected[name]), name
+
+
+def test_an_exported_file_keeps_the_grid(digits, trained, tmp_path: Path) -> None:
+    x, path = digits[0], tmp_path / "trained.onnx"
+    neurocompile.export_onnx(trained, torch.from_numpy(x[:4]), path, calibration=x[:32])
+    again = prepare(path, bits=4, calibration=x[:32])
+    mine = {n.name for n in trained.graph.spiking_layers}
+    assert {n.name for n in again.graph.spiking_layers} == mine
+    weights = [
+        [g.tensors[n.weight] for n in g.nodes if isinstance(n, (s.Conv2d, s.Linear))]
+        for g in (again.graph, trained.trained_graph())
+    ]
+    for found, expected in zip(*weights, strict=True):
+        assert np.array_equal(found, expected)
+    graphs = [Quantize(4, again.statistics, 4)(again.graph), quantized(trained)]
+    outputs = [
+        evaluate(g, encode_input(g.input, x[:16]), 4, [g.output.name])[g.output.name]
+        for g in graphs
+    ]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-6)
+
+
+def test_the_same_call_gives_the_same_weights(digits) -> None:
+    x, y = digits
+    found = [
+        finetune(DIGITS / "qkformer.onnx", data=x[:8], labels=labels, bits=3, epochs=1, batch=8)
+        for labels in (y[:8], y[:8])
+    ]
+    first, second = (f.model.on_grid() for f in found)
+    assert found[0].losses == found[1].losses
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strides", "offset", "shape"),
+    [
+        ((2, 3, 4), (12, 4, 1), 0, (6, 4)),  # a view
+        ((4, 3, 2), (1, 4, 12), 0, (4, 6)),  # a permutation
+        ((2, 2, 3), (3, 6, 1), 0, (4, 3)),  # a part of it
+        ((2, 3), (12, 4), 2, (2, 3)),  # a slice
+        ((1, 24), (7, 1), 0, (24,)),
+    ],
+)
+def test_rearranging(sizes, strides, offset, shape) -> None:
+    node = s.Rearrange(name="r", x="x", shape=shape, sizes=sizes, strides=strides, offset=offset)
+    x = np.arange(2 * 3 * 24.0).reshape(2, 3, 2, 3, 4)
+    found = rearranged(node, torch.from_numpy(x)).numpy()
+    assert np.array_equal(found, node.apply(x, leading=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"bits": 9}, "NC2003"),
+        ({"epochs": 0}, "NC1015"),
+        ({"batch": 2.5}, "NC1015"),
+        ({"learning_rate": 0}, "NC1015"),
+        ({"device": "nowhere"}, "NC4007"),
+        ({"data": np.zeros((2, 3, 8, 8), np.float32)}, "NC1006"),
+        ({"labels": np.zeros(3, np.int64)}, "NC1006"),
+        ({"learning_rate": 1.0, "epochs": 3, "batch": 1}, None),
+    ],
+)
+def test_wrong_arguments(digits, given, code) -> None:
+    arguments = {"data": digits[0][:2], "labels": None, "bits": 4, "epochs": 1, **given}
+    if code is None:
+        finetune(DIGITS / "qkformer.onnx", **arguments)
+        return
+    with pytest.raises(NeurocompileError) as caught:
+        finetune(DIGITS / "qkformer.onnx", **arguments)
+    assert caught.value.code == code
