@@ -117,6 +117,7 @@ def test_spikes_of_the_module_are_the_compiled_ones(digits, trained) -> None:
         assert np.array_equal(found[name].swapaxes(0, 1), expected[name]), name
 
 
+@pytest.mark.slow
 def test_an_exported_file_keeps_the_grid(digits, trained, tmp_path: Path) -> None:
     x, path = digits[0], tmp_path / "trained.onnx"
     neurocompile.export_onnx(trained, torch.from_numpy(x[:4]), path, calibration=x[:32])
