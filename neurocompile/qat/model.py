@@ -20,6 +20,7 @@ from neurocompile.passes.quantize import Quantize
 from neurocompile.qat.steps import grids
 from neurocompile.stages import canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 try:
     import torch
@@ -51,14 +52,22 @@ class TrainableModel(nn.Module):
         bits: of the weights, 2 to 8.
         T: steps.
         unit: of the input's grid.
+        fields: of the chip.
     """
 
     def __init__(
-        self, graph: s.SpikingGraph, statistics: Calibration, bits: int, T: int, unit: float
+        self,
+        graph: s.SpikingGraph,
+        statistics: Calibration,
+        bits: int,
+        T: int,
+        unit: float,
+        fields: ChipFields = LOIHI2,
     ) -> None:
         super().__init__()
         _check(graph)
         self.graph, self.statistics, self.bits, self.T, self.unit = graph, statistics, bits, T, unit
+        self.fields = fields
         self.rounding = True
         """False trains, and computes, with weights as they are."""
         names = [str(name) for name in graph.tensors]
@@ -72,7 +81,7 @@ class TrainableModel(nn.Module):
         self.quantizers = nn.ModuleDict(
             {
                 self.slots[grid.tensor]: FakeQuantizer(grid.step, grid.levels)
-                for grid in grids(graph, statistics, bits, unit)
+                for grid in grids(graph, statistics, bits, unit, fields)
             }
         )
         self.biased = dict(_biased(graph))
@@ -288,5 +297,7 @@ def prepare(
         canonical = canonical_graph(opened, target)
         statistics = statistics_of(opened, canonical)
         T = opened.options.steps
-        quantized = Quantize(T, statistics, bits, most_weights=1 << 14)(canonical)
-        return TrainableModel(canonical, statistics, bits, T, quantized.input.unit)
+        fields = ChipFields.of(target)
+        quantize = Quantize(T, statistics, bits, most_weights=1 << 14, fields=fields)
+        unit = quantize(canonical).input.unit
+        return TrainableModel(canonical, statistics, bits, T, unit, fields)

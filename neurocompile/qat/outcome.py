@@ -65,7 +65,7 @@ def write(model: TrainableModel, path: Path, x: np.ndarray) -> str | None:
 
 
 def _quantized(model: TrainableModel, graph: SpikingGraph) -> SpikingGraph:
-    return Quantize(model.T, model.statistics, model.bits)(graph)
+    return Quantize(model.T, model.statistics, model.bits, fields=model.fields)(graph)
 
 
 def _correct(graph: SpikingGraph, T: int, x: np.ndarray, y: np.ndarray) -> int:

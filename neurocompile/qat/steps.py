@@ -12,8 +12,8 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
 from neurocompile.passes.quantization.means import per_input_channel
 from neurocompile.passes.quantization.scales import best_scale
-from neurocompile.passes.quantization.thresholds import LARGEST_CURRENT, LARGEST_MANTISSA
 from neurocompile.passes.trunk import find_trunks
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Grid", "grids", "largest_multiple"]
 
@@ -35,7 +35,13 @@ def largest_multiple(bits: int) -> int:
     return int((1 << (bits - 1)) - 1)
 
 
-def grids(graph: s.SpikingGraph, statistics: Calibration, bits: int, unit: float) -> Iterator[Grid]:
+def grids(
+    graph: s.SpikingGraph,
+    statistics: Calibration,
+    bits: int,
+    unit: float,
+    fields: ChipFields = LOIHI2,
+) -> Iterator[Grid]:
     """The grids of a canonical graph's weights and of the biases that count in their units.
 
     Biases of layers that read values which are no integers, and of the layers of a residual of real
@@ -43,6 +49,7 @@ def grids(graph: s.SpikingGraph, statistics: Calibration, bits: int, unit: float
 
     Args:
         unit: of the quantized input.
+        fields: of the chip.
     """
     size, integer = shapes(graph), ranges(graph)
     mean = mean_values(graph, statistics, size)
@@ -60,7 +67,7 @@ def grids(graph: s.SpikingGraph, statistics: Calibration, bits: int, unit: float
         step = best_scale(weight, float(np.abs(weight).max()), levels, moments)
         if isinstance(graph.node[node.x], s.Input):
             reach = float(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()) * largest
-            step = max(step, _ROOM * reach / LARGEST_CURRENT)
+            step = max(step, _ROOM * reach / fields.current)
         yield Grid(str(node.weight), step, levels)
         lif = None if node.name in trunks else _neuron(graph, node)
         if lif is None or lif.bias is None or str(lif.bias) in seen:
@@ -68,7 +75,7 @@ def grids(graph: s.SpikingGraph, statistics: Calibration, bits: int, unit: float
         seen.add(str(lif.bias))
         of_input = unit if isinstance(graph.node[node.x], s.Input) else 1.0
         if integer[node.x] is not None or isinstance(graph.node[node.x], s.Input):
-            yield Grid(str(lif.bias), lif.gain * of_input * step, LARGEST_MANTISSA)
+            yield Grid(str(lif.bias), lif.gain * of_input * step, fields.mantissa)
 
 
 def _neuron(graph: s.SpikingGraph, node: s.Node) -> s.LIF | None:

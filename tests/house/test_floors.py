@@ -35,7 +35,7 @@ placing manifest
 program
 summary
 artifact
-energy parity check
+energy parity check qat
 report gate testing
 theory.bounds
 theory.measure
