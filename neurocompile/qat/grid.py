@@ -8,6 +8,7 @@ what the chip's integers compute, spike for spike.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,13 +30,13 @@ class _Round(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, value: torch.Tensor, step: torch.Tensor, levels: int) -> torch.Tensor:
+    def forward(ctx: Any, value: torch.Tensor, step: torch.Tensor, levels: int) -> torch.Tensor:
         multiples = torch.round(value / step)
         ctx.save_for_backward(multiples.abs() <= levels)
         return multiples.clamp(-levels, levels) * step
 
     @staticmethod
-    def backward(ctx, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (kept,) = ctx.saved_tensors
         return gradients[0] * kept, None, None
 
@@ -56,7 +57,7 @@ class FakeQuantizer(nn.Module):
         self.register_buffer("step", torch.tensor(short_step(step), dtype=torch.float32))
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
-        return _Round.apply(value, self.step, self.levels)  # type: ignore[no-any-return]
+        return _Round.apply(value, self.step, self.levels)
 
     def extra_repr(self) -> str:
         return f"step={float(self.step):g}, levels={self.levels}"

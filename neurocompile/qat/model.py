@@ -138,6 +138,7 @@ class TrainableModel(nn.Module):
             return inputs[0].mean(0, keepdim=True)
         tensors = [self.tensor(t) for t in node.tensors]
         if (reader := self.biased.get(node.name)) is not None:
+            assert reader.bias is not None
             bias = self.tensor(reader.bias).reshape(-1)
             tensors.append(bias / reader.gain if isinstance(reader, s.LIF) else bias)
         return OPERATORS[type(node)](node, inputs, tensors)
@@ -186,7 +187,7 @@ def _spikes(node: s.Node) -> bool:
 
 def _factor(node: s.LIF) -> tuple[float, float]:
     """(of the input, of the bias), for a neuron that divides both by tau, as most models' do."""
-    tau = 1.0 if np.isinf(node.tau) else float(node.tau)  # type: ignore[arg-type]
+    tau = 1.0 if np.isinf(node.tau) else float(node.tau)
     return node.gain * tau, tau
 
 
@@ -241,9 +242,9 @@ def _neuron(node: s.Node) -> nn.Module:
         return neuron.LIFNode(tau=2.0, v_threshold=0.5, v_reset=0.0, **common)
     assert isinstance(node, s.LIF)
     common |= {"v_threshold": node.v_threshold, "v_reset": None if node.soft_reset else 0.0}
-    if np.isinf(float(node.tau)):  # type: ignore[arg-type]
+    if np.isinf(float(node.tau)):
         return neuron.IFNode(**common)
-    return neuron.LIFNode(tau=float(node.tau), **common)  # type: ignore[arg-type]
+    return neuron.LIFNode(tau=float(node.tau), **common)
 
 
 def _check(graph: s.SpikingGraph) -> None:
