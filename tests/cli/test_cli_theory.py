@@ -315,6 +315,7 @@ def test_build_refuses_a_budget_that_cannot_be_read(cli, model: Path, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_build_with_a_budget_tells_what_it_moved(cli, model: Path, tmp_path: Path) -> None:
     found = cli("build", model, "--budget", "spikes=5000", "-o", tmp_path / "a.nca")
     assert found.code == 0 and "spike budget spikes=5000" in found.out

@@ -255,7 +255,7 @@ def test_spikes_and_energy_of_sanafe(
         assert not spikes[p.name][: p.depth].any()
         messages[p.name] = ours.sum(axis=0).astype(np.float64)
         if isinstance(p, LIF):
-            active[p.name] = _active(circuit, p, window, bias)
+            active[p.name] = _active(circuit, p, window, bias, {}, {})
     counts = count(circuit, mapping, target, Activity("measured", "oracle", 1, messages, active))
     # the host is a core of tile (0, 0) to SANA-FE; to us its place is unknown, so its messages are
     # added by hand

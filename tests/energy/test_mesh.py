@@ -51,6 +51,7 @@ def test_times_are_needed(digits_program, digits_data) -> None:
     assert caught.value.code == "NC1006" and "pipeline" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_bad_placement_is_slower(digits_program, digits_data) -> None:
     """Cores of the digits model at random places: more hops, more waiting, no other spikes."""
     import dataclasses

@@ -176,6 +176,7 @@ def test_logits_of_every_step_are_those_of_the_model(tmp_path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_official_attention_over_time_and_batch_is_named_and_compiles_per_sample(tmp_path) -> None:
     model = made(lambda: forms.QKFormer(True))
     with pytest.raises(

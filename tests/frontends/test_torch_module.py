@@ -53,6 +53,7 @@ def test_only_module_colon_function_is_a_factory():
     assert not any(map(is_factory, ("model.onnx", "a:b:c", "C:\\model.onnx", "pkg.:f", ":f", "m:")))
 
 
+@pytest.mark.slow
 def test_the_command_line_builds_from_a_factory(tmp_path):
     (tmp_path / "mymodel.py").write_text(FACTORY)
     command = [sys.executable, "-m", "neurocompile", "build"]

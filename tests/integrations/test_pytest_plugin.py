@@ -26,18 +26,13 @@ def test_target(nc_program):
     assert nc_program("m.onnx", T=4).target.name == "sim_small"
 
 
-def test_broken(nc_program, nc_parity, monkeypatch):
+def test_broken(nc_program, nc_parity):
+    import dataclasses
+
     program = nc_program("m.onnx", T=4)
-    from neurocompile.parity import check
-
-    real = check.evaluate
-
-    def off_by_one(*arguments):
-        found = real(*arguments)
-        return {k: v + (v.ndim == 3) for k, v in found.items()}
-
-    monkeypatch.setattr(check, "evaluate", off_by_one)
-    nc_parity(program, X)
+    silent = {name: 0 * tensor for name, tensor in program.circuit.tensors.items()}
+    circuit = program.circuit.replace(tensors=silent)
+    nc_parity(dataclasses.replace(program, circuit=circuit), X)
 
 
 @pytest.mark.requires_loihi
@@ -51,7 +46,7 @@ def test_fixtures_options_and_marker(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     if not entry_points(group="pytest11", name="neurocompile"):
         pytest.skip("neurocompile is not installed, so no entry point names the plugin")
-    found = pytester.runpytest("-p", "no:xdist", "--nc-target", "sim_small", "-rs")
+    found = pytester.runpytest_subprocess("-p", "no:xdist", "--nc-target", "sim_small", "-rs")
     found.assert_outcomes(passed=2, failed=1, skipped=1)
     found.stdout.fnmatch_lines(
         ["*AssertionError: 'm' is not exact:*", "*first at layer*step*", "*requires_loihi*"]

@@ -80,6 +80,7 @@ def test_what_leaves_a_field_is_refused(
     assert check_mapping(program.circuit, mapping, target) == [f"NC3113 {line}" for line in lines]
 
 
+@pytest.mark.slow
 def test_weights_take_the_bits_that_the_target_has(tmp_path: Path) -> None:
     """Without --weight-bits; gates and constants too, and the spikes are those of the same bits on
     Loihi 2.

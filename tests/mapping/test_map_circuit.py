@@ -233,6 +233,7 @@ def test_tiles_do_not_waste_half_a_core(builder) -> None:
     assert mapping.cores_used <= 21
 
 
+@pytest.mark.slow
 def test_more_cores_are_taken_for_fewer_packets_only_where_they_are_allowed(
     transformer, monkeypatch
 ) -> None:

@@ -28,6 +28,7 @@ COMPILED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convolutions", ["merge", "factor"])
 def test_rep_convolutions_are_exact_merged_and_in_factors(convolutions, tmp_path):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")

@@ -45,6 +45,7 @@ def test_eight_bits_cost_at_most_half_a_point(name: str, digits_data) -> None:
     assert f"{correct / len(y):.2%} ({correct})" in (ZOO / "card.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_rep_convolutions_in_factors_cost_no_more(digits_data) -> None:
     """Real values between convolutions have no neuron whose threshold could set their unit."""
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")

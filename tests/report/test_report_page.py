@@ -130,6 +130,7 @@ def test_hostile_names_stay_text(program: Program) -> None:
     assert "{{7*7}}" in text
 
 
+@pytest.mark.slow
 def test_budget_and_parity_have_their_places(program: Program) -> None:
     """The budget is that of the program; the numbers on the page are its own."""
     from neurocompile.parity.report import BackendParity, ParityReport

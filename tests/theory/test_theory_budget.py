@@ -211,6 +211,7 @@ def test_plan_by_epsilon(digits_program, digits_data) -> None:
     assert plan(digits_program, "epsilon=1") == blind
 
 
+@pytest.mark.slow
 def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
     """A mapping for another chip stands for what a budget would move."""
     program = digits_program
