@@ -35,19 +35,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the tests marked slow too (or set NEUROCOMPILE_SLOW=1)",
     )
+    parser.addoption(
+        "--nightly", action="store_true", help="with --slow: run the tests marked nightly too"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow: takes many seconds; runs only with --slow or NEUROCOMPILE_SLOW=1"
     )
+    config.addinivalue_line(
+        "markers", "nightly: the long rest of a law whose sample is slow; runs only with --nightly"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow") or os.environ.get("NEUROCOMPILE_SLOW") == "1":
-        return
+    slow = config.getoption("--slow") or os.environ.get("NEUROCOMPILE_SLOW") == "1"
     for item in items:
-        if "slow" in item.keywords:
+        if "nightly" in item.keywords and not config.getoption("--nightly"):
+            item.add_marker(pytest.mark.skip(reason="nightly: run with --slow --nightly"))
+        elif "slow" in item.keywords and not slow:
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 

@@ -39,8 +39,13 @@ def test_lava_runs_a_folded_model_without_a_difference(digits_program, digits_da
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
+def at_length(steps: int):
+    """A number of steps for the nightly run."""
+    return pytest.param(steps, marks=pytest.mark.nightly)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("steps", [1, at_length(2), at_length(3), 4, at_length(5), at_length(8)])
 @pytest.mark.parametrize("name, fold", [(n, f) for n, found in FOLDS.items() for f in found])
 def test_every_family_folds_exactly(name, fold, steps, tmp_path):
     torch = pytest.importorskip("torch")
