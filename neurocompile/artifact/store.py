@@ -32,6 +32,7 @@ from neurocompile.guard import guarded
 from neurocompile.host.check import ONNX_ERRORS
 from neurocompile.host.part import HostPart
 from neurocompile.images.file import read_images, write_images
+from neurocompile.images.names import names_of
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.circuit_rules import check_circuit
 from neurocompile.ir.spiking import SpikingGraph
@@ -207,6 +208,10 @@ def load_program(path: str | Path) -> Program:
     )
     try:
         problems = meaning_problems(program)
+        if program.images is not None and program.images.names != names_of(
+            program.circuit, program.target, program.mapping
+        ):
+            problems.append("its core images are those of another program")
     except MALFORMED as error:
         problems = [f"it cannot be checked: {type(error).__name__}: {error}"]
     if problems:

@@ -61,8 +61,24 @@ def check_images(images: CoreImages) -> list[str]:
         problem = next(_core(core, images), None)
         if problem:
             problems.append(f"core {number}: {problem}")
+    if not problems:
+        problems += _coverage(images)
     problem = next(_host(images), None)
     return problems + ([f"host: {problem}"] if problem else [])
+
+
+def _coverage(images: CoreImages) -> list[str]:
+    """A line for each population of which the cores hold another number of neurons than it has."""
+    names = images.names
+    held = np.zeros(len(names.populations), np.int64)
+    for core in images.cores:
+        np.add.at(held, core.groups[:, _G["population"]], core.groups[:, _G["count"]])
+    driven = set(images.host.populations.tolist())
+    return [
+        f"population '{p.name}' has {p.size:,} neurons, the cores hold {int(n):,}"
+        for i, (p, n) in enumerate(zip(names.populations, held, strict=True))
+        if n != (0 if i in driven else p.size)
+    ]
 
 
 def _names(names: Names) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from folding.folded import folds, maps
@@ -122,6 +123,20 @@ def test_an_artifact_keeps_and_runs_its_images(digits_program, digits_data, tmp_
     assert loaded.images is not None
     assert loaded.parity(digits_data.x[:2], against=["cores"]).exact
     assert verify(tmp_path / "a.nca").images == digits_program.mapping.cores_used
+
+
+def test_images_of_another_program_are_refused(digits_program, digits_images, tmp_path) -> None:
+    names = msgspec.structs.replace(digits_images.names, steps=3)
+    for wrong in (
+        dataclasses.replace(digits_images, names=names),
+        dataclasses.replace(
+            digits_images, cores=(*digits_images.cores[:-1], digits_images.cores[0])
+        ),
+    ):
+        dataclasses.replace(digits_program, images=wrong).save(tmp_path / "a.nca")
+        with pytest.raises(NeurocompileError) as caught:
+            neurocompile.load(tmp_path / "a.nca")
+        assert caught.value.code in ("NC5001", "NC5004")
 
 
 def spoilt(program, number: int, **changes):
