@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurocompile.backends.kernels import lif
 from neurocompile.images.image import DENSE, GROUP_FIELDS, KINDS, PORT_FIELDS, SPARSE, columns
 from neurocompile.jit import cached_njit
 
@@ -30,7 +31,6 @@ _PADDING_Y, _PADDING_X = _P["padding_y"], _P["padding_x"]
 _DILATION_Y, _DILATION_X = _P["dilation_y"], _P["dilation_x"]
 _DENSE, _SPARSE = DENSE, SPARSE
 _LIF, _RELU = KINDS.index("LIF"), KINDS.index("GradedRelu")
-_LIMIT = 1 << 23
 
 
 class Tables(NamedTuple):
@@ -115,6 +115,8 @@ class State(NamedTuple):
     v: np.ndarray
     out: np.ndarray
     """int32 (neurons of the largest group)."""
+    spiked: np.ndarray
+    """uint8, of the same length."""
     trace_start: np.ndarray
     """int64 (groups): where its population's trace begins; -1 for none."""
     trace_size: np.ndarray
@@ -308,28 +310,20 @@ def _send(tables, state, frame, first, count, core, now, inside, senders, values
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
 def _lif(tables, state, g, base):  # type: ignore[no-untyped-def]
-    """Spikes of a group into ``state.out``: :class:`neurocompile.ir.circuit.LIF`."""
+    """Spikes of a group into ``state.out``."""
     row = tables.groups[g]
-    first, count, vth = row[_FIRST], row[_COUNT], row[_VTH] << 6
-    keep_u, keep_v = 4095 - row[_DU], 4096 - row[_DV]
-    u, v = state.u[first : first + count], state.v[first : first + count]
-    bias, a = tables.bias[first : first + count], state.ring[base : base + count]
-    for k in range(count):
-        current = np.int64(u[k]) * keep_u
-        current = (current >> 12) if current >= 0 else -((-current) >> 12)
-        current += np.int64(a[k]) << 6
-        if current > _LIMIT:
-            current -= 2 * _LIMIT
-        elif current <= -_LIMIT:
-            current += 2 * _LIMIT
-        voltage = np.int64(v[k]) * keep_v
-        voltage = (voltage >> 12) if voltage >= 0 else -((-voltage) >> 12)
-        voltage += current + bias[k]
-        voltage = min(max(voltage, 1 - _LIMIT), _LIMIT - 1)
-        spike = voltage > vth
-        state.out[k] = spike
-        u[k] = current
-        v[k] = 0 if spike else voltage
+    first, count = row[_FIRST], row[_COUNT]
+    lif(
+        state.ring[base : base + count].reshape(1, 1, count),
+        tables.bias[first : first + count],
+        row[_VTH] << 6,
+        row[_DV],
+        row[_DU],
+        state.u[first : first + count].reshape(1, count),
+        state.v[first : first + count].reshape(1, count),
+        state.spiked[:count].reshape(1, 1, count),
+    )
+    state.out[:count] = state.spiked[:count]
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)

@@ -398,6 +398,7 @@ class _Stream:
             u=np.zeros(len(tables.bias), np.int32),
             v=np.zeros(len(tables.bias), np.int32),
             out=np.zeros(int(counts.max(initial=1)), np.int32),
+            spiked=np.zeros(int(counts.max(initial=1)), np.uint8),
             trace_start=np.array([places.get(int(p), -1) for p in number], np.int64),
             trace_size=np.array([populations[p].size for p in number], np.int64),
             spikes=np.zeros(sizes[True], np.uint8),
