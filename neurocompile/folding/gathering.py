@@ -82,10 +82,8 @@ class Gathering:
     # ---- helpers ---------------------------------------------------------------------------------
 
     def layer(self, node: s.Node) -> str:
-        """The spiking layer or output that ``node`` helps to compute: the first one downstream."""
-        while not isinstance(node, (s.IntegerLIF, s.Or, s.Output)):
-            node = self.graph.users[node.name][0]
-        return node.name
+        """:meth:`SpikingGraph.layer_of`."""
+        return self.graph.layer_of(node)
 
     def range(self, name: str) -> Range:
         """Bounds of a value."""

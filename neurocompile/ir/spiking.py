@@ -188,6 +188,12 @@ class SpikingGraph:
         """The nodes whose output is spikes: the layers that parity compares."""
         return tuple(n for n in self.nodes if isinstance(n, (LIF, IntegerLIF, SoftIntegerLIF, Or)))
 
+    def layer_of(self, node: Node) -> str:
+        """The spiking layer or output that ``node`` helps to compute: the first one downstream."""
+        while not isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, Output)):
+            node = self.users[node.name][0]
+        return node.name
+
     def text(self) -> str:
         """The text form (tensors by dtype and shape only)."""
         return print_graph("spiking", self, self.nodes, ("nodes", "tensors"))
