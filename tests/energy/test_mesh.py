@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -52,26 +55,19 @@ def test_times_are_needed(digits_program, digits_data) -> None:
 
 
 @pytest.mark.slow
-def test_a_bad_placement_is_slower(digits_program, digits_data) -> None:
-    """Cores of the digits model at random places: more hops, more waiting, no other spikes."""
-    import dataclasses
-
-    import msgspec
-
+def test_a_bad_placement_shows_congestion(digits_program, digits_data) -> None:
+    """Cores of the digits model on a tile each, row by row: its links carry four times as much in a
+    step and messages wait for them (measured: 337 and 1,379 messages, 118 and 9,199 ns). Synapses take
+    longer than links here, so steps last hardly longer.
+    """
     profile, x = load_profile("davies2018"), np.tile(digits_data.x[:4], (7, 1, 1, 1))
     good, _ = mesh_of(digits_program, x, profile)
-    cores, mesh = digits_program.mapping.cores, digits_program.target.mesh
-    rng = np.random.default_rng(0)
-    each, columns = mesh.cores_per_tile.value, mesh.columns.value
-    free = [i for i in range(mesh.cores_usable.value) if i % each == 0]
-    chosen = rng.permutation(free)[: len(cores)]
+    columns = digits_program.target.mesh.columns.value
     moved = tuple(
-        msgspec.structs.replace(
-            core, x=int(i) // each % columns, y=int(i) // each // columns, core=int(i) % each
-        )
-        for core, i in zip(cores, chosen, strict=True)
+        msgspec.structs.replace(core, x=i % columns, y=i // columns, core=0)
+        for i, core in enumerate(digits_program.mapping.cores)
     )
     spread = msgspec.structs.replace(digits_program.mapping, cores=moved)
     bad, _ = mesh_of(dataclasses.replace(digits_program, mapping=spread), x, profile)
+    assert bad.link_messages > 2 * good.link_messages and bad.waited_ns > 10 * good.waited_ns
     assert bad.step_ns - bad.barrier_ns >= good.step_ns - good.barrier_ns
-    assert bad.link_messages > 0

@@ -89,7 +89,8 @@ def test_images_of_folded_circuits(data) -> None:
     fold = data.draw(folds(graph.input.shape[1]))
     try:
         circuit = fold_graph(graph, data.draw(st.sampled_from((1, 2, 4))), Fold.parse(fold))
-    except NeurocompileError:
+    except NeurocompileError as error:
+        assert error.code == "NC3104", error
         assume(False)
     check(circuit, samples(graph, 2), LOIHI2, data.draw(st.integers(0, 1 << 30)))
 
