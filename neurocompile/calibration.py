@@ -226,6 +226,7 @@ MEANS: KindTable[Mean] = KindTable("means", ("canonical",), "what its value is o
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Input, s.Output, s.Integrator)
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Conv2d, s.Linear, s.Offset)
 MEANS.add(lambda calibration, node, shape, inputs: None, s.MaxPool2d)
+MEANS.add(lambda calibration, node, shape, inputs: None, s.Function, s.Normalization, s.Delay)
 
 
 def _known(rule: Callable[..., np.ndarray]) -> Mean:
@@ -266,6 +267,7 @@ def _mean_pool(node: s.SumPool2d, shape: tuple[int, ...], x: np.ndarray) -> np.n
 
 
 MEANS.add(_known(lambda node, shape, x: np.full(shape, 1 / shape[-1])), s.Softmax)
+MEANS.add(_known(lambda node, shape, x: np.full(shape, 1 / shape[-1])), s.StepSoftmax)
 MEANS.add(_known(lambda node, shape, x: x), s.TimeMean)
 MEANS.add(_known(lambda node, shape, a, b: a + b), s.Add)
 MEANS.add(_known(lambda node, shape, a, b: a * b), s.Mul)

@@ -52,6 +52,7 @@ def _weighted(graph: s.SpikingGraph, node: s.Conv2d | s.Linear, size: dict[str, 
     s.Add,
     s.Sum,
 )
+@MACS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Delay)
 @MACS.rule(s.MaxPool2d, s.SumPool2d, s.TimeMean, s.TimeSum, s.Softmax, s.RateSoftmax)
 def _none(graph: s.SpikingGraph, node: s.Node, size: dict[str, Shape]) -> int:
     return 0

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from math import inf, prod
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.functions import function
 from neurocompile.ir.interval import Interval, geometric, signed_sums
 from neurocompile.ir.shapes import Shape, shapes
 from neurocompile.ir.tables import KindTable
@@ -82,7 +83,7 @@ def intervals(
         size: shapes of the values, where they are known already.
     """
     found: dict[str, Interval | None] = {}
-    softmax = {n.name for n in graph.nodes if isinstance(n, s.Softmax)}
+    softmax = {n.name for n in graph.nodes if isinstance(n, (s.Softmax, s.StepSoftmax))}
     quantized = graph.stage == "quantized"
     known = Known(graph.tensors, size or shapes(graph), quantized, input, steps, softmax)
     for node in graph.nodes:
@@ -117,8 +118,9 @@ INTEGRAL.add(lambda quantized, inputs: quantized, s.Input)
 INTEGRAL.add(lambda quantized, inputs: quantized and inputs, s.Conv2d, s.Linear, s.Offset)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.Add, s.Mul, s.MatMul, s.Sum, s.SumPool2d)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.MaxPool2d, s.Rearrange, s.Shift, s.TimeSum)
-INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerIntegrator)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerIntegrator, s.Delay)
 INTEGRAL.add(lambda quantized, inputs: False, s.BatchNorm, s.Scale, s.Softmax, s.Integrator)
+INTEGRAL.add(lambda quantized, inputs: False, s.Function, s.Normalization, s.StepSoftmax)
 INTEGRAL.add(lambda quantized, inputs: False, s.TimeMean, s.Output)
 
 
@@ -137,7 +139,7 @@ def _input(known: Known, node: s.Input, inputs: list[Any]) -> Interval | None:
     return Interval(node.low, node.high) if known.quantized else known.input
 
 
-@BOUNDS.rule(s.IntegerLIF, s.Or, s.Softmax, s.RateSoftmax)
+@BOUNDS.rule(s.IntegerLIF, s.Or, s.Softmax, s.RateSoftmax, s.StepSoftmax)
 def _spikes(known: Known, node: s.Node, inputs: list[Any]) -> Interval:
     return Interval(0, 1)
 
@@ -182,6 +184,27 @@ def _weighted(known: Known, node: s.Conv2d | s.Linear, inputs: list[Interval]) -
         bias = known.tensors[node.bias].astype(np.float64)
         least, most = least + bias, most + bias
     return Interval(least.min().item(), most.max().item())
+
+
+@BOUNDS.rule(s.Function)
+@_bounded
+def _function(known: Known, node: s.Function, inputs: list[Interval]) -> Interval:
+    """Of a fine grid: functions are smooth, and a bound of real values only guides a scale."""
+    values = function(node.function, node.gain * np.linspace(inputs[0].low, inputs[0].high, 4097))
+    return Interval(values.min().item(), values.max().item())
+
+
+@BOUNDS.rule(s.Normalization)
+def _normalization(known: Known, node: s.Normalization, inputs: list[Any]) -> Interval:
+    n = prod(known.size[node.x][i] for i in node.axes)
+    largest = sqrt(n - 1 if node.centered else n)  # of one element among n of a mean square of 1
+    return Interval(-largest, largest)
+
+
+@BOUNDS.rule(s.Delay)
+@_bounded
+def _delay(known: Known, node: s.Delay, inputs: list[Interval]) -> Interval:
+    return inputs[0].with_zero()
 
 
 @BOUNDS.rule(s.BatchNorm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from neurocompile.ir.nodes import ends, layers, neurons, operators, time
+from neurocompile.ir.nodes import ends, layers, neurons, operators, real, time
 from neurocompile.ir.tables import KindTable
 
 __all__ = ["CONSTANCY"]
@@ -18,7 +18,7 @@ CONSTANCY: KindTable[Callable[[Any, bool], bool]] = KindTable(
 """(node, all inputs are constant) -> whether its value is."""
 CONSTANCY.add(lambda node, inputs: not node.steps, ends.Input)
 CONSTANCY.add(lambda node, inputs: True, time.TimeMean, time.TimeSum)
-CONSTANCY.add(lambda node, inputs: False, time.RateSoftmax, time.Previous)
+CONSTANCY.add(lambda node, inputs: False, time.RateSoftmax, time.Previous, real.Delay)
 CONSTANCY.add(
     lambda node, inputs: False,
     neurons.LIF,
@@ -45,4 +45,7 @@ CONSTANCY.add(
     operators.Shift,
     operators.Rearrange,
     time.Softmax,
+    real.Function,
+    real.Normalization,
+    real.StepSoftmax,
 )

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.functions import function
 from neurocompile.ir.nodes.base import STAGES
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.tables import KindTable
@@ -337,6 +338,36 @@ def _softmax(
     return weight / weight.sum(axis=-1, keepdims=True)
 
 
+def _function(
+    node: s.Function, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    return function(node.function, node.gain * inputs[0].astype(np.float64)).astype(inputs[0].dtype)
+
+
+def _normalization(
+    node: s.Normalization, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    x, axes = inputs[0].astype(np.float64), tuple(i + 2 for i in node.axes)
+    x = x - x.mean(axis=axes, keepdims=True) if node.centered else x
+    square = (x * x).mean(axis=axes, keepdims=True)
+    return (x / np.sqrt(square + node.epsilon)).astype(inputs[0].dtype)
+
+
+def _step_softmax(
+    node: s.StepSoftmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    x = node.gain * inputs[0].astype(np.float64)
+    weight = np.exp(x - x.max(axis=-1, keepdims=True))
+    return (weight / weight.sum(axis=-1, keepdims=True)).astype(inputs[0].dtype)
+
+
+def _delay(
+    node: s.Delay, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    x = np.broadcast_to(inputs[0], (len(inputs[0]), steps, *inputs[0].shape[2:]))
+    return _delayed(x, x.shape, x.dtype)
+
+
 def _rate_softmax(
     node: s.RateSoftmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
@@ -406,6 +437,10 @@ _DEFINED: dict[type[s.Node], Callable[..., np.ndarray]] = {
     s.Shift: lambda n, i, t, T: i[0] >> n.bits,
     s.Softmax: _softmax,
     s.RateSoftmax: _rate_softmax,
+    s.Function: _function,
+    s.Normalization: _normalization,
+    s.StepSoftmax: _step_softmax,
+    s.Delay: _delay,
     s.TimeSum: _time_sum,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),

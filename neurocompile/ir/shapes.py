@@ -39,7 +39,7 @@ def shapes(graph: s.SpikingGraph) -> dict[str, Shape]:
 
 
 @SHAPES.rule(s.Or, s.Integrator, s.IntegerIntegrator, s.Scale, s.BatchNorm, s.Shift)
-@SHAPES.rule(s.TimeMean, s.TimeSum)
+@SHAPES.rule(s.TimeMean, s.TimeSum, s.Function, s.Delay)
 def _same(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     return inputs[0]
 
@@ -123,7 +123,15 @@ def _sum(graph: s.SpikingGraph, node: s.Sum, inputs: list[Shape]) -> Shape:
     return tuple(n for i, n in enumerate(x) if i not in node.axes)
 
 
-@SHAPES.rule(s.Softmax, s.RateSoftmax)
+@SHAPES.rule(s.Normalization)
+def _normalization(graph: s.SpikingGraph, node: s.Normalization, inputs: list[Shape]) -> Shape:
+    axes = node.axes
+    if not axes or list(axes) != sorted({i for i in axes if 0 <= i < len(inputs[0])}):
+        raise ValueError(f"axes {axes}")
+    return inputs[0]
+
+
+@SHAPES.rule(s.Softmax, s.RateSoftmax, s.StepSoftmax)
 def _softmax(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     if not inputs[0]:
         raise ValueError("no axis")

@@ -33,6 +33,7 @@ from neurocompile.ir.nodes.neurons import (
     SoftIntegerLIF,
 )
 from neurocompile.ir.nodes.operators import Add, MatMul, Mul, Offset, Rearrange, Scale, Shift, Sum
+from neurocompile.ir.nodes.real import Delay, Function, Normalization, StepSoftmax
 from neurocompile.ir.nodes.time import Previous, RateSoftmax, Softmax, TimeMean, TimeSum
 from neurocompile.ir.text import build, parse, print_graph
 
@@ -41,6 +42,8 @@ __all__ = [
     "Add",
     "BatchNorm",
     "Conv2d",
+    "Delay",
+    "Function",
     "Input",
     "IntegerIntegrator",
     "IntegerLIF",
@@ -50,6 +53,7 @@ __all__ = [
     "MaxPool2d",
     "Mul",
     "Node",
+    "Normalization",
     "Offset",
     "Or",
     "Output",
@@ -61,6 +65,7 @@ __all__ = [
     "SoftIntegerLIF",
     "Softmax",
     "SpikingGraph",
+    "StepSoftmax",
     "Sum",
     "SumPool2d",
     "TimeMean",
@@ -97,6 +102,10 @@ KINDS: dict[str, type[Node]] = {
         TimeSum,
         Softmax,
         RateSoftmax,
+        Function,
+        Normalization,
+        StepSoftmax,
+        Delay,
         Output,
     )
 }

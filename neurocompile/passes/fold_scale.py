@@ -68,7 +68,7 @@ def _input(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Fol
     return node, 1.0
 
 
-@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator)
+@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator, s.Delay)
 def _linear(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Folded:
     return node, factors[0]
 
@@ -133,6 +133,22 @@ def _softmax(at: _Folding, old: s.Softmax, node: s.Softmax, factors: list[float]
             f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported",
         )
     return replace(node, gain=node.gain * factors[0]), 1.0
+
+
+@FACTORS.rule(s.StepSoftmax, s.Function)
+def _gain(
+    at: _Folding, old: s.Node, node: s.StepSoftmax | s.Function, factors: list[float]
+) -> Folded:
+    return replace(node, gain=node.gain * factors[0]), 1.0
+
+
+@FACTORS.rule(s.Normalization)
+def _normalization(
+    at: _Folding, old: s.Node, node: s.Normalization, factors: list[float]
+) -> Folded:
+    _refuse_zero(factors[0], f"layer '{old.name}' reads")
+    node = replace(node, epsilon=node.epsilon / factors[0] ** 2)
+    return node, 1.0 if factors[0] > 0 else -1.0
 
 
 @FACTORS.rule(s.Output)

@@ -25,6 +25,18 @@ from neurocompile.passes.base import Rewriter, SpikingPass
 
 __all__ = ["BIASES", "READS_WITHOUT", "MoveBias"]
 
+_WHOLE = (
+    s.Mul,
+    s.MatMul,
+    s.Softmax,
+    s.Integrator,
+    s.Function,
+    s.Normalization,
+    s.StepSoftmax,
+    s.Delay,
+)
+"""Kinds that need their operands with their biases."""
+
 
 @dataclass(frozen=True)
 class MoveBias(SpikingPass):
@@ -115,6 +127,7 @@ def _move_offset(at: _Moving, node: s.Offset, found: Given) -> Moved:
 
 
 @BIASES.rule(s.Input, s.Previous, s.Mul, s.MatMul, s.Softmax, s.Integrator, s.Or)
+@BIASES.rule(s.Function, s.Normalization, s.StepSoftmax, s.Delay)
 def _nothing(at: _Moving, node: s.Node, found: Given) -> Moved:
     if any(b is not None for b in found):
         raise NeurocompileError(
@@ -160,11 +173,7 @@ def _needed(graph: s.SpikingGraph) -> dict[str, bool]:
     """
     needed: dict[str, bool] = {}
     for node in reversed(graph.nodes):
-        if (
-            isinstance(node, (s.Mul, s.MatMul, s.Softmax, s.Integrator))
-            or isinstance(node, s.LIF)
-            and node.current
-        ):
+        if isinstance(node, _WHOLE) or isinstance(node, s.LIF) and node.current:
             needed.update(dict.fromkeys(node.inputs, True))
         elif isinstance(node, s.Conv2d) and any(node.padding):
             needed.setdefault(node.x, False)
@@ -187,7 +196,7 @@ READS_WITHOUT: KindTable[Callable[[Any, np.ndarray], bool]] = KindTable(
     "biases in front", ("canonical",), "whether it can read a value without its bias"
 )
 """(node, bias) -> whether it can read a value without that bias and pass it on."""
-READS_WITHOUT.add(lambda node, bias: False, s.Mul, s.MatMul, s.Softmax, s.Integrator)
+READS_WITHOUT.add(lambda node, bias: False, *_WHOLE)
 READS_WITHOUT.add(lambda node, bias: True, s.Linear, s.Add, s.Sum, s.TimeMean, s.Rearrange)
 READS_WITHOUT.add(lambda node, bias: True, s.Input, s.Previous, s.Offset, s.Output, s.Or)
 READS_WITHOUT.add(lambda node, bias: not node.current, s.LIF)

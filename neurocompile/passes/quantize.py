@@ -105,8 +105,15 @@ QUANTIZED: KindTable[Callable[[Quantization, Any, list[Any]], Quantized]] = Kind
 """(state, node, units of its inputs) -> the integer node and its unit."""
 
 
-@QUANTIZED.rule(s.MaxPool2d)
-def _same(state: Quantization, node: s.MaxPool2d, units: list[Any]) -> Quantized:
+@QUANTIZED.rule(s.Function, s.Normalization, s.StepSoftmax)
+def _real(state: Quantization, node: s.Node, units: list[Any]) -> Quantized:
+    raise NeurocompileError(
+        "NC2001", f"layer '{node.name}' ({type(node).__name__}) has no integer form yet"
+    )
+
+
+@QUANTIZED.rule(s.MaxPool2d, s.Delay)
+def _same(state: Quantization, node: s.MaxPool2d | s.Delay, units: list[Any]) -> Quantized:
     return node, units[0]
 
 
@@ -252,7 +259,8 @@ or for what its own rule has noted."""
 
 
 @SHIFTS.rule(s.Input, s.Conv2d, s.Linear, s.Mul, s.MatMul, s.Offset, s.Output, s.Sum, s.SumPool2d)
-@SHIFTS.rule(s.Previous, s.LIF, s.Or, s.Integrator, s.Softmax)
+@SHIFTS.rule(s.Previous, s.LIF, s.Or, s.Integrator, s.Softmax, s.Delay)
+@SHIFTS.rule(s.Function, s.Normalization, s.StepSoftmax)
 def _noted(state: Quantization, node: s.Node, found: Shifts) -> None:
     """Noted where the layer is quantized, put into a bias, or not followed."""
     return None

@@ -4,9 +4,11 @@ spikes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from neurocompile.circuits.builder import Drive, Signal, compact
+from neurocompile.circuits.builder import Drive, Signal, compact, strided
 from neurocompile.circuits.latch import total
 from neurocompile.circuits.softmax import Exponentials, steady_softmax
 from neurocompile.ir import circuit as c
@@ -18,6 +20,20 @@ from neurocompile.passes.lowering.state import LOWERINGS, Lowering
 @LOWERINGS.rule(s.Previous)
 def lower_previous(at: Lowering, node: s.Previous) -> Signal:
     return at.loops.open(at.builder, node)
+
+
+@LOWERINGS.rule(s.Delay)
+def lower_delay(at: Lowering, node: s.Delay) -> Signal:
+    """A relay that a recurrent connection reaches, one step later."""
+    signal = at.population(node, node.x)
+    assert isinstance(signal.base, str)
+    shape, found = at.builder.shape(signal.base), at.range(node.x)
+    name = at.builder.population(
+        c.GradedRelay, node.name, shape, at.layer(node), largest=max(found.magnitude, 1)
+    )
+    one = strided(signal.base, (int(np.prod(shape)),), (1,), (1,))
+    at.builder.drive(name, [replace(one, recurrent=True)])
+    return Signal(name, signal.layout)
 
 
 @LOWERINGS.rule(s.TimeMean)

@@ -96,9 +96,13 @@ ACTIVE.add(
     s.LIF,
     s.Or,
     s.Softmax,
+    s.StepSoftmax,
+    s.Function,
+    s.Normalization,
     s.Offset,
 )
 ACTIVE.add(lambda graph, node, inputs: node.apply(inputs[0]), s.Rearrange)
+ACTIVE.add(lambda graph, node, inputs: inputs[0], s.Delay)
 ACTIVE.add(lambda graph, node, inputs: inputs[0] | inputs[1], s.Add)
 
 

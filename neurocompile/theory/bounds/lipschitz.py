@@ -20,6 +20,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.functions import function
 from neurocompile.ir.nodes.base import STAGES
 from neurocompile.ir.shapes import Shape, shapes
 from neurocompile.ir.tables import KindTable
@@ -223,7 +224,7 @@ def _sum(around: _Around, node: s.Sum) -> tuple[float, str]:
     return sqrt(prod(around.size[node.x][i] for i in node.axes)), "exact"
 
 
-@GAINS.rule(s.Rearrange, s.TimeMean, s.Offset)
+@GAINS.rule(s.Rearrange, s.TimeMean, s.Offset, s.Delay)
 @_one_input
 def _kept(around: _Around, node: s.Node) -> tuple[float, str]:
     return 1.0, ""
@@ -239,6 +240,27 @@ def _rate_softmax(around: _Around, node: s.RateSoftmax) -> tuple[float, str]:
     )
 
 
+@GAINS.rule(s.Function)
+@_one_input
+def _function(around: _Around, node: s.Function) -> tuple[float, str]:
+    found = around.bounds[node.x]
+    if found is None:
+        raise NeurocompileError(
+            "NC8005",
+            f"layer '{node.name}' ({node.function}) reads '{node.x}', a real value that nothing bounds",
+        )
+    x = np.linspace(-found, found, 65537)
+    slopes = np.abs(np.diff(function(node.function, node.gain * x))) / max(x[1] - x[0], 1e-300)
+    return float(slopes.max()), "sampled slope"
+
+
+@GAINS.rule(s.Normalization)
+@_one_input
+def _normalization(around: _Around, node: s.Normalization) -> tuple[float, str]:
+    # its Jacobian is a projection over sqrt(var + epsilon)
+    return (1 / sqrt(node.epsilon) if node.epsilon else inf), "exact"
+
+
 @GAINS.rule(s.Integrator, s.IntegerIntegrator, s.Previous)
 @_one_input
 def _integrator(around: _Around, node: s.Node) -> tuple[float, str]:
@@ -248,7 +270,7 @@ def _integrator(around: _Around, node: s.Node) -> tuple[float, str]:
 
 
 # the Jacobian of a softmax, diag(p) - p p^T, has norm 1/2 at most
-GAINS.add(_one_input(lambda around, node: (node.gain / 2, "exact")), s.Softmax)
+GAINS.add(_one_input(lambda around, node: (abs(node.gain) / 2, "exact")), s.Softmax, s.StepSoftmax)
 GAINS.add(_one_input(lambda around, node: (abs(node.factor), "")), s.Scale)
 # its rounding aside, like that of all integers here
 GAINS.add(_one_input(lambda around, node: (2.0**-node.bits, "")), s.Shift)

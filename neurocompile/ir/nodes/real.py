@@ -1,0 +1,66 @@
+"""Real-valued operators of one step: functions, normalizations, softmax; and the value of the step before.
+
+None but :class:`Delay` has a state: each is a function of one step's values. What importers emit:
+
+* weight and bias of a normalization are a :class:`BatchNorm` behind it, of mean 0, variance 1 and
+  epsilon 0, along the axis of the channels; group normalization is a view (groups, the rest), a
+  :class:`Normalization` over axis 1, the view back, and that BatchNorm;
+* additive masks and position biases of a softmax are an :class:`Offset` in front of it, -inf a large
+  negative number; a softmax over another axis than the last stands between two views;
+* products of two real signals are :class:`Mul` and :class:`MatMul`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurocompile.ir.nodes.base import FLOATING, Node
+from neurocompile.ir.text import Ref
+
+__all__ = ["Delay", "Function", "Normalization", "StepSoftmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function(Node):
+    """``function(gain * x)``, element by element."""
+
+    stages = FLOATING
+
+    x: Ref
+    function: str
+    """A name of :data:`neurocompile.ir.functions.FUNCTIONS`."""
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization(Node):
+    """``(x - mean) / sqrt(var + epsilon)`` of each step, mean and (biased) variance over ``axes``:
+    LayerNorm without its weights; not ``centered``: ``x / sqrt(mean(x^2) + epsilon)``, RMSNorm.
+    """
+
+    stages = FLOATING
+
+    x: Ref
+    axes: tuple[int, ...]
+    """Of one sample at one step, rising."""
+    epsilon: float
+    centered: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSoftmax(Node):
+    """``softmax(gain * x)`` over the last axis, in every step (:class:`Softmax` is of a mean over
+    time).
+    """
+
+    stages = FLOATING
+
+    x: Ref
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delay(Node):
+    """The value of ``x`` one step before, 0 in a sample's first step."""
+
+    x: Ref
