@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 
 from neurocompile.arrays import as_array
 from neurocompile.errors import NeurocompileError
-from neurocompile.files import as_path, open_input
+from neurocompile.files import as_path, open_input, write_output
 
-__all__ = ["Samples", "check_inputs", "check_labels", "load_samples"]
+__all__ = ["Samples", "check_inputs", "check_labels", "load_samples", "save_arrays"]
 
 _MAX_BYTES = 2**36
 
@@ -64,6 +65,16 @@ def load_samples(
             f"'y' of '{path}' is {y.dtype} {list(y.shape)}; integers [{len(x)}] are needed",
         )
     return Samples(x, None if y is None else y.astype(np.int64))
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed .npz, whole or not at all, the same bytes for the same arrays; NC1015 for
+    another suffix, NC5005.
+    """
+    path = as_path(path, "NC5005")
+    if path.suffix.lower() != ".npz":
+        raise NeurocompileError("NC1015", f"'{path}' does not end in .npz")
+    write_output(path, lambda file: np.savez_compressed(file, **dict(arrays)))
 
 
 def _first_rows(archive: zipfile.ZipFile, name: str, limit: int | None) -> np.ndarray:

@@ -17,8 +17,9 @@ from neurocompile.backends import get_backend
 from neurocompile.backends.base import Executor, PlacedBackend, Trace
 from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
 from neurocompile.calibration import Calibration
-from neurocompile.data import check_inputs
+from neurocompile.data import check_inputs, save_arrays
 from neurocompile.errors import NeurocompileError
+from neurocompile.frames import bars, data_frame
 from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
@@ -30,6 +31,9 @@ from neurocompile.progress import chunks
 from neurocompile.targets.schema import Target
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
     from neurocompile.energy.report import EnergyReport
     from neurocompile.folding.search import FoldChoice
     from neurocompile.host.part import HostPart
@@ -66,6 +70,9 @@ class RunResult:
     """Share of the input's values outside of the calibrated range, which were clipped to it."""
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     """Every output that the model returns, by name and in its order, float64 (samples, ...)."""
+    rasters: dict[str, np.ndarray] = field(default_factory=dict)
+    """Layer -> what each neuron sent, uint8 (samples, T, *shape) (int32 where a step has more than
+    255); of a run with ``rasters`` alone."""
 
     def __repr__(self) -> str:
         return (
@@ -80,11 +87,67 @@ class RunResult:
         """
         return classes_of(self.logits)
 
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """Of each layer that was read back: ``layer``, ``spikes`` in all, those ``per_inference``,
+        and ``rate``, spikes per neuron and step.
+        """
+        return [
+            {
+                "layer": layer,
+                "spikes": n,
+                "per_inference": n / len(self.logits),
+                "rate": n / self.neuron_steps[layer],
+            }
+            for layer, n in self.spikes.items()
+        ]
+
+    @guarded
+    def to_pandas(self) -> pandas.DataFrame:
+        """:attr:`layers`, indexed by layer; NC4001 without pandas."""
+        return data_frame(self.layers, "layer")
+
+    @guarded
+    def plot(self) -> Figure:
+        """Spike rates of the layers; NC4001 without matplotlib."""
+        rows = self.layers
+        title = f"spike rates on {len(self.logits):,} samples: {self.backend}"
+        rates = {"rate": [row["rate"] for row in rows]}
+        return bars(title, [row["layer"] for row in rows], rates, "spikes per neuron and step")
+
+    @guarded
+    def save(self, path: str | Path) -> None:
+        """Write an .npz, whole or not at all: ``logits`` float64 (samples, ...), ``predictions``
+        int64 (samples,) if it is a classification, ``output.NAME`` float64 of several outputs,
+        ``step_logits`` (samples, T, ...) if there are such, and ``layers``, ``spikes`` int64,
+        ``rates`` float64 (spikes per neuron and step), one entry a layer, and ``raster.LAYER`` of
+        a run with rasters; NC5005 or NC1015.
+        """
+        found: dict[str, np.ndarray] = {"logits": self.logits}
+        if len(self.predictions):
+            found["predictions"] = self.predictions
+        if self.step_logits is not None:
+            found["step_logits"] = self.step_logits
+        if len(self.outputs) > 1:
+            found |= {f"output.{name}": values for name, values in self.outputs.items()}
+        rows = self.layers
+        found["layers"] = np.array([row["layer"] for row in rows], dtype=np.str_)
+        found["spikes"] = np.array([row["spikes"] for row in rows], np.int64)
+        found["rates"] = np.array([row["rate"] for row in rows], np.float64)
+        found["backend"] = np.array(self.backend)
+        found |= {f"raster.{layer}": sent for layer, sent in self.rasters.items()}
+        save_arrays(path, found)
+
     def accuracy(self, y: np.ndarray) -> float:
         """Share of samples whose prediction is ``y``; NC1006 without predictions."""
         if not len(self.predictions):
             raise no_classes(self.logits)
         return float((self.predictions == y).mean())
+
+
+def _narrow(sent: np.ndarray) -> np.ndarray:
+    """uint8 where that holds what was sent."""
+    return sent.astype(np.uint8) if sent.size == 0 or 0 <= sent.min() <= sent.max() < 256 else sent
 
 
 def is_classifier(logits: np.ndarray) -> bool:
@@ -223,6 +286,44 @@ class Program:
         return energy_report(self, counts, chosen)
 
     @guarded
+    def plot(
+        self,
+        kind: str = "cores",
+        path: str | Path | None = None,
+        *,
+        x: np.ndarray | None = None,
+        sample: int = 0,
+    ) -> Figure:
+        """A picture of the program, written to ``path`` (.png or .svg) if one is given:
+        :func:`neurocompile.report.pictures.draw`.
+        """
+        from neurocompile.report.pictures import check_picture, draw, save_picture
+
+        check_picture(path)
+        figure = draw(self, kind, x, sample)
+        if path is not None:
+            save_picture(figure, path)
+        return figure
+
+    @guarded
+    def report(
+        self,
+        path: str | Path,
+        x: np.ndarray | None = None,
+        profiles: Sequence[str | Path] = (),
+        *,
+        parity: ParityReport | str | Path | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Write the page that ``neurocompile report`` writes:
+        :func:`neurocompile.report.page.page_of`.
+        """
+        from neurocompile.report.page import page_of, write_page
+
+        x = None if x is None else self.checked(x)
+        write_page(page_of(self, x, profiles, parity=parity, progress=progress), Path(path))
+
+    @guarded
     def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:
         """Write the artifact, whole or not at all; signed with the Ed25519 key of a PEM file if one
         is given.
@@ -264,6 +365,7 @@ class Program:
         backend: str = "emulator",
         *,
         device: str = "cpu",
+        rasters: bool = False,
         progress: bool = False,
     ) -> RunResult:
         """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, cores, lava,
@@ -271,9 +373,16 @@ class Program:
 
         With a ``device`` of torch (cuda: all GPUs, cuda:N, torch-cpu) in place of the emulator, the
         quantized model's integers are evaluated there: the same spikes and logits.
+
+        ``rasters`` keeps every spike of every layer, which takes memory by samples.
         """
         x = self.checked(x)
         engine = get_backend(backend)
+        if rasters and (device != "cpu" or backend == "loihi"):
+            where = backend if device == "cpu" else f"device {device}"
+            raise NeurocompileError(
+                "NC1015", f"rasters are not read back from {where}; take backend 'emulator'"
+            )
         if check_device(device) != "cpu":
             if backend != "emulator":
                 raise NeurocompileError(
@@ -281,6 +390,7 @@ class Program:
                 )
             return self._run_on_device(x, device, progress)
         views = {v.src: v.layer for v in self.circuit.views}
+        kept: dict[str, list[np.ndarray]] = {v.layer: [] for v in self.circuit.views if rasters}
         readout = self.circuit.readouts[0].src
         recorded = [readout] if backend == "loihi" else [readout, *views]
         cuts, spikes, sizes = (
@@ -297,6 +407,10 @@ class Program:
                     if population in trace:
                         spikes[layer] += int(np.count_nonzero(trace[population]))
                         sizes[layer] += trace[population].size
+                for view in self.circuit.views if rasters else ():
+                    kept[view.layer].append(
+                        _narrow(view.read(trace[view.src], self.circuit.windows))
+                    )
         known = {layer for layer, n in sizes.items() if n}
         outputs, stepwise = self.outputs(np.concatenate(cuts))
         return RunResult(
@@ -308,6 +422,7 @@ class Program:
             stepwise.get(self.main),
             share_outside(self.circuit, x),
             outputs,
+            {layer: np.concatenate(parts) for layer, parts in kept.items()},
         )
 
     def _run_on_device(self, x: np.ndarray, device: str, progress: bool) -> RunResult:

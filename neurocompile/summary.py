@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from neurocompile.frames import bars, data_frame
 from neurocompile.ir.circuit import LIF, HostInput
 from neurocompile.mapping.budget import SpikeBudget
 from neurocompile.mapping.fold_choice import FoldChoice
@@ -13,6 +14,9 @@ from neurocompile.mapping.resources import CostCounter
 from neurocompile.precision import LayerReport
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
     from neurocompile.program import Program
 
 __all__ = ["Summary", "summarize"]
@@ -55,6 +59,25 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     host: dict[str, int] = {}
     """Operators behind the last neurons that the host computes in float32, and how often."""
     fold: FoldChoice | None = None
+    """Of a program that is folded in time."""
+    folds: tuple[FoldChoice, ...] = ()
+    """The Pareto front that the build chose from."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """:attr:`precision`, a row a layer; NC4001 without pandas."""
+        rows = [{**msgspec.to_builtins(k), "remarks": "; ".join(k.remarks)} for k in self.precision]
+        return data_frame(rows, "layer")
+
+    def plot(self) -> Figure:
+        """Agreement of the float and the integer model by layer, as the build measured it; NC4001
+        without matplotlib.
+        """
+        found = [k for k in self.precision if k.agreement is not None]
+        share = {"": [1 - k.agreement for k in found if k.agreement is not None]}
+        names = [k.layer for k in found]
+        return bars(
+            f"{self.model}, {self.weight_bits} bits", names, share, "share of spikes that differ"
+        )
 
     def _repr_html_(self) -> str:
         from neurocompile.notebook import html_table
@@ -76,10 +99,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.weight_bits}-bit weights"
         )
         return html_table(title, ("", "", "basis"), rows)
-
-    """Of a program that is folded in time."""
-    folds: tuple[FoldChoice, ...] = ()
-    """The Pareto front that the build chose from."""
 
 
 def summarize(program: Program) -> Summary:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neurocompile.cli.common import Artifact, Json, Output, check_output, command
-from neurocompile.errors import NeurocompileError
 
 
 class Kind(str, Enum):
@@ -20,10 +18,6 @@ class Kind(str, Enum):
     cores = "cores"
     schedule = "schedule"
     mesh = "mesh"
-
-
-_SHOWN = 3
-"""Samples of a mesh's picture beside those that fill the pipeline."""
 
 
 @command
@@ -49,47 +43,28 @@ def plot(
     """Draw a spike raster, the load of cores, or a fold's schedule."""
     if output.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"'{output}' ends in neither .png nor .svg", param_hint="-o")
-    if kind in (Kind.raster, Kind.mesh) and samples_file is None:
+    measured = kind in (Kind.raster, Kind.mesh)
+    if measured and samples_file is None:
         raise typer.BadParameter(f"a {kind.value} needs --input X.npz", param_hint="--input")
-    if find_spec("matplotlib") is None:
-        raise NeurocompileError("NC4001", "plots need matplotlib: pip install 'neurocompile[plot]'")
+
+    from neurocompile.report.pictures import check_picture, save_picture
+
+    check_picture(output)
     check_output(output, artifact, samples_file)
 
     from neurocompile.artifact.store import load_program
-    from neurocompile.report.figure import save_figure
+    from neurocompile.data import load_samples
 
-    program = load_program(artifact)
-    if kind is Kind.schedule:
-        if program.circuit.windows == 1:
-            raise typer.BadParameter(f"'{artifact}' is not folded in time", param_hint="--kind")
-        from neurocompile.report.schedule import draw_schedule
-
-        figure = draw_schedule(program)
-    elif samples_file is None or kind is Kind.cores:
-        from neurocompile.report.core_grid import draw_core_grid
-
-        figure = draw_core_grid(program)
-    elif kind is Kind.mesh:
-        from neurocompile.data import load_samples
-        from neurocompile.energy.mesh import mesh_of, samples_to_fill
-        from neurocompile.energy.profile import load_profile
-        from neurocompile.report.mesh import draw_mesh
-
+    program, x = load_program(artifact), None
+    if kind is Kind.schedule and program.circuit.windows == 1:
+        raise typer.BadParameter(f"'{artifact}' is not folded in time", param_hint="--kind")
+    if measured and samples_file is not None:
         x = load_samples(samples_file, program.input_shape, steps=program.frames).x
-        x = x[: samples_to_fill(program.circuit) + _SHOWN]
-        found, run = mesh_of(program, x, load_profile("davies2018"))
-        figure = draw_mesh(found, run, program.manifest.model)
-    else:
-        from neurocompile.data import load_samples
-        from neurocompile.report.raster import draw_raster
-
-        x = load_samples(samples_file, program.input_shape, steps=program.frames).x
-        if sample >= len(x):
+        if kind is Kind.raster and sample >= len(x):
             raise typer.BadParameter(
                 f"there are {len(x):,} samples, counted from 0", param_hint="--sample"
             )
-        figure = draw_raster(program, x[sample], f"sample {sample}")
-    save_figure(figure, output)
+    save_picture(program.plot(kind.value, x=x, sample=sample), output)
     drawn = sample if kind is Kind.raster else None
     return Output(
         {

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Artifact, Device, Input, Json, Output, Samples, command
+from neurocompile.cli.common import (
+    Artifact,
+    Device,
+    Input,
+    Json,
+    Output,
+    Samples,
+    check_output,
+    command,
+)
 
 if TYPE_CHECKING:
     from neurocompile.program import RunResult
@@ -26,19 +36,38 @@ def run(
     ] = "emulator",
     device: Device = "cpu",
     samples: Samples = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT.npz", help="Write logits, predictions, rates by layer."
+        ),
+    ] = None,
+    rasters: Annotated[
+        bool, typer.Option("--rasters", help="Write every spike of every layer to OUT.npz too.")
+    ] = False,
     json_output: Json = False,
 ) -> Output:
     """Run samples: predictions, accuracy, spikes."""
+    if rasters and output is None:
+        raise typer.BadParameter("rasters are written to -o OUT.npz", param_hint="--rasters")
+    if output is not None:
+        if output.suffix.lower() != ".npz":
+            raise typer.BadParameter(f"'{output}' does not end in .npz", param_hint="-o")
+        check_output(output, artifact, samples_file)
+
     from neurocompile.artifact.store import load_program
     from neurocompile.data import load_samples
 
     program = load_program(artifact)
     data = load_samples(samples_file, program.input_shape, samples, program.frames)
     start = time.perf_counter()
-    result = program.run(data.x, backend, device=device, progress=True)
+    result = program.run(data.x, backend, device=device, rasters=rasters, progress=True)
     seconds = time.perf_counter() - start
+    if output is not None:
+        result.save(output)
     labelled = data.y is not None and len(result.predictions) > 0
     found = _data(result, result.accuracy(data.y) if labelled else None, seconds)  # type: ignore[arg-type]
+    found["output"] = None if output is None else str(output)
     return Output(found, _text(found))
 
 
@@ -56,15 +85,7 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
         "outputs": None if len(result.predictions) else result.logits.tolist(),
         "heads": _heads(result) if len(result.outputs) > 1 else [],
         "spikes": sum(result.spikes.values()),
-        "layers": [
-            {
-                "layer": k,
-                "spikes": n,
-                "per_inference": n / count,
-                "rate": n / result.neuron_steps[k],
-            }
-            for k, n in result.spikes.items()
-        ],
+        "layers": result.layers,
     }
 
 
@@ -105,6 +126,7 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
         yield ""
     if not found["layers"]:
         yield "spikes of layers are not read back on this backend"
+        yield from _written(found)
         return
     rows = [
         (r["layer"], f"{r['spikes']:,}", f"{r['per_inference']:,.1f}", f"{r['rate']:.4f}")
@@ -113,6 +135,12 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
     total = ("all", f"{found['spikes']:,}", f"{found['spikes'] / count:,.1f}", "")
     yield "spikes (rate: per neuron and step)\n"
     yield table(("layer", ">total", ">per inference", ">rate"), [*rows, total])
+    yield from _written(found)
+
+
+def _written(found: dict[str, Any]) -> Iterator[str]:
+    if found["output"] is not None:
+        yield f"wrote {found['output']}"
 
 
 def _predictions(accuracy: float | None, predictions: list[int]) -> Iterator[str]:

@@ -21,10 +21,14 @@ from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
 from neurocompile.folding.search import choice_of
+from neurocompile.frames import bars, data_frame
 from neurocompile.mapping.rates import modelled_rates
 from neurocompile.stages import build_circuit
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
     from neurocompile.program import Program
 
 __all__ = ["EnergyOf", "EnergyReport", "count_program", "energy_report"]
@@ -97,6 +101,31 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     mesh: MeshReport | None = None
     """Time on the mesh, simulated; of counts on core images under a profile that has times."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row a layer: its counts an inference, ``rate``, and its dynamic energy in pJ under each
+        profile; NC4001 without pandas.
+        """
+        rows = [
+            {**row, **{f"pJ {e.profile}": e.layers.get(row["layer"]) for e in self.energies}}
+            for row in self.layers
+        ]
+        return data_frame(rows, "layer")
+
+    def plot(self) -> Figure:
+        """Dynamic energy of the layers under each profile that prices them all, or their spikes
+        where none does; NC4001 without matplotlib.
+        """
+        names, title = [row["layer"] for row in self.layers], f"{self.model}: {self.basis}"
+        found = {}
+        for energy in self.energies:
+            pj = [energy.layers.get(name) for name in names]
+            if None not in pj:
+                found[energy.profile] = [float(p) for p in pj if p is not None]
+        if found:
+            return bars(title, names, found, "dynamic energy, pJ an inference")
+        spikes = {"spikes": [float(row.get("spikes", 0.0)) for row in self.layers]}
+        return bars(title, names, spikes, "spikes an inference")
 
     def __repr__(self) -> str:
         return f"<EnergyReport of {self.model!r} on {self.target}: {self.basis}, {self.samples:,} samples>"

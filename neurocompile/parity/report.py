@@ -4,7 +4,15 @@ reference).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from neurocompile.frames import bars, data_frame
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 __all__ = [
     "BackendParity",
@@ -120,6 +128,30 @@ class ParityReport(msgspec.Struct, frozen=True):
     def exact(self) -> bool:
         """No backend differs anywhere."""
         return all(b.differences == 0 for b in self.backends)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row a layer of the comparison with the float model, the least agreement first; without
+        one, a row a backend. NC4001 without pandas.
+        """
+        if self.reference is None:
+            rows = [{**msgspec.to_builtins(b), "first": str(b.first or "")} for b in self.backends]
+            return data_frame(rows, "backend")
+        worst = sorted(self.reference.layers, key=lambda k: k.agreement)
+        rows = [{**msgspec.to_builtins(k), "rate_error": k.rate_error} for k in worst]
+        return data_frame(rows, "layer")
+
+    def plot(self) -> Figure:
+        """Differing spikes of each layer against the float model, or differing values of each
+        backend; NC4001 without matplotlib.
+        """
+        if self.reference is None:
+            counts = [float(b.differences) for b in self.backends]
+            names = [b.backend for b in self.backends]
+            return bars(f"{self.model}: parity", names, {"": counts}, "values that differ")
+        layers = self.reference.layers
+        title = f"{self.model} against {self.reference.reference}, T = {self.T}"
+        share = {"": [1 - k.agreement for k in layers]}
+        return bars(title, [k.layer for k in layers], share, "share of spikes that differ")
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{b.backend} {b.differences:,} of {b.values:,}" for b in self.backends)

@@ -14,22 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from neurocompile.energy.counts import Counts
-from neurocompile.energy.price import ITEMS
-from neurocompile.energy.profile import Profile
-from neurocompile.energy.report import EnergyReport, energy_report
+from neurocompile.energy.price import ITEMS, complete
+from neurocompile.energy.profile import Profile, list_profiles, load_profile, profile_of
+from neurocompile.energy.report import EnergyReport, count_program, energy_report
 from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import read_input, write_output
 from neurocompile.report.page_data import page_data
 from neurocompile.report.schedule import schedule_rows, schedule_table
+from neurocompile.targets.schema import Energy
 
 if TYPE_CHECKING:
     from neurocompile.parity.report import ParityReport
     from neurocompile.program import Program
 
-__all__ = ["load_parity", "render_page", "write_page"]
+__all__ = ["load_parity", "page_of", "render_page", "write_page"]
 
 Facts = Sequence[tuple[str, str, str]]
 """Rows of a small table: name, value, remark."""
@@ -86,6 +88,43 @@ def render_page(
     )
 
 
+def page_of(
+    program: Program,
+    x: np.ndarray | None = None,
+    profiles: Sequence[str | Path] = (),
+    *,
+    parity: ParityReport | str | Path | None = None,
+    progress: bool = False,
+) -> str:
+    """The page's text, counted on ``x`` or modelled from the stored rates.
+
+    Args:
+        x: float32 (samples, *input shape).
+        profiles: names or files of energy profiles; by default all that are shipped, the target's
+            own first where it is complete.
+        parity: shown if given: of this program, or the file that ``parity --json`` wrote of it.
+
+    Raises:
+        NeurocompileError: NC7002 for a profile that prices nothing, NC7005 and NC7008 for a parity
+            report of something else.
+    """
+    priced = [load_profile(name) for name in profiles or list_profiles()]
+    nothing = next((p.name for p in priced if p.energy == Energy()), None)
+    if nothing is not None:
+        raise NeurocompileError(
+            "NC7002",
+            f"energy profile '{nothing}' has no energy constant: it prices nothing that a page could show",
+        )
+    if isinstance(parity, (str, Path)):
+        parity = load_parity(Path(parity), program)
+    elif parity is not None:
+        _check_parity(parity, program, "the parity report")
+    if not profiles and complete(profile_of(program.target)):
+        priced.insert(0, profile_of(program.target))
+    counts = count_program(program, x, progress=progress)
+    return render_page(program, counts, priced, parity=parity)
+
+
 def _schedule(program: Program) -> dict[str, Any]:
     """What the picture of a folded program's schedule needs; empty rows for an unrolled one."""
     circuit = program.circuit
@@ -120,10 +159,15 @@ def load_parity(path: Path, program: Program) -> ParityReport:
         raise NeurocompileError(
             "NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}"
         ) from error
+    _check_parity(found, program, f"'{path}'")
+    return found
+
+
+def _check_parity(found: ParityReport, program: Program, what: str) -> None:
     if not found.backends:
         raise NeurocompileError(
             "NC7005",
-            f"'{path}' compares no backend, so it shows nothing; run 'neurocompile parity' again",
+            f"{what} compares no backend, so it shows nothing; run 'neurocompile parity' again",
         )
     if found.program != program.fingerprint:
         own, theirs = (
@@ -132,10 +176,9 @@ def load_parity(path: Path, program: Program) -> ParityReport:
         )
         raise NeurocompileError(
             "NC7008",
-            f"'{path}' is of model {found.model[:60]!r}, T = {found.T}, and names {theirs}; this artifact is '{program.manifest.model}', "
+            f"{what} is of model {found.model[:60]!r}, T = {found.T}, and names {theirs}; this artifact is '{program.manifest.model}', "
             f"T = {program.circuit.steps}, program {own}. Run 'neurocompile parity' on this artifact",
         )
-    return found
 
 
 def _count(value: float | None) -> str:

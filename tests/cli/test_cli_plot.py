@@ -57,7 +57,7 @@ def test_missing_folder(cli, artifact: Path, tmp_path: Path) -> None:
 def test_without_matplotlib_the_extra_is_named(
     cli, artifact: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("neurocompile.cli.plot.find_spec", lambda name: None)
+    monkeypatch.setattr("neurocompile.report.pictures.find_spec", lambda name: None)
     found = cli("plot", artifact, "--kind", "cores", "-o", tmp_path / "a.png")
     assert (
         found.code == 2

@@ -73,3 +73,18 @@ def test_verify_finds_what_was_altered(cli, altered: Path, artifact: Path, tmp_p
     (tmp_path / "cut.nca").write_bytes(artifact.read_bytes()[:1000])
     assert "NC5001" in cli("verify", tmp_path / "cut.nca").err
     assert "NC1001" in cli("verify", tmp_path / "absent.nca").err
+
+
+def test_results_are_written(cli, artifact: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    found = cli("run", artifact, "--input", data, "-o", out, "--rasters")
+    assert found.code == 0 and found.out.endswith(f"wrote {out}\n")
+    told = cli("run", artifact, "--input", data, "-o", out, "--json").json
+    assert told["output"] == str(out)
+    with np.load(out) as kept:
+        assert kept["predictions"].tolist() == told["predictions"]
+        assert kept["rates"].tolist() == [row["rate"] for row in told["layers"]]
+        assert not [name for name in kept.files if name.startswith("raster.")]
+    for options in (["--rasters"], ["-o", tmp_path / "out.csv"]):
+        assert cli("run", artifact, "--input", data, *options).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]

@@ -16,7 +16,7 @@ ROOT = Path(neurocompile.__file__).parent
 
 FLOORS = """
 errors checkout
-files guard jit progress notebook advice arrays compat parameters zoo
+files guard jit progress notebook frames advice arrays compat parameters zoo
 data
 ir
 targets dumps
@@ -60,6 +60,7 @@ DOORS = {
     ("program", "artifact"): "Program.save()",
     ("program", "energy"): "Program.energy()",
     ("program", "parity"): "Program.parity()",
+    ("program", "report"): "Program.report(), Program.plot()",
 }
 """A program is plain data; these of its methods are the public doors to what reads it, imported
 when they are called.
