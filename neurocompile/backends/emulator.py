@@ -23,9 +23,9 @@ from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.interpreter import run_samples
 from neurocompile.backends.kernels import lif, prepared, project_prepared
-from neurocompile.backends.plan import Plan, make_plan
+from neurocompile.backends.plan import EMITS, Emit, Plan, make_plan
 from neurocompile.backends.weights import make_weights
-from neurocompile.ir.circuit import LIF, CircuitGraph, GradedRelu, HostInput, Population
+from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population
 from neurocompile.ir.windows import by_sample, host_rounds, rounds
 
 __all__ = ["Emulator", "emulate_cycles"]
@@ -209,8 +209,9 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
         for q in circuit.projections
     }
     history = {p.name: np.zeros((reach, p.size), np.int32) for p in order}
-    state = {p.name: np.zeros((2, 1, p.size), np.int32) for p in order if isinstance(p, LIF)}
-    bias = {p.name: lif_bias(circuit, p) for p in order if isinstance(p, LIF)}
+    neurons = [p for p in order if isinstance(p, LIF)]
+    state = {p.name: np.zeros((2, 1, p.size), np.int32) for p in neurons}
+    bias = {p.name: lif_bias(circuit, p) for p in neurons}
     trace = {
         p.name: np.zeros((count, steps, p.size), np.uint8 if p.spiking else np.int32) for p in order
     }
@@ -251,8 +252,12 @@ def _step(
 ) -> np.ndarray:
     """One step of one population, int32 (rows, neurons), from its summed input; before the
     ``first`` step of a sample the state is reset."""
-    if not isinstance(p, LIF):
-        return np.maximum(a, 0) if isinstance(p, GradedRelu) else a
+    emits = EMITS.of(p)
+    if emits == Emit.RELAY:
+        return a
+    if emits == Emit.RELU:
+        return np.maximum(a, 0)
+    assert emits == Emit.LIF and isinstance(p, LIF)
     u, v = state[p.name]
     if p.reset and first:
         u[:], v[:] = 0, 0

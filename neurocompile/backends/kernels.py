@@ -6,15 +6,18 @@ is an int32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided, powered
+from neurocompile.ir.tables import KindTable
 from neurocompile.jit import cached_njit
 
-__all__ = ["lif", "prepared", "project", "project_prepared"]
+__all__ = ["KERNELS", "Kernel", "lif", "prepared", "project", "project_prepared"]
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -51,28 +54,28 @@ def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
                 v[b, i] = 0 if spike else voltage
 
 
+class Kernel(NamedTuple):
+    """What a kind of projection computes."""
+
+    prepare: Callable[[Any, Any, tuple[int, ...]], np.ndarray | None]
+    """:func:`prepared`."""
+    add: Callable[[Any, Any, np.ndarray, tuple[int, ...], np.ndarray], None]
+    """:func:`project_prepared`."""
+
+
+KERNELS: KindTable[Kernel] = KindTable(
+    "emulator kernels", ("projection",), "what it adds to its destination"
+)
+
+
 def prepared(
     projection: Projection, weight: np.ndarray | None, src_shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    """A Dense or Conv2d projection's weights as :func:`project_prepared` reads them, int32 (C, kH, kW, outputs
-    of the channel's group), shifted by their exponent; None of a Strided one. Make it once for many
+    """A projection's weights as :func:`project_prepared` reads them, int32 (C, kH, kW, outputs of
+    the channel's group), shifted by their exponent; None of a Strided one. Make it once for many
     steps.
     """
-    if isinstance(projection, Strided):
-        return None
-    assert weight is not None
-    if isinstance(projection, Dense):
-        shifted = powered(weight.T.astype(np.int32), projection.weight_exp)
-        return np.ascontiguousarray(shifted)[:, None, None]
-    assert isinstance(projection, Conv2d)
-    p, channels, (out, kh, kw, group_in) = projection, src_shape[2], weight.shape
-    per_group = out // p.groups
-    kernel = powered(weight.astype(np.int32), p.weight_exp).reshape(
-        p.groups, per_group, kh, kw, group_in
-    )
-    return np.ascontiguousarray(
-        kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group)
-    )
+    return KERNELS.of(projection).prepare(projection, weight, src_shape)
 
 
 def project(
@@ -82,7 +85,9 @@ def project(
     src_shape: tuple[int, ...],
     a: np.ndarray,
 ) -> None:
-    """Add the projection of ``x`` to ``a``: :func:`project_prepared` from a Dense or Conv2d projection's weights as the circuit holds them."""
+    """Add the projection of ``x`` to ``a``: :func:`project_prepared` from a projection's weights as
+    the circuit holds them.
+    """
     project_prepared(projection, prepared(projection, weight, src_shape), x, src_shape, a)
 
 
@@ -96,24 +101,44 @@ def project_prepared(
     """Add the projection of ``x`` to ``a`` (int32 (rows, n_dst)), in place.
 
     Args:
-        kernel: of a Dense or Conv2d projection, from :func:`prepared`.
+        kernel: from :func:`prepared`.
         x: int32 (rows, n_src), C-contiguous (one dtype: each further one would cost a compilation).
         src_shape: array shape of the source population.
     """
-    if isinstance(projection, Strided):
-        _strided(projection, x, a)
-        return
-    assert kernel is not None
-    rows, per_group = len(x), kernel.shape[3]
-    if isinstance(projection, Dense):
-        image, sums = x.reshape(rows, 1, 1, -1), a.reshape(rows, 1, 1, -1)
-        _scatter(image, kernel, (1, 1), (0, 0), (1, 1), per_group, sums)
-    elif isinstance(projection, Conv2d):
-        p, (height, width, channels), kh = projection, src_shape, kernel.shape[1]
-        rows_out = (height + 2 * p.padding[0] - p.dilation[0] * (kh - 1) - 1) // p.stride[0] + 1
-        image = x.reshape(rows, height, width, channels)
-        sums = a.reshape(rows, rows_out, -1, per_group * p.groups)
-        _scatter(image, kernel, p.stride, p.padding, p.dilation, per_group, sums)
+    KERNELS.of(projection).add(projection, kernel, x, src_shape, a)
+
+
+def _dense_weights(q: Dense, weight: np.ndarray, src_shape: tuple[int, ...]) -> np.ndarray:
+    shifted = powered(weight.T.astype(np.int32), q.weight_exp)
+    return np.ascontiguousarray(shifted)[:, None, None]
+
+
+def _add_dense(
+    q: Dense, kernel: np.ndarray, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray
+) -> None:
+    image, sums = x.reshape(len(x), 1, 1, -1), a.reshape(len(x), 1, 1, -1)
+    _scatter(image, kernel, (1, 1), (0, 0), (1, 1), kernel.shape[3], sums)
+
+
+def _convolution_weights(q: Conv2d, weight: np.ndarray, src_shape: tuple[int, ...]) -> np.ndarray:
+    channels, (out, kh, kw, group_in) = src_shape[2], weight.shape
+    per_group = out // q.groups
+    kernel = powered(weight.astype(np.int32), q.weight_exp).reshape(
+        q.groups, per_group, kh, kw, group_in
+    )
+    return np.ascontiguousarray(
+        kernel.transpose(0, 4, 2, 3, 1).reshape(channels, kh, kw, per_group)
+    )
+
+
+def _add_convolution(
+    q: Conv2d, kernel: np.ndarray, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray
+) -> None:
+    (height, width, channels), (_, kh, _, per_group) = src_shape, kernel.shape
+    rows_out = (height + 2 * q.padding[0] - q.dilation[0] * (kh - 1) - 1) // q.stride[0] + 1
+    image = x.reshape(len(x), height, width, channels)
+    sums = a.reshape(len(x), rows_out, -1, per_group * q.groups)
+    _scatter(image, kernel, q.stride, q.padding, q.dilation, per_group, sums)
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -149,7 +174,9 @@ def _scatter(x, weight, stride, padding, dilation, per_group, a):  # type: ignor
                                 out[first + k] += value * weight[c, i, j, k]
 
 
-def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
+def _add_strided(
+    p: Strided, kernel: None, x: np.ndarray, src_shape: tuple[int, ...], a: np.ndarray
+) -> None:
     if prod(p.sizes) == 0:
         return
     src = as_strided(
@@ -170,3 +197,8 @@ def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
         return
     weight = np.int32(p.weight << p.weight_exp)
     dst += values if weight == 1 else np.multiply(values, weight, dtype=np.int32)
+
+
+KERNELS.add(Kernel(_dense_weights, _add_dense), Dense)
+KERNELS.add(Kernel(_convolution_weights, _add_convolution), Conv2d)
+KERNELS.add(Kernel(lambda q, weight, src_shape: None, _add_strided), Strided)

@@ -34,7 +34,7 @@ from neurocompile.ir.circuit import (
 )
 from neurocompile.ir.tables import KindTable
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["EMITS", "Emit", "Plan", "make_plan"]
 
 
 EMITS: KindTable[int] = KindTable(

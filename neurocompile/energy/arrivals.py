@@ -10,21 +10,92 @@ not synapses, and a convolution's border is exact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, Projection, Strided
 from neurocompile.ir.layout import strided_index
+from neurocompile.ir.tables import KindTable
 
-__all__ = ["arrivals", "effective_operations", "fan_out", "synapse_kind"]
+__all__ = ["COUNTINGS", "Counting", "arrivals", "effective_operations", "fan_out", "synapse_kind"]
+
+
+class Counting(NamedTuple):
+    """How the synapses of a kind of projection are counted."""
+
+    stored: str
+    """``dense``, ``convolution`` or ``sparse``."""
+    arrivals: Callable[[CircuitGraph, Any, np.ndarray], np.ndarray]
+    """:func:`arrivals`."""
+    fan_out: Callable[[CircuitGraph, Any], np.ndarray]
+    """:func:`fan_out`."""
+    effective: Callable[[CircuitGraph, Any, np.ndarray], float]
+    """:func:`effective_operations`."""
+
+
+COUNTINGS: KindTable[Counting] = KindTable(
+    "synaptic operations", ("projection",), "how many operations a message causes"
+)
 
 
 def synapse_kind(projection: Projection) -> str:
     """``dense``, ``convolution`` or ``sparse``: how the chip stores the synapses."""
-    return {Dense: "dense", Conv2d: "convolution"}.get(type(projection), "sparse")
+    return COUNTINGS.of(projection).stored
+
+
+def arrivals(circuit: CircuitGraph, projection: Projection, messages: np.ndarray) -> np.ndarray:
+    """Synaptic operations at each destination neuron.
+
+    Args:
+        messages: (rows, source neurons), messages of each source neuron (counts or rates; any float
+            or integer type).
+
+    Returns:
+        (rows, destination neurons) of the same dtype, perhaps a read-only broadcast.
+    """
+    return COUNTINGS.of(projection).arrivals(circuit, projection, messages)
+
+
+def fan_out(circuit: CircuitGraph, projection: Projection) -> np.ndarray:
+    """Stored synapses of each source neuron, int64 of the source's shape; borders of convolutions
+    are cut off.
+    """
+    return COUNTINGS.of(projection).fan_out(circuit, projection)
+
+
+def effective_operations(
+    circuit: CircuitGraph, projection: Projection, messages: np.ndarray
+) -> float:
+    """Operations whose weight is not 0 (NeuroBench's effective ones), for ``messages`` float64
+    (source neurons,).
+    """
+    return COUNTINGS.of(projection).effective(circuit, projection, messages)
+
+
+# ---- matrices
+
+
+def _dense_arrivals(circuit: CircuitGraph, q: Dense, messages: np.ndarray) -> np.ndarray:
+    total = messages.sum(axis=1, keepdims=True, dtype=messages.dtype)
+    return np.broadcast_to(total, (len(messages), circuit.population[q.dst].size))
+
+
+def _dense_fan_out(circuit: CircuitGraph, q: Dense) -> np.ndarray:
+    return np.full(circuit.population[q.src].shape, circuit.population[q.dst].size, np.int64)
+
+
+def _dense_effective(circuit: CircuitGraph, q: Dense, messages: np.ndarray) -> float:
+    return float(messages @ np.count_nonzero(circuit.tensors[q.weight], axis=0))
+
+
+COUNTINGS.add(Counting("dense", _dense_arrivals, _dense_fan_out, _dense_effective), Dense)
+
+
+# ---- convolutions
 
 
 def _taps(
@@ -52,44 +123,65 @@ def _taps(
     return found
 
 
-def arrivals(circuit: CircuitGraph, projection: Projection, messages: np.ndarray) -> np.ndarray:
-    """Synaptic operations at each destination neuron.
+def _convolution_arrivals(circuit: CircuitGraph, q: Conv2d, messages: np.ndarray) -> np.ndarray:
+    rows, dst = len(messages), circuit.population[q.dst]
+    height, width, channels = circuit.population[q.src].shape
+    kernel = circuit.tensors[q.weight].shape[1:3]
+    image = messages.reshape(rows, height, width, q.groups, channels // q.groups)
+    image = image.sum(axis=-1, dtype=messages.dtype)
+    out = np.zeros((rows, *dst.shape[:2], q.groups), messages.dtype)
+    columns = _taps(q, 1, kernel[1], width, dst.shape[1])
+    for y_src, y_dst in _taps(q, 0, kernel[0], height, dst.shape[0]):
+        for x_src, x_dst in columns:
+            out[:, y_dst, x_dst] += image[:, y_src, x_src]
+    full = np.broadcast_to(out[..., None], (*out.shape, dst.shape[2] // q.groups))
+    return full.reshape(rows, dst.size)
 
-    Args:
-        messages: (rows, source neurons), messages of each source neuron (counts or rates; any float
-            or integer type).
 
-    Returns:
-        (rows, destination neurons) of the same dtype, perhaps a read-only broadcast.
-    """
-    rows = len(messages)
-    dst = circuit.population[projection.dst]
-    if isinstance(projection, Dense):
-        return np.broadcast_to(
-            messages.sum(axis=1, keepdims=True, dtype=messages.dtype), (rows, dst.size)
-        )
-    if isinstance(projection, Conv2d):
-        height, width, channels = circuit.population[projection.src].shape
-        groups = projection.groups
-        kernel = circuit.tensors[projection.weight].shape[1:3]
-        image = messages.reshape(rows, height, width, groups, channels // groups).sum(
-            axis=-1, dtype=messages.dtype
-        )
-        out = np.zeros((rows, *dst.shape[:2], groups), messages.dtype)
-        columns = _taps(projection, 1, kernel[1], width, dst.shape[1])
-        for y_src, y_dst in _taps(projection, 0, kernel[0], height, dst.shape[0]):
-            for x_src, x_dst in columns:
-                out[:, y_dst, x_dst] += image[:, y_src, x_src]
-        full = np.broadcast_to(out[..., None], (*out.shape, dst.shape[2] // groups))
-        return full.reshape(rows, dst.size)
-    if isinstance(projection, Strided):
-        out = np.zeros((rows, dst.size), messages.dtype)
-        if prod(projection.sizes):
-            _strided(projection, np.ascontiguousarray(messages), out)
-        return out
-    raise NeurocompileError(
-        "NC9001", f"no count for projections of kind {type(projection).__name__}"
+def _convolution_fan_out(circuit: CircuitGraph, q: Conv2d) -> np.ndarray:
+    src, dst = circuit.population[q.src], circuit.population[q.dst]
+    kernel, per_axis = circuit.tensors[q.weight].shape[1:3], []
+    for axis in (0, 1):
+        reached = np.zeros(src.shape[axis], np.int64)
+        for positions, _ in _taps(q, axis, kernel[axis], src.shape[axis], dst.shape[axis]):
+            reached[positions] += 1
+        per_axis.append(reached)
+    area = per_axis[0][:, None, None] * per_axis[1][None, :, None] * (dst.shape[2] // q.groups)
+    return np.broadcast_to(area, src.shape).copy()
+
+
+def _convolution_effective(circuit: CircuitGraph, q: Conv2d, messages: np.ndarray) -> float:
+    src, dst, weight = (
+        circuit.population[q.src],
+        circuit.population[q.dst],
+        circuit.tensors[q.weight],
     )
+    out, kh, kw, per_group = weight.shape
+    used = np.count_nonzero(
+        weight.reshape(q.groups, out // q.groups, kh, kw, per_group), axis=1
+    )  # groups, kh, kw, c
+    image = messages.reshape(src.shape)
+    columns, total = _taps(q, 1, kw, src.shape[1], dst.shape[1]), 0.0
+    for i, (rows, _) in enumerate(_taps(q, 0, kh, src.shape[0], dst.shape[0])):
+        for j, (cols, _) in enumerate(columns):
+            total += float(image[rows, cols].sum(axis=(0, 1)) @ used[:, i, j].reshape(-1))
+    return total
+
+
+COUNTINGS.add(
+    Counting("convolution", _convolution_arrivals, _convolution_fan_out, _convolution_effective),
+    Conv2d,
+)
+
+
+# ---- strided patterns
+
+
+def _strided_arrivals(circuit: CircuitGraph, q: Strided, messages: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(messages), circuit.population[q.dst].size), messages.dtype)
+    if prod(q.sizes):
+        _strided(q, np.ascontiguousarray(messages), out)
+    return out
 
 
 def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
@@ -109,70 +201,18 @@ def _strided(p: Strided, x: np.ndarray, a: np.ndarray) -> None:
     dst += values
 
 
-def fan_out(circuit: CircuitGraph, projection: Projection) -> np.ndarray:
-    """Stored synapses of each source neuron, int64 of the source's shape; borders of convolutions
-    are cut off.
-    """
-    src, dst = circuit.population[projection.src], circuit.population[projection.dst]
-    if isinstance(projection, Dense):
-        return np.full(src.shape, dst.size, np.int64)
-    if isinstance(projection, Conv2d):
-        kernel, per_axis = circuit.tensors[projection.weight].shape[1:3], []
-        for axis in (0, 1):
-            reached = np.zeros(src.shape[axis], np.int64)
-            for positions, _ in _taps(
-                projection, axis, kernel[axis], src.shape[axis], dst.shape[axis]
-            ):
-                reached[positions] += 1
-            per_axis.append(reached)
-        area = (
-            per_axis[0][:, None, None]
-            * per_axis[1][None, :, None]
-            * (dst.shape[2] // projection.groups)
-        )
-        return np.broadcast_to(area, src.shape).copy()
-    if isinstance(projection, Strided):
-        loops = list(zip(projection.sizes, projection.src_strides, strict=True))
-        moving = [(n, s) for n, s in loops if s]
-        times = prod(n for n, s in loops if not s)
-        found = np.zeros(src.size, np.int64)
-        index = strided_index(
-            tuple(n for n, _ in moving), tuple(s for _, s in moving), projection.src_offset
-        )
-        np.add.at(found, index, times)
-        return found.reshape(src.shape)
-    raise NeurocompileError(
-        "NC9001", f"no fan-out for projections of kind {type(projection).__name__}"
-    )
+def _strided_fan_out(circuit: CircuitGraph, q: Strided) -> np.ndarray:
+    src, loops = circuit.population[q.src], list(zip(q.sizes, q.src_strides, strict=True))
+    moving = [(n, s) for n, s in loops if s]
+    times = prod(n for n, s in loops if not s)
+    found = np.zeros(src.size, np.int64)
+    index = strided_index(tuple(n for n, _ in moving), tuple(s for _, s in moving), q.src_offset)
+    np.add.at(found, index, times)
+    return found.reshape(src.shape)
 
 
-def effective_operations(
-    circuit: CircuitGraph, projection: Projection, messages: np.ndarray
-) -> float:
-    """Operations whose weight is not 0 (NeuroBench's effective ones), for ``messages`` float64
-    (source neurons,).
-    """
-    weight = circuit.weight(projection)
-    if isinstance(projection, Strided):
-        return (
-            float(messages @ fan_out(circuit, projection).reshape(-1)) if projection.weight else 0.0
-        )
-    assert weight is not None
-    if isinstance(projection, Dense):
-        return float(messages @ np.count_nonzero(weight, axis=0))
-    assert isinstance(projection, Conv2d)
-    src, dst, groups = (
-        circuit.population[projection.src],
-        circuit.population[projection.dst],
-        projection.groups,
-    )
-    out, kh, kw, per_group = weight.shape
-    used = np.count_nonzero(
-        weight.reshape(groups, out // groups, kh, kw, per_group), axis=1
-    )  # groups, kh, kw, c
-    image = messages.reshape(src.shape)
-    columns, total = _taps(projection, 1, kw, src.shape[1], dst.shape[1]), 0.0
-    for i, (rows, _) in enumerate(_taps(projection, 0, kh, src.shape[0], dst.shape[0])):
-        for j, (cols, _) in enumerate(columns):
-            total += float(image[rows, cols].sum(axis=(0, 1)) @ used[:, i, j].reshape(-1))
-    return total
+def _strided_effective(circuit: CircuitGraph, q: Strided, messages: np.ndarray) -> float:
+    return float(messages @ _strided_fan_out(circuit, q).reshape(-1)) if q.weight else 0.0
+
+
+COUNTINGS.add(Counting("sparse", _strided_arrivals, _strided_fan_out, _strided_effective), Strided)

@@ -8,13 +8,15 @@ and in time of the packets' sources.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Table
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Projection, Strided
+from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Strided
+from neurocompile.ir.tables import KindTable
 from neurocompile.mapping import Mapping
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile
@@ -63,7 +65,7 @@ def count_packets(
         reach: dict[int, list[np.ndarray | None]] = {}
         for projection in counter.outgoing[population.name]:
             for core, tile in homes.get(projection.dst, ()):
-                reach.setdefault(core, []).append(_sources(counter, projection, tile))
+                reach.setdefault(core, []).append(SOURCES.of(projection)(counter, projection, tile))
         seen = np.zeros(population.size, bool)
         for core, parts in sorted(reach.items(), key=lambda item: item[0]):
             if any(part is None for part in parts):
@@ -124,28 +126,33 @@ def _union(parts: list[np.ndarray], seen: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _sources(counter: CostCounter, projection: Projection, tile: Tile) -> np.ndarray | None:
-    """Flat indices of the source neurons that reach a tile, each once; None for all of them."""
-    src = counter.circuit.population[projection.src]
-    if isinstance(projection, Dense):
-        return None
-    if isinstance(projection, Conv2d):
-        axes, kernel = [], counter.circuit.tensors[projection.weight].shape[1:3]
-        for a in (0, 1):
-            first = (
-                np.arange(tile.start[a], tile.stop[a]) * projection.stride[a]
-                - projection.padding[a]
-            )
-            index = np.unique(first[:, None] + np.arange(kernel[a]) * projection.dilation[a])
-            axes.append(index[(index >= 0) & (index < src.shape[a])])
-        size = counter.circuit.population[projection.dst].shape[2] // projection.groups
-        per_group = src.shape[2] // projection.groups
-        groups = np.arange(tile.start[2] // size, (tile.stop[2] - 1) // size + 1)
-        channels = (groups[:, None] * per_group + np.arange(per_group)).reshape(-1)
-        places = (axes[0][:, None] * src.shape[1] + axes[1]).reshape(-1)
-        return (places[:, None] * src.shape[2] + channels).reshape(-1)
-    assert isinstance(projection, Strided)
-    pattern = counter.pattern(projection)
+SOURCES: KindTable[Callable[[CostCounter, Any, Tile], np.ndarray | None]] = KindTable(
+    "packets", ("projection",), "which neurons reach a tile"
+)
+"""(counter, projection, tile) -> flat indices of the source neurons that reach a tile, each once;
+None for all of them."""
+SOURCES.add(lambda counter, projection, tile: None, Dense)
+
+
+@SOURCES.rule(Conv2d)
+def _convolution_sources(counter: CostCounter, q: Conv2d, tile: Tile) -> np.ndarray:
+    src = counter.circuit.population[q.src]
+    axes, kernel = [], counter.circuit.tensors[q.weight].shape[1:3]
+    for a in (0, 1):
+        first = np.arange(tile.start[a], tile.stop[a]) * q.stride[a] - q.padding[a]
+        index = np.unique(first[:, None] + np.arange(kernel[a]) * q.dilation[a])
+        axes.append(index[(index >= 0) & (index < src.shape[a])])
+    size = counter.circuit.population[q.dst].shape[2] // q.groups
+    per_group = src.shape[2] // q.groups
+    groups = np.arange(tile.start[2] // size, (tile.stop[2] - 1) // size + 1)
+    channels = (groups[:, None] * per_group + np.arange(per_group)).reshape(-1)
+    places = (axes[0][:, None] * src.shape[1] + axes[1]).reshape(-1)
+    return (places[:, None] * src.shape[2] + channels).reshape(-1)
+
+
+@SOURCES.rule(Strided)
+def _strided_sources(counter: CostCounter, q: Strided, tile: Tile) -> np.ndarray:
+    pattern = counter.pattern(q)
     index = np.zeros(0, np.int64)
     selections = pattern.select(tile.start, tile.stop)
     if selections is not None:

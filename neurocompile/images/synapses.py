@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from neurocompile.images.image import DENSE, KERNEL, SPARSE
 from neurocompile.images.layout import Layout, Port, flat_indices
 from neurocompile.ir.circuit import Conv2d, Dense, Strided
+from neurocompile.ir.tables import KindTable
 from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.tile import Tile
 
@@ -38,20 +41,33 @@ class Rows:
         return self.kind == SPARSE and len(self.weights) == 1 != len(self.targets)
 
 
+ROWS: KindTable[Callable[[Layout, Port, Any, np.ndarray], Rows]] = KindTable(
+    "images of cores", ("projection",), "which rows of synapses it has"
+)
+"""(layout, port, its projection, sources of its axons) -> the rows."""
+
+
 def rows_of(layout: Layout, port: Port, sources: np.ndarray) -> Rows:
     """The rows of ``port``, whose axons have ``sources`` (:meth:`Layout.sources`)."""
-    circuit, projection = layout.counter.circuit, port.projection
-    src, dst = circuit.population[projection.src], circuit.population[projection.dst]
-    if isinstance(projection, Dense):
-        weight = circuit.tensors[projection.weight][flat_indices(port.tile, dst.shape)]
-        return Rows(DENSE, np.ascontiguousarray(weight.T, np.int16).reshape(-1))
-    if isinstance(projection, Strided):
-        ends, targets = _listed(layout.counter.pattern(projection), port.tile, sources)
-        return Rows(SPARSE, np.array([projection.weight], np.int16), ends, targets)
-    assert isinstance(projection, Conv2d)
-    if port.positional:
-        return _kernel(layout, port, sources, src.shape)
-    return _unrolled(layout, port, sources, src.shape)
+    return ROWS.of(port.projection)(layout, port, port.projection, sources)
+
+
+@ROWS.rule(Dense)
+def _matrix(layout: Layout, port: Port, q: Dense, sources: np.ndarray) -> Rows:
+    circuit = layout.counter.circuit
+    weight = circuit.tensors[q.weight][flat_indices(port.tile, circuit.population[q.dst].shape)]
+    return Rows(DENSE, np.ascontiguousarray(weight.T, np.int16).reshape(-1))
+
+
+@ROWS.rule(Strided)
+def _pattern(layout: Layout, port: Port, q: Strided, sources: np.ndarray) -> Rows:
+    ends, targets = _listed(layout.counter.pattern(q), port.tile, sources)
+    return Rows(SPARSE, np.array([q.weight], np.int16), ends, targets)
+
+
+@ROWS.rule(Conv2d)
+def _convolution(layout: Layout, port: Port, q: Conv2d, sources: np.ndarray) -> Rows:
+    return (_kernel if port.positional else _unrolled)(layout, port, q, sources)
 
 
 def _listed(pattern: Pattern, tile: Tile, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,11 +93,10 @@ def _listed(pattern: Pattern, tile: Tile, sources: np.ndarray) -> tuple[np.ndarr
     return ends.astype(np.int64), dst[order].astype(np.int32)
 
 
-def _kernel(layout: Layout, port: Port, sources: np.ndarray, shape: tuple[int, ...]) -> Rows:
+def _kernel(layout: Layout, port: Port, q: Conv2d, sources: np.ndarray) -> Rows:
     """Kernels once, positions as axons."""
-    q, tile = port.projection, port.tile
-    assert isinstance(q, Conv2d)
-    weight = layout.counter.circuit.tensors[q.weight]
+    circuit, tile = layout.counter.circuit, port.tile
+    weight, shape = circuit.tensors[q.weight], circuit.population[q.src].shape
     out, height, width, inputs = weight.shape
     size, (first, last) = out // q.groups, (tile.start[2], tile.stop[2])
     touched = range(first // size, (last - 1) // size + 1)
@@ -95,11 +110,10 @@ def _kernel(layout: Layout, port: Port, sources: np.ndarray, shape: tuple[int, .
     return Rows(KERNEL, np.concatenate(parts).astype(np.int16), positions=positions, kernel=kernel)
 
 
-def _unrolled(layout: Layout, port: Port, sources: np.ndarray, shape: tuple[int, ...]) -> Rows:
+def _unrolled(layout: Layout, port: Port, q: Conv2d, sources: np.ndarray) -> Rows:
     """A convolution without shared kernels: each source neuron lists its synapses."""
-    q, tile = port.projection, port.tile
-    assert isinstance(q, Conv2d)
-    weight = layout.counter.circuit.tensors[q.weight]
+    circuit, tile = layout.counter.circuit, port.tile
+    weight, shape = circuit.tensors[q.weight], circuit.population[q.src].shape
     out, height, width, inputs = weight.shape
     size = out // q.groups
     y, x, c = (i.reshape(-1) for i in np.indices(tile.shape))

@@ -4,12 +4,15 @@ spike rates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from neurocompile.calibration import Calibration
 from neurocompile.ir import circuit as c
 from neurocompile.ir.folded_ranges import clocks, gates
+from neurocompile.ir.tables import KindTable
 
 __all__ = ["measured_rates", "modelled_rates"]
 
@@ -50,23 +53,57 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
                 for q in incoming
                 if q.src not in clock and not c.is_constant(circuit, circuit.population[q.src])
             )
-        if isinstance(p, c.HostInput) and p.pattern is not None:
-            rates[p.name] = float(circuit.tensors[p.pattern].mean())
-        elif isinstance(p, c.HostInput) or not incoming:
-            rates[p.name] = _spoken(circuit, p)
-        elif isinstance(p, c.LIF) and p.name == p.layer and p.reset:
-            rates[p.name] = calibration.rate(p.layer) * _spoken(circuit, p)
-        elif isinstance(p, c.LIF) and p.vth > 0 and p.dv == 4096 and circuit.windows > 1:
-            rates[p.name] = _spoken(circuit, p) / 2  # a digit of a sum
-        elif isinstance(p, c.LIF) and p.vth > 0:  # AND
-            alike = (rates[q.src] / _spoken(circuit, circuit.population[q.src]) for q in incoming)
-            rates[p.name] = min(prod(alike), 1.0) * _spoken(circuit, p)
-        elif all(isinstance(q, c.Strided) for q in incoming):
-            rates[p.name] = min(_any(circuit, p, incoming, rates), _spoken(circuit, p))
-        else:
-            rates[p.name] = _spoken(circuit, p)
-        rates[p.name] = float(f"{rates[p.name]:.9g}")
+        at = _Around(circuit, calibration, rates, incoming)
+        rates[p.name] = float(f"{RATES.of(p)(at, p):.9g}")
     return rates
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What rules may look at beside the population."""
+
+    circuit: c.CircuitGraph
+    calibration: Calibration
+    rates: dict[str, float]
+    """Of the populations before."""
+    incoming: tuple[c.Projection, ...]
+    """Those that bring a signal."""
+
+
+RATES: KindTable[Callable[[_Around, Any], float]] = KindTable(
+    "modelled rates", ("population",), "how often it sends a message"
+)
+"""(around, population) -> share of its neuron-steps with a message."""
+
+
+@RATES.rule(c.HostInput)
+def _brought(at: _Around, p: c.HostInput) -> float:
+    if p.pattern is not None:
+        return float(at.circuit.tensors[p.pattern].mean())
+    return _spoken(at.circuit, p)
+
+
+@RATES.rule(c.LIF)
+def _fired(at: _Around, p: c.LIF) -> float:
+    circuit, rates, spoken = at.circuit, at.rates, _spoken(at.circuit, p)
+    if not at.incoming:
+        return spoken
+    if p.name == p.layer and p.reset:
+        return at.calibration.rate(p.layer) * spoken
+    if p.vth == 0:
+        return _passed(at, p)
+    if p.dv == 4096 and circuit.windows > 1:
+        return spoken / 2  # a digit of a sum
+    alike = (rates[q.src] / _spoken(circuit, circuit.population[q.src]) for q in at.incoming)
+    return min(prod(alike), 1.0) * spoken  # AND
+
+
+@RATES.rule(c.GradedRelay, c.GradedRelu)
+def _passed(at: _Around, p: c.Population) -> float:
+    spoken = _spoken(at.circuit, p)
+    if not at.incoming or not all(isinstance(q, c.Strided) for q in at.incoming):
+        return spoken
+    return min(_any(at.circuit, p, at.incoming, at.rates), spoken)
 
 
 def _spoken(circuit: c.CircuitGraph, p: c.Population) -> float:

@@ -27,17 +27,10 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from neurocompile.ir.circuit import (
-    CircuitGraph,
-    Conv2d,
-    Dense,
-    HostInput,
-    Population,
-    Projection,
-    Strided,
-)
-from neurocompile.mapping.cost import Field, connection_cost
+from neurocompile.ir.circuit import CircuitGraph, Conv2d, HostInput, Population, Projection, Strided
+from neurocompile.mapping.cost import connection_cost
 from neurocompile.mapping.pattern import Pattern
+from neurocompile.mapping.synapses import SYNAPSES
 from neurocompile.mapping.tile import Tile, whole
 from neurocompile.targets.schema import Target
 
@@ -111,19 +104,13 @@ class CostCounter:
             self.outgoing[projection.src].append(projection)
         self.to_host = {readout.src for readout in circuit.readouts}
         """Names of the populations that the host reads."""
-        positional = self.cost.positional
-        self.positional = {
-            n
-            for n, ps in self.outgoing.items()
-            if positional and any(isinstance(p, Conv2d) for p in ps)
-        }
+        by_position = {n: [isinstance(q, Conv2d) for q in qs] for n, qs in self.outgoing.items()}
+        self.positional = {n for n, qs in by_position.items() if self.cost.positional and any(qs)}
         """Names of the populations whose messages some convolution takes, addressed by position."""
         self.neuronal = {
             name
-            for name, projections in self.outgoing.items()
-            if name not in self.positional
-            or name in self.to_host
-            or not all(isinstance(p, Conv2d) for p in projections)
+            for name, all_by_position in by_position.items()
+            if name not in self.positional or name in self.to_host or not all(all_by_position)
         }
         """Names of the populations whose messages are (also) addressed by neuron."""
         order = sorted(circuit.topological(), key=lambda population: population.depth)
@@ -203,17 +190,7 @@ class CostCounter:
 
     def synapses(self, projection: Projection, tile: Tile) -> tuple[int, int]:
         """Input axons, and words of synaptic memory, that a projection into the tile takes."""
-        bits = projection.weight_bits
-        if isinstance(projection, Dense):
-            return self.cost.dense(self.circuit.population[projection.src].size, tile.size, bits)
-        if isinstance(projection, Strided):
-            return self.cost.sparse(self.pattern(projection).fan_out(tile.start, tile.stop), bits)
-        if not isinstance(projection, Conv2d):
-            raise TypeError(f"no cost model for projections of kind {type(projection).__name__}")
-        _, height, width, channels = self.circuit.tensors[projection.weight].shape
-        (_, rows), (_, columns) = self._field(projection, tile)
-        outputs = tuple(self._group_channels(projection, tile).values())
-        return self.cost.convolution(Field(rows, columns, height * width, channels, outputs), bits)
+        return SYNAPSES.of(projection).costs(self, projection, tile)
 
     def reach(self, projection: Projection, tile: Tile) -> dict[tuple[int, ...], np.ndarray] | None:
         """The neurons whose messages reach the tile, as a product: source axes -> flat indices over
@@ -221,19 +198,7 @@ class CostCounter:
 
         Axes that are absent are read whole; None if nothing reaches the tile.
         """
-        if isinstance(projection, Strided):
-            return self.pattern(projection).reach(tile.start, tile.stop)
-        if not isinstance(projection, Conv2d):
-            return {}
-        (rows, _), (columns, _) = self._field(projection, tile)
-        if not rows.size or not columns.size:
-            return None
-        found: dict[tuple[int, ...], np.ndarray] = {(0,): rows, (1,): columns}
-        if projection.groups > 1:
-            per_group = self.circuit.population[projection.src].shape[2] // projection.groups
-            first = np.array([g * per_group for g in self._group_channels(projection, tile)])
-            found[2,] = (first[:, None] + np.arange(per_group)).ravel()
-        return found
+        return SYNAPSES.of(projection).reach(self, projection, tile)
 
     def senders(self, projection: Projection, tile: Tile) -> int:
         """How many neurons' messages reach the tile through a projection."""
@@ -259,24 +224,12 @@ class CostCounter:
         if len(self._sources) * self.largest > CACHE_LIMIT:
             self._sources.clear()
         if key not in self._sources:
-            src = self.circuit.population[projection.src]
-            if isinstance(projection, Strided):
-                mask = self.pattern(projection).sources(tile.start, tile.stop)
-            elif isinstance(projection, Conv2d):
-                (rows, _), (columns, _) = self._field(projection, tile)
-                per_group = src.shape[2] // projection.groups
-                channels = np.array([g * per_group for g in self._group_channels(projection, tile)])
-                mask = np.zeros(src.shape, dtype=bool)
-                mask[np.ix_(rows, columns, (channels[:, None] + np.arange(per_group)).ravel())] = (
-                    True
-                )
-            else:
-                mask = np.ones(src.shape, dtype=bool)
+            mask = SYNAPSES.of(projection).sources(self, projection, tile)
             mask.flags.writeable = False
             self._sources[key] = mask
         return self._sources[key]
 
-    def _field(
+    def field(
         self, projection: Conv2d, tile: Tile
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Rows, then columns, of the input that the tile's kernels see, without the padding; how
@@ -304,7 +257,7 @@ class CostCounter:
             self._fields[key] = found, reads[found]
         return self._fields[key]
 
-    def _group_channels(self, projection: Conv2d, tile: Tile) -> dict[int, int]:
+    def group_channels(self, projection: Conv2d, tile: Tile) -> dict[int, int]:
         """Group -> output channels of it that the tile holds."""
         size = self.circuit.population[projection.dst].shape[2] // projection.groups
         start, stop = tile.start[2], tile.stop[2]

@@ -32,9 +32,10 @@ from neurocompile.ir.circuit import (
     GradedRelay,
     GradedRelu,
     HostInput,
-    Population,
     Projection,
+    Strided,
 )
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.windows import host_rounds, rounds
 
 __all__ = ["Network", "aligned_weights", "build", "total_steps"]
@@ -115,7 +116,8 @@ def build(
                 out = adapt(out, projection.name in convs)
             _connect(out, process.s_in)
         shape = population.shape if population.name in spatial else (population.size,)
-        process = _population(circuit, population, shape, samples, reset_latency)
+        at = _Place(circuit, shape, samples, reset_latency)
+        process = PROCESSES.of(population)(at, population)
         for connection in incoming:
             _connect(connection.a_out, process.a_in)
         network.processes += [*incoming, process]
@@ -135,67 +137,79 @@ def _connect(out: Any, into: Any) -> None:
     (out if out.shape == into.shape else out.reshape(new_shape=into.shape)).connect(into)
 
 
-def _population(
-    circuit: CircuitGraph,
-    population: Population,
-    shape: tuple[int, ...],
-    samples: np.ndarray | None,
-    reset_latency: int,
-) -> Any:
-    from lava.proc.graded.process import GradedReluVec, GradedVec
+@dataclass(frozen=True)
+class _Place:
+    """What rules of populations may look at."""
+
+    circuit: CircuitGraph
+    shape: tuple[int, ...]
+    """Of the process."""
+    samples: np.ndarray | None
+    reset_latency: int
+
+
+PROCESSES: KindTable[Callable[[_Place, Any], Any]] = KindTable(
+    "Lava processes", ("population",), "which process it is"
+)
+"""(place, population) -> its process."""
+
+
+@PROCESSES.rule(HostInput)
+def _source(at: _Place, p: HostInput) -> Any:
+    from neurocompile.backends.lava.processes.host import Source
+
+    circuit, x = at.circuit, None
+    if at.samples is not None:
+        steps = (circuit.steps,) if p.stepwise else ()
+        x = host_rounds(circuit, p, at.samples).reshape(-1, *steps, *at.shape)
+    return Source(
+        shape=at.shape,
+        depth=p.depth,
+        steps=circuit.steps,
+        period=circuit.period,
+        samples=x,
+        stepwise=p.stepwise,
+        name=p.name,
+    )
+
+
+@PROCESSES.rule(GradedRelay)
+def _relay(at: _Place, p: GradedRelay) -> Any:
+    from lava.proc.graded.process import GradedVec
+
+    return GradedVec(shape=at.shape, vth=0)
+
+
+@PROCESSES.rule(GradedRelu)
+def _relu(at: _Place, p: GradedRelu) -> Any:
+    from lava.proc.graded.process import GradedReluVec
+
+    return GradedReluVec(shape=at.shape, vth=0)
+
+
+@PROCESSES.rule(LIF)
+def _lif(at: _Place, p: LIF) -> Any:
     from lava.proc.lif.process import LIF as LavaLIF
     from lava.proc.lif.process import LIFReset
 
-    from neurocompile.backends.lava.processes.host import Source
-
-    if isinstance(population, HostInput):
-        steps = (circuit.steps,) if population.stepwise else ()
-        x = (
-            None
-            if samples is None
-            else host_rounds(circuit, population, samples).reshape(-1, *steps, *shape)
-        )
-        return Source(
-            shape=shape,
-            depth=population.depth,
-            steps=circuit.steps,
-            period=circuit.period,
-            samples=x,
-            stepwise=population.stepwise,
-            name=population.name,
-        )
-    if isinstance(population, (GradedRelay, GradedRelu)):
-        return (GradedVec if isinstance(population, GradedRelay) else GradedReluVec)(
-            shape=shape, vth=0
-        )
-    if not isinstance(population, LIF):
-        raise NeurocompileError(
-            "NC9001", f"population '{population.name}': Lava has no {type(population).__name__}"
-        )
-    bias = (
-        np.zeros(1, np.int32)
-        if population.bias is None
-        else circuit.tensors[population.bias].astype(np.int32)
-    )
-    bias = (
-        np.ascontiguousarray(np.broadcast_to(bias, population.shape)).reshape(shape)
-        if bias.any()
-        else 0
-    )
+    bias: Any = 0
+    if p.bias is not None and at.circuit.tensors[p.bias].any():
+        whole = np.broadcast_to(at.circuit.tensors[p.bias].astype(np.int32), p.shape)
+        bias = np.ascontiguousarray(whole).reshape(at.shape)
     common = dict(
-        shape=shape,
-        du=population.du,
-        dv=population.dv,
-        vth=population.vth,
+        shape=at.shape,
+        du=p.du,
+        dv=p.dv,
+        vth=p.vth,
         bias_mant=bias,
-        bias_exp=population.bias_exp,
-        name=population.name,
+        bias_exp=p.bias_exp,
+        name=p.name,
     )
-    if not population.reset:
+    if not p.reset:
         return LavaLIF(**common)
     # Lava's time_step starts at 1, so the first step of a sample is depth + 1 (mod period).
-    offset = (population.depth + 1 + reset_latency) % circuit.period
-    return LIFReset(**common, reset_interval=circuit.period, reset_offset=offset)
+    offset = (p.depth + 1 + at.reset_latency) % at.circuit.period
+    return LIFReset(**common, reset_interval=at.circuit.period, reset_offset=offset)
 
 
 def aligned_weights(weights: np.ndarray, projection: Projection) -> tuple[np.ndarray, int]:
@@ -243,13 +257,6 @@ def _as_conv(circuit: CircuitGraph, projection: Conv2d, hardware: bool) -> bool:
 
 
 def _projection(circuit: CircuitGraph, projection: Projection, as_conv: bool, fast: bool) -> Any:
-    from lava.proc.conv.process import Conv as LavaConv
-    from lava.proc.dense.process import DelayDense
-    from lava.proc.dense.process import Dense as LavaDense
-    from lava.proc.sparse.process import DelaySparse, Sparse
-    from lava.utils.weightutils import SignMode
-
-    src, dst = circuit.population[projection.src], circuit.population[projection.dst]
     if projection.delay < 1:
         raise NeurocompileError(
             "NC9001", f"projection '{projection.name}' is not scheduled (delay {projection.delay})"
@@ -260,44 +267,82 @@ def _projection(circuit: CircuitGraph, projection: Projection, as_conv: bool, fa
             f"projection '{projection.name}' has a delay of {projection.delay} steps, "
             f"the limit of Lava and Loihi 2 is {_MAX_DELAY}: insert a relay",
         )
-    bits = 0 if src.spiking else GRADED_BITS
     if as_conv:
-        assert isinstance(projection, Conv2d)
-        weight, exponent = aligned_weights(circuit.tensors[projection.weight], projection)
-        return LavaConv(
-            weight=np.ascontiguousarray(weight[:, ::-1, ::-1]),
-            weight_exp=exponent,
-            input_shape=src.shape,
-            padding=projection.padding,
-            stride=projection.stride,
-            dilation=projection.dilation,
-            groups=projection.groups,
-            num_weight_bits=projection.weight_bits,
-            num_message_bits=bits,
-            name=projection.name,
-        )
-    common: dict[str, Any] = dict(
-        num_weight_bits=projection.weight_bits,
-        num_message_bits=bits,
-        name=projection.name,
-        sign_mode=SignMode[projection.sign.upper()],
+        return _conv(circuit, projection)
+    return CONNECTIONS.of(projection)(circuit, projection, fast)
+
+
+CONNECTIONS: KindTable[Callable[[CircuitGraph, Any, bool], Any]] = KindTable(
+    "Lava connections", ("projection",), "which process it is"
+)
+"""(circuit, scheduled projection, whether spikes may be 1-bit payloads) -> its process."""
+
+
+def _message_bits(circuit: CircuitGraph, q: Projection) -> int:
+    return 0 if circuit.population[q.src].spiking else GRADED_BITS
+
+
+def _common(circuit: CircuitGraph, q: Projection) -> dict[str, Any]:
+    from lava.utils.weightutils import SignMode
+
+    return dict(
+        num_weight_bits=q.weight_bits,
+        num_message_bits=_message_bits(circuit, q),
+        name=q.name,
+        sign_mode=SignMode[q.sign.upper()],
     )
-    delay = projection.delay - 1
-    if isinstance(projection, Dense):
-        weights, common["weight_exp"] = aligned_weights(
-            circuit.tensors[projection.weight], projection
-        )
-        return (
-            DelayDense(weights=weights, delays=delay, **common)
-            if delay
-            else LavaDense(weights=weights, **common)
-        )
-    if isinstance(projection, Conv2d):
-        matrix = conv_csr(projection, circuit.tensors[projection.weight], src.shape, dst.shape)
-    else:
-        matrix = strided_csr(projection, src.size, dst.size)  # type: ignore[arg-type]
-    matrix.data, common["weight_exp"] = aligned_weights(matrix.data, projection)
-    if fast and src.spiking:
+
+
+def _conv(circuit: CircuitGraph, q: Projection) -> Any:
+    """Lava's Conv, where :func:`_as_conv` allows it."""
+    from lava.proc.conv.process import Conv as LavaConv
+
+    assert isinstance(q, Conv2d)
+    weight, exponent = aligned_weights(circuit.tensors[q.weight], q)
+    return LavaConv(
+        weight=np.ascontiguousarray(weight[:, ::-1, ::-1]),
+        weight_exp=exponent,
+        input_shape=circuit.population[q.src].shape,
+        padding=q.padding,
+        stride=q.stride,
+        dilation=q.dilation,
+        groups=q.groups,
+        num_weight_bits=q.weight_bits,
+        num_message_bits=_message_bits(circuit, q),
+        name=q.name,
+    )
+
+
+@CONNECTIONS.rule(Dense)
+def _dense(circuit: CircuitGraph, q: Dense, fast: bool) -> Any:
+    from lava.proc.dense.process import DelayDense
+    from lava.proc.dense.process import Dense as LavaDense
+
+    common = _common(circuit, q)
+    weights, common["weight_exp"] = aligned_weights(circuit.tensors[q.weight], q)
+    if q.delay == 1:
+        return LavaDense(weights=weights, **common)
+    return DelayDense(weights=weights, delays=q.delay - 1, **common)
+
+
+@CONNECTIONS.rule(Conv2d)
+def _unrolled(circuit: CircuitGraph, q: Conv2d, fast: bool) -> Any:
+    src, dst = circuit.population[q.src], circuit.population[q.dst]
+    return _sparse(circuit, q, conv_csr(q, circuit.tensors[q.weight], src.shape, dst.shape), fast)
+
+
+@CONNECTIONS.rule(Strided)
+def _strided(circuit: CircuitGraph, q: Strided, fast: bool) -> Any:
+    src, dst = circuit.population[q.src], circuit.population[q.dst]
+    return _sparse(circuit, q, strided_csr(q, src.size, dst.size), fast)
+
+
+def _sparse(circuit: CircuitGraph, q: Projection, matrix: Any, fast: bool) -> Any:
+    from lava.proc.sparse.process import DelaySparse, Sparse
+
+    common, delay = _common(circuit, q), q.delay - 1
+    matrix.data, common["weight_exp"] = aligned_weights(matrix.data, q)
+    if fast and circuit.population[q.src].spiking:
         common["num_message_bits"] = 1
     if not delay:
         return Sparse(weights=matrix, **common)
