@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from neurocompile.artifact.store import load_program as load
     from neurocompile.artifact.verify import verify
     from neurocompile.check import check_model as check
-    from neurocompile.errors import NeurocompileError
+    from neurocompile.doctor import diagnose
+    from neurocompile.errors import NeurocompileError, explain
+    from neurocompile.events import frames_from_events, load_events
     from neurocompile.frontends.torch.export import export_onnx
     from neurocompile.gate import gate
     from neurocompile.options import BuildOptions
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     from neurocompile.pipeline import estimate_model as estimate
     from neurocompile.pipeline import folds
     from neurocompile.program import Program
+    from neurocompile.qat import finetune
     from neurocompile.staged import open_staged as open
     from neurocompile.targets.loader import list_targets, load_target
     from neurocompile.theory.measure.deff import deff
+    from neurocompile.zoo import find_model, list_models
 
 __all__ = [
     "BuildOptions",
@@ -41,12 +45,19 @@ __all__ = [
     "check",
     "compile",
     "deff",
+    "diagnose",
     "estimate",
+    "explain",
     "export_onnx",
+    "find_model",
+    "finetune",
     "folds",
+    "frames_from_events",
     "gate",
+    "list_models",
     "list_targets",
     "load",
+    "load_events",
     "load_target",
     "open",
     "verify",
@@ -58,6 +69,13 @@ _WHERE = {
     "BuildOptions": ("neurocompile.options", "BuildOptions"),
     "check": ("neurocompile.check", "check_model"),
     "deff": ("neurocompile.theory.measure.deff", "deff"),
+    "diagnose": ("neurocompile.doctor", "diagnose"),
+    "explain": ("neurocompile.errors", "explain"),
+    "find_model": ("neurocompile.zoo", "find_model"),
+    "finetune": ("neurocompile.qat", "finetune"),
+    "frames_from_events": ("neurocompile.events", "frames_from_events"),
+    "list_models": ("neurocompile.zoo", "list_models"),
+    "load_events": ("neurocompile.events", "load_events"),
     "estimate": ("neurocompile.pipeline", "estimate_model"),
     "gate": ("neurocompile.gate", "gate"),
     "list_targets": ("neurocompile.targets.loader", "list_targets"),

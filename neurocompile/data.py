@@ -15,7 +15,7 @@ from neurocompile.arrays import as_array
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path, open_input, write_output
 
-__all__ = ["Samples", "check_inputs", "check_labels", "load_samples", "save_arrays"]
+__all__ = ["Samples", "check_inputs", "check_labels", "load_labels", "load_samples", "save_arrays"]
 
 _MAX_BYTES = 2**36
 
@@ -75,6 +75,19 @@ def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     if path.suffix.lower() != ".npz":
         raise NeurocompileError("NC1015", f"'{path}' does not end in .npz")
     write_output(path, lambda file: np.savez_compressed(file, **dict(arrays)))
+
+
+def load_labels(path: str | Path, samples: int) -> np.ndarray:
+    """int64 (samples,) of an .npy file of integers; NC1001, NC1006 or NC1012."""
+    path = as_path(path, "NC1001")
+    with open_input(path) as file:
+        try:
+            found = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            raise NeurocompileError(
+                "NC1012", f"'{path}' is not an .npy file of integers: {str(error)[:160]}"
+            ) from error
+    return check_labels(found, samples)
 
 
 def _first_rows(archive: zipfile.ZipFile, name: str, limit: int | None) -> np.ndarray:

@@ -23,7 +23,9 @@ _LONGEST = 36
 def data_frame(rows: Iterable[Mapping[str, Any]], index: str) -> pandas.DataFrame:
     """``rows`` as a DataFrame with the column ``index`` as its index; NC4001 without pandas."""
     if find_spec("pandas") is None:
-        raise NeurocompileError("NC4001", "to_pandas needs pandas: pip install 'neurocompile[notebook]'")
+        raise NeurocompileError(
+            "NC4001", "to_pandas needs pandas: pip install 'neurocompile[notebook]'"
+        )
     import pandas
 
     return pandas.DataFrame([dict(row) for row in rows]).set_index(index)

@@ -17,7 +17,7 @@ ROOT = Path(neurocompile.__file__).parent
 FLOORS = """
 errors checkout
 files guard jit progress notebook frames advice arrays compat parameters zoo
-data
+data events
 ir
 targets dumps
 gpu

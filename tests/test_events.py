@@ -1,0 +1,164 @@
+"""Recordings of event cameras: the frames that SpikingJelly makes, and files of strangers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import neurocompile
+from neurocompile.errors import NeurocompileError
+from neurocompile.events import Events, frames_from_events, load_events
+
+SAMPLE = Path(__file__).parent / "data" / "events.npy"
+"""A bar that turns, 32 x 32, made by :func:`turning_bar`."""
+DTYPE = [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")]
+
+
+def turning_bar(events: int = 2000, size: int = 32, seed: int = 0) -> np.ndarray:
+    """Events at the edges of a bar that turns once, in microseconds: tonic's structured array."""
+    random = np.random.default_rng(seed)
+    t = np.sort(random.integers(0, 100_000, events))
+    angle, along = t / 100_000 * 2 * np.pi, random.uniform(0, size * 0.45, events)
+    side = random.integers(0, 2, events)
+    across = 2.0 * side - 1
+    x = size / 2 + along * np.cos(angle) - across * np.sin(angle)
+    y = size / 2 + along * np.sin(angle) + across * np.cos(angle)
+    found = np.zeros(events, DTYPE)
+    found["t"], found["p"] = t, side
+    found["x"], found["y"] = x.clip(0, size - 1), y.clip(0, size - 1)
+    return found
+
+
+def test_the_committed_sample_is_what_its_recipe_gives() -> None:
+    assert (np.load(SAMPLE) == turning_bar()).all()
+
+
+def spikingjelly(events: Events, by: str, T: int, rows: int, columns: int) -> np.ndarray:
+    datasets = pytest.importorskip("spikingjelly.datasets")
+    fields = {"t": events.t, "x": events.x, "y": events.y, "p": events.p.astype(int)}
+    return datasets.integrate_events_by_fixed_frames_number(fields, by, T, rows, columns)
+
+
+@pytest.mark.parametrize("T", [1, 3, 16])
+@pytest.mark.parametrize("by, theirs", [("time", "time"), ("count", "number")])
+def test_frames_are_those_of_spikingjelly(by: str, theirs: str, T: int) -> None:
+    events = load_events(SAMPLE)
+    frames = frames_from_events(events, T, (2, 32, 32), by=by)
+    assert frames.dtype == np.float32 and frames.sum() == len(events)
+    assert (frames == spikingjelly(events, theirs, T, 32, 32)).all()
+    assert (frames_from_events(events, T, (1, 32, 32), by=by)[:, 0] == frames.sum(axis=1)).all()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 2), st.booleans()),
+        min_size=1,
+    ),
+    st.integers(1, 8),
+    st.sampled_from(["time", "count"]),
+)
+def test_every_event_is_counted_once_where_it_is(found, T, by) -> None:
+    found.sort(key=lambda event: event[0])
+    t, x, y, p = (np.array(column) for column in zip(*found, strict=True))
+    if by == "time" and (t[-1] - t[0]) // T == 0:
+        with pytest.raises(NeurocompileError, match="NC1012.*do not fill"):
+            frames_from_events({"t": t, "x": x, "y": y, "p": p}, T, (2, 3, 4), by=by)
+        return
+    frames = frames_from_events({"t": t, "x": x, "y": y, "p": p}, T, (2, 3, 4), by=by)
+    wanted = np.zeros((2, 3, 4))
+    np.add.at(wanted, (p.astype(int), y, x), 1)
+    assert frames.shape == (T, 2, 3, 4) and (frames.sum(axis=0) == wanted).all()
+
+
+@pytest.mark.parametrize("layout", ["events", "CD/events", "dsec", "e2vid", "npz", "fields.npz"])
+def test_files_of_every_layout_hold_the_same_events(tmp_path: Path, layout: str) -> None:
+    events, path = turning_bar(), tmp_path / "recording"
+    fields = {name: events[name] for name in "txyp"}
+    if layout.endswith("npz"):
+        path = path.with_suffix(".npz")
+        np.savez(path, **(fields if "." in layout else {"events": events}))
+    else:
+        h5py = pytest.importorskip("h5py", reason="needs the extra events")
+        with h5py.File(path, "w") as archive:
+            if layout in ("dsec", "e2vid"):
+                more = "s" if layout == "e2vid" else ""
+                for name, values in fields.items():
+                    archive[f"events/{name}{more}"] = values
+            else:
+                archive[layout] = events
+    found, wanted = load_events(path), load_events(SAMPLE)
+    assert all((getattr(found, name) == getattr(wanted, name)).all() for name in "txyp")
+
+
+def broken(name: str) -> np.ndarray | dict[str, np.ndarray]:
+    events = turning_bar(50)
+    if name == "falls":
+        events["t"][7] = 10**9
+    elif name == "negative":
+        events["x"][3] = -1
+    elif name == "outside":
+        events["y"][3] = 32
+    fields = {field: events[field] for field in "txyp"}
+    if name == "short":
+        fields["x"] = fields["x"][1:]
+    elif name == "lacks":
+        del fields["p"]
+    elif name == "text":
+        fields["p"] = np.array(["on"] * 50)
+    elif name == "nan":
+        fields["t"] = np.full(50, np.nan)
+    return fields
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("falls", "event 8 is of time"),
+        ("negative", "negative pixels"),
+        ("outside", "go to row 32 .* has 32 rows"),
+        ("short", "as many of each"),
+        ("lacks", "no field 'p' .it has t, x, y"),
+        ("text", "numbers, at most"),
+        ("nan", "no numbers"),
+    ],
+)
+def test_odd_events_are_refused(name: str, words: str) -> None:
+    with pytest.raises(NeurocompileError, match=f"NC1012 .*{words}"):
+        frames_from_events(broken(name), 4, (2, 32, 32))
+
+
+def test_odd_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"#!AER-DAT4.0\r\n" + bytes(100))
+    np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "cut.npy").write_bytes(SAMPLE.read_bytes()[:500])
+    (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    for name in ("text", "pickle.npy", "cut.npy", "cut.h5"):
+        with pytest.raises(NeurocompileError, match="NC1012|NC4001"):
+            load_events(tmp_path / name)
+    with pytest.raises(NeurocompileError, match="NC1001"):
+        load_events(tmp_path)
+    for arguments in ((0, (2, 32, 32)), (True, (2, 32, 32)), (4, (3, 32, 32)), (4, (2, 32))):
+        with pytest.raises(NeurocompileError, match="NC1015"):
+            neurocompile.frames_from_events(load_events(SAMPLE), *arguments)
+
+
+def test_the_command_writes_what_a_build_calibrates_on(tmp_path: Path, capsys) -> None:
+    from neurocompile.cli import main
+    from neurocompile.data import load_samples
+
+    np.save(tmp_path / "y.npy", np.array([3, 1]))
+    out = tmp_path / "x.npz"
+    call = ["frames", SAMPLE, SAMPLE, "--T", 4, "--shape", "2x32x32", "-o", out]
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in (*call, "--labels", tmp_path / "y.npy")])
+    assert stop.value.code == 0 and "4,000 events" in capsys.readouterr().out
+    found = load_samples(out, (4, 2, 32, 32), steps=4)
+    assert found.y is not None and found.y.tolist() == [3, 1]
+    assert (found.x[1] == frames_from_events(load_events(SAMPLE), 4, (2, 32, 32))).all()
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in (*call, "--shape", "32x32")])
+    assert stop.value.code == 2
