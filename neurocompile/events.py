@@ -110,7 +110,7 @@ def load_events(path: str | Path) -> Events:
 
 @guarded
 def frames_from_events(
-    events: Any, T: int, shape: Sequence[int], *, by: Literal["time", "count"] = "time"
+    events: Any, T: int, shape: Sequence[int], *, by: Literal["time", "number"] = "time"
 ) -> np.ndarray:
     """Frames of one recording, or of a list of them.
 
@@ -148,10 +148,10 @@ def frames_from_events(
 
 def _bins(t: np.ndarray, T: int, by: str) -> np.ndarray:
     """int64 (events,): the frame of each event."""
-    if by == "count":
+    if by == "number":
         return np.minimum(np.arange(len(t)) // max(len(t) // T, 1), T - 1)
     if by != "time":
-        raise NeurocompileError("NC1015", f"by is {by!r}; take 'time' or 'count'")
+        raise NeurocompileError("NC1015", f"by is {by!r}; take 'time' or 'number'")
     width = (t[-1] - t[0]) // T
     if width <= 0:
         text = f"{len(t):,} events within {t[-1] - t[0]} units of time do not fill {T} frames"

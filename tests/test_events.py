@@ -44,7 +44,7 @@ def spikingjelly(events: Events, by: str, T: int, rows: int, columns: int) -> np
 
 
 @pytest.mark.parametrize("T", [1, 3, 16])
-@pytest.mark.parametrize("by, theirs", [("time", "time"), ("count", "number")])
+@pytest.mark.parametrize("by, theirs", [("time", "time"), ("number", "number")])
 def test_frames_are_those_of_spikingjelly(by: str, theirs: str, T: int) -> None:
     events = load_events(SAMPLE)
     frames = frames_from_events(events, T, (2, 32, 32), by=by)
@@ -59,7 +59,7 @@ def test_frames_are_those_of_spikingjelly(by: str, theirs: str, T: int) -> None:
         min_size=1,
     ),
     st.integers(1, 8),
-    st.sampled_from(["time", "count"]),
+    st.sampled_from(["time", "number"]),
 )
 def test_every_event_is_counted_once_where_it_is(found, T, by) -> None:
     found.sort(key=lambda event: event[0])

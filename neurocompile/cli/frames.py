@@ -15,7 +15,7 @@ class By(str, Enum):
     """What the frames of a recording have in equal parts."""
 
     time = "time"
-    count = "count"
+    number = "number"
 
 
 def _shape(text: str) -> str:
