@@ -364,7 +364,9 @@ def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyp
 
 
 @_inner
-def _gated(q, sources, dims, octets, words, steps, windows, acc, places, window, t):  # fmt: skip  # type: ignore[no-untyped-def]
+def _gated(  # type: ignore[no-untyped-def]
+    q, sources, dims, octets, words, steps, windows, acc, places, window, t
+):
     """A sum over gates that are never stored: ``acc += weight * gate(sum of its inputs)``.
 
     Loops run over the gates' digits. Inputs that do not move along the innermost one come first

@@ -28,9 +28,10 @@ from dataclasses import replace
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
-from neurocompile.ir.text import Ref
+from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["add_constants", "soft_reset"]
 
@@ -55,6 +56,9 @@ def soft_reset(
         feedback: what else the spikes drive, one step later, in units of ``current``: multiples of
             what ``node.shift`` drops.
     """
+    decay, reset = node.decay, node.reset
+    if isinstance(decay, TensorRef) or isinstance(reset, TensorRef):
+        raise NeurocompileError("NC9001", f"'{node.name}' has a decay or a reset by channel")
     shape, layer = builder.shape(current), layer or node.name
     n = int(np.prod(shape))
     if bias is not None:
@@ -68,7 +72,7 @@ def soft_reset(
     names = [node.name]
     if node.levels > 1:
         names = [f"{node.name}.level{k + 1}" for k in range(node.levels)]
-    fields = {"du": node.decay - 1} if node.decay else {"largest": largest}
+    fields = {"du": decay - 1} if decay else {"largest": largest}
     one = builder.tensor(f"{node.name}.at_least", np.ones(1, np.int16))
     spikes = [
         builder.population(
@@ -77,12 +81,12 @@ def soft_reset(
         for name, threshold in zip(names, (node.threshold, *node.more))
     ]
     membranes: list[str] = []
-    if not node.decay:
+    if not decay:
         name = f"{node.name}.membrane"
         membranes = [builder.population(c.GradedRelay, name, shape, layer, largest=largest)]
     own = strided(current, (n,), (1,), (1,))
     loops = [(src, 1) for src in membranes]
-    loops += [(src, -weight) for src in spikes for weight in terms(node.reset)]
+    loops += [(src, -weight) for src in spikes for weight in terms(reset)]
     for name in (*membranes, *spikes):
         builder.drive(name, [own])
         builder.drive(

@@ -117,8 +117,15 @@ def fit_max_affine(timings: list[Timing]) -> MaxAffine:
             f"in several that differ, and one of them more often than that. {_ADVICE}",
         )
     constants = [float(best[i + 1] / scale[i]) if i in shown else 0.0 for i in range(3)]
-    missing = tuple(name for i, name in enumerate(COUNTS) if i not in shown)
-    return MaxAffine(float(best[0]), *constants, len(timings), float(np.sqrt(least)), missing)
+    return MaxAffine(
+        constant=float(best[0]),
+        per_operation=constants[0],
+        per_update=constants[1],
+        per_packet=constants[2],
+        measurements=len(timings),
+        relative_rms=float(np.sqrt(least)),
+        undetermined=tuple(name for i, name in enumerate(COUNTS) if i not in shown),
+    )
 
 
 def _check_spread(x: np.ndarray) -> None:

@@ -17,7 +17,7 @@ Where a constant is missing there is no time: counts of cores and links a step a
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -168,16 +168,16 @@ def constants_of(profile: Profile, tiles: int) -> Constants:
     times = profile.time
     values = [getattr(times, name) for name in NEEDED]
     gone = [name for name, value in zip(NEEDED, values, strict=True) if value is None]
-    if times.barrier_1_tile is None or times.barrier_32_tiles is None:
+    low, high = times.barrier_1_tile, times.barrier_32_tiles
+    if low is None or high is None:
         gone.append("barrier_1_tile and barrier_32_tiles")
-    if gone:
+    if gone or low is None or high is None:
         raise NeurocompileError(
             "NC7009",
             f"profile '{profile.name}' has no time of {', '.join(gone)}: take one that has",
         )
-    low, high = times.barrier_1_tile.value, times.barrier_32_tiles.value  # type: ignore[union-attr]
-    barrier = low + (high - low) * (tiles - 1) / 31
-    return Constants(*(float(value.value) for value in values), float(barrier))
+    barrier = low.value + (high.value - low.value) * (tiles - 1) / 31
+    return Constants._make(float(value) for value in (*(v.value for v in values), barrier))
 
 
 def simulate_mesh(
@@ -224,8 +224,11 @@ def _play(log, update, neurons, first, place, constants, done, links):  # type: 
     rows, columns_ = links.shape[1], links.shape[2]
     free = np.zeros((4, rows, columns_))
     synapses = np.zeros(cores)
-    events = [(0.0, np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
-    for m in range(len(log)):
+    events: list[tuple[Any, ...]] = [
+        (0.0, np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)
+    ]  # empty, of a type that numba sees
+    for message in range(len(log)):
+        m = np.int64(message)
         core = log[m, 1]
         if core == cores:  # the host: its messages are there when the step begins
             x, y = place[log[m, 2], 0], place[log[m, 2], 1]
@@ -235,7 +238,7 @@ def _play(log, update, neurons, first, place, constants, done, links):  # type: 
             when = update[core] * (log[m, 4] - first[core] + 1) / neurons[core]
             if core != log[m, 2] and x == place[log[m, 2], 0] and y == place[log[m, 2], 1]:
                 when += constants.tile
-        events.append((when, np.int64(m), x, y))
+        events.append((when, m, x, y))
     heapq.heapify(events)
     waited = 0.0
     for c in range(cores):

@@ -79,12 +79,10 @@ def count_packets(
             if used.size:
                 same = np.full(used.size, 1, np.int64)
                 found.append((index * same, owner[used], core * same, sums))
-    columns = (
-        [np.concatenate(c) for c in zip(*found)]
-        if found
-        else [np.zeros(0, np.int64)] * 3 + [np.zeros(0)]
-    )
-    return routed(*columns, [core.slot for core in mapping.cores], target)
+    none = np.zeros(0, np.int64)
+    found.append((none, none, none, np.zeros(0)))
+    populations, src, dst, count = (np.concatenate(column) for column in zip(*found))
+    return routed(populations, src, dst, count, [core.slot for core in mapping.cores], target)
 
 
 def routed(

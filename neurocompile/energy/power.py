@@ -72,7 +72,8 @@ def measure_power(program: Program, x: np.ndarray) -> MeasuredPower:
     from neurocompile.backends.encoding import encode
     from neurocompile.backends.lava.hardware import HardwareExecutor
 
-    with HardwareExecutor(program.circuit, probe=True) as executor:
+    executor = HardwareExecutor(program.circuit, probe=True)
+    with executor:
         executor.run(encode(program.circuit, x), [program.circuit.readouts[0].src])
         return power_of(executor.readings[0], len(x))
 

@@ -126,20 +126,17 @@ class Gathering:
         alone = len(parts) == 1 and parts[0].weight == 1
         if alone and parts[0].slots == reader and kernel == stride == (1, 1):
             patch = patch_of(reader, reader)
-            found = plan(reader, reader, patch, self.net.windows)
-            return Reading(base, patch, ((parts[0], found),), parts[0].population)
-        plans, patch = [], None
+            own = plan(reader, reader, patch, self.net.windows)
+            return Reading(base, patch, ((parts[0], own),), parts[0].population)
+        patch, plans = patch_of(reader, parts[0].slots, kernel, stride, padding), []
         for part in parts:
-            own = patch_of(reader, part.slots, kernel, stride, padding)
-            if patch is not None and own != patch:
+            if patch_of(reader, part.slots, kernel, stride, padding) != patch:
                 raise Unfoldable("parts of a residual lie in different ways")
-            patch = own
             try:
-                plans.append((part, plan(reader, part.slots, own, self.net.windows)))
+                plans.append((part, plan(reader, part.slots, patch, self.net.windows)))
             except Unfoldable:
                 self.suspect = self.schedules.owner(part.population)
                 raise
-        assert patch is not None
         found = Reading(base, patch, tuple(plans))
         if isinstance(base, Real) and any(p.stray for _, p in plans):
             raise Unfoldable("a real value would be read in windows that are not its reader's")

@@ -47,8 +47,8 @@ def output(low: Lowering, node: s.Output) -> Value:
     net = low.net
     depth = net.need((population, 0) for population, *_ in sources)
     total = net.population(c.GradedRelay, f"{node.name}.total", (channels,), node.name, depth)
-    for population, lanes, weight in sources:
-        q = strided(population, (lanes, channels), (channels, 1), (0, 1), weight=weight)
+    for population, lanes, factor in sources:
+        q = strided(population, (lanes, channels), (channels, 1), (0, 1), weight=factor)
         net.drive(total, [q])
     weight = low.graph.tensors[linear.weight]
     columns = np.zeros((len(weight), channels), np.int16)

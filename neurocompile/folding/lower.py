@@ -162,13 +162,13 @@ class Lowering(Gathering):
         for reader in slots[:1] or self.schedules.candidates(shape[:2], scale, wide):
             try:
                 population = self.sum_of(name, bases, reader, shape, c.GradedRelay, layer)
-            except Unfoldable as found:
-                error = found
+            except Unfoldable as refused:
+                error = refused
                 continue
             self.schedules.own(population, name)
             self.bound(population, name)
-            base = Real(population, reader, shape, scale)
-            return Value(base, layout or self.values[name].layout)
+            found = Real(population, reader, shape, scale)
+            return Value(found, layout or self.values[name].layout)
         for base in bases:  # another schedule of a real value that is added may do
             if isinstance(base, Real) and not self.schedules.must_be_wide(
                 self.schedules.owner(base.population) or ""

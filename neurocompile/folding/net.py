@@ -193,9 +193,8 @@ class Net:
         keys = list(self._patterns)
         table = np.stack([self._patterns[k] for k in keys], axis=1).astype(np.uint8)
         pattern = self.builder.tensor("clock.pattern", table)
-        fields = {"low": 0, "high": 1, "pattern": pattern}
         n = (len(keys),)
-        host = self.population(c.HostInput, "clock", n, "clock", 0, **fields)
+        host = self.population(c.HostInput, "clock", n, "clock", 0, low=0, high=1, pattern=pattern)
         spikes = host
         if any(self.depth[g.dst] > 1 for g in self._gated):
             spikes = self.population(c.LIF, "clock.spikes", n, "clock", 1, vth=0, dv=4096)

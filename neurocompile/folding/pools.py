@@ -145,10 +145,10 @@ def winners(low: Lowering, pool: Pool, reader: Slots, layer: str) -> tuple[str, 
             raise Unfoldable("a pool of size 1, or of the input itself")
         name = low.own_patch(reading, reader, depth, layer)  # it is masked: nobody else reads it
     _mask(low, pool, name, reaches, reader, shape, size)
-    padding = tuple(0 if r.stride else p for r, p in zip(reaches, node.padding))
+    rows, columns = (0 if r.stride else p for r, p in zip(reaches, node.padding))
     mark = net.mark()
     found, _ = maximum.max_pool(
-        low.builder, name, node.kernel, node.stride, padding, node.name, layer
+        low.builder, name, node.kernel, node.stride, (rows, columns), node.name, layer
     )
     net.adopt(mark, digits)
     return found
@@ -194,9 +194,8 @@ def _mask(
         for g in range(shape[axis]):
             outside = valid & ((start + g < 0) | (start + g >= size[axis]))
             if axis == 0:
-                sizes, strides = (shape[1] * size[2],), (1,)
-                offset = g * shape[1] * size[2]
+                n = shape[1] * size[2]
+                net.open_by(name, outside, -amount, (n,), (1,), g * n)
             else:
                 sizes, strides = (shape[0], size[2]), (shape[1] * size[2], 1)
-                offset = g * size[2]
-            net.open_by(name, outside, -amount, sizes, strides, offset)
+                net.open_by(name, outside, -amount, sizes, strides, g * size[2])

@@ -138,7 +138,8 @@ def plan(reader: Slots, source: Slots, patch: Patch, windows: int) -> Plan:
     start = np.array([patch.rows.start, patch.columns.start])
     wanted = own * stride + start  # (windows, 2): first position of the patch
     now = np.arange(windows)
-    runs, stray = [], False
+    runs: list[Run] = []
+    stray = False
     for row_lag, row, row_lane, row_count in rows:
         for column_lag, column, column_lane, column_count in columns:
             lag = row_lag + column_lag

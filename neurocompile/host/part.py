@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -18,6 +19,9 @@ import onnx
 from neurocompile.errors import NeurocompileError
 from neurocompile.host.check import CUT, HostOutput, Interface, checked
 from neurocompile.host.operators import HOST_LAYERS
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 __all__ = ["HostPart"]
 
@@ -116,7 +120,7 @@ class HostPart:
         return [np.concatenate(column) for column in zip(*parts)]
 
     @cached_property
-    def _session(self):  # noqa: ANN202
+    def _session(self) -> onnxruntime.InferenceSession:
         from neurocompile.reference.runtime import open_session
 
         try:

@@ -64,8 +64,11 @@ def write_images(
     file: BinaryIO, images: CoreImages | ImageBuilder, *, progress: bool = False
 ) -> None:
     """Write all images to an open file; those of a builder are made core by core."""
-    held = isinstance(images, CoreImages)
-    host = images.host if held else images.make_host()
+    host, make = (
+        (images.make_host(), images.core)
+        if isinstance(images, ImageBuilder)
+        else (images.host, images.cores.__getitem__)
+    )
     hashes: dict[str, str] = {}
 
     def add(name: str, data: bytes) -> None:
@@ -78,8 +81,7 @@ def write_images(
         add(_HOST, _bytes(_host_arrays(host, images.host_tensors)))
         for part in chunks(images.names.cores, 1, "core images", progress):
             for core in range(part.start, part.stop):
-                image = images.cores[core] if held else images.core(core)
-                add(_member(core), _bytes(image.arrays()))
+                add(_member(core), _bytes(make(core).arrays()))
         index = _Index(names=images.names, members=dict(hashes))
         data = msgspec.json.format(msgspec.json.encode(index, order="deterministic"), indent=1)
         add(_INDEX, data)

@@ -158,9 +158,9 @@ def _add_row(ring, touched, weights, to, of, count, value, exponent):  # type: i
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
-def _add_sparse(
+def _add_sparse(  # type: ignore[no-untyped-def]
     ring, touched, weights, targets, base, first, start, end, of, step, value, exponent
-):  # type: ignore[no-untyped-def]
+):
     """Add ``value`` times a sparse row, synapses ``start..end`` of a port whose first target and
     first weight are ``first`` and ``of``; ``step`` 0 where one weight serves all.
     """

@@ -199,8 +199,8 @@ def _senders(images: CoreImages) -> list[tuple[Outputs, list[_Sender]]]:
 
 def _maps(images: CoreImages, first_axon: np.ndarray) -> dict[str, np.ndarray]:
     """Output maps of all senders: neurons of the cores, then those of the host."""
-    names = ("neuron_map", "position_map", "channels", "map_start", "map_end")
-    names += ("entry_core", "entry_axon", "entry_set")
+    names = ["neuron_map", "position_map", "channels", "map_start", "map_end"]
+    names += ["entry_core", "entry_axon", "entry_set"]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     senders = _senders(images)
     widest = max(outputs.channel_sets.shape[1] for outputs, _ in senders)

@@ -104,8 +104,8 @@ def _kernel(layout: Layout, port: Port, q: Conv2d, sources: np.ndarray) -> Rows:
         weight[max(first, g * size) : min(last, (g + 1) * size)].transpose(3, 1, 2, 0).reshape(-1)
         for g in touched
     ]
-    kernel = (inputs, touched.start, len(touched), size, height, width)
-    kernel += (*q.stride, *q.padding, *q.dilation)
+    own = (inputs, touched.start, len(touched), size, height, width)
+    kernel = (*own, *q.stride, *q.padding, *q.dilation)
     positions = np.stack(np.divmod(sources, shape[1]), axis=1).astype(np.int32)
     return Rows(KERNEL, np.concatenate(parts).astype(np.int16), positions=positions, kernel=kernel)
 

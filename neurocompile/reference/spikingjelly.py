@@ -128,10 +128,10 @@ class _Runner:
         for node in fed:
             values[node.name] = x.new_zeros((self.steps, len(x), *node.shape))
         for _ in range(self.steps + 1):
-            for node in nodes:
-                if not isinstance(node, s.Previous):
-                    read = (values[i] for i in node.inputs)
-                    values[node.name] = self.rules[type(node)](node, *read)
+            for each in nodes:
+                if not isinstance(each, s.Previous):
+                    read = (values[i] for i in each.inputs)
+                    values[each.name] = self.rules[type(each)](each, *read)
             later = [torch.zeros_like(values[n.name]) for n in fed]
             for value, node in zip(later, fed):
                 value[1:] = values[node.of][:-1]

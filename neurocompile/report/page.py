@@ -213,9 +213,8 @@ def _layers(program: Program, report: EnergyReport) -> list[dict[str, Any]]:
 
 def _bars(report: EnergyReport) -> list[dict[str, Any]]:
     """Width of each part of a profile's bar, in percent of the largest energy on the page."""
-    most = max(
-        [e.dynamic_pj + (e.static_pj or 0.0) for e in report.energies] + [report.ann_pj, 1e-30]
-    )
+    energies = [(e.dynamic_pj or 0.0) + (e.static_pj or 0.0) for e in report.energies]
+    most = max([*energies, report.ann_pj, 1e-30])
     return [
         {
             "e": e,

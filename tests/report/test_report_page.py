@@ -16,7 +16,7 @@ import pytest
 import neurocompile
 from neurocompile.energy.activity import modelled_activity
 from neurocompile.energy.counts import count
-from neurocompile.energy.profile import list_profiles, load_profile
+from neurocompile.energy.profile import Profile, list_profiles, load_profile
 from neurocompile.energy.report import count_program
 from neurocompile.ir.circuit import CircuitGraph, GradedRelay, HostInput, Strided
 from neurocompile.ir.text import Ref
@@ -29,6 +29,7 @@ from neurocompile.program import Program
 from neurocompile.report.page import render_page, write_page
 from neurocompile.report.page_data import page_data
 from neurocompile.targets import load_target
+from neurocompile.targets.schema import Energy
 
 pytest.importorskip("jinja2", reason="needs the extra report")
 
@@ -109,6 +110,16 @@ def test_says_what_ran_and_loads_nothing(program: Program, page: str) -> None:
         "Parity",
     ):
         assert name in page
+
+
+def test_a_profile_that_prices_nothing_has_a_page(program: Program) -> None:
+    with np.load(ZOO / "test.npz") as archive:
+        counts = count_program(program, archive["x"][:1])
+    free = Profile(
+        name="free", description="no price known", hardware="none", targets=(), energy=Energy()
+    )
+    page = render_page(program, counts, [free])
+    assert "no price known" in page and "free" in page
 
 
 def test_same_bytes(program: Program, tmp_path: Path) -> None:

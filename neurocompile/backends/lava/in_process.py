@@ -68,9 +68,9 @@ class InProcessExecutor:
         models, sends = _instantiate(self.network)
         for source in circuit.inputs:
             model = models[self.network.population[source.name]]
-            steps = (circuit.steps,) if source.stepwise else ()
+            own = (circuit.steps,) if source.stepwise else ()
             shape = self.network.population[source.name].s_out.shape
-            model.samples = host_rounds(circuit, source, x).reshape(count, *steps, *shape)
+            model.samples = host_rounds(circuit, source, x).reshape(count, *own, *shape)
         taps = {self.network.population[n]: (circuit.population[n], trace[n]) for n in names}
         plan = [(models[p], sends[p], *taps.get(p, (None, None))) for p in self.network.processes]
         for _, send, population, _ in plan:

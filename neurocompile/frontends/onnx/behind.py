@@ -311,7 +311,7 @@ def _reduced(im: Importer, node: onnx.NodeProto) -> None:
         given = im.constant(node, 1) if given is None else given
         if given is None and attributes.get("noop_with_empty_axes", 0):
             given = []
-        axes = range(len(dims)) if given is None else [int(i) for i in given]
+        axes = list(range(len(dims))) if given is None else [int(i) for i in given]
     axes = im.axes(list(axes), len(dims))
     _check_axes(im, dims, axes, time=True)
     kept = bool(attributes.get("keepdims", 1))

@@ -66,7 +66,7 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         key = im.store(f"{key}.windows", np.tile(weight, (windows, 1, 1, 1)))
         bias = bias and im.store(f"{bias}.windows", np.tile(im.tensors[bias], windows))
     ref, padding = _unpadded(im, ref, padding)
-    y = _emit(
+    found = _emit(
         im,
         wanted,
         ref,
@@ -77,7 +77,7 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         dilation=dilation,
         groups=groups * windows,
     )
-    im.keep(node, im.from_map(x, y, axes))
+    im.keep(node, im.from_map(x, found, axes))
 
 
 def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:
@@ -201,8 +201,8 @@ def linear(
         bias_ref = im.store(f"{key}.bias", np.broadcast_to(bias.reshape(-1), (len(weight),)))
     if not tokens:
         ref = im.features(x)
-        y = im.emit(s.Linear, wanted, (len(weight),), x=ref, weight=key, bias=bias_ref)
-        return im.fresh(y, pattern)
+        flat_ref = im.emit(s.Linear, wanted, (len(weight),), x=ref, weight=key, bias=bias_ref)
+        return im.fresh(flat_ref, pattern)
     y = _pointwise(im, x, len(x.dims) - 1, wanted, key, bias_ref)
     if y is None:
         flat = tuple(a for d in tokens for a in d)

@@ -157,7 +157,8 @@ def _join(im: Importer, cuts: list[Cut]) -> tuple[Ref, tuple[int, ...]]:
     whole: Ref | None = None
     for x, layers in placed.items():  # those that read the same value are one layer
         name = f"{layers[0][0]}.place"
-        weight, bias = sum(w for _, w, _ in layers), sum(b for _, _, b in layers)
+        weight = np.sum([w for _, w, _ in layers], axis=0)
+        bias = np.sum([b for _, _, b in layers], axis=0)
         fields: dict[str, Any] = {"x": x}
         if np.any(bias):
             fields["bias"] = im.store(f"{name}.bias", bias)

@@ -4,7 +4,7 @@ fill the memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -52,10 +52,10 @@ def fold(
             "NC1009", f"{where}: reads a constant of more than {LARGEST:,} elements"
         )
     _check_sizes(node, feeds, opsets, where)
-    values = [
-        [onnx.ValueInfoProto(name=n) for n in names] for names in (feeds, filter(None, node.output))
-    ]
-    model = helper.make_model(helper.make_graph([node], "constant", *values), opset_imports=opsets)
+    inputs = [onnx.ValueInfoProto(name=n) for n in feeds]
+    outputs = [onnx.ValueInfoProto(name=n) for n in node.output if n]
+    graph = helper.make_graph([node], "constant", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=opsets)
     with np.errstate(all="ignore"):  # what is read later is checked to be finite then
         return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, dict(feeds))]
 
@@ -68,7 +68,7 @@ def _transpose(node: onnx.NodeProto, array: np.ndarray) -> np.ndarray:
     return array.transpose(next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None))
 
 
-_VIEWS = {"Expand": _expand, "Transpose": _transpose}
+_VIEWS: dict[str, Callable[..., np.ndarray]] = {"Expand": _expand, "Transpose": _transpose}
 """What takes no memory, of whatever size: a batch that is not known stands as a large number."""
 
 

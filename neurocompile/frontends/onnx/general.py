@@ -45,7 +45,10 @@ NO_LEAK = float(np.finfo(np.float32).max)
 """``tau`` of a SoftLIF without leak: files hold finite numbers, and v / NO_LEAK is lost in float32."""
 
 _FLOAT, _INT = onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT
-SOFT_ATTRIBUTES: dict[str, int] = {"subtract": _FLOAT, "decay_input": _INT}
+SOFT_ATTRIBUTES: dict[str, onnx.AttributeProto.AttributeType] = {
+    "subtract": _FLOAT,
+    "decay_input": _INT,
+}
 """Attributes of SoftLIF, all required."""
 _INTEGRATOR_ATTRIBUTES = {"decay": _FLOAT}
 

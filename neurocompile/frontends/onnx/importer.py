@@ -310,7 +310,8 @@ def _leading(im: Importer, node: onnx.NodeProto) -> bool:
 
 def _sweep(im: Importer) -> None:
     """Remove nodes that nothing reads, and their tensors."""
-    wanted, kept = set(), []
+    wanted: set[str] = set()
+    kept: list[s.Node] = []
     for node in reversed(im.nodes):
         if node.name in wanted or isinstance(node, (s.Input, s.Output, s.LIF)):
             wanted.update(node.inputs)

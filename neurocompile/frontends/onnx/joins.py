@@ -18,6 +18,7 @@ from neurocompile.frontends.onnx.shapes import repeated
 from neurocompile.frontends.onnx.slices import check_features
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout
+from neurocompile.ir.text import Ref
 
 __all__ = ["JOIN_RULES", "added"]
 
@@ -37,7 +38,7 @@ def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         return
     shift = _constants(im, node, shown, axis, sizes)
     wanted, total, start, whole = node.name or node.output[0], sum(sizes), 0, None
-    places = []
+    places: list[tuple[Ref, int, int] | None] = []
     for k, (part, size) in enumerate(zip(parts, sizes)):
         if part is None:
             places.append(None)

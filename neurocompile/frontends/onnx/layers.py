@@ -23,7 +23,7 @@ from neurocompile.frontends.onnx.values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
-from neurocompile.ir.text import Ref
+from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["LAYER_RULES"]
 
@@ -37,7 +37,7 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         tau = float(taus.flat[0])
         attributes, taus = {**attributes, "tau": np.inf if tau == NO_LEAK else tau}, None
     soft = node.op_type == SOFT_TYPE
-    names = ("tau", "subtract") if soft else ("tau", "v_threshold", "v_reset")
+    names = ["tau", "subtract"] if soft else ["tau", "v_threshold", "v_reset"]
     names = names[taus is not None :]
     values = {k: float(attributes[k]) for k in names if k in attributes}
     missing = set(names) - set(values)
@@ -67,23 +67,24 @@ def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         lies = lies and im.axis_of(x, dim) is not None
         axis = im.axis_of(x, dim) if lies else im.place(x, dim)  # type: ignore[assignment]
     x_ref = x.ref if lies else im.features(x)
+    fields: dict[str, float | TensorRef] = dict(values)
     if taus is not None:
         # an infinite tau is no leak, for which a number that float32 cannot tell from it stands
         tau = np.minimum(taus.reshape(-1).astype(np.float64), np.finfo(np.float32).max)
         if decays:
             x_ref = _divided(im, f"{wanted}.input", x_ref, axis, tau)
         broad = tau.reshape(-1, *[1] * (len(im.shapes[x_ref]) - 1 - axis))
-        values, decays = {**values, "tau": im.store(f"{wanted}.tau", broad)}, False
+        fields["tau"], decays = im.store(f"{wanted}.tau", broad), False
     ref = im.emit(
         s.LIF,
         wanted,
         im.shapes[x_ref],
         x=x_ref,
-        **values,
+        **fields,
         decay_input=decays,
         soft_reset=soft or bool(attributes.get("soft_reset", 0)),
         more=tuple(more),
-        bias=im.store(f"{wanted}.raised", np.float32([raised])) if raised else None,
+        bias=im.store(f"{wanted}.raised", np.asarray([raised], np.float32)) if raised else None,
     )
     y = im.over(x, ref) if lies else im.fresh(ref, im.pattern(x))
     im.neurons[wanted] = ref

@@ -61,7 +61,7 @@ VERSION = 1
 IF_TAU = float("inf")
 """``tau`` of a neuron without leak, together with ``decay_input = 0``."""
 
-ATTRIBUTES: dict[str, int] = {
+ATTRIBUTES: dict[str, onnx.AttributeProto.AttributeType] = {
     "tau": onnx.AttributeProto.FLOAT,
     "v_threshold": onnx.AttributeProto.FLOAT,
     "v_reset": onnx.AttributeProto.FLOAT,

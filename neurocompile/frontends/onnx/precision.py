@@ -16,7 +16,7 @@ from neurocompile.frontends.onnx.load import LoadedModel
 
 __all__ = ["in_float32"]
 
-_OTHERS = {
+_OTHERS: dict[int, str] = {
     TensorProto.FLOAT16: "float16",
     TensorProto.BFLOAT16: "bfloat16",
     TensorProto.DOUBLE: "float64",

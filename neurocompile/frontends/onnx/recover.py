@@ -100,7 +100,8 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
 
 def _rolled(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
     error: NeurocompileError | None = None
-    graph, neurons = Graph(proto), []
+    graph = Graph(proto)
+    neurons: list[Neuron] = []
     try:
         graph, neurons = _neurons(proto, unreset=False)
     except NeurocompileError as caught:

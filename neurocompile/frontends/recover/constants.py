@@ -4,7 +4,7 @@ neurons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ Partial = list[int | None]
 _LARGEST = 1 << 12
 """Elements of a folded value; weights are left to the importer."""
 
-_BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}
-_UNARY = {
+_BINARY: dict[str, Callable[..., Any]] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}
+_UNARY: dict[str, Callable[..., Any]] = {
     "Identity": lambda x: x,
     "Neg": np.negative,
     "Reciprocal": lambda x: 1 / x,
@@ -140,8 +140,8 @@ def _apply(kind: str, x: list[Any], attributes: dict[str, Any]) -> np.ndarray | 
             else None
         )
     if kind == "Expand":
-        shape = np.broadcast_shapes(x[0].shape, tuple(int(n) for n in x[1]))
+        whole = np.broadcast_shapes(x[0].shape, tuple(int(n) for n in x[1]))
         return (
-            np.broadcast_to(x[0], shape) if np.prod(shape, dtype=np.float64) <= _LARGEST else None
+            np.broadcast_to(x[0], whole) if np.prod(whole, dtype=np.float64) <= _LARGEST else None
         )
     return None

@@ -74,8 +74,8 @@ class Earlier:
             if place in found:
                 continue
             node = self.graph.producer.get(place)
-            end = place in self._place or node is None or self.graph.step(place) is not None
-            if done or end:
+            end = place in self._place or self.graph.step(place) is not None
+            if done or end or node is None:
                 found[place] = None
                 continue
             stack.append((place, True))

@@ -5,7 +5,7 @@ each found once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ from neurocompile.ir.text import unique_name
 
 __all__ = ["Graph", "attributes_of", "captured", "label_of"]
 
-_COMPARED = {
+_COMPARED: dict[str, Callable[..., Any]] = {
     "Greater": np.greater,
     "GreaterOrEqual": np.greater_equal,
     "Less": np.less,
     "LessOrEqual": np.less_equal,
+}
+_COMPUTED: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
 }
 _ALIAS = frozenset({"Identity", "Dropout"})
 
@@ -357,12 +363,8 @@ def _uniform_of(node: onnx.NodeProto, graph: Graph) -> float | None:
         return 0.0
     if kind == "Sub" and node.input[0] == node.input[1]:
         return 0.0
-    if kind in ("Add", "Sub", "Mul", "Div") and None not in numbers:
+    if kind in _COMPUTED and None not in numbers:
         left, right = (np.float32(n) for n in numbers)
         with np.errstate(all="ignore"):
-            return float(
-                {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[kind](
-                    left, right
-                )
-            )
+            return float(_COMPUTED[kind](left, right))
     return None

@@ -36,12 +36,14 @@ def roll_marked(proto: onnx.ModelProto) -> onnx.ModelProto:
             calls.setdefault(attributes["path"].decode(), {})[attributes["index"]] = node
     neurons = []
     for path, nodes in calls.items():
-        steps = [nodes.get(t) for t in range(max(nodes) + 1)]
-        if None in steps:
+        count = max(nodes) + 1
+        gone = [t for t in range(count) if t not in nodes]
+        if gone:
             raise NeurocompileError(
                 "NC1013",
-                f"neuron '{path}' is called {len(steps)} times, and what it gives at step {steps.index(None)} is not used",
+                f"neuron '{path}' is called {count} times, and what it gives at step {gone[0]} is not used",
             )
+        steps = [nodes[t] for t in range(count)]
         attributes = {k: v for k, v in attributes_of(steps[0]).items() if k in onnx_lif.ATTRIBUTES}
         neurons.append(
             Neuron(

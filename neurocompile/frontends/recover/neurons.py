@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -170,9 +171,8 @@ def _neuron(chain: list[Step], name: str, graph: Graph, number: int, earlier: Ea
     """
     scale = chain[0].scale
     scales = [step.scale for step in chain]
-    if any(
-        (s is None) != (scale is None) or scale is not None and not np.array_equal(s, scale)
-        for s in scales
+    if not all(
+        s is None if scale is None else s is not None and np.array_equal(s, scale) for s in scales
     ):
         raise NeurocompileError(
             "NC1009",
@@ -350,7 +350,7 @@ def _with_spikes(current: str, before: Step, factor: Number, graph: Graph) -> st
     return _emit("Add", [current, times], graph, current)
 
 
-def _emit(kind: str, inputs: list[str], graph: Graph, like: str, **fields: int) -> str:
+def _emit(kind: str, inputs: list[str], graph: Graph, like: str, **fields: Any) -> str:
     name = graph.fresh(f"{like}.{kind.lower()}")
     graph.add(helper.make_node(kind, inputs, [name], name=name, **fields), like=like)
     return name
@@ -443,14 +443,14 @@ def _of_channels(
 
 
 def _attributes(
-    a: float, b: float, v_threshold: float, v_reset: float, hard: bool
+    a: Number, b: Number, v_threshold: Number, v_reset: Number, hard: bool
 ) -> dict[str, float | int]:
-    """``h = a v + b x + ...`` with b either 1 - a or 1."""
+    """``h = a v + b x + ...`` with b either 1 - a or 1; all of them of no axis."""
     leak = 1.0 - a
     return {
-        "tau": 1.0 / leak if leak > 1e-6 else IF_TAU,
-        "v_threshold": v_threshold,
-        "v_reset": v_reset + 0.0,
+        "tau": float(1.0 / leak) if leak > 1e-6 else IF_TAU,
+        "v_threshold": float(v_threshold),
+        "v_reset": float(v_reset) + 0.0,
         "decay_input": int(leak > 1e-6 and close(b, leak)),
         "soft_reset": int(not hard),
     }

@@ -8,7 +8,7 @@ each row alone.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,12 @@ class Roller:
         return name
 
     def _rule(self, key: Key) -> Rule:
-        rules = {"one": self._one, "lif": self._lif, "steps": self._steps, "rows": self._rows}
+        rules: dict[str, Callable[[Any], Rule]] = {
+            "one": self._one,
+            "lif": self._lif,
+            "steps": self._steps,
+            "rows": self._rows,
+        }
         rules["before"] = self._before
         return rules[key[0]](key[1])
 

@@ -189,7 +189,7 @@ def _target(node: onnx.NodeProto, graph: Graph, steps: int) -> np.ndarray:
     target = list(graph.constants[name]) if name in graph.constants else graph.partial.get(name)
     if not target or any(n is None for n in target[1:]):
         raise UnsuitableError("its target shape is not known")
-    head, rest = target[0], [int(n) for n in target[1:]]
+    head, rest = target[0], [int(n) for n in target[1:] if n is not None]
     if node.op_type == "Expand":
         if len(target) != graph.rank(node.input[0]):
             raise UnsuitableError("it adds axes in front")

@@ -82,7 +82,8 @@ def find_staircases(graph: Graph) -> list[Staircase]:
     for node in graph.nodes:
         for i in node.input:
             readers.setdefault(i, []).append(node)
-    found, seen = [], set()
+    found: list[Staircase] = []
+    seen: set[str] = set()
     for node in graph.live():
         if (
             (node.op_type in _ROUNDING or _truncates(node))
@@ -154,28 +155,22 @@ def _run(
     values: dict[str, np.ndarray] = {source: x}
 
     def operand(name: str) -> np.ndarray:
-        return values[name] if name in values else np.float32(graph.number(name))
+        return values[name] if name in values else np.asarray(graph.number(name), np.float32)
 
     with np.errstate(all="ignore"):
         for node in cone:
-            kind, inputs = node.op_type, [operand(i) if i else None for i in node.input]
+            kind, inputs = node.op_type, {k: operand(i) for k, i in enumerate(node.input) if i}
             if kind in _UNARY:
                 y = _UNARY[kind](inputs[0])
             elif kind in _BINARY:
-                y = _BINARY[kind](*inputs[:2])
+                y = _BINARY[kind](inputs[0], inputs[1])
             elif kind == "Where":
-                y = np.where(np.asarray(inputs[0], bool), inputs[1], inputs[2])
+                y = np.where(inputs[0].astype(bool), inputs[1], inputs[2])
             elif kind == "Clip":
-                low, high = (inputs[k] if len(inputs) > k else None for k in (1, 2))
-                y = (
-                    np.clip(inputs[0], low, high)
-                    if low is not None or high is not None
-                    else inputs[0]
-                )
+                bounded = 1 in inputs or 2 in inputs
+                y = np.clip(inputs[0], inputs.get(1), inputs.get(2)) if bounded else inputs[0]
             else:
-                y = np.asarray(inputs[0]).astype(
-                    helper.tensor_dtype_to_np_dtype(attributes_of(node)["to"])
-                )
+                y = inputs[0].astype(helper.tensor_dtype_to_np_dtype(attributes_of(node)["to"]))
             y = np.asarray(y)
             values[node.output[0]] = y.astype(np.float32) if y.dtype == np.float64 else y
     return values

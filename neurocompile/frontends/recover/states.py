@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.recover.algebra import CONSTANT, ELEMENTWISE, expand, spike_atom
+from neurocompile.frontends.recover.algebra import CONSTANT, ELEMENTWISE, Number, expand, spike_atom
 from neurocompile.frontends.recover.graph import Graph
 from neurocompile.frontends.recover.steps import COMPARISONS, StepReader
 from neurocompile.frontends.recover.unroll import copy_renamed
@@ -42,7 +42,7 @@ def unroll_states(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
     return _steps(proto, graph, pairs, T)
 
 
-def _membranes(graph: Graph) -> dict[str, tuple[str, float]]:
+def _membranes(graph: Graph) -> dict[str, tuple[str, Number]]:
     """Inputs that hold a membrane: the output that holds it after the step, and its value at first."""
     reader = StepReader(graph)
     cones: dict[str, set[str]] = {}
@@ -58,7 +58,7 @@ def _membranes(graph: Graph) -> dict[str, tuple[str, float]]:
             except NeurocompileError:  # reported when the neurons are read
                 continue
             cones[node.output[0]] = _inputs_below(step.potential, graph)
-    pairs: dict[str, tuple[str, float]] = {}
+    pairs: dict[str, tuple[str, Number]] = {}
     found = []
     for output in graph.outputs:
         p = expand(output, graph, reader.atoms, lambda _: True)
@@ -97,7 +97,7 @@ def _inputs_below(value: str, graph: Graph) -> set[str]:
 
 
 def _steps(
-    proto: onnx.ModelProto, graph: Graph, pairs: dict[str, tuple[str, float]], T: int
+    proto: onnx.ModelProto, graph: Graph, pairs: dict[str, tuple[str, Number]], T: int
 ) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -110,7 +110,8 @@ def _steps(
     for name, (_, first) in pairs.items():
         state[name] = graph.fresh(f"{name}.0")
         new.initializer.append(numpy_helper.from_array(np.asarray(first, np.float32), state[name]))
-    changing, last = set(pairs), {o.name: [] for o in new.output}  # type: dict[str, list[str]]
+    changing = set(pairs)
+    last: dict[str, list[str]] = {o.name: [] for o in new.output}
     for t in range(T):
         names = dict(state)
         for node in graph.nodes:

@@ -438,11 +438,10 @@ class StepReader:
 
 def shown(number: Number) -> str:
     """For messages."""
-    return (
-        f"{number:.6g}"
-        if np.ndim(number) == 0
-        else f"{number.min():.6g}..{number.max():.6g} (of shape {list(number.shape)})"
-    )
+    values = np.asarray(number)
+    if values.ndim == 0:
+        return f"{number:.6g}"
+    return f"{values.min():.6g}..{values.max():.6g} (of shape {list(values.shape)})"
 
 
 def threshold_of(step: Step) -> Number:

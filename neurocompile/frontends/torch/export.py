@@ -21,7 +21,7 @@ import onnx
 
 from neurocompile.calibration import CALIBRATION_KEY
 from neurocompile.errors import NeurocompileError, not_importable
-from neurocompile.files import check_writable, write_output
+from neurocompile.files import as_path, check_writable, write_output
 from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path, not_finite
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.general import PREVIOUS
@@ -112,7 +112,7 @@ def export_onnx(
     options = BuildOptions(T=T, head=head)
     example = samples_of(example_input, "example_input")
     given = None if calibration is None else samples_of(calibration, "calibration")
-    target = check_writable(path)
+    target = check_writable(as_path(path, "NC5005"))
     with explained(model, example):
         content = _exported(model, example, given, options, opset_version, per_sample_lif, compare)
     write_output(target, content)

@@ -187,8 +187,9 @@ def find_neurons(model: nn.Module) -> list[tuple[str, nn.Module]]:
     Raises:
         NeurocompileError: NC1013 for a neuron of a kind or in a mode that has no marker.
     """
-    neurons, problems = [], []
-    modules = dict(model.named_modules(remove_duplicate=False))
+    neurons: list[tuple[str, nn.Module]] = []
+    problems: list[str] = []
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     wholes = {
         f"{path}.neuron": path for path, module in modules.items() if isinstance(module, PerSample)
     }
@@ -285,7 +286,9 @@ class LIFMarker(nn.Module):
 
     def __init__(self, neuron: nn.Module, path: str, rows: int = 0, unrolled: bool = False) -> None:
         super().__init__()
-        family, soft = _base(type(neuron)).__name__, neuron.v_reset is None
+        base, soft = _base(type(neuron)), neuron.v_reset is None
+        assert base is not None, "find_neurons gives supported ones"
+        family = base.__name__
         if family in PARAMETRIC:
             tau = 1.0 / _vector(neuron.w.detach().float().sigmoid())
         else:

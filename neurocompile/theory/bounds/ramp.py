@@ -27,7 +27,9 @@ class Ramp:
     bias.
     """
 
-    def __init__(self, silent: float | np.ndarray, full: float, gain: float = 1.0) -> None:
+    def __init__(
+        self, silent: float | np.ndarray, full: float | np.ndarray, gain: float = 1.0
+    ) -> None:
         self.silent, self.full, self.gain = silent, full, gain
         """Input (after the gain) up to which it is silent, and from which it fires in every step.
         """
