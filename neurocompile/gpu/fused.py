@@ -6,9 +6,9 @@ leave the multiprocessor.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from neurocompile.gpu.nodes import Rules, aligned, channels_first, channels_last
 from neurocompile.gpu.plan import Plan, may_clip, neuron_fits
 from neurocompile.gpu.products import columns, output_size
 from neurocompile.ir import spiking as s
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
 __all__ = ["FusedRules", "Tile", "tile_of"]
@@ -91,26 +92,8 @@ class FusedRules:
         self._neurons: dict[tuple[str, int | None, bool], _Neuron] = {}
 
     def _computes(self, node: s.Node) -> bool:
-        graph = self.plan.graph
-        if isinstance(node, s.IntegerLIF):
-            return neuron_fits(self.plan, node)
-        if isinstance(node, s.MaxPool2d):
-            return self.plan.storage(node.name) is not np.int64
-        if isinstance(node, (s.Conv2d, s.Linear)):
-            sums = self.plan.sums[node.name]
-            few = isinstance(node, s.Conv2d) and node.groups > 1
-            return (
-                sums.form in ("int8", "half")
-                and not few
-                and node.bias is None
-                and sums.total << sums.shift < 1 << 31
-                and min(graph.tensors[node.weight].shape) > 0
-            )
-        if isinstance(node, s.MatMul):
-            return self.plan.matmul_form(node)[0] in ("int8", "half") and (
-                self.plan.matmul_form(node)[1] < 1 << 24
-            )
-        return isinstance(node, s.Sum) and self.plan.storage(node.name) is not np.int64
+        fused = FUSED.get(node)
+        return fused is not None and fused.fits(self.plan, node)
 
     def waits(self, node: s.Node, recorded: Collection[str]) -> bool:
         """Whether ``node`` is left to the neurons that read it."""
@@ -141,25 +124,7 @@ class FusedRules:
         """The value of ``node``, with ``before`` that waited for it."""
         neuron = node if isinstance(node, s.IntegerLIF) else None
         source = node if before is None else before
-        x = values[source.inputs[0]]
-        if isinstance(source, s.Conv2d):
-            return self._conv(source, neuron, x)
-        if isinstance(source, s.Linear):
-            return self._linear(source, neuron, x)
-        if isinstance(source, s.MaxPool2d):
-            return self._pool(source, neuron, x)
-        if isinstance(source, (s.Sum, s.MatMul)):
-            return self._attention(source, *(values[i] for i in source.inputs))
-        assert neuron is not None
-        return self._neurons_alone(neuron, x)
-
-    def _attention(self, node: s.Sum | s.MatMul, *inputs: torch.Tensor) -> torch.Tensor:
-        kind, made = self.rules.type(node.name), None
-        if isinstance(node, s.MatMul):
-            made = matrix_products(*aligned(*inputs), kind)
-        else:
-            made = sums_of_rows(inputs[0], [a + 2 for a in node.axes], node.keepdims, kind)
-        return self.rules(node, *inputs) if made is None else made
+        return FUSED.of(source).launch(self, source, neuron, [values[i] for i in source.inputs])
 
     def _parameters(self, node: s.IntegerLIF, axis: int | None, images: bool = False) -> _Neuron:
         """Of a layer: one for each index of ``axis``, or one an element, which lie channels last
@@ -217,7 +182,7 @@ class FusedRules:
         shape = self.plan.graph.tensors[node.weight].shape
         return shape[1] < _FEW_CHANNELS and prod(shape[2:]) > 1
 
-    def _conv(self, node: s.Conv2d, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
+    def conv(self, node: s.Conv2d, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
         half = self.plan.sums[node.name].form == "half"
         kernel = self.plan.graph.tensors[node.weight].shape[2:]
         window = (kernel, node.stride, node.padding, node.dilation)
@@ -231,7 +196,7 @@ class FusedRules:
             window = ((1, 1), (1, 1), (0, 0), (1, 1))
         return channels_first(self._weighted(node, neuron, rows, size, window, half))
 
-    def _linear(self, node: s.Linear, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
+    def linear(self, node: s.Linear, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
         half = self.plan.sums[node.name].form == "half"
         rows = (x.to(torch.float16) if half else x).contiguous()
         tokens = prod(x.shape[2:-1])
@@ -275,17 +240,15 @@ class FusedRules:
         )  # fmt: skip
         return y
 
-    def _pool(
-        self, node: s.MaxPool2d, neuron: s.IntegerLIF | None, x: torch.Tensor
-    ) -> torch.Tensor:
+    def pool(self, node: s.MaxPool2d, neuron: s.IntegerLIF | None, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.int64:
             x = x.to(torch.int32)
         rows = channels_last(x)
         steps, images, high, wide, channels = rows.shape
         size = self.plan.size[node.name][1:]
         if neuron is not None and steps != self.steps:  # one step is enough to pool
-            y = self._pool(node, None, x)
-            return self._neurons_alone(neuron, y)
+            y = self.pool(node, None, x)
+            return self.neurons_alone(neuron, y)
         kind = torch_type(self.plan.storage(node.name if neuron is None else neuron.name))
         y = torch.empty((steps, images, *size, channels), dtype=kind, device=rows.device)
         count = y[0].numel()
@@ -298,7 +261,7 @@ class FusedRules:
         )  # fmt: skip
         return channels_first(y)
 
-    def _neurons_alone(self, node: s.IntegerLIF, x: torch.Tensor) -> torch.Tensor:
+    def neurons_alone(self, node: s.IntegerLIF, x: torch.Tensor) -> torch.Tensor:
         images = x.ndim == 5 and x.stride(2) == 1 and x.shape[2] > 1
         x = x.permute(0, 1, 3, 4, 2) if images else x
         x = x.contiguous()
@@ -314,3 +277,70 @@ class FusedRules:
             *self._flags(node)[1:], _BLOCK,
         )  # fmt: skip
         return channels_first(y) if images else y
+
+
+class Fused(NamedTuple):
+    """How a kind of node is computed by a kernel."""
+
+    fits: Callable[[Plan, Any], bool]
+    """(plan, node) -> whether its integers fit the kernel's."""
+    launch: Callable[[FusedRules, Any, Any, Sequence[torch.Tensor]], torch.Tensor]
+    """(rules, node, the neurons that it is computed with or None, inputs) -> value."""
+
+
+FUSED: KindTable[Fused] = KindTable("fused kernels", (), "which kernel computes it")
+"""All other kinds are :class:`neurocompile.gpu.nodes.Rules`'."""
+
+
+def _narrow(plan: Plan, node: s.Node) -> bool:
+    return plan.storage(node.name) is not np.int64
+
+
+def _weights_fit(plan: Plan, node: s.Conv2d | s.Linear) -> bool:
+    sums = plan.sums[node.name]
+    return (
+        sums.form in ("int8", "half")
+        and node.bias is None
+        and sums.total << sums.shift < 1 << 31
+        and min(plan.graph.tensors[node.weight].shape) > 0
+    )
+
+
+def _product_fits(plan: Plan, node: s.MatMul) -> bool:
+    form, total = plan.matmul_form(node)
+    return form in ("int8", "half") and total < 1 << 24
+
+
+def _product(
+    rules: FusedRules, node: s.MatMul, neuron: None, inputs: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    made = matrix_products(*aligned(*inputs), rules.rules.type(node.name))
+    return rules.rules(node, *inputs) if made is None else made
+
+
+def _sum(
+    rules: FusedRules, node: s.Sum, neuron: None, inputs: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    axes, kind = [a + 2 for a in node.axes], rules.rules.type(node.name)
+    made = sums_of_rows(inputs[0], axes, node.keepdims, kind)
+    return rules.rules(node, *inputs) if made is None else made
+
+
+FUSED.add(
+    Fused(neuron_fits, lambda rules, node, neuron, x: rules.neurons_alone(node, x[0])), s.IntegerLIF
+)
+FUSED.add(
+    Fused(_narrow, lambda rules, node, neuron, x: rules.pool(node, neuron, x[0])), s.MaxPool2d
+)
+FUSED.add(
+    Fused(
+        lambda plan, node: node.groups == 1 and _weights_fit(plan, node),
+        lambda rules, node, neuron, x: rules.conv(node, neuron, x[0]),
+    ),
+    s.Conv2d,
+)
+FUSED.add(
+    Fused(_weights_fit, lambda rules, node, neuron, x: rules.linear(node, neuron, x[0])), s.Linear
+)
+FUSED.add(Fused(_product_fits, _product), s.MatMul)
+FUSED.add(Fused(_narrow, _sum), s.Sum)

@@ -17,9 +17,18 @@ import torch.nn.functional as F
 from neurocompile.gpu.plan import Plan, WeightedSum, narrow
 from neurocompile.gpu.products import columns, matmul, output_size, product
 from neurocompile.ir import spiking as s
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["Rules", "aligned", "channels_first", "channels_last", "rearranged", "torch_type"]
+__all__ = [
+    "RULES",
+    "Rules",
+    "aligned",
+    "channels_first",
+    "channels_last",
+    "rearranged",
+    "torch_type",
+]
 
 _LIMIT = (1 << 23) - 1
 _TYPES = {np.int8: torch.int8, np.int16: torch.int16, np.int32: torch.int32, np.int64: torch.int64}
@@ -47,29 +56,10 @@ class Rules:
         self.plan, self.device, self.steps = plan, device, plan.steps
         self._tensors: dict[str, torch.Tensor] = {}
         self._weights: dict[str, torch.Tensor] = {}
-        self.rules: dict[type[s.Node], Callable[..., torch.Tensor]] = {
-            s.Conv2d: self.conv,
-            s.Linear: self.linear,
-            s.IntegerLIF: self.lif,
-            s.SoftIntegerLIF: self.soft_lif,
-            s.IntegerIntegrator: self.integrator,
-            s.MaxPool2d: self.max_pool,
-            s.SumPool2d: self.sum_pool,
-            s.Add: self.add,
-            s.Mul: self.mul,
-            s.MatMul: self.matmul,
-            s.Offset: self.offset,
-            s.Shift: lambda n, x: x >> n.bits,
-            s.Sum: self.sum,
-            s.Or: lambda n, x: (x >= 1).to(torch.int8),
-            s.Rearrange: rearranged,
-            s.TimeSum: self.time_sum,
-            s.RateSoftmax: self.rate_softmax,
-        }
 
     def __call__(self, node: s.Node, *inputs: torch.Tensor) -> torch.Tensor:
         """The value of ``node``."""
-        return self.rules[type(node)](node, *inputs).to(self.type(node.name))
+        return RULES.of(node)(self, node, *inputs).to(self.type(node.name))
 
     def type(self, name: str) -> torch.dtype:
         """That a value is kept in."""
@@ -255,6 +245,11 @@ class Rules:
         axes = [a + 2 for a in node.axes]
         return x.sum(axes, keepdim=node.keepdims, dtype=self.type(node.name))
 
+    def delay(self, node: s.Delay, x: torch.Tensor) -> torch.Tensor:
+        value = x.new_zeros((self.steps, *x.shape[1:]))
+        value[1:] = x[:-1] if len(x) == self.steps else x
+        return value
+
     def time_sum(self, node: s.TimeSum, x: torch.Tensor) -> torch.Tensor:
         kind = self.type(node.name)
         if len(x) == 1:
@@ -281,6 +276,29 @@ def aligned(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     rank = max(a.ndim, b.ndim)
     places = [(slice(None), slice(None), *[None] * (rank - x.ndim)) for x in (a, b)]
     return a[places[0]], b[places[1]]
+
+
+RULES: KindTable[Callable[..., torch.Tensor]] = KindTable("GPU integers", (), "what its value is")
+"""(rules, node, *inputs) -> value. Input and what feeds back are the runner's, the mean over time and
+the output the host's."""
+RULES.add(Rules.conv, s.Conv2d)
+RULES.add(Rules.linear, s.Linear)
+RULES.add(Rules.lif, s.IntegerLIF)
+RULES.add(Rules.soft_lif, s.SoftIntegerLIF)
+RULES.add(Rules.integrator, s.IntegerIntegrator)
+RULES.add(Rules.max_pool, s.MaxPool2d)
+RULES.add(Rules.sum_pool, s.SumPool2d)
+RULES.add(Rules.add, s.Add)
+RULES.add(Rules.mul, s.Mul)
+RULES.add(Rules.matmul, s.MatMul)
+RULES.add(Rules.offset, s.Offset)
+RULES.add(lambda rules, node, x: x >> node.bits, s.Shift)
+RULES.add(Rules.sum, s.Sum)
+RULES.add(lambda rules, node, x: (x >= 1).to(torch.int8), s.Or)
+RULES.add(lambda rules, node, x: rearranged(node, x), s.Rearrange)
+RULES.add(Rules.time_sum, s.TimeSum)
+RULES.add(Rules.delay, s.Delay)
+RULES.add(Rules.rate_softmax, s.RateSoftmax)
 
 
 def rearranged(node: s.Rearrange, x: torch.Tensor) -> torch.Tensor:

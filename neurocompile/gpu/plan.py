@@ -13,18 +13,20 @@ Bounds of partial sums are sums of absolute values, so no order of summation exc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
-__all__ = ["NARROW", "Plan", "WeightedSum", "may_clip", "narrow", "neuron_fits"]
+__all__ = ["COPIES", "NARROW", "Plan", "WeightedSum", "may_clip", "narrow", "neuron_fits"]
 
 NARROW = (np.int8, np.int16, np.int32, np.int64)
 """Types of values, the first that holds a value's range is taken."""
@@ -131,27 +133,15 @@ class Plan:
             steps = 1 if node.name in self.graph.constants else self.steps
             held[node.name] = prod(self.size[node.name]) * steps * width
             alive += held[node.name]
-            most = max(most, alive + self._copies(node, kernels) + 2 * held[node.name])
+            most = max(most, alive + COPIES.of(node)(self, node, kernels) + 2 * held[node.name])
             for i in set(node.inputs):
                 if self.last[i] == node.name and i not in record:
                     alive -= held[i]
         return most
 
-    def _copies(self, node: s.Node, kernels: bool) -> int:
-        """Bytes of one sample that computing ``node`` needs beside its operands and its value."""
-        out = prod(self.size[node.name])
-        steps = 1 if any(i in self.graph.constants for i in node.inputs) else self.steps
-        if isinstance(node, s.Conv2d):
-            taps = prod(self.graph.tensors[node.weight].shape[1:]) * node.groups
-            pixels = prod(self.size[node.name][1:])
-            return (
-                0 if kernels and node.groups == 1 else steps * (4 * pixels * taps + 8 * out)
-            ) + (steps * sum(prod(self.size[i]) for i in node.inputs))
-        if isinstance(node, (s.Linear, s.MatMul)):
-            return 12 * steps * (out + sum(prod(self.size[i]) for i in node.inputs))
-        if isinstance(node, (s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator)):
-            return (4 if kernels else 48) * out
-        return 0
+    def steps_of(self, node: s.Node) -> int:
+        """In which a product is computed: one if an operand is the same in all of them."""
+        return 1 if any(i in self.graph.constants for i in node.inputs) else self.steps
 
     @property
     def widest_step(self) -> int:
@@ -166,6 +156,37 @@ class Plan:
             if isinstance(n, s.Conv2d) and self.graph.tensors[n.weight].shape[1] < 16
         ]
         return max(*sizes, *rows, 1)
+
+
+COPIES: KindTable[Callable[[Plan, Any, bool], int]] = KindTable(
+    "memory of GPUs", ("quantized",), "how much memory computing it needs"
+)
+"""(plan, node, whether kernels compute it) -> bytes of one sample beside its operands and its value."""
+COPIES.add(lambda plan, node, kernels: 0, s.Input, s.Previous, s.Output, s.TimeMean, s.TimeSum)
+COPIES.add(lambda plan, node, kernels: 0, s.MaxPool2d, s.SumPool2d, s.Sum, s.Rearrange, s.Delay)
+COPIES.add(lambda plan, node, kernels: 0, s.Add, s.Mul, s.Offset, s.Shift, s.Or, s.RateSoftmax)
+
+
+@COPIES.rule(s.Conv2d)
+def _of_windows(plan: Plan, node: s.Conv2d, kernels: bool) -> int:
+    steps = plan.steps_of(node)
+    read = steps * prod(plan.size[node.x])
+    if kernels and node.groups == 1:
+        return read
+    taps = prod(plan.graph.tensors[node.weight].shape[1:]) * node.groups
+    size = plan.size[node.name]
+    return steps * (4 * prod(size[1:]) * taps + 8 * prod(size)) + read
+
+
+@COPIES.rule(s.Linear, s.MatMul)
+def _of_products(plan: Plan, node: s.Linear | s.MatMul, kernels: bool) -> int:
+    sizes = (prod(plan.size[i]) for i in (*node.inputs, node.name))
+    return 12 * plan.steps_of(node) * sum(sizes)
+
+
+@COPIES.rule(s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator)
+def _of_neurons(plan: Plan, node: s.Node, kernels: bool) -> int:
+    return (4 if kernels else 48) * prod(plan.size[node.name])
 
 
 def _weighted_sum(

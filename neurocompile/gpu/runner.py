@@ -56,19 +56,17 @@ class Runner:
         with _current(self.device):
             loops, settled = dict(graph.loops), {}
             for place, node in enumerate(graph.nodes):
-                if isinstance(node, s.TimeMean) or isinstance(node, s.Output):
+                if isinstance(node, (s.TimeMean, s.Output)):  # what the host computes
                     break
                 if place in loops:
                     settled = self._settle(graph.nodes[place : loops[place] + 1], values, given, x)
                 if node.name in settled:
                     value = settled[node.name]
-                elif isinstance(node, s.Input):
-                    value = self._input(node, x)
                 elif self._waits(node, fixed):
                     waiting[node.name] = node  # its neuron computes it
                     continue
                 else:
-                    value = self._value(node, values, given, waiting)
+                    value = self._value(node, values, given, waiting, x)
                 values[node.name] = value
                 if node.name in record:
                     found[node.name] = value
@@ -91,7 +89,10 @@ class Runner:
         values: Mapping[str, torch.Tensor],
         given: Mapping[str, np.ndarray],
         waiting: Mapping[str, s.Node],
+        x: np.ndarray | torch.Tensor,
     ) -> torch.Tensor:
+        if isinstance(node, s.Input):
+            return self._input(node, x)
         if node.name in given:
             value = torch.from_numpy(given[node.name]).to(self.device).transpose(0, 1)
             return value.to(self.rules.type(node.name))
@@ -113,12 +114,10 @@ class Runner:
         while True:
             last = {n.name: values.get(n.name) for n in nodes if n.name in back}
             for node in nodes:
-                if isinstance(node, s.Input):
-                    values[node.name] = self._input(node, x)
-                elif isinstance(node, s.Previous) and node.name not in given:
+                if isinstance(node, s.Previous) and node.name not in given:
                     values[node.name] = self._delayed(node, values.get(node.of), len(x))
                 else:
-                    values[node.name] = self._value(node, values, given, {})
+                    values[node.name] = self._value(node, values, given, {}, x)
             if all(v is not None and torch.equal(v, values[k]) for k, v in last.items()):
                 return {n.name: values[n.name] for n in nodes}
 

@@ -65,6 +65,12 @@ class KindTable(Generic[Rule]):
                 f"and cannot say {self.what}; register one in its table (docs/new_operator.md)",
             ) from None
 
+    def get(self, item: Any) -> Rule | None:
+        """The rule of ``item``'s kind, None without one: for a search that ends, safely, at what it
+        does not know. Such a table is of no stage.
+        """
+        return self.entries.get(type(item))
+
     def knows(self, kind: type) -> bool:
         """Whether there is a rule for ``kind``."""
         return kind in self.entries

@@ -23,7 +23,7 @@ from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
-__all__ = ["BIASES", "READS_WITHOUT", "MoveBias"]
+__all__ = ["BIASES", "NEEDS", "READS_WITHOUT", "MoveBias"]
 
 _WHOLE = (
     s.Mul,
@@ -95,10 +95,32 @@ BIASES: KindTable[Callable[[_Moving, Any, Given], Moved]] = KindTable(
 itself; bias that its value lacks)."""
 
 
-@BIASES.rule(s.Conv2d, s.Linear)
-def _move_linear(at: _Moving, node: s.Conv2d | s.Linear, found: Given) -> Moved:
-    carried = _through_linear(at.rewriter, at.old, node, found[0], at.size)
-    return replace(node, bias=None), carried
+@BIASES.rule(s.Conv2d)
+def _move_through_convolution(at: _Moving, node: s.Conv2d, found: Given) -> Moved:
+    tensors, incoming = at.rewriter.tensors, found[0]
+    own = None if node.bias is None else np.asarray(tensors[node.bias], np.float64)[:, None, None]
+    node = replace(node, bias=None)
+    if incoming is None:
+        return node, own
+    weight = np.asarray(tensors[node.weight], np.float64)
+    if _by_channel(incoming):
+        incoming = np.broadcast_to(incoming, (weight.shape[1] * node.groups, 1, 1))
+        kernel = weight.sum(axis=(2, 3)).reshape(node.groups, -1, weight.shape[1])
+        through = (kernel * incoming.reshape(node.groups, 1, -1)).sum(axis=2).reshape(-1, 1, 1)
+    else:
+        through = evaluate_node(node, [at.full(incoming)], [weight])
+    return node, through if own is None else through + own
+
+
+@BIASES.rule(s.Linear)
+def _move_through_linear(at: _Moving, node: s.Linear, found: Given) -> Moved:
+    tensors, incoming = at.rewriter.tensors, found[0]
+    own = None if node.bias is None else np.asarray(tensors[node.bias], np.float64)
+    node = replace(node, bias=None)
+    if incoming is None:
+        return node, own
+    through = at.full(incoming) @ np.asarray(tensors[node.weight], np.float64).T
+    return node, through if own is None else through + own
 
 
 @BIASES.rule(s.LIF)
@@ -167,18 +189,28 @@ def _move_through_view(at: _Moving, node: s.Rearrange, found: Given) -> Moved:
     return node, None if found[0] is None else node.apply(at.full(found[0]))
 
 
+NEEDS: KindTable[Callable[[Any, "bool | None"], "bool | None"]] = KindTable(
+    "needed biases", ("canonical",), "whether it needs its operands with their biases"
+)
+"""(node, whether the node's own value is needed so) -> whether its operands are: True always, False
+those by channel alone, None not at all."""
+NEEDS.add(lambda node, own: True, *_WHOLE)
+NEEDS.add(lambda node, own: True if node.current else None, s.LIF)
+NEEDS.add(lambda node, own: False if any(node.padding) else None, s.Conv2d)
+NEEDS.add(lambda node, own: own, s.Rearrange)
+NEEDS.add(lambda node, own: None, s.Linear, s.Add, s.Sum, s.TimeMean, s.MaxPool2d, s.SumPool2d)
+NEEDS.add(lambda node, own: None, s.Input, s.Previous, s.Offset, s.Output, s.Or)
+
+
 def _needed(graph: s.SpikingGraph) -> dict[str, bool]:
     """Values that somebody needs with their bias, and what views of these show: True if a product
     does, False if it is a padded convolution alone.
     """
     needed: dict[str, bool] = {}
     for node in reversed(graph.nodes):
-        if isinstance(node, _WHOLE) or isinstance(node, s.LIF) and node.current:
-            needed.update(dict.fromkeys(node.inputs, True))
-        elif isinstance(node, s.Conv2d) and any(node.padding):
-            needed.setdefault(node.x, False)
-        elif isinstance(node, s.Rearrange) and node.name in needed:
-            needed[node.x] = needed.get(node.x, False) or needed[node.name]
+        need = NEEDS.of(node)(node, needed.get(node.name))
+        if need is not None:
+            needed.update((i, needed.get(i, False) or need) for i in node.inputs)
     return needed
 
 
@@ -214,28 +246,3 @@ def _add(rewriter: Rewriter, old: s.Node, bias: np.ndarray) -> None:
         name=rewriter.fresh(f"{old.name}.biased"), x=rewriter.resolve(Ref(old.name)), offset=offset
     )
     rewriter.forward(old, rewriter.emit(node))
-
-
-def _through_linear(
-    rewriter: Rewriter,
-    old: s.Node,
-    node: s.Conv2d | s.Linear,
-    incoming: np.ndarray | None,
-    size: dict[str, tuple[int, ...]],
-) -> np.ndarray | None:
-    own = None if node.bias is None else np.asarray(rewriter.tensors[node.bias], np.float64)
-    if own is not None and isinstance(node, s.Conv2d):
-        own = own[:, None, None]
-    if incoming is None:
-        return own
-    weight = np.asarray(rewriter.tensors[node.weight], np.float64)
-    if isinstance(node, s.Conv2d) and _by_channel(incoming):
-        incoming = np.broadcast_to(incoming, (weight.shape[1] * node.groups, 1, 1))
-        kernel = weight.sum(axis=(2, 3)).reshape(node.groups, -1, weight.shape[1])
-        through = (kernel * incoming.reshape(node.groups, 1, -1)).sum(axis=2).reshape(-1, 1, 1)
-    elif isinstance(node, s.Conv2d):
-        whole = np.broadcast_to(incoming, size[old.inputs[0]])
-        through = evaluate_node(replace(node, bias=None), [whole], [weight])
-    else:
-        through = np.broadcast_to(incoming, size[old.inputs[0]]) @ weight.T
-    return through if own is None else through + own

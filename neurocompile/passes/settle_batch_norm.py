@@ -8,8 +8,9 @@ convolution of its own: 1x1, a weight and a bias a channel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import strided_index
 from neurocompile.ir.spiking_rules import FOLDED_BATCH_NORM, IS_IMPORTED, NO_BATCH_NORM
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
 
@@ -70,27 +72,14 @@ def _scale_backwards(
     value = np.broadcast_to(
         factor.reshape(-1, *[1] * (len(size[norm.x]) - 1 - norm.axis)), size[norm.x]
     )
-    old = graph.node[norm.x]
-    while len(graph.users[old.name]) == 1:
-        if isinstance(old, s.Rearrange):
-            source = np.ones(int(np.prod(size[old.x])))
-            source[strided_index(old.sizes, old.strides, old.offset)] = value.reshape(-1)
-            value, old = source.reshape(size[old.x]), graph.node[old.x]
-        elif isinstance(old, s.Scale):
-            old = graph.node[old.x]
-        elif isinstance(old, s.MatMul):
-            rows, columns = (value == value[..., :1]).all(), (value == value[..., :1, :]).all()
-            for name, fits, kept in (
-                (old.a, rows, value[..., :1]),
-                (old.b, columns, value[..., :1, :]),
-            ):
-                if fits and _layer_before(graph, name) is not None:
-                    value, old = np.broadcast_to(kept, size[name]), graph.node[name]
-                    break
-            else:
-                return False
-        else:
+    at: Factors | None = Factors(graph, size, graph.node[norm.x], value)
+    while at is not None and len(graph.users[at.node.name]) == 1:
+        if (rule := BACKWARDS.get(at.node)) is None:
             break
+        at = rule(at, at.node)
+    if at is None:
+        return False
+    old, value = at.node, at.value
     layer = made.get(rewriter.resolve(Ref(old.name)))
     if not isinstance(layer, (s.Conv2d, s.Linear)) or len(graph.users[old.name]) != 1:
         return False
@@ -100,6 +89,42 @@ def _scale_backwards(
         return False
     _replace(rewriter, made, layer, _scaled(rewriter, layer, flat[:, 0], np.zeros(len(flat))))
     return True
+
+
+@dataclass(frozen=True)
+class Factors:
+    """``value``: factors of the value of ``node``, of its shape."""
+
+    graph: s.SpikingGraph
+    size: dict[str, tuple[int, ...]]
+    node: s.Node
+    value: np.ndarray
+
+    def of(self, name: str, value: np.ndarray) -> Factors:
+        """Of an operand of the node."""
+        return replace(self, node=self.graph.node[name], value=value)
+
+
+BACKWARDS: KindTable[Callable[[Factors, Any], Factors | None]] = KindTable(
+    "factors backwards", (), "how a factor behind it becomes one in front"
+)
+"""(factors behind a node, the node) -> factors of one of its operands; None if there are none."""
+BACKWARDS.add(lambda at, node: at.of(node.x, at.value), s.Scale)
+
+
+@BACKWARDS.rule(s.Rearrange)
+def _before_view(at: Factors, node: s.Rearrange) -> Factors:
+    source = np.ones(int(np.prod(at.size[node.x])))
+    source[strided_index(node.sizes, node.strides, node.offset)] = at.value.reshape(-1)
+    return at.of(node.x, source.reshape(at.size[node.x]))
+
+
+@BACKWARDS.rule(s.MatMul)
+def _before_product(at: Factors, node: s.MatMul) -> Factors | None:
+    for name, kept in ((node.a, at.value[..., :1]), (node.b, at.value[..., :1, :])):
+        if (at.value == kept).all() and _layer_before(at.graph, name) is not None:
+            return at.of(name, np.broadcast_to(kept, at.size[name]))
+    return None
 
 
 def _layer_before(graph: s.SpikingGraph, name: str) -> s.Node | None:

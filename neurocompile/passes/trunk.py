@@ -8,12 +8,14 @@ enough for its finest layer, and every layer a weight exponent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range
+from neurocompile.ir.tables import KindTable
 
 __all__ = ["Trunk", "find_trunks"]
 
@@ -81,15 +83,23 @@ def find_trunks(
     return trunks
 
 
+SUMMED: KindTable[Callable[[Any, tuple[int, ...]], int]] = KindTable(
+    "trunks", (), "how many values of a trunk it adds up"
+)
+"""(node, shape of what it reads) -> number of values in each of its own. Behind other kinds stand no
+values of the trunk's unit."""
+SUMMED.add(lambda node, shape: prod(shape[i] for i in node.axes), s.Sum)
+SUMMED.add(lambda node, shape: 1, s.Rearrange)
+
+
 def _neurons(
     graph: s.SpikingGraph, names: set[str], size: Mapping[str, tuple[int, ...]]
 ) -> Iterator[tuple[s.LIF, int]]:
     """LIFs that read a value of ``names``, directly or through sums over axes and views of these."""
     summed = dict.fromkeys(names, 1)
     for node in graph.nodes:
-        if isinstance(node, s.Sum) and node.x in summed:
-            summed[node.name] = summed[node.x] * prod(size[node.x][i] for i in node.axes)
-        elif isinstance(node, s.Rearrange) and node.x in summed:
-            summed.setdefault(node.name, summed[node.x])
-        elif isinstance(node, s.LIF) and node.x in summed:
+        if isinstance(node, s.LIF) and node.x in summed:
             yield node, summed[node.x]
+        elif (rule := SUMMED.get(node)) is not None and node.inputs[0] in summed:
+            x = node.inputs[0]
+            summed[node.name] = summed[x] * rule(node, size[x])

@@ -4,7 +4,7 @@ normalization folded, a parameter for each weight and bias, each behind its fake
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.frontends.door import open_model
 from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
@@ -134,14 +135,12 @@ class TrainableModel(nn.Module):
             return x.unsqueeze(0).repeat(self.T, *[1] * x.ndim) if exporting else x.unsqueeze(0)
         if isinstance(node, (s.LIF, s.Or)):
             return self._spikes(node, inputs[0])
-        if isinstance(node, s.TimeMean):
-            return inputs[0].mean(0, keepdim=True)
         tensors = [self.tensor(t) for t in node.tensors]
         if (reader := self.biased.get(node.name)) is not None:
             assert reader.bias is not None
             bias = self.tensor(reader.bias).reshape(-1)
             tensors.append(bias / reader.gain if isinstance(reader, s.LIF) else bias)
-        return OPERATORS[type(node)](node, inputs, tensors)
+        return OPERATORS.of(node)(node, inputs, tensors)
 
     def _rounded_input(self, x: torch.Tensor) -> torch.Tensor:
         found = self.statistics.input
@@ -247,27 +246,31 @@ def _neuron(node: s.Node) -> nn.Module:
     return neuron.LIFNode(tau=float(node.tau), **common)
 
 
+OBSTACLES: KindTable[Callable[[Any], str]] = KindTable(
+    "trained layers", (), "what of it has no gradient"
+)
+"""node -> what of it cannot be trained, "" for nothing."""
+OBSTACLES.add(lambda node: "", *OPERATORS.entries, s.Or, s.Output)
+OBSTACLES.add(lambda node: "an input of frames" if node.steps else "", s.Input)
+
+
+@OBSTACLES.rule(s.LIF)
+def _untrained_neuron(node: s.LIF) -> str:
+    plain = not (isinstance(node.tau, TensorRef) or node.more or node.current) and node.tau > 1
+    if plain and node.subtract in (None, node.v_threshold):
+        return ""
+    return "a neuron with several thresholds, a synaptic current, a leak for each channel or none"
+
+
 def _check(graph: s.SpikingGraph) -> None:
     """NC1022 for a node that cannot be trained."""
     for node in graph.nodes:
-        known = isinstance(node, (s.Input, s.LIF, s.Or, s.TimeMean, s.Output))
-        if not known and type(node) not in OPERATORS:
-            what = f"a {type(node).__name__}"
-        elif isinstance(node, s.Input) and node.steps:
-            what = "an input of frames"
-        elif isinstance(node, s.LIF) and (
-            isinstance(node.tau, TensorRef)
-            or node.tau <= 1
-            or node.more
-            or node.current
-            or node.subtract not in (None, node.v_threshold)
-        ):
-            what = "a neuron with several thresholds, a synaptic current, a leak for each channel or none"
-        else:
-            continue
-        raise NeurocompileError(
-            "NC1022", f"layer '{node.name}' is {what}, which has no gradient here"
-        )
+        rule = OBSTACLES.get(node)
+        what = f"a {type(node).__name__}" if rule is None else rule(node)
+        if what:
+            raise NeurocompileError(
+                "NC1022", f"layer '{node.name}' is {what}, which has no gradient here"
+            )
 
 
 @guarded

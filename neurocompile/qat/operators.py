@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import strided_index
+from neurocompile.ir.tables import KindTable
 
 __all__ = ["OPERATORS", "rearranged"]
 
@@ -95,19 +96,19 @@ def _aligned(x: list[torch.Tensor]) -> list[torch.Tensor]:
     return [y if y.ndim == rank else y[(slice(None),) * 2 + (None,) * (rank - y.ndim)] for y in x]
 
 
-OPERATORS: dict[
-    type[s.Node], Callable[[Any, list[torch.Tensor], list[torch.Tensor]], torch.Tensor]
-] = {
-    s.Conv2d: _conv,
-    s.Linear: _linear,
-    s.MaxPool2d: _max_pool,
-    s.SumPool2d: _sum_pool,
-    s.Rearrange: lambda n, x, t: rearranged(n, x[0]),
-    s.Add: lambda n, x, t: torch.add(*_aligned(x)),
-    s.Mul: lambda n, x, t: torch.mul(*_aligned(x)),
-    s.MatMul: lambda n, x, t: torch.matmul(*_aligned(x)),
-    s.Scale: lambda n, x, t: x[0] * n.factor,
-    s.Offset: lambda n, x, t: x[0] + t[0],
-    s.Sum: lambda n, x, t: x[0].sum(tuple(a + 2 for a in n.axes), n.keepdims),
-}
-"""(node, inputs, tensors) -> value; neurons, input, time mean and output are the model's."""
+OPERATORS: KindTable[Callable[[Any, list[torch.Tensor], list[torch.Tensor]], torch.Tensor]] = (
+    KindTable("fine-tuning", (), "what it computes in torch")
+)
+"""(node, inputs, tensors) -> value; neurons, input and output are the model's."""
+OPERATORS.add(_conv, s.Conv2d)
+OPERATORS.add(_linear, s.Linear)
+OPERATORS.add(_max_pool, s.MaxPool2d)
+OPERATORS.add(_sum_pool, s.SumPool2d)
+OPERATORS.add(lambda n, x, t: rearranged(n, x[0]), s.Rearrange)
+OPERATORS.add(lambda n, x, t: torch.add(*_aligned(x)), s.Add)
+OPERATORS.add(lambda n, x, t: torch.mul(*_aligned(x)), s.Mul)
+OPERATORS.add(lambda n, x, t: torch.matmul(*_aligned(x)), s.MatMul)
+OPERATORS.add(lambda n, x, t: x[0] * n.factor, s.Scale)
+OPERATORS.add(lambda n, x, t: x[0] + t[0], s.Offset)
+OPERATORS.add(lambda n, x, t: x[0].sum(tuple(a + 2 for a in n.axes), n.keepdims), s.Sum)
+OPERATORS.add(lambda n, x, t: x[0].mean(0, keepdim=True), s.TimeMean)

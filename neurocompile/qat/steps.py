@@ -64,8 +64,9 @@ def grids(
             continue
         rates, levels = mean.get(node.x), largest_multiple(bits)
         moments = None if rates is None else per_input_channel(node, rates + rates * rates)
+        of_pixels = isinstance(graph.node[node.x], s.Input)
         step = best_scale(weight, float(np.abs(weight).max()), levels, moments)
-        if isinstance(graph.node[node.x], s.Input):
+        if of_pixels:
             reach = float(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()) * largest
             step = max(step, _ROOM * reach / fields.current)
         yield Grid(str(node.weight), step, levels)
@@ -73,8 +74,8 @@ def grids(
         if lif is None or lif.bias is None or str(lif.bias) in seen:
             continue
         seen.add(str(lif.bias))
-        of_input = unit if isinstance(graph.node[node.x], s.Input) else 1.0
-        if integer[node.x] is not None or isinstance(graph.node[node.x], s.Input):
+        of_input = unit if of_pixels else 1.0
+        if integer[node.x] is not None or of_pixels:
             yield Grid(str(lif.bias), lif.gain * of_input * step, fields.mantissa)
 
 

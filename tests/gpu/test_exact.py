@@ -25,7 +25,7 @@ from neurocompile.errors import NeurocompileError  # noqa: E402
 from neurocompile.gpu import Evaluator  # noqa: E402
 from neurocompile.ir import spiking as s  # noqa: E402
 from neurocompile.ir.evaluate import evaluate  # noqa: E402
-from neurocompile.ir.text import TensorRef  # noqa: E402
+from neurocompile.ir.text import Ref, TensorRef  # noqa: E402
 
 
 class Drawn:
@@ -184,15 +184,28 @@ def test_kinds(kind: str, kernels: bool) -> None:
 
 
 def test_every_kind_of_the_quantized_graph_has_a_rule() -> None:
+    from neurocompile.gpu.nodes import RULES
+
+    quantized = {kind for kind in s.KINDS.values() if "quantized" in kind.stages}
+    ends = {s.Input, s.Previous, s.TimeMean, s.Output}  # the runner's own
+    assert RULES.entries.keys() == quantized - ends
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("given", ["steps", "constant"])
+def test_a_delay_is_the_definitions(steps: int, given: str) -> None:
     import torch
 
-    from neurocompile.gpu.nodes import Rules
+    from neurocompile.gpu.nodes import RULES, Rules
     from neurocompile.gpu.plan import Plan
+    from neurocompile.ir.evaluate import DEFINITIONS
 
-    rules = Rules(Plan.of(tokens(), 1), torch.device("cpu")).rules
-    real = {"BatchNorm", "LIF", "Integrator", "Scale", "Softmax"}  # of float graphs alone
-    ends = {"Input", "Previous", "TimeMean", "Output"}  # the runner's own
-    assert {k.__name__ for k in rules} == set(s.KINDS) - real - ends
+    node = s.Delay(name="d", x=Ref("x"))
+    x = np.arange(2 * (steps if given == "steps" else 1) * 5).reshape(2, -1, 5)
+    rules = Rules(Plan.of(tokens(), steps), torch.device("cpu"))
+    found = RULES.of(node)(rules, node, torch.from_numpy(x).transpose(0, 1))
+    meant = DEFINITIONS.of(node)(node, [x], [], steps)
+    assert np.array_equal(found.transpose(0, 1).numpy(), meant)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

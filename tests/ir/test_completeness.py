@@ -1,10 +1,11 @@
-"""Every analysis and pass knows every kind of node of its stages, or refuses it by name; no ladder
-of isinstance with an open default is added.
+"""Every analysis and pass knows every kind of node of its stages, or refuses it by name; there is no
+ladder of isinstance with an open default.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 from collections import Counter
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 for source in SOURCES:  # tables register when their module is imported
     if " = KindTable(" in source.read_text():
         parts = source.relative_to(ROOT.parent).with_suffix("").parts
-        importlib.import_module(".".join(parts))
+        with contextlib.suppress(ImportError, NeurocompileError):  # of an extra that is not there
+            importlib.import_module(".".join(parts))
 importlib.import_module("neurocompile.passes.lower")  # fills the table of its rules
 
 BY_NAME = {table.name: table for table in tables()}
@@ -79,21 +81,6 @@ def test_a_table_keeps_one_rule_a_kind() -> None:
 
 LADDER = 3
 """Tests of one value's kind in one function, from which on they are a table in disguise."""
-OPEN: dict[str, int] = {
-    "frontends/onnx/bounds.py:_of": 9,
-    "gpu/fused.py:__call__": 4,
-    "gpu/fused.py:_computes": 6,
-    "gpu/plan.py:_copies": 3,
-    "gpu/runner.py:run": 3,
-    "passes/move_bias.py:_needed": 4,
-    "passes/move_bias.py:_through_linear": 3,
-    "passes/settle_batch_norm.py:_scale_backwards": 3,
-    "passes/trunk.py:_neurons": 3,
-    "qat/model.py:_check": 3,
-    "qat/model.py:_value": 3,
-    "qat/steps.py:grids": 3,
-}
-"""Functions, and how many tests they have. It may only shrink: take out what is a table now."""
 
 
 def kinds_tested(call: ast.AST) -> str | None:
@@ -132,6 +119,5 @@ def ladders() -> dict[str, int]:
     return found
 
 
-def test_no_ladder_with_an_open_default_is_added() -> None:
-    found = ladders()
-    assert {name: n for name, n in found.items() if n > OPEN.get(name, 0)} == {}
+def test_there_is_no_ladder_with_an_open_default() -> None:
+    assert ladders() == {}, "make it a table (neurocompile/ir/tables.py), or end it in an error"

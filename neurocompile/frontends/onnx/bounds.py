@@ -4,16 +4,17 @@ no-ops: a Relu, Clip or Cast of spikes.
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 import onnx
 
 from neurocompile.frontends.onnx.context import Importer
 from neurocompile.ir import spiking as s
+from neurocompile.ir.bounds import BOUNDS, INTEGRAL, Known
+from neurocompile.ir.interval import Interval
+from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 
-__all__ = ["bounds_of", "changes_nothing"]
+__all__ = ["WITHOUT_WEIGHTS", "bounds_of", "changes_nothing"]
 
 _CUTS = ("Relu", "Clip", "LeakyRelu", "Abs")
 _TYPES = onnx.TensorProto
@@ -51,40 +52,32 @@ def changes_nothing(im: Importer, node: onnx.NodeProto) -> bool:
 
 def bounds_of(im: Importer, ref: Ref) -> Bounds | None:
     """Bounds of the value ``ref``; None where they depend on weights or on the input."""
-    known: dict[str, Bounds | None] = {}
+    known = Known(im.tensors, im.shapes, quantized=False)
+    found: dict[str, Bounds | None] = {}
     for node in im.nodes:
-        x = [known.get(i) for i in node.inputs]
-        known[node.name] = _of(node, x, [im.shapes[i] for i in node.inputs])
-    return known.get(ref)
+        found[node.name] = _of(known, node, [found.get(i) for i in node.inputs])
+    return found.get(ref)
 
 
-def _of(node: s.Node, x: list[Bounds | None], shapes: list[tuple[int, ...]]) -> Bounds | None:
-    if isinstance(node, (s.LIF, s.Previous)):
-        return 0.0, float(node.levels), True
-    if not x or any(b is None for b in x):
+WITHOUT_WEIGHTS: KindTable[bool] = KindTable(
+    "imported bounds", ("imported",), "whether it is bounded whatever weights and input are"
+)
+"""Whether the rule of :data:`neurocompile.ir.bounds.BOUNDS` is asked."""
+WITHOUT_WEIGHTS.add(True, s.LIF, s.Previous, s.Or, s.Rearrange, s.MaxPool2d, s.TimeMean, s.Scale)
+WITHOUT_WEIGHTS.add(True, s.Sum, s.SumPool2d, s.Add, s.Mul, s.MatMul, s.Delay)
+WITHOUT_WEIGHTS.add(False, s.Input, s.Conv2d, s.Linear, s.BatchNorm, s.Offset, s.Output)
+WITHOUT_WEIGHTS.add(False, s.Softmax, s.StepSoftmax, s.Integrator, s.Function, s.Normalization)
+
+
+def _of(known: Known, node: s.Node, inputs: list[Bounds | None]) -> Bounds | None:
+    if not WITHOUT_WEIGHTS.of(node):
         return None
-    low, high, integer = x[0]  # type: ignore[misc]
-    if isinstance(node, (s.Rearrange, s.MaxPool2d)):
-        return low, high, integer
-    if isinstance(node, s.TimeMean):
-        return low, high, False
-    if isinstance(node, s.Scale):
-        ends = sorted((low * node.factor, high * node.factor))
-        return ends[0], ends[1], integer and float(node.factor).is_integer()
-    if isinstance(node, (s.Sum, s.SumPool2d)):
-        terms = (
-            prod(node.kernel)
-            if isinstance(node, s.SumPool2d)
-            else prod(shapes[0][i] for i in node.axes)
-        )
-        return terms * min(low, 0.0), terms * max(high, 0.0), integer
-    if isinstance(node, (s.Add, s.Mul, s.MatMul)):
-        other = x[1]
-        assert other is not None
-        both = integer and other[2]
-        if isinstance(node, s.Add):
-            return low + other[0], high + other[1], both
-        corners = [a * b for a in (low, high) for b in other[:2]]
-        terms = shapes[0][-1] if isinstance(node, s.MatMul) else 1
-        return terms * min(corners), terms * max(corners), both
-    return None
+    given = [None if b is None else Interval(b[0], b[1]) for b in inputs]
+    found = BOUNDS.of(node)(known, node, given)
+    if found is None:
+        return None
+    whole = all(b is not None and b[2] for b in inputs)
+    integer = INTEGRAL.of(node)(False, whole)
+    if isinstance(node, s.Scale):  # which the compiler takes for real: its factors move
+        integer = whole and float(node.factor).is_integer()
+    return float(found.low), float(found.high), integer
