@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from neurocompile.staged import open_staged as open
     from neurocompile.targets.loader import list_targets, load_target
     from neurocompile.theory.measure.deff import deff
+    from neurocompile.theory.measure.model_budget import budget
     from neurocompile.zoo import find_model, list_models
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "NeurocompileError",
     "Program",
     "check",
+    "budget",
     "compile",
     "deff",
     "diagnose",
@@ -66,6 +68,7 @@ __all__ = [
 find_beside()
 
 _WHERE = {
+    "budget": ("neurocompile.theory.measure.model_budget", "budget"),
     "BuildOptions": ("neurocompile.options", "BuildOptions"),
     "check": ("neurocompile.check", "check_model"),
     "deff": ("neurocompile.theory.measure.deff", "deff"),

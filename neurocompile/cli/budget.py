@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +15,6 @@ from neurocompile.options import BuildOptions
 if TYPE_CHECKING:
     from neurocompile.theory.measure.examine import Examination
 
-_SAMPLES = 100
-_CALIBRATION = 64
-_RANDOM = 16
 _KINDS = {"measured": "measured on the emulator", "modelled": "modelled"}
 """What a number found is, in words."""
 
@@ -76,49 +71,23 @@ def budget(
     by Corollary 9, and the emulator's numbers with the ratio. docs/theory.md says which statements
     hold.
     """
-    import numpy as np
+    from neurocompile.theory.measure.model_budget import budget as examined
 
-    from neurocompile.theory.measure.examine import examine
-    from neurocompile.theory.measure.subject import open_subject
-
-    rows, y = None, None
     source, example, _ = source_of(model)
-    open_it = partial(
-        open_subject, source, example_input=example, calibration=calibration, options=options
-    )
-    if data is not None:
-        from neurocompile.data import load_samples
-        from neurocompile.theory.measure.data_rows import open_rows
-
-        rows = open_rows(data)
-        # a model without statistics is calibrated on the first samples; load_samples then checks
-        # their shape
-        first = np.asarray(next(rows.blocks())[1][:_CALIBRATION], np.float32)
-        subject = open_it(first)
-        loaded = load_samples(data, subject.input_shape, samples or _SAMPLES)
-        x, y, origin = loaded.x, loaded.y, f"{len(loaded.x)} samples of {data.name}"
-    else:
-        from neurocompile.theory.measure.budget import random_inputs
-
-        subject = open_it()
-        quantized, circuit = subject.at(options.T or subject.T)
-        x = random_inputs(circuit, quantized, samples or _RANDOM)
-        origin = (
-            f"{len(x)} pseudo-random inputs (give --data X.npz for numbers that mean something)"
-        )
-    found = examine(
-        replace(subject, device=device),
-        x,
-        y,
-        origin=origin,
-        T=options.T,
-        eps=epsilon,
+    found = examined(
+        source,
+        example,
+        data=data,
+        samples=samples,
+        epsilon=epsilon,
         accuracy=accuracy,
+        calibration=calibration,
         constant=constant,
-        rows=rows,
-        calibrate=calibrate,
         radius=radius,
+        calibrate=calibrate,
+        device=device,
         progress=True,
+        options=options,
     )
     return Output(_data(found), _text(found))
 
