@@ -314,6 +314,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "the artifact is not signed by a trusted key",
         "It has no signature, one of another key, or one that does not fit its content. Get it again from where it was built.",
     ),
+    "NC5008": (
+        "the program cannot be expressed in that form",
+        "What others' formats and simulators have no words for (graded messages, resets between samples, long delays) is named, a "
+        "line each. Nothing was written.",
+    ),
     "NC6001": (
         "unknown error code",
         "neurocompile explain takes a code such as NC1003; without one it lists all.",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from neurocompile.energy.report import EnergyReport
+    from neurocompile.exports.sanafe import SanafeFiles
     from neurocompile.folding.search import FoldChoice
     from neurocompile.host.part import HostPart
     from neurocompile.images import CoreImages
@@ -350,6 +351,22 @@ class Program:
         from neurocompile.images.file import save_images
 
         save_images(ImageBuilder(self.circuit, self.mapping, self.target), path, progress=progress)
+
+    @guarded
+    def export_lava(self, path: str | Path) -> tuple[Path, Path]:
+        """Write Python code for Lava, and its weights beside it (docs/exports.md): their paths."""
+        from neurocompile.exports.lava import export_lava
+
+        return export_lava(self, path)
+
+    @guarded
+    def export_sanafe(
+        self, folder: str | Path, x: np.ndarray, *, profile: str = "davies2018"
+    ) -> SanafeFiles:
+        """Write SANA-FE's files of the sample ``x``, float32 (*input shape) (docs/exports.md)."""
+        from neurocompile.exports.sanafe import export_sanafe
+
+        return export_sanafe(self, x, folder, profile=profile)
 
     @guarded
     def summary(self) -> Summary:

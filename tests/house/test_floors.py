@@ -36,7 +36,7 @@ program
 summary
 artifact
 energy parity check qat
-report gate testing
+report gate testing exports
 theory.bounds
 theory.measure
 staged
@@ -61,6 +61,7 @@ DOORS = {
     ("program", "energy"): "Program.energy()",
     ("program", "parity"): "Program.parity()",
     ("program", "report"): "Program.report(), Program.plot()",
+    ("program", "exports"): "Program.export_lava(), Program.export_sanafe()",
 }
 """A program is plain data; these of its methods are the public doors to what reads it, imported
 when they are called.

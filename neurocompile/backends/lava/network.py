@@ -38,10 +38,19 @@ from neurocompile.ir.circuit import (
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.windows import host_rounds, rounds
 
-__all__ = ["Network", "aligned_weights", "build", "total_steps"]
+__all__ = [
+    "GRADED_BITS",
+    "LONGEST_DELAY",
+    "Network",
+    "aligned_weights",
+    "build",
+    "closing",
+    "takes_lava_conv",
+    "total_steps",
+]
 
 GRADED_BITS = 24
-_MAX_DELAY = 63  # Lava checks 6 bits and adds its own step; Intel's netx keeps to 62 of them
+LONGEST_DELAY = 63  # Lava checks 6 bits and adds its own step; Intel's netx keeps to 62 of them
 _INT8_SAFE = 63  # Lava's Conv does int8 arithmetic on kernel, stride, padding, dilation and groups
 _CONV_PAIRS = 64  # more pairs of channels than this are faster as one sparse matrix
 _MAX_UNROLLED = 40_000_000  # synapses of an unrolled convolution (8 bytes each)
@@ -103,7 +112,7 @@ def build(
     convs = {
         p.name
         for p in circuit.projections
-        if isinstance(p, Conv2d) and _as_conv(circuit, p, adapt is not None)
+        if isinstance(p, Conv2d) and takes_lava_conv(circuit, p, adapt is not None)
     }
     spatial = {end for p in circuit.projections if p.name in convs for end in (p.src, p.dst)}
     loops = closing(circuit)
@@ -234,7 +243,7 @@ def aligned_weights(weights: np.ndarray, projection: Projection) -> tuple[np.nda
     return aligned, projection.weight_exp - shift
 
 
-def _as_conv(circuit: CircuitGraph, projection: Conv2d, hardware: bool) -> bool:
+def takes_lava_conv(circuit: CircuitGraph, projection: Conv2d, hardware: bool = False) -> bool:
     """Whether Lava's Conv can express the projection, and is the better choice."""
     src, dst = circuit.population[projection.src], circuit.population[projection.dst]
     c_out, k_h, k_w, c_in = circuit.tensors[projection.weight].shape
@@ -261,11 +270,11 @@ def _projection(circuit: CircuitGraph, projection: Projection, as_conv: bool, fa
         raise NeurocompileError(
             "NC9001", f"projection '{projection.name}' is not scheduled (delay {projection.delay})"
         )
-    if projection.delay > _MAX_DELAY:
+    if projection.delay > LONGEST_DELAY:
         raise NeurocompileError(
             "NC3103",
             f"projection '{projection.name}' has a delay of {projection.delay} steps, "
-            f"the limit of Lava and Loihi 2 is {_MAX_DELAY}: insert a relay",
+            f"the limit of Lava and Loihi 2 is {LONGEST_DELAY}: insert a relay",
         )
     if as_conv:
         return _conv(circuit, projection)

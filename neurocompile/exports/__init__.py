@@ -1,0 +1,1 @@
+"""Programs in the words of other tools."""

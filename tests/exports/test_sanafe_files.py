@@ -1,0 +1,137 @@
+"""SANA-FE runs the files of a program's core images: every spike, message and hop the same."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from images.placed import placed
+
+from neurocompile.backends.emulator import Emulator
+from neurocompile.energy.core_counts import counted_packets
+from neurocompile.errors import NeurocompileError
+from neurocompile.exports.sanafe import write_sanafe
+from neurocompile.images import build_images
+from neurocompile.images.machine import CoreMachine
+from neurocompile.ir.circuit import (
+    LIF,
+    CircuitGraph,
+    Conv2d,
+    Dense,
+    GradedRelay,
+    HostInput,
+    Readout,
+    Strided,
+)
+from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.schedule import schedule
+from neurocompile.targets import load_target
+
+LOIHI1 = load_target("loihi1")
+STEPS = 8
+
+
+def network(seed: int, delay: int = 6, *, graded: bool = False, high: int = 1) -> CircuitGraph:
+    """Convolution, pooling, matrices, a shortcut that waits, biases and leaks of several kinds."""
+    rng = np.random.default_rng(seed)
+    tensors = {
+        "k": (rng.integers(-60, 100, (6, 3, 3, 2)) // 2 * 2).astype(np.int16),
+        "m": (rng.integers(-60, 80, (50, 54)) // 2 * 2).astype(np.int16),
+        "n": (rng.integers(-50, 60, (20, 50)) // 2 * 2).astype(np.int16),
+        "s": (rng.integers(-50, 60, (20, 216)) // 4 * 4).astype(np.int16),
+        "o": np.arange(5),
+        "r": (rng.integers(-50, 60, (5, 20)) // 2 * 2).astype(np.int16),
+        "b": rng.integers(-90, 900, (50,)).astype(np.int16),
+    }
+
+    def lif(name: str, shape: tuple[int, ...], **more: object) -> LIF:
+        return LIF(name=name, shape=shape, layer=name, reset=True, **more)  # type: ignore[arg-type]
+
+    populations = (
+        HostInput(name="x", shape=(6, 6, 2), layer="x", low=0, high=high),
+        lif("conv", (6, 6, 6), vth=150, dv=1024),
+        lif("pool", (3, 3, 6), vth=0, dv=4095),
+        lif("wide", (50,), vth=120, dv=512, bias=TensorRef("b"), bias_exp=3),
+        GradedRelay(name="out", shape=(20,), layer="out")
+        if graded
+        else lif("out", (20,), vth=100, dv=100),
+        GradedRelay(name="sum", shape=(5,), layer="sum"),
+    )
+    projections = (
+        Conv2d(name="1", src=Ref("x"), dst=Ref("conv"), weight=TensorRef("k"), padding=(1, 1)),
+        Strided(
+            name="2",
+            src=Ref("conv"),
+            dst=Ref("pool"),
+            sizes=(3, 3, 6, 2, 2),
+            src_strides=(72, 12, 1, 36, 6),
+            dst_strides=(18, 6, 1, 0, 0),
+            weight=1,
+            sign="excitatory",
+        ),
+        Dense(name="3", src=Ref("pool"), dst=Ref("wide"), weight=TensorRef("m")),
+        Dense(name="4", src=Ref("wide"), dst=Ref("out"), weight=TensorRef("n")),
+        Dense(name="5", src=Ref("conv"), dst=Ref("out"), weight=TensorRef("s"), weight_exp=-1),
+        Dense(name="6", src=Ref("out"), dst=Ref("sum"), weight=TensorRef("r")),
+    )
+    readouts = (Readout(name="r", src=Ref("sum"), scale=0.5, bias=TensorRef("o")),)
+    graph = CircuitGraph("net", STEPS, populations, projections, readouts, tensors)
+    return schedule(graph, max_spike_delay=delay, power_of_two_period=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sanafe_runs_the_images(tmp_path: Path, seed: int) -> None:
+    pytest.importorskip("sanafe", reason="needs the extra oracle (Python 3.10 and 3.11)")
+    circuit = network(seed)
+    mapping = placed(circuit, LOIHI1, seed, cores=9)
+    images = build_images(circuit, mapping, LOIHI1)
+    x = np.random.default_rng(seed).integers(0, 2, (1, 6, 6, 2)).astype(np.int32)
+    written = write_sanafe(circuit, images, LOIHI1, x, tmp_path)
+    script = runpy.run_path(str(tmp_path / "run.py"))
+    names, result, spikes, read = script["simulate"](tmp_path, "simple")
+    expected = Emulator().open(circuit).run(x)
+    for group in names["groups"]:
+        ours = expected[group["population"]][0].reshape(STEPS, -1)
+        assert ours.any(), group
+        if group["read"]:
+            np.testing.assert_array_equal(read[group["group"]], ours)
+            continue
+        found = np.zeros_like(ours)
+        for step, neuron in spikes[group["group"]]:
+            found[step, neuron] = 1
+        np.testing.assert_array_equal(found, ours, err_msg=group["population"])
+    # what the machine counts, message by message
+    machine = CoreMachine(images)
+    packets = counted_packets(machine, machine.count(x, warm=False), LOIHI1)
+    for number, population in enumerate(circuit.populations):
+        own = (packets.population == number) & (packets.src >= 0)
+        depth = population.depth
+        sent = [
+            message
+            for step in result["message_trace"][depth : depth + STEPS]
+            for message in step
+            if message["src_neuron_group_id"] == f"g{number}" and not message["placeholder"]
+        ]
+        if not isinstance(population, HostInput):
+            assert len(sent) == packets.count[own].sum()
+            hops = packets.count[own] @ (packets.hops_x + packets.hops_y)[own]
+            assert sum(m["hops"] for m in sent) == hops
+    assert written.neurons == sum(p.size for p in circuit.populations)
+
+
+def test_what_loihi_1_has_no_words_for_is_named(tmp_path: Path) -> None:
+    x = np.zeros((1, 6, 6, 2), np.int32)
+
+    def export(circuit: CircuitGraph, target, x: np.ndarray) -> NeurocompileError:
+        images = build_images(circuit, placed(circuit, target, 0), target)
+        with pytest.raises(NeurocompileError) as caught:
+            write_sanafe(circuit, images, target, x, tmp_path / "out")
+        assert caught.value.code == "NC5008" and not (tmp_path / "out").exists()
+        return caught.value
+
+    assert "layer 'out' sends graded values" in str(export(network(0, graded=True), LOIHI1, x))
+    assert "share kernels" in str(export(network(0), load_target("loihi2"), x))
+    assert "waits 4 steps" not in str(export(network(0), load_target("loihi2"), x))
+    assert "is no spikes" in str(export(network(0, high=3), LOIHI1, x + 2))
