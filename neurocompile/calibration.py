@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.gpu.devices import check_device
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import shapes
+from neurocompile.ir.analysis import ranges, shapes
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
@@ -72,6 +72,12 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: InputStatistics
     layers: dict[str, LayerStatistics]
     source: str = "file"
+    values: dict[str, tuple[float, float]] = {}
+    """Smallest and largest of each real value that a real operator reads or makes, of a canonical
+    graph."""
+    spreads: dict[str, tuple[float, float]] = {}
+    """Of each normalization: the smallest root of the mean square, and the largest distance from the
+    mean."""
 
     @property
     def degenerate(self) -> bool:
@@ -108,10 +114,12 @@ def problem_of(found: Calibration) -> str | None:
     """What no statistics can be, or None."""
     rates = [r for layer in found.layers.values() for r in (layer.rate, *layer.channel_rate)]
     grid = 1.0 if found.input.grid is None else found.input.grid
-    numbers = np.asarray([found.input.min, found.input.max, grid, *rates])
+    pairs = [*found.values.values(), *found.spreads.values()]
+    numbers = np.asarray([found.input.min, found.input.max, grid, *rates, *np.ravel(pairs)])
     if (
         not np.isfinite(numbers).all()
         or found.input.min > found.input.max
+        or any(low > high for low, high in found.values.values())
         or grid <= 0
         or not 1 <= found.T <= 1 << 16
     ):
@@ -141,8 +149,11 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str = "cp
             where a membrane is within rounding of its threshold. A model whose spikes feed back into
             their layer is measured on the CPU all the same.
     """
-    alone = check_device(device) == "cpu" or graph.fed_back
-    totals = _on_cpu(graph, x, T) if alone else _on(graph, x, T, device)
+    real = real_values(graph) if graph.stage == "canonical" else ()
+    alone = check_device(device) == "cpu" or graph.fed_back or real
+    values: dict[str, tuple[float, float]] = {}
+    spreads: dict[str, tuple[float, float]] = {}
+    totals = _on_cpu(graph, x, T, real, values, spreads) if alone else _on(graph, x, T, device)
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
     statistics = {
         name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r))
@@ -152,7 +163,17 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str = "cp
     bounds = InputStatistics(
         float(f"{x.min():.9g}"), float(f"{x.max():.9g}"), grid and float(f"{grid:.9g}")
     )
-    return Calibration(len(x), T, bounds, statistics, "data")
+    return Calibration(len(x), T, bounds, statistics, "data", values, spreads)
+
+
+def real_values(graph: s.SpikingGraph) -> tuple[str, ...]:
+    """Names of the real values that operators without weights read or make."""
+    whole, found = ranges(graph), set()
+    for node in graph.nodes:
+        product = isinstance(node, (s.Mul, s.MatMul)) and whole[node.a] is whole[node.b] is None
+        if product or isinstance(node, (s.Function, s.Normalization, s.StepSoftmax)):
+            found.update((node.name, *node.inputs))
+    return tuple(sorted(found))
 
 
 def value_grid(values: np.ndarray) -> float | None:
@@ -181,17 +202,40 @@ def value_grid(values: np.ndarray) -> float | None:
     return None
 
 
-def _on_cpu(graph: s.SpikingGraph, x: np.ndarray, T: int) -> dict[str, np.ndarray]:
-    """Layer -> spikes a neuron and step of each channel, the sum over samples."""
+def _on_cpu(
+    graph: s.SpikingGraph,
+    x: np.ndarray,
+    T: int,
+    real: tuple[str, ...] = (),
+    values: dict[str, tuple[float, float]] | None = None,
+    spreads: dict[str, tuple[float, float]] | None = None,
+) -> dict[str, np.ndarray]:
+    """Layer -> spikes a neuron and step of each channel, the sum over samples; and into ``values``
+    and ``spreads`` what is known of the values ``real``.
+    """
     layers = [n.name for n in graph.spiking_layers]
     totals: dict[str, np.ndarray] = {}
     for start in range(0, len(x), _BATCH):
-        trace = evaluate(graph, x[start : start + _BATCH], T, layers)
+        trace = evaluate(graph, x[start : start + _BATCH], T, [*layers, *real])
+        for name in real if values is not None else ():
+            low, high = values.get(name, (inf, -inf))
+            values[name] = min(low, float(trace[name].min())), max(high, float(trace[name].max()))
+        for node in graph.nodes if spreads is not None else ():
+            if isinstance(node, s.Normalization):
+                least, most = spreads.get(node.name, (inf, 0.0))
+                root, far = _spread(node, trace[node.x])
+                spreads[node.name] = min(least, root), max(most, far)
         for name in layers:
             spikes = trace[name]
             sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
             totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
     return totals
+
+
+def _spread(node: s.Normalization, x: np.ndarray) -> tuple[float, float]:
+    x, axes = x.astype(np.float64), tuple(i + 2 for i in node.axes)
+    x = x - x.mean(axis=axes, keepdims=True) if node.centered else x
+    return float(np.sqrt((x * x).mean(axis=axes)).min()), float(np.abs(x).max())
 
 
 def _on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str) -> dict[str, np.ndarray]:

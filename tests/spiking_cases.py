@@ -37,7 +37,9 @@ class Maker:
         return self.draw(st.integers(low, high))
 
     def add(self, kind: type[s.Node], name: str = "", **fields) -> str:
-        fields = {k: Ref(v) if k in ("x", "a", "b") else v for k, v in fields.items()}
+        fields = {
+            k: Ref(v) if k in ("x", "a", "b", "digits", "value") else v for k, v in fields.items()
+        }
         name = name or f"{kind.__name__.lower()}{len(self.nodes)}"
         self.nodes.append(kind(name=name, **fields))
         return name

@@ -14,7 +14,7 @@ from math import prod
 from neurocompile.circuits.builder import Builder, strided
 from neurocompile.ir import circuit as c
 
-__all__ = ["max_pool"]
+__all__ = ["max_pool", "row_maximum"]
 
 
 @dataclass(frozen=True)
@@ -128,3 +128,28 @@ def _play(
     lead = builder.population(c.GradedRelu, f"{name}.lead", windows.out_shape, layer)
     builder.drive(lead, (*windows.read(players[1], 1), *windows.read(players[0], -1)))
     return _Graded((keep, lead))
+
+
+def row_maximum(builder: Builder, values: str, rows: int, n: int, name: str, layer: str) -> str:
+    """The largest of each row of ``n``: a graded population (rows, 1)."""
+    while n > 1:
+        half, odd = n // 2, n % 2
+        better = builder.population(c.GradedRelu, f"{name}.better", (rows, half), layer)
+        winner = builder.population(c.GradedRelay, f"{name}.winner", (rows, half + odd), layer)
+        pairs = ((rows, half), (n, 1))
+        builder.drive(better, [strided(values, *pairs, (half, 1), src_offset=half)])
+        builder.drive(better, [strided(values, *pairs, (half, 1), weight=-1)])
+        builder.drive(
+            winner,
+            [
+                strided(values, *pairs, (half + odd, 1)),
+                strided(better, (rows, half), (half, 1), (half + odd, 1)),
+            ],
+        )
+        if odd:
+            builder.drive(
+                winner,
+                [strided(values, (rows,), (n,), (half + 1,), src_offset=n - 1, dst_offset=half)],
+            )
+        values, n = winner, half + odd
+    return values

@@ -29,6 +29,7 @@ import numpy as np
 from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.circuits.clock import clock_line, table, window
 from neurocompile.circuits.latch import total
+from neurocompile.circuits.maximum import row_maximum
 from neurocompile.circuits.normalize import LARGEST_SUM, STARTS, divide, recurrent, staggered
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
@@ -264,7 +265,7 @@ def _exponentials(
 ) -> str:
     """Spikes where a score reaches the threshold ``theta`` of the step."""
     size, shape = rows * n, (rows, n)
-    largest = _maximum(builder, scores, rows, n, name)
+    largest = row_maximum(builder, scores, rows, n, name, name)
     above = builder.population(c.GradedRelu, f"{name}.above", shape, name)
     builder.drive(above, [strided(scores, (size,), (1,), (1,))])
     builder.drive(above, [strided(largest, shape, (1, 0), (n, 1), weight=-1)])
@@ -304,31 +305,6 @@ def _constant(builder: Builder, dst: str, value: int, size: int, name: str) -> N
         builder.drive(
             dst, [strided(one, (size,), (0,), (1,), weight=weight if value > 0 else -weight)]
         )
-
-
-def _maximum(builder: Builder, values: str, rows: int, n: int, name: str) -> str:
-    """The largest of each row of ``n``: a graded population (rows, 1)."""
-    while n > 1:
-        half, odd = n // 2, n % 2
-        better = builder.population(c.GradedRelu, f"{name}.better", (rows, half), name)
-        winner = builder.population(c.GradedRelay, f"{name}.winner", (rows, half + odd), name)
-        pairs = ((rows, half), (n, 1))
-        builder.drive(better, [strided(values, *pairs, (half, 1), src_offset=half)])
-        builder.drive(better, [strided(values, *pairs, (half, 1), weight=-1)])
-        builder.drive(
-            winner,
-            [
-                strided(values, *pairs, (half + odd, 1)),
-                strided(better, (rows, half), (half, 1), (half + odd, 1)),
-            ],
-        )
-        if odd:
-            builder.drive(
-                winner,
-                [strided(values, (rows,), (n,), (half + 1,), src_offset=n - 1, dst_offset=half)],
-            )
-        values, n = winner, half + odd
-    return values
 
 
 def softmax_spikes(scores: np.ndarray, plan: SoftmaxPlan) -> np.ndarray:

@@ -30,8 +30,12 @@ MACS: KindTable[Callable[[s.SpikingGraph, Any, dict[str, Shape]], int]] = KindTa
     "multiplications", STAGES, "how many multiplications it is"
 )
 """(graph, node, shapes) -> multiply-accumulates."""
-MACS.add(lambda graph, node, size: prod(size[node.name]), s.Mul)
+MACS.add(lambda graph, node, size: prod(size[node.name]), s.Mul, s.DigitMul)
+MACS.add(lambda graph, node, size: prod(size[node.name]) * size[node.value][-1], s.DigitMatMul)
 MACS.add(lambda graph, node, size: prod(size[node.name]) * size[node.a][-1], s.MatMul)
+
+
+MACS.add(lambda graph, node, size: prod(size[node.x]), s.SquareSum)
 
 
 @MACS.rule(s.Conv2d, s.Linear)
@@ -52,7 +56,8 @@ def _weighted(graph: s.SpikingGraph, node: s.Conv2d | s.Linear, size: dict[str, 
     s.Add,
     s.Sum,
 )
-@MACS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Delay)
+@MACS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Delay, s.Clip, s.Combination)
+@MACS.rule(s.Maximum, s.IntegerFunction, s.Falling)
 @MACS.rule(s.MaxPool2d, s.SumPool2d, s.TimeMean, s.TimeSum, s.Softmax, s.RateSoftmax)
 def _none(graph: s.SpikingGraph, node: s.Node, size: dict[str, Shape]) -> int:
     return 0

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.digits import falling_range, piecewise_range
 from neurocompile.ir.functions import function
 from neurocompile.ir.interval import Interval, geometric, signed_sums
 from neurocompile.ir.shapes import Shape, shapes
@@ -119,6 +120,9 @@ INTEGRAL.add(lambda quantized, inputs: quantized and inputs, s.Conv2d, s.Linear,
 INTEGRAL.add(lambda quantized, inputs: inputs, s.Add, s.Mul, s.MatMul, s.Sum, s.SumPool2d)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.MaxPool2d, s.Rearrange, s.Shift, s.TimeSum)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerIntegrator, s.Delay)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.Clip, s.Combination, s.Maximum, s.SquareSum)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerFunction, s.Falling)
+INTEGRAL.add(lambda quantized, inputs: inputs, s.DigitMul, s.DigitMatMul)
 INTEGRAL.add(lambda quantized, inputs: False, s.BatchNorm, s.Scale, s.Softmax, s.Integrator)
 INTEGRAL.add(lambda quantized, inputs: False, s.Function, s.Normalization, s.StepSoftmax)
 INTEGRAL.add(lambda quantized, inputs: False, s.TimeMean, s.Output)
@@ -163,7 +167,7 @@ def _integrator(known: Known, node: s.Integrator, inputs: list[Interval]) -> Int
     return None if growth == inf else inputs[0].with_zero().times(growth)
 
 
-@BOUNDS.rule(s.MaxPool2d, s.Rearrange, s.TimeMean)
+@BOUNDS.rule(s.MaxPool2d, s.Rearrange, s.TimeMean, s.Maximum)
 @_bounded
 def _same(known: Known, node: s.Node, inputs: list[Interval]) -> Interval:
     return inputs[0]
@@ -205,6 +209,61 @@ def _normalization(known: Known, node: s.Normalization, inputs: list[Any]) -> In
 @_bounded
 def _delay(known: Known, node: s.Delay, inputs: list[Interval]) -> Interval:
     return inputs[0].with_zero()
+
+
+@BOUNDS.rule(s.Clip)
+@_bounded
+def _clip(known: Known, node: s.Clip, inputs: list[Interval]) -> Interval:
+    ends = (inputs[0].low, inputs[0].high)
+    return Interval(*(min(max(end, node.low), node.high) for end in ends))
+
+
+@BOUNDS.rule(s.Combination)
+@_bounded
+def _combination(known: Known, node: s.Combination, inputs: list[Interval]) -> Interval:
+    return inputs[0].times(node.times_a) + inputs[1].times(node.times_b)
+
+
+@BOUNDS.rule(s.IntegerFunction, s.Falling)
+@_bounded
+def _segments(
+    known: Known, node: s.IntegerFunction | s.Falling, inputs: list[Interval]
+) -> Interval:
+    tensors = [known.tensors[t] for t in node.tensors]
+    low, high = int(inputs[0].low), int(inputs[0].high)
+    if isinstance(node, s.Falling):
+        return Interval(*falling_range(node, tensors, low, high))
+    return Interval(*piecewise_range(node, tensors, low, high))
+
+
+def _digit_product(node: s.DigitMul | s.DigitMatMul, value: Interval, terms: int) -> Interval:
+    """Each plane rounds down once: a sum of so many is off by at most one for each."""
+    count = node.bits + node.signed
+    digits = Interval(-(1 << node.bits) if node.signed else 0, (1 << node.bits) - 1)
+    product, slack = (digits * value).times(terms), terms * count
+    unit = 1 << node.shift
+    slack = slack if node.shift else 0
+    return Interval(int(product.low // unit) - slack, int(-(-product.high // unit)) + slack)
+
+
+@BOUNDS.rule(s.SquareSum)
+@_bounded
+def _square_sum(known: Known, node: s.SquareSum, inputs: list[Interval]) -> Interval:
+    n = prod(known.size[node.x][i] for i in node.axes)
+    return Interval(0, n * int(inputs[0].magnitude) ** 2 >> node.shift)
+
+
+@BOUNDS.rule(s.DigitMul)
+@_bounded
+def _digit_mul(known: Known, node: s.DigitMul, inputs: list[Interval]) -> Interval:
+    return _digit_product(node, inputs[1], 1)
+
+
+@BOUNDS.rule(s.DigitMatMul)
+@_bounded
+def _digit_matmul(known: Known, node: s.DigitMatMul, inputs: list[Interval]) -> Interval:
+    found = _digit_product(node, inputs[0], known.size[node.value][-1])
+    return found.within(node.largest) if node.largest else found
 
 
 @BOUNDS.rule(s.BatchNorm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from neurocompile.ir.nodes import ends, layers, neurons, operators, real, time
+from neurocompile.ir.nodes import digits, ends, layers, neurons, operators, real, time
 from neurocompile.ir.tables import KindTable
 
 __all__ = ["CONSTANCY"]
@@ -48,4 +48,12 @@ CONSTANCY.add(
     real.Function,
     real.Normalization,
     real.StepSoftmax,
+    digits.Clip,
+    digits.Combination,
+    digits.Maximum,
+    digits.IntegerFunction,
+    digits.Falling,
+    digits.DigitMul,
+    digits.DigitMatMul,
+    digits.SquareSum,
 )

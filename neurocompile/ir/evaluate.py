@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.ir import digits
 from neurocompile.ir import spiking as s
 from neurocompile.ir.functions import function
 from neurocompile.ir.nodes.base import STAGES
@@ -441,6 +442,16 @@ _DEFINED: dict[type[s.Node], Callable[..., np.ndarray]] = {
     s.Normalization: _normalization,
     s.StepSoftmax: _step_softmax,
     s.Delay: _delay,
+    s.Clip: lambda n, i, t, T: np.clip(i[0], n.low, n.high),
+    s.Combination: lambda n, i, t, T: digits.combination(n, *_aligned(i)),
+    s.Maximum: lambda n, i, t, T: i[0].max(axis=-1, keepdims=True),
+    s.IntegerFunction: lambda n, i, t, T: digits.piecewise(n, i[0], t),
+    s.Falling: lambda n, i, t, T: digits.falling(n, i[0], t),
+    s.SquareSum: lambda n, i, t, T: (
+        np.square(i[0]).sum(axis=tuple(a + 2 for a in n.axes), keepdims=True) >> n.shift
+    ),
+    s.DigitMul: lambda n, i, t, T: digits.digit_product(n, *_aligned(i)),
+    s.DigitMatMul: lambda n, i, t, T: digits.digit_matmul(n, *_aligned(i)),
     s.TimeSum: _time_sum,
     s.Output: _output,
     s.Rearrange: lambda n, i, t, T: n.apply(i[0], leading=2),

@@ -40,6 +40,7 @@ def shapes(graph: s.SpikingGraph) -> dict[str, Shape]:
 
 @SHAPES.rule(s.Or, s.Integrator, s.IntegerIntegrator, s.Scale, s.BatchNorm, s.Shift)
 @SHAPES.rule(s.TimeMean, s.TimeSum, s.Function, s.Delay)
+@SHAPES.rule(s.Clip, s.IntegerFunction, s.Falling)
 def _same(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     return inputs[0]
 
@@ -100,12 +101,26 @@ def _window(size: int, kernel: int, stride: int, padding: int, dilation: int = 1
     return out
 
 
-@SHAPES.rule(s.Add, s.Mul)
+@SHAPES.rule(s.Combination)
+def _combination(graph: s.SpikingGraph, node: s.Combination, inputs: list[Shape]) -> Shape:
+    if np.broadcast_shapes(*inputs) != inputs[0]:
+        raise ValueError("the second is larger")
+    return inputs[0]
+
+
+@SHAPES.rule(s.Maximum)
+def _maximum(graph: s.SpikingGraph, node: s.Maximum, inputs: list[Shape]) -> Shape:
+    if not inputs[0]:
+        raise ValueError("no axis")
+    return (*inputs[0][:-1], 1)
+
+
+@SHAPES.rule(s.Add, s.Mul, s.DigitMul)
 def _broadcast(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     return np.broadcast_shapes(*inputs)
 
 
-@SHAPES.rule(s.MatMul)
+@SHAPES.rule(s.MatMul, s.DigitMatMul)
 def _matmul(graph: s.SpikingGraph, node: s.MatMul, inputs: list[Shape]) -> Shape:
     (*_, n, k), (*_, k2, m) = inputs
     if k != k2:
@@ -129,6 +144,13 @@ def _normalization(graph: s.SpikingGraph, node: s.Normalization, inputs: list[Sh
     if not axes or list(axes) != sorted({i for i in axes if 0 <= i < len(inputs[0])}):
         raise ValueError(f"axes {axes}")
     return inputs[0]
+
+
+@SHAPES.rule(s.SquareSum)
+def _square_sum(graph: s.SpikingGraph, node: s.SquareSum, inputs: list[Shape]) -> Shape:
+    if any(not 0 <= i < len(inputs[0]) for i in node.axes):
+        raise ValueError(f"axes {node.axes}")
+    return tuple(1 if i in node.axes else n for i, n in enumerate(inputs[0]))
 
 
 @SHAPES.rule(s.Softmax, s.RateSoftmax, s.StepSoftmax)

@@ -22,6 +22,16 @@ import numpy as np
 
 from neurocompile.ir.constancy import CONSTANCY
 from neurocompile.ir.nodes.base import Node
+from neurocompile.ir.nodes.digits import (
+    Clip,
+    Combination,
+    DigitMatMul,
+    DigitMul,
+    Falling,
+    IntegerFunction,
+    Maximum,
+    SquareSum,
+)
 from neurocompile.ir.nodes.ends import Input, Output
 from neurocompile.ir.nodes.layers import BatchNorm, Conv2d, Linear, MaxPool2d, SumPool2d
 from neurocompile.ir.nodes.neurons import (
@@ -41,16 +51,23 @@ __all__ = [
     "LIF",
     "Add",
     "BatchNorm",
+    "Clip",
+    "Combination",
     "Conv2d",
     "Delay",
+    "DigitMatMul",
+    "DigitMul",
+    "Falling",
     "Function",
     "Input",
+    "IntegerFunction",
     "IntegerIntegrator",
     "IntegerLIF",
     "Integrator",
     "Linear",
     "MatMul",
     "MaxPool2d",
+    "Maximum",
     "Mul",
     "Node",
     "Normalization",
@@ -65,6 +82,7 @@ __all__ = [
     "SoftIntegerLIF",
     "Softmax",
     "SpikingGraph",
+    "SquareSum",
     "StepSoftmax",
     "Sum",
     "SumPool2d",
@@ -106,6 +124,14 @@ KINDS: dict[str, type[Node]] = {
         Normalization,
         StepSoftmax,
         Delay,
+        Clip,
+        Combination,
+        Maximum,
+        IntegerFunction,
+        Falling,
+        DigitMul,
+        DigitMatMul,
+        SquareSum,
         Output,
     )
 }

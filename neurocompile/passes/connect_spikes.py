@@ -20,11 +20,13 @@ from neurocompile.passes.factors import multiplied
 
 __all__ = ["ConnectSpikes"]
 
+_WITHOUT_WEIGHTS = (s.Input, s.Function, s.Normalization, s.StepSoftmax, s.Mul, s.MatMul)
+
 
 @dataclass(frozen=True)
 class ConnectSpikes(SpikingPass):
     """Ensures that a sum adds two integers or two layers' values: an integer beside a real value, and
-    the input itself, pass a depthwise 1 x 1 convolution of ones."""
+    the input itself or an operator's value, pass a depthwise 1 x 1 convolution of ones."""
 
     name: ClassVar[str] = "connect-spikes"
     requires = (IS_IMPORTED, NO_SCALE)
@@ -41,7 +43,10 @@ class ConnectSpikes(SpikingPass):
 
         def plain(ref: Ref) -> bool:
             """Without weights of its own."""
-            return integer[ref] is not None or isinstance(graph.node[ref], s.Input)
+            node = graph.node[ref]
+            while isinstance(node, (s.Rearrange, s.Offset, s.Delay)):
+                node = graph.node[node.x]
+            return integer[ref] is not None or isinstance(node, _WITHOUT_WEIGHTS)
 
         for node in graph.nodes:
             if (

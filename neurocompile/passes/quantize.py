@@ -45,6 +45,12 @@ from neurocompile.passes.quantization.products import (
     product,
     rate_softmax,
 )
+from neurocompile.passes.quantization.real import (
+    integer_function,
+    normalization,
+    real_product,
+    step_softmax,
+)
 from neurocompile.passes.quantization.residuals import lif_unit
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS
@@ -54,6 +60,8 @@ from neurocompile.targets.fields import LOIHI2, ChipFields
 __all__ = ["Quantize"]
 
 _INPUT_LEVELS = 255
+_LARGEST_FED_BACK = (1 << 18) - 1
+"""Of a graded value that a recurrent connection carries: silence takes an inhibition as large."""
 _GRID_WORTH = 1.18
 """How many times more levels than all weight bits leave room for a grid may have: 2^(1/4)."""
 
@@ -74,6 +82,8 @@ class Quantize(SpikingPass):
     weight_bits: int = 8
     most_weights: int | None = None
     """Of a layer, looked at when its scale is chosen; None for all. Estimates take fewer."""
+    digits: int = 10
+    """Bits of real values that are multiplied by their digits, 4..12."""
     fields: ChipFields = LOIHI2
     """Of the chip that the integers are for."""
     precision: Precision = field(default_factory=Precision, compare=False)
@@ -84,6 +94,8 @@ class Quantize(SpikingPass):
             raise NeurocompileError(
                 "NC2003", f"--weight-bits {self.weight_bits} is not within 2..8"
             )
+        if not 4 <= self.digits <= 12:
+            raise NeurocompileError("NC2003", f"--digits {self.digits} is not within 4..12")
         state = Quantization(graph, self)
         for node in state.graph.nodes:
             check_softmax(state, node)
@@ -105,15 +117,29 @@ QUANTIZED: KindTable[Callable[[Quantization, Any, list[Any]], Quantized]] = Kind
 """(state, node, units of its inputs) -> the integer node and its unit."""
 
 
-@QUANTIZED.rule(s.Function, s.Normalization, s.StepSoftmax)
-def _real(state: Quantization, node: s.Node, units: list[Any]) -> Quantized:
-    raise NeurocompileError(
-        "NC2001", f"layer '{node.name}' ({type(node).__name__}) has no integer form yet"
-    )
+@QUANTIZED.rule(s.Function)
+def _function(state: Quantization, node: s.Function, units: list[Any]) -> Quantized:
+    return integer_function(state, node, units[0])
 
 
-@QUANTIZED.rule(s.MaxPool2d, s.Delay)
-def _same(state: Quantization, node: s.MaxPool2d | s.Delay, units: list[Any]) -> Quantized:
+@QUANTIZED.rule(s.Normalization)
+def _normalization(state: Quantization, node: s.Normalization, units: list[Any]) -> Quantized:
+    return normalization(state, node, units[0])
+
+
+@QUANTIZED.rule(s.StepSoftmax)
+def _step_softmax(state: Quantization, node: s.StepSoftmax, units: list[Any]) -> Quantized:
+    return step_softmax(state, node, units[0])
+
+
+@QUANTIZED.rule(s.Delay)
+def _delay(state: Quantization, node: s.Delay, units: list[Any]) -> Quantized:
+    x = state.coarser(node.x, _LARGEST_FED_BACK)
+    return replace(node, x=x), state.unit[x]
+
+
+@QUANTIZED.rule(s.MaxPool2d)
+def _same(state: Quantization, node: s.MaxPool2d, units: list[Any]) -> Quantized:
     return node, units[0]
 
 
@@ -155,6 +181,8 @@ def _softmax(state: Quantization, node: s.Softmax, units: list[Any]) -> Quantize
 def _product(state: Quantization, node: s.Mul | s.MatMul, units: list[Any]) -> Quantized:
     if isinstance(node, s.MatMul) and isinstance(state.graph.node[node.a], s.Softmax):
         return counted_product(state, node)
+    if state.integer[node.a] is None and state.integer[node.b] is None:
+        return real_product(state, node)
     return product(state, node)
 
 

@@ -1,5 +1,5 @@
 """Rules of lowering by kind of node, one file an idea: importing them fills the table."""
 
-from neurocompile.passes.lowering import linear, neurons, products, sums, time, views
+from neurocompile.passes.lowering import linear, neurons, products, real, sums, time, views
 
-__all__ = ["linear", "neurons", "products", "sums", "time", "views"]
+__all__ = ["linear", "neurons", "products", "real", "sums", "time", "views"]

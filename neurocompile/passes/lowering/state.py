@@ -38,6 +38,8 @@ class Lowering:
         self.builder = Builder()
         self.signals: dict[str, Signal] = {}
         """Of the values so far."""
+        self.digits: dict[tuple[str, int, bool], list[str]] = {}
+        """Spikes of the digits of a population, by it, their number and whether it is signed."""
         self.loops = Feedback()
         """Of spikes that feed back."""
         self.ranges = ranges(graph)

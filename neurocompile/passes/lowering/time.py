@@ -28,10 +28,15 @@ def lower_delay(at: Lowering, node: s.Delay) -> Signal:
     signal = at.population(node, node.x)
     assert isinstance(signal.base, str)
     shape, found = at.builder.shape(signal.base), at.range(node.x)
+    hosts = (p.name for p in at.builder.populations if isinstance(p, c.HostInput))
+    if signal.base in hosts:  # what the host sends comes in one step alone
+        relay = at.builder.population(c.GradedRelay, f"{node.name}.now", shape, at.layer(node))
+        at.builder.drive(relay, at.builder.carry(signal, compact(signal.layout)[1]))
+        signal = Signal(relay, compact(signal.layout)[1])
     name = at.builder.population(
         c.GradedRelay, node.name, shape, at.layer(node), largest=max(found.magnitude, 1)
     )
-    one = strided(signal.base, (int(np.prod(shape)),), (1,), (1,))
+    one = strided(str(signal.base), (int(np.prod(shape)),), (1,), (1,))
     at.builder.drive(name, [replace(one, recurrent=True)])
     return Signal(name, signal.layout)
 

@@ -63,6 +63,7 @@ class Quantization:
         self.thresholds: dict[str, int] = {}  # exact ones of LIFs whose layer lies on a grid
         self.precision = self.options.precision
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
+        self.row_sums: dict[str, int] = {}  # of a softmax's integers, bounds
         self.coarse: dict[
             tuple[str, int, bool], Ref
         ] = {}  # values in a coarser unit, by name, bits dropped and rounding
@@ -96,10 +97,22 @@ class Quantization:
         bound, bits = self.bound[name], 0
         while bits < 23 and max(bound.high >> bits, -(bound.low >> bits)) > limit:
             bits += 1
+        return self.dropped(name, bits, nearest)
+
+    def dropped(self, name: Ref, bits: int, nearest: bool = False) -> Ref:
+        """``name``, or the value shifted right by ``bits``, made once."""
         key = (name, bits, nearest)
         if bits and key not in self.coarse:
             self.coarse[key] = self._shifted(name, bits, nearest)
         return self.coarse[key] if bits else name
+
+    def put(self, node: s.Node, unit: float, shape: tuple[int, ...]) -> Ref:
+        """Emit a node of a real value that the float graph does not have."""
+        self.size[node.name], self.integer[node.name] = shape, None
+        self.unit[node.name], self.active[node.name] = unit, np.ones(shape, bool)
+        self.rewriter.emit(node)
+        self.track_bound(node)
+        return Ref(node.name)
 
     def _shifted(self, name: Ref, bits: int, nearest: bool) -> Ref:
         grid, half, found = 1 << (9 - self.options.weight_bits), 1 << (bits - 1), name

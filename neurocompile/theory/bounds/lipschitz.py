@@ -261,7 +261,9 @@ def _normalization(around: _Around, node: s.Normalization) -> tuple[float, str]:
     return (1 / sqrt(node.epsilon) if node.epsilon else inf), "exact"
 
 
-@GAINS.rule(s.Integrator, s.IntegerIntegrator, s.Previous)
+@GAINS.rule(s.Integrator, s.IntegerIntegrator, s.Previous, s.Clip, s.Maximum)
+@GAINS.rule(s.IntegerFunction, s.Falling, s.Combination, s.DigitMul, s.DigitMatMul)
+@GAINS.rule(s.SquareSum)
 @_one_input
 def _integrator(around: _Around, node: s.Node) -> tuple[float, str]:
     raise NeurocompileError(

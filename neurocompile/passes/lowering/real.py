@@ -1,0 +1,221 @@
+"""Integer forms of real operators: products by digits, functions by segments, maxima of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.circuits import segments
+from neurocompile.circuits.builder import Signal, compact
+from neurocompile.circuits.digits import (
+    Plane,
+    digit_spikes,
+    floored_sum,
+    gated_planes,
+    value_planes,
+)
+from neurocompile.circuits.maximum import row_maximum
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import circuit as c
+from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import Layout
+from neurocompile.ir.text import Ref
+from neurocompile.passes.lowering.state import LOWERINGS, Lowering
+
+
+@LOWERINGS.rule(s.Clip)
+def lower_clip(at: Lowering, node: s.Clip) -> Signal:
+    signal = at.population(node, node.x)
+    made = segments.clip(
+        at.builder, str(signal.base), node.low, node.high, node.name, at.layer(node)
+    )
+    return Signal(made, signal.layout)
+
+
+@LOWERINGS.rule(s.IntegerFunction)
+def lower_function(at: Lowering, node: s.IntegerFunction) -> Signal:
+    signal = at.population(node, node.x)
+    made = segments.piecewise(
+        at.builder,
+        str(signal.base),
+        at.graph.tensors[node.knots],
+        at.graph.tensors[node.weights],
+        node.constant,
+        node.shift,
+        node.name,
+        at.layer(node),
+    )
+    return Signal(made, signal.layout)
+
+
+@LOWERINGS.rule(s.Falling)
+def lower_falling(at: Lowering, node: s.Falling) -> Signal:
+    signal = at.population(node, node.x)
+    tensors = (at.graph.tensors[t] for t in node.tensors)
+    made = segments.falling(
+        at.builder, str(signal.base), *tensors, node.constant, node.name, at.layer(node)
+    )
+    return Signal(made, signal.layout)
+
+
+@LOWERINGS.rule(s.Combination)
+def lower_combination(at: Lowering, node: s.Combination) -> Signal:
+    a, b = (at.population(node, i) for i in node.inputs)
+    shape, layout = compact(a.layout)
+    rank = len(a.shape) - len(b.shape)
+    b = Signal(b.base, Layout(((),) * rank + b.layout.dims))
+    parts = [
+        projection
+        for signal, times in ((a, node.times_a), (b, node.times_b))
+        if times
+        for projection in at.builder.carry(signal, layout, times)
+    ]
+    name = at.builder.population(c.GradedRelay, node.name, shape, at.layer(node))
+    at.builder.drive(name, parts)
+    return Signal(name, layout)
+
+
+@LOWERINGS.rule(s.Maximum)
+def lower_maximum(at: Lowering, node: s.Maximum) -> Signal:
+    signal = at.population(node, node.x)
+    *lead, n = signal.shape
+    rows = Layout.contiguous(signal.shape)
+    relay = str(signal.base)
+    if signal.layout.simplified() != rows:
+        relay = at.builder.population(
+            c.GradedRelay, f"{node.name}.rows", signal.shape, at.layer(node)
+        )
+        at.builder.drive(relay, at.builder.carry(signal, rows))
+    made = row_maximum(at.builder, relay, int(np.prod(lead)), n, node.name, at.layer(node))
+    return Signal(made, Layout.contiguous((*lead, 1)))
+
+
+def _digits(
+    at: Lowering, node: s.DigitMul | s.DigitMatMul | s.SquareSum, name: Ref
+) -> tuple[list[str], Layout]:
+    """Populations of the digits of what ``node`` takes apart, made once a value."""
+    found = at.range(name)
+    if found.low < (-(1 << node.bits) if node.signed else 0) or found.high >= 1 << node.bits:
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' takes {node.bits} digits of '{name}', {found.low}..{found.high}",
+        )
+    signal = at.population(node, name)
+    key = (str(signal.base), node.bits, node.signed)
+    if key not in at.digits:
+        at.digits[key] = digit_spikes(
+            at.builder, key[0], node.bits, node.signed, name, at.layer(node)
+        )
+    return at.digits[key], signal.layout
+
+
+@LOWERINGS.rule(s.DigitMul)
+def lower_digit_mul(at: Lowering, node: s.DigitMul) -> Signal:
+    digits, lies = _digits(at, node, node.digits)
+    value = at.population(node, node.value)
+    logical = np.broadcast_shapes(lies.shape, value.shape)
+    full = next((i for i in (lies, value.layout) if i.shape == logical), Layout.contiguous(logical))
+    shape, layout = compact(full)
+    drive = _product(
+        at, node, digits, _ranked(lies, logical), value, shape, layout, layout, node.name
+    )
+    name = at.builder.population(c.GradedRelay, node.name, shape, at.layer(node))
+    at.builder.drive(name, drive)
+    return Signal(name, layout)
+
+
+@LOWERINGS.rule(s.DigitMatMul)
+def lower_digit_matmul(at: Lowering, node: s.DigitMatMul) -> Signal:
+    digits, lies = _digits(at, node, node.digits)
+    value = at.population(node, node.value)
+    *lead, n, k = value.shape
+    m = lies.shape[-1]
+    if tuple(lead) != lies.shape[:-2]:
+        raise NeurocompileError(
+            "NC2001",
+            f"layer '{node.name}' broadcasts {value.shape} @ {lies.shape}; equal heads are supported",
+        )
+    rank = len(lead)
+    gates = Layout.contiguous((n, *lead, k, m)).transpose(
+        (*range(1, rank + 1), 0, rank + 1, rank + 2)
+    )
+    left = Signal(value.base, Layout((*value.layout.dims, ())))
+    right = Layout((*lies.dims[:-2], (), *lies.dims[-2:]))
+    shape = (n, *lead, m)
+    result = Layout.contiguous(shape).transpose((*range(1, rank + 1), 0, rank + 1))
+    target = Layout((*result.dims[:-1], (), result.dims[-1]))
+    drive = _product(
+        at, node, digits, right, left, (n, *lead, k, m), gates, target, f"{node.name}.product"
+    )
+    found = at.range(node.name)
+    name = at.builder.population(
+        c.GradedRelay, node.name, shape, at.layer(node), largest=max(found.magnitude, 1)
+    )
+    at.builder.drive(name, drive)
+    return Signal(name, result)
+
+
+def _ranked(layout: Layout, logical: tuple[int, ...]) -> Layout:
+    return Layout(((),) * (len(logical) - len(layout.shape)) + layout.dims)
+
+
+def _product(
+    at: Lowering,
+    node: s.DigitMul | s.DigitMatMul,
+    digits: list[str],
+    lies: Layout,
+    value: Signal,
+    shape: tuple[int, ...],
+    layout: Layout,
+    target: Layout,
+    name: str,
+) -> tuple[c.Projection, ...]:
+    """Projections of the product, which add up in ``target``."""
+    bounds, layer = at.range(node.value), at.layer(node)
+    planes = value_planes(
+        at.builder,
+        str(value.base),
+        (bounds.low, bounds.high),
+        len(digits),
+        node.shift,
+        f"{name}.value",
+        layer,
+    )
+    rank = len(layout.shape) - len(value.shape)
+    parts = gated_planes(
+        at.builder,
+        [Signal(d, lies) for d in digits],
+        planes,
+        Layout(((),) * rank + value.layout.dims),
+        shape,
+        layout,
+        target,
+        node.signed,
+        name,
+        layer,
+    )
+    return tuple(projection for part in parts for projection in part)
+
+
+@LOWERINGS.rule(s.SquareSum)
+def lower_square_sum(at: Lowering, node: s.SquareSum) -> Signal:
+    digits, lies = _digits(at, node, node.x)
+    x, found, layer = at.population(node, node.x), at.range(node.x), at.layer(node)
+    shape, layout = compact(lies)
+    kept = Layout(tuple(() if i in node.axes else d for i, d in enumerate(layout.dims)))
+    rows, target = compact(kept)
+    planes = [Plane(str(x.base), 1, found.low, found.high)] * len(digits)
+    parts = list(
+        gated_planes(
+            at.builder,
+            [Signal(d, lies) for d in digits],
+            planes,
+            x.layout,
+            shape,
+            layout,
+            target,
+            node.signed,
+            node.name,
+            layer,
+        )
+    )
+    return Signal(floored_sum(at.builder, parts, rows, node.shift, node.name, layer), target)

@@ -1,0 +1,322 @@
+"""Integer forms of real operators, each a few nodes of :mod:`neurocompile.ir.nodes.digits`.
+
+Ranges come from the calibration, widened by a quarter, and what lies beyond is clipped, so that a
+worst case that never comes does not take the bits; without one they are the proven bounds. With B
+digits a value that is multiplied has B bits and a sign, segments as many pieces as leave an error of
+about 2^-B.
+
+LayerNorm: ``c = n x - sum x`` in B bits, its square by its own digits, the sum over the axes, the
+inverse square root by segments (one value a row), times c by the same digits. Softmax: minus the
+largest, exp by segments, the sum, its reciprocal by segments, times each exponential by its digits.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor, log, log2, prod, sqrt
+from typing import Any
+
+import numpy as np
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.ir import spiking as s
+from neurocompile.ir.digits import falling
+from neurocompile.ir.functions import function
+from neurocompile.ir.text import Ref
+from neurocompile.passes.quantization.state import Quantization
+from neurocompile.passes.quantization.tables import Descent, Segments, descent, segments
+
+__all__ = ["integer_function", "normalization", "real_product", "step_softmax"]
+
+_MARGIN = 0.25
+"""Of a calibrated range, on each side: what other samples may exceed it by."""
+_TOP = 1 << 20
+"""Of a reciprocal; times B digits over 2^B it stays within 22 bits."""
+_PRODUCT = 22
+"""Bits of a sum of products, beside its sign."""
+_LEAST_SPREAD = 2.0**-8
+"""Of the range: the least standard deviation that a normalization resolves without calibration."""
+Quantized = tuple[s.Node, Any]
+
+
+def _bits(state: Quantization) -> int:
+    return state.options.digits
+
+
+def _range(state: Quantization, name: str) -> tuple[float, float]:
+    """Of a real value: calibrated and widened, or proven."""
+    unit, bound = state.unit[name], state.bound[name]
+    low, high = unit * bound.low, unit * bound.high
+    known = state.options.calibration.values.get(name)
+    if known is not None:
+        more = _MARGIN * max(known[1] - known[0], max(abs(v) for v in known), 1e-12)
+        low, high = max(low, known[0] - more), min(high, known[1] + more)
+    return min(low, 0.0), max(high, 0.0)
+
+
+def _fitted(state: Quantization, name: Ref, levels: int, around: tuple[float, float]) -> Ref:
+    """``name`` in the finest unit of 2^k of its own in which its range ``around`` is at most
+    ``levels``, clipped to it.
+    """
+    most = max(-around[0], around[1]) / state.unit[name]
+    bits = max(ceil(log2(max(most, 1.0) / (levels + 0.5))), 0)
+    x = state.dropped(name, bits, nearest=True)
+    unit, bound = state.unit[x], state.bound[x]
+    low, high = (round(end / unit) for end in around)
+    low, high = max(low, -levels), min(high, levels)
+    if low <= bound.low and bound.high <= high:
+        return x
+    clip = s.Clip(name=state.rewriter.fresh(f"{name}.clipped"), x=x, low=low, high=high)
+    return state.put(clip, unit, state.size[name])
+
+
+def _tensors(state: Quantization, name: str, **values: np.ndarray) -> dict[str, Any]:
+    return {k: state.rewriter.tensor(f"{name}.{k}", v.astype(np.int64)) for k, v in values.items()}
+
+
+def _function(state: Quantization, name: str, x: Ref, table: Segments) -> s.IntegerFunction:
+    tensors = _tensors(state, name, knots=table.knots, weights=table.weights)
+    return s.IntegerFunction(name=name, x=x, constant=table.constant, shift=table.shift, **tensors)
+
+
+def _falling(state: Quantization, name: str, x: Ref, table: Descent) -> s.Falling:
+    fields = ("ends", "lengths", "weights", "exponents", "drops")
+    tensors = _tensors(state, name, **{k: getattr(table, k) for k in fields})
+    return s.Falling(name=name, x=x, constant=table.constant, **tensors)
+
+
+# ---- functions ----------------------------------------------------------------------------------
+
+
+def integer_function(state: Quantization, node: s.Function, unit: float) -> Quantized:
+    """``function(gain x)`` by segments; ReLU and the absolute value are exact, a square a product."""
+    bits, gain = _bits(state), node.gain
+    if node.function in ("relu", "abs"):
+        sign = 1 if gain > 0 or node.function == "abs" else -1
+        low = min(state.bound[node.x].low, 0)
+        # x, -x or |x| where negative and where positive
+        slopes = {("relu", 1): (0, 1), ("relu", -1): (-1, 0), ("abs", 1): (-1, 1)}
+        left, right = slopes[node.function, sign]
+        weights = np.array([left, right - left])
+        table = Segments(np.array([low, 0]), weights, left * low, 0, abs(gain) * unit)
+        return _function(state, node.name, node.x, table), table.unit
+    around = _range(state, node.x)
+    if node.function == "square":
+        x = _fitted(state, node.x, (1 << bits) - 1, around)
+        shift = max(2 * bits - _PRODUCT + 2, 0)
+        new = s.DigitMul(
+            name=node.name, digits=x, value=x, bits=bits, signed=state.bound[x].low < 0, shift=shift
+        )
+        return new, (gain * state.unit[x]) ** 2 * 2**shift
+    x = _fitted(state, node.x, 1 << min(bits + 3, 15), around)
+    bound, scale = state.bound[x], gain * state.unit[x]
+    table = segments(
+        lambda v: function(node.function, scale * v),
+        bound.low,
+        max(bound.high, bound.low + 1),
+        _pieces(bits),
+        1 << min(bits + 3, 18),
+    )
+    return _function(state, node.name, x, table), table.unit
+
+
+def _pieces(bits: int) -> int:
+    """Segments of a smooth function: their error falls with the square of their number."""
+    return min(max(ceil(1.5 * 2 ** (bits / 2)), 6), 64)
+
+
+def _octave(bits: int) -> int:
+    """Segments an octave of a reciprocal."""
+    return min(max(ceil(2 ** (bits / 2 - 2)), 2), 16)
+
+
+# ---- normalization ------------------------------------------------------------------------------
+
+
+def normalization(state: Quantization, node: s.Normalization, unit: float) -> Quantized:
+    """LayerNorm or RMSNorm over ``node.axes``."""
+    bits, shape = _bits(state), state.size[node.x]
+    n = prod(shape[i] for i in node.axes)
+    rows = tuple(1 if i in node.axes else size for i, size in enumerate(shape))
+    around = _range(state, node.x)
+    spread = state.options.calibration.spreads.get(node.name)
+    far = around[1] - around[0] if node.centered else max(-around[0], around[1])
+    least = far * _LEAST_SPREAD
+    if spread is not None:
+        far, least = min(far, (1 + _MARGIN) * spread[1]), spread[0] / (1 + 2 * _MARGIN)
+    least = max(least, sqrt(node.epsilon), far * 2.0**-bits, 1e-30)
+    if node.centered:
+        x = _fitted(state, node.x, min(state.fields.payload // (2 * n), 1 << bits + 5), around)
+        if state.bound[x].magnitude < 2:
+            raise NeurocompileError(
+                "NC2002",
+                f"layer '{node.name}' normalizes {n:,} values: their sum leaves none of {state.fields.payload:,} for each",
+            )
+        total = s.Sum(
+            name=state.rewriter.fresh(f"{node.name}.sum"), x=x, axes=node.axes, keepdims=True
+        )
+        total_ref = state.put(total, state.unit[x], rows)
+        centre = s.Combination(
+            name=state.rewriter.fresh(f"{node.name}.centred"),
+            a=x,
+            b=total_ref,
+            times_a=n,
+            times_b=-1,
+        )
+        x = state.put(centre, state.unit[x] / n, shape)
+    else:
+        x = node.x
+    x = _fitted(state, x, (1 << bits) - 1, (-far, far))
+    signed = state.bound[x].low < 0
+    if n.bit_length() + bits > _PRODUCT:
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' sums the squares of {n:,} values of {bits} digits, beyond {_PRODUCT} bits; use "
+            "fewer digits",
+        )
+    shift = min(max(ceil(log2(n)) + 2 * bits - _PRODUCT + 1, 0), bits)
+    square = s.SquareSum(
+        name=state.rewriter.fresh(f"{node.name}.squares"),
+        x=x,
+        axes=node.axes,
+        bits=bits,
+        signed=signed,
+        shift=shift,
+    )
+    power = state.put(square, state.unit[x] ** 2 * 2**shift, rows)
+    factor, low = state.unit[power] / n, least**2 / (state.unit[power] / n)
+    half = 0.5 if shift else 0.0  # floors lose that on average
+    table = descent(
+        lambda q: 1.0 / np.sqrt(factor * (q + half) + node.epsilon),
+        floor(low),
+        state.bound[power].high,
+        _octave(bits),
+        _TOP,
+    )
+    inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), power, table)
+    root = state.put(inverse, table.unit, rows)
+    product = s.DigitMul(
+        name=state.rewriter.fresh(f"{node.name}.product"),
+        digits=x,
+        value=root,
+        bits=bits,
+        signed=signed,
+        shift=bits,
+    )
+    y = state.put(product, state.unit[x] * table.unit * 2**bits, shape)
+    return _last(state, node, y)
+
+
+def _last(state: Quantization, node: s.Node, x: Ref) -> Quantized:
+    """The node's own value: ``x`` clipped to the range that was calibrated, or as it is."""
+    unit, bound = state.unit[x], state.bound[x]
+    known = state.options.calibration.values.get(node.name)
+    low, high = bound.low, bound.high
+    if known is not None:
+        more = _MARGIN * max(abs(v) for v in known)
+        low, high = (
+            max(low, floor((known[0] - more) / unit)),
+            min(high, ceil((known[1] + more) / unit)),
+        )
+    if low <= bound.low and bound.high <= high:  # no clip: the value under the node's name
+        return s.Combination(name=node.name, a=x, b=x, times_a=1, times_b=0), unit
+    return s.Clip(name=node.name, x=x, low=low, high=high), unit
+
+
+# ---- softmax ------------------------------------------------------------------------------------
+
+
+def step_softmax(state: Quantization, node: s.StepSoftmax, unit: float) -> Quantized:
+    """Softmax of each row in every step; its integers add up to about 2^20 a row."""
+    shape = state.size[node.x]
+    n, rows = shape[-1], (*shape[:-1], 1)
+    # of many values most are far below the largest: half a bit more for each doubling, within the sum
+    room = _PRODUCT - ceil(log2(n))
+    bits = max(_bits(state), min(_bits(state) + ceil(log2(n) / 2), room, 15))
+    if n << bits > state.fields.payload:
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' is a softmax of {n:,} values in {bits} digits: their sum exceeds "
+            f"{state.fields.payload:,}; use fewer digits",
+        )
+    reach = (bits + 2) * log(2)  # what is so far below the largest counts as 0
+    fine = reach / (1 << bits + 4) / max(abs(node.gain), 1e-30)
+    x = state.dropped(node.x, max(floor(log2(max(fine / unit, 1.0))), 0), nearest=True)
+    if node.gain < 0:
+        turned = s.Combination(
+            name=state.rewriter.fresh(f"{node.name}.turned"), a=x, b=x, times_a=-1, times_b=0
+        )
+        x = state.put(turned, state.unit[x], shape)
+    step = abs(node.gain) * state.unit[x]
+    top = s.Maximum(name=state.rewriter.fresh(f"{node.name}.largest"), x=x)
+    largest = state.put(top, state.unit[x], rows)
+    below = s.Combination(
+        name=state.rewriter.fresh(f"{node.name}.below"), a=x, b=largest, times_b=-1
+    )
+    state.put(below, state.unit[x], shape)
+    # never above 0, which intervals do not know of a value and its row's largest
+    span = max(ceil(reach / max(step, 1e-12)), 1)
+    span = min(span, state.bound[below.name].magnitude + 1)
+    least = s.Clip(
+        name=state.rewriter.fresh(f"{node.name}.within"), x=Ref(below.name), low=-span, high=0
+    )
+    within = state.put(least, state.unit[x], shape)
+    table = segments(lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2)
+    exponential = _function(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
+    e = state.put(exponential, table.unit, shape)
+    one = state.bound[e].high  # of the largest of a row
+    total = s.Sum(
+        name=state.rewriter.fresh(f"{node.name}.sum"), x=e, axes=(len(shape) - 1,), keepdims=True
+    )
+    sums = state.put(total, table.unit, rows)
+    falls = descent(lambda v: 1.0 / v, one, n * one, _octave(bits), _TOP)
+    inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), sums, falls)
+    reciprocal = state.put(inverse, falls.unit, rows)
+    product = s.DigitMul(name=node.name, digits=e, value=reciprocal, bits=bits, shift=bits)
+    state.row_sums[node.name] = _row_sum(falls, one, n * one) >> bits
+    return product, falls.unit * 2**bits
+
+
+def _row_sum(table: Descent, low: int, high: int) -> int:
+    """A bound of ``S f(S)`` over the sums S of a row, by the falling f's values at left ends."""
+    points = np.unique(np.rint(np.geomspace(low, high, 4096))).astype(np.int64)
+    tensors = [table.ends, table.lengths, table.weights, table.exponents, table.drops]
+    node = s.Falling(
+        name="f",
+        x=Ref("x"),
+        constant=table.constant,
+        **dict.fromkeys(("ends", "lengths", "weights", "exponents", "drops"), ""),
+    )  # type: ignore[arg-type]
+    value = falling(node, points, tensors)
+    return int((points[1:] * value[:-1]).max(initial=int(points[-1] * value[-1])))
+
+
+# ---- products -----------------------------------------------------------------------------------
+
+
+def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
+    """A product of two real signals by the digits of its second factor; of one softmax, by the
+    other's."""
+    bits = _bits(state)
+    value, digits = node.a, node.b
+    if isinstance(node, s.Mul) and state.size[digits] != state.size[node.name]:
+        value, digits = digits, value
+    b = _fitted(state, digits, (1 << bits) - 1, _range(state, digits))
+    a = _fitted(state, value, (1 << bits + 1) - 1, _range(state, value))
+    signed, count = state.bound[b].low < 0, 1
+    unit = state.unit[a] * state.unit[b]
+    if isinstance(node, s.Mul):
+        shift = max(2 * bits + 3 - _PRODUCT, 0)
+        new = s.DigitMul(name=node.name, digits=b, value=a, bits=bits, signed=signed, shift=shift)
+        return new, unit * 2**shift
+    count = state.size[value][-1]
+    largest = 0
+    most = count * state.bound[a].magnitude
+    if value in state.row_sums:  # rows of a softmax
+        ratio = state.unit[a] / state.unit[value]
+        most = min(most, ceil(state.row_sums[value] / ratio) + count)
+    shift = max(ceil(log2(max(most, 1))) + bits + 1 - _PRODUCT, 0)
+    if value in state.row_sums:
+        largest = (most << bits >> shift) + count * (bits + 1)
+    return s.DigitMatMul(
+        name=node.name, value=a, digits=b, bits=bits, signed=signed, shift=shift, largest=largest
+    ), unit * 2**shift

@@ -1,0 +1,208 @@
+"""Integer forms of real operators: the circuit on the emulator, and on Lava, is the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spiking_cases import Maker, assert_equal_to_definition, on_frames, samples
+
+from neurocompile.backends.encoding import encode
+from neurocompile.ir import spiking as s
+from neurocompile.ir.text import TensorRef
+from neurocompile.passes.lower import lower
+from neurocompile.passes.schedule import schedule
+
+SETTINGS = settings(max_examples=12, deadline=None)
+SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4))
+LIMIT = (1 << 23) - 1
+
+
+def numbers(m: Maker, values: np.ndarray) -> TensorRef:
+    name = f"t{len(m.tensors)}"
+    m.tensors[name] = np.asarray(values, np.int64)
+    return TensorRef(name)
+
+
+def check(m: Maker, y: str) -> None:
+    """In another order of axes than it was made, and with a new value in every step."""
+    assert m.range(y).magnitude <= LIMIT
+    graph = on_frames(m.finish(y), 2)
+    assert_equal_to_definition(graph, lower(graph, 2), samples(graph, 3))
+
+
+def made(draw, shape: tuple[int, ...], low: int, high: int) -> Maker:
+    """A maker whose value ``m.x`` may lie transposed."""
+    m = Maker(draw, shape, low=low, high=high)
+    if m.draw(st.booleans()):
+        m.x = m.rearrange(m.x, shape, tuple(reversed(range(len(shape)))), shape[::-1])
+    return m
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_a_clip(data, shape):
+    m = made(data.draw, shape, -300, 300)
+    low = m.integer(-310, 300)
+    check(m, m.add(s.Clip, x=m.x, low=low, high=m.integer(low, 310)))
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_a_combination_with_a_sum_of_rows(data, shape):
+    m = made(data.draw, shape, -300, 300)
+    total = m.add(s.Sum, x=m.x, axes=(1,), keepdims=True)
+    check(m, m.add(s.Combination, a=m.x, b=total, times_a=m.integer(-9, 900), times_b=-1))
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_the_maximum_of_a_row(data, shape):
+    m = made(data.draw, shape, -30, 30)
+    check(m, m.add(s.Maximum, x=m.x))
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_a_piecewise_linear_function(data, shape):
+    m = made(data.draw, shape, -1000, 1000)
+    knots = np.unique(m.rng.integers(-1100, 1000, m.integer(1, 6)))
+    weights = m.rng.integers(-500, 500, len(knots))
+    y = m.add(
+        s.IntegerFunction,
+        x=m.x,
+        knots=numbers(m, knots),
+        weights=numbers(m, weights),
+        constant=m.integer(-(1 << 20), 1 << 20),
+        shift=m.integer(0, 12),
+    )
+    check(m, y)
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_a_falling_function(data, shape):
+    m = made(data.draw, shape, 0, 4000)
+    lengths = m.rng.integers(1, 600, m.integer(1, 6))
+    ends = m.integer(0, 100) + np.cumsum(lengths)
+    count = len(lengths)
+    y = m.add(
+        s.Falling,
+        x=m.x,
+        ends=numbers(m, ends),
+        lengths=numbers(m, lengths),
+        weights=numbers(m, m.rng.integers(0, 256, count)),
+        exponents=numbers(m, m.rng.integers(-3, 16, count)),
+        drops=numbers(m, m.rng.integers(0, 12, count)),
+        constant=m.integer(-1000, 100_000),
+    )
+    check(m, y)
+
+
+def digit_fields(m: Maker) -> dict:
+    return {"signed": m.draw(st.booleans()), "bits": m.integer(2, 6), "shift": m.integer(0, 9)}
+
+
+def in_digits(m: Maker, bits: int, signed: bool, **kwargs) -> str:
+    low = -(1 << bits) if signed else 0
+    return m.add(s.Clip, x=kwargs.get("x", m.x), low=low, high=(1 << bits) - 1)
+
+
+def value(m: Maker, x: str) -> str:
+    """Of either sign or none, small or large."""
+    factor = m.choose(1, 37, 600)
+    y = m.add(s.Combination, a=x, b=x, times_a=factor, times_b=0)
+    return m.add(s.Clip, x=y, low=0, high=60_000) if m.draw(st.booleans()) else y
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_a_product_by_digits(data, shape):
+    m = made(data.draw, shape, -70, 70)
+    fields = digit_fields(m)
+    digits, other = in_digits(m, **fields), value(m, m.x)
+    if m.draw(st.booleans()):  # one value a row
+        other = m.add(s.Maximum, x=other)
+    check(m, m.add(s.DigitMul, digits=digits, value=other, **fields))
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_a_sum_of_squares(data, shape):
+    m = made(data.draw, shape, -70, 70)
+    fields = digit_fields(m)
+    fields["shift"] = m.integer(0, fields["bits"])
+    axes = m.choose((0,), (1,), (0, 1))
+    check(m, m.add(s.SquareSum, x=in_digits(m, **fields), axes=axes, **fields))
+
+
+@SETTINGS
+@given(st.data(), st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3)))
+def test_a_matrix_product_by_digits(data, shape):
+    m = made(data.draw, shape, -70, 70)
+    fields = digit_fields(m)
+    *lead, n, k = m.shape(m.x)
+    turned = m.rearrange(m.x, (*lead, n, k), (0, 2, 1), (*lead, k, n))
+    digits = in_digits(m, x=turned, **fields)
+    check(m, m.add(s.DigitMatMul, digits=digits, value=value(m, m.x), **fields))
+
+
+@SETTINGS
+@given(st.data(), SHAPES)
+def test_the_value_of_the_step_before(data, shape):
+    m = made(data.draw, shape, -30, 30)
+    check(m, m.add(s.Add, a=m.x, b=m.add(s.Delay, x=m.x)))
+
+
+def normalized(m: Maker) -> s.SpikingGraph:
+    """A sum, its falling function, a product with it, and a product of matrices."""
+    total = m.add(s.Sum, x=m.x, axes=(1,), keepdims=True)
+    centred = m.add(s.Combination, a=m.x, b=total, times_a=3, times_b=-1)
+    divisor = m.add(
+        s.Falling,
+        x=m.add(s.Clip, x=total, low=0, high=90),
+        ends=numbers(m, [4, 20, 90]),
+        lengths=numbers(m, [4, 16, 70]),
+        weights=numbers(m, [200, 130, 140]),
+        exponents=numbers(m, [0, 1, 5]),
+        drops=numbers(m, [0, 0, 0]),
+        constant=9,
+    )
+    y = m.add(s.DigitMul, digits=centred, value=divisor, bits=8, signed=True, shift=4)
+    turned = m.rearrange(y, (3, 3), (1, 0), (3, 3))
+    fine = m.add(s.Clip, x=turned, low=-128, high=127)
+    z = m.add(s.DigitMatMul, value=y, digits=fine, bits=7, signed=True, shift=5)
+    w = m.add(
+        s.IntegerFunction,
+        x=z,
+        knots=numbers(m, [-(1 << 20), -5, 40]),
+        weights=numbers(m, [0, 3, -2]),
+        shift=2,
+    )
+    w = m.add(s.Shift, x=w, bits=5)
+    return m.finish(m.add(s.Add, a=w, b=m.add(s.Delay, x=w)))
+
+
+class Fixed:
+    """Draws for one case without hypothesis: the least of everything."""
+
+    def __call__(self, strategy):
+        return False if "booleans" in repr(strategy) else 0
+
+
+@pytest.mark.slow
+def test_streamed_on_the_emulator_and_on_lava_it_is_the_same():
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
+    from neurocompile.backends.emulator import emulate_cycles
+    from neurocompile.backends.lava import LavaInProcess
+
+    graph = on_frames(normalized(Maker(Fixed(), (3, 3), low=-10, high=30)), 2)
+    circuit = schedule(lower(graph, 2), max_spike_delay=62, power_of_two_period=True)
+    x = samples(graph, 3)
+    trace = assert_equal_to_definition(graph, circuit, x)
+    inputs = encode(circuit, x)
+    streamed, lava = emulate_cycles(circuit, inputs), LavaInProcess().open(circuit).run(inputs)
+    for p in circuit.populations:
+        np.testing.assert_array_equal(streamed[p.name], trace[p.name], err_msg=p.name)
+        np.testing.assert_array_equal(lava[p.name], trace[p.name], err_msg=p.name)
