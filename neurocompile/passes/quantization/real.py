@@ -260,7 +260,7 @@ def step_softmax(state: Quantization, node: s.StepSoftmax, unit: float) -> Quant
         name=state.rewriter.fresh(f"{node.name}.within"), x=Ref(below.name), low=-span, high=0
     )
     within = state.put(least, state.unit[x], shape)
-    table = segments(lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2)
+    table = segments(lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2, True)
     exponential = _function(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
     e = state.put(exponential, table.unit, shape)
     one = state.bound[e].high  # of the largest of a row

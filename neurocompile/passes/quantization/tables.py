@@ -28,12 +28,17 @@ class Segments:
     unit: float
 
 
-def segments(f: Function, low: int, high: int, count: int, levels: int) -> Segments:
+def segments(
+    f: Function, low: int, high: int, count: int, levels: int, positive: bool = False
+) -> Segments:
     """``f`` on the integers ``low``..``high`` by at most ``count`` segments, its largest value at
     most ``levels``.
 
     Knots lie denser where f bends; chords are moved by half of their error, which halves it. Each
     slope aims at the next knot from where rounding left the last one.
+
+    Args:
+        positive: no value may round below 0.
     """
     grid = np.linspace(low, high, 4097)
     values = f(grid)
@@ -51,6 +56,9 @@ def segments(f: Function, low: int, high: int, count: int, levels: int) -> Segme
         up, down = reach[reach > 0].sum() + max(constant, 0), reach[reach < 0].sum()
         if max(up, -(down + min(constant, 0))) <= _ROOM or not shift:
             break
+    if positive:  # a falling sum of rounded slopes ends a little too low
+        corners = constant + np.concatenate([[0], np.cumsum(np.cumsum(found) * np.diff(knots))])
+        constant += max(-int(corners.min()), 0)
     return Segments(knots[:-1], found, constant, shift, unit)
 
 
