@@ -6,6 +6,7 @@ import numpy as np
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
+from neurocompile.ir.functions import FUNCTIONS
 from neurocompile.ir.nodes.base import FLOATING
 from neurocompile.ir.rules import Rule, broken, divides, raise_broken, unless
 from neurocompile.ir.text import TensorRef
@@ -83,6 +84,19 @@ def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
         and values[-1] <= n.span >> n.shift < 1 << 17
         and bool((np.diff(values) >= 0).all())
     )
+
+
+def _is_table(g: s.SpikingGraph, n: s.IntegerFunction | s.Falling) -> bool:
+    """Segments: int64 of one length; of a falling function bytes as weights, and shifts that exist."""
+    tensors = [g.tensors[t] for t in n.tensors]
+    size = tensors[0].shape
+    if any(t.dtype != np.int64 or t.shape != size or t.ndim != 1 or not t.size for t in tensors):
+        return False
+    if isinstance(n, s.IntegerFunction):
+        return 0 <= n.shift <= 21 and all(np.abs(t).max() < 1 << 23 for t in tensors)
+    _, lengths, weights, exponents, drops = tensors
+    limits = ((lengths, 1, 1 << 22), (weights, 0, 255), (exponents, -7, 42), (drops, 0, 21))
+    return all(low <= t.min() and t.max() <= high for t, low, high in limits)
 
 
 _LINEAR = (s.Conv2d, s.Linear)
@@ -273,6 +287,34 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "what was sent a step before is of a spiking layer that comes later, of its shape and levels",
         (s.Previous,),
         lambda g, n: unless(_feeds_back(g, n), f"of %{n.of}"),
+    ),
+    Rule(
+        "a function has a definition and a factor, a normalization an epsilon >= 0",
+        (s.Function, s.StepSoftmax, s.Normalization),
+        lambda g, n: unless(
+            n.epsilon >= 0
+            if isinstance(n, s.Normalization)
+            else bool(np.isfinite(n.gain))
+            and (isinstance(n, s.StepSoftmax) or n.function in FUNCTIONS),
+            "out of range",
+        ),
+    ),
+    Rule(
+        "segments are int64 of one length that synapses and shifts hold",
+        (s.IntegerFunction, s.Falling),
+        lambda g, n: unless(_is_table(g, n), "out of range"),
+        ("quantized",),
+    ),
+    Rule(
+        "products take 1 to 15 digits and drop at most 30 bits, sums of squares as many as digits",
+        (s.DigitMul, s.DigitMatMul, s.SquareSum),
+        lambda g, n: unless(
+            1 <= n.bits <= 15
+            and 0 <= n.shift <= (n.bits if isinstance(n, s.SquareSum) else 30)
+            and getattr(n, "largest", 0) >= 0,
+            f"bits {n.bits}, shift {n.shift}",
+        ),
+        ("quantized",),
     ),
     Rule(
         "an integrator keeps a share of 0..1, in 128ths",

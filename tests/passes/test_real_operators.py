@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_cases import vit_block
 from spiking_cases import Maker, assert_equal_to_definition, on_frames, samples
 
 from neurocompile.backends.encoding import encode
+from neurocompile.calibration import calibrate_on
 from neurocompile.ir import spiking as s
-from neurocompile.ir.text import TensorRef
+from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.ir.functions import FUNCTIONS
+from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.lower import lower
+from neurocompile.passes.quantize import Quantize
 from neurocompile.passes.schedule import schedule
 
 SETTINGS = settings(max_examples=12, deadline=None)
@@ -206,3 +214,88 @@ def test_streamed_on_the_emulator_and_on_lava_it_is_the_same():
     for p in circuit.populations:
         np.testing.assert_array_equal(streamed[p.name], trace[p.name], err_msg=p.name)
         np.testing.assert_array_equal(lava[p.name], trace[p.name], err_msg=p.name)
+
+
+# ---- from a float graph -------------------------------------------------------------------------
+
+
+def compiled(graph: s.SpikingGraph, x: np.ndarray, T: int, digits: int):
+    """(canonical, quantized) of an imported graph, calibrated on ``x``."""
+    canonical = canonicalize(graph)
+    return canonical, Quantize(T, calibrate_on(canonical, x, T), digits=digits)(canonical)
+
+
+def operator(node: s.Node, shape: tuple[int, ...]) -> s.SpikingGraph:
+    """``node`` alone, of the input ``x``."""
+    nodes = (
+        s.Input(name="x", shape=shape),
+        node,
+        s.TimeMean(name="mean", x=Ref(node.name)),
+        s.Output(name="out", x=Ref("mean")),
+    )
+    return s.SpikingGraph("operator", "imported", nodes, {})
+
+
+def error(graph: s.SpikingGraph, x: np.ndarray, digits: int) -> float:
+    """Largest error over the samples against float64 of the same encoded inputs."""
+    canonical, quantized = compiled(graph, x, 1, digits)
+    given = encode_input(quantized.input, x)
+    found = evaluate(quantized, given, 1, ["out"])["out"]
+    float_input = (given * quantized.input.unit).astype(np.float32)
+    return float(np.abs(found - evaluate(canonical, float_input, 1, ["out"])["out"]).max())
+
+
+RNG = np.random.default_rng(0)
+OPERATORS = {
+    "layer": s.Normalization(name="y", x=Ref("x"), axes=(0,), epsilon=1e-5),
+    "rms": s.Normalization(name="y", x=Ref("x"), axes=(0,), epsilon=1e-5, centered=False),
+    "softmax": s.StepSoftmax(name="y", x=Ref("x"), gain=0.5),
+    "turned softmax": s.StepSoftmax(name="y", x=Ref("x"), gain=-0.5),
+    **{name: s.Function(name="y", x=Ref("x"), function=name, gain=0.75) for name in FUNCTIONS},
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_error_of_an_operator_falls_with_its_digits(name):
+    x = (2 * RNG.standard_normal((40, 24))).astype(np.float32)
+    graph = operator(OPERATORS[name], (24,))
+    largest = 20 if name in ("exp", "square") else 3  # the size of the function itself
+    coarse, fine = error(graph, x, 5), error(graph, x, 10)
+    assert fine < 0.02 * largest and (fine < coarse / 4 or coarse < 4e-3)
+
+
+def test_an_operator_of_a_negative_factor_and_a_bias_is_folded():
+    nodes = operator(OPERATORS["gelu"], (6,))
+    tensors = {"b": np.linspace(-1, 1, 6, dtype=np.float32)}
+    before = (
+        s.Scale(name="s", x=Ref("x"), factor=-1.5),
+        s.Offset(name="o", x=Ref("s"), offset=TensorRef("b")),
+    )
+    first, node, *rest = nodes.nodes
+    graph = nodes.replace(nodes=(first, *before, replace(node, x=Ref("o")), *rest), tensors=tensors)
+    x = RNG.standard_normal((20, 6)).astype(np.float32)
+    canonical = canonicalize(graph)
+    np.testing.assert_allclose(
+        evaluate(canonical, x, 1, ["out"])["out"], evaluate(graph, x, 1, ["out"])["out"], atol=1e-5
+    )
+    assert error(graph, x, 10) < 0.01
+
+
+@pytest.mark.slow
+def test_a_transformer_block_is_exact_and_its_error_falls_with_the_digits():
+    graph, T = vit_block(6, 8, 2, 16), 3
+    x = np.random.default_rng(1).standard_normal((60, 8, 6, 1)).astype(np.float32)
+    errors = {}
+    for digits in (4, 6, 9):
+        canonical, quantized = compiled(graph, x[:30], T, digits)
+        given = encode_input(quantized.input, x[30:])
+        found = evaluate(quantized, given, T, ["ln3", "logits"])
+        float_input = (given * quantized.input.unit).astype(np.float32)
+        expected = evaluate(canonical, float_input, T, ["ln3"])
+        unit = np.abs(expected["ln3"]).max() / np.abs(found["ln3"]).max()
+        errors[digits] = float(np.abs(found["ln3"] * unit - expected["ln3"]).mean())
+    assert errors[4] > 1.5 * errors[6] > 1.5 * errors[9]
+    circuit = lower(quantized, T)
+    assert_equal_to_definition(quantized, circuit, x[:2])
+    again = s.SpikingGraph.parse(quantized.text(), quantized.tensors)
+    assert again.text() == quantized.text()
