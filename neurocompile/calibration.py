@@ -168,7 +168,8 @@ def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str = "cp
 
 def real_values(graph: s.SpikingGraph) -> tuple[str, ...]:
     """Names of the real values that operators without weights read or make."""
-    whole, found = ranges(graph), set()
+    whole = ranges(graph)
+    found: set[str] = set()
     for node in graph.nodes:
         product = isinstance(node, (s.Mul, s.MatMul)) and whole[node.a] is whole[node.b] is None
         if product or isinstance(node, (s.Function, s.Normalization, s.StepSoftmax)):
@@ -206,9 +207,9 @@ def _on_cpu(
     graph: s.SpikingGraph,
     x: np.ndarray,
     T: int,
-    real: tuple[str, ...] = (),
-    values: dict[str, tuple[float, float]] | None = None,
-    spreads: dict[str, tuple[float, float]] | None = None,
+    real: tuple[str, ...],
+    values: dict[str, tuple[float, float]],
+    spreads: dict[str, tuple[float, float]],
 ) -> dict[str, np.ndarray]:
     """Layer -> spikes a neuron and step of each channel, the sum over samples; and into ``values``
     and ``spreads`` what is known of the values ``real``.
@@ -217,10 +218,10 @@ def _on_cpu(
     totals: dict[str, np.ndarray] = {}
     for start in range(0, len(x), _BATCH):
         trace = evaluate(graph, x[start : start + _BATCH], T, [*layers, *real])
-        for name in real if values is not None else ():
+        for name in real:
             low, high = values.get(name, (inf, -inf))
             values[name] = min(low, float(trace[name].min())), max(high, float(trace[name].max()))
-        for node in graph.nodes if spreads is not None else ():
+        for node in graph.nodes if real else ():
             if isinstance(node, s.Normalization):
                 least, most = spreads.get(node.name, (inf, 0.0))
                 root, far = _spread(node, trace[node.x])

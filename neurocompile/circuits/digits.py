@@ -57,7 +57,8 @@ def digit_spikes(
     population ``x``.
     """
     shape = builder.shape(x)
-    n, found = prod(shape), {}
+    n = prod(shape)
+    found: dict[int, str] = {}
     for k in range(bits - (not signed), -1, -1):
         sign = k == bits
         vth = 0 if sign else (1 << k) - 1

@@ -14,6 +14,7 @@ Segments of one exponent add up before the shift, so that they round once togeth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -56,18 +57,14 @@ def piecewise(
 
 
 def falling(
-    builder: Builder,
-    x: str,
-    ends: np.ndarray,
-    lengths: np.ndarray,
-    weights: np.ndarray,
-    exponents: np.ndarray,
-    drops: np.ndarray,
-    constant: int,
-    name: str,
-    layer: str,
+    builder: Builder, x: str, tensors: Sequence[np.ndarray], constant: int, name: str, layer: str
 ) -> str:
-    """A population like ``x``, see above; the tensors are int64 (K,)."""
+    """A population like ``x``, see above.
+
+    Args:
+        tensors: int64 (K,): ends, lengths, weights, exponents, bits dropped from x.
+    """
+    ends, lengths, weights, exponents, drops = tensors
     shape = builder.shape(x)
     rows, constants = prod(shape), Constants(builder, name, layer)
     out = builder.population(c.GradedRelay, name, shape, layer)

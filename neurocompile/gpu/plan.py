@@ -167,6 +167,17 @@ COPIES.add(lambda plan, node, kernels: 0, s.MaxPool2d, s.SumPool2d, s.Sum, s.Rea
 COPIES.add(lambda plan, node, kernels: 0, s.Add, s.Mul, s.Offset, s.Shift, s.Or, s.RateSoftmax)
 
 
+@COPIES.rule(s.Clip, s.Combination, s.Maximum, s.IntegerFunction, s.Falling, s.SquareSum)
+def _of_functions(plan: Plan, node: s.Node, kernels: bool) -> int:
+    return 24 * plan.steps_of(node) * max(prod(plan.size[i]) for i in node.inputs)
+
+
+@COPIES.rule(s.DigitMul, s.DigitMatMul)
+def _of_digits(plan: Plan, node: s.DigitMul | s.DigitMatMul, kernels: bool) -> int:
+    sizes = (prod(plan.size[i]) for i in (*node.inputs, node.name))
+    return 16 * (node.bits + 1) * plan.steps_of(node) * sum(sizes)
+
+
 @COPIES.rule(s.Conv2d)
 def _of_windows(plan: Plan, node: s.Conv2d, kernels: bool) -> int:
     steps = plan.steps_of(node)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+import neurocompile.gpu.real  # noqa: F401 (fills the table of its rules)
 from neurocompile.gpu.nodes import Rules
 from neurocompile.gpu.plan import Plan
 from neurocompile.ir import spiking as s

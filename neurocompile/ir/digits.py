@@ -15,6 +15,7 @@ __all__ = [
     "digit_product",
     "falling",
     "falling_range",
+    "falling_values",
     "piecewise",
     "piecewise_range",
     "planes",
@@ -32,8 +33,13 @@ def piecewise(node: d.IntegerFunction, x: np.ndarray, tensors: list[np.ndarray])
 
 def falling(node: d.Falling, x: np.ndarray, tensors: list[np.ndarray]) -> np.ndarray:
     """:class:`Falling` of int64 ``x``."""
+    return falling_values(x, node.constant, tensors)
+
+
+def falling_values(x: np.ndarray, constant: int, tensors: list[np.ndarray]) -> np.ndarray:
+    """The same of its tensors: ends, lengths, weights, exponents, drops."""
     ends, lengths, weights, exponents, drops = (t.astype(np.int64) for t in tensors)
-    y = np.full(x.shape, node.constant, np.int64)
+    y = np.full(x.shape, constant, np.int64)
     for e, drop in sorted(set(zip(exponents.tolist(), drops.tolist(), strict=True))):
         total = np.zeros(x.shape, np.int64)
         for k in np.flatnonzero((exponents == e) & (drops == drop)):

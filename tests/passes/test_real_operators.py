@@ -178,6 +178,8 @@ def normalized(m: Maker) -> s.SpikingGraph:
         constant=9,
     )
     y = m.add(s.DigitMul, digits=centred, value=divisor, bits=8, signed=True, shift=4)
+    power = m.add(s.SquareSum, x=centred, axes=(1,), bits=8, signed=True, shift=7)
+    y = m.add(s.Combination, a=y, b=power, times_b=-1)
     turned = m.rearrange(y, (3, 3), (1, 0), (3, 3))
     fine = m.add(s.Clip, x=turned, low=-128, high=127)
     z = m.add(s.DigitMatMul, value=y, digits=fine, bits=7, signed=True, shift=5)
@@ -197,6 +199,17 @@ class Fixed:
 
     def __call__(self, strategy):
         return False if "booleans" in repr(strategy) else 0
+
+
+def test_torch_computes_the_same():
+    pytest.importorskip("torch")
+    from neurocompile.gpu import Evaluator
+
+    graph = on_frames(normalized(Maker(Fixed(), (3, 3), low=-10, high=30)), 2)
+    x = samples(graph, 4).astype(np.int32)
+    found = Evaluator(graph, 2, "cpu", kernels=False).evaluate(x)
+    for name, values in evaluate(graph, x, 2).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 @pytest.mark.slow

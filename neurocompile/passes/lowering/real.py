@@ -50,9 +50,9 @@ def lower_function(at: Lowering, node: s.IntegerFunction) -> Signal:
 @LOWERINGS.rule(s.Falling)
 def lower_falling(at: Lowering, node: s.Falling) -> Signal:
     signal = at.population(node, node.x)
-    tensors = (at.graph.tensors[t] for t in node.tensors)
+    tensors = [at.graph.tensors[t] for t in node.tensors]
     made = segments.falling(
-        at.builder, str(signal.base), *tensors, node.constant, node.name, at.layer(node)
+        at.builder, str(signal.base), tensors, node.constant, node.name, at.layer(node)
     )
     return Signal(made, signal.layout)
 

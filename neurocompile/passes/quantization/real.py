@@ -19,7 +19,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
-from neurocompile.ir.digits import falling
+from neurocompile.ir.digits import falling_values
 from neurocompile.ir.functions import function
 from neurocompile.ir.text import Ref
 from neurocompile.passes.quantization.state import Quantization
@@ -80,8 +80,12 @@ def _function(state: Quantization, name: str, x: Ref, table: Segments) -> s.Inte
 
 def _falling(state: Quantization, name: str, x: Ref, table: Descent) -> s.Falling:
     fields = ("ends", "lengths", "weights", "exponents", "drops")
-    tensors = _tensors(state, name, **{k: getattr(table, k) for k in fields})
+    tensors = _tensors(state, name, **dict(zip(fields, _columns(table), strict=True)))
     return s.Falling(name=name, x=x, constant=table.constant, **tensors)
+
+
+def _columns(table: Descent) -> list[np.ndarray]:
+    return [table.ends, table.lengths, table.weights, table.exponents, table.drops]
 
 
 # ---- functions ----------------------------------------------------------------------------------
@@ -279,14 +283,7 @@ def step_softmax(state: Quantization, node: s.StepSoftmax, unit: float) -> Quant
 def _row_sum(table: Descent, low: int, high: int) -> int:
     """A bound of ``S f(S)`` over the sums S of a row, by the falling f's values at left ends."""
     points = np.unique(np.rint(np.geomspace(low, high, 4096))).astype(np.int64)
-    tensors = [table.ends, table.lengths, table.weights, table.exponents, table.drops]
-    node = s.Falling(
-        name="f",
-        x=Ref("x"),
-        constant=table.constant,
-        **dict.fromkeys(("ends", "lengths", "weights", "exponents", "drops"), ""),
-    )  # type: ignore[arg-type]
-    value = falling(node, points, tensors)
+    value = falling_values(points, table.constant, _columns(table))
     return int((points[1:] * value[:-1]).max(initial=int(points[-1] * value[-1])))
 
 

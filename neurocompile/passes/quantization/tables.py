@@ -106,7 +106,8 @@ def descent(f: Function, low: int, high: int, per_octave: int, top: int) -> Desc
     octaves = log2(high / low)
     raw = low * 2.0 ** np.linspace(0, octaves, max(ceil(octaves * per_octave), 1) + 1)
     drop_of = [max(int(v).bit_length() - 1 - _FINE, 0) for v in raw]
-    knots, drops = [], []
+    knots: list[int] = []
+    drops: list[int] = []
     for value, drop in zip(raw, drop_of, strict=True):
         # a knot is a multiple of the units of both segments that meet there
         knot = max(round(value / 2**drop), 1) << drop
