@@ -8,8 +8,8 @@ the arithmetic for what it is, a polynomial, and needs no pattern of any exporte
    :mod:`~neurocompile.frontends.recover.states` those of a file that holds one step;
    :mod:`~neurocompile.frontends.recover.selects` tells indices of features from those of time;
 2. :mod:`~neurocompile.frontends.recover.steps` reads every comparison with a constant as one step
-   of a neuron, and
-   :mod:`~neurocompile.frontends.recover.neurons` chains the steps;
+   of a neuron, :mod:`~neurocompile.frontends.recover.chains` puts the steps in order, and
+   :mod:`~neurocompile.frontends.recover.equations` reads leak, threshold and reset from them;
 3. :mod:`~neurocompile.frontends.recover.roll` makes a new graph from the outputs backwards, in
    which what was done once a step is done once for all steps.
 """
@@ -25,8 +25,9 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.load import with_head
 from neurocompile.frontends.recover.feedback import name_feedback
+from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph
-from neurocompile.frontends.recover.neurons import Neuron, find_neurons
+from neurocompile.frontends.recover.neurons import find_neurons
 from neurocompile.frontends.recover.roll import Roller
 from neurocompile.frontends.recover.selects import settle_selects, turn_steps
 from neurocompile.frontends.recover.states import unroll_states

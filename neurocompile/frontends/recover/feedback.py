@@ -19,7 +19,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
 
 if TYPE_CHECKING:
-    from neurocompile.frontends.recover.neurons import Neuron
+    from neurocompile.frontends.recover.forms import Neuron
 
 __all__ = ["Earlier", "name_feedback", "with_feedback"]
 

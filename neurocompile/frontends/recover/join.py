@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
-from neurocompile.frontends.recover.neurons import Neuron
 from neurocompile.frontends.recover.recurrences import find_recurrence
 
 __all__ = ["Join", "Joins", "Spikes"]

@@ -13,8 +13,8 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.recover import rolled
 from neurocompile.frontends.recover.feedback import name_feedback, with_feedback
+from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, attributes_of
-from neurocompile.frontends.recover.neurons import Neuron
 from neurocompile.frontends.recover.selects import settle_selects
 
 __all__ = ["roll_marked"]

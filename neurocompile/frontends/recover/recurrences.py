@@ -20,8 +20,8 @@ from neurocompile.frontends.recover.algebra import (
     expand,
 )
 from neurocompile.frontends.recover.graph import Graph
-from neurocompile.frontends.recover.neurons import alike, scaled
 from neurocompile.frontends.recover.steps import affine_path, close
+from neurocompile.frontends.recover.values import alike, scaled
 
 __all__ = ["Recurrence", "find_recurrence"]
 

@@ -19,12 +19,13 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
 from neurocompile.frontends.onnx.general import INTEGRATOR, PREVIOUS
 from neurocompile.frontends.onnx.lif import DOMAIN
+from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
 from neurocompile.frontends.recover.join import Joins
-from neurocompile.frontends.recover.neurons import Neuron, same_constant
 from neurocompile.frontends.recover.recurrences import find_recurrence
 from neurocompile.frontends.recover.rows import UNDERSTOOD, UnsuitableError, constant_inputs
 from neurocompile.frontends.recover.unroll import copy_renamed
+from neurocompile.frontends.recover.values import same_constant
 
 __all__ = ["Roller"]
 
