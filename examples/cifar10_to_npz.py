@@ -10,8 +10,9 @@ The python version holds pickles, which are refused. The data are not part of ne
 Krizhevsky 2009, and say "JPEG copy" beside numbers that come from one.
 
 Writes 'x', uint8 (samples, 3, 32, 32), uncompressed, so that ``deff`` maps it and never holds it,
-and 'y', int64: what models/zoo/cifar10/train.py reads too. For ``budget`` and as calibration data add
-``--scale``: 'x' is then float32 in 0..1.
+and 'y', int64: what models/zoo/cifar10/train.py reads too. For ``budget``, ``sweep`` and as calibration
+data add ``--scale``: 'x' is then float32 in 0..1. Calibrate on a draw (``--draw 512``): a copy may hold
+its images class by class, and statistics of one class are not those of the data.
 """
 
 from __future__ import annotations
@@ -69,8 +70,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("cifar10.npz"))
     parser.add_argument("--part", choices=("train", "test"), default="train")
     parser.add_argument("--scale", action="store_true", help="float32 in 0..1")
+    parser.add_argument("--draw", type=int, metavar="N", help="only N images, drawn with seed 0")
     options = parser.parse_args()
     x, y = read(options.archive, options.part)
+    if options.draw is not None:
+        drawn = np.random.default_rng(0).permutation(len(x))[: options.draw]
+        x, y = x[drawn], y[drawn]
     np.savez(options.output, x=(x / 255.0).astype(np.float32) if options.scale else x, y=y)
     print(
         f"{options.output}: {len(x):,} images of {' x '.join(map(str, x.shape[1:]))}, {len(np.unique(y))} classes"

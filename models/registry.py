@@ -83,6 +83,7 @@ MODELS: dict[str, Reference] = {
         ),
     ),
     "spiking-resformer-cifar": Reference(res.SpikingResformer, res.RESFORMER_CIFAR, 10.79),
+    "spiking-resformer-cifar-slim": Reference(res.SpikingResformer, res.RESFORMER_CIFAR_SLIM),
     "spiking-resformer-ti": Reference(res.SpikingResformer, res.RESFORMER_TI, 11.18),
     "spiking-resformer-s": Reference(res.SpikingResformer, res.RESFORMER_S, 17.81),
     "spiking-resformer-m": Reference(res.SpikingResformer, res.RESFORMER_M, 35.60),

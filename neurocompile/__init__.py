@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from neurocompile.program import Program
     from neurocompile.qat import finetune
     from neurocompile.staged import open_staged as open
+    from neurocompile.sweeping.sweep import sweep
     from neurocompile.targets.loader import list_targets, load_target
     from neurocompile.theory.measure.deff import deff
     from neurocompile.theory.measure.model_budget import budget
@@ -62,6 +63,7 @@ __all__ = [
     "load_events",
     "load_target",
     "open",
+    "sweep",
     "verify",
 ]
 
@@ -86,6 +88,7 @@ _WHERE = {
     "verify": ("neurocompile.artifact.verify", "verify"),
     "compile": ("neurocompile.pipeline", "compile_model"),
     "open": ("neurocompile.staged", "open_staged"),
+    "sweep": ("neurocompile.sweeping.sweep", "sweep"),
     "load": ("neurocompile.artifact.store", "load_program"),
     "folds": ("neurocompile.pipeline", "folds"),
     "export_onnx": ("neurocompile.frontends.torch.export", "export_onnx"),

@@ -285,6 +285,17 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Batches are made as small as one sample before this is said. Other programs may hold the memory of the GPU: "
         "nvidia-smi lists them. Another device, or the emulator (--device cpu), runs the model too.",
     ),
+    "NC4011": (
+        "a worker of a sweep was lost",
+        "The operating system or the cluster ended a process that computed points, mostly because it took too much memory. "
+        "What was finished is in the folder of --out, and the same command goes on from there: with fewer --jobs, or workers "
+        "with more memory.",
+    ),
+    "NC4012": (
+        "no cluster",
+        "sweep --cluster starts workers of dask, or reaches a scheduler of yours, whose workers must have the same version of "
+        "neurocompile. The message says what failed.",
+    ),
     "NC5001": (
         "not a neurocompile artifact",
         "A .nca file is a zip archive with a manifest. This file is not one, or is cut short.",
@@ -318,6 +329,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "the program cannot be expressed in that form",
         "What others' formats and simulators have no words for (graded messages, resets between samples, long delays) is named, a "
         "line each. Nothing was written.",
+    ),
+    "NC5010": (
+        "the folder holds another sweep",
+        "Records of a sweep belong to one model, one set of samples and one version of neurocompile; sweep.json in the folder "
+        "says which. A record that was changed is refused as well.",
     ),
     "NC6001": (
         "unknown error code",

@@ -12,6 +12,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.frontends.door import open_model
+from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
 from neurocompile.ir.tables import KindTable
@@ -281,13 +282,15 @@ def prepare(
     *,
     bits: int = 4,
     calibration: np.ndarray | str | Path | None = None,
+    device: str = "cpu",
     options: BuildOptions | None = None,
     **given: Any,
 ) -> TrainableModel:
     """``model`` in canonical form, to be trained with rounded weights.
 
     Args:
-        model, example_input, calibration, options: as :func:`neurocompile.compile` takes them.
+        model, example_input, calibration, device, options: as :func:`neurocompile.compile` takes
+            them; the module is on the CPU.
         bits: of the weights, 2 to 8.
 
     Raises:
@@ -299,7 +302,7 @@ def prepare(
     opened = open_model(model, example_input, asked, calibration=calibration)
     with located(opened):
         canonical = canonical_graph(opened, target)
-        statistics = statistics_of(opened, canonical)
+        statistics = statistics_of(opened, canonical, check_device(device))
         T = opened.options.steps
         fields = ChipFields.of(target)
         quantize = Quantize(T, statistics, bits, most_weights=1 << 14, fields=fields)

@@ -41,6 +41,7 @@ theory.bounds
 theory.measure
 staged
 pipeline
+sweeping
 theory.experiments
 doctor
 cli

@@ -115,7 +115,7 @@ def test_augmentation() -> None:
     again = augment.augmented(wide, index, torch.Generator().manual_seed(1))
     assert torch.equal(x, again) and x.shape == (240, 3, 32, 32)
     assert 0.0 <= float(x.min()) and float(x.max()) <= 1.0
-    cropped = augment._crop_and_flip(wide, index, torch.Generator().manual_seed(1))
+    cropped = augment.cropped(wide, index, torch.Generator().manual_seed(1))
     windows = {
         wide[k, :, r : r + 32, c : c + 32].numpy().tobytes()
         for k in range(6)

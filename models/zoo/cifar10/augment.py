@@ -10,7 +10,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-__all__ = ["PAD", "augmented", "mixed", "padded"]
+__all__ = ["PAD", "augmented", "cropped", "mixed", "padded"]
 
 PAD = 4
 """Pixels by which a crop may move."""
@@ -30,9 +30,7 @@ def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -
     return low + (high - low) * torch.rand(*shape, generator=generator, device=generator.device)
 
 
-def _crop_and_flip(
-    images: torch.Tensor, index: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
+def cropped(images: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A crop at random of each padded image, mirrored half of the time: float32 (B, 3, H, W), 0..1."""
     size, count, device = images.shape[2] - 2 * PAD, len(index), images.device
     offset = torch.randint(0, 2 * PAD + 1, (2, count, 1), generator=generator, device=device)
@@ -88,7 +86,7 @@ def augmented(
     """The images ``index`` (B,) of ``padded`` ones: cropped, mirrored, half of them deformed, half
     recoloured, half with a grey square of up to a half of the edge; float32 (B, 3, H, W), 0..1.
     """
-    x = _crop_and_flip(images, index, generator)
+    x = cropped(images, index, generator)
     x = _colour(_affine(x, generator), generator)
     side = _uniform(generator, -0.5, 0.5, len(x)).clamp(min=0.0) * x.shape[2]
     return torch.where(_box(x, side, generator), 0.5, x)
