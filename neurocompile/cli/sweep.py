@@ -37,16 +37,20 @@ def sweep(
     data: Annotated[
         Path, typer.Option(metavar="X.npz", help="'x' (samples first), and 'y' if known.")
     ],
-    steps: Annotated[
+    timesteps: Annotated[
         str | None, typer.Option("--T", metavar="N,N", help="By default the model's own.")
     ] = None,
-    bits: Annotated[str, typer.Option(metavar="B,B", help="Of the weights.")] = "8",
+    bits: Annotated[
+        str | None, typer.Option(metavar="B,B", help="Of the weights; by default the target's.")
+    ] = None,
     folds: Annotated[
-        str, typer.Option("--fold", metavar="F,F", help="none, auto, or rows x columns (1x32).")
-    ] = "auto",
+        str | None,
+        typer.Option("--fold", metavar="F,F", help="none, auto (the default), or RxC (1x32)."),
+    ] = None,
     targets: Annotated[
-        str, typer.Option("--target", metavar="NAME,NAME", help="Of 'targets', or YAML files.")
-    ] = "loihi2",
+        str | None,
+        typer.Option("--target", metavar="NAME,NAME", help="Of 'targets', or YAML files."),
+    ] = None,
     calibration: Calibration = None,
     samples: Samples = None,
     counted: Annotated[
@@ -58,7 +62,7 @@ def sweep(
         ),
     ] = 4,
     profile: Annotated[
-        str, typer.Option(metavar="NAME|FILE|target", help="Of energy, as 'energy' takes it.")
+        str, typer.Option(metavar="NAME,NAME", help="Of energy, as 'energy' takes them.")
     ] = "davies2018",
     evaluate: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Accuracy and spikes.")
@@ -103,18 +107,19 @@ def sweep(
     if plot is not None:
         check_output(plot, data, calibration)
     source, example, _ = source_of(model)
+    chips = None if targets is None else _listed(targets)
     found = run(
         source,
         example,
         data=data,
-        steps=None if steps is None else _numbers("--T", steps),
-        bits=_numbers("--bits", bits),
-        folds=_listed(folds),
-        targets=_listed(targets),
+        timesteps=None if timesteps is None else _numbers("--T", timesteps),
+        bits=None if bits is None else _numbers("--bits", bits),
+        folds=None if folds is None else _listed(folds),
+        targets=chips,
         calibration=calibration,
         samples=samples,
         counted=counted,
-        profile=profile,
+        profiles=_listed(profile),
         evaluate=evaluate,
         place=place,
         device=device,
@@ -122,7 +127,7 @@ def sweep(
         cluster=cluster,
         out=out,
         progress=_Shown(),
-        options=BuildOptions(seed=seed, target=_listed(targets)[0] if _listed(targets) else ""),
+        options=BuildOptions(seed=seed, target=chips[0] if chips else "loihi2"),
     )
     picture = None if plot is None else _picture(found, plot)
     return Output(_data(found, picture), _text(found, picture))
@@ -204,7 +209,7 @@ def _text(found: Sweep, picture: Path | None) -> Iterator[Any]:
     yield ""
     yield (
         "spikes: of the model's layers, a sample. energy: dynamic, modelled with the constants of "
-        + settings.profile
+        + settings.profiles[0]
     )
     problems: dict[tuple[str, str], str] = {}
     for one in found:
@@ -237,6 +242,7 @@ def _row(one: Found) -> tuple[Any, ...]:
     elif p.problem is not None:
         costs = (p.problem.code, "", "", "")
     else:
-        energy = "" if p.energy_pj is None else f"{p.energy_pj / 1e6:,.1f}"
+        joules = next(iter(p.energy_pj.values()), None)
+        energy = "" if joules is None else f"{joules / 1e6:,.1f}"
         costs = (f"{p.cores:,}", f"{p.steps:,}", f"{p.packets:,.0f}", energy)
     return (at.target, at.T, at.bits, fold, *seen, *costs)

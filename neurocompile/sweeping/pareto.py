@@ -15,7 +15,8 @@ __all__ = ["COSTS", "draw", "front"]
 
 
 def _energy(one: Found) -> float | None:
-    return None if one.placement is None else one.placement.energy_pj
+    """Under the first profile."""
+    return None if one.placement is None else next(iter(one.placement.energy_pj.values()), None)
 
 
 COSTS: dict[str, Callable[[Found], float | None]] = {

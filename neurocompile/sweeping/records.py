@@ -41,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     counted: int
     """Samples whose messages are counted on the mapping; 0: modelled from the rates."""
-    profile: str
+    profiles: tuple[str, ...]
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,10 +89,10 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Synaptic."""
     spikes: float = 0.0
     """Of all populations, helpers among them."""
-    energy_pj: float | None = None
-    """Dynamic, under the profile; modelled always. None where it prices nothing."""
-    bound_pj: float | None = None
-    """Corollary 9."""
+    energy_pj: dict[str, float | None] = {}
+    """Dynamic, by profile; modelled always. None where it prices nothing."""
+    bound_pj: dict[str, float | None] = {}
+    """Corollary 9, by profile."""
     integers_sha256: str = ""
     program_sha256: str = ""
     """Circuit and target: equal wherever it ran."""

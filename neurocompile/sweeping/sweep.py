@@ -168,7 +168,7 @@ class _Plan:
                 yield from self._evaluations(integers, quantized, sha256)
             for point in points:
                 few = self.x[: self.store.settings.counted]
-                arguments = (quantized, point.fold, few, self.store.settings.profile, sha256)
+                arguments = (quantized, point.fold, few, self.store.settings.profiles, sha256)
                 yield Job(point.name, placed, arguments, self._keep(_placement(point)))
 
     def _refused(
@@ -254,14 +254,14 @@ def sweep(
     *,
     data: np.ndarray | str | Path,
     labels: np.ndarray | None = None,
-    steps: Sequence[int] | int | None = None,
+    timesteps: Sequence[int] | int | None = None,
     bits: Sequence[int] | int | None = None,
     folds: Sequence[str] | str | None = None,
     targets: Sequence[str] | str | None = None,
     calibration: np.ndarray | str | Path | None = None,
     samples: int | None = None,
     counted: int = 4,
-    profile: str = "davies2018",
+    profiles: Sequence[str] = ("davies2018",),
     evaluate: bool = True,
     place: bool = True,
     device: str = "cpu",
@@ -272,7 +272,7 @@ def sweep(
     options: BuildOptions | None = None,
     **given: Any,
 ) -> Sweep:
-    """Build ``model`` for every combination of ``steps``, ``bits``, ``folds`` and ``targets``, and
+    """Build ``model`` for every combination of ``timesteps``, ``bits``, ``folds`` and ``targets``, and
     say what each costs.
 
     Results do not depend on where they are computed. Spike rates for quantization are measured in
@@ -283,11 +283,11 @@ def sweep(
         data: float32 (samples, *input shape), or an .npz file of them as ``x`` and, if it has
             them, of classes as ``y``.
         labels: (samples,) integers.
-        steps, bits, folds, targets: values of ``T``, ``weight_bits``, ``fold`` and ``target``; those
+        timesteps, bits, folds, targets: values of ``T``, ``weight_bits``, ``fold`` and ``target``; those
             of the options by default.
         samples: use only the first so many.
         counted: samples whose messages are counted on each mapped program; 0: modelled from rates.
-        profile: of energy, or ``target``.
+        profiles: of energy, or ``target``; the first is that of the fronts.
         evaluate, place: False leaves out accuracy and spikes, or the mapping.
         device: evaluates accuracy and spikes: cpu (in ``jobs`` processes), or torch's.
         jobs: processes; all processors by default, 1: in this process.
@@ -309,11 +309,11 @@ def sweep(
     settled = asked.settled(imported.steps, imported.target)
     points = points_of(
         asked.target if targets is None else targets,
-        imported.steps if steps is None else steps,
+        imported.steps if timesteps is None else timesteps,
         settled.bits if bits is None else bits,
         asked.fold if folds is None else folds,
     )
-    store = Store(out, _settings(imported, x, y, counted, profile, asked.seed))
+    store = Store(out, _settings(imported, x, y, counted, tuple(profiles), asked.seed))
     workers = processors() if jobs is None else whole("jobs", jobs, 1, 4096, "NC1015")
     pool, threads = _pool(cluster, workers, device)
     plan = _Plan(
@@ -374,7 +374,12 @@ def _samples(
 
 
 def _settings(
-    imported: Imported, x: np.ndarray, y: np.ndarray | None, counted: int, profile: str, seed: int
+    imported: Imported,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    counted: int,
+    profiles: tuple[str, ...],
+    seed: int,
 ) -> Settings:
     data = hashlib.sha256(np.ascontiguousarray(x).data)
     data.update(b"" if y is None else np.ascontiguousarray(y).data)
@@ -391,5 +396,5 @@ def _settings(
         else hashlib.sha256(np.ascontiguousarray(given).data).hexdigest(),
         seed=seed,
         counted=counted,
-        profile=profile,
+        profiles=profiles,
     )

@@ -106,18 +106,22 @@ def _outputs(host: HostPart | None, cut: np.ndarray) -> np.ndarray:
     return np.asarray(cut if host is None else host.run(cut)[0][host.main], np.float64)
 
 
-def placed(quantized: Quantized, fold: str, x: np.ndarray, profile: str, sha256: str) -> Placement:
+def placed(
+    quantized: Quantized, fold: str, x: np.ndarray, profiles: tuple[str, ...], sha256: str
+) -> Placement:
     """Map ``quantized`` with ``fold``, count float32 ``x`` (none: from the rates), and price it.
 
     What stands in the way is the record's problem; nothing is raised.
     """
     try:
         program = quantized.lower(fold=fold).map()
-        prices = profile_of(program.target) if profile == "target" else load_profile(profile)
-        found = energy_report(program, count_program(program, x if len(x) else None), [prices])
+        prices = [
+            profile_of(program.target) if n == "target" else load_profile(n) for n in profiles
+        ]
+        found = energy_report(program, count_program(program, x if len(x) else None), prices)
     except NeurocompileError as error:
         return Placement(integers_sha256=sha256, problem=problem_of(error))
-    circuit, counts, priced = program.circuit, found.counts, found.energies[0]
+    circuit, counts = program.circuit, found.counts
     return Placement(
         fold=program.manifest.options.fold,
         cores=program.mapping.cores_used,
@@ -130,8 +134,8 @@ def placed(quantized: Quantized, fold: str, x: np.ndarray, profile: str, sha256:
         hops=counts["hops_east_west"] + counts["hops_north_south"],
         operations=counts["synops_dense"] + counts["synops_sparse"] + counts["synops_convolution"],
         spikes=counts["spikes"],
-        energy_pj=priced.dynamic_pj,
-        bound_pj=priced.bound_pj,
+        energy_pj={n: e.dynamic_pj for n, e in zip(profiles, found.energies)},
+        bound_pj={n: e.bound_pj for n, e in zip(profiles, found.energies)},
         integers_sha256=sha256,
         program_sha256=program.fingerprint,
     )

@@ -23,7 +23,7 @@ from neurocompile.sweeping.records import Evaluation, Placement, Settings
 from neurocompile.sweeping.space import Integers, Point, points_of
 from neurocompile.sweeping.sweep import Found, Sweep
 
-SETTINGS = Settings(1, "0", "m", "a", "b", 8, None, 0, 0, "davies2018")
+SETTINGS = Settings(1, "0", "m", "a", "b", 8, None, 0, 0, ("davies2018",))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def swept(digits_model, digits_data, tmp_path_factory) -> Sweep:
         data=digits_data.x,
         labels=digits_data.y,
         samples=20,
-        steps=(4, 2),
+        timesteps=(4, 2),
         place=False,
         jobs=1,
         out=tmp_path_factory.mktemp("sweep"),
@@ -46,7 +46,7 @@ def again(swept: Sweep, model: Path, data, **given) -> tuple[Sweep, list[str]]:
     found = neurocompile.sweep(
         model,
         **{
-            **dict(data=data.x, labels=data.y, samples=20, steps=(4, 2), place=False, jobs=1),
+            **dict(data=data.x, labels=data.y, samples=20, timesteps=(4, 2), place=False, jobs=1),
             **dict(out=swept.folder),
             **given,
         },
@@ -96,7 +96,7 @@ def test_a_fold_that_cannot_be_is_a_record_and_no_error(swept, digits_model, dig
         swept,
         digits_model,
         digits_data,
-        steps=4,
+        timesteps=4,
         place=True,
         folds="5x5",
         evaluate=False,
@@ -126,7 +126,7 @@ def test_points_are_checked_distinct_and_named_for_files() -> None:
 
 def point(bits: int, correct: int, cores: int, energy: float | None) -> Found:
     evaluation = Evaluation(8, correct, {"a": 16}, {"a": 64}, "", "")
-    placement = Placement(cores=cores, steps=4, energy_pj=energy)
+    placement = Placement(cores=cores, steps=4, energy_pj={"davies2018": energy})
     return Found(Point(Integers("loihi2", 4, bits), "none"), evaluation, placement)
 
 
@@ -148,11 +148,11 @@ def test_wrong_clusters_are_refused_before_any_work(digits_model, digits_data) -
 @pytest.mark.slow
 def test_torch_finds_the_same_record(swept, digits_model, digits_data) -> None:
     pytest.importorskip("torch", reason="the extra 'torch' is not installed")
-    found, _ = again(swept, digits_model, digits_data, device="torch-cpu", out=None, steps=4)
+    found, _ = again(swept, digits_model, digits_data, device="torch-cpu", out=None, timesteps=4)
     assert found.found[0] == swept.found[0]
 
 
-PLACED = dict(steps=(1, 2, 4), folds=("none", "1x8"), samples=300, counted=2)
+PLACED = dict(timesteps=(1, 2, 4), folds=("none", "1x8"), samples=300, counted=2)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_placements_are_the_programs_of_compile(placed_here, digits_program, dig
     placement = placed_here.found[4].placement
     assert placement is not None and placement.program_sha256 == digits_program.fingerprint
     energy = digits_program.energy(digits_data.x[:2])
-    assert placement.energy_pj == energy.energies[0].dynamic_pj
+    assert placement.energy_pj == {"davies2018": energy.energies[0].dynamic_pj}
     assert placement.packets == energy.counts["packets"] and placement.basis == "measured"
 
 
