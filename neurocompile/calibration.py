@@ -28,6 +28,7 @@ __all__ = [
     "calibration_from_weights",
     "mean_values",
     "problem_of",
+    "real_values",
     "value_grid",
 ]
 

@@ -80,7 +80,9 @@ def check_model(
             with stages("quantize"):
                 statistics = statistics_of(opened, canonical)
                 fields = ChipFields.of(chip)
-                quantizer = Quantize(settled.steps, statistics, settled.bits, fields=fields)
+                quantizer = Quantize(
+                    settled.steps, statistics, settled.bits, digits=settled.digits, fields=fields
+                )
                 quantized = quantizer(canonical)
             with stages("lower"):
                 build_circuit(quantized, settled.steps, settled.bits, chip)

@@ -156,6 +156,16 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "N",
         ),
     ] = None
+    digits: Annotated[
+        int,
+        About(
+            "model",
+            _whole("NC2003", 4, 12, optional=False),
+            "4 to 12 binary digits of real values that are multiplied (LayerNorm, softmax of a step, "
+            "products of two real signals).",
+            "N",
+        ),
+    ] = 10
     seed: Annotated[
         int,
         About(

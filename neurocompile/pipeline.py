@@ -162,6 +162,7 @@ def _cheaply(
                 statistics,
                 settled.bits,
                 most_weights=1 << 14,
+                digits=settled.digits,
                 fields=ChipFields.of(chip),
             )
             return quantizer(canonical), settled, chip, statistics, stages

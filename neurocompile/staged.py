@@ -261,7 +261,9 @@ class Canonical(Stage):
             statistics = statistics_of(model, self.graph, device)
         with self.timer("quantize"):
             fields = ChipFields.of(self.target)
-            quantize = Quantize(settled.steps, statistics, settled.bits, fields=fields)
+            quantize = Quantize(
+                settled.steps, statistics, settled.bits, digits=settled.digits, fields=fields
+            )
             graph = quantize(self.graph)
         with self.timer("compare"):
             lost = examine_precision(

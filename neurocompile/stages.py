@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from neurocompile.advice import warn
-from neurocompile.calibration import Calibration, calibrate_on, calibration_from_weights
+from neurocompile.calibration import (
+    Calibration,
+    calibrate_on,
+    calibration_from_weights,
+    real_values,
+)
 from neurocompile.errors import NeurocompileError, ViolationList, shown
 from neurocompile.frontends.known_modules import KNOWN
 from neurocompile.frontends.model import FloatModel
@@ -92,6 +97,11 @@ def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu
             "within -4..4; give --calibration X.npz for better accuracy and true rates"
         )
         return calibration_from_weights(T)
+    if not found.values and (real := real_values(canonical)):
+        warn(
+            f"no calibrated range of the real values of {len(real)} operators such as '{real[0]}': their worst case takes "
+            "bits that usual values then lack; give --calibration X.npz (calibration=x)"
+        )
     if found.source == "example" and found.samples < _FEW_SAMPLES:
         inputs = f"{found.samples} example inputs" if found.samples > 1 else "one example input"
         warn(
@@ -128,7 +138,7 @@ def all_passes(
     T, bits = settled.steps, settled.bits
     return (
         *canonical_passes(compose_for(settled, target)),
-        Quantize(T, statistics, bits, fields=ChipFields.of(target)),
+        Quantize(T, statistics, bits, digits=settled.digits, fields=ChipFields.of(target)),
         *_circuit_passes(T, bits, target),
     )
 

@@ -25,6 +25,7 @@ VALUES = {
     "target": "kapoho_point",
     "T": 3,
     "weight_bits": 5,
+    "digits": 8,
     "seed": 7,
     "max_cores": 60,
     "fold": "1x32",

@@ -166,7 +166,7 @@ def floored_sum(
     floors nest. No sum is wider than a part and what is left above ``shift``.
     """
     n = prod(shape)
-    sums = []
+    sums: list[str] = []
     for k, part in enumerate(parts):
         sums.append(builder.population(c.GradedRelay, f"{name}.part{k}", shape, layer))
         builder.drive(sums[-1], part)

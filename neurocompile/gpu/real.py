@@ -13,7 +13,7 @@ __all__ = ["planes"]
 
 
 def planes(
-    node: s.DigitMul | s.DigitMatMul, digits: torch.Tensor, value: torch.Tensor
+    node: s.DigitMul, digits: torch.Tensor, value: torch.Tensor
 ) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
     """(digits, shifted values, sign) of each plane, int64."""
     digits, value, found = digits.long(), value.long(), []
@@ -78,10 +78,9 @@ def digit_mul(
 def digit_matmul(
     rules: Rules, node: s.DigitMatMul, value: torch.Tensor, digits: torch.Tensor
 ) -> torch.Tensor:
-    """Float64 holds every sum of a plane: values have 24 bits, and digits are 0 or 1."""
+    """Float64 holds every sum: values have 24 bits, digits 16."""
     value, digits = aligned(value, digits)
-    found = planes(node, digits, value)
-    return _total([sign * (part.double() @ bit.double()).long() for bit, part, sign in found])
+    return (value.double() @ digits.double()).long() >> node.shift
 
 
 @RULES.rule(s.SquareSum)

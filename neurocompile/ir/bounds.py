@@ -236,14 +236,8 @@ def _segments(
     return Interval(*piecewise_range(node, tensors, low, high))
 
 
-def _digit_product(node: s.DigitMul | s.DigitMatMul, value: Interval, terms: int) -> Interval:
-    """Each plane rounds down once: a sum of so many is off by at most one for each."""
-    count = node.bits + node.signed
-    digits = Interval(-(1 << node.bits) if node.signed else 0, (1 << node.bits) - 1)
-    product, slack = (digits * value).times(terms), terms * count
-    unit = 1 << node.shift
-    slack = slack if node.shift else 0
-    return Interval(int(product.low // unit) - slack, int(-(-product.high // unit)) + slack)
+def _in_digits(node: s.DigitMul | s.DigitMatMul) -> Interval:
+    return Interval(-(1 << node.bits) if node.signed else 0, (1 << node.bits) - 1)
 
 
 @BOUNDS.rule(s.SquareSum)
@@ -256,13 +250,17 @@ def _square_sum(known: Known, node: s.SquareSum, inputs: list[Interval]) -> Inte
 @BOUNDS.rule(s.DigitMul)
 @_bounded
 def _digit_mul(known: Known, node: s.DigitMul, inputs: list[Interval]) -> Interval:
-    return _digit_product(node, inputs[1], 1)
+    """Each plane rounds down once: a product is off by at most one for each."""
+    product, unit = _in_digits(node) * inputs[1], 1 << node.shift
+    slack = node.bits + node.signed if node.shift else 0
+    return Interval(int(product.low // unit) - slack, int(-(-product.high // unit)) + slack)
 
 
 @BOUNDS.rule(s.DigitMatMul)
 @_bounded
 def _digit_matmul(known: Known, node: s.DigitMatMul, inputs: list[Interval]) -> Interval:
-    found = _digit_product(node, inputs[0], known.size[node.value][-1])
+    product = (_in_digits(node) * inputs[0]).times(known.size[node.value][-1])
+    found = Interval(int(product.low) >> node.shift, int(product.high) >> node.shift)
     return found.within(node.largest) if node.largest else found
 
 

@@ -54,7 +54,7 @@ def combination(node: d.Combination, a: np.ndarray, b: np.ndarray) -> np.ndarray
 
 
 def planes(
-    node: d.DigitMul | d.DigitMatMul, digits: np.ndarray, value: np.ndarray
+    node: d.DigitMul, digits: np.ndarray, value: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray, int]]:
     """(digits d_k, values floor(value 2^k / 2^shift), sign) of each plane of digits."""
     found = []
@@ -73,9 +73,7 @@ def digit_product(node: d.DigitMul, digits: np.ndarray, value: np.ndarray) -> np
 
 def digit_matmul(node: d.DigitMatMul, value: np.ndarray, digits: np.ndarray) -> np.ndarray:
     """:class:`DigitMatMul`."""
-    return np.sum(
-        [sign * (part @ bit) for bit, part, sign in planes(node, digits, value)], axis=0
-    ).astype(np.int64)
+    return (value @ digits) >> node.shift
 
 
 def piecewise_range(

@@ -306,11 +306,11 @@ SPIKING_RULES: tuple[Rule, ...] = (
         ("quantized",),
     ),
     Rule(
-        "products take 1 to 15 digits and drop at most 30 bits, sums of squares as many as digits",
+        "products take 1 to 15 digits and drop at most 30 bits, sums of them as many as digits",
         (s.DigitMul, s.DigitMatMul, s.SquareSum),
         lambda g, n: unless(
             1 <= n.bits <= 15
-            and 0 <= n.shift <= (n.bits if isinstance(n, s.SquareSum) else 30)
+            and 0 <= n.shift <= (n.bits if not isinstance(n, s.DigitMul) else 30)
             and getattr(n, "largest", 0) >= 0,
             f"bits {n.bits}, shift {n.shift}",
         ),

@@ -423,7 +423,11 @@ def _check_same(program: Program, model: FloatModel) -> None:
     try:
         canonical = canonical_graph(model, program.target)
         other = Quantize(
-            options.steps, program.calibration, options.bits, fields=ChipFields.of(program.target)
+            options.steps,
+            program.calibration,
+            options.bits,
+            digits=options.digits,
+            fields=ChipFields.of(program.target),
         )(canonical)
     except NeurocompileError as error:
         why, other = f"it is refused with the program's calibration: {error.message}", None

@@ -120,7 +120,7 @@ class DigitMul(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class DigitMatMul(Node):
-    """``value @ digits / 2^shift`` over the last two axes, the sum of the products of
+    """``floor(value @ digits / 2^shift)`` over the last two axes, ``digits`` as those of
     :class:`DigitMul`.
     """
 
@@ -131,6 +131,7 @@ class DigitMatMul(Node):
     bits: int
     signed: bool = False
     shift: int = 0
+    """0..bits."""
     largest: int = 0
     """Bound of its magnitude where more is known than interval arithmetic finds, such as of the
     rows of a softmax; 0 for unknown.

@@ -143,15 +143,10 @@ def lower_digit_matmul(at: Lowering, node: s.DigitMatMul) -> Signal:
     shape = (n, *lead, m)
     result = Layout.contiguous(shape).transpose((*range(1, rank + 1), 0, rank + 1))
     target = Layout((*result.dims[:-1], (), result.dims[-1]))
-    drive = _product(
-        at, node, digits, right, left, (n, *lead, k, m), gates, target, f"{node.name}.product"
+    parts = _summands(at, node, node.value, digits, right, left, ((n, *lead, k, m), gates), target)
+    return Signal(
+        floored_sum(at.builder, parts, shape, node.shift, node.name, at.layer(node)), result
     )
-    found = at.range(node.name)
-    name = at.builder.population(
-        c.GradedRelay, node.name, shape, at.layer(node), largest=max(found.magnitude, 1)
-    )
-    at.builder.drive(name, drive)
-    return Signal(name, result)
 
 
 def _ranked(layout: Layout, logical: tuple[int, ...]) -> Layout:
@@ -160,7 +155,7 @@ def _ranked(layout: Layout, logical: tuple[int, ...]) -> Layout:
 
 def _product(
     at: Lowering,
-    node: s.DigitMul | s.DigitMatMul,
+    node: s.DigitMul,
     digits: list[str],
     lies: Layout,
     value: Signal,
@@ -199,23 +194,40 @@ def _product(
 @LOWERINGS.rule(s.SquareSum)
 def lower_square_sum(at: Lowering, node: s.SquareSum) -> Signal:
     digits, lies = _digits(at, node, node.x)
-    x, found, layer = at.population(node, node.x), at.range(node.x), at.layer(node)
+    x = at.population(node, node.x)
     shape, layout = compact(lies)
     kept = Layout(tuple(() if i in node.axes else d for i, d in enumerate(layout.dims)))
     rows, target = compact(kept)
-    planes = [Plane(str(x.base), 1, found.low, found.high)] * len(digits)
-    parts = list(
+    parts = _summands(at, node, node.x, digits, lies, x, (shape, layout), target)
+    return Signal(
+        floored_sum(at.builder, parts, rows, node.shift, node.name, at.layer(node)), target
+    )
+
+
+def _summands(
+    at: Lowering,
+    node: s.DigitMatMul | s.SquareSum,
+    name: Ref,
+    digits: list[str],
+    lies: Layout,
+    value: Signal,
+    gates: tuple[tuple[int, ...], Layout],
+    target: Layout,
+) -> list[tuple[c.Projection, ...]]:
+    """The sum of the value ``name`` where a digit is 1, for each digit: projections to ``target``."""
+    found = at.range(name)
+    planes = [Plane(str(value.base), 1, found.low, found.high)] * len(digits)
+    signals = [Signal(d, lies) for d in digits]
+    return list(
         gated_planes(
             at.builder,
-            [Signal(d, lies) for d in digits],
+            signals,
             planes,
-            x.layout,
-            shape,
-            layout,
+            value.layout,
+            *gates,
             target,
             node.signed,
-            node.name,
-            layer,
+            f"{node.name}.product",
+            at.layer(node),
         )
     )
-    return Signal(floored_sum(at.builder, parts, rows, node.shift, node.name, layer), target)

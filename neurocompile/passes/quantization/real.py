@@ -69,6 +69,12 @@ def _fitted(state: Quantization, name: Ref, levels: int, around: tuple[float, fl
     return state.put(clip, unit, state.size[name])
 
 
+def _needed(state: Quantization, x: Ref) -> int:
+    """Digits of ``x`` beside its sign."""
+    bound = state.bound[x]
+    return max(bound.high.bit_length(), (-bound.low - 1 if bound.low < 0 else 0).bit_length(), 1)
+
+
 def _tensors(state: Quantization, name: str, **values: np.ndarray) -> dict[str, Any]:
     return {k: state.rewriter.tensor(f"{name}.{k}", v.astype(np.int64)) for k, v in values.items()}
 
@@ -106,6 +112,7 @@ def integer_function(state: Quantization, node: s.Function, unit: float) -> Quan
     around = _range(state, node.x)
     if node.function == "square":
         x = _fitted(state, node.x, (1 << bits) - 1, around)
+        bits = _needed(state, x)
         shift = max(2 * bits - _PRODUCT + 2, 0)
         new = s.DigitMul(
             name=node.name, digits=x, value=x, bits=bits, signed=state.bound[x].low < 0, shift=shift
@@ -138,8 +145,15 @@ def _octave(bits: int) -> int:
 
 def normalization(state: Quantization, node: s.Normalization, unit: float) -> Quantized:
     """LayerNorm or RMSNorm over ``node.axes``."""
-    bits, shape = _bits(state), state.size[node.x]
+    shape = state.size[node.x]
     n = prod(shape[i] for i in node.axes)
+    bits = min(_bits(state), _PRODUCT - (n - 1).bit_length())  # sums of n gates
+    if bits < 4:
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' sums the squares of {n:,} values, which leaves {max(bits, 0)} digits each of "
+            f"{_PRODUCT} bits; 4 are needed",
+        )
     rows = tuple(1 if i in node.axes else size for i, size in enumerate(shape))
     around = _range(state, node.x)
     spread = state.options.calibration.spreads.get(node.name)
@@ -170,13 +184,8 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
     else:
         x = node.x
     x = _fitted(state, x, (1 << bits) - 1, (-far, far))
+    bits = _needed(state, x)
     signed = state.bound[x].low < 0
-    if n.bit_length() + bits > _PRODUCT:
-        raise NeurocompileError(
-            "NC2002",
-            f"layer '{node.name}' sums the squares of {n:,} values of {bits} digits, beyond {_PRODUCT} bits; use "
-            "fewer digits",
-        )
     shift = min(max(ceil(log2(n)) + 2 * bits - _PRODUCT + 1, 0), bits)
     square = s.SquareSum(
         name=state.rewriter.fresh(f"{node.name}.squares"),
@@ -298,22 +307,21 @@ def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
     if isinstance(node, s.Mul) and state.size[digits] != state.size[node.name]:
         value, digits = digits, value
     b = _fitted(state, digits, (1 << bits) - 1, _range(state, digits))
-    a = _fitted(state, value, (1 << bits + 1) - 1, _range(state, value))
-    signed, count = state.bound[b].low < 0, 1
-    unit = state.unit[a] * state.unit[b]
-    if isinstance(node, s.Mul):
-        shift = max(2 * bits + 3 - _PRODUCT, 0)
-        new = s.DigitMul(name=node.name, digits=b, value=a, bits=bits, signed=signed, shift=shift)
-        return new, unit * 2**shift
-    count = state.size[value][-1]
-    largest = 0
+    bits = _needed(state, b)
+    count = state.size[value][-1] if isinstance(node, s.MatMul) else 1
+    levels = min((1 << _bits(state) + 1) - 1, state.fields.payload // (4 * count))
+    a = _fitted(state, value, levels, _range(state, value))
+    signed, unit = state.bound[b].low < 0, state.unit[a] * state.unit[b]
     most = count * state.bound[a].magnitude
     if value in state.row_sums:  # rows of a softmax
         ratio = state.unit[a] / state.unit[value]
         most = min(most, ceil(state.row_sums[value] / ratio) + count)
     shift = max(ceil(log2(max(most, 1))) + bits + 1 - _PRODUCT, 0)
-    if value in state.row_sums:
-        largest = (most << bits >> shift) + count * (bits + 1)
-    return s.DigitMatMul(
-        name=node.name, value=a, digits=b, bits=bits, signed=signed, shift=shift, largest=largest
-    ), unit * 2**shift
+    fields: dict[str, Any] = {"bits": bits, "signed": signed}
+    if isinstance(node, s.Mul):
+        new: s.Node = s.DigitMul(name=node.name, digits=b, value=a, shift=shift, **fields)
+        return new, unit * 2**shift
+    shift = min(shift, bits)
+    largest = (most << bits >> shift) + 1 if value in state.row_sums else 0
+    new = s.DigitMatMul(name=node.name, value=a, digits=b, shift=shift, largest=largest, **fields)
+    return new, unit * 2**shift
