@@ -300,28 +300,49 @@ def _row_sum(table: Descent, low: int, high: int) -> int:
 
 
 def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
-    """A product of two real signals by the digits of its second factor; of one softmax, by the
-    other's."""
+    """A product of two real signals by the digits of its second factor; of one value a row, by those
+    of the other."""
+    if isinstance(node, s.MatMul):
+        return _matrix_product(state, node)
+    whole = state.size[node.b] == state.size[node.name]
+    value, digits = (node.a, node.b) if whole else (node.b, node.a)
+    a, b, bits, shift = _factors(state, value, digits, 1)
+    fields: dict[str, Any] = {"bits": bits, "signed": state.bound[b].low < 0, "shift": shift}
+    return s.DigitMul(name=node.name, digits=b, value=a, **fields), _unit(state, a, b, shift)
+
+
+def _matrix_product(state: Quantization, node: s.MatMul) -> Quantized:
+    count, largest = state.size[node.a][-1], 0
+    a, b, bits, shift = _factors(state, node.a, node.b, count)
+    if node.a in state.row_sums:
+        largest = (_most(state, node.a, a, count) << bits >> shift) + 1
+    shift = min(shift, bits)
+    fields: dict[str, Any] = {"bits": bits, "signed": state.bound[b].low < 0, "shift": shift}
+    new = s.DigitMatMul(name=node.name, value=a, digits=b, largest=largest, **fields)
+    return new, _unit(state, a, b, shift)
+
+
+def _factors(state: Quantization, value: Ref, digits: Ref, count: int) -> tuple[Ref, Ref, int, int]:
+    """(value, digits, their number, bits that a sum of ``count`` products drops), each in the unit
+    that its bits allow."""
     bits = _bits(state)
-    value, digits = node.a, node.b
-    if isinstance(node, s.Mul) and state.size[digits] != state.size[node.name]:
-        value, digits = digits, value
     b = _fitted(state, digits, (1 << bits) - 1, _range(state, digits))
-    bits = _needed(state, b)
-    count = state.size[value][-1] if isinstance(node, s.MatMul) else 1
-    levels = min((1 << _bits(state) + 1) - 1, state.fields.payload // (4 * count))
+    levels = min((1 << bits + 1) - 1, state.fields.payload // (4 * count))
     a = _fitted(state, value, levels, _range(state, value))
-    signed, unit = state.bound[b].low < 0, state.unit[a] * state.unit[b]
+    bits = _needed(state, b)
+    most = _most(state, value, a, count)
+    return a, b, bits, max(ceil(log2(max(most, 1))) + bits + 1 - _PRODUCT, 0)
+
+
+def _most(state: Quantization, value: Ref, a: Ref, count: int) -> int:
+    """Of a sum of ``count`` of ``a``, which is ``value`` in a coarser unit: a softmax's rows are
+    known."""
     most = count * state.bound[a].magnitude
-    if value in state.row_sums:  # rows of a softmax
+    if value in state.row_sums:
         ratio = state.unit[a] / state.unit[value]
         most = min(most, ceil(state.row_sums[value] / ratio) + count)
-    shift = max(ceil(log2(max(most, 1))) + bits + 1 - _PRODUCT, 0)
-    fields: dict[str, Any] = {"bits": bits, "signed": signed}
-    if isinstance(node, s.Mul):
-        new: s.Node = s.DigitMul(name=node.name, digits=b, value=a, shift=shift, **fields)
-        return new, unit * 2**shift
-    shift = min(shift, bits)
-    largest = (most << bits >> shift) + 1 if value in state.row_sums else 0
-    new = s.DigitMatMul(name=node.name, value=a, digits=b, shift=shift, largest=largest, **fields)
-    return new, unit * 2**shift
+    return most
+
+
+def _unit(state: Quantization, a: Ref, b: Ref, shift: int) -> float:
+    return float(state.unit[a] * state.unit[b] * 2.0**shift)

@@ -67,6 +67,7 @@ def _centred(f: Function, knots: np.ndarray) -> np.ndarray:
     target = f(knots.astype(np.float64))
     middle = (knots[1:] + knots[:-1]) / 2
     error = ((target[1:] + target[:-1]) / 2 - f(middle)) / 2
+    error[np.diff(knots) <= 1] = 0.0  # no integer lies between
     moved = target.copy()
     moved[1:-1] -= (error[1:] + error[:-1]) / 2
     moved[0] -= error[0]
