@@ -14,45 +14,20 @@ from dataclasses import dataclass, field
 import onnx
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.diagnosis import (
-    OWN_TIME,
-    NotSupportedError,
-    Problem,
-    of_known_modules,
-    over_time,
-    problem_of,
-    unsupported,
-)
-from neurocompile.frontends.onnx.behind import Behind, behind_neurons
-from neurocompile.frontends.onnx.bounds import changes_nothing
+from neurocompile.frontends.diagnosis import OWN_TIME, NotSupportedError
 from neurocompile.frontends.onnx.context import Importer, Traced
 from neurocompile.frontends.onnx.cut import cut_model
 from neurocompile.frontends.onnx.feedback import close_loops
-from neurocompile.frontends.onnx.fold import fold
-from neurocompile.frontends.onnx.general import PREVIOUS
-from neurocompile.frontends.onnx.layers import LAYER_RULES
-from neurocompile.frontends.onnx.lif import DOMAIN, NEURONS
 from neurocompile.frontends.onnx.load import LoadedModel
-from neurocompile.frontends.onnx.shapes import LARGEST_T, SHAPE_RULES
+from neurocompile.frontends.onnx.shapes import LARGEST_T
 from neurocompile.frontends.onnx.values import has_time
-from neurocompile.host.operators import HOST_OPERATORS
+from neurocompile.frontends.onnx.walk import Walk
 from neurocompile.host.part import HostPart
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
-from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError, shown
+from neurocompile.ir.layout import OPEN, Atom, Layout, shown
 
 __all__ = ["ImportedModel", "import_onnx"]
-
-_RULES = LAYER_RULES | SHAPE_RULES
-_KEEPS_SHAPE = frozenset(
-    "Abs Acos Atan Ceil Celu Clip Cos CumSum Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual GroupNormalization HardSigmoid "
-    "HardSwish InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mish Mod Neg Not PRelu "
-    "Pow RMSNormalization Reciprocal Relu Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin Softplus Softsign Sqrt Swish "
-    "Tan Tanh ThresholdedRelu Where".split()
-)
-"""Operators without a rule whose output has the shape of an operand."""
-_DATA_FREE = frozenset({"Shape", "Size"})
-"""Operators whose output depends on the shape of their input only."""
 
 
 @dataclass(frozen=True)
@@ -144,68 +119,12 @@ def _run(im: Importer, frames: bool) -> tuple[bool, HostPart | None]:
             "NC1009",
             f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one input, and one output or more, are supported",
         )
-    nodes = _live(im.graph)
-    behind = Behind(behind_neurons(nodes), _by_rule)
-    problems = _unknown(im, nodes, inputs[0].name, behind)
-    lost: set[str] = set()  # values that depend on what was refused
-    guessed: set[str] = (
-        set()
-    )  # and those whose shape was guessed behind it, of which nothing said would be sure
-    doubtful: set[str] = set()  # and what has only the shape of what it would be
-    time_first = False
+    walk, time_first = Walk(im, inputs[0].name), False
     try:
         time_first = _input(im, inputs[0], frames)
     except NeurocompileError as error:
-        problems.insert(0, Problem(error.code, "", "", "", "", error.message, ""))
-        lost.add(inputs[0].name)
-    refused = {p.node for p in problems}
-    for node in nodes:
-        im.where = f"node '{node.name or node.output[0]}' ({node.op_type})"
-        if node.op_type == "Constant":
-            continue
-        if lost.intersection(node.input):
-            lost.update(node.output)
-            continue
-        sure = not guessed.intersection(node.input)
-        named = node.name or node.output[0]
-        if named in refused and not doubtful.intersection(node.input):
-            if changes_nothing(im, node):
-                im.keep(node, im.traced[node.input[0]])
-                problems = [p for p in problems if p.node != named]
-                continue
-        if named in refused or doubtful.intersection(node.input):
-            doubtful.update(node.output)
-        try:
-            if behind.takes(node) and _depends(im, node) and named not in refused:
-                behind.place(im, node)
-            else:
-                _one(im, node, refused)
-        except NeurocompileError as error:
-            if sure or error.code == "NC2012":  # of the operator, whatever its operands
-                problems.append(problem_of(error, node, im.where))
-        except Exception:
-            if sure:
-                raise
-        if (
-            not sure
-            or (node.name or node.output[0]) in refused
-            and node.op_type not in _KEEPS_SHAPE
-        ):
-            guessed.update(node.output)
-        lost.update(
-            name for name in node.output if name not in im.traced and name not in im.constants
-        )
-    timeless = (
-        not im.exported_T
-        and im.model.metadata.get("neurocompile.T") != "1"
-        and inputs[0].name in im.traced
-    )
-    if timeless and any(p.code == "NC1008" for p in problems):
-        problems = [_own_time(im, inputs[0].name), *(p for p in problems if p.code != "NC1008")]
-    if problems:
-        place = {node.name or node.output[0]: i for i, node in enumerate(nodes)}
-        problems.sort(key=lambda p: place.get(p.node, -1))
-        raise NotSupportedError(of_known_modules(problems))
+        walk.lose_input(error)
+    walk.follow()
     open_borders = [name for name, border in im.borders.items() if not border.done]
     if open_borders:
         raise NeurocompileError(
@@ -218,94 +137,10 @@ def _run(im: Importer, frames: bool) -> tuple[bool, HostPart | None]:
     for name in outputs:
         if name not in im.traced:
             raise NeurocompileError("NC1009", f"output '{name}' does not depend on the input")
-    if len(outputs) > 1 or behind.nodes:
-        return time_first, cut_model(im, behind, outputs)
+    if len(outputs) > 1 or walk.behind.nodes:
+        return time_first, cut_model(im, walk.behind, outputs)
     _output(im, outputs[0])
     return time_first, None
-
-
-def _by_rule(im: Importer, node: onnx.NodeProto) -> None:
-    if node.op_type not in _RULES:
-        raise im.error("NC1003", f"operator {node.op_type} is not one of the chip's")
-    _one(im, node, set())
-
-
-def _depends(im: Importer, node: onnx.NodeProto) -> bool:
-    """Whether ``node`` reads values that depend on the input, and not their shapes alone."""
-    return node.op_type not in _DATA_FREE and any(i in im.traced for i in node.input)
-
-
-def _own_time(im: Importer, name: str) -> Problem:
-    """Nothing repeats the input over time, and neurons want time; what follows from that goes
-    unsaid.
-    """
-    sizes = next(n.shape for n in im.nodes if isinstance(n, s.Input))
-    why = f"input '{name}' is (batch, {', '.join(map(str, sizes))}): {OWN_TIME}"
-    return Problem("NC1020", "", "", "", "", why, "")
-
-
-def _one(im: Importer, node: onnx.NodeProto, refused: set[str]) -> None:
-    if node.op_type != PREVIOUS and all(i in im.constants or not i for i in node.input):
-        _fold(im, node)
-        return
-    if (node.name or node.output[0]) in refused:
-        # Listed already. What follows is looked at as if the operator kept shapes, as most of them
-        # do.
-        shown = max(
-            (im.traced[i] for i in node.input if i in im.traced),
-            key=lambda t: len(t.dims),
-            default=None,
-        )
-        for output in filter(None, node.output):
-            if shown is not None and node.op_type != "OneHot":
-                im.traced[output] = shown
-        return
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    try:
-        _RULES[node.op_type](im, node, attributes)
-    except LayoutError as error:
-        raise NeurocompileError("NC1009", f"{im.where}: {error}") from error
-
-
-def _live(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Nodes that the outputs depend on."""
-    wanted, live = {o.name for o in graph.output}, []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            live.append(node)
-    return live[::-1]
-
-
-def _unknown(
-    im: Importer, nodes: list[onnx.NodeProto], source: str, behind: Behind
-) -> list[Problem]:
-    """Every unsupported node that depends on the input."""
-    dynamic, problems = {source}, []
-    for node in nodes:
-        if not dynamic.intersection(node.input) and node.op_type != PREVIOUS:
-            continue
-        known = node.op_type in _RULES and node.domain in ("", "ai.onnx", DOMAIN)
-        if known and (node.op_type in NEURONS) == (node.domain == DOMAIN):
-            if node.op_type not in _DATA_FREE:
-                dynamic.update(node.output)
-            continue
-        dynamic.update(node.output)
-        if behind.takes(node) and node.op_type in HOST_OPERATORS and node.domain in ("", "ai.onnx"):
-            continue
-        problems.append(over_time(node) if _leading(im, node) else unsupported(node))
-    return problems
-
-
-def _leading(im: Importer, node: onnx.NodeProto) -> bool:
-    """Whether a maximum runs over the leading axis, which is that of time."""
-    if node.op_type not in ("ReduceMax", "ReduceMin"):
-        return False
-    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
-    if axes is None and len(node.input) > 1:
-        found = im.constants.get(node.input[1])
-        axes = None if found is None else found.reshape(-1).tolist()
-    return axes == [0]
 
 
 def _sweep(im: Importer) -> None:
@@ -326,14 +161,6 @@ def _sweep(im: Importer) -> None:
 def _masked(text: str) -> str:
     """``text`` of an exception without the number that stands for the batch."""
     return re.sub(r"\d+", lambda m: m[0] if int(m[0]) % OPEN or not int(m[0]) else "batch", text)
-
-
-def _fold(im: Importer, node: onnx.NodeProto) -> None:
-    feeds = {i: im.constants[i] for i in node.input if i}
-    values = fold(node, feeds, im.model.proto.opset_import, im.where)
-    if im.of_batch.intersection(feeds):
-        im.of_batch.update(node.output)
-    im.constants.update(zip(filter(None, node.output), values))
 
 
 def _input(im: Importer, value: onnx.ValueInfoProto, frames: bool) -> bool:

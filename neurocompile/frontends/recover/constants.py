@@ -19,16 +19,6 @@ Partial = list[int | None]
 _LARGEST = 1 << 12
 """Elements of a folded value; weights are left to the importer."""
 
-_BINARY: dict[str, Callable[..., Any]] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}
-_UNARY: dict[str, Callable[..., Any]] = {
-    "Identity": lambda x: x,
-    "Neg": np.negative,
-    "Reciprocal": lambda x: 1 / x,
-    "Sqrt": np.sqrt,
-    "Exp": np.exp,
-    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-}
-
 
 def evaluate(
     node: onnx.NodeProto, constants: Mapping[str, np.ndarray], partial: Mapping[str, Partial]
@@ -41,6 +31,8 @@ def evaluate(
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "Constant":
         return _constant(attributes)
+    if (rule := _RULES.get(node.op_type)) is None:
+        return None
     operands: list[Any] = []
     for name in node.input:
         if name and name not in constants and name not in partial:
@@ -55,7 +47,7 @@ def evaluate(
         operands.append(value)
     try:
         with np.errstate(all="ignore"):
-            value = _apply(node.op_type, operands, attributes)
+            value = rule(operands, attributes)
     except (IndexError, KeyError, TypeError, ValueError):
         return None
     if value is None or value.size > _LARGEST:
@@ -88,60 +80,96 @@ def _tidy(value: np.ndarray) -> np.ndarray | Partial | None:
     return list(value) if value.ndim == 1 else None
 
 
-def _apply(kind: str, x: list[Any], attributes: dict[str, Any]) -> np.ndarray | None:
-    if kind in _BINARY:
-        return np.asarray(_BINARY[kind](x[0], x[1]))
-    if kind == "Div":
-        exact = x[0].dtype.kind in "iuO"
-        return np.asarray(x[0] // x[1] if exact else np.divide(x[0], x[1]))
-    if kind in _UNARY:
-        return np.asarray(_UNARY[kind](x[0])).astype(x[0].dtype, copy=False)
-    if kind == "Clip" and x[0].dtype.kind == "f":
-        low, high = (x[k] if len(x) > k and x[k] is not None else None for k in (1, 2))
-        if low is None and high is None:
-            low, high = attributes.get("min"), attributes.get("max")
-        return x[0] if low is None and high is None else np.asarray(np.clip(x[0], low, high))
-    if kind == "Cast":
-        to = helper.tensor_dtype_to_np_dtype(attributes["to"])
-        return x[0] if x[0].dtype == object else x[0].astype(to)
-    if kind == "Shape":
-        return np.asarray(
-            x[0].shape[attributes.get("start", 0) : attributes.get("end", x[0].ndim)], np.int64
-        )
-    if kind == "Gather":
-        return np.asarray(np.take(x[0], x[1].astype(np.int64), axis=attributes.get("axis", 0)))
-    if kind == "Concat":
-        return np.concatenate(x, axis=attributes["axis"])
-    if kind in ("Unsqueeze", "Squeeze"):
-        axes = attributes.get("axes") or [int(a) for a in x[1]]
-        return (
-            np.expand_dims(x[0], tuple(axes))
-            if kind == "Unsqueeze"
-            else np.squeeze(x[0], tuple(axes))
-        )
-    if kind == "Reshape":
-        return x[0].reshape([int(n) for n in x[1]])
-    if kind == "Slice" and len(x) > 3:
-        where = [slice(None)] * x[0].ndim
-        strides = x[4] if len(x) > 4 and x[4] is not None else np.ones(len(x[1]), np.int64)
-        for begin, end, axis, stride in zip(x[1], x[2], x[3], strides):
-            where[int(axis)] = slice(int(begin), int(end), int(stride))
-        return x[0][tuple(where)]
-    if kind == "ConstantOfShape":
-        fill = (
-            numpy_helper.to_array(attributes["value"])
-            if "value" in attributes
-            else np.zeros(1, np.float32)
-        )
-        shape = [int(n) for n in x[0]]
-        return (
-            np.full(shape, fill.flat[0], fill.dtype)
-            if np.prod(shape, dtype=np.float64) <= _LARGEST
-            else None
-        )
-    if kind == "Expand":
-        whole = np.broadcast_shapes(x[0].shape, tuple(int(n) for n in x[1]))
-        return (
-            np.broadcast_to(x[0], whole) if np.prod(whole, dtype=np.float64) <= _LARGEST else None
-        )
-    return None
+Operands = list[Any]
+Attributes = dict[str, Any]
+Rule = Callable[[Operands, Attributes], "np.ndarray | None"]
+
+
+def _divided(x: Operands, attributes: Attributes) -> np.ndarray:
+    exact = x[0].dtype.kind in "iuO"
+    return np.asarray(x[0] // x[1] if exact else np.divide(x[0], x[1]))
+
+
+def _clipped(x: Operands, attributes: Attributes) -> np.ndarray | None:
+    if x[0].dtype.kind != "f":
+        return None
+    low, high = (x[k] if len(x) > k and x[k] is not None else None for k in (1, 2))
+    if low is None and high is None:
+        low, high = attributes.get("min"), attributes.get("max")
+    return x[0] if low is None and high is None else np.asarray(np.clip(x[0], low, high))
+
+
+def _cast(x: Operands, attributes: Attributes) -> np.ndarray:
+    to = helper.tensor_dtype_to_np_dtype(attributes["to"])
+    return x[0] if x[0].dtype == object else x[0].astype(to)
+
+
+def _shape(x: Operands, attributes: Attributes) -> np.ndarray:
+    start, end = attributes.get("start", 0), attributes.get("end", x[0].ndim)
+    return np.asarray(x[0].shape[start:end], np.int64)
+
+
+def _gathered(x: Operands, attributes: Attributes) -> np.ndarray:
+    return np.asarray(np.take(x[0], x[1].astype(np.int64), axis=attributes.get("axis", 0)))
+
+
+def _axes(x: Operands, attributes: Attributes) -> tuple[int, ...]:
+    return tuple(attributes.get("axes") or [int(a) for a in x[1]])
+
+
+def _sliced(x: Operands, attributes: Attributes) -> np.ndarray | None:
+    if len(x) < 4:
+        return None
+    where = [slice(None)] * x[0].ndim
+    strides = x[4] if len(x) > 4 and x[4] is not None else np.ones(len(x[1]), np.int64)
+    for begin, end, axis, stride in zip(x[1], x[2], x[3], strides):
+        where[int(axis)] = slice(int(begin), int(end), int(stride))
+    return np.asarray(x[0][tuple(where)])
+
+
+def _filled(x: Operands, attributes: Attributes) -> np.ndarray | None:
+    fill, shape = np.zeros(1, np.float32), [int(n) for n in x[0]]
+    if "value" in attributes:
+        fill = numpy_helper.to_array(attributes["value"])
+    if np.prod(shape, dtype=np.float64) > _LARGEST:
+        return None
+    return np.full(shape, fill.flat[0], fill.dtype)
+
+
+def _expanded(x: Operands, attributes: Attributes) -> np.ndarray | None:
+    whole = np.broadcast_shapes(x[0].shape, tuple(int(n) for n in x[1]))
+    return np.broadcast_to(x[0], whole) if np.prod(whole, dtype=np.float64) <= _LARGEST else None
+
+
+def _unary(function: Callable[[Any], Any]) -> Rule:
+    return lambda x, attributes: np.asarray(function(x[0])).astype(x[0].dtype, copy=False)
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Rule:
+    return lambda x, attributes: np.asarray(function(x[0], x[1]))
+
+
+_RULES: dict[str, Rule] = {
+    "Add": _binary(np.add),
+    "Sub": _binary(np.subtract),
+    "Mul": _binary(np.multiply),
+    "Div": _divided,
+    "Identity": _unary(lambda x: x),
+    "Neg": _unary(np.negative),
+    "Reciprocal": _unary(lambda x: 1 / x),
+    "Sqrt": _unary(np.sqrt),
+    "Exp": _unary(np.exp),
+    "Sigmoid": _unary(lambda x: 1 / (1 + np.exp(-x))),
+    "Clip": _clipped,
+    "Cast": _cast,
+    "Shape": _shape,
+    "Gather": _gathered,
+    "Concat": lambda x, attributes: np.concatenate(x, axis=attributes["axis"]),
+    "Unsqueeze": lambda x, attributes: np.expand_dims(x[0], _axes(x, attributes)),
+    "Squeeze": lambda x, attributes: np.squeeze(x[0], _axes(x, attributes)),
+    "Reshape": lambda x, attributes: x[0].reshape([int(n) for n in x[1]]),
+    "Slice": _sliced,
+    "ConstantOfShape": _filled,
+    "Expand": _expanded,
+}
+"""Operator -> (operands, attributes) -> its output, None where it is not folded."""

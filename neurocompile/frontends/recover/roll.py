@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
@@ -21,11 +21,12 @@ from neurocompile.frontends.onnx.general import INTEGRATOR, PREVIOUS
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
-from neurocompile.frontends.recover.join import Joins
+from neurocompile.frontends.recover.join import Join, Joins
 from neurocompile.frontends.recover.recurrences import find_recurrence
 from neurocompile.frontends.recover.rows import UNDERSTOOD, UnsuitableError, constant_inputs
 from neurocompile.frontends.recover.unroll import copy_renamed
 from neurocompile.frontends.recover.values import same_constant
+from neurocompile.frontends.recover.writer import Writer
 
 __all__ = ["Roller"]
 
@@ -43,21 +44,14 @@ _ADVICE = {
 }
 
 
-class Roller:
-    """Builds the new graph.
-
-    Attributes:
-        nodes: made so far, in topological order.
-        tensors: initializers that they read, by name.
-    """
+class Roller(Writer):
+    """Builds the new graph."""
 
     def __init__(self, graph: Graph, neurons: list[Neuron], opset: int) -> None:
-        self.graph, self.neurons, self.opset = graph, neurons, opset
+        super().__init__(graph)
+        self.neurons, self.opset = neurons, opset
         self.joins = Joins(graph, neurons)
-        self.nodes: list[onnx.NodeProto] = []
-        self.tensors: dict[str, onnx.TensorProto] = {}
         self._made: dict[Key, str] = {}
-        self._names, self._node_names = set(graph.inputs), {""}
         self._needed: set[str] | None = None
 
     def resolve(self, key: Key) -> str:
@@ -119,15 +113,7 @@ class Roller:
         node = graph.producer[value]
         join = self.joins.join(value)
         if join is not None:
-            if join.form == "mean":
-                steps = yield "steps", join.lanes
-                name = self._mean(steps, value, join.factor)
-                for extra in join.extras:
-                    other = yield "one", extra
-                    name = self.emit("Add", [name, other], value)
-                return name
-            name = yield join.form, join.lanes
-            return name if not join.axis else self._move_time(name, join.axis, join.lanes[0], value)
+            return (yield from self._joined(join, value))
         names = {}
         for operand in [*node.input, *sorted(captured(node))]:
             if operand:
@@ -136,10 +122,22 @@ class Roller:
                     raise self._alone(operand, node)
                 names[operand] = yield "one", operand
         copy = copy_renamed(node, names)
-        self._register(copy)
+        self.register(copy)
         for old, new in zip(node.output, copy.output):
             self._made["one", old] = new
         return self._made["one", value]
+
+    def _joined(self, join: Join, value: str) -> Rule:
+        """All steps together, or their mean."""
+        if join.form != "mean":
+            name = yield join.form, join.lanes
+            return name if not join.axis else self._move_time(name, join.axis, join.lanes[0], value)
+        steps = yield "steps", join.lanes
+        name = self._mean(steps, value, join.factor)
+        for extra in join.extras:
+            other = yield "one", extra
+            name = self.emit("Add", [name, other], value)
+        return name
 
     def _behind(self, value: str) -> bool:
         """Whether no neuron depends on ``value``."""
@@ -243,37 +241,14 @@ class Roller:
         whole = self._whole(lanes, kept=True)
         if whole is not None:
             return (yield "one", whole)
-        static = len(set(lanes)) == 1 and not isinstance(self.joins.label(lanes[0]), int)
-        if (
-            static
-            or self.joins.spikes(lanes) is not None
-            or self._whole(lanes, kept=False) is not None
-            or find_recurrence(lanes, self.graph) is not None
-        ):
+        if self._steps_first(lanes):
             steps = yield "steps", lanes
             return self._reshape(steps, lanes, [-1])
-        nodes = [self.graph.producer.get(v) for v in lanes]
-        first = nodes[0]
-        if first is None or any(
-            n is None or not _same_form(n, v, first, lanes[0]) for n, v in zip(nodes, lanes)
-        ):
-            raise self._unequal(lanes)
-        columns = [
-            tuple(map(self.graph.alias, c)) for c in zip(*(n.input for n in nodes if n is not None))
-        ]
+        first, columns = self._alike(lanes)
         rows = [k for k, c in enumerate(columns) if any(v in self.graph.dynamic for v in c)]
         if len(lanes) > 1 and all(len(set(columns[k])) == 1 for k in rows):
             return (yield "rows", (lanes[0],) * len(lanes))
-        try:
-            changed = constant_inputs(first, rows, self.graph, len(lanes))
-        except UnsuitableError as error:
-            if first.op_type not in UNDERSTOOD or first.domain not in ("", "ai.onnx"):
-                raise NotSupportedError([unsupported(first)]) from error
-            raise NeurocompileError(
-                "NC1009",
-                f"{label_of(first)} cannot be run for all steps at once: {error}{_ADVICE.get(str(error), '')}",
-            ) from error
-        names = []
+        changed, names = self._changed(first, rows, len(lanes)), []
         for k, column in enumerate(columns):
             if k in changed:
                 if any(self._known(v) != self._known(column[0]) for v in column):
@@ -290,8 +265,41 @@ class Roller:
         copy = onnx.NodeProto()
         copy.CopyFrom(first)
         copy.input[:] = names
-        self._register(copy)
+        self.register(copy)
         return copy.output[list(first.output).index(lanes[0])]
+
+    def _steps_first(self, lanes: Lanes) -> bool:
+        """Whether the rows are made of a value that has an axis of steps."""
+        return (
+            (len(set(lanes)) == 1 and not isinstance(self.joins.label(lanes[0]), int))
+            or self.joins.spikes(lanes) is not None
+            or self._whole(lanes, kept=False) is not None
+            or find_recurrence(lanes, self.graph) is not None
+        )
+
+    def _alike(self, lanes: Lanes) -> tuple[onnx.NodeProto, list[Lanes]]:
+        """The node that makes the first lane, and the lanes of each operand; NC1003 for lanes that
+        other operators make."""
+        nodes = [self.graph.producer.get(v) for v in lanes]
+        first = nodes[0]
+        if first is None or any(
+            n is None or not _same_form(n, v, first, lanes[0]) for n, v in zip(nodes, lanes)
+        ):
+            raise self._unequal(lanes)
+        columns = zip(*(n.input for n in nodes if n is not None))
+        return first, [tuple(map(self.graph.alias, column)) for column in columns]
+
+    def _changed(self, node: onnx.NodeProto, rows: list[int], steps: int) -> dict[int, np.ndarray]:
+        """:func:`constant_inputs`, what does not suit as an error of the user's."""
+        try:
+            return constant_inputs(node, rows, self.graph, steps)
+        except UnsuitableError as error:
+            if node.op_type not in UNDERSTOOD or node.domain not in ("", "ai.onnx"):
+                raise NotSupportedError([unsupported(node)]) from error
+            raise NeurocompileError(
+                "NC1009",
+                f"{label_of(node)} cannot be run for all steps at once: {error}{_ADVICE.get(str(error), '')}",
+            ) from error
 
     def _known(self, value: str) -> list[int | None] | None:
         """A shape, as far as it is known."""
@@ -341,51 +349,6 @@ class Roller:
             front = self.constant("rows", np.asarray(head, np.int64))
             target = self.emit("Concat", [front, lengths], lanes[0], axis=0)
         return self.emit("Reshape", [name, target], lanes[0])
-
-    # ---- making nodes ----------------------------------------------------------------------------
-
-    def constant(self, wanted: str, value: np.ndarray | np.generic) -> str:
-        """An initializer; one of the same name and value is used again."""
-        array, name, count = np.asarray(value), wanted, 1
-        while name in self._names:
-            if name in self.tensors and _same_array(
-                numpy_helper.to_array(self.tensors[name]), array
-            ):
-                return name
-            count += 1
-            name = f"{wanted}.{count}"
-        self._names.add(name)
-        original = self.graph.initializers.get(name)
-        self.tensors[name] = (
-            original if original is not None else numpy_helper.from_array(array, name)
-        )
-        return name
-
-    def emit(self, op_type: str, inputs: list[str], like: str, **fields: Any) -> str:
-        """A new node, named after the value ``like``."""
-        node = helper.make_node(op_type, inputs, [like], **{"name": f"{like}.{op_type}", **fields})
-        self._register(node)
-        return node.output[0]
-
-    def _register(self, node: onnx.NodeProto) -> None:
-        """Append ``node``; its outputs get other names where theirs are taken."""
-        for k, output in enumerate(node.output):
-            if output:
-                name, count = output, 1
-                while name in self._names:
-                    count += 1
-                    name = f"{output}.{count}"
-                self._names.add(name)
-                node.output[k] = name
-        if node.name in self._node_names:
-            node.name = f"{node.output[0]}.{node.op_type}"
-        self._node_names.add(node.name)
-        self.nodes.append(node)
-
-
-def _same_array(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal in type, shape and value."""
-    return left.dtype == right.dtype and np.array_equal(left, right)
 
 
 def _same_form(node: onnx.NodeProto, value: str, other: onnx.NodeProto, twin: str) -> bool:

@@ -4,6 +4,8 @@ rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 
@@ -29,13 +31,6 @@ _WITH_AXES = frozenset(
     "ReduceMax ReduceMean ReduceMin ReduceSum ReduceL1 ReduceL2 ReduceProd ReduceSumSquare Squeeze Unsqueeze Slice "
     "Softmax LogSoftmax LayerNormalization Concat Gather Split ArgMax ArgMin".split()
 )
-UNDERSTOOD = (
-    _ELEMENTWISE
-    | _FIRST_ONLY
-    | _WITH_AXES
-    | frozenset("Einsum Expand Flatten Gemm MatMul Pad Reshape Transpose".split())
-)
-"""Operators whose rows may be told apart in some form."""
 
 
 def constant_inputs(
@@ -50,43 +45,51 @@ def constant_inputs(
     kind = node.op_type
     if node.domain not in ("", "ai.onnx"):
         raise UnsuitableError(f"operator {node.domain}::{kind} is not known")
-    if kind in _ELEMENTWISE:
-        return _elementwise(node, rows, graph)
-    if kind in _FIRST_ONLY or kind == "Gemm":
-        if (
-            rows != [0]
-            or attributes_of(node).get("transA", 0)
-            or (kind == "Gemm" and _rows_of(node, 2, graph) > 1)
-        ):
-            raise UnsuitableError("its operands other than the first must be constants")
-        return {}
-    if kind == "MatMul":
-        ranks = [graph.rank(i) for i in node.input]
-        suits = (
-            ranks[0] is not None and ranks[0] >= 2 and ranks[1] == 2
-            if rows == [0]
-            else (
-                rows == [0, 1] and ranks[0] == ranks[1] and ranks[0] is not None and ranks[0] >= 3
-            )
-        )
-        if not suits:
-            raise UnsuitableError(f"a product of operands with {ranks} axes")
-        return {}
-    if kind == "Einsum":
-        return _einsum(node, rows, graph)
-    if kind == "Flatten" and attributes_of(node).get("axis", 1) == 1:
-        return {}
-    if kind == "Transpose" and list(attributes_of(node).get("perm", (1,)))[0] == 0:
-        return {}
-    if kind in ("Reshape", "Expand") and rows == [0]:
-        return {1: _target(node, graph, steps)}
-    if kind == "Pad" and rows == [0] and len(node.input) < 4:
-        pads = graph.constants.get(node.input[1])
-        if pads is not None and pads[0] == 0 and pads[len(pads) // 2] == 0:
-            return {}
-    if kind in _WITH_AXES:
-        return _along(node, rows, graph)
-    raise UnsuitableError("it may mix steps or samples")
+    rule = _RULES.get(kind)
+    found = None if rule is None else rule(node, rows, graph, steps)
+    if found is None:
+        raise UnsuitableError("it may mix steps or samples")
+    return found
+
+
+Changed = dict[int, np.ndarray]
+
+
+def _first_only(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed:
+    several = node.op_type == "Gemm" and _rows_of(node, 2, graph) > 1
+    if rows != [0] or attributes_of(node).get("transA", 0) or several:
+        raise UnsuitableError("its operands other than the first must be constants")
+    return {}
+
+
+def _product(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed:
+    ranks = [graph.rank(i) for i in node.input]
+    first, second = ranks[0], ranks[1]
+    if rows == [0]:
+        suits = first is not None and first >= 2 and second == 2
+    else:
+        suits = rows == [0, 1] and first == second and first is not None and first >= 3
+    if not suits:
+        raise UnsuitableError(f"a product of operands with {ranks} axes")
+    return {}
+
+
+def _flatten(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed | None:
+    return {} if attributes_of(node).get("axis", 1) == 1 else None
+
+
+def _transpose(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed | None:
+    return {} if list(attributes_of(node).get("perm", (1,)))[0] == 0 else None
+
+
+def _to_shape(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed | None:
+    return {1: _target(node, graph, steps)} if rows == [0] else None
+
+
+def _pad(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed | None:
+    pads = graph.constants.get(node.input[1]) if rows == [0] and len(node.input) < 4 else None
+    kept = pads is not None and pads[0] == 0 and pads[len(pads) // 2] == 0
+    return {} if kept else None
 
 
 def _rows_of(node: onnx.NodeProto, index: int, graph: Graph) -> int:
@@ -100,7 +103,7 @@ def _rows_of(node: onnx.NodeProto, index: int, graph: Graph) -> int:
     return 1 if len(dims) < 2 else dims[0] or 2
 
 
-def _elementwise(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[int, np.ndarray]:
+def _elementwise(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed:
     ranks = {graph.rank(node.input[i]) for i in rows}
     if len(rows) > 1 and (None in ranks or len(ranks) > 1):
         raise UnsuitableError(f"operands with {sorted(map(str, ranks))} axes")
@@ -131,7 +134,7 @@ def _repeats(array: np.ndarray) -> bool:
     return len(array) > 1 and bool((array == array[:1]).all())
 
 
-def _einsum(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[int, np.ndarray]:
+def _einsum(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed:
     """Rows are an index that every operand with rows has first, the others not, and the result
     first.
     """
@@ -149,7 +152,7 @@ def _einsum(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[int, np
     return {}
 
 
-def _along(node: onnx.NodeProto, rows: list[int], graph: Graph) -> dict[int, np.ndarray]:
+def _along(node: onnx.NodeProto, rows: list[int], graph: Graph, steps: int) -> Changed:
     """Operators with axes, none of which may be the first."""
     attributes = attributes_of(node)
     axes = attributes.get("axes")
@@ -205,3 +208,22 @@ def _target(node: onnx.NodeProto, graph: Graph, steps: int) -> np.ndarray:
     ):
         raise UnsuitableError("its target shape copies unknown lengths")
     return np.asarray([-1, *rest], np.int64)
+
+
+Rule = Callable[[onnx.NodeProto, list[int], Graph, int], "Changed | None"]
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys((*_FIRST_ONLY, "Gemm"), _first_only),
+    **dict.fromkeys(_WITH_AXES, _along),
+    "MatMul": _product,
+    "Einsum": _einsum,
+    "Flatten": _flatten,
+    "Transpose": _transpose,
+    "Reshape": _to_shape,
+    "Expand": _to_shape,
+    "Pad": _pad,
+}
+"""Operator -> (node, operands with rows, graph, steps) -> its constants that change; None where it
+mixes rows."""
+UNDERSTOOD = frozenset(_RULES)
+"""Operators whose rows may be told apart in some form."""
