@@ -232,11 +232,11 @@ def reference(pairs: int) -> Found:
 
 def front(path: Path, samples: np.ndarray | None = None) -> tuple[Any, Any, Any]:
     """The imported graph, the quantized one and its circuit."""
+    from neurocompile.build_steps import build_circuit, canonical_graph, statistics_of
     from neurocompile.frontends.door import open_model
     from neurocompile.options import BuildOptions
     from neurocompile.passes.quantize import Quantize
     from neurocompile.progress import Stages
-    from neurocompile.stages import build_circuit, canonical_graph, statistics_of
     from neurocompile.targets import load_target
 
     chip = load_target("loihi2")

@@ -57,8 +57,8 @@ def measure(name: str, graph: Any, steps: int, statistics: Any, most: int) -> di
     """The front, how long it took, and what mapping takes of the folds that machines would get."""
     import msgspec
 
+    from neurocompile.build_steps import build_circuit
     from neurocompile.folding.search import choice_of, folds_of, pareto
-    from neurocompile.stages import build_circuit
     from neurocompile.targets import load_target
 
     chip, start = load_target("loihi2"), time.process_time()
@@ -83,12 +83,12 @@ def measure(name: str, graph: Any, steps: int, statistics: Any, most: int) -> di
 
 def placed(graph: Any, steps: int, statistics: Any, target: str, fold: str) -> int | None:
     """Cores of a mapping; None if it does not fit."""
+    from neurocompile.build_steps import build_circuit
     from neurocompile.errors import NeurocompileError
     from neurocompile.folding.schedules import Fold
     from neurocompile.folding.search import fold_circuit
     from neurocompile.mapping import map_circuit
     from neurocompile.mapping.rates import modelled_rates
-    from neurocompile.stages import build_circuit
     from neurocompile.targets import load_target
 
     machine = load_target(target)

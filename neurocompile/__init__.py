@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from neurocompile.pipeline import folds
     from neurocompile.program import Program
     from neurocompile.qat import finetune
-    from neurocompile.staged import open_staged as open
+    from neurocompile.stages import open_staged as open
     from neurocompile.sweeping.sweep import sweep
     from neurocompile.targets.loader import list_targets, load_target
     from neurocompile.theory.measure.deff import deff
@@ -87,7 +87,7 @@ _WHERE = {
     "load_target": ("neurocompile.targets.loader", "load_target"),
     "verify": ("neurocompile.artifact.verify", "verify"),
     "compile": ("neurocompile.pipeline", "compile_model"),
-    "open": ("neurocompile.staged", "open_staged"),
+    "open": ("neurocompile.stages", "open_staged"),
     "sweep": ("neurocompile.sweeping.sweep", "sweep"),
     "load": ("neurocompile.artifact.store", "load_program"),
     "folds": ("neurocompile.pipeline", "folds"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from neurocompile.build_steps import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import NotSupportedError
 from neurocompile.frontends.door import calibration_of, open_model
@@ -14,7 +15,6 @@ from neurocompile.guard import guarded
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
 from neurocompile.progress import Stages
-from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
 from neurocompile.targets.fields import ChipFields
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.build_steps import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.door import open_model
@@ -21,8 +22,7 @@ from neurocompile.passes.quantize import Quantize
 from neurocompile.placing import estimate_folds, front_of
 from neurocompile.program import Program
 from neurocompile.progress import Stages
-from neurocompile.staged import Lowered, Stage, import_stage, stages_from, unfolded_budget
-from neurocompile.stages import build_circuit, canonical_graph, located, statistics_of
+from neurocompile.stages import Lowered, Stage, import_stage, stages_from, unfolded_budget
 from neurocompile.targets import load_target
 from neurocompile.targets.fields import ChipFields
 
@@ -70,7 +70,7 @@ def compile_model(
         device: where spike rates are measured on ``calibration``: cpu, or torch's cuda, cuda:N or
             torch-cpu, whose float32 sums may decide single spikes otherwise (docs/gpu.md).
         progress: show stages on stderr, if it is a terminal.
-        after: called with each stage before the mapping (:mod:`neurocompile.staged`), as it is
+        after: called with each stage before the mapping (:mod:`neurocompile.stages`), as it is
             done.
 
     Raises:

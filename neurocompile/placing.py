@@ -13,6 +13,7 @@ import numpy as np
 
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
+from neurocompile.build_steps import build_circuit
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.folding.schedules import Fold
@@ -26,7 +27,6 @@ from neurocompile.mapping.mapping import Mapping
 from neurocompile.mapping.rates import measured_rates, modelled_rates
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
-from neurocompile.stages import build_circuit
 from neurocompile.targets.schema import Target
 
 __all__ = ["Placed", "circuit_of", "estimate_folds", "front_of", "lower_as", "place_model"]

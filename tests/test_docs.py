@@ -21,7 +21,7 @@ from neurocompile.calibration import calibration_from_weights
 from neurocompile.ir import spiking as s
 from neurocompile.ir.tables import tables
 from neurocompile.options import BuildOptions
-from neurocompile.stages import all_passes
+from neurocompile.pass_order import all_passes
 from neurocompile.targets import load_target
 
 DOCS = Path(__file__).parents[1] / "docs"

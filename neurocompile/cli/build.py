@@ -103,7 +103,7 @@ def _stopped(
     last: str,
 ) -> Output:
     """The graph of one stage."""
-    from neurocompile.staged import STAGES, run_stages
+    from neurocompile.stages import STAGES, run_stages
 
     if last not in STAGES:
         raise NeurocompileError(

@@ -49,7 +49,7 @@ def opt(
 ) -> Output:
     """Run passes over a graph and print what comes out. A wrong order is refused by name."""
     from neurocompile.dumps import write_graph
-    from neurocompile.stages import all_passes, chosen_passes, passes_left
+    from neurocompile.pass_order import all_passes, chosen_passes, passes_left
 
     current, settled, target, statistics = _opened(graph, options, calibration)
     known = all_passes(settled, target, statistics)
@@ -83,8 +83,8 @@ def _opened(
     graph: str, options: BuildOptions, calibration: Path | None
 ) -> tuple[Graph, BuildOptions, Target, Statistics]:
     """(graph, settled options, target, statistics) of a dumped graph or of a model."""
+    from neurocompile.build_steps import statistics_of
     from neurocompile.frontends.door import open_model
-    from neurocompile.stages import statistics_of
     from neurocompile.targets import load_target
 
     target = load_target(options.target)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from neurocompile.build_steps import build_circuit
 from neurocompile.energy.activity import measured_activity, modelled_activity
 from neurocompile.energy.ann import MAC_PJ, ann_macs
 from neurocompile.energy.counts import COLUMNS, Counts, count
@@ -23,7 +24,6 @@ from neurocompile.energy.profile import Profile
 from neurocompile.folding.search import choice_of
 from neurocompile.frames import bars, data_frame
 from neurocompile.mapping.rates import modelled_rates
-from neurocompile.stages import build_circuit
 
 if TYPE_CHECKING:
     import pandas

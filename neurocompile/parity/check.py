@@ -414,8 +414,8 @@ def _check_same(program: Program, model: FloatModel) -> None:
     """NC1006 unless ``model``, in another file or with statistics of other data, has the integers
     of ``program`` when quantized with its calibration.
     """
+    from neurocompile.build_steps import canonical_graph
     from neurocompile.passes.quantize import Quantize
-    from neurocompile.stages import canonical_graph
     from neurocompile.targets.fields import ChipFields
 
     options, mine = program.manifest.options, program.quantized

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.build_steps import canonical_graph, located, statistics_of
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.frontends.door import open_model
 from neurocompile.gpu.devices import check_device
@@ -20,7 +21,6 @@ from neurocompile.ir.text import TensorRef
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.passes.quantize import Quantize
 from neurocompile.qat.steps import grids
-from neurocompile.stages import canonical_graph, located, statistics_of
 from neurocompile.targets import load_target
 from neurocompile.targets.fields import LOIHI2, ChipFields
 

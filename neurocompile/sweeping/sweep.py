@@ -22,7 +22,7 @@ from neurocompile.guard import guarded
 from neurocompile.options import BuildOptions, takes_options
 from neurocompile.parameters import whole
 from neurocompile.progress import Stages
-from neurocompile.staged import Canonical, Imported, Quantized, open_staged
+from neurocompile.stages import Canonical, Imported, Quantized, open_staged
 from neurocompile.sweeping.pool import Here, Job, Pool, Processes
 from neurocompile.sweeping.records import Evaluation, Placement, Settings, Store
 from neurocompile.sweeping.space import Integers, Point, points_of

@@ -20,7 +20,7 @@ from neurocompile.ir.circuit import HostInput
 from neurocompile.ir.evaluate import encode_input
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.lower import lower
-from neurocompile.staged import Quantized
+from neurocompile.stages import Quantized
 from neurocompile.sweeping.records import Placement, Problem
 
 __all__ = ["Part", "Work", "digest", "evaluated", "evaluated_on", "placed", "problem_of"]

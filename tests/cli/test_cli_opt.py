@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import neurocompile
-from neurocompile.staged import stages_from
+from neurocompile.stages import stages_from
 
 
 @pytest.fixture(scope="module")

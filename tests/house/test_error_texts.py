@@ -11,7 +11,7 @@ ROOT = Path(neurocompile.__file__).parent
 LOOKS = frozenset({"startswith", "endswith", "find", "index", "search", "match", "fullmatch"})
 
 ALLOWED = {
-    "stages.py": "takes the name of the layer to name the user's module beside it; decides nothing"
+    "build_steps.py": "takes the name of the layer to name the user's module beside it; decides nothing"
 }
 """File -> why it may read a message."""
 

@@ -30,7 +30,8 @@ images
 folding
 options
 frontends
-stages precision
+pass_order precision
+build_steps
 placing manifest
 program
 summary
@@ -39,7 +40,7 @@ energy parity check qat
 report gate testing exports
 theory.bounds
 theory.measure
-staged
+stages
 pipeline
 sweeping
 theory.experiments

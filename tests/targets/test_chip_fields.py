@@ -15,6 +15,7 @@ import yaml
 import neurocompile
 from neurocompile.backends.emulator import emulate_cycles
 from neurocompile.backends.encoding import encode
+from neurocompile.build_steps import build_circuit, canonical_graph, statistics_of
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.door import open_model
@@ -23,7 +24,6 @@ from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping.fields import exceeded_fields
 from neurocompile.passes.quantize import Quantize
-from neurocompile.stages import build_circuit, canonical_graph, statistics_of
 from neurocompile.targets import load_target
 from neurocompile.targets import schema as types
 from neurocompile.targets.fields import LOIHI2, ChipFields

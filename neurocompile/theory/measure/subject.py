@@ -120,8 +120,8 @@ def open_subject(
         model = as_path(model, "NC1001")
         if model.suffix == ".nca":
             return _of_artifact(model, asked, calibration)
+    from neurocompile.build_steps import canonical_graph, statistics_of
     from neurocompile.frontends.door import open_model
-    from neurocompile.stages import canonical_graph, statistics_of
     from neurocompile.targets import load_target
 
     chip = load_target(asked.target)

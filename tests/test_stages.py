@@ -14,7 +14,7 @@ from neurocompile.dumps import read_graph, write_graph
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.staged import STAGES, Imported, Stage, stages_from
+from neurocompile.stages import STAGES, Imported, Stage, stages_from
 
 
 @pytest.fixture(scope="module")

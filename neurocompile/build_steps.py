@@ -1,12 +1,9 @@
-"""The stages between a float model and a circuit, as build, check, estimate, theory and verify run
-them.
-"""
+"""What lies between a float model and a circuit, as build, check, estimate, theory and verify do it."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,32 +14,16 @@ from neurocompile.calibration import (
     calibration_from_weights,
     real_values,
 )
-from neurocompile.errors import NeurocompileError, ViolationList, shown
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.known_modules import KNOWN
 from neurocompile.frontends.model import FloatModel
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.options import BuildOptions
-from neurocompile.passes.base import Pass
-from neurocompile.passes.canonicalize import canonical_passes, canonicalize
-from neurocompile.passes.compose_convolutions import ComposeConvolutions
-from neurocompile.passes.lower import Lower
-from neurocompile.passes.narrow_weights import NarrowWeights
-from neurocompile.passes.quantize import Quantize
-from neurocompile.passes.schedule import Schedule
-from neurocompile.targets.fields import ChipFields
+from neurocompile.pass_order import circuit_passes, compose_for
+from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.targets.schema import Target
 
-__all__ = [
-    "all_passes",
-    "build_circuit",
-    "canonical_graph",
-    "chosen_passes",
-    "compose_for",
-    "located",
-    "passes_left",
-    "statistics_of",
-]
+__all__ = ["build_circuit", "canonical_graph", "located", "statistics_of"]
 
 
 @contextmanager
@@ -72,12 +53,6 @@ _FEW_SAMPLES = 16
 def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
     """Canonicalize, convolutions merged or kept by the cores of ``target``."""
     return canonicalize(model.graph, compose_for(model.options, target))
-
-
-def compose_for(options: BuildOptions, target: Target) -> ComposeConvolutions:
-    """Whether convolutions are merged, by the options and the cores of ``target``."""
-    core = target.capacity
-    return ComposeConvolutions(options.convolutions, core["neurons"], core["synaptic_memory_words"])
 
 
 def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu") -> Calibration:
@@ -116,50 +91,6 @@ def build_circuit(
 ) -> CircuitGraph:
     """Lower a quantized graph and schedule it for ``target``, weights of circuits in its bits."""
     graph: Any = quantized
-    for one in _circuit_passes(T, weight_bits, target):
+    for one in circuit_passes(T, weight_bits, target):
         graph = one(graph)
     return graph
-
-
-def _circuit_passes(T: int, weight_bits: int, target: Target) -> tuple[Pass[Any, Any], ...]:
-    fields = ChipFields.of(target)
-    return (
-        Lower(T, weight_bits),
-        Schedule(fields.max_spike_delay, fields.power_of_two_period, fields.graded_delay),
-        NarrowWeights(fields.weight_bits),
-    )
-
-
-def all_passes(
-    settled: BuildOptions, target: Target, statistics: Calibration
-) -> tuple[Pass[Any, Any], ...]:
-    """Every pass from an imported graph to an unrolled circuit, in the order that a build runs
-    them."""
-    T, bits = settled.steps, settled.bits
-    return (
-        *canonical_passes(compose_for(settled, target)),
-        Quantize(T, statistics, bits, digits=settled.digits, fields=ChipFields.of(target)),
-        *_circuit_passes(T, bits, target),
-    )
-
-
-def chosen_passes(names: Sequence[str], passes: Sequence[Pass[Any, Any]]) -> list[Pass[Any, Any]]:
-    """Those of ``passes`` that are named, in the order of ``names``; NC1015 for another name."""
-    known = {one.name: one for one in passes}
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise NeurocompileError("NC1015", f"there is no pass {shown(name)}; {hint}")
-    return [known[name] for name in names]
-
-
-def passes_left(
-    graph: SpikingGraph | CircuitGraph, passes: Sequence[Pass[Any, Any]]
-) -> list[Pass[Any, Any]]:
-    """Those of ``passes``, in order, that a build has still to run over ``graph``."""
-    names = [one.name for one in passes]
-    if isinstance(graph, CircuitGraph):
-        return [] if graph.period else list(passes[names.index("schedule") :])
-    begin = {"imported": names[0], "canonical": "quantize", "quantized": "lower"}[graph.stage]
-    return list(passes[names.index(begin) :])

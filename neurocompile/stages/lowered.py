@@ -1,0 +1,149 @@
+"""A circuit, and its way onto cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from neurocompile.backends.emulator import Emulator
+from neurocompile.backends.encoding import decode, decode_steps, encode
+from neurocompile.build_steps import located
+from neurocompile.errors import NeurocompileError
+from neurocompile.guard import guarded
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.manifest import SCHEMA_VERSION, Manifest
+from neurocompile.mapping.budget import apply_budget, parse_budget
+from neurocompile.options import BuildOptions
+from neurocompile.placing import place_model
+from neurocompile.program import Program, make_proof
+from neurocompile.stages.stage import Stage
+from neurocompile.theory.measure.budget import plan_budget
+
+if TYPE_CHECKING:
+    from neurocompile.stages.quantized import Quantized
+
+__all__ = ["Lowered", "unfolded_budget"]
+
+
+_PROOF_SAMPLES = 2
+
+
+@dataclass(frozen=True, repr=False)
+class Lowered(Stage):
+    """A circuit: populations and projections, with depths and delays."""
+
+    name = "lower"
+    number = 4
+
+    quantized: Quantized = field(repr=False)
+    circuit: CircuitGraph = field(repr=False)
+    options: BuildOptions = field(repr=False)
+
+    @property
+    def graph(self) -> CircuitGraph:
+        return self.circuit
+
+    @guarded
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """The same, on the emulator."""
+        circuit, host = self.circuit, self.model.host
+        with Emulator().open(circuit) as executor:
+            trace = executor.run(encode(circuit, self._checked(x)), [circuit.readouts[0].src])
+        stepwise = host is not None and host.stepwise
+        return self._returned((decode_steps if stepwise else decode)(circuit, trace))
+
+    @guarded
+    def spikes(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Spikes of every layer, (samples, steps, *shape), by its name."""
+        views = self.circuit.views
+        with Emulator().open(self.circuit) as executor:
+            sources = list(dict.fromkeys(view.src for view in views))
+            trace = executor.run(encode(self.circuit, self._checked(x)), sources)
+        return {view.layer: view.read(trace[view.src], self.circuit.windows) for view in views}
+
+    @guarded
+    def map(
+        self, *, seed: int | None = None, max_cores: int | None = None, budget: str | None = None
+    ) -> Program:
+        """Placed on cores: the program that ``compile`` returns.
+
+        Args:
+            seed, max_cores, budget: those of the options by default.
+
+        Raises:
+            NeurocompileError: ViolationList for what does not fit.
+        """
+        given = {"seed": seed, "max_cores": max_cores, "budget": budget}
+        options = BuildOptions.of(self.options, {k: v for k, v in given.items() if v is not None})
+        options, timer = unfolded_budget(options), self.timer
+        done = self.quantized
+        with located(self.model):
+            built = place_model(
+                done.graph,
+                self.circuit,
+                options,
+                self.target,
+                done.statistics,
+                self.model.samples,
+                timer,
+            )
+        options = msgspec.structs.replace(options, fold=built.fold)
+        planned, mapping = None, built.mapping
+        if options.budget is not None:
+            with timer("budget"):
+                planned = plan_budget(
+                    parse_budget(options.budget),
+                    done.graph,
+                    built.circuit,
+                    built.rates,
+                    self.model.samples,
+                    mapping.cores_used,
+                )
+                planned, mapping = apply_budget(
+                    planned, built.circuit, built.rates, mapping, built.place
+                )
+        with timer("prove"):
+            proof = make_proof(built.circuit, _PROOF_SAMPLES, options.seed)
+        imported = done.imported
+        manifest = Manifest(
+            schema=SCHEMA_VERSION,
+            tool=version("neurocompile"),
+            model=imported.graph.name,
+            source_sha256=self.model.sha256,
+            exported_T=imported.graph.exported_T,
+            options=options,
+            import_agreement=imported.agreement,
+            rates=built.rates,
+            rates_source=built.rates_source,
+            proof=proof,
+            budget=planned,
+        )
+        return Program(
+            done.graph,
+            built.circuit,
+            mapping,
+            self.target,
+            done.statistics,
+            manifest,
+            dict(timer.seconds),
+            tuple(built.front),
+            precision=done.precision,
+            host=self.model.host,
+        )
+
+
+def unfolded_budget(options: BuildOptions) -> BuildOptions:
+    """A budget's theory counts the steps of an unrolled model; NC8008 with a fold."""
+    if options.budget is None or options.fold == "none":
+        return options
+    if options.fold != "auto":
+        raise NeurocompileError(
+            "NC8008",
+            f"a budget of spikes is for a model that is not folded, and fold is {options.fold}: "
+            "leave one of them out",
+        )
+    return msgspec.structs.replace(options, fold="none")
