@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["as_array", "is_array"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ArrayLike", "as_array", "is_array"]
+
+ArrayLike = Union[np.ndarray, "torch.Tensor", Sequence[Any]]
+"""What :func:`as_array` takes; elements of sequences are numbers, or sequences again."""
 
 
 def is_array(value: Any) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.build_steps import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import NotSupportedError
 from neurocompile.frontends.door import calibration_of, open_model
 from neurocompile.guard import guarded
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.passes.quantize import Quantize
 from neurocompile.progress import Stages
 from neurocompile.targets import load_target
@@ -21,6 +22,7 @@ from neurocompile.targets.fields import ChipFields
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
+    from typing_extensions import Unpack
 
 __all__ = ["CheckResult", "Reason", "check_model"]
 
@@ -53,11 +55,11 @@ class CheckResult(msgspec.Struct, frozen=True):
 @takes_options
 def check_model(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> CheckResult:
     """Import, canonicalize, quantize and lower ``model``; see
     :func:`neurocompile.pipeline.compile_model` for arguments.

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from functools import cache
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -25,7 +34,7 @@ from neurocompile.files import as_path
 if TYPE_CHECKING:
     from neurocompile.targets.schema import Target
 
-__all__ = ["LARGEST_T", "BuildOptions", "OptionField", "takes_options"]
+__all__ = ["LARGEST_T", "BuildOptions", "GivenOptions", "OptionField", "takes_options"]
 
 LARGEST_T = 1 << 16
 """Steps of a sample."""
@@ -239,7 +248,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return tuple(found)
 
     @staticmethod
-    def of(options: BuildOptions | None, given: Mapping[str, Any]) -> BuildOptions:
+    def of(options: BuildOptions | None, given: Mapping[str, object]) -> BuildOptions:
         """``options`` with what is ``given`` by name in its place; NC1015 for a name that no option
         has.
         """
@@ -273,6 +282,24 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return _set("weight_bits", self.weight_bits)
 
 
+class GivenOptions(TypedDict, total=False):
+    """Fields of :class:`BuildOptions` as keywords, for type checkers and editors: what functions
+    take as ``**given: Unpack[GivenOptions]``.
+    """
+
+    target: str | PathLike[str]
+    T: int | None
+    weight_bits: int | None
+    seed: int
+    max_cores: int | None
+    fold: str
+    max_steps: int | None
+    budget: str | None
+    per_sample_lif: bool
+    head: int | str | None
+    convolutions: str
+
+
 def _set(name: str, value: int | None) -> int:
     if value is None:
         raise NeurocompileError("NC9001", f"{name} was read before it was settled")
@@ -289,7 +316,10 @@ class OptionField:
     about: About
 
 
-def takes_options(function: Callable[..., Any]) -> Callable[..., Any]:
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def takes_options(function: _Function) -> _Function:
     """Let ``help`` and editors show the options that ``function`` takes as keywords (``**given``)."""
     signature = inspect.signature(function)
     parameters = []

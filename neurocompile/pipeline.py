@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.build_steps import build_circuit, canonical_graph, located, statistics_of
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
@@ -17,7 +18,7 @@ from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.mapping import precompile
 from neurocompile.mapping.estimate import Estimate
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.passes.quantize import Quantize
 from neurocompile.placing import estimate_folds, front_of
 from neurocompile.program import Program
@@ -28,6 +29,7 @@ from neurocompile.targets.fields import ChipFields
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
 
     from neurocompile.ir.spiking import SpikingGraph
     from neurocompile.mapping.fold_choice import FoldChoice
@@ -40,14 +42,14 @@ __all__ = ["build_circuit", "compile_model", "estimate_model", "folds", "import_
 @takes_options
 def compile_model(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
     device: str = "cpu",
     progress: bool = False,
     after: Callable[[Stage], object] | None = None,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> Program:
     """Compile a model for a target.
 
@@ -92,12 +94,12 @@ def compile_model(
 @takes_options
 def estimate_model(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
     progress: bool = False,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> Estimate:
     """Least cores that a model needs of a target, and everything that rules it out; nothing is
     mapped, checked or written.
@@ -115,12 +117,12 @@ def estimate_model(
 @takes_options
 def folds(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
     progress: bool = False,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> tuple[FoldChoice, ...]:
     """How a model can be folded in time on a target: the Pareto front of least cores and steps a
     sample, the unrolled model (``none``) first; nothing is mapped.

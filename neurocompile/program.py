@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompile.advice import warn
+from neurocompile.arrays import ArrayLike
 from neurocompile.backends import get_backend
 from neurocompile.backends.base import Executor, PlacedBackend, Trace
 from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
@@ -33,6 +34,7 @@ from neurocompile.targets.schema import Target
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+    from torch import nn
 
     from neurocompile.energy.report import EnergyReport
     from neurocompile.exports.sanafe import SanafeFiles
@@ -221,7 +223,7 @@ class Program:
         """Steps that each sample brings of its own (frames of events); 0 if it brings none."""
         return self.quantized.input.steps
 
-    def checked(self, x: Any) -> np.ndarray:
+    def checked(self, x: ArrayLike) -> np.ndarray:
         """``x`` as float32 (samples, *input shape), with a warning that says how much of it lies
         outside of the calibrated range, and is clipped to it; NC1006, NC1012 or NC1021.
         """
@@ -532,8 +534,8 @@ class Program:
         y: np.ndarray | None = None,
         *,
         against: Sequence[str] = ("emulator", "lava"),
-        reference: Any = None,
-        example_input: Any = None,
+        reference: str | Path | nn.Module | None = None,
+        example_input: ArrayLike | None = None,
         device: str = "cpu",
         progress: bool = False,
     ) -> ParityReport:

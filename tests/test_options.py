@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import typing
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from neurocompile.check import check_model
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends import door
 from neurocompile.frontends.door import open_model
-from neurocompile.options import BuildOptions
+from neurocompile.options import BuildOptions, GivenOptions
 from neurocompile.passes.canonicalize import canonicalize
-from neurocompile.pipeline import compile_model, estimate_model
+from neurocompile.pipeline import compile_model, estimate_model, folds
+from neurocompile.stages import open_staged
 from neurocompile.theory.measure.subject import open_subject
 
 VALUES = {
@@ -53,6 +55,21 @@ def two_heads(digits_model, tmp_path: Path) -> Path:
 
 def test_every_option_has_a_value_in_these_tests():
     assert [field.name for field in BuildOptions.fields()] == list(VALUES)
+
+
+def test_the_typed_signature_has_the_fields_of_the_options():
+    """``Unpack[GivenOptions]``: what type checkers see is what BuildOptions takes."""
+    typed = typing.get_type_hints(GivenOptions)
+    assert list(typed) == [field.name for field in BuildOptions.fields()]
+    for field in BuildOptions.fields():
+        taken, kept = (set(typing.get_args(k)) or {k} for k in (typed[field.name], field.kind))
+        assert kept <= taken, field.name
+
+
+def test_public_functions_that_take_options_say_so():
+    for function in (compile_model, estimate_model, folds, check_model, open_staged, open_subject):
+        hint = inspect.unwrap(function).__annotations__["given"]
+        assert hint == "Unpack[GivenOptions]", function
 
 
 def test_options_survive_a_manifest():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.build_steps import canonical_graph, located, statistics_of
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.frontends.door import open_model
@@ -18,7 +19,7 @@ from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.passes.quantize import Quantize
 from neurocompile.qat.steps import grids
 from neurocompile.targets import load_target
@@ -35,6 +36,8 @@ from neurocompile.qat.grid import FakeQuantizer  # noqa: E402
 from neurocompile.qat.operators import OPERATORS  # noqa: E402
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from neurocompile.calibration import Calibration
 
 __all__ = ["TrainableModel", "prepare"]
@@ -278,13 +281,13 @@ def _check(graph: s.SpikingGraph) -> None:
 @takes_options
 def prepare(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     bits: int = 4,
     calibration: np.ndarray | str | Path | None = None,
     device: str = "cpu",
     options: BuildOptions | None = None,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> TrainableModel:
     """``model`` in canonical form, to be trained with rounded weights.
 

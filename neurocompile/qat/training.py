@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.data import check_inputs, check_labels, load_samples
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.guard import guarded
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 
 try:
     import torch
@@ -27,6 +28,7 @@ from neurocompile.qat.model import TrainableModel, prepare  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
 
 __all__ = ["Finetuned", "Recipe", "finetune", "logits_of", "train"]
 
@@ -138,7 +140,7 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float
 @takes_options
 def finetune(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     data: np.ndarray | str | Path,
     labels: np.ndarray | None = None,
@@ -149,7 +151,7 @@ def finetune(
     device: str = "cpu",
     progress: Callable[[str], None] | None = None,
     options: BuildOptions | None = None,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> Finetuned:
     """Train ``model`` further with its weights rounded to ``bits``, as the compiler rounds them.
 

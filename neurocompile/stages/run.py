@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.frontends.agreement import check_import
 from neurocompile.frontends.door import open_model
 from neurocompile.guard import guarded
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.progress import Stages
 from neurocompile.stages.floating import Imported
 from neurocompile.stages.lowered import unfolded_budget
@@ -21,6 +22,7 @@ from neurocompile.targets.schema import Target
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
 
 __all__ = ["STAGES", "import_stage", "open_staged", "run_stages", "stages_from", "unfolded_budget"]
 
@@ -33,12 +35,12 @@ STAGES = ("import", "canonicalize", "quantize", "lower")
 @takes_options
 def open_staged(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
     progress: bool = False,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> Imported:
     """Read a model, and check the import on a few samples: the first stage of a build.
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path
@@ -17,11 +18,14 @@ from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.parameters import count
 from neurocompile.passes.lower import lower
 from neurocompile.passes.quantize import Quantize
 from neurocompile.targets.fields import LOIHI2, ChipFields
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Subject", "open_subject"]
 
@@ -100,10 +104,10 @@ def open_subject(
     model: Any,
     x: np.ndarray | None = None,
     *,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> Subject:
     """Read an artifact (``.nca``), with the errors of :func:`load_program`, or a model as
     :func:`neurocompile.pipeline.compile_model` does.
