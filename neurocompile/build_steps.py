@@ -69,7 +69,7 @@ def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu
     if found is None:
         warn(
             f"no calibration data {why}: quantizing from the weights alone, with inputs taken to lie "
-            "within -4..4; give --calibration X.npz for better accuracy and true rates"
+            "within -4..4; give `calibration` for better accuracy and true rates"
         )
         return calibration_from_weights(T)
     if not found.values and (real := real_values(canonical)):
@@ -81,7 +81,7 @@ def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu
         inputs = f"{found.samples} example inputs" if found.samples > 1 else "one example input"
         warn(
             f"input range and rates are those of the {inputs} that the model was traced with; give "
-            "--calibration X.npz (calibration=x) if it is no real data"
+            "`calibration` if it is no real data"
         )
     return found
 

@@ -155,7 +155,7 @@ def _gpu() -> Check:
             "gpu",
             "absent",
             "not looked for: torch is not installed",
-            "only --device cuda needs one",
+            "only `device='cuda'` needs one",
         )
     why = _import("torch")
     if why:
@@ -166,7 +166,10 @@ def _gpu() -> Check:
 
     if not torch.cuda.is_available():
         return Check(
-            "gpu", "absent", f"torch {torch.__version__} finds none", "only --device cuda needs one"
+            "gpu",
+            "absent",
+            f"torch {torch.__version__} finds none",
+            "only `device='cuda'` needs one",
         )
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return Check("gpu", "OK", names)
@@ -213,7 +216,7 @@ def _file_descriptors() -> Check:
         check_file_descriptors(_RUNTIME_PROCESSES)
     except NeurocompileError as error:
         return Check(
-            name, "problem", f"{limits}: {error.message}", "raise it, or use --backend lava"
+            name, "problem", f"{limits}: {error.message}", "raise it, or use the backend lava"
         )
     return Check(
         name, "OK", f"{limits}: enough for lava-runtime with {_RUNTIME_PROCESSES} processes"

@@ -9,7 +9,15 @@ neurocompile itself.
 
 from __future__ import annotations
 
-__all__ = ["CATALOGUE", "NeurocompileError", "ViolationList", "explain", "not_importable", "shown"]
+__all__ = [
+    "CATALOGUE",
+    "NeurocompileError",
+    "ViolationList",
+    "argument",
+    "explain",
+    "not_importable",
+    "shown",
+]
 
 
 class NeurocompileError(Exception):
@@ -128,7 +136,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC1021": (
         "samples bring another number of steps",
-        "Each sample of this model brings its own steps, such as frames of events: the chip runs as many. Give --T that number, or "
+        "Each sample of this model brings its own steps, such as frames of events: the chip runs as many. Give `T` that number, or "
         "export the model with as many frames a sample as it shall run.",
     ),
     "NC1022": (
@@ -138,7 +146,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC1023": (
         "fine-tuning diverges",
-        "The loss is no number any more. Lower --lr, or train with more bits.",
+        "The loss is no number any more. Lower `lr`, or train with more bits.",
     ),
     "NC2001": (
         "no integer form",
@@ -150,7 +158,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Payloads on Loihi 2 carry 24 bits with sign, thresholds 17 bits, weights 8 bits. The range analysis found a value "
         "that can exceed its field.",
     ),
-    "NC2003": ("bits out of range", "--weight-bits takes 2 to 8, --digits 4 to 12."),
+    "NC2003": ("bits out of range", "`weight_bits` takes 2 to 8, digits 4 to 12."),
     "NC2004": (
         "a pass broke the rules of its stage",
         "Every pass is checked after it ran. This is a defect of neurocompile: please report it with the model.",
@@ -184,7 +192,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC2014": (
         "passes in an order that cannot work",
         "Every pass states what it requires of a graph and what it ensures. The message names the pass, what it misses, and "
-        "the pass that makes it so. It happens where passes are chosen by hand ('neurocompile opt --passes'): docs/new_pass.md.",
+        "the pass that makes it so. It happens where passes are chosen by hand ('neurocompile opt', `passes`): docs/new_pass.md.",
     ),
     "NC3001": (
         "unknown target",
@@ -192,8 +200,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC3002": (
         "a target file is not valid",
-        "A target is one YAML file, each number with source and status. 'neurocompile targets --schema' has its fields, "
-        "docs/new_target.md says what they decide, 'targets --show loihi2' is an example.",
+        "A target is one YAML file, each number with source and status. 'neurocompile targets' has its fields (`schema`), "
+        "docs/new_target.md says what they decide, and an example (`show='loihi2'`).",
     ),
     "NC3101": (
         "the model does not fit the target",
@@ -211,23 +219,23 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC3111": (
         "one neuron exceeds the budget of spikes of a core",
-        "The budget (--budget, or spikes_per_core_step) is less than the expected messages of a single neuron in a step, so no "
+        "The budget (`budget`, or spikes_per_core_step) is less than the expected messages of a single neuron in a step, so no "
         "cut keeps it. Allow more spikes, or train for a lower rate.",
     ),
     "NC3112": (
         "an estimate knows no budget",
-        "build --estimate-only maps nothing, and what a budget of spikes means for a core follows from a mapping. Leave out "
-        "--budget, or build the model.",
+        "An estimate (`estimate_only`) maps nothing, and what a budget of spikes means for a core follows from a mapping. Leave out "
+        "`budget`, or build the model.",
     ),
     "NC3113": (
         "a field of the target is too narrow",
         "A target's file may have narrower fields than Loihi 2: thresholds, biases, decays, weights, messages, neuron state. What "
-        "leaves a field is refused, never wrapped. The message names layer, field, need and limit (neurocompile targets --show "
-        "NAME). Without --weight-bits, weights take the bits that the target has.",
+        "leaves a field is refused, never wrapped. The message names layer, field, need and limit ('neurocompile targets', "
+        "`show`). Without `weight_bits`, weights take the bits that the target has.",
     ),
     "NC3114": (
         "a budget of spikes needs more cores than there are",
-        "The budget (--budget, or spikes_per_core_step) lets a core send so few messages that the model spreads over more cores "
+        "The budget (`budget`, or spikes_per_core_step) lets a core send so few messages that the model spreads over more cores "
         "than may be used, though its resources need fewer. Grant more spikes, or leave the budget out.",
     ),
     "NC3103": (
@@ -238,7 +246,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "a model cannot be folded in time like this",
         "Folding runs a sample as windows of rows or columns (docs/folding.md). The message names the layer, the fold and what "
         "stands in the way: a size that the fold does not divide, or an operation that folding does not know. Take another fold "
-        "('neurocompile build MODEL --estimate-only' lists those that work), or --fold none.",
+        "(an estimate, `estimate_only`, lists those that work), or `fold='none'`.",
     ),
     "NC4001": (
         "a backend is not installed",
@@ -248,7 +256,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Intel's Loihi extension is not installed",
         "Running on Loihi 2 needs Intel's INRC-only package lava-loihi (module lava.utils.loihi2_profiler). The program was "
         "compiled, mapped and checked on the CPU models; join Intel's research community for the extension, or run with "
-        "--backend emulator or lava.",
+        "the backend emulator or lava.",
     ),
     "NC4003": (
         "the Lava runtime did not finish",
@@ -258,7 +266,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC4004": (
         "not enough file descriptors for Lava's runtime",
         "Lava's runtime opens about eleven files a process and hangs when it runs out. Raise the limit with ulimit -n, or "
-        "use --backend lava, which runs the same process models in one process.",
+        "use the backend lava, which runs the same process models in one process.",
     ),
     "NC4005": (
         "unknown backend",
@@ -268,11 +276,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "backend and emulator disagree",
         "The integer program is exact: one different spike is a defect. The message names the layer, the neuron and the step.",
     ),
-    "NC4007": ("no accelerator", "--device cuda was asked for, and torch finds no CUDA device."),
+    "NC4007": ("no accelerator", "`device='cuda'` was asked for, and torch finds no CUDA device."),
     "NC4008": (
         "not exact on this device",
-        "The evaluation on torch (--device) computes a node only where the proven ranges of its operands keep every partial "
-        "sum an integer that the device's types hold. Run it on the emulator (--device cpu), and report the model.",
+        "The evaluation on torch (`device`) computes a node only where the proven ranges of its operands keep every partial "
+        "sum an integer that the device's types hold. Run it on the emulator (`device='cpu'`), and report the model.",
     ),
     "NC4009": (
         "a backend of another package fails",
@@ -283,7 +291,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC4010": (
         "the device has too little memory",
         "Batches are made as small as one sample before this is said. Other programs may hold the memory of the GPU: "
-        "nvidia-smi lists them. Another device, or the emulator (--device cpu), runs the model too.",
+        "nvidia-smi lists them. Another device, or the emulator (`device='cpu'`), runs the model too.",
     ),
     "NC4011": (
         "a worker of a sweep was lost",
@@ -341,7 +349,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC6002": (
         "wrong usage",
-        "The command line names a command, an option or a value that does not exist, or lacks one. 'neurocompile COMMAND --help' "
+        "The command line names a command, an option or a value that does not exist, or lacks one. 'neurocompile COMMAND -h' "
         "lists what a command takes.",
     ),
     "NC6003": (
@@ -359,21 +367,21 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC7003": (
         "a file of measured power is not valid",
-        "--measured takes one JSON object with schema, device, source, static_w, dynamic_w and seconds_per_inference.",
+        "`measured` takes one JSON object with schema, device, source, static_w, dynamic_w and seconds_per_inference.",
     ),
     "NC7004": (
         "a file of measured step times is not valid",
-        "--timings takes a JSON list of objects with core_operations, core_updates, link_packets and step_ns.",
+        "`timings` takes a JSON list of objects with core_operations, core_updates, link_packets and step_ns.",
     ),
     "NC7005": (
         "a parity result cannot be read",
-        "--parity takes the file that 'neurocompile parity --json' wrote.",
+        "`parity` takes the file that 'neurocompile parity' wrote as JSON.",
     ),
     "NC7006": (
         "hardware gave no usable power",
         "Lava's probes read the sensors of a Loihi 2 board. Some boards have none, and a run of a few samples is too short for "
         "them. Nothing is taken as zero: measure more samples, or write the readings of other instruments into a file for "
-        "--measured.",
+        "`measured`.",
     ),
     "NC7007": (
         "measured step times do not determine the time model",
@@ -383,7 +391,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC7008": (
         "a result of another program",
-        "A file beside the artifact (--parity) was written for another program, or by a version that did not say for which: its "
+        "A file beside the artifact (`parity`) was written for another program, or by a version that did not say for which: its "
         "fingerprint, a hash of the circuit, its weights and the target, is not this artifact's. Make it again from this artifact.",
     ),
     "NC7009": (
@@ -407,7 +415,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC8004": (
         "the sketch does not reach the quantile",
         "Beyond 4,096 numbers a sample only the leading components are computed, and they hold less of the variance than was "
-        "asked for. Lower --quantile, or reduce the data (smaller images, a projection) first.",
+        "asked for. Lower `quantile`, or reduce the data (smaller images, a projection) first.",
     ),
     "NC8005": (
         "no Lipschitz bound",
@@ -416,15 +424,15 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC8006": (
         "an accuracy cannot be turned into an error",
-        "--accuracy A asks for the largest output error that still leaves a share A of the samples right: half the margin "
-        "between the right class and the next one. That needs --data with labels 'y', and a model that reaches A on them.",
+        "`accuracy=A` asks for the largest output error that still leaves a share A of the samples right: half the margin "
+        "between the right class and the next one. That needs `data` with labels 'y', and a model that reaches A on them.",
     ),
     "NC8007": (
         "too few points to fit",
         "A constant is fitted on at least three (epsilon, spikes) points that differ. Give more samples, or more values of T.",
     ),
     "NC8008": (
-        "--budget cannot be read",
+        "`budget` cannot be read",
         "A budget is epsilon=E or spikes=N, and after commas constant=C, lipschitz=L, dimension=D where you know better than "
         "what is measured.",
     ),
@@ -438,8 +446,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC8011": (
         "no other number of steps to compare with",
-        "A sweep over T needs a model that runs at any. Samples that bring their own steps (frames of events) fix it: 'build "
-        "--budget' divides a budget over the layers at their T, 'energy' counts spikes beside Corollary 9's bound. The integers of "
+        "A sweep over T needs a model that runs at any. Samples that bring their own steps (frames of events) fix it: a "
+        "build with `budget` divides a budget over the layers at their T, 'energy' counts spikes beside Corollary 9's bound. The integers of "
         "a softmax fix it too: 'budget' on such an artifact leaves the sweep out, on the model's ONNX file it does not.",
     ),
     "NC9001": (
@@ -475,6 +483,13 @@ def not_importable(what: str, error: ImportError, extra: str) -> NeurocompileErr
 
 _OF_EXTRAS = {"torch": ("torch", "spikingjelly", "onnxscript", "torchvision"), "gpu": ("torch",)}
 """Packages that an extra installs."""
+
+
+def argument(name: str, value: object = None) -> str:
+    """An argument for a message, as Python has it, ```name=value```; the command line shows its
+    flag (``neurocompile.cli.flags``).
+    """
+    return f"`{name}`" if value is None else f"`{name}={value!r}`"
 
 
 def shown(value: object) -> str:

@@ -233,7 +233,7 @@ class Program:
             warn(
                 f"{share:.2%} of the values of x lie outside of {host.low * host.scale:.4g}.."
                 f"{host.high * host.scale:.4g}, the range of the calibration data, and are clipped to it: scale x as the "
-                "calibration data were, or build with such samples (calibration, --calibration)"
+                "calibration data were, or build with such samples (`calibration`)"
             )
         return x
 

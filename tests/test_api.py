@@ -144,7 +144,7 @@ def test_a_model_larger_than_the_target_names_every_resource_that_lacks(digits_m
     assert text.count("NC3101") == len(error.messages)
     for resource in ("neurons", "input axons", "words of synaptic memory"):
         assert f"{resource}, so at least" in text
-    assert "sim_small has 16" in text and "--target" in text
+    assert "sim_small has 16" in text and "`target=" in text
 
 
 def test_layers_that_fit_no_core_are_all_named(digits_model, tmp_path):

@@ -107,7 +107,7 @@ def test_numbers_that_eight_bits_hold_stay_exact(between: str, padding: int) -> 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_constant_example_gives_no_statistics(value: float) -> None:
-    with pytest.warns(UserWarning, match=rf"all {value:g}, .*weights alone.*--calibration"):
+    with pytest.warns(UserWarning, match=rf"all {value:g}, .*weights alone.*`calibration`"):
         program = neurocompile.compile(Rows().eval(), torch.full((2, 16), value), T=T)
     assert program.calibration.source == "weights"
 

@@ -73,7 +73,7 @@ def check_signature(
 
     key = load_public_key(trusted)
     if signature is None:
-        raise NeurocompileError("NC5007", f"'{path}' is not signed; build it with --sign KEY.pem")
+        raise NeurocompileError("NC5007", f"'{path}' is not signed; build it with `sign`")
     own = fingerprint(key)
     if signature.algorithm != "ed25519" or signature.key != own:
         raise NeurocompileError(

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neurocompile.cli.flags import as_flags
 from neurocompile.cli.streams import cannot_print, clean
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import check_writable
@@ -212,8 +213,9 @@ def fail(error: Exception, as_json: bool) -> int:
         details: dict[str, Any] = {} if error.details is None else {"details": error.details}
         if isinstance(error, ViolationList):
             pairs = zip(error.codes, error.messages, strict=True)
-            details["violations"] = [{"code": code, "message": message} for code, message in pairs]
-        print(json.dumps({"error": {"code": error.code, "message": error.message, **details}}))
+            details["violations"] = [{"code": c, "message": as_flags(m)} for c, m in pairs]
+        told = {"code": error.code, "message": as_flags(error.message), **details}
+        print(json.dumps({"error": told}))
     return 2
 
 

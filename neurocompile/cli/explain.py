@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from neurocompile.cli.common import Json, Output, command
+from neurocompile.cli.flags import as_flags
 from neurocompile.errors import CATALOGUE
 from neurocompile.errors import explain as long_text
 
@@ -28,5 +29,5 @@ def explain(
     found = long_text(code)
     code = code.upper()
     title, text = CATALOGUE[code]
-    data = {"code": code, "title": title, "text": text}
+    data = {"code": code, "title": as_flags(title), "text": as_flags(text)}
     return Output(data, [textwrap.fill(part, 100) + "\n" for part in found.split("\n\n")])

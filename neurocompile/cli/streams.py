@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 
+from neurocompile.cli.flags import as_flags
 from neurocompile.errors import NeurocompileError
 
 __all__ = ["cannot_print", "clean", "open_streams"]
@@ -44,7 +45,7 @@ def cannot_print(error: OSError) -> NeurocompileError:
 
 
 def clean(text: object) -> str:
-    """``text`` without control characters: names come from files of strangers, and may hold
-    terminal sequences.
+    """``text`` with arguments as flags, and without control characters: names come from files of
+    strangers, and may hold terminal sequences.
     """
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    return "".join(c if c.isprintable() else "?" for c in as_flags(str(text)))

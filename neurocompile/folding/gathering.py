@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.folding.net import Net
 from neurocompile.folding.reading import Patch, Plan, patch_of, plan
 from neurocompile.folding.schedules import Schedules
@@ -76,7 +76,7 @@ class Gathering:
         """NC3104."""
         return NeurocompileError(
             "NC3104",
-            f"layer '{node.name}' ({type(node).__name__}) {why}: build it with --fold none",
+            f"layer '{node.name}' ({type(node).__name__}) {why}: build it with {argument('fold', 'none')}",
         )
 
     # ---- helpers ---------------------------------------------------------------------------------

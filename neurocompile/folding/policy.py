@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.folding.gathering import Facts
 from neurocompile.folding.lower import Lowering
 from neurocompile.folding.net import Net, Reach
@@ -108,7 +108,7 @@ class Folder:
                     raise NeurocompileError(
                         "NC3104",
                         f"layer '{refused.layer}' cannot be folded {fold}: {refused.__cause__}; "
-                        "take another fold, or --fold none",
+                        f"take another fold, or {argument('fold', 'none')}",
                     ) from refused.__cause__
                 continue
             self._last = fold, found

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from neurocompile.calibration import Calibration
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.folding.policy import Folder
 from neurocompile.folding.schedules import Fold
 from neurocompile.ir.circuit import CircuitGraph, HostInput, synapse_count
@@ -205,7 +205,7 @@ def front_text(front: Sequence[FoldChoice], limit: int) -> str:
     fitting = [c for c in folded if c.cores_at_least <= limit]
     shown = fitting or folded[-1:]
     text = "; ".join(
-        f"{c.cores_at_least:,} at {c.steps:,} steps a sample (--fold {c.fold}{_times(c, unrolled)})"
+        f"{c.cores_at_least:,} at {c.steps:,} steps a sample ({argument('fold', c.fold)}{_times(c, unrolled)})"
         for c in shown[:6]
     )
     first = f"needs at least {unrolled[0].cores_at_least:,} cores unrolled; " if unrolled else ""

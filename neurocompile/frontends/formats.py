@@ -30,10 +30,7 @@ _HDF5_ANY = (
     "torch.onnx.export(model, x, path)"
 )
 _MAGIC: tuple[tuple[bytes, str], ...] = (
-    (
-        b"\x93NUMPY",
-        "an array of numpy (.npy); samples are .npz files, and go to calibration (--calibration)",
-    ),
+    (b"\x93NUMPY", "an array of numpy (.npy); samples are .npz files, and go to `calibration`"),
     (b"GGUF", "a GGUF file, weights of llama.cpp: no spiking network"),
     (b"\x1f\x8b", "compressed (gzip): unpack it first"),
     (b"BZh", "compressed (bzip2): unpack it first"),
@@ -86,7 +83,7 @@ def _of_zip(path: Path) -> str:
     if "data.pkl" in last:
         return _CHECKPOINT
     if names and all(name.endswith(".npy") for name in names):
-        return "arrays of numpy (.npz): samples go to calibration (--calibration), not in the model's place"
+        return "arrays of numpy (.npz): samples go to `calibration`, not in the model's place"
     if "model.weights.h5" in last:
         return "a Keras model: only ONNX files and torch modules are read (tf2onnx converts it)"
     return "a zip archive: unpack it, and give the .onnx file in it"

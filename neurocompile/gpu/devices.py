@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from neurocompile.errors import NeurocompileError, not_importable, shown
+from neurocompile.errors import NeurocompileError, argument, not_importable, shown
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +38,15 @@ def torch_devices(device: str) -> list[torch.device]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         raise NeurocompileError(
-            "NC4007", f"--device {device}, but torch finds no CUDA device; use --device cpu"
+            "NC4007",
+            f"{argument('device', device)}, but torch finds no CUDA device; use {argument('device', 'cpu')}",
         )
     if device == "cuda":
         return [torch.device("cuda", i) for i in range(count)]
     index = int(device.partition(":")[2])
     if index >= count:
         raise NeurocompileError(
-            "NC4007", f"--device {device}, but torch finds CUDA devices 0 to {count - 1} only"
+            "NC4007",
+            f"{argument('device', device)}, but torch finds CUDA devices 0 to {count - 1} only",
         )
     return [torch.device("cuda", index)]

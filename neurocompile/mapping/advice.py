@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from neurocompile.errors import argument
 from neurocompile.ir.circuit import Conv2d, Dense, HostInput, Population, Projection
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
 from neurocompile.mapping.tile import Tile
@@ -50,7 +51,7 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
         None,
     )
     ways.append(
-        f"take a target with larger cores (--target {larger})"
+        f"take a target with larger cores ({argument('target', larger)})"
         if larger
         else "describe a core that holds it (docs/new_target.md)"
     )
@@ -61,7 +62,7 @@ def does_not_fit_core(counter: CostCounter, tile: Tile, usage_of: Callable[[Tile
         and resource != "axon_in"
         and not fewer.usage(tile).excess(target)
     ):
-        ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
+        ways.insert(0, f"use {FEWER_BITS}-bit weights ({argument('weight_bits', FEWER_BITS)})")
     return f"{where} needs {used:,} {LABELS[resource]} on a core for one neuron, {target.name} has {limit:,}.{part} {_sentence(ways)}"
 
 
@@ -89,7 +90,7 @@ def lacks_graded(counter: CostCounter) -> list[str]:
             said.add(population.layer)
             lines.append(
                 f"layer '{population.layer}' (population '{population.name}') {what} of up to 24 bits; {target.name} sends "
-                f"{target.synapse.payload_bits.value} bit a message. Take a target with graded messages (--target loihi2), or "
+                f"{target.synapse.payload_bits.value} bit a message. Take a target with graded messages ({argument('target', 'loihi2')}), or "
                 "use a model whose layers exchange spikes alone."
             )
     return lines
@@ -99,7 +100,7 @@ def sends_too_much(counter: CostCounter, population: Population, rate: float, sp
     """NC3111: a neuron's rate against the budget of a core."""
     return (
         f"layer '{population.layer}' (population '{population.name}') sends {rate:.4g} expected messages a step from one neuron, "
-        f"a core of {counter.target.name} may send {spikes:.4g}. Allow more spikes a core (--budget), or train for a lower rate."
+        f"a core of {counter.target.name} may send {spikes:.4g}. Allow more spikes a core (`budget`), or train for a lower rate."
     )
 
 
@@ -165,16 +166,16 @@ def budget_needs_more_cores(
     ways = [f"allow a core {enough:g} times as many messages, which fit"] if enough else []
     capped = limit < counter.target.cores
     if capped and cores <= counter.target.cores:
-        ways.append(f"raise --max-cores (to {cores:,})")
+        ways.append(f"raise `max_cores` (to {cores:,})")
     elif (larger := _with_cores(counter, cores)) is not None:
         ways.append(
-            f"take a target with more such cores (--target {larger}){' without --max-cores' if capped else ''}"
+            f"take a target with more such cores ({argument('target', larger)}){' without `max_cores`' if capped else ''}"
         )
-    ways.append("leave out --budget")
+    ways.append("leave out `budget`")
     if len(ways) < 2:
         ways.append("train for a lower rate")
     return (
-        f"the budget (--budget) grants a core {spikes:,.4g} messages a step, so that model '{counter.circuit.name}' needs {cores:,} "
+        f"the budget (`budget`) grants a core {spikes:,.4g} messages a step, so that model '{counter.circuit.name}' needs {cores:,} "
         f"cores; {_available(counter, limit)}, {cores - limit:,} fewer. Its resources alone need at least {bound:,}: the budget is the "
         f"cause, not the target. {_sentence(ways)}"
     )
@@ -234,7 +235,7 @@ def _available(counter: CostCounter, limit: int) -> str:
     return (
         f"{target.name} has {limit:,}"
         if limit >= target.cores
-        else f"--max-cores allows {limit:,} of {target.name}"
+        else f"`max_cores` allows {limit:,} of {target.name}"
     )
 
 
@@ -244,12 +245,13 @@ def _model_ways(counter: CostCounter, cores: int, limit: int, fewer_bits_help: b
     larger = None if capped and enough else _larger_target(counter, cores)
     if larger is not None:
         ways.insert(
-            0, f"take a larger target (--target {larger}){' without --max-cores' if capped else ''}"
+            0,
+            f"take a larger target ({argument('target', larger)}){' without `max_cores`' if capped else ''}",
         )
     if fewer_bits_help:
-        ways.insert(0, f"use {FEWER_BITS}-bit weights (--weight-bits {FEWER_BITS})")
+        ways.insert(0, f"use {FEWER_BITS}-bit weights ({argument('weight_bits', FEWER_BITS)})")
     if capped and enough:
-        ways.insert(0, f"raise --max-cores (up to {counter.target.cores:,})")
+        ways.insert(0, f"raise `max_cores` (up to {counter.target.cores:,})")
     if len(ways) < 2:
         ways.append(
             "describe a board of more chips (docs/new_target.md): none that is shipped has enough cores"

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.ir import circuit as c
 from neurocompile.mapping.mapping import Mapping as Placement
 from neurocompile.parameters import LARGEST
@@ -125,13 +125,13 @@ def parse_budget(text: str) -> BudgetRequest:
         if name not in known or name in found or not 1 / LARGEST <= number <= LARGEST:
             raise NeurocompileError(
                 "NC8008",
-                f"'{part.strip()}' in --budget '{text}'; give epsilon=E or spikes=N, and if known constant=C, "
+                f"'{part.strip()}' in `budget` '{text}'; give epsilon=E or spikes=N, and if known constant=C, "
                 f"lipschitz=L, dimension=D, each once, from {1 / LARGEST:g} to {LARGEST:g}",
             )
         found[name] = number
     if ("epsilon" in found) == ("spikes" in found):
         raise NeurocompileError(
-            "NC8008", f"--budget '{text}' gives both or none of epsilon=E and spikes=N; give one"
+            "NC8008", f"`budget` '{text}' gives both or none of epsilon=E and spikes=N; give one"
         )
     return BudgetRequest(**found)
 
@@ -156,7 +156,7 @@ def apply_budget(
     if not _takes_budget(map_again):
         raise NeurocompileError(
             "NC8009",
-            "this build's mapper has no capacity for spikes per core and step; leave out --budget",
+            "this build's mapper has no capacity for spikes per core and step; leave out `budget`",
         )
     loads = [
         sum(rates.get(t.population, 1.0) * t.size for t in core.tiles) for core in before.cores
@@ -194,7 +194,7 @@ def _with_a_budget_that_fits(error: NeurocompileError, budget: SpikeBudget) -> N
         wish = f"spikes={_upwards(budget.total * factor):.12g}"
     else:
         wish = f"epsilon={_downwards(budget.epsilon / math.sqrt(factor)):.12g}"
-    found = ViolationList(error.code, [f"{error.message} --budget {wish} grants that."])
+    found = ViolationList(error.code, [f"{error.message} {argument('budget', wish)} grants that."])
     found.details = error.details
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from neurocompile.errors import argument
 from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population
 from neurocompile.ir.circuit_ranges import Reach, reaches
 from neurocompile.targets import hardware_targets, load_target
@@ -51,7 +52,7 @@ def _most(path: str, of: Callable[[Target], int], way: str) -> Field:
 
 
 _SCALE = "train the layer for a smaller {} beside its weights"
-_BITS = "give fewer weight bits (--weight-bits {})"
+_BITS = "give fewer weight bits (`weight_bits={}`)"
 FIELDS = {
     "threshold": Field(
         "neuron.threshold", lambda t: t.neuron.threshold.value, _SCALE.format("threshold")
@@ -171,7 +172,9 @@ def _line(use: Use, target: Target) -> str:
     need = f"{use.low:,}..{use.high:,}" if use.low and use.low != use.high else f"{use.high:,}"
     others = [name for name in hardware_targets() if _holds(use, field.limits(load_target(name)))]
     ways = [field.way.format(high)] if use.field != "weight bits" or high >= 2 else []
-    ways += [f"take a target whose field holds it (--target {others[0]})"] if others else []
+    ways += (
+        [f"take a target whose field holds it ({argument('target', others[0])})"] if others else []
+    )
     ways += [f"widen {field.path} if the hardware has more"] if len(ways) < 2 else []
     text = ", or ".join(ways)
     part = f", {use.where}," if use.where else ""

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurocompile.calibration import Calibration
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.ir import spiking as s
 from neurocompile.ir.spiking_rules import ALIKE_SUMS, IS_CANONICAL, IS_QUANTIZED
 from neurocompile.ir.tables import KindTable
@@ -92,7 +92,7 @@ class Quantize(SpikingPass):
     def apply(self, graph: s.SpikingGraph) -> s.SpikingGraph:
         if not 2 <= self.weight_bits <= 8:
             raise NeurocompileError(
-                "NC2003", f"--weight-bits {self.weight_bits} is not within 2..8"
+                "NC2003", f"{argument('weight_bits', self.weight_bits)} is not within 2..8"
             )
         if not 4 <= self.digits <= 12:
             raise NeurocompileError("NC2003", f"--digits {self.digits} is not within 4..12")

@@ -157,7 +157,7 @@ def load_parity(path: Path, program: Program) -> ParityReport:
         found = msgspec.json.decode(read_input(path, 1 << 24, "NC7005"), type=ParityReport)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise NeurocompileError(
-            "NC7005", f"'{path}' is not the output of 'neurocompile parity --json': {error}"
+            "NC7005", f"'{path}' is not what 'neurocompile parity' writes as JSON: {error}"
         ) from error
     _check_parity(found, program, f"'{path}'")
     return found

@@ -29,7 +29,7 @@ def test_a_lif_whose_leading_axis_is_not_time_is_named(axis: str, tmp_path: Path
     """
     with pytest.raises(
         NeurocompileError,
-        match=rf"NC1008 node 'l' \(LIF\): .*here it is {axis}(;.*--per-sample-lif)?",
+        match=rf"NC1008 node 'l' \(LIF\): .*here it is {axis}(;.*`per_sample_lif`)?",
     ):
         imported(mlp(NO_TIME[axis], flat=ints(-1, 4)), tmp_path)
 

@@ -105,7 +105,7 @@ def test_a_file_with_neurons_over_time_and_batch_compiles_per_sample(tmp_path) -
     path.write_bytes(mlp(nodes, flat=ints(-1, 5), back=ints(4, -1, 5)).SerializeToString())
     x = np.random.default_rng(0).uniform(0, 2, (5, 4)).astype(np.float32)
     with pytest.raises(
-        neurocompile.NeurocompileError, match=r"NC1008 node 'l1' \(LIF\).*T\+B.*--per-sample-lif"
+        neurocompile.NeurocompileError, match=r"NC1008 node 'l1' \(LIF\).*T\+B.*`per_sample_lif`"
     ):
         neurocompile.compile(path, calibration=x)
     program = neurocompile.compile(path, calibration=x, per_sample_lif=True)

@@ -180,7 +180,7 @@ def test_logits_of_every_step_are_those_of_the_model(tmp_path) -> None:
 def test_official_attention_over_time_and_batch_is_named_and_compiles_per_sample(tmp_path) -> None:
     model = made(lambda: forms.QKFormer(True))
     with pytest.raises(
-        NeurocompileError, match=r"NC1008 .*'ssa.proj_lif'.*--per-sample-lif"
+        NeurocompileError, match=r"NC1008 .*'ssa.proj_lif'.*`per_sample_lif`"
     ) as caught:
         neurocompile.compile(model, X, T=4)
     assert "tssa" not in str(caught.value)

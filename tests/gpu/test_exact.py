@@ -291,5 +291,5 @@ def test_a_gpu_that_is_not_there() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(NeurocompileError, match="NC4007 --device cuda, but torch finds no CUDA"):
+    with pytest.raises(NeurocompileError, match="NC4007 `device='cuda'`, but torch finds no CUDA"):
         Evaluator(tokens(), 1, "cuda")

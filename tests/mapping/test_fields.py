@@ -100,7 +100,7 @@ def test_weights_take_the_bits_that_the_target_has(tmp_path: Path) -> None:
     ours, theirs = (Emulator().open(p.circuit).run(x) for p in (found, wide))
     assert all(np.array_equal(theirs[name], values) for name, values in ours.items())
     with pytest.raises(
-        NeurocompileError, match=r"needs 8 weight bits; narrow has 4.*--weight-bits 4"
+        NeurocompileError, match=r"needs 8 weight bits; narrow has 4.*`weight_bits=4`"
     ):
         compile_model(MODEL, target=path, weight_bits=8)
     estimated = estimate_model(MODEL, target=path, weight_bits=8)

@@ -361,7 +361,7 @@ def test_all_layers_that_do_not_fit_are_named(builder) -> None:
     first, second = caught.value.messages
     assert first == (
         "layer 'fc1' needs 600 input axons on a core for one neuron, sim_small has 512. Largest part: 600 x 1 weights "
-        "at 8 bits of 'x>fc1'. Reduce its fan-in, or take a target with larger cores (--target loihi2)."
+        "at 8 bits of 'x>fc1'. Reduce its fan-in, or take a target with larger cores (`target='loihi2'`)."
     )
     assert "layer 'fc2' (population 'fc2.sum')" in second
 
@@ -372,7 +372,7 @@ def test_fewer_bits_are_advised_only_where_they_help(builder) -> None:
     builder.conv("x", "y", (8, 3, 3, 200), padding=(1, 1))
     with pytest.raises(ViolationList, match="1,800 words of synaptic memory") as caught:
         map_circuit(builder.build("kernel"), SMALL, {})
-    assert "--weight-bits" not in str(caught.value)
+    assert "`weight_bits" not in str(caught.value)
     assert "3 x 3 x 200 kernels" in str(caught.value)
 
 
@@ -386,19 +386,19 @@ def test_a_model_larger_than_the_target_names_every_short_resource(transformer) 
     for message in caught.value.messages:
         assert "loihi2 has 120 with" in message
         assert "Largest: layer 'b" in message
-        assert "Take a larger target (--target kapoho_point), or use a smaller model" in message
+        assert "Take a larger target (`target='kapoho_point'`), or use a smaller model" in message
 
 
 def test_max_cores_is_a_limit_that_can_be_raised(builder) -> None:
     circuit, target = half_cores(builder)
     needed = map_circuit(circuit, target, {}).cores_used
     assert map_circuit(circuit, target, {}, max_cores=needed).cores_used == needed
-    text = rf"needs {needed} cores; --max-cores allows {needed - 1} of sim_small"
+    text = rf"needs {needed} cores; `max_cores` allows {needed - 1} of sim_small"
     with pytest.raises(ViolationList, match=text) as caught:
         map_circuit(circuit, target, {}, max_cores=needed - 1)
     assert caught.value.code == "NC3101"
-    assert "Raise --max-cores (up to 64)" in str(caught.value)
-    assert "--target" not in str(caught.value)  # which --max-cores would bind too
+    assert "Raise `max_cores` (up to 64)" in str(caught.value)
+    assert "`target" not in str(caught.value)  # which max_cores would bind too
     assert "Largest layers: 'fc" in str(caught.value)
 
 
@@ -445,7 +445,7 @@ def test_fewer_bits_are_advised_for_a_model_that_then_fits(
     with pytest.raises(ViolationList, match=text) as caught:
         map_circuit(circuit, target, {}, max_cores=max_cores)
     assert caught.value.code == "NC3101"
-    assert "4-bit weights (--weight-bits 4)" in str(caught.value)
+    assert "4-bit weights (`weight_bits=4`)" in str(caught.value)
     narrow = circuit.replace(
         projections=tuple(changed(p, weight_bits=4) for p in circuit.projections)
     )
@@ -557,6 +557,6 @@ def test_only_targets_with_cores_enough_are_named(transformer) -> None:
     circuit = transformer(side=64, dim=128, blocks=2)
     for name in ("loihi2", "sim_small"):
         for code, text in estimate(circuit, load_target(name), max_cores=None).violations:
-            for named in re.findall(r"--target (\w+)", text):
+            for named in re.findall(r"`target='(\w+)'`", text):
                 found = {c for c, _ in estimate(circuit, load_target(named)).violations}
                 assert code != "NC3101" or code not in found, (text, found)

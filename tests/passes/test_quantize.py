@@ -80,7 +80,7 @@ def test_weights_lie_on_the_grid_of_their_bits_and_near_the_float_ones(bits: int
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9, 16])
 def test_other_widths_are_refused(bits: int) -> None:
-    with pytest.raises(NeurocompileError, match=f"NC2003 --weight-bits {bits} "):
+    with pytest.raises(NeurocompileError, match=f"NC2003 `weight_bits={bits}` "):
         Quantize(4, statistics(), bits)(mlp(normal(2, 2)))
 
 

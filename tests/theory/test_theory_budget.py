@@ -70,7 +70,7 @@ def test_margin_is_certain() -> None:
     noise *= 0.999 * eps / np.linalg.norm(noise, axis=2, keepdims=True)
     assert ((logits + noise).argmax(axis=2) == y).mean(axis=1).min() >= 0.6
     assert epsilon_for_accuracy(logits, y, 0.3) > eps
-    with pytest.raises(NeurocompileError, match="NC8006 .*lower --accuracy"):
+    with pytest.raises(NeurocompileError, match="NC8006 .*lower `accuracy`"):
         epsilon_for_accuracy(logits, y, 0.99)
     with pytest.raises(NeurocompileError, match="NC8006 labels"):
         epsilon_for_accuracy(logits, y + 9, 0.5)
@@ -329,7 +329,7 @@ def test_the_budget_that_an_error_names_fits(digits_data) -> None:
     path, x = zoo / "digits" / "spikformer.onnx", digits_data.x[:16]
     with pytest.raises(NeurocompileError, match="NC3114.*grants that") as error:
         neurocompile.compile(path, calibration=x, budget="spikes=200")
-    (wish,) = re.findall(r"--budget (spikes=\S+) grants that", str(error.value))
+    (wish,) = re.findall(r"`budget='(spikes=\S+)'` grants that", str(error.value))
     program = neurocompile.compile(path, calibration=x, budget=wish)
     assert program.manifest.budget is not None and program.manifest.budget.binds
 

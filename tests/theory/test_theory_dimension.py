@@ -79,7 +79,7 @@ def test_a_sketch_that_does_not_reach_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("neurocompile.theory.measure.effective_dimension._FIRST_SKETCH", 8)
     monkeypatch.setattr("neurocompile.theory.measure.effective_dimension._LARGEST_SKETCH", 16)
     x = np.random.default_rng(0).standard_normal((300, 100))
-    with pytest.raises(NeurocompileError, match="NC8004 .*lower --quantile"):
+    with pytest.raises(NeurocompileError, match="NC8004 .*lower `quantile`"):
         effective_dimension(rows_of(x), 0.99, exact_width=50)
 
 

@@ -58,7 +58,7 @@ def require_extension() -> None:
         raise NeurocompileError(
             "NC4002",
             "Loihi 2 needs Intel's INRC-only package lava-loihi (not found: "
-            f"{', '.join(missing)}); run on the CPU with --backend lava or emulator",
+            f"{', '.join(missing)}); run on the CPU with the backend lava or emulator",
         )
 
 

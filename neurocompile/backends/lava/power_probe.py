@@ -84,7 +84,7 @@ def check_readings(found: dict[str, float | None]) -> Readings:
         raise NeurocompileError(
             "NC7006",
             f"the board gave no {', no '.join(missing)}: some have no power sensors; measure with others "
-            "and give a file to --measured (docs/energy.md)",
+            "and give a file to `measured` (docs/energy.md)",
         )
     energy, static, seconds = (float(found[name] or 0.0) for name in NAMES)
     if not (0 <= static <= energy and seconds > 0):

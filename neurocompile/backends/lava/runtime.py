@@ -63,7 +63,7 @@ def check_file_descriptors(processes: int, apply: bool = False) -> None:
             raise NeurocompileError(
                 "NC4004",
                 f"{processes} Lava processes need about {needed} open files, the limit "
-                f"is {hard}: raise it (ulimit -n), or use --backend lava",
+                f"is {hard}: raise it (ulimit -n), or use the backend lava",
             )
         if apply:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

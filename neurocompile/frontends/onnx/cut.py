@@ -147,8 +147,7 @@ def _join(im: Importer, cuts: list[Cut]) -> tuple[Ref, tuple[int, ...]]:
         if total * count > _LARGEST_JOIN:
             sizes = ", ".join(f"{c.size:,}" for c in cuts)
             raise NeurocompileError(
-                "NC1009",
-                f"outputs of {sizes} elements cannot be had at once; choose one (head=, --head)",
+                "NC1009", f"outputs of {sizes} elements cannot be had at once; choose one (`head`)"
             )
         place = cut.factor * np.eye(total, count, -start)
         x, weight, bias = _layer(im, cut, maps)

@@ -159,7 +159,7 @@ def _check_leading(im: Importer, x: Traced, name: str) -> None:
         return
     named = "+".join(a or "feature" for a in leading) or "size 1"
     if leading == ["T", "B"]:
-        advice = "; samples of a batch leak into each other. Compile it for each sample alone (per_sample_lif, --per-sample-lif)"
+        advice = "; samples of a batch leak into each other. Compile it for each sample alone (`per_sample_lif`)"
     else:
         advice = ""
     raise im.error("NC1008", f"the leading axis of a LIF must be time; here it is {named}{advice}")

@@ -286,7 +286,7 @@ def _length(
         raise NeurocompileError("NC1020", why)
     if leaking and not (per_sample_lif and known):
         choice = (
-            " Or compile it as it runs on a batch of one, each sample alone: per_sample_lif, --per-sample-lif"
+            " Or compile it as it runs on a batch of one, each sample alone: `per_sample_lif`"
             if known
             else ""
         )

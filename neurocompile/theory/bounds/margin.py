@@ -61,6 +61,6 @@ def epsilon_for_accuracy(logits: np.ndarray, y: np.ndarray, accuracy: float) -> 
         raise NeurocompileError(
             "NC8006",
             f"the model is right on {reached:.2%} of these samples, less than the accuracy {accuracy:.2%} that was asked "
-            "for; lower --accuracy",
+            "for; lower `accuracy`",
         )
     return eps

@@ -79,7 +79,7 @@ def _fitted(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
         return (
             None,
             None,
-            "needs the data's effective dimension: --data X.npz with at least two samples",
+            "needs the data's effective dimension: `data` with at least two samples",
         )
     scale = log10(max(positive("d_eff", known.d_eff), 1.0))
     positive("constant", known.constant)
@@ -99,7 +99,7 @@ def _fitted(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
 
 def _deterministic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.rate_error is None:
-        return None, None, "needs the error of a rate: --epsilon"
+        return None, None, "needs the error of a rate: `epsilon`"
     return (
         whole_steps(1 / positive("the error of a rate", known.rate_error) - 1e-9),
         None,
@@ -109,7 +109,7 @@ def _deterministic(known: Known) -> tuple[int | None, tuple[int, int] | None, st
 
 def _stochastic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.rate_error is None:
-        return None, None, "needs the error of a rate: --epsilon"
+        return None, None, "needs the error of a rate: `epsilon`"
     return (
         hoeffding_steps(known.rate_error, known.delta),
         None,
@@ -119,7 +119,7 @@ def _stochastic(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
 
 def _measured(known: Known) -> tuple[int | None, tuple[int, int] | None, str]:
     if known.measured is None:
-        return None, None, known.goal or "needs a sweep on the emulator: --data X.npz"
+        return None, None, known.goal or "needs a sweep on the emulator: `data`"
     return count("measured", known.measured), None, known.goal
 
 

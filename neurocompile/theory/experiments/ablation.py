@@ -66,7 +66,7 @@ def ablation(
         if missing:
             raise NeurocompileError(
                 "NC8010",
-                f"training needs {', '.join(missing)}: pip install 'neurocompile[torch]' scikit-learn, or add --no-train",
+                f"training needs {', '.join(missing)}: pip install 'neurocompile[torch]' scikit-learn, or `train=False`",
             )
     subject, samples = digits()
     grid: list[dict[str, float]] = []
@@ -124,7 +124,7 @@ def ablation(
         )
     else:
         notes.append(
-            "Heads were left out: without --no-train one model a number of heads is trained (some minutes)."
+            "Heads were left out: with `train=True` one model a number of heads is trained (some minutes)."
         )
     data = {"neurons": grid, "heads": trained, "epochs": epochs if train else 0}
     return Result(

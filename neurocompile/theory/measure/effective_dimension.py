@@ -146,7 +146,7 @@ def effective_dimension(
         raise NeurocompileError(
             "NC8004",
             f"{rows.source}: {len(spectra[0].variances):,} components, the most that are sketched, hold "
-            f"{spectra[0].held(len(spectra[0].variances)):.2%} of the variance, less than {quantile:.2%}; lower --quantile",
+            f"{spectra[0].held(len(spectra[0].variances)):.2%} of the variance, less than {quantile:.2%}; lower `quantile`",
         )
     known = [n for n in numbers if n is not None]
     of_parts = [*zip((int(mask.sum()) for mask in fewer), known[1 + subsamples :])]

@@ -188,7 +188,7 @@ def examine(
         raise NeurocompileError(
             "NC8003",
             f"no disturbance of {radius:.3g} times a sample moves the logits, so L is 0 and a bound says "
-            "nothing; raise --radius, or give other samples",
+            "nothing; raise `radius`, or give other samples",
         )
     dimension = effective_dimension(rows, progress=progress) if rows is not None else None
     channels = subject.input_shape[0] if len(subject.input_shape) == 3 else subject.input_shape[-1]
@@ -267,7 +267,7 @@ def _goal(
     if accuracy is not None:
         if y is None:
             raise NeurocompileError(
-                "NC8006", "--accuracy needs samples with labels: --data X.npz with 'x' and 'y'"
+                "NC8006", "`accuracy` needs samples with labels: `data` with 'x' and 'y'"
             )
         far = (
             run_at(subject, x, reference_steps([p.T for p in points]), progress) if points else run
@@ -287,7 +287,7 @@ def _goal(
     if goal <= 0:
         what = "the logits do not depend on T" if points else "all logits are"
         raise NeurocompileError(
-            "NC8003", f"the error measured at T = {run.T} is 0: {what}; give --epsilon"
+            "NC8003", f"the error measured at T = {run.T} is 0: {what}; give `epsilon`"
         )
     return goal, basis
 

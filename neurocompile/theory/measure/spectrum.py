@@ -153,7 +153,7 @@ def _same(rows: Rows) -> NeurocompileError:
     return NeurocompileError(
         "NC8002",
         f"{rows.source}: the samples of a random subsample are all the same, as so few of the {rows.samples:,} differ; give more "
-        "samples that do, or another --seed",
+        "samples that do, or another `seed`",
     )
 
 

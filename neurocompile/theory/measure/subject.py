@@ -185,5 +185,5 @@ def _any_steps(origin: str, graph: SpikingGraph) -> None:
         raise NeurocompileError(
             "NC8011",
             f"samples of {origin} bring {graph.input.steps} steps of their own, and a sweep over T needs "
-            "inputs that are the same in every step; see 'build --budget' and 'energy'",
+            "inputs that are the same in every step; see `budget` of a build, and 'energy'",
         )
