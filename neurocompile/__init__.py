@@ -13,7 +13,9 @@ Names are imported when first used, so that ``import neurocompile`` costs nothin
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from neurocompile.checkout import find_beside
@@ -95,6 +97,19 @@ _WHERE = {
     "NeurocompileError": ("neurocompile.errors", "NeurocompileError"),
     "Program": ("neurocompile.program", "Program"),
 }
+
+
+class _Package(ModuleType):
+    """Functions stay where a submodule has the same name (``check``, ``gate``), which importing
+    it would put in their place.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

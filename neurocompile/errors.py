@@ -296,12 +296,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC4011": (
         "a worker of a sweep was lost",
         "The operating system or the cluster ended a process that computed points, mostly because it took too much memory. "
-        "What was finished is in the folder of --out, and the same command goes on from there: with fewer --jobs, or workers "
+        "What was finished is in the folder of `out`, and the same command goes on from there: with fewer `jobs`, or workers "
         "with more memory.",
     ),
     "NC4012": (
         "no cluster",
-        "sweep --cluster starts workers of dask, or reaches a scheduler of yours, whose workers must have the same version of "
+        "A sweep with `cluster` starts workers of dask, or reaches a scheduler of yours, whose workers must have the same version of "
         "neurocompile. The message says what failed.",
     ),
     "NC5001": (

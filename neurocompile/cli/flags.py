@@ -13,8 +13,8 @@ __all__ = ["FLAGS", "as_flags"]
 FLAGS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "T", "accuracy", "budget", "calibration", "data", "device", "epsilon",
-        "estimate_only", "fold", "head", "lr", "max_cores", "measured", "parity", "passes",
+        "T", "accuracy", "budget", "calibration", "cluster", "data", "device", "epsilon",
+        "estimate_only", "fold", "head", "jobs", "lr", "max_cores", "measured", "out", "parity", "passes",
         "per_sample_lif", "quantile", "radius", "schema", "seed", "show", "sign", "target", "timings", "train",
         "weight_bits",
     )

@@ -26,7 +26,7 @@ import yaml
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
 from neurocompile.energy.profile import Profile, load_profile
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.exports.folder import write_folder
 from neurocompile.exports.synapses import PortSynapses, port_synapses
 from neurocompile.images.build import CoreImages, build_images
@@ -125,7 +125,7 @@ def _refuse(images: CoreImages, tables: Tables, target: Target) -> None:
     if names.windows > 1:
         found.append(
             f"a fold of {names.windows:,} windows resets neurons between them, which SANA-FE cannot: "
-            "build with --fold none"
+            f"build with {argument('fold', 'none')}"
         )
     graded = {
         names.populations[g[_G["population"]]].layer

@@ -66,7 +66,7 @@ class Cluster:
                         "NC4011",
                         f"a job ended every worker that took it ({_first_line(error)}), mostly for want "
                         "of memory: run the same command again with larger workers; finished points "
-                        "are kept in --out",
+                        "are kept in `out`",
                     ) from error
 
     @contextmanager

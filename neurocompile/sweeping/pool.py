@@ -62,7 +62,7 @@ class Processes:
                 raise NeurocompileError(
                     "NC4011",
                     "a worker of the sweep was ended from outside, mostly for want of memory: run the "
-                    "same command again with fewer --jobs; finished points are kept in --out",
+                    "same command again with fewer `jobs`; finished points are kept in `out`",
                 ) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.backends.emulator import processors
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs, check_labels, load_samples
@@ -250,7 +251,7 @@ def _placement(point: Point) -> str:
 @takes_options
 def sweep(
     model: str | Path | nn.Module,
-    example_input: Any = None,
+    example_input: ArrayLike | None = None,
     *,
     data: np.ndarray | str | Path,
     labels: np.ndarray | None = None,

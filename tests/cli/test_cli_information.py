@@ -71,7 +71,9 @@ def test_doctor_and_too_few_files(monkeypatch) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
     check = next(check for check in doctor.diagnose() if check.name == "open files")
-    assert check.status == "problem" and "1,024" in check.found and "the backend lava" in check.advice
+    assert (
+        check.status == "problem" and "1,024" in check.found and "the backend lava" in check.advice
+    )
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))

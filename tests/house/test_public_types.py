@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import neurocompile
@@ -23,6 +25,19 @@ def public_functions() -> Iterator[tuple[str, object]]:
             part = inspect.unwrap(getattr(part, "__func__", part))
             if inspect.isfunction(part):
                 yield path, part
+
+
+def test_names_are_functions_whatever_was_imported_before() -> None:
+    """A submodule of the same name (check, gate) took its function's place once it was imported."""
+    code = (
+        "import neurocompile, neurocompile.gate\n"
+        "from neurocompile.check import check_model\n"
+        "for _ in range(2):\n"
+        "    assert neurocompile.check is check_model and callable(neurocompile.gate)\n"
+        "from neurocompile import check, gate\n"
+        "assert check is check_model and callable(gate)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_public_functions_are_typed() -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurocompile.arrays import ArrayLike
 from neurocompile.data import check_inputs, check_labels, load_samples
 from neurocompile.guard import guarded
-from neurocompile.options import BuildOptions, takes_options
+from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.parameters import count
 from neurocompile.theory.measure.budget import random_inputs
 from neurocompile.theory.measure.data_rows import open_rows, rows_of
 from neurocompile.theory.measure.examine import Examination, examine
 from neurocompile.theory.measure.subject import open_subject
+
+if TYPE_CHECKING:
+    from torch import nn
+    from typing_extensions import Unpack
 
 __all__ = ["budget"]
 
@@ -28,8 +33,8 @@ _RANDOM = 16
 @guarded
 @takes_options
 def budget(
-    model: Any,
-    example_input: Any = None,
+    model: str | Path | nn.Module,
+    example_input: ArrayLike | None = None,
     *,
     data: np.ndarray | str | Path | None = None,
     labels: np.ndarray | None = None,
@@ -43,7 +48,7 @@ def budget(
     device: str = "cpu",
     progress: bool = False,
     options: BuildOptions | None = None,
-    **given: Any,
+    **given: Unpack[GivenOptions],
 ) -> Examination:
     """Spikes, steps and energy by the theory, each beside its measured value (docs/theory.md).
 
