@@ -75,7 +75,7 @@ def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu
     if not found.values and (real := real_values(canonical)):
         warn(
             f"no calibrated range of the real values of {len(real)} operators such as '{real[0]}': their worst case takes "
-            "bits that usual values then lack; give --calibration X.npz (calibration=x)"
+            "bits that usual values then lack; give `calibration`"
         )
     if found.source == "example" and found.samples < _FEW_SAMPLES:
         inputs = f"{found.samples} example inputs" if found.samples > 1 else "one example input"

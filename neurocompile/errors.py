@@ -158,7 +158,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Payloads on Loihi 2 carry 24 bits with sign, thresholds 17 bits, weights 8 bits. The range analysis found a value "
         "that can exceed its field.",
     ),
-    "NC2003": ("bits out of range", "`weight_bits` takes 2 to 8, digits 4 to 12."),
+    "NC2003": ("bits out of range", "`weight_bits` takes 2 to 8, `digits` 4 to 12."),
     "NC2004": (
         "a pass broke the rules of its stage",
         "Every pass is checked after it ran. This is a defect of neurocompile: please report it with the model.",

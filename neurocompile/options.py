@@ -290,6 +290,7 @@ class GivenOptions(TypedDict, total=False):
     target: str | PathLike[str]
     T: int | None
     weight_bits: int | None
+    digits: int
     seed: int
     max_cores: int | None
     fold: str

@@ -95,7 +95,9 @@ class Quantize(SpikingPass):
                 "NC2003", f"{argument('weight_bits', self.weight_bits)} is not within 2..8"
             )
         if not 4 <= self.digits <= 12:
-            raise NeurocompileError("NC2003", f"digits is {self.digits}, not within 4..12")
+            raise NeurocompileError(
+                "NC2003", f"{argument('digits', self.digits)} is not within 4..12"
+            )
         state = Quantization(graph, self)
         for node in state.graph.nodes:
             check_softmax(state, node)
