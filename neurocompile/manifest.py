@@ -7,7 +7,7 @@ import msgspec
 from neurocompile.mapping.budget import SpikeBudget
 from neurocompile.options import BuildOptions
 
-__all__ = ["SCHEMA_VERSION", "Manifest", "Proof"]
+__all__ = ["SCHEMA_VERSION", "Manifest", "Optimized", "Proof"]
 
 SCHEMA_VERSION = 2
 
@@ -20,6 +20,23 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: int
     seed: int
     sha256: str
+
+
+class Optimized(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A mapping refined on counted traffic; values are those of an inference (times: of a step) on the
+    same samples.
+    """
+
+    objective: str
+    """packets, time or energy."""
+    unit: str
+    samples: int
+    profile: str
+    """Whose constants price it; "" for packets, which need none."""
+    before: float
+    after: float
+    tried: int
+    """Other mappings that were counted."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,5 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proof: Proof
     budget: SpikeBudget | None = None
     """Shares, and what the budget did to the mapping."""
+    optimized: Optimized | None = None
+    """What refining on counted traffic brought, if it was asked for."""
     members: dict[str, str] = {}
     """SHA-256 of every other member but versions.json."""

@@ -135,6 +135,10 @@ def _spikes(name: str, value: Any) -> str | None:
     return parse_budget(value).text
 
 
+def _objective(name: str, value: Any) -> str | None:
+    return None if value is None else _one_of("packets", "time", "energy")(name, value)
+
+
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What decides a build, but for data. Options that are None are settled by the model (``T``) or
     the target (``weight_bits``); an artifact's manifest holds them settled.
@@ -208,6 +212,16 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             _spikes,
             "Spikes that the theory grants: one more capacity of a core.",
             "epsilon=E|spikes=N",
+        ),
+    ] = None
+    optimize: Annotated[
+        str | None,
+        About(
+            "mapping",
+            _objective,
+            "Refine the mapping on the messages that calibration samples send, counted neuron by neuron, "
+            "for fewer packets, a shorter step or less energy.",
+            "packets|time|energy",
         ),
     ] = None
     per_sample_lif: Annotated[

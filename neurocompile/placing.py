@@ -29,9 +29,18 @@ from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
 from neurocompile.targets.schema import Target
 
-__all__ = ["Placed", "circuit_of", "estimate_folds", "front_of", "lower_as", "place_model"]
+__all__ = [
+    "RATE_SAMPLES",
+    "Placed",
+    "circuit_of",
+    "estimate_folds",
+    "front_of",
+    "lower_as",
+    "place_model",
+]
 
-_RATE_SAMPLES = 32
+RATE_SAMPLES = 32
+"""Calibration samples, the first, that rates are measured on."""
 _CORES_SHORT = {"NC3101"}
 """What a fold can help against."""
 
@@ -151,7 +160,7 @@ class _Tries:
                 rates = modelled_rates(circuit, self.statistics)
                 source = f"modelled from calibration ({self.statistics.source})"
             else:
-                few = encode(circuit, self.samples[:_RATE_SAMPLES])
+                few = encode(circuit, self.samples[:RATE_SAMPLES])
                 with Emulator().open(circuit) as executor:
                     rates = measured_rates(circuit, executor.messages(few), len(few))
                 source = f"measured on {len(few)} samples"

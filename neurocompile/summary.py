@@ -8,6 +8,7 @@ import msgspec
 
 from neurocompile.frames import bars, data_frame
 from neurocompile.ir.circuit import LIF, HostInput
+from neurocompile.manifest import Optimized
 from neurocompile.mapping.budget import SpikeBudget
 from neurocompile.mapping.fold_choice import FoldChoice
 from neurocompile.mapping.resources import CostCounter
@@ -54,6 +55,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     precision: list[LayerReport] = []
     """Of every layer, the least agreement first; empty for a loaded program."""
     budget: SpikeBudget | None = None
+    optimized: Optimized | None = None
+    """What refining the mapping on counted traffic brought."""
     outputs: dict[str, list[int]] = {}
     """What the model returns: shape of a sample, by name."""
     host: dict[str, int] = {}
@@ -138,6 +141,7 @@ def summarize(program: Program) -> Summary:
         seconds=program.seconds,
         precision=list(program.precision),
         budget=program.manifest.budget,
+        optimized=program.manifest.optimized,
         outputs=program.output_shapes,
         host={} if program.host is None else program.host.operators,
         fold=program.fold if circuit.windows > 1 else None,

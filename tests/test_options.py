@@ -33,6 +33,7 @@ VALUES = {
     "fold": "1x32",
     "max_steps": 1000,
     "budget": "spikes=4000",
+    "optimize": "packets",
     "per_sample_lif": True,
     "head": "logits",
     "convolutions": "factor",
@@ -109,8 +110,8 @@ def test_every_way_in_takes_every_option(function):
 
 @pytest.mark.parametrize(
     ("command", "left_out"),
-    [("build", set()), ("check", {"seed", "max_cores", "fold", "max_steps", "budget"}),
-     ("budget", {"seed", "max_cores", "fold", "max_steps", "budget"})],
+    [("build", set()), ("check", {"seed", "max_cores", "fold", "max_steps", "budget", "optimize"}),
+     ("budget", {"seed", "max_cores", "fold", "max_steps", "budget", "optimize"})],
 )  # fmt: skip
 def test_commands_take_the_options_of_the_model(command, left_out, capsys):
     from neurocompile.cli import main

@@ -37,6 +37,12 @@ def budget_text(budget: SpikeBudget, T: int, cores: int) -> Iterator[Any]:
             ),
         ]
     )
+    if budget.held_out:
+        keeps = "keeps it" if budget.held_out_most <= budget.per_core_step else "EXCEEDS it"
+        yield (
+            f"counted on {budget.held_out} held-out samples, the busiest core ({budget.held_out_core}) sends "
+            f"{budget.held_out_most:,.1f} messages a step: {keeps}"
+        )
     if not budget.binds:
         yield "the budget does not bind: no core of the mapping without it sends more"
     if budget.exceeding:

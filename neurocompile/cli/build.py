@@ -222,6 +222,13 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
 
         yield "\nfolds (unrolled: none), least cores at the steps of a sample"
         yield fold_table(s.folds, s.cores_available, s.fold.fold if s.fold else "none")
+    if s.optimized is not None:
+        o = s.optimized
+        priced = f", by {o.profile}" if o.profile else ""
+        yield (
+            f"refined on the messages of {o.samples} samples for {o.objective}: {o.before:,.0f} -> {o.after:,.0f} {o.unit}"
+            f"{priced} ({o.tried} other mappings counted)"
+        )
     if s.budget is not None:
         from neurocompile.cli.budget_text import budget_text
 

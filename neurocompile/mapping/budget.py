@@ -102,6 +102,12 @@ class SpikeBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of ``messages``, those that do not grow with the budget: of the readout, and of what helps
     layers that are not expected to spike.
     """
+    held_out: int = 0
+    """Samples beside those that the rates were measured on, whose messages were counted; 0 for none."""
+    held_out_most: float = 0.0
+    """Messages that the busiest core sends in a step of these, on average."""
+    held_out_core: int = 0
+    """That core."""
 
     @property
     def exceeding(self) -> tuple[LayerShare, ...]:

@@ -33,6 +33,7 @@ __all__ = [
     "count_usage",
     "count_traffic",
     "map_circuit",
+    "placed_on",
 ]
 
 
@@ -144,12 +145,36 @@ def map_circuit(
     refuse(counter, rates, limit, spikes_per_core_step)
     graph, packed = fit(counter, rates, limit, seed, spikes_per_core_step)
     core_of, cores = packed.core_of, packed.cores
-    flows = graph.flows(core_of, cores)
-    slots = place(target, flows, cores, seed)
+    slots = place(target, graph.flows(core_of, cores), cores, seed)
+    return placed_on(
+        graph,
+        core_of,
+        slots,
+        rates,
+        seed=seed,
+        method=packed.method,
+        spikes_per_core_step=spikes_per_core_step,
+    )
+
+
+def placed_on(
+    graph: TileGraph,
+    core_of: np.ndarray,
+    slots: Sequence[Slot],
+    rates: Table[str, float],
+    *,
+    seed: int,
+    method: str,
+    spikes_per_core_step: float | None,
+) -> Mapping:
+    """The mapping of tiles on cores (``core_of``, numbered in order) at ``slots``, counted again;
+    NC9001 if it breaks a limit.
+    """
+    counter, cores = graph.counter, len(slots)
+    circuit, target = counter.circuit, counter.target
     held: list[list[Tile]] = [[] for _ in range(cores)]
     for tile, core in zip(graph.tiles, core_of.tolist(), strict=True):
         held[core].append(tile)
-    traffic = _traffic(counter, rates, slots, flows)
     mapping = Mapping(
         circuit=circuit.name,
         target=target.name,
@@ -162,8 +187,8 @@ def map_circuit(
                 slots, held, count_usage(graph, core_of, cores), strict=True
             )
         ),
-        traffic=traffic,
-        method=packed.method,
+        traffic=_traffic(counter, rates, slots, graph.flows(core_of, cores)),
+        method=method,
         lower_bound=max((need for _, need in counter.shortages().values()), default=0),
         spikes_per_core_step=spikes_per_core_step,
     )

@@ -68,6 +68,7 @@ class Chain:
         start: Mapped,
         spikes: float | None,
         seed: int,
+        sent: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """A chain of rounds.
 
@@ -77,7 +78,9 @@ class Chain:
             start: of all populations on the chip, within all capacities.
             spikes: expected messages that a core may send in a step.
             seed: of all chance.
+            sent: messages of each neuron a step, where they were counted (:func:`make_tile_graph`).
         """
+        self.sent = sent
         self.counter, self.rates, self.spikes, self.chance = counter, rates, spikes, Random(seed)
         self.cores = int(start.core_of.max(initial=-1)) + 1
         self.best = Mapped(*merge_boxes(start.tiles, start.core_of), start.cost)
@@ -100,7 +103,7 @@ class Chain:
     def _round(self, hot: float) -> int:
         """Split, anneal, merge; the number of pieces."""
         pieces, start = self._split()
-        graph = make_tile_graph(self.counter, pieces, self.rates)
+        graph = make_tile_graph(self.counter, pieces, self.rates, sent=self.sent)
         usage = [self.counter.usage(tile) for tile in pieces]
         instance = hypergraph(graph, usage, self.spikes)
         found = refine_relaxed(

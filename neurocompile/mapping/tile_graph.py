@@ -41,6 +41,8 @@ class Nets:
     """int64 (nets + 1)."""
     pins: np.ndarray
     """int32: consumers of each net, sorted, each once; the owner only where it consumes too."""
+    sent: np.ndarray | None = None
+    """float64 (nets): messages a step, where they were counted neuron by neuron."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class TileGraph:
     @cached_property
     def weight(self) -> np.ndarray:
         """Messages a step of each net, float64."""
+        if self.nets.sent is not None:
+            return self.nets.sent
         return self.rate[self.nets.population] * self.nets.size
 
     def flows(self, core_of: np.ndarray, cores: int) -> Flows:
@@ -162,6 +166,7 @@ def make_tile_graph(
     tiles: Sequence[Tile],
     rates: Mapping[str, float],
     tick: Callable[[], None] | None = None,
+    sent: Mapping[str, np.ndarray] | None = None,
 ) -> TileGraph:
     """The hypergraph of some tiles that cover all populations on the chip.
 
@@ -170,6 +175,8 @@ def make_tile_graph(
         tiles: in any order.
         rates: population -> mean probability that a neuron sends in a step; 1 where absent.
         tick: called after every population.
+        sent: population -> float64 (neurons,): messages of each neuron a step, where they were counted;
+            nets then weigh what their own neurons send.
     """
     homes: dict[str, list[tuple[int, Tile]]] = {}
     for number, tile in enumerate(tiles):
@@ -182,7 +189,7 @@ def make_tile_graph(
         positional, neuronal = name in counter.positional, name in counter.neuronal
         atoms = atoms_of(counter, name, homes, "all") if counter.outgoing[name] else None
         if atoms is not None:
-            nets.add(index, owners, atoms)
+            nets.add(index, owners, atoms, sent=None if sent is None else sent[name])
         if not host:
             if neuronal:
                 same = None if positional else atoms
@@ -207,6 +214,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self.sent: list[np.ndarray] = []
 
     def add(
         self,
@@ -216,9 +224,10 @@ class _Collector:
         *,
         sign: int = 1,
         keep: bool = False,
+        sent: np.ndarray | None = None,
     ) -> None:
         """Nets of one population. Positions get negative sizes (``sign``), which tells lists apart;
-        ``keep`` empty sets.
+        ``keep`` empty sets; ``sent``: messages of each neuron.
         """
         if not owners:
             return
@@ -228,10 +237,12 @@ class _Collector:
         )
         atom = np.concatenate([a for a, _ in inside])
         size = np.concatenate([s for _, s in inside])
+        weight = None if sent is None else _weights(atoms, owners, [a for a, _ in inside], sent)
         length = np.diff(atoms.offsets)
         if not keep:
             used = length[atom] > 0
             owner, atom, size = owner[used], atom[used], size[used]
+            weight = None if weight is None else weight[used]
         if not len(atom):
             return
         # Atoms with the same consumers, found by sums of random words of these.
@@ -246,6 +257,8 @@ class _Collector:
         key = (owner - HOST) * atoms.size + representative[atom]
         found, inverse = np.unique(key, return_inverse=True)
         total = np.bincount(inverse.ravel(), size, len(found)).astype(np.int64)
+        if weight is not None:
+            self.sent.append(np.bincount(inverse.ravel(), weight, len(found)))
         chosen = found % atoms.size
         count = length[chosen]
         ends = np.cumsum(count)
@@ -275,4 +288,23 @@ class _Collector:
         )
         offsets = np.zeros(len(owner) + 1, dtype=np.int64)
         np.cumsum(count, out=offsets[1:])
-        return Nets(owner, size, population, offsets, pins)
+        sent = np.concatenate(self.sent) if self.sent else None
+        return Nets(owner, size, population, offsets, pins, sent)
+
+
+def _weights(
+    atoms: Atoms, owners: Sequence[tuple[int, Tile]], inside: list[np.ndarray], sent: np.ndarray
+) -> np.ndarray:
+    """Messages of each tile's neurons in each of its atoms ``inside``, float64, one after another."""
+    number = np.zeros((1,) * len(atoms.shape), np.int64)
+    for group, classes, count in zip(atoms.groups, atoms.class_of, atoms.counts, strict=True):
+        across = [n if axis in group else 1 for axis, n in enumerate(atoms.shape)]
+        number = number * count + classes.reshape(across)
+    values = sent.reshape(atoms.shape)
+    found = []
+    for (_, tile), held in zip(owners, inside, strict=True):
+        own = number[tile.slices].reshape(-1)
+        order = np.sort(held)
+        sums = np.bincount(np.searchsorted(order, own), values[tile.slices].reshape(-1), len(order))
+        found.append(sums[np.searchsorted(order, held)])
+    return np.concatenate(found)

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from neurocompile.advice import warn
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, decode_steps, encode
 from neurocompile.build_steps import located
+from neurocompile.energy.optimize import held_out_load, optimize_mapping
 from neurocompile.errors import NeurocompileError
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.manifest import SCHEMA_VERSION, Manifest
-from neurocompile.mapping.budget import apply_budget, parse_budget
+from neurocompile.mapping.budget import SpikeBudget, apply_budget, parse_budget
+from neurocompile.mapping.mapping import Mapping
 from neurocompile.options import BuildOptions
-from neurocompile.placing import place_model
+from neurocompile.placing import RATE_SAMPLES, place_model
 from neurocompile.program import Program, make_proof
 from neurocompile.stages.stage import Stage
 from neurocompile.theory.measure.budget import plan_budget
@@ -67,17 +70,23 @@ class Lowered(Stage):
 
     @guarded
     def map(
-        self, *, seed: int | None = None, max_cores: int | None = None, budget: str | None = None
+        self,
+        *,
+        seed: int | None = None,
+        max_cores: int | None = None,
+        budget: str | None = None,
+        optimize: str | None = None,
     ) -> Program:
         """Placed on cores: the program that ``compile`` returns.
 
         Args:
-            seed, max_cores, budget: those of the options by default.
+            seed, max_cores, budget, optimize: those of the options by default.
 
         Raises:
-            NeurocompileError: ViolationList for what does not fit.
+            NeurocompileError: ViolationList for what does not fit; NC1006 for ``optimize`` without
+                calibration samples.
         """
-        given = {"seed": seed, "max_cores": max_cores, "budget": budget}
+        given = {"seed": seed, "max_cores": max_cores, "budget": budget, "optimize": optimize}
         options = BuildOptions.of(self.options, {k: v for k, v in given.items() if v is not None})
         options, timer = unfolded_budget(options), self.timer
         done = self.quantized
@@ -106,6 +115,15 @@ class Lowered(Stage):
                 planned, mapping = apply_budget(
                     planned, built.circuit, built.rates, mapping, built.place
                 )
+        samples, optimized = self.model.samples, None
+        if options.optimize is not None:
+            with timer("optimize"):
+                mapping, optimized = optimize_mapping(
+                    built.circuit, mapping, self.target, built.rates, samples, options.optimize
+                )
+        if planned is not None and samples is not None and len(samples) > RATE_SAMPLES:
+            with timer("held-out samples"):
+                planned = _held_out(planned, built.circuit, mapping, samples)
         with timer("prove"):
             proof = make_proof(built.circuit, _PROOF_SAMPLES, options.seed)
         imported = done.imported
@@ -121,6 +139,7 @@ class Lowered(Stage):
             rates_source=built.rates_source,
             proof=proof,
             budget=planned,
+            optimized=optimized,
         )
         return Program(
             done.graph,
@@ -134,6 +153,25 @@ class Lowered(Stage):
             precision=done.precision,
             host=self.model.host,
         )
+
+
+def _held_out(
+    budget: SpikeBudget, circuit: CircuitGraph, mapping: Mapping, samples: np.ndarray
+) -> SpikeBudget:
+    """With the messages that samples send on which no rate was measured; a warning where a core sends
+    more than the budget grants.
+    """
+    held = samples[RATE_SAMPLES : 2 * RATE_SAMPLES]
+    most, core = held_out_load(circuit, mapping, held)
+    if most > budget.per_core_step:
+        warn(
+            f"core {core} sends {most:,.1f} messages a step on {len(held)} held-out samples, more than the "
+            f"{budget.per_core_step:,.1f} that the budget grants: rates of other samples differ; measure on more, or "
+            "grant more"
+        )
+    return msgspec.structs.replace(
+        budget, held_out=len(held), held_out_most=most, held_out_core=core
+    )
 
 
 def unfolded_budget(options: BuildOptions) -> BuildOptions:

@@ -1,0 +1,107 @@
+"""``optimize``: mappings refined on messages that were counted, never worse by their own count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from exports.test_sanafe_files import network
+from images.placed import placed
+
+import neurocompile
+from neurocompile.energy.activity import measured_activity
+from neurocompile.energy.optimize import held_out_load, optimize_mapping
+from neurocompile.energy.packets import count_packets
+from neurocompile.errors import NeurocompileError
+from neurocompile.mapping.counted import balanced
+from neurocompile.mapping.mapping import check_mapping
+from neurocompile.mapping.packing import hypergraph
+from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.tile_graph import make_tile_graph
+from neurocompile.targets import load_target
+
+LOIHI1 = load_target("loihi1")
+
+
+def inputs(seed: int, samples: int = 4) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.random((samples, 6, 6, 2)) < rng.random((6, 6, 2))).astype(np.float32)
+
+
+def tiles_of(mapping):
+    tiles = [tile for core in mapping.cores for tile in core.tiles]
+    return tiles, np.repeat(np.arange(len(mapping.cores)), [len(c.tiles) for c in mapping.cores])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nets_weigh_what_their_own_neurons_send(seed: int) -> None:
+    circuit, x = network(seed), inputs(seed)
+    target = (LOIHI1, load_target("loihi2"))[seed % 2]
+    mapping = placed(circuit, target, seed, cores=6)
+    activity = measured_activity(circuit, x)
+    tiles, core_of = tiles_of(mapping)
+    graph = make_tile_graph(CostCounter(circuit, target), tiles, {}, sent=activity.messages)
+    flows = graph.flows(core_of, mapping.cores_used)
+    expected = np.zeros((mapping.cores_used, mapping.cores_used))
+    packets = count_packets(circuit, mapping, target, activity.messages)
+    own = packets.src >= 0
+    np.add.at(expected, (packets.src[own], packets.dst[own]), packets.count[own])
+    found = np.zeros_like(expected)
+    found[flows.source, flows.target] = flows.packets
+    np.testing.assert_array_equal(found, expected)
+    assert expected.any() and flows.from_host == packets.count[~own].sum()
+
+
+@pytest.mark.parametrize("objective", ["packets", "energy", "time"])
+def test_what_is_refined_is_never_worse(objective: str) -> None:
+    circuit, x = network(1), inputs(1)
+    mapping = placed(circuit, LOIHI1, 1, cores=8)
+    found, told = optimize_mapping(circuit, mapping, LOIHI1, {}, x, objective)
+    assert check_mapping(circuit, found, LOIHI1) == []
+    assert told.after < told.before, "a mapping by chance leaves something to gain"
+    assert told.samples == len(x) and told.objective == objective
+    again, same = optimize_mapping(circuit, found, LOIHI1, {}, x, objective)
+    assert same.before == told.after and same.after <= same.before
+    if objective == "packets":
+        sent = measured_activity(circuit, x).messages
+        packets = count_packets(circuit, found, LOIHI1, sent)
+        away = (packets.src >= 0) & (packets.src != packets.dst)
+        assert packets.count[away].sum() / len(x) == told.after
+
+
+def test_an_even_load_keeps_every_capacity() -> None:
+    circuit = network(2)
+    mapping = placed(circuit, LOIHI1, 5, cores=8)
+    tiles, core_of = tiles_of(mapping)
+    counter = CostCounter(circuit, LOIHI1)
+    graph = make_tile_graph(counter, tiles, {})
+    instance = hypergraph(graph, [counter.usage(tile) for tile in tiles], None)
+    load = np.random.default_rng(0).random(len(tiles))
+    found = balanced(instance, core_of, load)
+    assert instance.fits(found)
+    assert np.bincount(found, load).max() < np.bincount(core_of, load).max()
+
+
+def test_samples_are_asked_for() -> None:
+    circuit = network(0)
+    with pytest.raises(NeurocompileError, match="--calibration") as caught:
+        optimize_mapping(circuit, placed(circuit, LOIHI1, 0), LOIHI1, {}, None, "packets")
+    assert caught.value.code == "NC1006"
+    with pytest.raises(NeurocompileError, match="packets, time, energy") as caught:
+        neurocompile.BuildOptions(optimize="spikes")
+    assert caught.value.code == "NC1015"
+
+
+def test_held_out_messages_are_those_of_the_busiest_core() -> None:
+    circuit, x = network(3), inputs(3)
+    mapping = placed(circuit, LOIHI1, 3, cores=4)
+    most, core = held_out_load(circuit, mapping, x)
+    sent = measured_activity(circuit, x).messages
+    sums = [
+        sum(
+            sent[t.population].reshape(circuit.population[t.population].shape)[t.slices].sum()
+            for t in held.tiles
+        )
+        for held in mapping.cores
+    ]
+    assert most == pytest.approx(max(sums) / len(x) / circuit.sample_steps) and most > 0
+    assert core == int(np.argmax(sums))
