@@ -28,6 +28,7 @@ from typing import Any
 
 FAMILIES = {
     "spikformer": ("Spikformer", "Zhou et al. 2023, arXiv:2209.15425"),
+    "spikformer-v2": ("Spikformer V2", "Zhou et al. 2024, arXiv:2401.02020"),
     "qkformer": ("QKFormer", "Zhou et al. 2024, arXiv:2403.16552"),
     "spiking-resformer": ("SpikingResformer", "Shi et al. 2024, arXiv:2403.14302"),
     "spike-driven-transformer": ("Spike-driven Transformer", "Yao et al. 2023, arXiv:2307.01694"),

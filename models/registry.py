@@ -16,6 +16,7 @@ from . import meta_spikeformer as meta
 from . import qkformer as qk
 from . import spike_driven_transformer as sdt
 from . import spikformer as spik
+from . import spikformer_v2 as spik2
 from . import spiking_resformer as res
 
 __all__ = ["MODELS", "Reference", "build"]
@@ -64,6 +65,22 @@ MODELS: dict[str, Reference] = {
             num_heads=2,
             mlp_ratio=2,
             kv_first=True,
+        ),
+    ),
+    "spikformer-v2-8-384": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_8_384, 29.11),
+    "spikformer-v2-8-512": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_8_512, 51.55),
+    "spikformer-v2-16-768": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_16_768, 172.70),
+    "spikformer-v2-tiny": Reference(
+        spik2.SpikformerV2,
+        spik2.SpikformerV2Config(
+            num_classes=10,
+            image_size=16,
+            stages=2,
+            embed_dim=32,
+            depth=1,
+            num_heads=2,
+            mlp_ratio=2,
+            stem_ratio=2,
         ),
     ),
     "qkformer-4-256": Reference(qk.QKFormer, qk.QK_4_256, 2.99),

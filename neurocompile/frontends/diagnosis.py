@@ -48,33 +48,12 @@ _KERNEL = (
 _HOST = "the host: give the model what this computes as its float32 input"
 _LISTED = "docs/import.md lists what is understood"
 _CLOSEST = {
-    "Softmax": "a softmax of mean scores, softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0), or softmax-free attention (scale * Q K^T V "
-    "between LIF layers)",
     "LogSoftmax": "the host: logits are enough for the largest class",
-    "LayerNormalization": "BatchNormalization",
-    "SimplifiedLayerNormalization": "BatchNormalization",
-    "RMSNormalization": "BatchNormalization",
-    "InstanceNormalization": "BatchNormalization",
-    "GroupNormalization": "BatchNormalization",
-    "Gelu": "LIF",
-    "Erf": "LIF",
-    "Relu": "LIF",
-    "Sigmoid": "LIF",
-    "Tanh": "LIF",
-    "Clip": "LIF",
-    "Elu": "LIF",
-    "LeakyRelu": "LIF",
     "PRelu": "LIF",
     "Selu": "LIF",
-    "HardSwish": "LIF",
-    "HardSigmoid": "LIF",
-    "Softplus": "LIF",
-    "Exp": f"no exponential exists in spikes: {_LIF}",
     "Log": f"no logarithm exists in spikes: {_LIF}",
-    "Pow": "a product of a signal with itself (Mul)",
     "Sqrt": f"no root exists in spikes: {_LIF}",
     "Reciprocal": "division by a constant",
-    "Abs": _LIF,
     "Sign": _LIF,
     "Floor": _LIF,
     "Round": _LIF,
@@ -105,9 +84,7 @@ _CLOSEST = {
     "GatherND": "a pool of a fixed kernel and stride (nn.AvgPool2d) for an adaptive pool whose sizes do not divide, or an index of one axis at a time",
     "GatherElements": "Gather (x.index_select(dim, index))",
     "ReduceProd": "no product over an axis: sums (ReduceSum, ReduceMean)",
-    "Where": "no choice by values: a product with spikes (Mul)",
     "Equal": _LIF,
-    "Neg": "weights of the other sign",
 }
 
 

@@ -142,7 +142,7 @@ REFUSED = {
     "over_samples": ([*MEAN, op("Softmax", "h", "out", axis=0)], "NC1008.*samples are computed alone"),
     "of_one_sample": ([*MEAN, op("Relu", "h", "r"), op("Gather", "r end", "out", axis=0)], "NC1008.*some samples"),
     "no_function": ([*MEAN, op("RandomNormalLike", "h", "out")], "NC1003 .*RandomNormalLike"),
-    "in_front_of_a_neuron": ([op("Relu", "f", "r"), lif("r", "s"), op("ReduceMean", "s zero", "out", keepdims=0)], "NC1003 .*Relu"),
+    "in_front_of_a_neuron": ([op("Round", "f", "r"), lif("r", "s"), op("ReduceMean", "s zero", "out", keepdims=0)], "NC1003 .*Round"),
 }  # fmt: skip
 
 

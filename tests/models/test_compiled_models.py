@@ -21,6 +21,7 @@ COMPILED = [
     "spike-driven-transformer-tiny",
     "meta-spikeformer-tiny",
     "spiking-resformer-tiny",
+    "spikformer-v2-tiny",
     pytest.param("spikformer-tiny-imagenet", marks=pytest.mark.slow),
     pytest.param("qkformer-tiny-hst", marks=pytest.mark.slow),
     pytest.param("spike-driven-transformer-tiny-imagenet", marks=pytest.mark.slow),

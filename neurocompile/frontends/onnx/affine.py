@@ -14,10 +14,11 @@ import onnx
 
 from neurocompile.frontends.onnx.constants import fitted, offset, scaled
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
+from neurocompile.frontends.onnx.masks import finite_mask
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
 
-__all__ = ["AFFINE_RULES"]
+__all__ = ["AFFINE_RULES", "affine"]
 
 
 def _batch_norm(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -72,6 +73,8 @@ def _binary(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     x = a if a is not None else b
     assert x is not None
     value = np.asarray(im.constants[node.input[1 if a is not None else 0]], np.float64)
+    if node.op_type == "Add":
+        value = finite_mask(im, node, value)
     if (
         value.size
         and not np.isfinite(value).all()
@@ -101,7 +104,7 @@ def _binary(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         shift = -value if node.op_type == "Sub" and a is not None else value
     else:
         scale, shift = value, 0 * one
-    _affine(im, node, x, scale, shift)
+    affine(im, node, x, scale, shift)
 
 
 def _two_signals(im: Importer, node: onnx.NodeProto, a: Traced, b: Traced) -> None:
@@ -127,10 +130,10 @@ def _two_signals(im: Importer, node: onnx.NodeProto, a: Traced, b: Traced) -> No
     im.keep(node, im.fresh(im.emit(kind, wanted, tuple(shape), a=left, b=right), pattern))
 
 
-def _affine(
+def affine(
     im: Importer, node: onnx.NodeProto, x: Traced, scale: np.ndarray, shift: np.ndarray
 ) -> None:
-    """``scale * x + shift``; both have one size."""
+    """Keep ``scale * x + shift`` as the output of ``node``; both of as many axes as are theirs."""
     wanted = node.name or node.output[0]
     x, scale = fitted(im, x, scale)
     x, shift = fitted(im, x, shift)

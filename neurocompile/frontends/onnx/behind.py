@@ -21,14 +21,13 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.bounds import bounds_of
 from neurocompile.frontends.onnx.constants import uniform
 from neurocompile.frontends.onnx.context import Importer, Pattern, Traced
-from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.host.operators import ALONG, BINARY, HOST_OPERATORS, HOST_VIEWS, REDUCTIONS, UNARY
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, LayoutError, shown
 from neurocompile.ir.text import Ref
 from neurocompile.passes.sink_time_mean import LINEAR
 
-__all__ = ["Behind", "HostNode", "behind_neurons"]
+__all__ = ["Behind", "HostNode"]
 
 Dims = tuple[tuple[Atom, ...], ...]
 Rule = Callable[[Importer, onnx.NodeProto], None]
@@ -121,19 +120,6 @@ class Behind:
         self.values.update(filter(None, node.output))
 
 
-def behind_neurons(nodes: list[onnx.NodeProto]) -> set[str]:
-    """Tensors from which no neuron is reached; none if there is no neuron."""
-    needed: set[str] = set()
-    neurons = False
-    for node in reversed(nodes):
-        neuron = node.domain == DOMAIN
-        neurons |= neuron
-        if neuron or needed.intersection(node.output):
-            needed.update(node.input)
-    made = {o for node in nodes if node.domain != DOMAIN for o in node.output}
-    return made - needed if neurons else set()
-
-
 def _for_chip(im: Importer, node: onnx.NodeProto, made: list[s.Node]) -> bool:
     """Whether the chip can compute the nodes ``made`` of ``node``, behind which is no neuron."""
     averaged: set[str] = set()
@@ -143,6 +129,8 @@ def _for_chip(im: Importer, node: onnx.NodeProto, made: list[s.Node]) -> bool:
     attention = any(type(n) is s.Softmax for n in im.nodes)
     for n in made:
         kind = type(n)
+        if kind in (s.Function, s.Normalization, s.StepSoftmax):
+            return False
         if kind is s.Softmax and not _weighs(im, node.output[0]):
             return False
         if kind in (s.Mul, s.MatMul) and not any(bounds_of(im, i) for i in n.inputs):

@@ -15,6 +15,7 @@ import onnx
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import OWN_TIME, NotSupportedError
+from neurocompile.frontends.onnx.composed import composed
 from neurocompile.frontends.onnx.context import Importer, Traced
 from neurocompile.frontends.onnx.cut import cut_model
 from neurocompile.frontends.onnx.feedback import close_loops
@@ -119,6 +120,7 @@ def _run(im: Importer, frames: bool) -> tuple[bool, HostPart | None]:
             "NC1009",
             f"the model has {len(inputs)} inputs and {len(im.graph.output)} outputs; one input, and one output or more, are supported",
         )
+    im.graph = composed(im.graph, im.constants, im.model.proto.opset_import)
     walk, time_first = Walk(im, inputs[0].name), False
     try:
         time_first = _input(im, inputs[0], frames)

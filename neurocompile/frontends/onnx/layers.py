@@ -17,9 +17,9 @@ from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, PREVIOUS, S
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.maxima import MAXIMUM_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
+from neurocompile.frontends.onnx.real import REAL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
 from neurocompile.frontends.onnx.upsampling import UPSAMPLING_RULES
-from neurocompile.frontends.onnx.values import has_time
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
@@ -209,36 +209,6 @@ def _matmul(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
     im.keep(node, im.fresh(y, pattern))
 
 
-def _softmax(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    x = im.traced[node.input[0]]
-    old = any(o.domain in ("", "ai.onnx") and o.version < 13 for o in im.model.proto.opset_import)
-    (axis,) = im.axes([attributes.get("axis", 1 if old else -1)], len(x.dims))
-    if axis != len(x.dims) - 1 or any(a.axis for a in x.dims[axis]):
-        raise im.error(
-            "NC2012",
-            f"a softmax over axis {axis} of {shown(x.layout.shape)}; over the last axis, of features, is supported",
-        )
-    if node.output[0] in {o.name for o in im.graph.output}:
-        raise im.error(
-            "NC1009",
-            "a softmax of the logits: leave it to the host, which needs only the largest one for a prediction",
-        )
-    if has_time(x.layout):
-        im.keep(node, x)  # so that what follows is looked at, too
-        raise im.error(
-            "NC2012",
-            "a softmax in every step is no rate that spikes could carry; supported is that of scores averaged over time, "
-            "times values averaged over time: softmax((q @ k.transpose(-2, -1)).mean(0), -1) @ v.mean(0)",
-        )
-    ref = im.features(x)
-    im.keep(
-        node,
-        im.fresh(
-            im.emit(s.Softmax, node.name or node.output[0], im.shapes[ref], x=ref), im.pattern(x)
-        ),
-    )
-
-
 def _reduce(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     axes = attributes.get("axes")
     axes = im.constant(node, 1) if axes is None else axes
@@ -309,7 +279,6 @@ LAYER_RULES: dict[str, Rule] = {
     PREVIOUS: previous,
     "Gemm": _gemm,
     "MatMul": _matmul,
-    "Softmax": _softmax,
     "ReduceSum": _reduce,
     "ReduceMean": _reduce,
     "GlobalAveragePool": _global_pool,
@@ -319,6 +288,7 @@ LAYER_RULES: dict[str, Rule] = {
     **JOIN_RULES,
     **MAXIMUM_RULES,
     **POOL_RULES,
+    **REAL_RULES,
     **SLICE_RULES,
     **UPSAMPLING_RULES,
 }

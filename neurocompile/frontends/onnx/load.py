@@ -23,6 +23,10 @@ from neurocompile.frontends.onnx.lif import DOMAIN, register_schema
 __all__ = ["LoadedModel", "load_onnx", "with_head"]
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit for one message
+_MASKING = frozenset(
+    "Add Cast Expand Identity Reshape Slice Squeeze Transpose Trilu Unsqueeze Where".split()
+)
+"""What may read a mask of minus infinity."""
 _MAX_EXTERNAL = 2**34  # bytes of one external tensor: a sparse file must not fill the memory
 
 
@@ -254,6 +258,9 @@ def _constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
                 else np.asarray(value)
             )
     for name, array in constants.items():
-        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        if array.dtype.kind not in "fc" or np.isfinite(array).all():
+            continue
+        readers = {node.op_type for node in proto.graph.node if name in node.input}
+        if not (np.isfinite(array) | np.isneginf(array)).all() or readers - _MASKING:
             raise NeurocompileError("NC1004", f"constant '{name}' {not_finite(array)}")
     return constants

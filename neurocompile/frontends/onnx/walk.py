@@ -14,8 +14,9 @@ from neurocompile.frontends.diagnosis import (
     problem_of,
     unsupported,
 )
-from neurocompile.frontends.onnx.behind import Behind, behind_neurons
+from neurocompile.frontends.onnx.behind import Behind
 from neurocompile.frontends.onnx.bounds import changes_nothing
+from neurocompile.frontends.onnx.composed import behind_neurons
 from neurocompile.frontends.onnx.context import Importer
 from neurocompile.frontends.onnx.fold import fold
 from neurocompile.frontends.onnx.general import PREVIOUS

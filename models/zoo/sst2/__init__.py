@@ -1,0 +1,60 @@
+"""A small SpikingBERT on the sentences of SST-2: the training script, its tokenizer, weights and card.
+
+The function gives (module in eval mode, example input), as every command's MODEL may be; the input
+is what :func:`embedded` makes of sentences::
+
+    neurocompile check neurocompile.models.zoo.sst2:spiking_bert
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...spiking_bert import SpikingBert, SpikingEncoder
+    from .text import Tokenizer
+
+__all__ = ["embedded", "load", "spiking_bert", "tokenizer"]
+
+HERE = Path(__file__).parent
+
+
+def tokenizer(length: int = 32) -> Tokenizer:
+    """Sentences to ids (samples, ``length``) of the shipped vocabulary."""
+    from .text import Tokenizer
+
+    return Tokenizer((HERE / "vocabulary.txt").read_text(encoding="utf-8").split("\n"), length)
+
+
+def load(path: Path = HERE / "spiking-bert.safetensors") -> SpikingBert:
+    """The trained model from token ids to logits, float32, in eval mode."""
+    import json
+
+    from safetensors import safe_open
+
+    from ...spiking_bert import SpikingBert, SpikingBertConfig
+
+    with safe_open(path, "pt") as file:
+        config = json.loads((file.metadata() or {})["config"])
+        values = {key: file.get_tensor(key).float() for key in file.keys()}
+    model = SpikingBert(SpikingBertConfig(**config))
+    model.load_state_dict(values)
+    return model.eval()
+
+
+def embedded(texts: Iterable[str]) -> torch.Tensor:
+    """What the chip is given of sentences: (samples, N, C) float32."""
+    import torch
+
+    model = load()
+    with torch.no_grad():
+        return model.embeddings(torch.from_numpy(tokenizer(model.config.tokens)(texts)))
+
+
+def spiking_bert() -> tuple[SpikingEncoder, torch.Tensor]:
+    """SpikingBERT (Bal and Sengupta 2024) from embeddings on, 2 blocks of 64 channels, T = 4."""
+    return load().encoder, embedded(["a warm , funny film", "it never comes to life"])
