@@ -58,6 +58,7 @@ _CLOSEST = {
     "Floor": _LIF,
     "Round": _LIF,
     "Ceil": _LIF,
+    "RMSNormalization": "its parts, or opset 23",
     "DepthToSpace": "Reshape and Transpose",
     "SpaceToDepth": "Reshape and Transpose",
     "LpPool": "AveragePool",

@@ -120,7 +120,7 @@ def test_what_has_no_meaning_here_is_refused(
         (op("Sofmax", "t", "g"), r"operator Sofmax is none .*\(did you mean Softmax\?\)"),
         (
             op("RMSNormalization", "t w", "g"),
-            r"operator RMSNormalization is none .*: BatchNormalization",
+            r"operator RMSNormalization is none .*: its parts, or opset 23",
         ),
         (
             op("Foo", "t", "g", domain="com.x"),
