@@ -167,7 +167,8 @@ COPIES.add(lambda plan, node, kernels: 0, s.MaxPool2d, s.SumPool2d, s.Sum, s.Rea
 COPIES.add(lambda plan, node, kernels: 0, s.Add, s.Mul, s.Offset, s.Shift, s.Or, s.RateSoftmax)
 
 
-@COPIES.rule(s.Clip, s.Combination, s.Maximum, s.IntegerFunction, s.Falling, s.SquareSum)
+@COPIES.rule(s.Clip, s.Combination, s.Maximum, s.IntegerFunction, s.Falling)
+@COPIES.rule(s.SquareSum, s.DigitSum)
 def _of_functions(plan: Plan, node: s.Node, kernels: bool) -> int:
     return 24 * plan.steps_of(node) * max(prod(plan.size[i]) for i in node.inputs)
 

@@ -83,6 +83,11 @@ def digit_matmul(
     return (value.double() @ digits.double()).long() >> node.shift
 
 
+@RULES.rule(s.DigitSum)
+def digit_sum(rules: Rules, node: s.DigitSum, x: torch.Tensor) -> torch.Tensor:
+    return x.long().sum([a + 2 for a in node.axes], keepdim=True) >> node.shift
+
+
 @RULES.rule(s.SquareSum)
 def square_sum(rules: Rules, node: s.SquareSum, x: torch.Tensor) -> torch.Tensor:
     x = x.long()

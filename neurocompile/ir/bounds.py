@@ -120,7 +120,9 @@ INTEGRAL.add(lambda quantized, inputs: quantized and inputs, s.Conv2d, s.Linear,
 INTEGRAL.add(lambda quantized, inputs: inputs, s.Add, s.Mul, s.MatMul, s.Sum, s.SumPool2d)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.MaxPool2d, s.Rearrange, s.Shift, s.TimeSum)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerIntegrator, s.Delay)
-INTEGRAL.add(lambda quantized, inputs: inputs, s.Clip, s.Combination, s.Maximum, s.SquareSum)
+INTEGRAL.add(
+    lambda quantized, inputs: inputs, s.Clip, s.Combination, s.Maximum, s.SquareSum, s.DigitSum
+)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerFunction, s.Falling)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.DigitMul, s.DigitMatMul)
 INTEGRAL.add(lambda quantized, inputs: False, s.BatchNorm, s.Scale, s.Softmax, s.Integrator)
@@ -245,6 +247,13 @@ def _in_digits(node: s.DigitMul | s.DigitMatMul) -> Interval:
 def _square_sum(known: Known, node: s.SquareSum, inputs: list[Interval]) -> Interval:
     n = prod(known.size[node.x][i] for i in node.axes)
     return Interval(0, n * int(inputs[0].magnitude) ** 2 >> node.shift)
+
+
+@BOUNDS.rule(s.DigitSum)
+@_bounded
+def _digit_sum(known: Known, node: s.DigitSum, inputs: list[Interval]) -> Interval:
+    found = inputs[0].times(prod(known.size[node.x][i] for i in node.axes))
+    return Interval(int(found.low) >> node.shift, int(found.high) >> node.shift)
 
 
 @BOUNDS.rule(s.DigitMul)

@@ -56,4 +56,5 @@ CONSTANCY.add(
     digits.DigitMul,
     digits.DigitMatMul,
     digits.SquareSum,
+    digits.DigitSum,
 )

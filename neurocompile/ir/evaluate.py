@@ -447,6 +447,9 @@ _DEFINED: dict[type[s.Node], Callable[..., np.ndarray]] = {
     s.Maximum: lambda n, i, t, T: i[0].max(axis=-1, keepdims=True),
     s.IntegerFunction: lambda n, i, t, T: digits.piecewise(n, i[0], t),
     s.Falling: lambda n, i, t, T: digits.falling(n, i[0], t),
+    s.DigitSum: lambda n, i, t, T: (
+        i[0].sum(axis=tuple(a + 2 for a in n.axes), keepdims=True) >> n.shift
+    ),
     s.SquareSum: lambda n, i, t, T: (
         np.square(i[0]).sum(axis=tuple(a + 2 for a in n.axes), keepdims=True) >> n.shift
     ),

@@ -146,8 +146,10 @@ def _normalization(graph: s.SpikingGraph, node: s.Normalization, inputs: list[Sh
     return inputs[0]
 
 
-@SHAPES.rule(s.SquareSum)
-def _square_sum(graph: s.SpikingGraph, node: s.SquareSum, inputs: list[Shape]) -> Shape:
+@SHAPES.rule(s.SquareSum, s.DigitSum)
+def _square_sum(
+    graph: s.SpikingGraph, node: s.SquareSum | s.DigitSum, inputs: list[Shape]
+) -> Shape:
     if any(not 0 <= i < len(inputs[0]) for i in node.axes):
         raise ValueError(f"axes {node.axes}")
     return tuple(1 if i in node.axes else n for i, n in enumerate(inputs[0]))

@@ -27,6 +27,7 @@ from neurocompile.ir.nodes.digits import (
     Combination,
     DigitMatMul,
     DigitMul,
+    DigitSum,
     Falling,
     IntegerFunction,
     Maximum,
@@ -57,6 +58,7 @@ __all__ = [
     "Delay",
     "DigitMatMul",
     "DigitMul",
+    "DigitSum",
     "Falling",
     "Function",
     "Input",
@@ -131,6 +133,7 @@ KINDS: dict[str, type[Node]] = {
         Falling,
         DigitMul,
         DigitMatMul,
+        DigitSum,
         SquareSum,
         Output,
     )

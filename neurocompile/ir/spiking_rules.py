@@ -307,7 +307,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "products take 1 to 15 digits and drop at most 30 bits, sums of them as many as digits",
-        (s.DigitMul, s.DigitMatMul, s.SquareSum),
+        (s.DigitMul, s.DigitMatMul, s.SquareSum, s.DigitSum),
         lambda g, n: unless(
             1 <= n.bits <= 15
             and 0 <= n.shift <= (n.bits if not isinstance(n, s.DigitMul) else 30)

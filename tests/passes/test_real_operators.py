@@ -142,7 +142,9 @@ def test_a_sum_of_squares(data, shape):
     fields = digit_fields(m)
     fields["shift"] = m.integer(0, fields["bits"])
     axes = m.choose((0,), (1,), (0, 1))
-    check(m, m.add(s.SquareSum, x=in_digits(m, **fields), axes=axes, **fields))
+    check(
+        m, m.add(m.choose(s.SquareSum, s.DigitSum), x=in_digits(m, **fields), axes=axes, **fields)
+    )
 
 
 @SETTINGS
@@ -180,6 +182,8 @@ def normalized(m: Maker) -> s.SpikingGraph:
     )
     y = m.add(s.DigitMul, digits=centred, value=divisor, bits=8, signed=True, shift=4)
     power = m.add(s.SquareSum, x=centred, axes=(1,), bits=8, signed=True, shift=7)
+    total = m.add(s.DigitSum, x=centred, axes=(1,), bits=8, signed=True, shift=2)
+    power = m.add(s.Combination, a=power, b=total)
     y = m.add(s.Combination, a=y, b=power, times_b=-1)
     turned = m.rearrange(y, (3, 3), (1, 0), (3, 3))
     fine = m.add(s.Clip, x=turned, low=-128, high=127)

@@ -14,6 +14,7 @@ __all__ = [
     "Combination",
     "DigitMatMul",
     "DigitMul",
+    "DigitSum",
     "Falling",
     "IntegerFunction",
     "Maximum",
@@ -136,6 +137,23 @@ class DigitMatMul(Node):
     """Bound of its magnitude where more is known than interval arithmetic finds, such as of the
     rows of a softmax; 0 for unknown.
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitSum(Node):
+    """``floor(sum of x over axes / 2^shift)``; the axes stay as 1. Digits are added up one by one, so
+    that the sum may be wider than a payload.
+    """
+
+    stages = QUANTIZED
+
+    x: Ref
+    axes: tuple[int, ...]
+    bits: int
+    """As of :class:`DigitMul`."""
+    signed: bool = False
+    shift: int = 0
+    """0..bits."""
 
 
 @dataclass(frozen=True, kw_only=True)

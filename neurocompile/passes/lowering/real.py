@@ -90,7 +90,7 @@ def lower_maximum(at: Lowering, node: s.Maximum) -> Signal:
 
 
 def _digits(
-    at: Lowering, node: s.DigitMul | s.DigitMatMul | s.SquareSum, name: Ref
+    at: Lowering, node: s.DigitMul | s.DigitMatMul | s.SquareSum | s.DigitSum, name: Ref
 ) -> tuple[list[str], Layout]:
     """Populations of the digits of what ``node`` takes apart, made once a value."""
     found = at.range(name)
@@ -199,6 +199,21 @@ def lower_square_sum(at: Lowering, node: s.SquareSum) -> Signal:
     kept = Layout(tuple(() if i in node.axes else d for i, d in enumerate(layout.dims)))
     rows, target = compact(kept)
     parts = _summands(at, node, node.x, digits, lies, x, (shape, layout), target)
+    return Signal(
+        floored_sum(at.builder, parts, rows, node.shift, node.name, at.layer(node)), target
+    )
+
+
+@LOWERINGS.rule(s.DigitSum)
+def lower_digit_sum(at: Lowering, node: s.DigitSum) -> Signal:
+    digits, lies = _digits(at, node, node.x)
+    kept = Layout(tuple(() if i in node.axes else d for i, d in enumerate(compact(lies)[1].dims)))
+    rows, target = compact(kept)
+    last = len(digits) - 1 if node.signed else -1
+    parts = [
+        at.builder.carry(Signal(d, lies), target, -1 if k == last else 1)
+        for k, d in enumerate(digits)
+    ]
     return Signal(
         floored_sum(at.builder, parts, rows, node.shift, node.name, at.layer(node)), target
     )

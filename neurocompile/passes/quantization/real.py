@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.circuits.digits import LARGEST_BITS
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.digits import falling_values
@@ -242,15 +243,10 @@ def step_softmax(state: Quantization, node: s.StepSoftmax, unit: float) -> Quant
     """Softmax of each row in every step; its integers add up to about 2^20 a row."""
     shape = state.size[node.x]
     n, rows = shape[-1], (*shape[:-1], 1)
-    # of many values most are far below the largest: half a bit more for each doubling, within the sum
-    room = _PRODUCT - ceil(log2(n))
-    bits = max(_bits(state), min(_bits(state) + ceil(log2(n) / 2), room, 15))
-    if n << bits > state.fields.payload:
-        raise NeurocompileError(
-            "NC2002",
-            f"layer '{node.name}' is a softmax of {n:,} values in {bits} digits: their sum exceeds "
-            f"{state.fields.payload:,}; use fewer digits",
-        )
+    # of many values most are far below the largest: half a bit more for each doubling
+    bits = min(_bits(state) + ceil(log2(n) / 2), LARGEST_BITS)
+    if n > 1 << _PRODUCT - 2:
+        raise NeurocompileError("NC2002", f"layer '{node.name}' is a softmax of {n:,} values")
     reach = (bits + 2) * log(2)  # what is so far below the largest counts as 0
     fine = reach / (1 << bits + 4) / max(abs(node.gain), 1e-30)
     x = state.dropped(node.x, max(floor(log2(max(fine / unit, 1.0))), 0), nearest=True)
@@ -269,23 +265,30 @@ def step_softmax(state: Quantization, node: s.StepSoftmax, unit: float) -> Quant
     # never above 0, which intervals do not know of a value and its row's largest
     span = max(ceil(reach / max(step, 1e-12)), 1)
     span = min(span, state.bound[below.name].magnitude + 1)
-    least = s.Clip(
+    clip = s.Clip(
         name=state.rewriter.fresh(f"{node.name}.within"), x=Ref(below.name), low=-span, high=0
     )
-    within = state.put(least, state.unit[x], shape)
+    within = state.put(clip, state.unit[x], shape)
     table = segments(lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2, True)
     exponential = _function(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
     e = state.put(exponential, table.unit, shape)
     one = state.bound[e].high  # of the largest of a row
-    total = s.Sum(
-        name=state.rewriter.fresh(f"{node.name}.sum"), x=e, axes=(len(shape) - 1,), keepdims=True
+    shift = min(max(ceil(log2(n)) + bits - _PRODUCT, 0), bits)
+    total = s.DigitSum(
+        name=state.rewriter.fresh(f"{node.name}.sum"),
+        x=e,
+        axes=(len(shape) - 1,),
+        bits=bits,
+        shift=shift,
     )
-    sums = state.put(total, table.unit, rows)
-    falls = descent(lambda v: 1.0 / v, one, n * one, _octave(bits), _TOP)
+    sums = state.put(total, table.unit * 2**shift, rows)
+    half = 0.5 if shift else 0.0
+    least, most = one >> shift, n * one >> shift
+    falls = descent(lambda v: 1.0 / (2.0**shift * (v + half)), least, most, _octave(bits), _TOP)
     inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), sums, falls)
     reciprocal = state.put(inverse, falls.unit, rows)
     product = s.DigitMul(name=node.name, digits=e, value=reciprocal, bits=bits, shift=bits)
-    state.row_sums[node.name] = _row_sum(falls, one, n * one) >> bits
+    state.row_sums[node.name] = (_row_sum(falls, least, most) << shift) >> bits
     return product, falls.unit * 2**bits
 
 
