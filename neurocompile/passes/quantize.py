@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurocompile.calibration import Calibration
+from neurocompile.circuits.normalize import LARGEST_SUM
 from neurocompile.errors import NeurocompileError, argument
 from neurocompile.ir import spiking as s
 from neurocompile.ir.spiking_rules import ALIKE_SUMS, IS_CANONICAL, IS_QUANTIZED
@@ -176,12 +177,20 @@ def _integrator(state: Quantization, node: s.Integrator, units: list[Any]) -> Qu
 
 @QUANTIZED.rule(s.Softmax)
 def _softmax(state: Quantization, node: s.Softmax, units: list[Any]) -> Quantized:
+    """Rates, whose resolution is that of counts; by digits where the counts of a row would not fit."""
+    if state.size[node.x][-1] * state.options.steps > LARGEST_SUM:
+        return step_softmax(state, node, units[0])
     return rate_softmax(state, node, units[0])
 
 
 @QUANTIZED.rule(s.Mul, s.MatMul)
 def _product(state: Quantization, node: s.Mul | s.MatMul, units: list[Any]) -> Quantized:
-    if isinstance(node, s.MatMul) and isinstance(state.graph.node[node.a], s.Softmax):
+    softmax = state.graph.node[node.a]
+    if (
+        isinstance(node, s.MatMul)
+        and isinstance(softmax, s.Softmax)
+        and node.a not in state.row_sums
+    ):
         return counted_product(state, node)
     if state.integer[node.a] is None and state.integer[node.b] is None:
         return real_product(state, node)

@@ -196,3 +196,22 @@ def test_a_sum_over_time_of_signed_values_is_exact():
     )
     for name, values in emulate_cycles(circuit, fed).items():
         np.testing.assert_array_equal(values, trace[name], err_msg=name)
+
+
+def test_a_softmax_of_many_values_takes_digits_and_is_exact_on_the_chip():
+    """Counts of a row would leave their fields: 150 scores at T = 64 had 53 levels."""
+    graph, T = attention_block(150, 2, 2, 1.5, 0), 64
+    quantized, lowered = compiled_block(graph, T)
+    kinds = {type(n) for n in quantized.nodes}
+    assert s.DigitMatMul in kinds and s.RateSoftmax not in kinds
+    x = encode_input(quantized.input, inputs(graph, 2, 0))
+    found = evaluate(quantized, x, T, ["out"])["out"]
+    assert np.abs(found - float_attention(graph, quantized, x, T)).max() < 0.005
+    few, lowered = compiled_block(
+        replace(graph, nodes=attention_block(6, 2, 2, 1.5, 0).nodes), 2000
+    )
+    assert s.DigitMatMul in {type(n) for n in few.nodes}
+    given = inputs(few, 1, 0)
+    trace = Emulator().open(lowered).run(encode(lowered, given))
+    expected = evaluate(few, encode_input(few.input, given), 2000, ["out"])["out"]
+    np.testing.assert_allclose(decode(lowered, trace).reshape(1, 6, 2), expected, rtol=1e-12)

@@ -239,7 +239,7 @@ def _last(state: Quantization, node: s.Node, x: Ref) -> Quantized:
 # ---- softmax ------------------------------------------------------------------------------------
 
 
-def step_softmax(state: Quantization, node: s.StepSoftmax, unit: float) -> Quantized:
+def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: float) -> Quantized:
     """Softmax of each row in every step; its integers add up to about 2^20 a row."""
     shape = state.size[node.x]
     n, rows = shape[-1], (*shape[:-1], 1)
@@ -331,6 +331,8 @@ def _factors(state: Quantization, value: Ref, digits: Ref, count: int) -> tuple[
     bits = _bits(state)
     b = _fitted(state, digits, (1 << bits) - 1, _range(state, digits))
     levels = min((1 << bits + 1) - 1, state.fields.payload // (4 * count))
+    if value in state.row_sums:  # small weights of many values keep all of their bits
+        levels = state.fields.payload // 4
     a = _fitted(state, value, levels, _range(state, value))
     bits = _needed(state, b)
     most = _most(state, value, a, count)
