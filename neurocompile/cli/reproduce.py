@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Json, Output, command
+from neurocompile.cli.common import Device, Json, Output, Samples, command
+from neurocompile.cli.model_options import Calibration
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Experiment(str, Enum):
 
     table2 = "table2"
     table3 = "table3"
+    table4 = "table4"
     table5 = "table5"
     table6 = "table6"
     ablation = "ablation"
@@ -56,15 +58,41 @@ def reproduce(
     longest: Annotated[
         int, typer.Option(min=8, max=4096, metavar="T", help="circuits: largest T.")
     ] = 4096,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="X.npz", help="table4, table6: 'x' and 'y', such as CIFAR-10's test images."
+        ),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="table4, table6: the zoo's names, ONNX files or package.module:function; by default the "
+            "models trained on CIFAR-10. table5: reference models, counted with random weights.",
+        ),
+    ] = None,
+    calibration: Calibration = None,
+    samples: Samples = None,
+    device: Device = "cpu",
+    train_seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="ablation: trainings of each kind.")
+    ] = 1,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="ablation: train for each beta and threshold too.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="ablation: trainings at a time.")
+    ] = 1,
     json_output: Json = False,
 ) -> Output:
     """Run an experiment of the paper again, our numbers beside its.
 
-    table2: error and spikes against T. table3: spikes needed for an error. table5: the paper's
-        energies, its claim. table6: T
-    predicted and measured. ablation: neurons and heads. circuits: errors of the spiking circuits
-        against T. complexity: Theorem 11
-    and PARITY. statements: all, with status.
+    table2: error and spikes against T. table3: spikes needed for an error. table4: accuracy and
+    spikes of trained models beside Theorem 10 (--data). table5: the paper's energies, its claim; with
+    --models what architectures do, priced. table6: T predicted and measured, on digits or --data.
+    ablation: neurons and heads. circuits: errors of the spiking circuits against T. complexity:
+    Theorem 11 and PARITY. statements: all, with status.
     """
     from importlib.util import find_spec
 
@@ -81,9 +109,29 @@ def reproduce(
             raise NeurocompileError(
                 "NC5005", f"cannot make the folder '{out}': {error.strerror}"
             ) from error
-    result = _run(experiment, train, epochs, seeds, (inputs, longest))
+    if experiment is Experiment.table4 and data is None:
+        raise typer.BadParameter("table4 needs trained models' data", param_hint="--data")
+    named = None if models is None else tuple(m.strip() for m in models.split(",") if m.strip())
+    if data is not None and experiment in (Experiment.table4, Experiment.table6):
+        from neurocompile.theory.experiments import real_models
+
+        task = real_models.Task(data, named or real_models.ZOO, calibration, samples, device, out)
+        made = real_models.table4 if experiment is Experiment.table4 else real_models.table6_on
+        result = made(task, progress=True)
+    elif experiment is Experiment.ablation:
+        from neurocompile.theory.experiments.ablation import ablation
+
+        result = ablation(
+            train, epochs=epochs, progress=True, seeds=train_seeds, retrain=retrain, jobs=jobs
+        )
+    elif experiment is Experiment.table5 and named:
+        from neurocompile.theory.experiments.energy_task import table5_of
+
+        result = table5_of(named, progress=True)
+    else:
+        result = _run(experiment, seeds, (inputs, longest))
     written = [] if out is None else _write(result, out, figure_format)
-    data = {
+    told = {
         "experiment": result.name,
         "setting": result.setting,
         **result.data,
@@ -98,7 +146,7 @@ def reproduce(
         ],
         "files": [str(path) for path in written],
     }
-    return Output(data, _text(result, written))
+    return Output(told, _text(result, written))
 
 
 def _cell(value: object) -> object:
@@ -106,9 +154,7 @@ def _cell(value: object) -> object:
     return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
-def _run(
-    experiment: Experiment, train: bool, epochs: int, seeds: int, circuits: tuple[int, int]
-) -> Result:
+def _run(experiment: Experiment, seeds: int, circuits: tuple[int, int]) -> Result:
     if experiment is Experiment.circuits:
         from neurocompile.theory.experiments.circuit_task import circuit_task
 
@@ -123,10 +169,6 @@ def _run(
         from neurocompile.theory.experiments.timestep_task import table6
 
         return table6(progress=True)
-    if experiment is Experiment.ablation:
-        from neurocompile.theory.experiments.ablation import ablation
-
-        return ablation(train, epochs=epochs, progress=True)
     if experiment is Experiment.complexity:
         from neurocompile.theory.experiments.complexity_task import complexity_task
 

@@ -13,12 +13,12 @@ import numpy as np
 from neurocompile.energy.activity import Activity
 from neurocompile.energy.arrivals import arrivals, effective_operations, synapse_kind
 from neurocompile.energy.packets import Packets, count_packets
-from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.circuit import CircuitGraph, HostInput, Population
 from neurocompile.mapping import Mapping
 from neurocompile.mapping.traffic import home_cores
 from neurocompile.targets.schema import Target
 
-__all__ = ["COLUMNS", "Counts", "add_packets", "count"]
+__all__ = ["COLUMNS", "Counts", "add_packets", "count", "count_circuit"]
 
 COLUMNS = (
     "neurons",
@@ -84,34 +84,15 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
     by_population = np.zeros((len(circuit.populations), len(COLUMNS)))
     by_core = np.zeros((len(mapping.cores), len(COLUMNS)))
     homes = home_cores([core.tiles for core in mapping.cores])
-    idle, dense, steps, runs = (
-        circuit.sample_period - circuit.sample_steps,
-        0.0,
-        circuit.sample_steps,
-        activity.inferences,
-    )
+    dense, steps, runs = 0.0, circuit.sample_steps, activity.inferences
     for row, p in zip(by_population, circuit.populations, strict=True):
-        sent, tiles = activity.messages[p.name], homes.get(p.name, ())
-        parts: dict[str, np.ndarray] = {"neurons": np.ones(p.size)}
-        if not isinstance(p, HostInput):
-            parts["spikes" if p.spiking else "graded_messages"] = sent
-            parts |= {
-                "updates": np.full(p.size, float(runs * (steps + idle))),
-                "active": activity.active[p.name],
-            }
+        parts = _of_population(circuit, p, activity, row)
         for q in circuit.incoming[p.name]:
-            spikes = circuit.population[q.src].spiking
-            operations = arrivals(circuit, q, activity.messages[q.src][None])[0]
-            for name in (f"synops_{synapse_kind(q)}", "acs" if spikes else "macs"):
-                parts[name] = parts.get(name, 0.0) + operations
-            name = "effective_acs" if spikes else "effective_macs"
-            row[column[name]] += effective_operations(circuit, q, activity.messages[q.src])
             full = np.full((1, circuit.population[q.src].size), float(steps))
             dense += float(arrivals(circuit, q, full).sum())
         for name, values in parts.items():
-            row[column[name]] = values.sum()
             shaped = values.reshape(p.shape)
-            for core, tile in tiles:
+            for core, tile in homes.get(p.name, ()):
                 by_core[core, column[name]] += shaped[tile.slices].sum()
     packets = count_packets(circuit, mapping, target, activity.messages)
     add_packets(packets, column, by_population, by_core)
@@ -140,6 +121,42 @@ def count(circuit: CircuitGraph, mapping: Mapping, target: Target, activity: Act
         possible,
         packets,
     )
+
+
+def count_circuit(circuit: CircuitGraph, activity: Activity) -> np.ndarray:
+    """What does not depend on a mapping (all but packets and hops, which are 0), of one inference:
+    float64 (populations, columns).
+    """
+    rows = np.zeros((len(circuit.populations), len(COLUMNS)))
+    for row, p in zip(rows, circuit.populations, strict=True):
+        _of_population(circuit, p, activity, row)
+    rows[:, 1:] /= activity.inferences
+    return rows
+
+
+def _of_population(
+    circuit: CircuitGraph, p: Population, activity: Activity, row: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Add what ``p`` does in all inferences to ``row``; the same by neuron, but for effective
+    operations.
+    """
+    column = {name: i for i, name in enumerate(COLUMNS)}
+    idle = circuit.sample_period - circuit.sample_steps
+    updates = float(activity.inferences * (circuit.sample_steps + idle))
+    parts: dict[str, np.ndarray] = {"neurons": np.ones(p.size)}
+    if not isinstance(p, HostInput):
+        parts["spikes" if p.spiking else "graded_messages"] = activity.messages[p.name]
+        parts |= {"updates": np.full(p.size, updates), "active": activity.active[p.name]}
+    for q in circuit.incoming[p.name]:
+        spikes = circuit.population[q.src].spiking
+        operations = arrivals(circuit, q, activity.messages[q.src][None])[0]
+        for name in (f"synops_{synapse_kind(q)}", "acs" if spikes else "macs"):
+            parts[name] = parts[name] + operations if name in parts else operations
+        name = "effective_acs" if spikes else "effective_macs"
+        row[column[name]] += effective_operations(circuit, q, activity.messages[q.src])
+    for name, values in parts.items():
+        row[column[name]] = values.sum()
+    return parts
 
 
 def add_packets(

@@ -15,6 +15,7 @@ import io
 import json
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,15 @@ def round_weights(model: nn.Module, bits: int) -> None:
 
 
 def train(
-    x: np.ndarray, y: np.ndarray, config: QKFormerConfig = CONFIG, epochs: int = EPOCHS
+    x: np.ndarray,
+    y: np.ndarray,
+    config: QKFormerConfig = CONFIG,
+    epochs: int = EPOCHS,
+    seed: int = SEED,
+    change: Callable[[nn.Module], object] | None = None,
 ) -> QKFormer:
     """Train on x (N, 1, 8, 8) float32 and y (N,) int64, AdamW on a one-cycle schedule; returns the
-    model in eval mode.
+    model in eval mode. ``change`` alters it in place before it learns, such as its neurons.
 
     The last :data:`ROUNDED_EPOCHS` compute their gradient at rounded weights and apply it to the
     exact ones (straight through), and the weights returned are rounded: quantizing them to 8 bits
@@ -109,10 +115,12 @@ def train(
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    torch.manual_seed(SEED)
-    generator = torch.Generator().manual_seed(SEED)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     images, labels = torch.from_numpy(x), torch.from_numpy(y)
     model = QKFormer(config)
+    if change is not None:
+        change(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = epochs * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)

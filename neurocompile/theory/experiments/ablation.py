@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.theory.experiments.digits import digits
 from neurocompile.theory.experiments.result import Result, Table
-from neurocompile.theory.measure.subject import Subject, open_subject
+from neurocompile.theory.experiments.trained_digits import (
+    Setting,
+    Trained,
+    can_train,
+    spread,
+    train_all,
+)
+from neurocompile.theory.measure.subject import Subject
 from neurocompile.theory.measure.sweep import run_at
 
 if TYPE_CHECKING:
@@ -51,23 +54,23 @@ def with_neurons(subject: Subject, beta: float, threshold: float) -> Subject:
 
 
 def ablation(
-    train: bool = True, heads: Sequence[int] = HEADS, epochs: int = EPOCHS, progress: bool = False
+    train: bool = True,
+    heads: Sequence[int] = HEADS,
+    epochs: int = EPOCHS,
+    progress: bool = False,
+    *,
+    seeds: int = 1,
+    retrain: bool = False,
+    jobs: int = 1,
 ) -> Result:
-    """Accuracy and spikes over beta and threshold, and over numbers of heads if ``train``.
+    """Accuracy and spikes over beta and threshold; if ``train``, over numbers of heads too, and with
+    ``retrain`` over beta and threshold with training, each with ``seeds`` seeds, in ``jobs``
+    processes.
 
     Raises NC8010 if training is asked for where torch, SpikingJelly or scikit-learn is missing.
     """
     if train:
-        missing = [
-            name
-            for name in ("torch", "spikingjelly", "sklearn", "onnxscript")
-            if find_spec(name) is None
-        ]
-        if missing:
-            raise NeurocompileError(
-                "NC8010",
-                f"training needs {', '.join(missing)}: pip install 'neurocompile[torch]' scikit-learn, or `train=False`",
-            )
+        can_train()
     subject, samples = digits()
     grid: list[dict[str, float]] = []
     for beta in BETAS:
@@ -94,39 +97,39 @@ def ablation(
             ),
         )
     ]
-    trained: list[dict[str, Any]] = []
+    trained: list[list[Trained]] = []
+    neurons: list[list[Trained]] = []
     notes = [
-        "The paper trains each configuration (accuracy 90.4 to 94.8 %, best at what it trained with); here nothing is trained "
-        "again, so what shows is how far the trained weights carry: over every beta at their own threshold, over no other "
-        "threshold."
+        "The paper trains each configuration (accuracy 90.4 to 94.8 %, best at what it trained with). In the first table nothing "
+        "is trained again, so what shows is how far the trained weights carry: over every beta at their own threshold, over no "
+        "other threshold."
     ]
     if train:
-        trained = [_trained(h, epochs, progress) for h in heads]
-        tables.append(
-            Table(
-                f"heads: QKFormer, embed_dim 32, trained for {epochs} epochs each, seed 0; measured on the emulator",
-                (">heads", ">accuracy", ">spikes per inference", ">relative to the fewest heads"),
-                tuple(
-                    (
-                        h["heads"],
-                        f"{h['accuracy']:.2%}",
-                        f"{h['spikes']:,.0f}",
-                        f"{h['spikes'] / trained[0]['spikes']:.3f}",
-                    )
-                    for h in trained
-                ),
-            )
-        )
+        wanted = [Setting(heads=h) for h in heads]
+        others = [Setting(beta=b) for b in BETAS] + [Setting(threshold=v) for v in THRESHOLDS]
+        found = train_all([*wanted, *(others if retrain else ())], seeds, epochs, jobs, progress)
+        trained = [found[setting] for setting in wanted]
+        neurons = [found[setting] for setting in dict.fromkeys(others)] if retrain else []
+        tables += [
+            _heads_table(trained, epochs),
+            *([_neurons_table(neurons, epochs)] if neurons else []),
+        ]
         notes.append(
-            "Heads: trained by models/zoo/qkformer_digits/train.py's own function, one run each, so differences of some "
-            "percent are chance. The paper's ratio falls from 2.89 (2 heads) to 2.15 (16 heads): its claim; L_f and epsilon behind it are "
-            "not given."
+            f"Trained by models/zoo/qkformer_digits/train.py's own function, {seeds} seed{'s' if seeds > 1 else ''} each: mean, and "
+            "standard deviation over seeds. The paper's ratio falls from 2.89 (2 heads) to 2.15 (16 heads): its claim; L_f and "
+            "epsilon behind it are not given."
         )
     else:
         notes.append(
-            "Heads were left out: with `train=True` one model a number of heads is trained (some minutes)."
+            "Trainings were left out: with `train=True` models are trained for each number of heads (some minutes)."
         )
-    data = {"neurons": grid, "heads": trained, "epochs": epochs if train else 0}
+    data = {
+        "neurons": grid,
+        "heads": [asdict(one) for row in trained for one in row],
+        "retrained": [asdict(one) for row in neurons for one in row],
+        "epochs": epochs if train else 0,
+        "seeds": seeds,
+    }
     return Result(
         "ablation",
         f"shipped QKFormer on digits, T = {subject.T}, {len(samples.x)} held-out images, on the emulator",
@@ -137,27 +140,35 @@ def ablation(
     )
 
 
-def _trained(heads: int, epochs: int, progress: bool) -> dict[str, Any]:
-    from neurocompile.frontends.torch.export import export_onnx
-    from neurocompile.models.qkformer import QKFormerConfig
-    from neurocompile.models.zoo.qkformer_digits.train import CALIBRATION_SAMPLES, load_split, train
+def _cells(row: Sequence[Trained]) -> tuple[str, str, float]:
+    """Accuracy and spikes in words, and the mean of the spikes."""
+    (a, da), (n, dn) = spread([t.accuracy for t in row]), spread([t.spikes for t in row])
+    return f"{a:.2%} +- {da:.2%}", f"{n:,.0f} +- {dn:,.0f}", n
 
-    x_train, y_train, x_test, y_test = load_split()
-    model = train(
-        x_train, y_train, QKFormerConfig(embed_dim=32, num_heads=heads, mlp_ratio=2, T=4), epochs
+
+def _heads_table(trained: Sequence[Sequence[Trained]], epochs: int) -> Table:
+    first = _cells(trained[0])[2]
+    return Table(
+        f"heads: QKFormer, embed_dim 32, trained for {epochs} epochs, {len(trained[0])} seeds; measured on the emulator",
+        (">heads", ">accuracy", ">spikes per inference", ">relative to the fewest heads"),
+        tuple(
+            (row[0].setting.heads, *_cells(row)[:2], f"{_cells(row)[2] / first:.3f}")
+            for row in trained
+        ),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"heads{heads}.onnx"
-        export_onnx(model, x_test[:2], path, calibration=x_train[:CALIBRATION_SAMPLES])
-        run = run_at(open_subject(path), x_test, 4, progress)
-    return {
-        "heads": heads,
-        "accuracy": float((run.logits.argmax(axis=1) == y_test).mean()),
-        "spikes": run.total,
-    }
 
 
-def _draw(by: dict[tuple[float, float], dict[str, float]], trained: list[dict[str, Any]]) -> Figure:
+def _neurons_table(neurons: Sequence[Sequence[Trained]], epochs: int) -> Table:
+    return Table(
+        f"beta and threshold, each trained for {epochs} epochs, {len(neurons[0])} seeds; measured on the emulator",
+        (">beta", ">V_th", ">accuracy", ">spikes per inference"),
+        tuple((row[0].setting.beta, row[0].setting.threshold, *_cells(row)[:2]) for row in neurons),
+    )
+
+
+def _draw(
+    by: dict[tuple[float, float], dict[str, float]], trained: Sequence[Sequence[Trained]]
+) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10 if trained else 5.4, 4.2), dpi=110, layout="constrained")
@@ -180,14 +191,16 @@ def _draw(by: dict[tuple[float, float], dict[str, float]], trained: list[dict[st
     axes.set_title("accuracy in %, weights unchanged", fontsize=10)
     if trained:
         right = figure.add_subplot(1, 2, 2)
-        right.plot([h["heads"] for h in trained], [h["spikes"] for h in trained], "o-", color="C1")
+        heads = [row[0].setting.heads for row in trained]
+        spikes = [spread([t.spikes for t in row]) for row in trained]
+        right.errorbar(heads, [m for m, _ in spikes], [d for _, d in spikes], fmt="o-", color="C1")
         right.set_xscale("log", base=2)
-        right.set_xticks([h["heads"] for h in trained], [str(h["heads"]) for h in trained])
-        right.set_ylim(0, 1.15 * max(h["spikes"] for h in trained))
-        for h in trained:
+        right.set_xticks(heads, [str(h) for h in heads])
+        right.set_ylim(0, 1.15 * max(m + d for m, d in spikes))
+        for row, (m, _) in zip(trained, spikes, strict=True):
             right.annotate(
-                f"{h['accuracy']:.1%}",
-                (h["heads"], h["spikes"]),
+                f"{spread([t.accuracy for t in row])[0]:.1%}",
+                (row[0].setting.heads, m),
                 (0, 7),
                 textcoords="offset points",
                 ha="center",
