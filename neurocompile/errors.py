@@ -9,6 +9,8 @@ neurocompile itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "CATALOGUE",
     "NeurocompileError",
@@ -40,6 +42,16 @@ class NeurocompileError(Exception):
         self.message = message
         self.kind = kind
         super().__init__(f"{code} {message}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a process of a pool returns it: by its attributes, for ``args`` are what is printed."""
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(kind: type[NeurocompileError], args: tuple[Any, ...], found: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(found)
+    return error
 
 
 class ViolationList(NeurocompileError):

@@ -58,6 +58,7 @@ def _device(name: str) -> str:
 Device = Annotated[
     str,
     typer.Option(
+        "--device",  # typer 0.27 takes a metavar that is the name in capitals for the name
         metavar="DEVICE",
         callback=_device,
         help="cuda (all GPUs), cuda:N or torch-cpu: torch evaluates the integers there, exactly.",
