@@ -142,6 +142,24 @@ def load_program(path: str | Path) -> Program:
     """
     path = as_path(path, "NC1001")
     members = read_archive(path, _MEMBERS, _OPTIONAL)
+    manifest = _intact(path, members)
+    quantized, circuit, host = _graphs(path, members)
+    program = Program(
+        quantized=quantized,
+        circuit=circuit,
+        manifest=manifest,
+        mapping=_decode(path, "mapping.json", members, Mapping),
+        target=_decode(path, "target.json", members, Target),
+        calibration=_decode(path, "calibration.json", members, Calibration),
+        host=host,
+        images=read_images(io.BytesIO(members[IMAGES]), path) if IMAGES in members else None,
+    )
+    _check_meaning(path, program)
+    return program
+
+
+def _intact(path: Path, members: dict[str, bytes]) -> Manifest:
+    """The manifest of members that are what it says; NC5001, NC5002 and NC5003."""
     header = _decode(path, "manifest.json", members, dict)
     if header.get("schema") != SCHEMA_VERSION:
         raise NeurocompileError(
@@ -151,12 +169,9 @@ def load_program(path: str | Path) -> Program:
     manifest = _decode(path, "manifest.json", members, Manifest)
     if manifest.options.T is None or manifest.options.weight_bits is None:
         raise NeurocompileError("NC5001", f"'{path}': its manifest leaves T or weight_bits open")
-    hashed = {
-        name: data
-        for name, data in members.items()
-        if name not in ("manifest.json", "versions.json", SIGNATURE)
-    }
-    for name, data in hashed.items():
+    for name, data in members.items():
+        if name in ("manifest.json", "versions.json", SIGNATURE):
+            continue
         if manifest.members.get(name) != sha256(data):
             raise NeurocompileError(
                 "NC5002",
@@ -167,6 +182,13 @@ def load_program(path: str | Path) -> Program:
         raise NeurocompileError(
             "NC5002", f"'{path}': member 'versions.json' is damaged (SHA-256 differs)"
         )
+    return manifest
+
+
+def _graphs(
+    path: Path, members: dict[str, bytes]
+) -> tuple[SpikingGraph, CircuitGraph, HostPart | None]:
+    """Both graphs and the host part, each by its rules; NC5001."""
     try:
         tensors = load_tensors(members["weights.safetensors"])
     except (SafetensorError, ValueError, KeyError) as error:
@@ -196,16 +218,11 @@ def load_program(path: str | Path) -> Program:
             "NC5001",
             f"'{path}': a graph or its host part is malformed: {type(error).__name__}: {error}",
         ) from error
-    program = Program(
-        quantized=quantized,
-        circuit=circuit,
-        manifest=manifest,
-        mapping=_decode(path, "mapping.json", members, Mapping),
-        target=_decode(path, "target.json", members, Target),
-        calibration=_decode(path, "calibration.json", members, Calibration),
-        host=host,
-        images=read_images(io.BytesIO(members[IMAGES]), path) if IMAGES in members else None,
-    )
+    return quantized, circuit, host
+
+
+def _check_meaning(path: Path, program: Program) -> None:
+    """NC5004 for figures that cannot be true, or are another program's."""
     try:
         problems = meaning_problems(program)
         if program.images is not None and program.images.names != names_of(
@@ -216,7 +233,6 @@ def load_program(path: str | Path) -> Program:
         problems = [f"it cannot be checked: {type(error).__name__}: {error}"]
     if problems:
         raise ViolationList("NC5004", [f"'{path}': {problem}" for problem in problems[:MOST_LINES]])
-    return program
 
 
 def _has_ends(circuit: CircuitGraph) -> bool:

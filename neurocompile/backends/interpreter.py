@@ -42,7 +42,7 @@ _inner = cached_njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
-def run_samples(  # type: ignore[no-untyped-def]
+def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
     groups, ops, sources, dims, small, wide, bias, steps, windows,
     octets, words, acc, events, starts, places, hosts, sent, first_sample,
     records, of_octets, of_words, counts,
@@ -223,7 +223,7 @@ def _row_at(q, dims, steps, windows, window, t):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
+def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]  # noqa: C901
     """A strided pattern; the last loop is the longest contiguous one (plan)."""
     rank, first = q[RANK], q[DIMS]
     inner = first + 3 * (rank - 1)
@@ -264,7 +264,7 @@ def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-untyped-def]
+def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-untyped-def]  # noqa: C901
     """A matrix or convolution of spikes, or small counts: each adds its row of weights, as
     often as it counts.
     """
@@ -317,7 +317,7 @@ def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-unty
 
 
 @_inner
-def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyped-def]
+def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyped-def]  # noqa: C901
     """A matrix or convolution of any integers, in int32: each that is not 0 adds its row, times
     itself. In groups, weights are (kH, kW, inputs of a group, C_out).
     """
@@ -364,7 +364,7 @@ def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyp
 
 
 @_inner
-def _gated(  # type: ignore[no-untyped-def]
+def _gated(  # type: ignore[no-untyped-def]  # noqa: C901
     q, sources, dims, octets, words, steps, windows, acc, places, window, t
 ):
     """A sum over gates that are never stored: ``acc += weight * gate(sum of its inputs)``.

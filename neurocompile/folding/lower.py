@@ -176,7 +176,7 @@ class Lowering(Gathering):
                 self.suspect = self.schedules.owner(base.population) or self.suspect
         raise error
 
-    def sum_of(
+    def sum_of(  # noqa: C901
         self,
         name: str,
         bases: tuple[Base, ...],

@@ -209,7 +209,7 @@ def _add_kernel(ring, touched, weights, ports, q, boxes, y, x, channel, value, b
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
-def _send(tables, state, frame, first, count, core, now, inside, senders, values):  # type: ignore[no-untyped-def]
+def _send(tables, state, frame, first, count, core, now, inside, senders, values):  # type: ignore[no-untyped-def]  # noqa: C901
     """All messages of some senders: to each core of a sender's two lists one, whose chains it names.
 
     Args:
@@ -355,7 +355,7 @@ def _count_active(tables, state, g, base, now, inside):  # type: ignore[no-untyp
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
-def run_steps(tables, state, events, frame):  # type: ignore[no-untyped-def]
+def run_steps(tables, state, events, frame):  # type: ignore[no-untyped-def]  # noqa: C901
     """Run a stream of samples from reset state: :class:`Tables`, :class:`State`, :class:`Events`,
     :class:`Frame`.
     """

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.ir.cycles import window_groups
+from neurocompile.ir.cycles import step_groups, window_groups
 from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
@@ -374,37 +374,10 @@ class CircuitGraph:
         """
         if self.windows > 1:
             return window_groups(self.populations, self.projections)
-        root = {p.name: p.name for p in self.populations}
-
-        def find(name: str) -> str:
-            while root[name] != name:
-                root[name] = root[root[name]]
-                name = root[name]
-            return name
-
-        for projection in self.projections:
-            if projection.recurrent:
-                root[find(projection.src)] = find(projection.dst)
-        members: dict[str, list[Population]] = {}
-        for p in self.populations:
-            members.setdefault(find(p.name), []).append(p)
-        waiting = dict.fromkeys(members, 0)
-        outgoing: dict[str, list[str]] = {name: [] for name in members}
-        for projection in self.projections:
-            if not projection.recurrent:
-                waiting[find(projection.dst)] += 1
-                outgoing[find(projection.src)].append(find(projection.dst))
-        ready = [name for name in reversed(members) if not waiting[name]]
-        order = []
-        while ready:
-            order.append(ready.pop())
-            for dst in reversed(outgoing[order[-1]]):
-                waiting[dst] -= 1
-                if not waiting[dst]:
-                    ready.append(dst)
-        if len(order) != len(members):
-            raise ValueError(f"circuit '{self.name}' has a cycle")
-        return tuple(tuple(members[name]) for name in order)
+        try:
+            return step_groups(self.populations, self.projections)
+        except ValueError as error:
+            raise ValueError(f"circuit '{self.name}' has {error}") from error
 
     def topological(self) -> Iterator[Population]:
         """Populations such that sources come before destinations, recurrent projections aside; a

@@ -1,4 +1,4 @@
-"""Cycles of a folded circuit: its strongly connected components, in topological order."""
+"""Cycles of a circuit: what recurrent projections, or windows, tie together, in topological order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neurocompile.ir.circuit import Population, Projection
 
-__all__ = ["window_groups"]
+__all__ = ["step_groups", "window_groups"]
 
 
 def window_groups(
@@ -38,6 +38,52 @@ def window_groups(
     return tuple(
         tuple(known[name] for name in groups[number]) for number in sorted(groups, reverse=True)
     )
+
+
+def step_groups(
+    populations: Sequence[Population], projections: Sequence[Projection]
+) -> tuple[tuple[Population, ...], ...]:
+    """Populations that recurrent projections tie together, in topological order of all others.
+
+    Raises:
+        ValueError: for a cycle of these.
+    """
+    root = _joined([p.name for p in populations], [q for q in projections if q.recurrent])
+    members: dict[str, list[Population]] = {}
+    for p in populations:
+        members.setdefault(root[p.name], []).append(p)
+    waiting = dict.fromkeys(members, 0)
+    outgoing: dict[str, list[str]] = {name: [] for name in members}
+    for q in projections:
+        if not q.recurrent:
+            waiting[root[q.dst]] += 1
+            outgoing[root[q.src]].append(root[q.dst])
+    ready = [name for name in reversed(members) if not waiting[name]]
+    order = []
+    while ready:
+        order.append(ready.pop())
+        for dst in reversed(outgoing[order[-1]]):
+            waiting[dst] -= 1
+            if not waiting[dst]:
+                ready.append(dst)
+    if len(order) != len(members):
+        raise ValueError("a cycle")
+    return tuple(tuple(members[name]) for name in order)
+
+
+def _joined(names: Sequence[str], ties: Sequence[Projection]) -> dict[str, str]:
+    """Of each name, one that stands for all that ``ties`` join with it."""
+    root = {name: name for name in names}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            root[name] = root[root[name]]
+            name = root[name]
+        return name
+
+    for q in ties:
+        root[find(q.src)] = find(q.dst)
+    return {name: find(name) for name in names}
 
 
 def _components(outgoing: dict[str, list[str]]) -> dict[str, int]:

@@ -237,7 +237,7 @@ def _one_more(e: int, listed: Listed) -> int:
 
 
 @helper
-def _lists_fit(v: int, core: int, cores: Cores, instance: Instance, listed: Listed) -> bool:
+def _lists_fit(v: int, core: int, cores: Cores, instance: Instance, listed: Listed) -> bool:  # noqa: C901
     """Whether v's own lists fit into a core, and those in which the core is then listed into theirs."""
     more, noted, reserve, entries = listed.more, listed.noted, listed.reserve, listed.entries
     count, own = 0, entries[v]

@@ -38,7 +38,7 @@ def lower_bound_cores(circuit: CircuitGraph, target: Target) -> int:
     return max(cores for _, cores in CostCounter(circuit, target).shortages().values())
 
 
-def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = AS_IS) -> Partition:
+def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = AS_IS) -> Partition:  # noqa: C901
     """Tiles of every population on the chip, in depth order; NC3102 names all populations that
     cannot be cut to fit.
 

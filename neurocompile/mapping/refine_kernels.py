@@ -99,7 +99,7 @@ def _book_if_kept(
 
 
 @kernel
-def _anneal(
+def _anneal(  # noqa: C901
     nets: Kept,
     ledger: Ledger,
     lists: Lists,

@@ -152,7 +152,7 @@ def _relocate_both(
 
 
 @kernel
-def _anneal(
+def _anneal(  # noqa: C901
     nets: Kept,
     ledger: Ledger,
     lists: Lists,

@@ -49,121 +49,30 @@ DYNAMICS = frozenset(
 SETTINGS = ("step_mode", "tau", "v_threshold", "v_reset", "decay_input", "detach_reset", "backend")
 
 
-@torch.library.custom_op("neurocompile::lif", mutates_args=())
-def _lif(
-    x: torch.Tensor,
-    path: str,
-    tau: float,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-) -> torch.Tensor:
+_PARAMETERS = "float v_threshold, float v_reset, bool decay_input, bool soft_reset"
+_ARGUMENTS = {
+    "lif": f"Tensor x, str path, float tau, {_PARAMETERS}",
+    "step": f"Tensor x, str path, float tau, {_PARAMETERS}, SymInt index",
+    "channel_lif": f"Tensor x, Tensor tau, str path, {_PARAMETERS}",
+    "channel_step": f"Tensor x, Tensor tau, str path, {_PARAMETERS}, SymInt index",
+}
+"""Of the markers' operators: over all steps or one step, with one tau or one a channel."""
+
+
+def _no_kernel(*arguments: Any) -> torch.Tensor:
     raise NotImplementedError(
-        "neurocompile::lif stands for a neuron while a model is traced, and has no kernel"
+        "neurocompile's operators stand for neurons while a model is traced, and have no kernel"
     )
 
 
-@_lif.register_fake
-def _(
-    x: torch.Tensor,
-    path: str,
-    tau: float,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-) -> torch.Tensor:
+def _like_x(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("neurocompile::step", mutates_args=())
-def _step(
-    x: torch.Tensor,
-    path: str,
-    tau: float,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-    index: int,
-) -> torch.Tensor:
-    raise NotImplementedError(
-        "neurocompile::step stands for a neuron while a model is traced, and has no kernel"
-    )
-
-
-@_step.register_fake
-def _(
-    x: torch.Tensor,
-    path: str,
-    tau: float,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-    index: int,
-) -> torch.Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op("neurocompile::channel_lif", mutates_args=())
-def _channel_lif(
-    x: torch.Tensor,
-    tau: torch.Tensor,
-    path: str,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-) -> torch.Tensor:
-    raise NotImplementedError(
-        "neurocompile::channel_lif stands for a neuron while a model is traced, and has no kernel"
-    )
-
-
-@_channel_lif.register_fake
-def _(
-    x: torch.Tensor,
-    tau: torch.Tensor,
-    path: str,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-) -> torch.Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op("neurocompile::channel_step", mutates_args=())
-def _channel_step(
-    x: torch.Tensor,
-    tau: torch.Tensor,
-    path: str,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-    index: int,
-) -> torch.Tensor:
-    raise NotImplementedError(
-        "neurocompile::channel_step stands for a neuron while a model is traced, and has no kernel"
-    )
-
-
-@_channel_step.register_fake
-def _(
-    x: torch.Tensor,
-    tau: torch.Tensor,
-    path: str,
-    v_threshold: float,
-    v_reset: float,
-    decay_input: bool,
-    soft_reset: bool,
-    index: int,
-) -> torch.Tensor:
-    return torch.empty_like(x)
-
+for _name, _arguments in _ARGUMENTS.items():
+    torch.library.custom_op(
+        f"neurocompile::{_name}", _no_kernel, mutates_args=(), schema=f"({_arguments}) -> Tensor"
+    ).register_fake(_like_x)
 
 LIF_MARKERS = frozenset(
     {torch.ops.neurocompile.lif.default, torch.ops.neurocompile.channel_lif.default}
