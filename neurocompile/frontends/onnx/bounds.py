@@ -11,10 +11,9 @@ from neurocompile.frontends.onnx.context import Importer
 from neurocompile.ir import spiking as s
 from neurocompile.ir.bounds import BOUNDS, INTEGRAL, Known
 from neurocompile.ir.interval import Interval
-from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 
-__all__ = ["WITHOUT_WEIGHTS", "bounds_of", "changes_nothing"]
+__all__ = ["bounds_of", "changes_nothing"]
 
 _CUTS = ("Relu", "Clip", "LeakyRelu", "Abs")
 _TYPES = onnx.TensorProto
@@ -59,18 +58,15 @@ def bounds_of(im: Importer, ref: Ref) -> Bounds | None:
     return found.get(ref)
 
 
-WITHOUT_WEIGHTS: KindTable[bool] = KindTable(
-    "imported bounds", ("imported",), "whether it is bounded whatever weights and input are"
+_FREE: frozenset[type[s.Node]] = frozenset(
+    {s.LIF, s.Previous, s.Delay, s.Rearrange, s.MaxPool2d, s.TimeMean, s.Scale, s.Sum}
+    | {s.SumPool2d, s.Add, s.Mul, s.MatMul}
 )
-"""Whether the rule of :data:`neurocompile.ir.bounds.BOUNDS` is asked."""
-WITHOUT_WEIGHTS.add(True, s.LIF, s.Previous, s.Or, s.Rearrange, s.MaxPool2d, s.TimeMean, s.Scale)
-WITHOUT_WEIGHTS.add(True, s.Sum, s.SumPool2d, s.Add, s.Mul, s.MatMul, s.Delay)
-WITHOUT_WEIGHTS.add(False, s.Input, s.Conv2d, s.Linear, s.BatchNorm, s.Offset, s.Output)
-WITHOUT_WEIGHTS.add(False, s.Softmax, s.StepSoftmax, s.Integrator, s.Function, s.Normalization)
+"""Kinds bounded whatever weights and input are; what is known of no other kind is no bound."""
 
 
 def _of(known: Known, node: s.Node, inputs: list[Bounds | None]) -> Bounds | None:
-    if not WITHOUT_WEIGHTS.of(node):
+    if type(node) not in _FREE:
         return None
     given = [None if b is None else Interval(b[0], b[1]) for b in inputs]
     found = BOUNDS.of(node)(known, node, given)
