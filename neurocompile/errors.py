@@ -160,6 +160,12 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "fine-tuning diverges",
         "The loss is no number any more. Lower `lr`, or train with more bits.",
     ),
+    "NC1024": (
+        "the model does not finish in onnxruntime",
+        "After import, a few samples are run through the file itself, in a process of its own that may take the machine's memory "
+        "and a minute a sample. A loop that never ends, or values larger than the memory, end here. NEUROCOMPILE_IN_PROCESS=1 "
+        "runs files that you trust without either limit.",
+    ),
     "NC2001": (
         "no integer form",
         "The quantizer has no exact integer form for this operation on these values. The message says which values would be "

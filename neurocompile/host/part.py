@@ -21,7 +21,7 @@ from neurocompile.host.check import CUT, HostOutput, Interface, checked
 from neurocompile.host.operators import HOST_LAYERS
 
 if TYPE_CHECKING:
-    import onnxruntime
+    from neurocompile.reference.runtime import Session
 
 __all__ = ["HostPart"]
 
@@ -120,7 +120,7 @@ class HostPart:
         return [np.concatenate(column) for column in zip(*parts)]
 
     @cached_property
-    def _session(self) -> onnxruntime.InferenceSession:
+    def _session(self) -> Session:
         from neurocompile.reference.runtime import open_session
 
         try:

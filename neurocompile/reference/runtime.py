@@ -8,7 +8,7 @@ anywhere but where it was told.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx
@@ -18,7 +18,19 @@ from neurocompile.errors import NeurocompileError
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["PREVIOUS", "LoopSession", "open_session", "runtime"]
+__all__ = ["PREVIOUS", "LoopSession", "Session", "open_session", "runtime"]
+
+
+class Session(Protocol):
+    """What sessions share, onnxruntime's own and ours."""
+
+    def get_inputs(self) -> list[Any]: ...
+
+    def get_outputs(self) -> list[Any]: ...
+
+    def run(self, names: Any, feeds: dict[str, np.ndarray]) -> list[Any]:
+        """All outputs, or those of ``names``."""
+
 
 PREVIOUS = "Previous"
 """Operator of ``ai.neurocompile`` that stands for what a neuron sent one step before."""
@@ -39,7 +51,7 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def open_session(proto: bytes) -> onnxruntime.InferenceSession | LoopSession:
+def open_session(proto: bytes) -> Session:
     """A session of a serialized ONNX model on the CPU that prints no warnings; errors are
     onnxruntime's own.
 

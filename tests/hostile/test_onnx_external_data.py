@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_cases import imported, normal, op, refused, small
 
+from neurocompile.frontends.onnx import load
+
 
 def external(
     folder: Path, location: str, data: bytes | None = bytes(64), **entries: object
@@ -89,4 +91,13 @@ def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**42)
     refused(proto, tmp_path, "NC1002")
     next(t for t in proto.graph.initializer if t.name == "w").dims[:] = [2**20, 2**20]
+    refused(proto, tmp_path, "NC1002")
+
+
+def test_all_external_data_of_a_file_share_one_budget(tmp_path: Path, monkeypatch) -> None:
+    proto = external(tmp_path, "weights.bin")
+    second = proto.graph.initializer.add()
+    second.CopyFrom(next(t for t in proto.graph.initializer if t.name == "w"))
+    second.name = "again"
+    monkeypatch.setattr(load, "_MAX_EXTERNAL", 100)  # of 64 bytes each
     refused(proto, tmp_path, "NC1002")

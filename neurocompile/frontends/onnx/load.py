@@ -27,7 +27,7 @@ _MASKING = frozenset(
     "Add Cast Expand Identity Reshape Slice Squeeze Transpose Trilu Unsqueeze Where".split()
 )
 """What may read a mask of minus infinity."""
-_MAX_EXTERNAL = 2**34  # bytes of one external tensor: a sparse file must not fill the memory
+_MAX_EXTERNAL = 2**34  # bytes of all external tensors: a sparse file must not fill the memory
 
 
 class LoadedModel:
@@ -127,10 +127,12 @@ def _checked(data: bytes, path: Path) -> LoadedModel:
             if what
             else f"'{path}' holds no graph ({len(data):,} bytes): the file is empty or cut short",
         )
-    digest = hashlib.sha256(data)
+    digest, left = hashlib.sha256(data), _MAX_EXTERNAL
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            digest.update(_read_external(tensor, path))
+            raw = _read_external(tensor, path, left)
+            digest.update(raw)
+            left -= len(raw)
     for tensor in _tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise NeurocompileError(
@@ -199,8 +201,8 @@ def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
                 yield from _tensors(part)
 
 
-def _read_external(tensor: onnx.TensorProto, path: Path) -> bytes:
-    """Load one external tensor in place and return its bytes."""
+def _read_external(tensor: onnx.TensorProto, path: Path, left: int) -> bytes:
+    """Load one external tensor in place and return its bytes, at most ``left``."""
     info = {entry.key: entry.value for entry in tensor.external_data}
     location = info.get("location", "")
     folder = path.parent.resolve()
@@ -219,8 +221,8 @@ def _read_external(tensor: onnx.TensorProto, path: Path) -> bytes:
             raise OSError("not a regular file")
         there = max(target.stat().st_size - offset, 0)
         there = min(there, length) if length >= 0 else there
-        if min([offset, *tensor.dims]) < 0 or there != needed or needed > _MAX_EXTERNAL:
-            limit = f" (at most {_MAX_EXTERNAL:,})" if needed > _MAX_EXTERNAL else ""
+        if min([offset, *tensor.dims]) < 0 or there != needed or needed > left:
+            limit = f" (of {left:,} that are left of {_MAX_EXTERNAL:,})" if needed > left else ""
             raise NeurocompileError(
                 "NC1002",
                 f"'{path}': external data of '{tensor.name}' {list(tensor.dims)} has {there:,} bytes from "

@@ -12,10 +12,12 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.importer import ImportedModel
 from neurocompile.frontends.onnx.load import LoadedModel
 from neurocompile.frontends.onnx.values import samples_first
+from neurocompile.frontends.recover.graph import captured
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import Layout
 from neurocompile.reference.base import ReferenceRun
-from neurocompile.reference.runtime import open_session, runtime
+from neurocompile.reference.isolated import isolated_session
+from neurocompile.reference.runtime import runtime
 
 __all__ = ["OnnxReference", "run_onnx", "run_original"]
 
@@ -93,13 +95,31 @@ class _Parts:
     counts: list[int]
 
 
+def _live(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """``proto``, which is a copy, with nothing but what its outputs need: what nobody reads may
+    never end.
+    """
+    needed = {o.name for o in proto.graph.output}
+    nodes = []
+    for node in reversed(proto.graph.node):  # each behind what it reads, or the file was refused
+        if needed.intersection(node.output):
+            needed.update(node.input, captured(node))
+            nodes.append(node)
+    if len(nodes) < len(proto.graph.node):
+        kept = [t for t in proto.graph.initializer if t.name in needed]
+        del proto.graph.node[:], proto.graph.initializer[:]
+        proto.graph.node.extend(reversed(nodes))
+        proto.graph.initializer.extend(kept)
+    return proto
+
+
 def _run(
     proto: onnx.ModelProto, model: LoadedModel, imported: ImportedModel, x: np.ndarray
 ) -> _Parts:
     """Outputs of ``proto``; each sample in a call of its own if neurons run over samples there."""
     single, axis = bool(imported.leaking), int(imported.time_first)
     try:
-        session = open_session(proto.SerializeToString())
+        session = isolated_session(_live(proto).SerializeToString())
         source = session.get_inputs()[0]
         fixed = source.shape[axis] if isinstance(source.shape[axis], int) else 0
         if single and fixed > 1:
@@ -120,8 +140,10 @@ def _run(
                 session.run(None, {source.name: np.ascontiguousarray(padded.swapaxes(0, axis))})
             )
             counts.append(len(part))
-    except NeurocompileError:
-        raise
+    except NeurocompileError as error:
+        if error.code != "NC1024":
+            raise
+        raise NeurocompileError("NC1024", f"'{model.path}': {error.message}") from error
     except Exception as error:  # onnxruntime raises types of its own C++ part
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NeurocompileError(
