@@ -56,7 +56,7 @@ def optimize_mapping(
     if x is None:
         raise NeurocompileError(
             "NC1006",
-            f"optimize {objective} counts the messages of calibration samples: give some (--calibration)",
+            f"optimize {objective} counts the messages of calibration samples: give some (`calibration`)",
         )
     x = x[:SAMPLES]
     activity = measured_activity(circuit, x)
