@@ -146,7 +146,8 @@ class Experiment:
             Schedule(62, True),
             NarrowWeights(4),
         )
-        return cls(graph, x, passes, evaluate(graph, x, steps, ["out"])["out"])
+        name = graph.output.name
+        return cls(graph, x, passes, evaluate(graph, x, steps, [name])[name])
 
     @property
     def names(self) -> tuple[str, ...]:
