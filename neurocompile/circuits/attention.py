@@ -77,9 +77,7 @@ def attention(n: int, d: int, levels: int, unit: float, steps: int) -> c.Circuit
     _product(
         builder, x, 2 * size, (0, d, 1), p, (n, 1, 0), (n, n, d), levels, out, (d, 0, 1), "out.gate"
     )
-    builder.readouts.append(
-        c.Readout(name=builder.name("readout"), src=Ref(out), scale=steps / plan.divide)
-    )
+    builder.readout(out, steps / plan.divide)
     return builder.finish("softmax attention", steps)
 
 

@@ -117,6 +117,27 @@ class Builder:
         self.tensors[name] = value
         return TensorRef(name)
 
+    def readout(
+        self,
+        src: str,
+        scale: float = 1.0,
+        bias: TensorRef | None = None,
+        *,
+        per_step: bool = False,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        """The host reads population ``src``: :class:`neurocompile.ir.circuit.Readout`."""
+        self.readouts.append(
+            c.Readout(
+                name=self.name("readout"),
+                src=Ref(src),
+                scale=scale,
+                bias=bias,
+                per_step=per_step,
+                shape=shape,
+            )
+        )
+
     def population(
         self,
         kind: type[c.Population],

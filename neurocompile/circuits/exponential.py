@@ -99,9 +99,7 @@ def _series(builder: Builder, train: str, K: int, steps: int) -> c.CircuitGraph:
         for term in terms(factorial(K) // factorial(i + 1)):
             builder.drive(out, [strided(both, (1,), (1,), (1,), weight=term, src_offset=i)])
     offset = builder.tensor("series.one", np.full(1, factorial(K), np.int64))
-    builder.readouts.append(
-        c.Readout(name=builder.name("readout"), src=Ref(out), scale=1 / factorial(K), bias=offset)
-    )
+    builder.readout(out, 1 / factorial(K), offset)
     return builder.finish("exponential", steps)
 
 

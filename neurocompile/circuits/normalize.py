@@ -37,7 +37,6 @@ import numpy as np
 from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
-from neurocompile.ir.text import Ref
 from neurocompile.parameters import MOST, whole
 
 __all__ = [
@@ -209,5 +208,5 @@ def _read(
     """Sum of disjoint spike populations as ``out``, read as rates."""
     out = builder.population(c.GradedRelay, "out", (n,), "out")
     builder.drive(out, [strided(s, (n,), (1,), (1,)) for s in spikes])
-    builder.readouts.append(c.Readout(name=builder.name("readout"), src=Ref(out), scale=1.0))
+    builder.readout(out)
     return builder.finish(name, steps)

@@ -25,7 +25,6 @@ from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
-from neurocompile.ir.text import Ref
 from neurocompile.parameters import whole
 
 __all__ = ["one_winner"]
@@ -96,5 +95,5 @@ def one_winner(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
     builder.drive(fired, [strided(charge, (n,), (1,), (1,))])
     out = builder.population(c.GradedRelay, "out", (n,), "out")
     builder.drive(out, [strided(fired, (n,), (1,), (1,))])
-    builder.readouts.append(c.Readout(name=builder.name("readout"), src=Ref(out), scale=1.0))
+    builder.readout(out)
     return builder.finish("one winner a step", steps)

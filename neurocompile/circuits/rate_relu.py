@@ -33,5 +33,5 @@ def rate_relu(n: int, unit: int, steps: int) -> c.CircuitGraph:
     spikes = soft_reset(builder, current, None, node, unit * steps)
     out = builder.population(c.GradedRelay, "out", (n,), "out")
     builder.drive(out, [strided(spikes, (n,), (1,), (1,))])
-    builder.readouts.append(c.Readout(name=builder.name("readout"), src=Ref(out), scale=1.0))
+    builder.readout(out)
     return builder.finish("rate relu", steps)

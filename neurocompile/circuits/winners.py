@@ -23,7 +23,6 @@ from neurocompile.circuits.builder import Builder, strided, terms
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
-from neurocompile.ir.text import Ref
 from neurocompile.parameters import whole
 
 __all__ = ["k_winners", "subtractive_winners"]
@@ -122,5 +121,5 @@ def _check(n: int, k: int, largest: int, scale: int, steps: int) -> None:
 def _finish(builder: Builder, spikes: str, n: int, name: str, steps: int) -> c.CircuitGraph:
     out = builder.population(c.GradedRelay, "out", (n,), "out")
     builder.drive(out, [strided(spikes, (n,), (1,), (1,))])
-    builder.readouts.append(c.Readout(name=builder.name("readout"), src=Ref(out), scale=1.0))
+    builder.readout(out)
     return builder.finish(name, steps)

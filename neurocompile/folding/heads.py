@@ -66,15 +66,7 @@ def output(low: Lowering, node: s.Output) -> Value:
     bias = None
     if node.bias is not None:
         bias = low.builder.tensor(node.bias, low.graph.tensors[node.bias])
-    low.builder.readouts.append(
-        c.Readout(
-            name=low.builder.name("readout"),
-            src=Ref(logits),
-            scale=node.unit,
-            bias=bias,
-            per_step=node.per_step,
-        )
-    )
+    low.builder.readout(logits, node.unit, bias, per_step=node.per_step)
     return value
 
 

@@ -10,7 +10,6 @@ from neurocompile.circuits.builder import Drive, Signal, channels_last, compact,
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
-from neurocompile.ir.text import Ref
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering
 
 
@@ -68,14 +67,7 @@ def lower_output(at: Lowering, node: s.Output) -> Signal:
     if node.bias is not None:
         values = np.broadcast_to(at.graph.tensors[node.bias], signal.shape)
         bias = at.builder.tensor(node.bias, np.array(values.reshape(shape)))
-    at.builder.readouts.append(
-        c.Readout(
-            name=at.builder.name("readout"),
-            src=Ref(name),
-            scale=node.unit,
-            bias=bias,
-            per_step=node.per_step,
-            shape=None if len(shape) == 1 else shape,
-        )
+    at.builder.readout(
+        name, node.unit, bias, per_step=node.per_step, shape=None if len(shape) == 1 else shape
     )
     return Signal(name, signal.layout)
