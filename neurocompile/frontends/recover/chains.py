@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.recover.affine import close
 from neurocompile.frontends.recover.feedback import Earlier
 from neurocompile.frontends.recover.graph import Graph, label_of
 from neurocompile.frontends.recover.staircases import Staircase
-from neurocompile.frontends.recover.steps import Step, close
+from neurocompile.frontends.recover.steps import Step
 
 __all__ = ["Chain", "chains_of", "over_samples"]
 

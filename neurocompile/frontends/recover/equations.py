@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.recover.affine import Affine, affine_path, close, shown
 from neurocompile.frontends.recover.algebra import Number, arithmetic_below
 from neurocompile.frontends.recover.chains import Chain
 from neurocompile.frontends.recover.forms import (
@@ -20,14 +21,7 @@ from neurocompile.frontends.recover.forms import (
     of_channels,
 )
 from neurocompile.frontends.recover.graph import Graph, label_of
-from neurocompile.frontends.recover.steps import (
-    Affine,
-    Step,
-    affine_path,
-    close,
-    shown,
-    threshold_of,
-)
+from neurocompile.frontends.recover.steps import Step, threshold_of
 from neurocompile.frontends.recover.values import alike, constant, emit, scaled, unscaled
 
 __all__ = ["read_neuron"]

@@ -10,11 +10,11 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.general import NO_LEAK, SOFT_TYPE
 from neurocompile.frontends.onnx.lif import CHANNEL_TYPE, IF_TAU, OP_TYPE
+from neurocompile.frontends.recover.affine import close, shown
 from neurocompile.frontends.recover.algebra import Number
 from neurocompile.frontends.recover.chains import Chain
 from neurocompile.frontends.recover.graph import Graph
 from neurocompile.frontends.recover.staircases import Staircase
-from neurocompile.frontends.recover.steps import close, shown
 from neurocompile.frontends.recover.values import constant, scaled
 
 __all__ = ["Equation", "Neuron", "counting", "neuron_of", "of_amount", "of_channels"]

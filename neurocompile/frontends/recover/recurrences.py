@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import helper
 
+from neurocompile.frontends.recover.affine import affine_path, close
 from neurocompile.frontends.recover.algebra import (
     ELEMENTWISE,
     Number,
@@ -20,7 +21,6 @@ from neurocompile.frontends.recover.algebra import (
     expand,
 )
 from neurocompile.frontends.recover.graph import Graph
-from neurocompile.frontends.recover.steps import affine_path, close
 from neurocompile.frontends.recover.values import alike, scaled
 
 __all__ = ["Recurrence", "find_recurrence"]

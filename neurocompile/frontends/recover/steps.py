@@ -9,7 +9,6 @@ computes (with ``v = h - h s + v_reset s`` for a hard, ``v = h - v_threshold s``
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.recover.affine import Affine, affine_path, close, shown
 from neurocompile.frontends.recover.algebra import (
     CONSTANT,
     ELEMENTWISE,
@@ -29,16 +29,7 @@ from neurocompile.frontends.recover.algebra import (
 from neurocompile.frontends.recover.graph import Graph, label_of
 from neurocompile.frontends.recover.staircases import Staircase
 
-__all__ = [
-    "COMPARISONS",
-    "Affine",
-    "Step",
-    "StepReader",
-    "affine_path",
-    "close",
-    "shown",
-    "threshold_of",
-]
+__all__ = ["COMPARISONS", "Step", "StepReader", "threshold_of"]
 
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _MIRRORED = {
@@ -47,22 +38,6 @@ _MIRRORED = {
     "GreaterOrEqual": "LessOrEqual",
     "LessOrEqual": "GreaterOrEqual",
 }
-
-
-def close(a: Number, b: Number) -> bool:
-    """Equal up to rounding of float32 constants, in all channels."""
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=2e-6, abs_tol=2e-6)
-    return bool(np.all(np.abs(a - b) <= 2e-6 * np.maximum(1.0, np.maximum(np.abs(a), np.abs(b)))))
-
-
-@dataclass(frozen=True)
-class Affine:
-    """``scale * value + offset``."""
-
-    value: str
-    scale: Number
-    offset: Number
 
 
 @dataclass
@@ -94,35 +69,6 @@ class Step:
     """Thresholds of the channels, in which potentials are counted here; None for one threshold."""
     stairs: Staircase | None = None
     """Of a neuron that counts: ``node`` then makes the number of its spikes."""
-
-
-def affine_path(value: str, graph: Graph, scaling: bool = True) -> list[Affine]:
-    """``value`` in terms of itself, of the operand of the node that makes it, and so on down,
-    through constants.
-    """
-    path, scale, offset = [Affine(value, 1.0, 0.0)], 1.0, 0.0  # type: list[Affine], Number, Number
-    while True:
-        node = graph.producer.get(value)
-        if node is None or node.op_type not in ("Add", "Sub", "Mul", "Div", "Neg", "Identity"):
-            return path
-        numbers = [graph.number(i) for i in node.input]
-        dynamic = [k for k, n in enumerate(numbers) if n is None]
-        if len(dynamic) != 1:
-            return path
-        number = sum(n for n in numbers if n is not None)
-        kind, k = node.op_type, dynamic[0]
-        if kind in ("Add", "Identity"):
-            offset += scale * number
-        elif kind == "Sub" and k == 0:
-            offset -= scale * number
-        elif not scaling or kind == "Div" and (k == 1 or not np.all(number)):
-            return path
-        elif kind == "Sub":
-            offset, scale = offset + scale * number, -scale
-        else:
-            scale = scale / number if kind == "Div" else scale * (-1.0 if kind == "Neg" else number)
-        value = node.input[k]
-        path.append(Affine(value, scale, offset))
 
 
 class StepReader:
@@ -434,14 +380,6 @@ class StepReader:
             f"{label_of(node)}: {what} of constant '{constant}'{shape} makes no LIF; one number for a layer, or one for each "
             "channel, is supported",
         )
-
-
-def shown(number: Number) -> str:
-    """For messages."""
-    values = np.asarray(number)
-    if values.ndim == 0:
-        return f"{number:.6g}"
-    return f"{values.min():.6g}..{values.max():.6g} (of shape {list(values.shape)})"
 
 
 def threshold_of(step: Step) -> Number:

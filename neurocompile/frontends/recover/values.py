@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
+from neurocompile.frontends.recover.affine import affine_path, close
 from neurocompile.frontends.recover.algebra import Number
 from neurocompile.frontends.recover.graph import Graph, attributes_of
-from neurocompile.frontends.recover.steps import affine_path, close
 
 __all__ = ["alike", "constant", "emit", "same_constant", "scaled", "unscaled"]
 
