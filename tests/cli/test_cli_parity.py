@@ -35,7 +35,7 @@ def test_default_in_json(cli, artifact: Path, data: Path) -> None:
 
 def test_float_half(cli, artifact: Path, data: Path, model: Path, monkeypatch) -> None:
     monkeypatch.setattr(
-        "neurocompile.parity.check.find_spec", lambda name: None
+        "neurocompile.parity.reference.find_spec", lambda name: None
     )  # onnxruntime: torch takes seconds
     options = ("parity", artifact, "--input", data, "--against", "emulator", "--reference", model)
     found = cli(*options)
