@@ -368,7 +368,9 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
     """Real values of all positions (.., r, k) times spikes (.., k, N) (SpikingResformer's DSSA): the
     real map is collected and held, the spikes wait for it and pass it position after position.
 
-    A gate ``relu(y + 2 M s - M)`` is ``(y + M) s``; M times the spikes is taken off behind it.
+    What is held is z = y + M, 0..L: a gate ``relu(z + L s - L)`` is ``z s``, and M times the spikes is
+    taken off behind it. There is a gate for each value held on each lane of the spikes, so these
+    pass as dense as they can.
     """
     a = low.values[node.a]
     if not isinstance(a.base, Real):
@@ -380,7 +382,7 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
     base = a.base
     assert isinstance(base, Real)
     low.values[f"{node.name}.spikes"] = b
-    b = low.aligned(node, f"{node.name}.spikes")
+    b, chosen_by = _densest(low, node, f"{node.name}.spikes")
     if not isinstance(b.base, Spikes):
         raise low.refused(node, "multiplies two real values")
     part, (_, _, channels) = b.base.parts[0], b.base.shape
@@ -417,21 +419,18 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
     )
     sizes, src, dst = loops(a.layout, target)
     net.drive(gates, [strided(held.population, (lanes, *sizes), (0, *src), (n, *dst))], lag)
-    amount = max(bounds.magnitude, 1)
-    exponent = max(amount.bit_length() - 8, 0)
-    amount = -(-amount >> exponent) << exponent
     spikes = Layout((*inner.dims[:-2], (), inner.dims[-2]))
     sizes, src, dst = loops(spikes, target)
-    for weight in terms(2 * amount):
+    for weight in terms(held.largest):
         q = strided(part.population, (lanes, *sizes), (channels, *src), (n, *dst), weight=weight)
         net.drive(gates, [q])
-    net.broadcast(net.on(layer), gates, -amount, (lanes * n,), (1,))
+    net.broadcast(net.on(layer), gates, -held.largest, (lanes * n,), (1,))
     packed, result = compact(Layout((*target.dims[:-1], ())))
     count = int(np.prod(packed))
     sizes, src, dst = loops(target, result)
     drives = [strided(gates, (lanes, *sizes), (n, *src), (count, *dst))]
     sizes, src, dst = loops(spikes, result)
-    for weight in terms(amount):
+    for weight in terms(held.offset):
         drives.append(
             strided(
                 part.population, (lanes, *sizes), (channels, *src), (count, *dst), weight=-weight
@@ -441,4 +440,23 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
         Layout((*[()] * (len(lead) + 1), places.dims[-1])), Layout((*result.dims[:-1], ())), count
     )
     shape3, scale = (*b.base.shape[:2], count), b.base.scale
-    return Value(Driven(part.slots, shape3, scale, tuple(drives)), layout)
+    return Value(Driven(part.slots, shape3, scale, tuple(drives), chosen_by), layout)
+
+
+def _densest(low: Lowering, node: s.Node, name: str) -> tuple[Value, str]:
+    """Spikes in the densest schedule that reads them, and the node that chose it."""
+    value, schedules = low.values[name], low.schedules
+    base = value.base
+    if not isinstance(base, Spikes) or not base.single:
+        return low.aligned(node, name), node.name
+    own, chosen_by = base.parts[0].slots, schedules.owner(base.parts[0].population) or ""
+    if not schedules.must_be_wide(node.name):
+        for slots in schedules.candidates(base.shape[:2], base.scale, False):
+            if slots == own:
+                break
+            suspect = low.suspect
+            try:
+                return low.aligned(node, name, slots), node.name
+            except Unfoldable:
+                low.suspect = suspect
+    return value, chosen_by

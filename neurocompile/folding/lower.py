@@ -44,18 +44,39 @@ from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.ir.windows import valid_windows
 
-__all__ = ["Lowering"]
+__all__ = ["Lowering", "repeats"]
+
+
+def repeats(graph: s.SpikingGraph, node: s.Node) -> bool:
+    """Whether neurons read a convolution of spikes now, and a residual does later."""
+    users = graph.users[node.name]
+    return (
+        isinstance(node, s.Conv2d)
+        and not isinstance(graph.node[node.x], s.Input)
+        and all(isinstance(u, (s.Add, s.IntegerLIF)) for u in users)
+        and len({type(u) for u in users}) == 2
+    )
 
 
 class Lowering(Gathering):
     """One pass over the nodes."""
 
     def __init__(
-        self, facts: Facts, net: Net, schedules: Schedules, weight_bits: int, saved: int = 0
+        self,
+        facts: Facts,
+        net: Net,
+        schedules: Schedules,
+        weight_bits: int,
+        saved: int = 0,
+        again: bool = False,
     ) -> None:
-        """``saved``: residuals of spikes become digits where that saves so many lines; 0: never."""
+        """``saved``: residuals of spikes become digits where that saves so many lines; 0: never.
+
+        ``again``: a convolution that a neuron and a residual read is computed for each of them: its
+        spikes wait, not its values.
+        """
         super().__init__(facts, net, schedules, weight_bits)
-        self.saved = saved
+        self.saved, self.again = saved, again
         self.values: dict[str, Value] = {}
         self.stray: dict[str, int] = {}
         """What a LIF may hear outside of its windows, of spikes that it reads itself."""
@@ -132,10 +153,12 @@ class Lowering(Gathering):
         return value
 
     def shared(self, node: s.Node, value: Value) -> Value:
-        """A real value that several nodes read is relayed once."""
+        """A real value that several nodes read is relayed once, or computed for each of them."""
         self.values[node.name] = value
         users = self.graph.users[node.name]
-        return self.real(node.name) if len(users) > 1 else value
+        if len(users) < 2 or (self.again and repeats(self.graph, node)):
+            return value
+        return self.real(node.name)
 
     def add(self, node: s.Add) -> Value:
         """Spikes stay apart until they are read; real values become one relay."""
@@ -280,7 +303,10 @@ class Lowering(Gathering):
             amount += -(-(int(bias.max()) << node.bias_exp) >> 6)
         if amount:
             self.net.close(made, reader.digits, amount, layer)
-        return self.spikes(node.name, made, reader, shape, scale, value.layout)
+        found = self.spikes(node.name, made, reader, shape, scale, value.layout)
+        if isinstance(value.base, Driven) and value.base.chosen_by:
+            self.schedules.own(made, value.base.chosen_by)
+        return found
 
     def spikes(
         self,

@@ -9,6 +9,7 @@ sample, and closes the loop in one step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +108,7 @@ def hold(low: Lowering, name: str, layer: str, memory: Memory, last: int) -> Mem
         net.close(load, ((1, 0),), amount, layer)
         net.drive(first, [strided(load, (n,), (1,), (1,), weight=sign)])
     _ring(low, layer, f"{name}.held", first, n, (memory.lowest, memory.largest), last)
-    return Memory(first, n, memory.largest, lowest=memory.lowest)
+    return replace(memory, population=first, ahead=0)
 
 
 def collect(
@@ -120,7 +121,7 @@ def collect(
     after: int = 0,
 ) -> Memory:
     """A real map, position after position: each is let in in its own window; kept for ``after``
-    windows more.
+    windows more. It is kept plus an offset: what is never negative takes one loop, not two halves.
 
     Returns:
         (positions x channels), complete in the map's last window and to be read so far ahead.
@@ -129,45 +130,43 @@ def collect(
     *lanes, channels = net.shape[source]
     width = slots.columns.size
     n = slots.rows.size * width * channels
-    kept = Memory(source, n, max(bounds[1], 0), slots.last, min(bounds[0], 0))
-    depth = net.need([(source, 0)])
-    first = net.population(
-        c.GradedRelay,
-        f"{name}.kept0",
+    offset = rounded(-min(bounds[0], 0))
+    largest = rounded(max(bounds[1], 0) + offset) or 1
+    gate = net.population(
+        c.GradedRelu,
+        f"{name}.in",
         (n,),
         layer,
-        depth + 1,
-        largest=max(kept.largest, -kept.lowest),
+        net.need([(source, 0)]),
+        slots.digits,
+        largest=largest,
     )
     runs = len(slots.rows.origins), len(slots.columns.origins)
-    for sign, amount in kept.halves:
-        gate = net.population(
-            c.GradedRelu,
-            f"{name}.in" + (".negative" if sign < 0 else ""),
-            (n,),
-            layer,
-            depth,
-            slots.digits,
-            largest=amount,
-        )
-        q = strided(
-            source,
-            (runs[0], lanes[0], runs[1], lanes[1], channels),
-            (0, lanes[1] * channels, 0, channels, 1),
-            (lanes[0] * width * channels, width * channels, lanes[1] * channels, channels, 1),
-            weight=sign,
-        )
-        net.drive(gate, [q])
-        net.broadcast(net.on(layer), gate, -amount, (n,), (1,))
-        for i, y in enumerate(slots.rows.origins.tolist()):
-            for j, x in enumerate(slots.columns.origins.tolist()):
-                pattern = np.zeros(net.windows, bool)
-                pattern[slots.windows[i, j]] = True
-                block = (lanes[0], lanes[1] * channels), (width * channels, 1)
-                net.open_by(gate, pattern, amount, *block, (y * width + x) * channels)
-        net.drive(first, [strided(gate, (n,), (1,), (1,), weight=sign)])
-    _ring(low, layer, f"{name}.kept", first, n, (kept.lowest, kept.largest), slots.last + after)
-    return Memory(first, n, kept.largest, slots.last, kept.lowest)
+    q = strided(
+        source,
+        (runs[0], lanes[0], runs[1], lanes[1], channels),
+        (0, lanes[1] * channels, 0, channels, 1),
+        (lanes[0] * width * channels, width * channels, lanes[1] * channels, channels, 1),
+    )
+    net.drive(gate, [q])
+    net.broadcast(net.on(layer), gate, offset - largest, (n,), (1,))
+    for i, y in enumerate(slots.rows.origins.tolist()):
+        for j, x in enumerate(slots.columns.origins.tolist()):
+            pattern = np.zeros(net.windows, bool)
+            pattern[slots.windows[i, j]] = True
+            block = (lanes[0], lanes[1] * channels), (width * channels, 1)
+            net.open_by(gate, pattern, largest, *block, (y * width + x) * channels)
+    depth = net.depth[gate] + 1
+    first = net.population(c.GradedRelay, f"{name}.kept0", (n,), layer, depth, largest=largest)
+    net.drive(first, [strided(gate, (n,), (1,), (1,))])
+    _ring(low, layer, f"{name}.kept", first, n, (0, largest), slots.last + after)
+    return Memory(first, n, largest, slots.last, offset=offset)
+
+
+def rounded(value: int) -> int:
+    """``value`` >= 0, raised to what one synapse can hold."""
+    exponent = max(value.bit_length() - 8, 0)
+    return -(-value >> exponent) << exponent
 
 
 def spike_memory(low: Lowering, layer: str, name: str, source: str, last: int) -> Memory:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from neurocompile.errors import NeurocompileError, argument
 from neurocompile.folding.gathering import Facts
-from neurocompile.folding.lower import Lowering
+from neurocompile.folding.lower import Lowering, repeats
 from neurocompile.folding.net import Net, Reach
 from neurocompile.folding.schedules import Fold, Schedules
 from neurocompile.folding.slots import Unfoldable
@@ -29,6 +29,10 @@ PAUSES = (1, 2, 3, 4, 6, 8, 12, 16)
 _SAVED = (1, 2, 3)
 """Lines that a residual's digits must save."""
 
+_BITS = 4 * 64
+"""Bits of weights that a core has no room for because of one neuron more: it takes an axon, an entry
+of the axon map and a word or two of synapses besides itself."""
+
 Splits = Mapping[tuple[int, int], int]
 
 
@@ -39,10 +43,18 @@ class _Attempt:
     options: dict[tuple[int, int], tuple[int, ...]]
     splits: Splits
     saved: int
+    again: bool
 
     @property
     def size(self) -> int:
-        return sum(p.size for p in self.graph.populations if not isinstance(p, c.HostInput))
+        """Neurons, and what weights take in their place."""
+        neurons = sum(p.size for p in self.graph.populations if not isinstance(p, c.HostInput))
+        weights = sum(
+            self.graph.tensors[q.weight].size * q.weight_bits
+            for q in self.graph.projections
+            if isinstance(q, (c.Conv2d, c.Dense))
+        )
+        return neurons + weights // _BITS
 
 
 @dataclass
@@ -63,6 +75,7 @@ class Folder:
         adds = [n for n in self.graph.nodes if isinstance(n, s.Add)]
         names = {n.name for n in adds}
         self._residuals = any(names.intersection(n.inputs) for n in adds)
+        self._repeats = any(repeats(self.graph, n) for n in self.graph.nodes)
 
     def fold(self, fold: Fold) -> c.CircuitGraph:
         """The scheduled circuit, with the first pause that works unless ``fold`` names one; its
@@ -86,7 +99,7 @@ class Folder:
             longer = replace(fold, pause=pause)
             if self._windows(longer) <= base.graph.windows:
                 continue
-            made = self._tried(longer, base.splits, base.saved)
+            made = self._tried(longer, base.splits, base.saved, base.again)
             if made and made.size < least - least // 32:
                 found.append(longer)
                 least = made.size
@@ -116,26 +129,34 @@ class Folder:
         raise AssertionError("unreachable")
 
     def _refined(self, fold: Fold, best: _Attempt) -> _Attempt:
-        """One way to be dense for all layers of a size, and residuals as digits, wherever that
-        saves neurons."""
+        """Convolutions computed twice, one way to be dense for all layers of a size, and residuals
+        as digits, wherever that saves neurons."""
+        if self._repeats:
+            made = self._tried(fold, again=True)
+            if made and made.size < best.size:
+                best = made
         for size in sorted(best.options):
             for split in best.options[size]:
-                made = self._tried(fold, {**best.splits, size: split}, best.saved)
+                made = self._tried(fold, {**best.splits, size: split}, best.saved, best.again)
                 if made and made.size < best.size:
                     best = made
         for lines in _SAVED if self._residuals else ():
-            made = self._tried(fold, best.splits, lines)
+            made = self._tried(fold, best.splits, lines, best.again)
             if made and made.size < best.size:
                 best = made
         return best
 
-    def _tried(self, fold: Fold, splits: Splits, saved: int) -> _Attempt | None:
+    def _tried(
+        self, fold: Fold, splits: Splits | None = None, saved: int = 0, again: bool = False
+    ) -> _Attempt | None:
         try:
-            return self._attempt(fold, splits, saved)
+            return self._attempt(fold, splits, saved, again)
         except _Refused:
             return None
 
-    def _attempt(self, fold: Fold, splits: Splits | None = None, saved: int = 0) -> _Attempt:
+    def _attempt(
+        self, fold: Fold, splits: Splits | None = None, saved: int = 0, again: bool = False
+    ) -> _Attempt:
         """Lower with these choices; maps become wide where nothing else can be read."""
         from neurocompile.passes.schedule import period_for
 
@@ -146,12 +167,13 @@ class Folder:
         while True:
             schedules = Schedules(fold, self.graph, frozenset(wide), splits or {})
             net = Net(schedules.windows, period, self.steps, reach)
-            lowering = Lowering(self.facts, net, schedules, self.weight_bits, saved)
+            lowering = Lowering(self.facts, net, schedules, self.weight_bits, saved, again)
             try:
                 for node in self.graph.nodes:
                     lowering.lower(node)
                 made = net.finish(self.graph.name)
-                return _Attempt(made, frozenset(wide), schedules.options(), splits or {}, saved)
+                options = schedules.options()
+                return _Attempt(made, frozenset(wide), options, splits or {}, saved, again)
             except Unfoldable as error:
                 if lowering.suspect is None or lowering.suspect in wide:
                     raise _Refused(lowering.now) from error

@@ -106,6 +106,8 @@ class Driven:
     shape: Shape
     scale: tuple[int, int]
     projections: tuple[Projection, ...]
+    chosen_by: str = ""
+    """The node that chose ``slots``; it may choose wide ones instead."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Memory:
     """Held for all windows of a sample: nothing has positions any more.
 
     In window w of the reader the population is to be read at lag ``-ahead``. Values lie in
-    ``lowest``..``largest`` (0 and 1: spikes).
+    ``lowest``..``largest`` (0 and 1: spikes); where they are kept, ``offset`` stands for 0.
     """
 
     population: str
@@ -136,6 +138,7 @@ class Memory:
     largest: int
     ahead: int = 0
     lowest: int = 0
+    offset: int = 0
 
     @property
     def halves(self) -> list[tuple[int, int]]:

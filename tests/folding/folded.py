@@ -53,6 +53,11 @@ class MapMaker(Maker):
         channels = self.shape(x)[0]
         return self.add(s.Conv2d, x=x, weight=self.weight(channels, channels, 1, 1))
 
+    def spatial_same(self, x: str) -> str:
+        channels = self.shape(x)[0]
+        weight = self.weight(channels, channels, 3, 3)
+        return self.add(s.Conv2d, x=x, weight=weight, padding=(1, 1))
+
     def pooled(self, x: str) -> str:
         if self.shape(x)[1] < 4:
             return x
@@ -73,6 +78,29 @@ class MapMaker(Maker):
         mask = self.add(s.Or, x=self.add(s.Sum, x=k, axes=(1, 2), keepdims=True))
         return self.add(s.Mul, a=q, b=mask)
 
+    def dual_attention(self, x: str) -> str:
+        """SpikingResformer's: both factors of patches are real, spikes X of all positions pass them."""
+        channels, height, width = self.shape(x)
+        edge = self.choose(*(e for e in (1, 2) if height % e == 0))
+        flat, few = (channels, height * width), (channels, height * width // edge**2)
+        kernel = (channels, channels, edge, edge)
+        a, b = (
+            self.add(s.Conv2d, x=x, weight=self.weight(*kernel), stride=(edge, edge))
+            for _ in range(2)
+        )
+        a = self.rearrange(a, few, (1, 0), few[::-1])
+        b = self.rearrange(b, few, (0, 1), few)
+        spikes = self.rearrange(x, flat, (0, 1), flat)
+        y = self.add(s.MatMul, a=b, b=self.lif_of(self.add(s.MatMul, a=a, b=spikes)))
+        return self.rearrange(y, flat, (0, 1), (channels, height, width))
+
+    def lif_of(self, x: str) -> str:
+        """Without a bias, for values of any shape."""
+        reach = max(1, self.range(x).magnitude)
+        return self.add(
+            s.IntegerLIF, x=x, vth=self.integer(0, max(1, min(reach // 3, 1 << 16))), dv=0
+        )
+
 
 @st.composite
 def maps(draw, layers: int = 4) -> s.SpikingGraph:
@@ -82,7 +110,18 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
     x = m.lif(m.choose(m.spatial, lambda x: m.pooled(m.spatial(x)))(m.x))
     residual = x
     for _ in range(m.integer(1, layers)):
-        kind = m.choose("conv", "pool", "or pool", "residual", "token", "channel", "ssa", "real")
+        kind = m.choose(
+            "conv",
+            "pool",
+            "or pool",
+            "residual",
+            "token",
+            "channel",
+            "ssa",
+            "real",
+            "dual",
+            "shortcut",
+        )
         same = m.shape(x) == m.shape(residual)
         if kind == "conv":
             x = m.lif(m.spatial(x))
@@ -101,11 +140,13 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
             q, k, v = (m.lif(m.pointwise(x)) for _ in range(3))
             x = m.lif(m.attention(q, k, v), m.choose(1, 16))
         elif kind == "real":
-            a, b = m.spatial(x), m.pointwise(x)
-            if m.shape(a) == m.shape(b):
-                real = m.add(s.Add, a=a, b=b)
-                y = m.lif(real)
-                x = m.lif(m.add(s.Add, a=real, b=m.pointwise(y)))
+            real = m.add(s.Add, a=m.spatial_same(x), b=m.pointwise(x))
+            x = m.lif(m.add(s.Add, a=real, b=m.pointwise(m.lif(real))))
+        elif kind == "dual":
+            x = m.lif(m.dual_attention(x))
+        elif kind == "shortcut":
+            real = m.pointwise(x)
+            x = m.lif(m.add(s.Add, a=real, b=m.spatial_same(m.lif(real))))
         if m.shape(x) != m.shape(residual) or m.draw(st.booleans()):
             residual = x
     if m.shape(x) == m.shape(residual) and m.draw(st.booleans()):

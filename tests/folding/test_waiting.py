@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from folded import MapMaker, assert_law
 from hypothesis import HealthCheck, given, settings
@@ -31,6 +32,8 @@ def test_real_values_wait_as_bits(data, low):
     x = m.lif(m.spatial(m.x))
     weight = m.rng.integers(low, 40, (2, m.shape(x)[0], 1, 1)) // 2 * 2
     real = m.add(s.Conv2d, x=x, weight=m.tensor(weight))
+    more = m.add(s.Conv2d, x=x, weight=m.tensor(np.abs(weight)))
+    real = m.add(s.Add, a=real, b=more)  # one convolution alone would be computed twice
     masked = m.channel_mask(m.lif(real))
     graph = finished(m, m.lif(m.add(s.Add, a=real, b=m.pointwise(masked))))
     circuit = fold_graph(graph, 3, Fold.parse("1x8"))
