@@ -13,6 +13,7 @@ from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
+    from neurocompile.energy.beside import Beside
     from neurocompile.energy.mesh import MeshReport
     from neurocompile.energy.profile import Profile
     from neurocompile.energy.report import EnergyOf, EnergyReport
@@ -248,8 +249,42 @@ def _text(r: EnergyReport) -> Iterator[Any]:
             *((name, f"{v:,.0f}", "an inference") for name, v in n["SynapticOperations"].items()),
         ]
     )
+    if r.beside is not None:
+        yield "\nfolded and unrolled (modelled, without packets, hops and static power)\n"
+        yield _beside(r.beside)
     for note in r.notes:
         yield f"note: {note}"
+
+
+def _beside(b: Beside) -> Any:
+    """A sample folded and unrolled: its counts, then each profile's energy, then its time."""
+    from neurocompile.cli.tables import table
+
+    def times(folded: float, unrolled: float) -> str:
+        return f"{folded / unrolled:,.2f}" if unrolled else ""
+
+    rows = []
+    for label, name in (
+        ("cores, at least", "cores_at_least"),
+        ("steps a sample", "steps"),
+        ("latency, steps", "latency"),
+        ("values from the host", "host_values"),
+        ("messages", "messages"),
+        ("synaptic operations", "operations"),
+    ):
+        one, other = getattr(b.folded, name), getattr(b.unrolled, name)
+        rows.append((label, f"{one:,.0f}", f"{other:,.0f}", times(one, other)))
+    for cost in b.costs:
+        if cost.folded_pj is not None and cost.unrolled_pj is not None:
+            one, other = cost.folded_pj, cost.unrolled_pj
+            more = times(one, other) + (" (costs more)" if one > other else "")
+            rows.append((f"energy, {cost.profile}", joule(one), joule(other), more))
+    for cost in b.costs:
+        if cost.folded_us is not None and cost.unrolled_us is not None:
+            one, other = cost.folded_us, cost.unrolled_us
+            label = f"time at least, {cost.profile}"
+            rows.append((label, f"{one:,.1f} us", f"{other:,.1f} us", times(one, other)))
+    return table(("a sample", f">folded {b.folded.fold}", ">unrolled", ">times"), rows)
 
 
 def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:

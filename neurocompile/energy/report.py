@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from neurocompile.build_steps import build_circuit
 from neurocompile.energy.activity import measured_activity, modelled_activity
 from neurocompile.energy.ann import MAC_PJ, ann_macs
+from neurocompile.energy.beside import Beside, beside_unrolled
 from neurocompile.energy.counts import COLUMNS, Counts, count
 from neurocompile.energy.latency import Latency, estimate_latency, times
 from neurocompile.energy.max_affine import MaxAffine
@@ -21,9 +21,7 @@ from neurocompile.energy.mesh import MeshReport
 from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
-from neurocompile.folding.search import choice_of
 from neurocompile.frames import bars, data_frame
-from neurocompile.mapping.rates import modelled_rates
 
 if TYPE_CHECKING:
     import pandas
@@ -101,6 +99,8 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     mesh: MeshReport | None = None
     """Time on the mesh, simulated; of counts on core images under a profile that has times."""
+    beside: Beside | None = None
+    """Of a folded program: the same model unrolled, under every profile."""
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a layer: its counts an inference, ``rate``, and its dynamic energy in pJ under each
@@ -202,7 +202,7 @@ def energy_report(
             "Dense": counts.dense_operations,
         },
     }
-    macs = ann_macs(program.quantized)
+    macs, beside = ann_macs(program.quantized), beside_unrolled(program)
     fitted_times = (
         times(_fitted_step(fitted, energies[0].latency), circuit)
         if fitted is not None and energies
@@ -228,8 +228,9 @@ def energy_report(
         measured=measured,
         fitted=fitted,
         fitted_times=fitted_times,
-        notes=_notes(program),
+        notes=_notes(program, beside),
         mesh=mesh,
+        beside=beside,
     )
 
 
@@ -329,7 +330,7 @@ def _cores(program: Program, counts: Counts) -> list[dict[str, Any]]:
     ]
 
 
-def _notes(program: Program) -> list[str]:
+def _notes(program: Program, beside: Beside | None) -> list[str]:
     circuit = program.circuit
     found = [
         "packets from the host are counted, their hops are not: the host's place on the mesh is unknown"
@@ -340,17 +341,6 @@ def _notes(program: Program) -> list[str]:
             f"{idle} idle steps a sample (period {circuit.sample_period}, T {circuit.steps}) "
             "count as inactive updates and barriers; what neurons still send in them is not counted"
         )
-    if circuit.windows > 1:
-        found.append(_beside_unrolled(program))
+    if beside is not None:
+        found.append(beside.note())
     return found
-
-
-def _beside_unrolled(program: Program) -> str:
-    """The same model unrolled, by the same rates of its layers."""
-    options, target, statistics = program.manifest.options, program.target, program.calibration
-    unrolled = build_circuit(program.quantized, options.steps, options.bits, target)
-    one, other = (
-        choice_of(circuit, target, fold, modelled_rates(circuit, statistics))
-        for circuit, fold in ((program.circuit, options.fold), (unrolled, "none"))
-    )
-    return one.beside(other)

@@ -119,6 +119,32 @@ def test_folding_tells_what_it_sends(program, digits_model):
     assert f"{folded[-1].messages / unrolled.messages:.2f} times the messages" in text
 
 
+def test_energy_stands_beside_the_unrolled_model_under_every_profile(program, digits_program):
+    from neurocompile.energy.beside import beside_unrolled, modelled_totals
+    from neurocompile.energy.counts import COLUMNS
+    from neurocompile.energy.price import priced
+    from neurocompile.energy.profile import list_profiles, load_profile
+    from neurocompile.energy.report import count_program
+
+    found = beside_unrolled(program)
+    assert beside_unrolled(digits_program) is None
+    names = {name for name in list_profiles() if priced(load_profile(name))}
+    assert names <= {cost.profile for cost in found.costs}
+    assert found.folded.steps == program.circuit.sample_period and found.unrolled.fold == "none"
+    for cost in found.costs:  # more work is never priced as less
+        assert (cost.folded_pj > cost.unrolled_pj) == (
+            found.folded.operations > found.unrolled.operations
+        )
+    for one in (program, digits_program):  # the totals are those of counting neuron by neuron
+        counts, totals = count_program(one), modelled_totals(one.circuit, one.manifest.rates)
+        exact = ("neurons", "spikes", "graded_messages", "updates", "synops_dense", "synops_sparse")
+        for name in exact:
+            assert totals[COLUMNS.index(name)] == pytest.approx(counts.total(name)), name
+        for name in ("synops_convolution", "active"):  # borders; a mean of shares
+            total = totals[COLUMNS.index(name)]
+            assert counts.total(name) <= total <= 1.25 * counts.total(name), name
+
+
 def test_a_schedule_is_drawn(program, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra plot")
     from neurocompile.report.figure import save_figure
