@@ -23,7 +23,7 @@ from neurocompile.passes.quantize import Quantize
 from neurocompile.placing import estimate_folds, front_of
 from neurocompile.program import Program
 from neurocompile.progress import Stages
-from neurocompile.stages import Lowered, Stage, import_stage, stages_from, unfolded_budget
+from neurocompile.stages import Lowered, Stage, import_stage, stages_from
 from neurocompile.targets import load_target
 from neurocompile.targets.fields import ChipFields
 
@@ -78,7 +78,7 @@ def compile_model(
     Raises:
         NeurocompileError: with the code of what is wrong.
     """
-    asked = unfolded_budget(BuildOptions.of(options, given))
+    asked = BuildOptions.of(options, given)
     check_device(device)
     chip = load_target(asked.target)
     precompile.start()

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["budget_text"]
 
 
-def budget_text(budget: SpikeBudget, T: int, cores: int) -> Iterator[Any]:
-    """What the budget is, which layers exceed their share, and which cores it moved."""
+def budget_text(budget: SpikeBudget, steps: int, cores: int) -> Iterator[Any]:
+    """What the budget is, which layers exceed their share, and which cores it moved; ``steps`` of a
+    sample, of all its windows.
+    """
     from neurocompile.cli.tables import facts, table
 
     expected = sum(k.expected for k in budget.layers)
@@ -28,7 +30,7 @@ def budget_text(budget: SpikeBudget, T: int, cores: int) -> Iterator[Any]:
             (
                 "per core and step",
                 f"{budget.per_core_step:,.1f}",
-                f"messages: the budget with gates and relays, over {T} steps and the {budget.cores_without} cores taken without it",
+                f"messages: the budget with gates and relays, over {steps:,} steps and the {budget.cores_without} cores taken without it",
             ),
             (
                 "cores",

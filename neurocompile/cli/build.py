@@ -232,7 +232,8 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
     if s.budget is not None:
         from neurocompile.cli.budget_text import budget_text
 
-        yield from budget_text(s.budget, s.T, s.cores)
+        windows = s.fold.windows if s.fold else 1
+        yield from budget_text(s.budget, s.T * windows, s.cores)
     yield from precision_text(s.precision)
     yield f"\ntime of each stage ({total:.2f} s)"
     yield facts((f"  {name}", f"{seconds:.2f} s", "") for name, seconds in s.seconds.items())

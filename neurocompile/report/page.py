@@ -237,9 +237,9 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
     if budget is None:
         return None
     expected, worst = sum(share.expected for share in budget.layers), budget.exceeding
-    T = program.manifest.options.steps
+    steps = program.circuit.sample_steps
     sent = (counts.total("spikes") + counts.total("graded_messages")) / max(
-        T * program.mapping.cores_used, 1
+        steps * program.mapping.cores_used, 1
     )
     return [
         (

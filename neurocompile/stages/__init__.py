@@ -14,14 +14,7 @@ begins (docs/bisect.md).
 from neurocompile.stages.floating import Canonical, Imported
 from neurocompile.stages.lowered import Lowered
 from neurocompile.stages.quantized import Quantized
-from neurocompile.stages.run import (
-    STAGES,
-    import_stage,
-    open_staged,
-    run_stages,
-    stages_from,
-    unfolded_budget,
-)
+from neurocompile.stages.run import STAGES, import_stage, open_staged, run_stages, stages_from
 from neurocompile.stages.stage import Costs, Stage
 
 __all__ = [
@@ -36,5 +29,4 @@ __all__ = [
     "open_staged",
     "run_stages",
     "stages_from",
-    "unfolded_budget",
 ]

@@ -14,7 +14,6 @@ from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, decode_steps, encode
 from neurocompile.build_steps import located
 from neurocompile.energy.optimize import held_out_load, optimize_mapping
-from neurocompile.errors import NeurocompileError
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.manifest import SCHEMA_VERSION, Manifest
@@ -29,7 +28,7 @@ from neurocompile.theory.measure.budget import plan_budget
 if TYPE_CHECKING:
     from neurocompile.stages.quantized import Quantized
 
-__all__ = ["Lowered", "unfolded_budget"]
+__all__ = ["Lowered"]
 
 
 _PROOF_SAMPLES = 2
@@ -88,7 +87,7 @@ class Lowered(Stage):
         """
         given = {"seed": seed, "max_cores": max_cores, "budget": budget, "optimize": optimize}
         options = BuildOptions.of(self.options, {k: v for k, v in given.items() if v is not None})
-        options, timer = unfolded_budget(options), self.timer
+        timer = self.timer
         done = self.quantized
         with located(self.model):
             built = place_model(
@@ -172,16 +171,3 @@ def _held_out(
     return msgspec.structs.replace(
         budget, held_out=len(held), held_out_most=most, held_out_core=core
     )
-
-
-def unfolded_budget(options: BuildOptions) -> BuildOptions:
-    """A budget's theory counts the steps of an unrolled model; NC8008 with a fold."""
-    if options.budget is None or options.fold == "none":
-        return options
-    if options.fold != "auto":
-        raise NeurocompileError(
-            "NC8008",
-            f"a budget of spikes is for a model that is not folded, and fold is {options.fold}: "
-            "leave one of them out",
-        )
-    return msgspec.structs.replace(options, fold="none")

@@ -15,7 +15,6 @@ from neurocompile.guard import guarded
 from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.progress import Stages
 from neurocompile.stages.floating import Imported
-from neurocompile.stages.lowered import unfolded_budget
 from neurocompile.stages.stage import Stage
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import Target
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
     from typing_extensions import Unpack
 
-__all__ = ["STAGES", "import_stage", "open_staged", "run_stages", "stages_from", "unfolded_budget"]
+__all__ = ["STAGES", "import_stage", "open_staged", "run_stages", "stages_from"]
 
 
 STAGES = ("import", "canonicalize", "quantize", "lower")
@@ -46,7 +45,7 @@ def open_staged(
 
     Args and errors are those of :func:`neurocompile.pipeline.compile_model`.
     """
-    asked = unfolded_budget(BuildOptions.of(options, given))
+    asked = BuildOptions.of(options, given)
     chip = load_target(asked.target)
     return import_stage(model, example_input, asked, chip, calibration, Stages(progress))
 
@@ -71,9 +70,8 @@ def run_stages(
     progress: bool = False,
 ) -> Iterator[Stage]:
     """The stages of a build of ``model``, each made when it is asked for."""
-    asked = unfolded_budget(options)
-    chip, timer = load_target(asked.target), Stages(progress)
-    imported = import_stage(model, example_input, asked, chip, calibration, timer)
+    chip, timer = load_target(options.target), Stages(progress)
+    imported = import_stage(model, example_input, options, chip, calibration, timer)
     return stages_from(imported, device)
 
 

@@ -80,7 +80,6 @@ def test_auto_folds_what_does_not_fit(digits_model):
         ({"fold": "wide"}, "NC1015"),
         ({"fold": 4}, "NC1015"),
         ({"fold": "1x8", "max_steps": 8}, "NC3104"),
-        ({"fold": "1x8", "budget": "spikes=1000"}, "NC8008"),
         ({"max_steps": 0}, "NC1015"),
     ],
 )
@@ -143,6 +142,26 @@ def test_energy_stands_beside_the_unrolled_model_under_every_profile(program, di
         for name in ("synops_convolution", "active"):  # borders; a mean of shares
             total = totals[COLUMNS.index(name)]
             assert counts.total(name) <= total <= 1.25 * counts.total(name), name
+
+
+def test_a_budget_is_kept_by_a_folded_program(program, digits_model):
+    built = neurocompile.compile(digits_model, T=4, fold="2x8", budget="spikes=1e4")
+    budget, circuit = built.manifest.budget, built.circuit
+    steps = circuit.sample_steps
+    assert steps == circuit.windows * 4 > 4
+    granted = budget.per_core_step * budget.cores_without * steps
+    assert granted == pytest.approx(budget.messages, rel=1e-6)
+
+    def most(one):
+        """Messages a step of the core that sends most."""
+        rates = one.manifest.rates
+        return max(sum(rates[t.population] * t.size for t in k.tiles) for k in one.mapping.cores)
+
+    assert most(built) <= budget.per_core_step < most(program) and budget.binds
+    for view in circuit.views:  # expected of all windows
+        share = next(s for s in budget.layers if s.layer == view.layer)
+        p = circuit.population[view.src]
+        assert share.expected == pytest.approx(built.manifest.rates[p.name] * p.size * steps)
 
 
 def test_a_schedule_is_drawn(program, tmp_path):

@@ -5,7 +5,8 @@ then keeps.
 ``spikes=N`` takes N. The layers share it (:mod:`neurocompile.theory.bounds.shares`); what helps a layer to
 compute (gates, relays) gets as many messages on top as it takes today for each of the layer's
 spikes. The whole, spread over the steps and over the cores that the mapping takes without a budget,
-is the most that a core may send in a step.
+is the most that a core may send in a step. A folded circuit has the steps of all its windows, and
+its relays and clocks are help like any other.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def plan_budget(
         samples: float32 (samples, *input shape) to measure L, D and d_eff on; without,
             pseudo-random inputs serve for L and D, and Theorem 8 stands for Theorem 10.
     """
-    most = affordable(sum(p.size for p in circuit.populations))
+    most = affordable(sum(p.size for p in circuit.populations) * circuit.windows)
     x = random_inputs(circuit, quantized, most) if samples is None else samples[:most]
     origin = f"{len(x)} {'pseudo-random inputs' if samples is None else 'samples'}"
     sensitivity = layer_sensitivity(
@@ -75,7 +76,7 @@ def plan_budget(
         found,
         messages,
         cores,
-        float(f"{messages / (circuit.steps * max(cores, 1)):.9g}"),
+        float(f"{messages / (circuit.sample_steps * max(cores, 1)):.9g}"),
         messages_fixed=fixed,
     )
 
@@ -88,7 +89,7 @@ def random_inputs(circuit: c.CircuitGraph, quantized: SpikingGraph, samples: int
 
 
 def _messages(circuit: c.CircuitGraph, rates: Mapping[str, float], name: str) -> float:
-    return rates.get(name, 1.0) * circuit.population[name].size * circuit.steps
+    return rates.get(name, 1.0) * circuit.population[name].size * circuit.sample_steps
 
 
 def _total(
@@ -116,7 +117,7 @@ def _total(
         )
     if dimension is None:
         dimension, statement, where = (
-            float(circuit.inputs[0].size),
+            float(np.prod(circuit.inputs[0].sample_shape or circuit.inputs[0].shape)),
             "Theorem 8",
             "all numbers of an input",
         )
