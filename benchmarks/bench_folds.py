@@ -1,11 +1,11 @@
 """Cores and steps a sample of every reference model, folded in time: the table of docs/models.md.
 
     uv run python benchmarks/bench_folds.py [NAME ...] [--json OUT.json] [--map CORES]
-        [--markdown docs/models.md]
+        [--reuse] [--markdown docs/models.md]
 
 For each model, with random weights at 8 bits and T = 4: the Pareto front of cores and steps a sample
 on Loihi 2's published limits. Cores are lower bounds; with --map, the coarsest fold that fits one
-chip, and one Kapoho Point, is also mapped where the bound is at most CORES.
+chip, and one Kapoho Point, is also mapped where its bound is at most CORES.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def quantized(path: str) -> tuple[Any, int, Any]:
     return Quantize(steps, statistics)(canonicalize(imported.graph)), steps, statistics
 
 
-def measure(name: str, graph: Any, steps: int, statistics: Any, most: int) -> dict[str, Any]:
-    """The front, how long it took, and what mapping takes of the folds that machines would get."""
+def searched(name: str, graph: Any, steps: int) -> dict[str, Any]:
+    """The front, and how long it took."""
     import msgspec
 
     from neurocompile.build_steps import build_circuit
@@ -64,21 +64,27 @@ def measure(name: str, graph: Any, steps: int, statistics: Any, most: int) -> di
     chip, start = load_target("loihi2"), time.process_time()
     unrolled = choice_of(build_circuit(graph, steps, 8, chip), chip, "none")
     front = pareto([unrolled, *folds_of(graph, steps, 8, chip)])
-    found = {
+    return {
         "model": name,
         "front": [msgspec.to_builtins(c) for c in front],
         "seconds": time.process_time() - start,
         "megabytes": peak_megabytes(),
         "mapped": {},
     }
+
+
+def map_folds(found: dict[str, Any], graph: Any, steps: int, statistics: Any, most: int) -> None:
+    """Map what each machine would get, if its bound is at most ``most``: the first that fits."""
     for target, cores in MACHINES[:2]:
-        for choice in front:
-            if choice.cores_at_least <= min(cores, most):
-                mapped = placed(graph, steps, statistics, target, choice.fold)
-                found["mapped"][target] = {"fold": choice.fold, "cores": mapped}
-                if mapped is not None:
-                    break
-    return found
+        for choice in found["front"]:
+            if choice["cores_at_least"] > cores:
+                continue
+            if choice["cores_at_least"] > most:
+                break
+            mapped = placed(graph, steps, statistics, target, choice["fold"])
+            if mapped is not None:
+                found["mapped"][target] = {"fold": choice["fold"], "cores": mapped}
+                break
 
 
 def placed(graph: Any, steps: int, statistics: Any, target: str, fold: str) -> int | None:
@@ -112,27 +118,34 @@ def cell(one: dict[str, Any], machine: tuple[str, int]) -> str:
     first = fitting[0]
     text = f"{first['steps']:,} steps at {first['cores_at_least']:,} (`{first['fold']}`)"
     mapped = one["mapped"].get(target)
-    if mapped and mapped["cores"] is not None:
+    if mapped:
         taken = next(c for c in one["front"] if c["fold"] == mapped["fold"])
         text = f"**{mapped['cores']:,} mapped**, {taken['steps']:,} steps (`{taken['fold']}`)"
     return text
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """The section of docs/models.md."""
+def table(found: list[dict[str, Any]], kept: dict[str, str] | None = None) -> str:
+    """The section of docs/models.md; rows of models that were not measured now are ``kept``."""
     lines = [
         START,
         "| model | unrolled | one chip, 120 cores | Kapoho Point, 960 | Hala Point, 140,544 | Pareto front: cores@steps a sample | search, CPU s | MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    rows = dict(kept or {})
     for one in found:
         front = " ".join(f"{c['cores_at_least']:,}@{c['steps']:,}" for c in one["front"])
         cells = " | ".join(cell(one, machine) for machine in MACHINES)
-        lines.append(
+        rows[one["model"]] = (
             f"| {one['model']} | {one['front'][0]['cores_at_least']:,} | {cells} | {front} | "
             f"{one['seconds']:.0f} | {one['megabytes']:,.0f} |"
         )
-    return "\n".join((*lines, END))
+    return "\n".join((*lines, *(rows[name] for name in MODELS if name in rows), END))
+
+
+def kept_rows(text: str) -> dict[str, str]:
+    """Model -> its row of a table that is there already."""
+    cells = (line.split("|") for line in text.splitlines() if line.startswith("| "))
+    return {c[1].strip(): "|".join(c) for c in cells if c[1].strip() in MODELS}
 
 
 def main() -> None:
@@ -140,8 +153,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--map", type=int, default=0, help="map folds of at most so many cores")
+    parser.add_argument("--reuse", action="store_true", help="search what --json lacks, map all")
     parser.add_argument("--json", type=Path, help="keep all figures; models not named stay")
-    parser.add_argument("--markdown", type=Path, help="write the table between its marks")
+    parser.add_argument("--markdown", type=Path, help="write rows of the table; others stay")
     arguments = parser.parse_args()
     known: dict[str, Any] = {}
     if arguments.json and arguments.json.exists():
@@ -150,15 +164,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.onnx"
             child("export", name, path)
-            known[name] = measure(name, *quantized(str(path)), arguments.map)
+            graph, steps, statistics = quantized(str(path))
+            if name not in known or not arguments.reuse:
+                known[name] = searched(name, graph, steps)
+            map_folds(known[name], graph, steps, statistics, arguments.map)
         if arguments.json:
             arguments.json.write_text(json.dumps(list(known.values()), indent=1) + "\n")
-    text = table([known[name] for name in MODELS if name in known])
-    print(text)
+    found = [known[name] for name in MODELS if name in known]
+    print(table(found))
     if arguments.markdown:
-        before = arguments.markdown.read_text(encoding="utf-8")
-        head, rest = before.split(START, 1)
-        arguments.markdown.write_text(head + text + rest.split(END, 1)[1], encoding="utf-8")
+        head, rest = arguments.markdown.read_text(encoding="utf-8").split(START, 1)
+        before, rest = rest.split(END, 1)
+        text = table(found, kept_rows(before))
+        arguments.markdown.write_text(head + text + rest, encoding="utf-8")
 
 
 if __name__ == "__main__":

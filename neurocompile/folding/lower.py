@@ -303,10 +303,10 @@ class Lowering(Gathering):
             amount += -(-(int(bias.max()) << node.bias_exp) >> 6)
         if amount:
             self.net.close(made, reader.digits, amount, layer)
-        found = self.spikes(node.name, made, reader, shape, scale, value.layout)
+        spikes = self.spikes(node.name, made, reader, shape, scale, value.layout)
         if isinstance(value.base, Driven) and value.base.chosen_by:
             self.schedules.own(made, value.base.chosen_by)
-        return found
+        return spikes
 
     def spikes(
         self,
