@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from neurocompile.exports.sanafe import SanafeFiles
     from neurocompile.folding.search import FoldChoice
     from neurocompile.host.part import HostPart
+    from neurocompile.host.text import TextPart
     from neurocompile.images import CoreImages
     from neurocompile.parity.report import ParityReport
     from neurocompile.precision import LayerReport
@@ -193,6 +194,8 @@ class Program:
 
     host: HostPart | None = None
     """What the host computes of the chip's last values; None if these are what the model returns."""
+    text_part: TextPart | None = None
+    """What the host makes of sentences in front of the chip; None if samples are numbers."""
 
     images: CoreImages | None = field(default=None, compare=False)
     """Images of all cores that the artifact holds; None if it holds none (backend ``cores`` then
@@ -227,7 +230,7 @@ class Program:
         """``x`` as float32 (samples, *input shape), with a warning that says how much of it lies
         outside of the calibrated range, and is clipped to it; NC1006, NC1012 or NC1021.
         """
-        x = check_inputs(x, self.input_shape, steps=self.frames)
+        x = check_inputs(self._embedded(x), self.input_shape, steps=self.frames)
         share, host = share_outside(self.circuit, x), self.circuit.inputs[0]
         if share:
             warn(
@@ -249,7 +252,35 @@ class Program:
             found.update(np.ascontiguousarray(tensor).data)
         if self.host is not None:
             found.update(self.host.content)
+        if self.text_part is not None:
+            found.update(self.text_part.content)
         return found.hexdigest()
+
+    def with_text(self, text: TextPart) -> Program:
+        """The same program, which takes sentences too (``run(["a warm film"])``), in its artifact
+        as well; NC1006 if ``text`` makes samples of another shape.
+        """
+        if text.places.shape != self.input_shape:
+            raise NeurocompileError(
+                "NC1006",
+                f"the text part makes samples {list(text.places.shape)}, the program takes {list(self.input_shape)}",
+            )
+        return replace(self, text_part=text)
+
+    def _embedded(self, x: ArrayLike) -> ArrayLike:
+        """``x``, or what the host makes of it if it is one sentence or several."""
+        texts = [x] if isinstance(x, str) else x
+        if not isinstance(texts, (list, tuple)) or not texts or not isinstance(texts[0], str):
+            return x
+        if self.text_part is None:
+            raise NeurocompileError(
+                "NC1006",
+                "this program takes numbers and has no tokenizer: give it what the model's embeddings make of the text, "
+                "or build it with one (Program.with_text)",
+            )
+        if not all(isinstance(text, str) for text in texts):
+            raise NeurocompileError("NC1006", "sentences and numbers in one list")
+        return self.text_part(texts)
 
     def __repr__(self) -> str:
         return (
@@ -387,8 +418,8 @@ class Program:
         rasters: bool = False,
         progress: bool = False,
     ) -> RunResult:
-        """Execute float32 ``x`` (samples, *input shape) on a backend: emulator, cores, lava,
-        lava-runtime or loihi.
+        """Execute float32 ``x`` (samples, *input shape), or sentences where the program has a text
+        part, on a backend: emulator, cores, lava, lava-runtime or loihi.
 
         With a ``device`` of torch (cuda: all GPUs, cuda:N, torch-cpu) in place of the emulator, the
         quantized model's integers are evaluated there: the same spikes and logits.

@@ -2,9 +2,9 @@
 
 Members: ``manifest.json`` (with the SHA-256 of the others), ``quantized.txt`` and ``circuit.txt``
 (text forms), ``weights.safetensors`` (the integer tensors of both), ``mapping.json``,
-``target.json``, ``calibration.json``, ``host.onnx`` where the host computes the last part of the
-model (:mod:`neurocompile.host`), and ``versions.json``: the only member that differs between
-two Pythons, so it carries its own hash.
+``target.json``, ``calibration.json``, ``host.onnx`` and ``text.safetensors`` where the host computes
+the last part of the model, or makes its input of sentences (:mod:`neurocompile.host`), and
+``versions.json``: the only member that differs between two Pythons, so it carries its own hash.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from neurocompile.files import as_path
 from neurocompile.guard import guarded
 from neurocompile.host.check import ONNX_ERRORS
 from neurocompile.host.part import HostPart
+from neurocompile.host.text import TextPart
 from neurocompile.images.file import read_images, write_images
 from neurocompile.images.names import names_of
 from neurocompile.ir.circuit import CircuitGraph
@@ -58,8 +59,9 @@ MALFORMED = (
 
 SIGNATURE = "signature.json"
 HOST = "host.onnx"
+TEXT = "text.safetensors"
 IMAGES = "images.nci"
-_OPTIONAL = (HOST, IMAGES, SIGNATURE)
+_OPTIONAL = (HOST, TEXT, IMAGES, SIGNATURE)
 """Members that an artifact may lack."""
 MOST_LINES = 20
 """Of what is wrong with one artifact, to be read by a person."""
@@ -113,6 +115,8 @@ def save_program(program: Program, path: str | Path, signing_key: str | Path | N
     }
     if program.host is not None:
         members[HOST] = program.host.content
+    if program.text_part is not None:
+        members[TEXT] = program.text_part.content
     if program.images is not None:
         buffer = io.BytesIO()
         write_images(buffer, program.images)
@@ -143,7 +147,7 @@ def load_program(path: str | Path) -> Program:
     path = as_path(path, "NC1001")
     members = read_archive(path, _MEMBERS, _OPTIONAL)
     manifest = _intact(path, members)
-    quantized, circuit, host = _graphs(path, members)
+    quantized, circuit, host, text = _graphs(path, members)
     program = Program(
         quantized=quantized,
         circuit=circuit,
@@ -152,6 +156,7 @@ def load_program(path: str | Path) -> Program:
         target=_decode(path, "target.json", members, Target),
         calibration=_decode(path, "calibration.json", members, Calibration),
         host=host,
+        text_part=text,
         images=read_images(io.BytesIO(members[IMAGES]), path) if IMAGES in members else None,
     )
     _check_meaning(path, program)
@@ -187,8 +192,8 @@ def _intact(path: Path, members: dict[str, bytes]) -> Manifest:
 
 def _graphs(
     path: Path, members: dict[str, bytes]
-) -> tuple[SpikingGraph, CircuitGraph, HostPart | None]:
-    """Both graphs and the host part, each by its rules; NC5001."""
+) -> tuple[SpikingGraph, CircuitGraph, HostPart | None, TextPart | None]:
+    """Both graphs and what the host does, each by its rules; NC5001."""
     try:
         tensors = load_tensors(members["weights.safetensors"])
     except (SafetensorError, ValueError, KeyError) as error:
@@ -213,12 +218,15 @@ def _graphs(
         _check_input(quantized, circuit)
         host = HostPart.of(members[HOST]) if HOST in members else None
         _check_host(host, circuit)
+        text = TextPart.of(members[TEXT]) if TEXT in members else None
+        if text is not None and text.places.shape != quantized.input.sample_shape:
+            raise ValueError("the text part makes other samples than the circuit takes")
     except (*MALFORMED, *ONNX_ERRORS) as error:  # a field of another type, written by a stranger
         raise NeurocompileError(
             "NC5001",
             f"'{path}': a graph or its host part is malformed: {type(error).__name__}: {error}",
         ) from error
-    return quantized, circuit, host
+    return quantized, circuit, host, text
 
 
 def _check_meaning(path: Path, program: Program) -> None:

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import (
-    Artifact,
-    Device,
-    Input,
-    Json,
-    Output,
-    Samples,
-    check_output,
-    command,
-)
+from neurocompile.cli.common import Artifact, Device, Json, Output, Samples, check_output, command
 
 if TYPE_CHECKING:
     from neurocompile.program import RunResult
@@ -30,7 +21,14 @@ _SHOWN = 40
 @command
 def run(
     artifact: Artifact,
-    samples_file: Input,
+    samples_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A sentence, for a program with a tokenizer; as often as you like."),
+    ] = None,
     backend: Annotated[
         str, typer.Option(help="emulator, cores, lava, lava-runtime or loihi.")
     ] = "emulator",
@@ -47,26 +45,32 @@ def run(
     ] = False,
     json_output: Json = False,
 ) -> Output:
-    """Run samples: predictions, accuracy, spikes."""
+    """Run samples or sentences: predictions, accuracy, spikes."""
+    if (samples_file is None) == (not text):
+        raise typer.BadParameter("give samples or sentences", param_hint="--input or --text")
     if rasters and output is None:
         raise typer.BadParameter("rasters are written to -o OUT.npz", param_hint="--rasters")
     if output is not None:
         if output.suffix.lower() != ".npz":
             raise typer.BadParameter(f"'{output}' does not end in .npz", param_hint="-o")
-        check_output(output, artifact, samples_file)
+        check_output(output, artifact, *[f for f in (samples_file,) if f is not None])
 
     from neurocompile.artifact.store import load_program
     from neurocompile.data import load_samples
 
     program = load_program(artifact)
-    data = load_samples(samples_file, program.input_shape, samples, program.frames)
+    x: Any = text
+    labels = None
+    if samples_file is not None:
+        data = load_samples(samples_file, program.input_shape, samples, program.frames)
+        x, labels = data.x, data.y
     start = time.perf_counter()
-    result = program.run(data.x, backend, device=device, rasters=rasters, progress=True)
+    result = program.run(x, backend, device=device, rasters=rasters, progress=True)
     seconds = time.perf_counter() - start
     if output is not None:
         result.save(output)
-    labelled = data.y is not None and len(result.predictions) > 0
-    found = _data(result, result.accuracy(data.y) if labelled else None, seconds)  # type: ignore[arg-type]
+    labelled = labels is not None and len(result.predictions) > 0
+    found = _data(result, result.accuracy(labels) if labelled else None, seconds)  # type: ignore[arg-type]
     found["output"] = None if output is None else str(output)
     return Output(found, _text(found))
 

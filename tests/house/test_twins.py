@@ -35,7 +35,13 @@ TWINS: dict[str, str] = {
     "verify": "verify",
     "zoo": "list_models",
 }
-NAMES = {"samples_file": "x", "profile": "profiles", "lr": "learning_rate", "steps": "T"}
+NAMES = {
+    "samples_file": "x",
+    "text": "x",
+    "profile": "profiles",
+    "lr": "learning_rate",
+    "steps": "T",
+}
 """Parameters that commands and functions call by other names: a file's samples are an array, and a
 repeated option is a sequence.
 """

@@ -23,10 +23,12 @@ from neurocompile.models.spiking_bert import (  # noqa: E402
     SpikingBertConfig,
 )
 from neurocompile.models.zoo import sst2  # noqa: E402
-from neurocompile.models.zoo.sst2.text import Tokenizer, make_vocabulary, words  # noqa: E402
+from neurocompile.models.zoo.sst2.compare import compare  # noqa: E402
+from neurocompile.models.zoo.sst2.text import make_vocabulary  # noqa: E402
 from neurocompile.models.zoo.sst2.train import count_correct, sentences, train  # noqa: E402
 
 from neurocompile.frontends.door import open_model  # noqa: E402
+from neurocompile.host.text import Tokenizer, words  # noqa: E402
 from neurocompile.ir import spiking as s  # noqa: E402
 from neurocompile.ir.evaluate import evaluate  # noqa: E402
 
@@ -127,3 +129,13 @@ def test_training_learns_what_words_say(tmp_path: Path) -> None:
         (tmp_path / f"{name}.tsv").write_text("\n".join(lines), encoding="utf-8")
     _, vocabulary, facts = train(tmp_path, epochs=2)
     assert "movie" in vocabulary and facts["total"] == 64 and facts["correct"] >= 60
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_it_loses_little() -> None:
+    if not DATA.is_dir():
+        pytest.skip("SST-2 is not there")
+    found = compare(DATA, digits=10, samples=64)
+    assert found["total"] == 64 and found["same"] >= 61
+    assert abs(found["compiled"] - found["float"]) <= 2

@@ -4,30 +4,38 @@ The function gives (module in eval mode, example input), as every command's MODE
 is what :func:`embedded` makes of sentences::
 
     neurocompile check neurocompile.models.zoo.sst2:spiking_bert
+
+With :func:`text_part` a compiled program takes sentences: ``program.with_text(text_part())``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-    from ...spiking_bert import SpikingBert, SpikingEncoder
-    from .text import Tokenizer
+    from neurocompile.host.text import TextPart, Tokenizer
 
-__all__ = ["embedded", "load", "spiking_bert", "tokenizer"]
+    from ...spiking_bert import SpikingBert, SpikingEncoder
+
+__all__ = ["embedded", "load", "spiking_bert", "text_part", "tokenizer", "vocabulary"]
 
 HERE = Path(__file__).parent
 
 
+def vocabulary() -> tuple[str, ...]:
+    """The pieces of words that the shipped model knows."""
+    return tuple((HERE / "vocabulary.txt").read_text(encoding="utf-8").split("\n"))
+
+
 def tokenizer(length: int = 32) -> Tokenizer:
     """Sentences to ids (samples, ``length``) of the shipped vocabulary."""
-    from .text import Tokenizer
+    from neurocompile.host.text import Tokenizer
 
-    return Tokenizer((HERE / "vocabulary.txt").read_text(encoding="utf-8").split("\n"), length)
+    return Tokenizer(vocabulary(), length)
 
 
 def load(path: Path = HERE / "spiking-bert.safetensors") -> SpikingBert:
@@ -46,13 +54,21 @@ def load(path: Path = HERE / "spiking-bert.safetensors") -> SpikingBert:
     return model.eval()
 
 
-def embedded(texts: Iterable[str]) -> torch.Tensor:
+def text_part() -> TextPart:
+    """What the host makes of sentences, for :meth:`neurocompile.Program.with_text`."""
+    from neurocompile.host.text import TextPart
+
+    e = load().embeddings
+    arrays = e.word.weight, e.position.weight + e.segment.weight[0], e.norm.weight, e.norm.bias
+    table, places, weight, bias = (a.detach().numpy() for a in arrays)
+    return TextPart(vocabulary(), table, places, weight, bias, e.norm.eps)
+
+
+def embedded(texts: Sequence[str]) -> torch.Tensor:
     """What the chip is given of sentences: (samples, N, C) float32."""
     import torch
 
-    model = load()
-    with torch.no_grad():
-        return model.embeddings(torch.from_numpy(tokenizer(model.config.tokens)(texts)))
+    return torch.from_numpy(text_part()(texts))
 
 
 def spiking_bert() -> tuple[SpikingEncoder, torch.Tensor]:

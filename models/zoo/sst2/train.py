@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from neurocompile.host.text import Tokenizer
+
 from ...spiking_bert import SpikingBert, SpikingBertConfig
-from .text import Tokenizer, make_vocabulary
+from .text import make_vocabulary
 
 SEED, BATCH, LEARNING_RATE, WEIGHT_DECAY = 0, 64, 1e-3, 0.05
 LABEL_SMOOTHING, DROPOUT, UNKNOWN_WORDS = 0.1, 0.2, 0.15
