@@ -15,6 +15,7 @@ Segments of one exponent add up before the shift, so that they round once togeth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -74,37 +75,31 @@ def falling(
         if drop % 7 == 0 or drop in drops:
             base = (drop - 1) // 7 * 7
             coarse[drop] = shifted(builder, coarse[base], drop - base, f"{name}.x{drop}", layer)
-    for e, drop in sorted(set(zip(exponents.tolist(), drops.tolist(), strict=True))):
-        chosen = np.flatnonzero((exponents == e) & (drops == drop) & (weights > 0))
-        count = len(chosen)
-        if not count:
-            continue
-        group = (rows, 1, count)
-        near = builder.population(c.GradedRelu, f"{name}.near", group, layer)
+    for drop in np.unique(drops[weights > 0]).tolist():
+        chosen = np.flatnonzero((drops == drop) & (weights > 0))
+        count, groups = len(chosen), np.unique(exponents[chosen]).tolist()
+        near = builder.population(c.GradedRelu, f"{name}.near", (rows, 1, count), layer)
         builder.drive(near, [strided(coarse[drop], (rows, count), (1, 0), (count, 1))])
         constants.add(near, lengths[chosen] - ends[chosen])
-        part = builder.population(c.GradedRelu, f"{name}.part", group, layer)
+        part = builder.population(c.GradedRelu, f"{name}.part", (rows, 1, count), layer)
         builder.drive(part, [strided(near, (rows * count,), (1,), (1,), weight=-1)])
         constants.add(part, lengths[chosen])
-        total = builder.population(c.GradedRelay, f"{name}.sum", (rows, 1, 1), layer)
-        kernel = builder.tensor(
-            f"{name}.weight", weights[chosen].astype(np.int16).reshape(1, 1, 1, -1)
-        )
+        # a sum for each exponent, (rows, 1, exponents): a 1 x 1 convolution
+        total = builder.population(c.GradedRelay, f"{name}.sum", (rows, 1, len(groups)), layer)
+        kernel = np.where(exponents[chosen] == np.array(groups)[:, None], weights[chosen], 0)
+        weight = builder.tensor(f"{name}.weight", kernel.astype(np.int16)[:, None, None])
         builder.drive(
-            total,
-            [
-                c.Conv2d(
-                    name="",
-                    src=Ref(part),
-                    dst=Ref(""),
-                    weight=kernel,
-                    sign="excitatory",
-                    weight_exp=max(-e, 0),
-                )
-            ],
+            total, [c.Conv2d(name="", src=Ref(part), dst=Ref(""), weight=weight, sign="excitatory")]
         )
-        total = shifted(builder, total, max(e, 0), f"{name}.shifted", layer)
-        builder.drive(out, [strided(total, (rows,), (1,), (1,))])
+        for i, e in enumerate(groups):
+            read, pattern = total, ((rows,), (len(groups),), (1,))
+            if e > 0:
+                read = builder.population(c.GradedRelay, f"{name}.shifted", shape, layer)
+                one = strided(total, *pattern, src_offset=i)
+                builder.drive(read, [replace(one, weight_exp=-min(e, 7))])
+                read = shifted(builder, read, e - min(e, 7), f"{name}.shifted", layer)
+                pattern, i = ((rows,), (1,), (1,)), 0
+            builder.drive(out, [strided(read, *pattern, weight=1 << max(-e, 0), src_offset=i)])
     return out
 
 

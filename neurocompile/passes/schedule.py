@@ -21,6 +21,7 @@ from neurocompile.ir.circuit_rules import IS_SCHEDULED, IS_UNSCHEDULED, PRIVATE_
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import CircuitPass
 from neurocompile.passes.close_loops import CloseLoops
+from neurocompile.passes.pack_relays import packed
 
 __all__ = ["Schedule", "period_for", "schedule"]
 
@@ -82,15 +83,16 @@ class Schedule(CircuitPass):
                 steps = 1  # a constant is the same in every step
             name, delay = lines.after(src, steps)
             projections.append(replace(q, src=Ref(name), delay=delay))
+        relays, joined = packed(lines.relays, [*projections, *lines.projections], lines.taken)
         populations = tuple(
             sorted(
-                (*(replace(p, depth=depth[p.name]) for p in circuit.populations), *lines.relays),
+                (*(replace(p, depth=depth[p.name]) for p in circuit.populations), *relays),
                 key=lambda p: p.depth,
             )
         )
         return circuit.replace(
             populations=populations,
-            projections=(*projections, *lines.projections),
+            projections=tuple(joined),
             period=period,
             graded_delay=self.graded_delay,
         )

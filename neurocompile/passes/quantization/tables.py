@@ -106,7 +106,8 @@ def descent(f: Function, low: int, high: int, per_octave: int, top: int) -> Desc
     low, high = max(low, 1), max(high, low + 1, 2)
     octaves = log2(high / low)
     raw = low * 2.0 ** np.linspace(0, octaves, max(ceil(octaves * per_octave), 1) + 1)
-    drop_of = [max(int(v).bit_length() - 1 - _FINE, 0) for v in raw]
+    # a few units for all octaves, each of which looks at 12 bits or more
+    drop_of = [max(int(v).bit_length() - 1 - _FINE, 0) // 4 * 4 for v in raw]
     knots: list[int] = []
     drops: list[int] = []
     for value, drop in zip(raw, drop_of, strict=True):
