@@ -123,7 +123,29 @@ def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
             (depth[q.dst] - 1 - q.advance for p in group for q in outgoing[p.name]), default=0
         )
         depth.update(dict.fromkeys((p.name for p in group), latest))
+    _postpone(circuit, depth, outgoing)
     return depth
+
+
+def _postpone(
+    circuit: c.CircuitGraph, depth: dict[str, int], outgoing: dict[str, list[c.Projection]]
+) -> None:
+    """Relays that only spikes reach lie as deep as their readers allow: spikes wait in a delay, what
+    they add up to in neurons.
+    """
+    read = {r.src for r in circuit.readouts}
+    for group in reversed(circuit.groups):
+        p, readers = group[0], outgoing[group[0].name]
+        inputs = circuit.incoming[p.name]
+        if (
+            len(group) == 1
+            and isinstance(p, c.GradedRelay)
+            and p.name not in read
+            and inputs
+            and readers
+            and all(circuit.population[q.src].spiking and not q.recurrent for q in inputs)
+        ):
+            depth[p.name] = min(depth[q.dst] - 1 - q.advance for q in readers)
 
 
 class _Lines:
