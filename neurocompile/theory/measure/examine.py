@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,12 +15,10 @@ from neurocompile.parameters import between, positive
 from neurocompile.theory.bounds.complexity import Complexity, complexity
 from neurocompile.theory.bounds.lipschitz import LayerGain, LipschitzBound, layer_gains
 from neurocompile.theory.bounds.margin import check_accuracy, epsilon_for_accuracy
-from neurocompile.theory.bounds.pattern_bound import bits_in_range, least_spikes, least_steps
 from neurocompile.theory.bounds.shares import layer_demand, shares
-from neurocompile.theory.bounds.spike_bound import energy_bound, spike_bound
-from neurocompile.theory.bounds.statements import PATTERNS, Kind
 from neurocompile.theory.bounds.timesteps import Known, Steps, choose, rate_error
 from neurocompile.theory.bounds.units import LogitError
+from neurocompile.theory.measure.beside import Beside, Setting, statements
 from neurocompile.theory.measure.calibrate import Fit, fit_constant
 from neurocompile.theory.measure.data_rows import Rows
 from neurocompile.theory.measure.effective_dimension import EffectiveDimension, effective_dimension
@@ -41,33 +39,12 @@ from neurocompile.theory.measure.sweep import (
     run_at,
     smallest,
     sweep,
-    synaptic_operations,
 )
 
-__all__ = ["Beside", "Examination", "examine"]
+__all__ = ["Examination", "examine"]
 
 _SHARE = 0.1
 """Of the logits' size: the error where none can be measured and none is given."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A number of the theory beside the one found: counted on the emulator (measured), or priced
-    (modelled).
-    """
-
-    statement: str
-    what: str
-    unit: str
-    theory: float
-    measured: float
-    measured_kind: Kind
-    remark: str
-
-    @property
-    def ratio(self) -> float:
-        """The number found over the theory's; infinite where the theory asks for nothing."""
-        return self.measured / self.theory if self.theory else float("inf")
 
 
 @dataclass(frozen=True)
@@ -133,15 +110,7 @@ def examine(
     Raises NC8003, NC8006, NC8007, NC8011.
     """
     T = subject.T if T is None else T
-    if eps is not None and accuracy is not None:
-        raise NeurocompileError(
-            "NC8003", "both an epsilon and an accuracy are given; give one of them"
-        )
-    between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS), positive("constant", constant)
-    if eps is not None:
-        positive("epsilon", eps)
-    if accuracy is not None:
-        check_accuracy(accuracy)
+    _check_wishes(eps, accuracy, radius, constant)
     left_out: list[str] = []
     if subject.behind:
         if accuracy is not None:
@@ -154,25 +123,8 @@ def examine(
         left_out.append(
             f"accuracies, and what the host computes ({subject.behind}): errors are of the values that the chip gives"
         )
-    points: tuple[Point, ...] = ()
     run = run_at(subject, x, T, progress)
-    if subject.only_T:
-        if calibrate:
-            raise NeurocompileError(
-                "NC8011",
-                f"nothing to fit c on: this artifact's softmax runs at T = {T} alone; give its ONNX file",
-            )
-        left_out.append(
-            f"the sweep of T, and with it the measured error: integers that sum over a sample's steps, as a softmax does, hold for T = {T} alone (the ONNX "
-            "file is quantized anew for each T)"
-        )
-    else:
-        wanted = sorted({*steps, T})
-        points = sweep(subject, x, y, wanted, progress)
-        if missing_steps := sorted(set(wanted) - {p.T for p in points}):
-            left_out.append(
-                f"T = {', '.join(map(str, missing_steps))} of the sweep: the model's softmax has phases and needs more steps"
-            )
+    points = _swept(subject, x, y, T, steps, calibrate, progress, left_out)
     goal, basis = _goal(subject, x, y, points, run, eps, accuracy, progress)
     reached = smallest(points, goal)
     quantized, circuit = subject.at(T)
@@ -195,21 +147,8 @@ def examine(
     tokens = int(np.prod(subject.input_shape)) // channels
     spent = reached.spikes if reached else run.total
     at = reached.T if reached else T
-    beside = _beside(
-        subject,
-        x,
-        goal,
-        local,
-        bound,
-        (tokens, channels),
-        dimension,
-        constant,
-        spent,
-        at,
-        _where(at, reached, points),
-        run,
-        left_out,
-    )
+    setting = Setting(subject, x, goal, local, (tokens, channels), dimension, constant, spent, at)
+    beside = statements(setting, bound, _where(at, reached, points), run, left_out)
     few = x[: affordable(sum(p.size for p in circuit.populations))]
     layers_of = [v.layer for v in circuit.views]
     sensitivity = layer_sensitivity(quantized, few, T, layers_of, device=subject.device)
@@ -251,6 +190,51 @@ def examine(
         fit,
         tuple(left_out),
     )
+
+
+def _check_wishes(
+    eps: float | None, accuracy: float | None, radius: float, constant: float
+) -> None:
+    if eps is not None and accuracy is not None:
+        raise NeurocompileError(
+            "NC8003", "both an epsilon and an accuracy are given; give one of them"
+        )
+    between("radius", radius, LEAST_RADIUS, LARGEST_RADIUS), positive("constant", constant)
+    if eps is not None:
+        positive("epsilon", eps)
+    if accuracy is not None:
+        check_accuracy(accuracy)
+
+
+def _swept(
+    subject: Subject,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    T: int,
+    steps: Sequence[int],
+    calibrate: bool,
+    progress: bool,
+    left_out: list[str],
+) -> tuple[Point, ...]:
+    """The sweep over ``steps`` and T; none where the subject runs at its own T alone."""
+    if subject.only_T:
+        if calibrate:
+            raise NeurocompileError(
+                "NC8011",
+                f"nothing to fit c on: this artifact's softmax runs at T = {T} alone; give its ONNX file",
+            )
+        left_out.append(
+            f"the sweep of T, and with it the measured error: integers that sum over a sample's steps, as a softmax does, hold for T = {T} alone (the ONNX "
+            "file is quantized anew for each T)"
+        )
+        return ()
+    wanted = sorted({*steps, T})
+    points = sweep(subject, x, y, wanted, progress)
+    if missing_steps := sorted(set(wanted) - {p.T for p in points}):
+        left_out.append(
+            f"T = {', '.join(map(str, missing_steps))} of the sweep: the model's softmax has phases and needs more steps"
+        )
+    return points
 
 
 def _goal(
@@ -302,113 +286,6 @@ def _where(T: int, reached: Point | None, points: Sequence[Point]) -> str:
         else ", whatever its error (no sweep)"
     )
     return f"spikes of the layers at T = {T}{note}"
-
-
-def _beside(
-    subject: Subject,
-    x: np.ndarray,
-    eps: float,
-    local: LocalLipschitz,
-    bound: LipschitzBound | None,
-    size: tuple[int, int],
-    dimension: EffectiveDimension | None,
-    constant: float,
-    spikes: float,
-    T: int,
-    where: str,
-    run: Run,
-    left_out: list[str],
-) -> tuple[Beside, ...]:
-    found = [
-        Beside(
-            "Theorem 8",
-            f"c = {constant:g}, L local (largest), n = {size[0]}, d = {size[1]}",
-            "spikes",
-            spike_bound(local.largest, *size, eps, constant),
-            spikes,
-            Kind.measured,
-            where,
-        )
-    ]
-    if bound is not None and np.isfinite(bound.value) and bound.value > 0:
-        what = "the same with L's upper bound: no lower bound on spikes any more"
-        try:
-            most = spike_bound(bound.value, *size, eps, constant)
-            found.append(Beside("Theorem 8", what, "spikes", most, spikes, Kind.measured, where))
-        except NeurocompileError as error:
-            left_out.append(f"Theorem 8 with L's upper bound: {error.message}")
-    if dimension is not None:
-        found.append(
-            Beside(
-                "Theorem 10",
-                f"L local (largest), n = 1, d_eff = {dimension.mean:.1f} of {dimension.width:,}",
-                "spikes",
-                spike_bound(local.largest, 1, dimension.mean, eps, constant),
-                spikes,
-                Kind.measured,
-                where,
-            )
-        )
-    best = found[-1] if dimension is not None else found[0]
-    found.append(
-        _any_code(
-            subject,
-            x,
-            eps,
-            local,
-            dimension.mean if dimension else size[0] * size[1],
-            T,
-            spikes,
-            where,
-        )
-    )
-    emulated = replace(subject, device="cpu")  # messages of every population are counted there
-    at = run if run.T == T and run.messages else run_at(emulated, x, T)
-    operations = synaptic_operations(subject.at(T)[1], at.messages)
-    found.append(
-        Beside(
-            "Corollary 9",
-            f"{best.statement}'s spikes, 23.6 pJ each",
-            "J",
-            energy_bound(best.theory),
-            operations * 23.6e-12,
-            Kind.modelled,
-            f"{operations:,.0f} synaptic operations (spikes measured x mean fan-out) at 23.6 pJ, T = {T}; Loihi 1's price",
-        )
-    )
-    return tuple(found)
-
-
-def _any_code(
-    subject: Subject,
-    x: np.ndarray,
-    eps: float,
-    local: LocalLipschitz,
-    numbers: float,
-    T: int,
-    spikes: float,
-    where: str,
-) -> Beside:
-    """What Theorem 10 assumes (``numbers`` numbers that must be known to eps / L), for every code
-    of all spiking layers together.
-    """
-    circuit = subject.at(T)[1]
-    neurons = sum(circuit.population[v.src].size for v in circuit.views)
-    extent = float(x.max() - x.min())
-    bits = bits_in_range(numbers, eps / (local.largest * extent)) if extent > 0 else 0.0
-    least = least_spikes(neurons, T, bits)
-    what = f"any code: {bits:,.0f} bits by {neurons:,} neurons in {T} steps"
-    if least is None:
-        what += f", which need {least_steps(neurons, bits):,}"
-    return Beside(
-        PATTERNS,
-        what,
-        "spikes",
-        float(neurons * T if least is None else least),
-        spikes,
-        Kind.measured,
-        where,
-    )
 
 
 def _steps(
