@@ -135,6 +135,17 @@ def _spikes(name: str, value: Any) -> str | None:
     return parse_budget(value).text
 
 
+def _discretization(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise NeurocompileError("NC1015", f"{name} is {shown(value)}; a framework's name is needed")
+    from neurocompile.discretization import parse_discretization
+
+    found = parse_discretization(value)
+    return None if found is None else found.text
+
+
 def _objective(name: str, value: Any) -> str | None:
     return None if value is None else _one_of("packets", "time", "energy")(name, value)
 
@@ -212,6 +223,16 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             _spikes,
             "Spikes that the theory grants: one more capacity of a core.",
             "epsilon=E|spikes=N",
+        ),
+    ] = None
+    discretize: Annotated[
+        str | None,
+        About(
+            "model",
+            _discretization,
+            "Of a NIR file, which holds time constants and no steps: whose steps are taken, with "
+            "dt=SECONDS and reset=zero or subtract where they are not that framework's own.",
+            "euler|snntorch|norse|sinabs[,dt=S][,reset=R]",
         ),
     ] = None
     optimize: Annotated[

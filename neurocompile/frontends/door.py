@@ -126,7 +126,11 @@ def _front_end(model: Any) -> FrontEnd:
                 f"front end '{entry.name}' ({entry.value}) fails: {type(error).__name__}: {error}; fix or uninstall it",
             ) from error
     if isinstance(model, Path):
+        from neurocompile.frontends.nir.frontend import NirFrontEnd
         from neurocompile.frontends.onnx.frontend import OnnxFrontEnd
+
+        if (nir := NirFrontEnd()).reads(model):
+            return nir
 
         return OnnxFrontEnd()
     from neurocompile.frontends.torch.module import TorchFrontEnd

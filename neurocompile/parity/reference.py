@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,8 +38,7 @@ def run_reference(
     """
     from neurocompile.frontends.door import open_model
 
-    is_path = isinstance(source, (str, PathLike))
-    example = None if is_path else x[:2] if example_input is None else example_input
+    example = x[:2] if example_input is None else example_input
     asked = msgspec.structs.replace(program.manifest.options, per_sample_lif=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the build said already

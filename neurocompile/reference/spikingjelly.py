@@ -80,6 +80,7 @@ class _Runner:
             s.BatchNorm: self.batch_norm,
             s.LIF: self.lif,
             s.Integrator: self.integrator,
+            s.Delay: self.delay,
             s.MaxPool2d: self.max_pool,
             s.Add: lambda n, a, b: a + b,
             s.Mul: lambda n, a, b: a * b,
@@ -215,6 +216,12 @@ class _Runner:
             y = node.decay * y + current
             values.append(y)
         return torch.stack(values)
+
+    def delay(self, node: s.Delay, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        x = x.expand(self.steps, *x.shape[1:])
+        return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
 
     def max_pool(self, node: s.MaxPool2d, x: torch.Tensor) -> torch.Tensor:
         from torch.nn.functional import max_pool2d

@@ -16,7 +16,7 @@ ROOT = Path(neurocompile.__file__).parent
 
 FLOORS = """
 errors checkout
-files guard jit progress notebook frames advice arrays compat parameters zoo
+files guard jit progress notebook frames advice arrays compat parameters zoo discretization
 data events
 ir
 targets dumps
