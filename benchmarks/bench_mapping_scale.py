@@ -22,6 +22,8 @@ from bench_models import child
 
 from neurocompile.calibration import calibration_from_metadata, calibration_from_weights
 from neurocompile.errors import NeurocompileError
+from neurocompile.images.build import ImageBuilder
+from neurocompile.images.file import save_images
 from neurocompile.mapping import map_circuit
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.quantize import Quantize
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--target", default="hala_point")
     parser.add_argument("--T", type=int, default=4)
+    parser.add_argument("--images", action="store_true", help="write the images of all cores too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(arguments.model)
@@ -75,6 +78,17 @@ def main() -> int:
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"{wall:.1f} s ({cpu:.1f} s CPU), peak {peak:,} MiB with the model")
+    if arguments.images:
+        with tempfile.TemporaryDirectory() as folder:
+            wall, cpu = time.perf_counter(), time.process_time()
+            written = Path(folder) / "all.nci"
+            save_images(ImageBuilder(circuit, mapping, target), written)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            size = written.stat().st_size
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        print(
+            f"images of all cores: {size:,} bytes in {wall:.1f} s ({cpu:.1f} s CPU), peak {after:,} MiB ({peak:,} before)"
+        )
     return int(ratio > 1.15)
 
 

@@ -27,8 +27,8 @@ class Discretization(NamedTuple):
     """A spike takes the threshold from the membrane; else the membrane is set to v_reset."""
     late: bool = False
     """It is taken in the step after, from what the leak left."""
-    old_current: bool = False
-    """A membrane reads the synaptic current before this step's input, which arrives whole."""
+    whole: bool = False
+    """A synaptic current takes its input as it is; else Euler's share of it."""
 
     def share(self, tau: np.ndarray) -> np.ndarray:
         """k of each time constant."""
@@ -40,7 +40,7 @@ class Discretization(NamedTuple):
 FRAMEWORKS = {
     "euler": Discretization("euler", 1.0),
     "snntorch": Discretization("snntorch", 1e-4, subtract=True, late=True),
-    "norse": Discretization("norse", 1e-3, squared=True, old_current=True),
+    "norse": Discretization("norse", 1e-3, squared=True, whole=True),
     "sinabs": Discretization("sinabs", 1.0, exact=True, subtract=True),
 }
 """The steps of those that write NIR, as their exporters and neurons are (docs/import.md)."""

@@ -34,6 +34,7 @@ VALUES = {
     "max_steps": 1000,
     "budget": "spikes=4000",
     "optimize": "packets",
+    "discretize": "snntorch,dt=1e-3",
     "per_sample_lif": True,
     "head": "logits",
     "convolutions": "factor",

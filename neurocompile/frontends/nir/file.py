@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Input": (("shape",), ()),
     "LI": (("tau", "r", "v_leak"), ()),
     "LIF": (("tau", "r", "v_leak", "v_threshold"), ("v_reset",)),
-    "Linear": (("weight",), ()),
+    "Linear": (("weight",), ("bias",)),
     "Output": (("shape",), ()),
     "Scale": (("scale",), ()),
     "SumPool2d": (("kernel_size", "stride", "padding"), ()),
@@ -107,7 +107,7 @@ class _Reader:
         if depth > DEEPEST:
             raise self.wrong(f"subgraphs are more than {DEEPEST} deep")
         held = _held(group, "nodes", self)
-        own: dict[str, list[str]] = {"Input": [], "Output": []}
+        ends: dict[str, list[str]] = {"Input": [], "Output": []}
         for name in held:
             node, whole = _held(held, name, self), prefix + name
             if not isinstance(node, h5py.Group):
@@ -116,28 +116,30 @@ class _Reader:
             if kind == "NIRGraph":
                 self.graph(node, f"{whole}.", depth + 1)
                 continue
-            if kind not in KINDS:
-                raise NeurocompileError(
-                    "NC1003",
-                    f"node '{whole}' of '{self.path}' is a {kind[:40]!r}; {', '.join(KINDS)} are read",
-                )
-            if len(self.nodes) >= MOST_NODES:
-                raise self.wrong(f"it has more than {MOST_NODES:,} nodes")
-            needed, more = KINDS[kind]
-            names = [*needed, *(n for n in more if n in node)]
-            if kind == "Linear" and "bias" in node:
-                names.append("bias")
-            self.nodes[whole] = NirNode(
-                kind, {n: self.numbers(_held(node, n, self), whole, n) for n in names}
-            )
-            if kind in own:
-                own[kind].append(whole)
+            self.node(node, whole, kind)
+            if kind in ends:
+                ends[kind].append(whole)
         if prefix:
-            if [len(found) for found in own.values()] != [1, 1]:
+            if [len(found) for found in ends.values()] != [1, 1]:
                 raise self.wrong(f"subgraph '{prefix[:-1]}' has not one Input and one Output")
-            self.subgraphs[prefix[:-1]] = own["Input"][0], own["Output"][0]
-        for edge in self.pairs(_held(group, "edges", self)):
-            self.edges.append((prefix + edge[0], prefix + edge[1]))
+            self.subgraphs[prefix[:-1]] = ends["Input"][0], ends["Output"][0]
+        for start, end in self.pairs(_held(group, "edges", self)):
+            self.edges.append((prefix + start, prefix + end))
+
+    def node(self, group: Any, name: str, kind: str) -> None:
+        """Take one node with its fields."""
+        if kind not in KINDS:
+            raise NeurocompileError(
+                "NC1003",
+                f"node '{name}' of '{self.path}' is a {kind[:40]!r}; {', '.join(KINDS)} are read",
+            )
+        if len(self.nodes) >= MOST_NODES:
+            raise self.wrong(f"it has more than {MOST_NODES:,} nodes")
+        needed, more = KINDS[kind]
+        names = [*needed, *(n for n in more if n in group)]
+        self.nodes[name] = NirNode(
+            kind, {n: self.numbers(_held(group, n, self), name, n) for n in names}
+        )
 
     def joined(self) -> tuple[tuple[str, str], ...]:
         """Edges between nodes, those to and from subgraphs by their own Input and Output."""

@@ -105,60 +105,50 @@ class _Writer:
         return found
 
     def _node(self, step: NirStep) -> None:
-        kind, label, f = step.node.kind, self.labels[step.name], step.node.fields
+        kind, label = step.node.kind, self.labels[step.name]
         x = self._sum(step)
         if step.neuron is not None:
-            self.value[step.name] = self._neuron(step, step.neuron, x, label)
-            return
-        gain = self.scaled[step.name]
-        if kind in ("Affine", "Linear", "Conv1d", "Conv2d"):
-            weight = f["weight"]
-            if kind == "Conv1d":
-                weight = weight[:, :, None]
-            bias = f.get("bias")
-            if gain is not None:
-                weight = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
-                bias = None if bias is None else bias * gain
-            fields: dict[str, Any] = {
-                "x": f"%{x}",
-                "weight": self._tensor(f"{label}.weight", weight),
-            }
-            if bias is not None and np.any(bias):
-                fields["bias"] = self._tensor(f"{label}.bias", bias.reshape(-1))
-            if kind in ("Affine", "Linear"):
-                self.value[step.name] = self._add(label, "Linear", **fields)
-                return
-            for field in ("stride", "padding", "dilation"):
-                fields[field] = list(pair_of(step, field))
-            groups = int(f["groups"].reshape(-1)[0])
-            self.value[step.name] = self._add(label, "Conv2d", **fields, groups=groups)
+            found = self._neuron(step, step.neuron, x, label)
+        elif kind in ("Affine", "Linear", "Conv1d", "Conv2d"):
+            found = self._linear(step, x, label)
         elif kind in ("SumPool2d", "AvgPool2d"):
-            kernel = pair_of(step, "kernel_size")
-            found = self._add(
-                label if kind == "SumPool2d" else f"{label}_sum",
-                "SumPool2d",
-                x=f"%{x}",
-                kernel=list(kernel),
-                stride=list(pair_of(step, "stride")),
-                padding=list(pair_of(step, "padding")),
-            )
-            if kind == "AvgPool2d":
-                found = self._scale(found, 1.0 / (kernel[0] * kernel[1]), label)
-            self.value[step.name] = found
+            found = self._pool(step, x, label)
         elif kind == "Flatten":
-            self.value[step.name] = self._reshaped(x, label, step.shape)
+            found = self._reshaped(x, label, step.shape)
         elif kind == "Scale":
-            self.value[step.name] = self._scale(x, self._one(step, f["scale"], "scale"), label)
+            factor = self._one(step, step.node.fields["scale"], "scale")
+            found = self._scale(x, factor, label)
         elif kind == "Delay":
+            found = x
             for i in range(step.delay):
-                x = self._add(f"{label}_{i}", "Delay", x=f"%{x}")
-            self.value[step.name] = x
-        elif kind in ("Input", "Output"):  # of a subgraph
-            self.value[step.name] = x
-        else:
-            raise NeurocompileError(
-                "NC1003", f"node '{step.name}' of {self.origin} is a {kind}, which has no spikes"
-            )
+                found = self._add(f"{label}_{i}", "Delay", x=f"%{found}")
+        else:  # ends of a subgraph
+            found = x
+        self.value[step.name] = found
+
+    def _linear(self, step: NirStep, x: str, label: str) -> str:
+        kind, f, gain = step.node.kind, step.node.fields, self.scaled[step.name]
+        weight = f["weight"][:, :, None] if kind == "Conv1d" else f["weight"]
+        bias = f.get("bias")
+        if gain is not None:
+            weight = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = None if bias is None else bias.reshape(-1) * gain
+        fields: dict[str, Any] = {"x": f"%{x}", "weight": self._tensor(f"{label}.weight", weight)}
+        if bias is not None and np.any(bias):
+            fields["bias"] = self._tensor(f"{label}.bias", bias.reshape(-1))
+        if kind in ("Affine", "Linear"):
+            return self._add(label, "Linear", **fields)
+        for field in ("stride", "padding", "dilation"):
+            fields[field] = list(pair_of(step, field))
+        return self._add(label, "Conv2d", **fields, groups=int(f["groups"].reshape(-1)[0]))
+
+    def _pool(self, step: NirStep, x: str, label: str) -> str:
+        kernel = pair_of(step, "kernel_size")
+        fields = {field: list(pair_of(step, field)) for field in ("stride", "padding")}
+        summed = step.node.kind == "SumPool2d"
+        name = label if summed else f"{label}_sum"
+        found = self._add(name, "SumPool2d", x=f"%{x}", kernel=list(kernel), **fields)
+        return found if summed else self._scale(found, 1.0 / (kernel[0] * kernel[1]), label)
 
     def _scale(self, value: str, factor: float, name: str) -> str:
         return self._add(name, "Scale", x=f"%{value}", factor=repr(float(factor)))
@@ -209,8 +199,6 @@ class _Writer:
             )
         keep, gain = n.keep, self._one(step, n.gain, "gain")
         current = self._one(step, n.current, "current")
-        if n.old_current:
-            x = self._add(f"{label}_before", "Delay", x=f"%{x}")
         if current and (n.threshold is None or n.subtract is not None or np.any(n.bias != 0)):
             x = self._add(f"{label}_current", "Integrator", x=f"%{x}", decay=repr(current))
             current = 0.0

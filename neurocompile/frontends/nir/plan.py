@@ -21,7 +21,7 @@ _LEAKY = ("CubaLI", "CubaLIF", "I", "LI", "LIF")
 
 @dataclass(frozen=True)
 class Neuron:
-    """One step: ``i = current * i + current_in * x``, ``h = (1 - k) * v + gain * i + bias``, a spike where
+    """One step: ``i = current * i + x``, ``h = (1 - k) * v + gain * i + bias``, a spike where
     h > threshold, and the reset. float64, of the shape or one number each.
     """
 
@@ -34,8 +34,7 @@ class Neuron:
     subtract: np.ndarray | None
     """What a spike takes before the leak; None for a reset to 0."""
     current: np.ndarray
-    """0 where there is no synaptic current."""
-    old_current: bool
+    """What a synaptic current keeps; 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def plan_nir(file: NirFile, how: Discretization | None, origin: str) -> NirPlan:
 
 
 def _order(file: NirFile, first: str, origin: str) -> tuple[list[str], set[tuple[str, str]]]:
-    """Nodes behind the input, sources first, and the edges that feed back: those out of the one neuron of a
+    """Nodes behind the input, sources first, and the edges that feed back: those out of a neuron of each
     cycle.
     """
     after: dict[str, list[str]] = {name: [] for name in file.nodes}
@@ -125,41 +124,43 @@ def _order(file: NirFile, first: str, origin: str) -> tuple[list[str], set[tuple
         after[start].append(end)
     fed_back: set[tuple[str, str]] = set()
     while True:
-        waiting = {name: 0 for name in file.nodes}
-        edges = [e for e in file.edges if e not in fed_back]
-        for _, end in edges:
-            waiting[end] += 1
-        ready, order = [n for n, count in waiting.items() if not count], []
-        while ready:
-            name = ready.pop()
-            order.append(name)
-            for end in after[name]:
-                if (name, end) not in fed_back:
-                    waiting[end] -= 1
-                    if not waiting[end]:
-                        ready.append(end)
+        order = _sorted(file, fed_back)
         left = set(file.nodes) - set(order)
         if not left:
             break
-        # what is left lies on cycles or behind them: feed back out of a neuron that reaches itself
-        found = None
-        for name in sorted(left):
-            if file.nodes[name].kind in NEURONS and (back := _ways_home(name, after, left)):
-                found = {(name, end) for end in back}
-                break
-        if found is None or found <= fed_back:
+        # what is left lies on cycles or behind them: a neuron that reaches itself feeds back
+        neurons = [n for n in sorted(left) if file.nodes[n].kind in NEURONS]
+        found = [(n, end) for n in neurons for end in _ways_home(n, after, left)]
+        new = {edge for edge in found if edge[0] == found[0][0]} - fed_back
+        if not new:
             raise NeurocompileError(
-                "NC1003", f"{origin} has a cycle without a spiking neuron, at '{sorted(left)[0]}'"
+                "NC1003", f"{origin} has a cycle without a spiking neuron, at '{min(left)}'"
             )
-        fed_back |= found
+        fed_back |= new
     reached, todo = {first}, [first]
     while todo:
-        for end in after[todo.pop()]:
-            if end not in reached:
-                reached.add(end)
-                todo.append(end)
-    order = [first, *(n for n in order if n in reached and n != first)]
-    return order, fed_back
+        new_ends = [end for end in after[todo.pop()] if end not in reached]
+        reached.update(new_ends)
+        todo += new_ends
+    return [first, *(n for n in order if n in reached and n != first)], fed_back
+
+
+def _sorted(file: NirFile, without: set[tuple[str, str]]) -> list[str]:
+    """Nodes after all that they read, as far as there is no cycle."""
+    after: dict[str, list[str]] = {name: [] for name in file.nodes}
+    waiting = dict.fromkeys(file.nodes, 0)
+    for start, end in file.edges:
+        if (start, end) not in without:
+            after[start].append(end)
+            waiting[end] += 1
+    ready, order = [n for n, count in waiting.items() if not count], []
+    while ready:
+        order.append(ready.pop())
+        for end in after[order[-1]]:
+            waiting[end] -= 1
+            if not waiting[end]:
+                ready.append(end)
+    return order
 
 
 def _ways_home(name: str, after: dict[str, list[str]], within: set[str]) -> list[str]:
@@ -259,7 +260,8 @@ def _windows(name: str, node: NirNode, given: tuple[int, ...]) -> tuple[int, ...
                 "NC1003",
                 f"node '{name}' reads {list(given)} in {groups} groups, its weights are {list(weight.shape)}",
             )
-        kernel, dilation = weight.shape[2:], _pair(name, node, "dilation")
+        kernel = (int(weight.shape[2]), int(weight.shape[3]))
+        dilation = _pair(name, node, "dilation")
         channels = weight.shape[0]
     else:
         kernel = _pair(name, node, "kernel_size")
@@ -274,61 +276,62 @@ def _windows(name: str, node: NirNode, given: tuple[int, ...]) -> tuple[int, ...
     return (channels, *size)
 
 
-def _neuron(name: str, node: NirNode, how: Discretization, shape: tuple[int, ...]) -> Neuron:
-    """A neuron's step, shifted so that its reset is 0."""
-    f = dict(node.fields)
-    for field, value in f.items():
-        if value.size not in (1, prod(shape)):
-            if value.ndim == 1 and len(shape) == 3 and value.size == shape[0]:
-                f[field] = value.reshape(-1, 1, 1)
-                continue
+def _parameters(name: str, node: NirNode, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Fields of a neuron, float64, one number or the array's shape."""
+    found = {}
+    for field, value in node.fields.items():
+        if value.ndim == 1 and len(shape) == 3 and value.size == shape[0] > 1:
+            found[field] = value.reshape(-1, 1, 1).astype(np.float64)  # one a channel
+        elif value.size in (1, prod(shape)):
+            found[field] = value.reshape(shape if value.size > 1 else ()).astype(np.float64)
+        else:
             raise NeurocompileError(
                 "NC1003",
                 f"'{field}' of node '{name}' is {list(value.shape)}, the node's array {list(shape)}",
             )
-        f[field] = value.reshape(shape if value.size > 1 else ()).astype(np.float64)
-    zero, one = np.zeros(()), np.ones(())
-    reset = f.get("v_reset", zero)
-    leak = f.get("v_leak", reset)
-    for field in ("tau", "tau_mem", "tau_syn"):
-        if field in f and np.any(f[field] <= 0):
+        if field.startswith("tau") and np.any(value <= 0):
             raise NeurocompileError("NC1003", f"'{field}' of node '{name}' is not above 0")
+    return found
+
+
+def _neuron(name: str, node: NirNode, how: Discretization, shape: tuple[int, ...]) -> Neuron:
+    """A neuron's step, shifted so that its reset is 0."""
+    f = _parameters(name, node, shape)
+    zero, one = np.zeros(()), np.ones(())
     if node.kind == "Threshold":
-        return Neuron(zero, one, zero, f["threshold"], None, zero, False)
-    k = (
-        how.share(f["tau"] if "tau" in f else f["tau_mem"])
-        if node.kind not in ("I", "IF")
-        else zero
-    )
-    if np.any(k > 1):
-        raise NeurocompileError(
-            "NC1003",
-            f"node '{name}' would forget {float(np.max(k)):.3g} of its membrane in a step of {how.text}: another dt?",
-        )
-    # without a time constant every framework adds the current as it is
-    gain = f.get("r", one) * (one if node.kind in ("I", "IF") or how.exact else k)
-    current = zero
-    if "tau_syn" in f:
-        share = how.share(f["tau_syn"])
-        if np.any(share > 1):
+        return Neuron(zero, one, zero, f["threshold"], None, zero)
+
+    def share(field: str) -> np.ndarray:
+        found = how.share(f[field])
+        if np.any(found > 1):
             raise NeurocompileError(
-                "NC1003", f"node '{name}' would forget more than its current in a step: another dt?"
+                "NC1003",
+                f"'{field}' of node '{name}' would close {float(np.max(found)):.3g} of the way in a step of {how.text}: "
+                "another dt?",
             )
-        current = 1 - share
-        gain = gain * f["w_in"] * (one if how.old_current or how.exact else share)
-    threshold, subtract = None, None
-    if "v_threshold" in f or node.kind in ("IF",):
-        threshold = f["v_threshold"] - reset
-        if how.subtract:
-            if np.any(reset != 0):
-                raise NeurocompileError(
-                    "NC1003", f"node '{name}' subtracts and has a v_reset that is not 0"
-                )
-            subtract = threshold / (1 - k) if how.late else threshold
-    bias = k * (leak - reset) if node.kind not in ("I", "IF") else zero
-    return Neuron(
-        1 - k, gain, bias, threshold, subtract, current, how.old_current and "tau_syn" in f
-    )
+        return found
+
+    reset = f.get("v_reset", zero)
+    leaky = "v_leak" in f
+    k = share("tau" if "tau" in f else "tau_mem") if leaky else zero
+    # without a time constant every framework adds the current as it is
+    gain = f["r"] * (k if leaky and not how.exact else one)
+    current: np.ndarray = zero
+    if "tau_syn" in f:
+        taken = share("tau_syn")
+        current = 1 - taken
+        gain = gain * f["w_in"] * (one if how.whole or how.exact else taken)
+    bias = k * (f["v_leak"] - reset) if leaky else zero
+    if "v_threshold" not in f:
+        return Neuron(1 - k, gain, bias, None, None, current)
+    threshold, subtract = f["v_threshold"] - reset, None
+    if how.subtract:
+        if np.any(reset != 0):
+            raise NeurocompileError(
+                "NC1003", f"node '{name}' subtracts and has a v_reset that is not 0"
+            )
+        subtract = threshold / (1 - k) if how.late else threshold
+    return Neuron(1 - k, gain, bias, threshold, subtract, current)
 
 
 def _delay(name: str, node: NirNode, how: Discretization) -> int:

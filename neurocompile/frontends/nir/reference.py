@@ -92,7 +92,7 @@ def _neuron(step: NirStep, x: np.ndarray, state: list[np.ndarray]) -> np.ndarray
 
     before, v = state
     current = real(n.current) * before + x
-    h = real(n.keep) * v + real(n.gain) * (before if n.old_current else current) + real(n.bias)
+    h = real(n.keep) * v + real(n.gain) * current + real(n.bias)
     state[0] = current
     if n.threshold is None:
         state[1] = h
@@ -112,7 +112,8 @@ def _windows(step: NirStep, x: np.ndarray) -> np.ndarray:
     else:
         weight = f["weight"].astype(np.float32)
         weight = weight[:, :, None] if weight.ndim == 3 else weight
-        kernel, dilation = weight.shape[2:], pair_of(step, "dilation")
+        kernel = (int(weight.shape[2]), int(weight.shape[3]))
+        dilation = pair_of(step, "dilation")
     found = np.zeros((len(x), *step.shape), np.float32)
     for i in range(kernel[0]):
         for j in range(kernel[1]):
