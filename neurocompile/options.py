@@ -331,6 +331,8 @@ class GivenOptions(TypedDict, total=False):
     fold: str
     max_steps: int | None
     budget: str | None
+    discretize: str | None
+    optimize: str | None
     per_sample_lif: bool
     head: int | str | None
     convolutions: str

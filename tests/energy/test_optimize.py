@@ -83,7 +83,7 @@ def test_an_even_load_keeps_every_capacity() -> None:
 
 def test_samples_are_asked_for() -> None:
     circuit = network(0)
-    with pytest.raises(NeurocompileError, match="--calibration") as caught:
+    with pytest.raises(NeurocompileError, match="of calibration samples") as caught:
         optimize_mapping(circuit, placed(circuit, LOIHI1, 0), LOIHI1, {}, None, "packets")
     assert caught.value.code == "NC1006"
     with pytest.raises(NeurocompileError, match="packets, time, energy") as caught:
