@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from neurocompile.gpu.by_definition import DEFINED, by_definition
 from neurocompile.gpu.devices import torch_devices
 from neurocompile.gpu.nodes import aligned, rearranged
 from neurocompile.gpu.products import exact_arithmetic
@@ -58,6 +59,7 @@ class FloatEvaluator:
             s.Rearrange: rearranged,
             s.TimeMean: lambda n, x: x.mean(0, keepdim=True),
             s.Softmax: lambda n, x: (n.gain * x[:1]).softmax(-1),
+            **dict.fromkeys(DEFINED, lambda n, *x: by_definition(n, x, steps)),
         }
 
     @torch.no_grad()

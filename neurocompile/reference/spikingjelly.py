@@ -69,6 +69,8 @@ class _Runner:
     ) -> None:
         import torch
 
+        from neurocompile.gpu.by_definition import DEFINED, by_definition
+
         self.graph, self.steps, self.stepwise = graph, steps, stepwise
         self.tensors = {
             k: torch.from_numpy(np.array(v, np.float32)).to(device)
@@ -93,6 +95,7 @@ class _Runner:
             s.TimeMean: lambda n, x: x.mean(0, keepdim=True),
             s.Softmax: lambda n, x: (n.gain * x).softmax(-1),
             s.Output: self.output,
+            **dict.fromkeys(DEFINED, lambda n, *x: by_definition(n, x, steps)),
         }
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

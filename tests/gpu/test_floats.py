@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from neurocompile.calibration import calibrate_on  # noqa: E402
 from neurocompile.gpu.floats import FloatEvaluator  # noqa: E402
@@ -14,6 +14,7 @@ from neurocompile.ir.evaluate import evaluate  # noqa: E402
 from neurocompile.ir.text import Ref, TensorRef  # noqa: E402
 from neurocompile.passes.canonicalize import canonicalize  # noqa: E402
 from neurocompile.pipeline import import_model  # noqa: E402
+from neurocompile.reference.spikingjelly import _Runner  # noqa: E402
 
 
 def test_rates_of_a_trained_model(digits_model, digits_data) -> None:
@@ -76,15 +77,33 @@ def test_nodes(kind: str) -> None:
     np.testing.assert_array_equal(found["s"], expected)
 
 
+@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("reference", [False, True])
+def test_real_operators_are_the_definitions(T: int, reference: bool) -> None:
+    nodes = (
+        s.Input(name="x", shape=(2, 5), steps=T),
+        s.Function(name="f", x=Ref("x"), function="gelu", gain=1.5),
+        s.Normalization(name="n", x=Ref("f"), axes=(1,), epsilon=1e-5),
+        s.StepSoftmax(name="w", x=Ref("n"), gain=0.5),
+        s.Delay(name="d", x=Ref("w")),
+        s.LIF(name="l", x=Ref("d"), tau=2.0, v_threshold=0.1),
+    )
+    x = np.random.default_rng(0).normal(0, 1, (4, T, 2, 5)).astype(np.float32)
+    graph = s.SpikingGraph("g", "imported", nodes, {})
+    wanted = evaluate(graph, x, T, ["l"])["l"]
+    if reference:
+        pytest.importorskip("spikingjelly.activation_based")
+        runner, value = _Runner(graph, T, "cpu"), torch.from_numpy(x).transpose(0, 1)
+        for node in nodes[1:]:
+            value = runner.rules[type(node)](node, value)
+        assert np.array_equal(value.transpose(0, 1).numpy(), wanted)
+    else:
+        found = FloatEvaluator(graph, T, "torch-cpu").spikes(x)
+        assert np.array_equal(found["l"], wanted.sum(axis=(0, 1, 3)))
+
+
 def test_every_kind_of_the_float_graph_has_a_rule() -> None:
     graph = s.SpikingGraph("g", "canonical", (s.Input(name="x", shape=(1,)),), {})
     rules = FloatEvaluator(graph, 1, "torch-cpu").rules
-    integers = {
-        "IntegerIntegrator",
-        "IntegerLIF",
-        "RateSoftmax",
-        "Shift",
-        "SoftIntegerLIF",
-        "TimeSum",
-    }
-    assert {k.__name__ for k in rules} == set(s.KINDS) - integers - {"Input", "Output", "Previous"}
+    floating = {k for k in s.KINDS.values() if {"imported", "canonical"} & set(k.stages)}
+    assert rules.keys() == floating - {s.Input, s.Output, s.Previous}
