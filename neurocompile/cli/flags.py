@@ -13,7 +13,7 @@ __all__ = ["FLAGS", "as_flags"]
 FLAGS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "T", "accuracy", "budget", "calibration", "cluster", "data", "device", "digits", "epsilon",
+        "T", "accuracy", "budget", "calibration", "cluster", "data", "device", "digits", "discretize", "epsilon",
         "estimate_only", "fold", "head", "jobs", "lr", "max_cores", "measured", "out", "parity", "passes",
         "per_sample_lif", "quantile", "radius", "schema", "seed", "show", "sign", "target", "timings", "train",
         "weight_bits",

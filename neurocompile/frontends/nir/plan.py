@@ -81,8 +81,8 @@ def plan_nir(file: NirFile, how: Discretization | None, origin: str) -> NirPlan:
     if how is None and leaky:
         raise NeurocompileError(
             "NC1015",
-            f"node '{leaky[0]}' of {origin} has time constants, and NIR does not say in what steps: give discretize "
-            f"(--discretize), one of {', '.join(FRAMEWORKS)}, with dt=SECONDS where that is not the framework's own",
+            f"node '{leaky[0]}' of {origin} has time constants, and NIR does not say in what steps: give "
+            f"`discretize`, one of {', '.join(FRAMEWORKS)}, with dt=SECONDS where that is not the framework's own",
         )
     how = how or FRAMEWORKS["sinabs"]
     order, fed_back = _order(file, ins[0], origin)
