@@ -24,6 +24,8 @@ __all__ = ["meaning_problems"]
 _MOST_PROOF_SAMPLES = 1000
 _SIGNED = frozenset({"calibration.input.min", "calibration.input.max"})
 """Numbers that may be negative."""
+_REAL = "calibration.values."
+"""And the ends of what real values reach."""
 
 
 def meaning_problems(program: Program) -> list[str]:
@@ -97,7 +99,7 @@ def _numbers(program: Program) -> Iterator[str]:
         for path, number in _walk(msgspec.to_builtins(value), root):
             if not np.isfinite(number):
                 yield f"{path} is {number}"
-            elif number < 0 and path not in _SIGNED:
+            elif number < 0 and path not in _SIGNED and not path.startswith(_REAL):
                 yield f"{path} is {number:g}; it cannot be negative"
     mapping = program.mapping
     if mapping.lower_bound < 0 or mapping.seed < 0:

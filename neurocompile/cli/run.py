@@ -72,7 +72,7 @@ def run(
     labelled = labels is not None and len(result.predictions) > 0
     found = _data(result, result.accuracy(labels) if labelled else None, seconds)  # type: ignore[arg-type]
     found["output"] = None if output is None else str(output)
-    return Output(found, _text(found))
+    return Output(found, _text(found, samples_file is not None))
 
 
 def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _heads(result: RunResult) -> list[dict[str, Any]]:
     return found
 
 
-def _text(found: dict[str, Any]) -> Iterator[Any]:
+def _text(found: dict[str, Any], from_file: bool) -> Iterator[Any]:
     from neurocompile.cli.tables import table
 
     count, predictions = found["samples"], found["predictions"]
@@ -119,7 +119,7 @@ def _text(found: dict[str, Any]) -> Iterator[Any]:
     if predictions is None:
         yield f"outputs      {[count, *found['output_shape']]}, samples first: --json lists them\n"
     else:
-        yield from _predictions(found["accuracy"], predictions)
+        yield from _predictions(found["accuracy"], predictions, from_file)
     if found["heads"]:
         yield "outputs (samples first; --json lists their values)\n"
         shown = [
@@ -147,12 +147,14 @@ def _written(found: dict[str, Any]) -> Iterator[str]:
         yield f"wrote {found['output']}"
 
 
-def _predictions(accuracy: float | None, predictions: list[int]) -> Iterator[str]:
+def _predictions(accuracy: float | None, predictions: list[int], from_file: bool) -> Iterator[str]:
     count = len(predictions)
     shown = " ".join(map(str, predictions[:_SHOWN]))
     rest = f" ... ({count - _SHOWN:,} more: --json lists all)" if count > _SHOWN else ""
     yield f"predictions  {shown}{rest}"
-    if accuracy is None:
+    if not from_file:
+        yield ""
+    elif accuracy is None:
         yield "accuracy     unknown: the file has no 'y'\n"
     else:
         yield f"accuracy     {accuracy:.2%}\n"
