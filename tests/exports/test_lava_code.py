@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DIGITS as DIGITS_FOLDER
 from exports.test_sanafe_files import network
 
+import neurocompile
 from neurocompile.backends.emulator import Emulator
-from neurocompile.backends.encoding import decode
+from neurocompile.backends.encoding import decode, encode
 from neurocompile.errors import NeurocompileError
 from neurocompile.exports.lava import write_lava
-from neurocompile.ir.windows import rounds
+from neurocompile.ir.windows import host_rounds, rounds
 
+DIGITS = next(DIGITS_FOLDER.glob("*.onnx"))
 pytest.importorskip("lava", reason="needs the extra lava")
 
 
@@ -53,3 +57,23 @@ def test_the_name_must_be_a_modules(tmp_path: Path) -> None:
     with pytest.raises(NeurocompileError, match="ends in .py") as caught:
         write_lava(network(0), tmp_path / "net.txt")
     assert caught.value.code == "NC5005" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_folded_samples_are_sent_as_our_host_sends_them(tmp_path: Path, digits_data) -> None:
+    """The code's own encoding of samples, pieces of them and clocks, window by window."""
+    program = neurocompile.compile(DIGITS, T=4, fold="1x4")
+    circuit, x = program.circuit, digits_data.x[:3]
+    assert circuit.windows > 1 and len(circuit.inputs) > 1
+    program.export_lava(tmp_path / "net.py")
+    script = runpy.run_path(str(tmp_path / "net.py"))
+    found = script["encode"](np.asarray(x, np.float32))
+    integers = encode(circuit, np.asarray(x, np.float32))
+    assert len(found) == len(circuit.inputs)
+    for host, values in zip(circuit.inputs, found.values(), strict=True):
+        ours = host_rounds(circuit, host, integers)
+        ours = ours if host.stepwise else np.repeat(ours[:, None], circuit.steps, axis=1)
+        np.testing.assert_array_equal(values.reshape(ours.shape), ours, host.name)
+    trace = Emulator().open(circuit).run(integers, [circuit.readouts[0].src])
+    rounds_of = trace[circuit.readouts[0].src].reshape(-1, circuit.steps, 10)
+    np.testing.assert_array_equal(script["logits"](rounds_of), decode(circuit, trace))
