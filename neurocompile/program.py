@@ -347,6 +347,7 @@ class Program:
         profiles: Sequence[str | Path] = (),
         *,
         parity: ParityReport | str | Path | None = None,
+        on_cores: bool = False,
         progress: bool = False,
     ) -> None:
         """Write the page that ``neurocompile report`` writes:
@@ -355,7 +356,8 @@ class Program:
         from neurocompile.report.page import page_of, write_page
 
         x = None if x is None else self.checked(x)
-        write_page(page_of(self, x, profiles, parity=parity, progress=progress), Path(path))
+        text = page_of(self, x, profiles, parity=parity, on_cores=on_cores, progress=progress)
+        write_page(text, Path(path))
 
     @guarded
     def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:

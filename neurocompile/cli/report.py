@@ -37,6 +37,10 @@ def report(
             metavar="parity.json", help="What 'neurocompile parity --json' wrote, to show it."
         ),
     ] = None,
+    on_cores: Annotated[
+        bool,
+        typer.Option("--on-cores", help="Count on core images, message by message (with --input)."),
+    ] = False,
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -50,7 +54,7 @@ def report(
     program, x = load_program(artifact), None
     if samples_file is not None:
         x = load_samples(samples_file, program.input_shape, samples, program.frames).x
-    text = page_of(program, x, profile or (), parity=parity, progress=True)
+    text = page_of(program, x, profile or (), parity=parity, on_cores=on_cores, progress=True)
     write_page(text, output)
     return Output(
         {"output": str(output), "bytes": len(text.encode("utf-8", "replace"))}, [f"wrote {output}"]

@@ -94,6 +94,7 @@ def page_of(
     profiles: Sequence[str | Path] = (),
     *,
     parity: ParityReport | str | Path | None = None,
+    on_cores: bool = False,
     progress: bool = False,
 ) -> str:
     """The page's text, counted on ``x`` or modelled from the stored rates.
@@ -103,9 +104,10 @@ def page_of(
         profiles: names or files of energy profiles; by default all that are shipped, the target's
             own first where it is complete.
         parity: shown if given: of this program, or the file that ``parity --json`` wrote of it.
+        on_cores: count ``x`` on core images, message by message (docs/core_images.md).
 
     Raises:
-        NeurocompileError: NC7002 for a profile that prices nothing, NC7005 and NC7008 for a parity
+        NeurocompileError: NC1015 for ``on_cores`` without ``x``, NC7002 for a profile that prices nothing, NC7005 and NC7008 for a parity
             report of something else.
     """
     priced = [load_profile(name) for name in profiles or list_profiles()]
@@ -121,7 +123,11 @@ def page_of(
         _check_parity(parity, program, "the parity report")
     if not profiles and complete(profile_of(program.target)):
         priced.insert(0, profile_of(program.target))
-    counts = count_program(program, x, progress=progress)
+    if on_cores and x is None:
+        raise NeurocompileError(
+            "NC1015", "on_cores counts the messages of samples: give x (--input)"
+        )
+    counts = count_program(program, x, on_cores=on_cores, progress=progress)
     return render_page(program, counts, priced, parity=parity)
 
 
@@ -274,7 +280,8 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
 
 def _facts(program: Program, report: EnergyReport) -> Facts:
     summary = program.summary()
-    basis = "measured on the emulator" if report.basis == "measured" else report.basis
+    told = {"measured": "measured on the emulator", "counted": "counted on core images"}
+    basis = told.get(report.basis, report.basis)
     return [
         ("neurons", f"{summary.neurons:,}", "on cores"),
         ("synapses", f"{summary.synapses:,}", "unrolled"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from neurocompile.energy.activity import modelled_activity
 from neurocompile.energy.counts import count
 from neurocompile.energy.profile import Profile, list_profiles, load_profile
 from neurocompile.energy.report import count_program
+from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph, GradedRelay, HostInput, Strided
 from neurocompile.ir.text import Ref
 from neurocompile.mapping import Mapping
@@ -26,7 +28,7 @@ from neurocompile.mapping.resources import Usage
 from neurocompile.mapping.tile import Tile
 from neurocompile.mapping.traffic import Traffic
 from neurocompile.program import Program
-from neurocompile.report.page import render_page, write_page
+from neurocompile.report.page import page_of, render_page, write_page
 from neurocompile.report.page_data import page_data
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import Energy
@@ -120,6 +122,19 @@ def test_a_profile_that_prices_nothing_has_a_page(program: Program) -> None:
     )
     page = render_page(program, counts, [free])
     assert "no price known" in page and "free" in page
+
+
+def test_says_that_counts_are_of_core_images(program: Program) -> None:
+    x = np.random.default_rng(0).random((2, *program.input_shape), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values outside of the calibrated range
+        counted, measured = (
+            page_of(program, x, ("davies2018",), on_cores=on_cores) for on_cores in (True, False)
+        )
+    assert "counted on core images, 2 samples" in counted
+    assert "counted on core images" not in measured
+    with pytest.raises(NeurocompileError, match="NC1015.*give x"):
+        page_of(program, on_cores=True)
 
 
 def test_same_bytes(program: Program, tmp_path: Path) -> None:
