@@ -124,9 +124,7 @@ def page_of(
     if not profiles and complete(profile_of(program.target)):
         priced.insert(0, profile_of(program.target))
     if on_cores and x is None:
-        raise NeurocompileError(
-            "NC1015", "on_cores counts the messages of samples: give x (--input)"
-        )
+        raise NeurocompileError("NC1015", "on_cores counts the messages of samples: give x")
     counts = count_program(program, x, on_cores=on_cores, progress=progress)
     return render_page(program, counts, priced, parity=parity)
 
