@@ -1,13 +1,16 @@
 """The exact evaluation on a GPU: equality with the definition, and images a second beside
 SpikingJelly's float forward on the same GPU in the same run.
 
-    python benchmarks/bench_gpu.py [NAME ...] [--images 1000] [--processes N] [--json OUT.json]
+    python benchmarks/bench_gpu.py [NAME ...] [--images 1000] [--repeats 3] [--json OUT.json]
+    python benchmarks/bench_gpu.py digits-qkformer --images 4 --device torch-cpu --seconds 0.2
 
 Every value of every layer and step of each model of the zoo and of two models of CIFAR size, on
 random images, is compared with ``neurocompile.ir.evaluate`` (numpy, in processes) by SHA-256 of
 chunks; a chunk that differs is evaluated again, and its first difference is shown. Speed: the
-fastest of several batch sizes on either side, images and results on the GPU, TF32 allowed to
-SpikingJelly, random weights. Ends with 1 on any difference.
+fastest of several batch sizes on either side is found first, then both take turns ``--repeats``
+times, and the median of the ratios counts; images and results on the GPU, TF32 allowed to
+SpikingJelly, random weights. Lines for people go to stderr, one JSON object to stdout. Ends with 1
+on any difference. The second command is the whole run in small, without a GPU.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ import hashlib
 import itertools
 import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -34,9 +39,16 @@ SIZED = ("qkformer-4-256", "spikformer-4-384")
 FAST = (*SIZED, "qkformer-hst-10-768")
 CHUNK = 25
 """Images of one digest."""
+Subject = tuple[s.SpikingGraph, int]
+"""Integers and T."""
 
 
-def quantized(path: str | Path) -> tuple[s.SpikingGraph, int]:
+def say(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def quantized(path: str | Path) -> Subject:
     """The integers of an ONNX file with statistics, and its T."""
     from neurocompile import pipeline
     from neurocompile.calibration import calibration_from_metadata
@@ -49,7 +61,7 @@ def quantized(path: str | Path) -> tuple[s.SpikingGraph, int]:
     return Quantize(steps, statistics)(canonicalize(imported.graph)), steps
 
 
-def sized(name: str) -> tuple[s.SpikingGraph, int]:
+def sized(name: str) -> Subject:
     """A reference model with random weights whose normalizations fit random images."""
     import torch
     from neurocompile.models.random_weights import calibrated
@@ -57,6 +69,7 @@ def sized(name: str) -> tuple[s.SpikingGraph, int]:
 
     import neurocompile
 
+    torch.set_num_threads(4)
     config = MODELS[name].config
     shape = (8 if config.image_size < 100 else 2, config.in_channels) + (config.image_size,) * 2
     images = (np.random.default_rng(0).integers(0, 256, shape) / 255).astype(np.float32)
@@ -67,12 +80,12 @@ def sized(name: str) -> tuple[s.SpikingGraph, int]:
         return quantized(path)
 
 
-def zoo() -> Iterator[tuple[str, s.SpikingGraph, int]]:
+def zoo() -> dict[str, Path]:
     """The models that ship, by name."""
     import neurocompile.models.zoo as package
 
-    for path in sorted(Path(package.__file__).parent.glob("*/*.onnx")):
-        yield f"zoo {path.stem}", *quantized(path)
+    paths = sorted(Path(package.__file__).parent.glob("*/*.onnx"))
+    return {f"zoo {path.stem}": path for path in paths}
 
 
 def inputs(graph: s.SpikingGraph, count: int) -> np.ndarray:
@@ -120,94 +133,129 @@ def compare(
             where = [int(i[0]) for i in np.nonzero(right[place] != found[place])]
             first = first or (place, k * CHUNK, where)
     result = {"model": name, "images": count, "values": values, "differences": differences}
-    print(
+    say(
         f"{name:40s} {count:6,} images {values:16,} values {differences:6,} differences"
-        + (f"  first: {first}" if first else ""),
-        flush=True,
+        + (f"  first: {first}" if first else "")
     )
     return {**result, "first": first}
 
 
-def fastest(step: Any, images: int, seconds: float = 2.0) -> float:
-    """Images a second of ``step``, which does ``images``: best of three means."""
+def rate(step: Callable[[], None], images: int, seconds: float) -> float:
+    """Images a second of ``step``, which does ``images``, over about ``seconds``."""
     import torch
 
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     for _ in range(2):
         step()
-    torch.cuda.synchronize()
-    best = 0.0
-    for _ in range(3):
-        start, rounds = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds / 3:
-            step()
-            torch.cuda.synchronize()
-            rounds += 1
-        best = max(best, rounds * images / (time.perf_counter() - start))
-    return best
+    wait()
+    start, rounds = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        wait()
+        rounds += 1
+    return rounds * images / (time.perf_counter() - start)
 
 
-def ours(graph: s.SpikingGraph, steps: int, batches: list[int]) -> dict[str, float]:
-    """Images a second by batch."""
+Config = tuple[str, int, Callable[[], None]]
+"""What it is, its images, and what does them."""
+
+
+def ours(graph: s.SpikingGraph, steps: int, batches: list[int], device: str) -> list[Config]:
+    """Our evaluator, by batch."""
     import torch
 
     from neurocompile.gpu import Evaluator
     from neurocompile.gpu.products import exact_arithmetic
 
-    evaluator = Evaluator(graph, steps, "cuda:0")
-    runner, found = evaluator._runners[0], {}
-    names = frozenset({evaluator.readout})
+    evaluator = Evaluator(graph, steps, device)
+    runner, names = evaluator._runners[0], frozenset({evaluator.readout})
+
+    def step(x: torch.Tensor) -> None:
+        with exact_arithmetic():
+            runner.run(x, names)
+
+    found: list[Config] = []
     for batch in batches:
-        x = torch.from_numpy(inputs(graph, batch)).cuda()
-        try:
-            with exact_arithmetic():
-                found[f"batch {batch}"] = fastest(lambda x=x: runner.run(x, names), batch)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        x = torch.from_numpy(inputs(graph, batch)).to(runner.device)
+        found.append((f"batch {batch}", batch, lambda x=x: step(x)))
     return found
 
 
-def theirs(name: str, batches: list[int]) -> dict[str, float]:
-    """SpikingJelly's images a second, by memory format, backend of its neurons and batch."""
+def theirs(name: str, batches: list[int], device: str) -> list[Config]:
+    """SpikingJelly, by backend of its neurons, memory format and batch."""
     import torch
     from neurocompile.models.registry import MODELS, build
     from spikingjelly.activation_based import functional, neuron
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    config, found = MODELS[name].config, {}
+    config, place = MODELS[name].config, "cpu" if device == "torch-cpu" else "cuda:0"
     # version 2 fuses the steps of a neuron on its own; before, CuPy's kernels are asked for
-    backends = ("torch", "cupy") if hasattr(functional, "set_backend") else ("its own",)
+    backends = ["its own"]
+    if hasattr(functional, "set_backend"):
+        backends = ["torch", "cupy"] if place != "cpu" else ["torch"]
+
+    def step(model: Any, x: torch.Tensor) -> None:
+        with torch.no_grad():
+            model(x)
+        functional.reset_net(model)
+
+    found: list[Config] = []
     for backend, layout in itertools.product(backends, ("channels_last", "contiguous_format")):
-        model = build(name).eval().cuda().to(memory_format=getattr(torch, layout))
+        model = build(name).eval().to(place).to(memory_format=getattr(torch, layout))
         if backend == "cupy":
             functional.set_backend(model, backend, neuron.LIFNode)
         for batch in batches:
             x = torch.rand(batch, config.in_channels, config.image_size, config.image_size)
-            x = x.cuda().contiguous(memory_format=getattr(torch, layout))
-
-            def step(model: Any = model, x: torch.Tensor = x) -> None:
-                with torch.no_grad():
-                    model(x)
-                functional.reset_net(model)
-
-            try:
-                found[f"{backend}, {layout}, batch {batch}"] = fastest(step, batch)
-            except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
+            x = x.to(place).contiguous(memory_format=getattr(torch, layout))
+            what = f"{backend}, {layout}, batch {batch}"
+            found.append((what, batch, lambda model=model, x=x: step(model, x)))
     return found
 
 
-def speed(name: str, graph: s.SpikingGraph, steps: int) -> dict[str, Any]:
-    """Both sides, and their ratio."""
+def trials(configs: list[Config], seconds: float) -> dict[str, float]:
+    """Images a second of each that fits the memory."""
+    import torch
+
+    found = {}
+    for what, images, step in configs:
+        try:
+            found[what] = rate(step, images, seconds)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+    return found
+
+
+def speed(
+    name: str, graph: s.SpikingGraph, steps: int, device: str, seconds: float, repeats: int
+) -> dict[str, Any]:
+    """Both sides taking turns, each at its fastest, and the median of their ratios."""
     batches = [8, 16, 32, 64] if graph.input.shape[-1] > 100 else [64, 128, 256, 512]
-    mine, other = ours(graph, steps, batches), theirs(name, batches)
-    ratio = max(mine.values()) / max(other.values()) if mine and other else float("nan")
-    print(
-        f"{name:40s} {max(mine.values(), default=0):10,.0f} images a second, SpikingJelly "
-        f"{max(other.values(), default=0):10,.0f}: {ratio:.2f} times",
-        flush=True,
+    if device == "torch-cpu":
+        batches = [1, 2]
+    sides = {
+        "ours": ours(graph, steps, batches, device),
+        "spikingjelly": theirs(name, batches, device),
+    }
+    found: dict[str, Any] = {"model": name}
+    best: dict[str, Config] = {}
+    for side, configs in sides.items():
+        tried = trials(configs, seconds / 4)
+        fastest = max(tried, key=lambda what: tried[what])
+        best[side] = next(config for config in configs if config[0] == fastest)
+        found[side] = {"tried": tried, "best": fastest, "images a second": []}
+    for _ in range(repeats):
+        for side, (_, images, step) in best.items():
+            found[side]["images a second"].append(rate(step, images, seconds))
+    mine, other = (found[side]["images a second"] for side in sides)
+    found["ratios"] = [a / b for a, b in zip(mine, other, strict=True)]
+    found["ratio"] = median(found["ratios"])
+    shown = ", ".join(f"{ratio:.2f}" for ratio in found["ratios"])
+    say(
+        f"{name:40s} {median(mine):10,.0f} images a second, SpikingJelly {median(other):10,.0f}: "
+        f"{found['ratio']:.2f} times ({shown})"
     )
-    return {"model": name, "ours": mine, "spikingjelly": other, "ratio": ratio}
+    return found
 
 
 def main() -> None:
@@ -219,24 +267,38 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     parser.add_argument("--device", default="cuda", help="to compare on; speed is that of cuda:0")
+    parser.add_argument("--repeats", type=int, default=3, help="of each speed")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each of them")
     parser.add_argument("--no-speed", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the object there too")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes: one core each
-    found: dict[str, list[Any]] = {"equality": [], "speed": []}
+    found: dict[str, Any] = {"equality": [], "speed": []}
+    began = time.perf_counter()
     context = get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-        subjects = [] if options.names else list(zoo())
-        graphs = {name: sized(name) for name in options.names or FAST}
-        subjects += [(n, *g) for n, g in graphs.items() if g[0].input.shape[-1] < 100]
-        for subject in subjects:
-            found["equality"].append(compare(*subject, options.images, pool, options.device))
+        # the largest model takes longest to make, so it comes first, and the others are compared
+        names = options.names or list(reversed(FAST))
+        made = {name: pool.submit(sized, name) for name in names}
+        given = (options.images, pool, options.device)
+        for name, path in {} if options.names else zoo().items():
+            found["equality"].append(compare(name, *quantized(path), *given))
+        for name in reversed(names):
+            if name not in FAST or name in SIZED:
+                found["equality"].append(compare(name, *made[name].result(), *given))
+        graphs = {name: work.result() for name, work in made.items()}
+    found["seconds of equality"] = time.perf_counter() - began
     if not options.no_speed:
-        for name, graph in graphs.items():
-            found["speed"].append(speed(name, *graph))
+        alone = "cuda:0" if options.device == "cuda" else options.device
+        for name in reversed(names):
+            taken = (alone, options.seconds, options.repeats)
+            found["speed"].append(speed(name, *graphs[name], *taken))
+    found["seconds"] = time.perf_counter() - began
+    found["differences"] = sum(one["differences"] for one in found["equality"])
+    print(json.dumps(found), flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1))
-    if any(one["differences"] for one in found["equality"]):
+    if found["differences"]:
         raise SystemExit(1)
 
 
