@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,14 +55,20 @@ def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
     return canonicalize(model.graph, compose_for(model.options, target))
 
 
-def statistics_of(model: FloatModel, canonical: SpikingGraph, device: str = "cpu") -> Calibration:
+def statistics_of(
+    model: FloatModel,
+    canonical: SpikingGraph,
+    device: str = "cpu",
+    done: Callable[[int, int], object] = lambda now, of: None,
+) -> Calibration:
     """Measured on the model's samples, else what it brings, else the weights alone with a warning.
 
     Inputs that are all one number are no data, and a few that a model was traced with are named.
+    ``done`` is called with how many samples are measured, and of how many.
     """
     T, found, why = model.options.steps, model.statistics, "and no statistics in the file"
     if model.samples is not None:
-        found = calibrate_on(canonical, model.samples, T, device)
+        found = calibrate_on(canonical, model.samples, T, device, done)
     if found is not None and found.degenerate:
         why = f"but inputs that are all {found.input.min:g}, which say nothing of data"
         found = None

@@ -14,7 +14,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.gpu.devices import check_device
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
-from neurocompile.ir.evaluate import evaluate
+from neurocompile.ir.quick import for_samples
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 from neurocompile.ir.tables import KindTable
@@ -38,7 +38,6 @@ _ASSUMED_RATE = 0.15
 """Spikes a neuron a step where nothing was measured: the order that published spiking transformers
 report.
 """
-_BATCH = 64
 _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 _LARGEST_INPUT = 1e30
@@ -142,19 +141,28 @@ def calibration_from_weights(T: int) -> Calibration:
     return Calibration(0, T, InputStatistics(-4.0, 4.0, 1.0 / 255.0), {}, "weights")
 
 
-def calibrate_on(graph: s.SpikingGraph, x: np.ndarray, T: int, device: str = "cpu") -> Calibration:
+def calibrate_on(
+    graph: s.SpikingGraph,
+    x: np.ndarray,
+    T: int,
+    device: str = "cpu",
+    done: Callable[[int, int], object] = lambda now, of: None,
+) -> Calibration:
     """Measure the float ``graph`` on ``x`` (samples, *input shape) at ``T`` steps.
+
+    On the CPU by :mod:`neurocompile.ir.quick`.
 
     Args:
         device: cpu, or cuda, cuda:N or torch-cpu: torch's float32, whose rates differ from numpy's
             where a membrane is within rounding of its threshold. A model whose spikes feed back into
             their layer is measured on the CPU all the same.
+        done: called with how many samples are measured, and of how many.
     """
     real = real_values(graph) if graph.stage == "canonical" else ()
     alone = check_device(device) == "cpu" or graph.fed_back or real
     values: dict[str, tuple[float, float]] = {}
     spreads: dict[str, tuple[float, float]] = {}
-    totals = _on_cpu(graph, x, T, real, values, spreads) if alone else _on(graph, x, T, device)
+    totals = _on_cpu(graph, x, T, real, values, spreads, done) if alone else _on(graph, x, T, device)
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
     statistics = {
         name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r))
@@ -204,6 +212,12 @@ def value_grid(values: np.ndarray) -> float | None:
     return None
 
 
+_Counted = tuple[
+    dict[str, np.ndarray], dict[str, tuple[float, float]], dict[str, tuple[float, float]]
+]
+"""Spikes of each layer, range of each real value, and what normalizations divide by, of some samples."""
+
+
 def _on_cpu(
     graph: s.SpikingGraph,
     x: np.ndarray,
@@ -211,27 +225,38 @@ def _on_cpu(
     real: tuple[str, ...],
     values: dict[str, tuple[float, float]],
     spreads: dict[str, tuple[float, float]],
+    done: Callable[[int, int], object],
 ) -> dict[str, np.ndarray]:
     """Layer -> spikes a neuron and step of each channel, the sum over samples; and into ``values``
     and ``spreads`` what is known of the values ``real``.
     """
     layers = [n.name for n in graph.spiking_layers]
-    totals: dict[str, np.ndarray] = {}
-    for start in range(0, len(x), _BATCH):
-        trace = evaluate(graph, x[start : start + _BATCH], T, [*layers, *real])
-        for name in real:
+    normalized = [n for n in graph.nodes if isinstance(n, s.Normalization)] if real else []
+    size, totals = shapes(graph), dict[str, np.ndarray]()
+
+    def count(trace: dict[str, np.ndarray]) -> _Counted:
+        return (
+            {
+                name: trace[name].sum(
+                    axis=tuple(i for i in range(trace[name].ndim) if i != 2), dtype=np.float64
+                )
+                for name in layers
+            },
+            {name: (float(trace[name].min()), float(trace[name].max())) for name in real},
+            {node.name: _spread(node, trace[node.x]) for node in normalized},
+        )
+
+    for part, (sums, between, spread) in for_samples(graph, x, T, [*layers, *real], count):
+        for name in layers:  # whole numbers: their order does not matter
+            totals[name] = totals.get(name, 0.0) + sums[name]
+        for name, (least, most) in between.items():
             low, high = values.get(name, (inf, -inf))
-            values[name] = min(low, float(trace[name].min())), max(high, float(trace[name].max()))
-        for node in graph.nodes if real else ():
-            if isinstance(node, s.Normalization):
-                least, most = spreads.get(node.name, (inf, 0.0))
-                root, far = _spread(node, trace[node.x])
-                spreads[node.name] = min(least, root), max(most, far)
-        for name in layers:
-            spikes = trace[name]
-            sums = spikes.sum(axis=tuple(i for i in range(spikes.ndim) if i != 2), dtype=np.float64)
-            totals[name] = totals.get(name, 0.0) + sums / (spikes[0].size / max(np.size(sums), 1))
-    return totals
+            values[name] = min(low, least), max(high, most)
+        for name, (root, far) in spread.items():
+            least, most = spreads.get(name, (inf, 0.0))
+            spreads[name] = min(least, root), max(most, far)
+        done(part.stop, len(x))
+    return {k: v / (prod(size[k]) * T / max(np.size(v), 1)) for k, v in totals.items()}
 
 
 def _spread(node: s.Normalization, x: np.ndarray) -> tuple[float, float]:

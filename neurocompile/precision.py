@@ -10,7 +10,8 @@ import numpy as np
 from neurocompile.advice import warn
 from neurocompile.calibration import Calibration
 from neurocompile.ir.analysis import shapes
-from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.ir.evaluate import encode_input
+from neurocompile.ir.quick import evaluate_quickly
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.quantization.precision import Precision
 
@@ -109,8 +110,8 @@ def _agreement(
     size = shapes(canonical)
     neurons = sum(int(np.prod(size[name])) for name in layers)
     x = samples[: max(min(_SAMPLES, _MOST_NEURONS // max(neurons, 1)), 1)]
-    ours = evaluate(quantized, encode_input(quantized.input, x), steps, layers)
-    theirs = evaluate(canonical, x, steps, layers)
+    ours = evaluate_quickly(quantized, encode_input(quantized.input, x), steps, layers)
+    theirs = evaluate_quickly(canonical, x, steps, layers)
     return {
         name: round(float((ours[name] == theirs[name]).mean()), 6)
         for name in layers

@@ -1,8 +1,7 @@
 """Vector code of the emulator that numba does not make of loops: whole registers of narrow integers.
 
 numba widens every integer to 64 bits, and keeps no array in registers. These functions are written
-in LLVM's vector types instead, which LLVM fits to the registers of any processor: 512 bits of AVX-
-512, two of 256 on AVX2, four of 128 on NEON. Each takes whole arrays and offsets, and none checks
+in LLVM's vector types instead (:mod:`neurocompile.lanes`). Each takes whole arrays and offsets, and none checks
 bounds: arrays are padded (:data:`PAD` elements), so that the last register may reach past the end.
 """
 
@@ -15,6 +14,8 @@ from llvmlite import ir
 from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
+
+from neurocompile.lanes import data, load, loop, splat, store
 
 __all__ = [
     "PAD",
@@ -36,66 +37,10 @@ _i8, _i16, _i32, _i64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _i1 = ir.IntType(1)
 
 
-def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """The address of an array's first element."""
-    from numba.np.arrayobj import make_array
-
-    return make_array(kind)(context, builder, value).data
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    vector = ir.VectorType(value.type, lanes)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_i32, 0))
-    mask = ir.Constant(ir.VectorType(_i32, lanes), [0] * lanes)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
-
-
-def _load(builder: Any, address: Any, lanes: int) -> Any:
-    element = address.type.pointee
-    vector = builder.bitcast(address, ir.VectorType(element, lanes).as_pointer())
-    return builder.load(vector, align=element.width // 8)
-
-
-def _store(builder: Any, value: Any, address: Any) -> None:
-    width = value.type.element.width // 8
-    builder.store(value, builder.bitcast(address, value.type.as_pointer()), align=width)
-
-
 def _widened(builder: Any, kind: Any, value: Any, wide: Any) -> Any:
     if value.type == wide:
         return value
     return builder.sext(value, wide) if kind.signed else builder.zext(value, wide)
-
-
-def _loop(
-    builder: Any,
-    first: Any,
-    end: Any,
-    step: int,
-    carried: list[Any],
-    body: Callable[..., list[Any]],
-) -> list[Any]:
-    """``for i in range(first, end, step): carried = body(i, carried)``; what is carried at the end."""
-    before = builder.block
-    head = builder.append_basic_block("head")
-    inside = builder.append_basic_block("body")
-    after = builder.append_basic_block("after")
-    builder.branch(head)
-    builder.position_at_end(head)
-    i = builder.phi(_i64)
-    held = [builder.phi(value.type) for value in carried]
-    i.add_incoming(first, before)
-    for phi, value in zip(held, carried):
-        phi.add_incoming(value, before)
-    builder.cbranch(builder.icmp_signed("<", i, end), inside, after)
-    builder.position_at_end(inside)
-    made = body(i, held)
-    i.add_incoming(builder.add(i, ir.Constant(_i64, step)), builder.block)
-    for phi, value in zip(held, made):
-        phi.add_incoming(value, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return held
 
 
 def _row_sum(columns: int) -> Any:
@@ -107,9 +52,9 @@ def _row_sum(columns: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             acc_, a0_, weight_, w0_, stride_, chosen_, first_, end_, shift_ = arguments
-            sums = builder.gep(_data(context, builder, kinds[0], acc_), [a0_])
-            table = builder.gep(_data(context, builder, kinds[2], weight_), [w0_])
-            numbers = _data(context, builder, kinds[5], chosen_)
+            sums = builder.gep(data(context, builder, kinds[0], acc_), [a0_])
+            table = builder.gep(data(context, builder, kinds[2], weight_), [w0_])
+            numbers = data(context, builder, kinds[5], chosen_)
             zero = ir.Constant(ir.VectorType(_i16, lanes), [0] * lanes)
 
             def add(j: Any, held: list[Any]) -> list[Any]:
@@ -117,16 +62,16 @@ def _row_sum(columns: int) -> Any:
                 row = builder.gep(table, [builder.mul(number, stride_)])
                 parts = []
                 for k, value in enumerate(held):
-                    part = _load(builder, builder.gep(row, [ir.Constant(_i64, k * lanes)]), lanes)
+                    part = load(builder, builder.gep(row, [ir.Constant(_i64, k * lanes)]), lanes)
                     parts.append(builder.add(value, builder.sext(part, value.type)))
                 return parts
 
-            found = _loop(builder, first_, end_, 1, [zero] * (columns // lanes), add)
-            by = _splat(builder, builder.trunc(shift_, _i32), lanes)
+            found = loop(builder, first_, end_, 1, [zero] * (columns // lanes), add)
+            by = splat(builder, builder.trunc(shift_, _i32), lanes)
             for k, value in enumerate(found):
                 place = builder.gep(sums, [ir.Constant(_i64, k * lanes)])
                 wide = builder.shl(builder.sext(value, ir.VectorType(_i32, lanes)), by)
-                _store(builder, builder.add(_load(builder, place, lanes), wide), place)
+                store(builder, builder.add(load(builder, place, lanes), wide), place)
             return context.get_dummy_value()
 
         integers = (types.int64,) * 2
@@ -174,21 +119,21 @@ def _scaled_row() -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             acc_, a0_, weight_, w0_, columns_, factor_ = arguments
-            sums = builder.gep(_data(context, builder, kinds[0], acc_), [a0_])
-            table = builder.gep(_data(context, builder, kinds[2], weight_), [w0_])
-            by = _splat(builder, builder.trunc(factor_, _i32), lanes)
+            sums = builder.gep(data(context, builder, kinds[0], acc_), [a0_])
+            table = builder.gep(data(context, builder, kinds[2], weight_), [w0_])
+            by = splat(builder, builder.trunc(factor_, _i32), lanes)
             wide = ir.VectorType(_i32, lanes)
 
             def add(k: Any, held: list[Any]) -> list[Any]:
                 place = builder.gep(sums, [k])
                 part = _widened(
-                    builder, kinds[2].dtype, _load(builder, builder.gep(table, [k]), lanes), wide
+                    builder, kinds[2].dtype, load(builder, builder.gep(table, [k]), lanes), wide
                 )
-                total = builder.add(_load(builder, place, lanes), builder.mul(part, by))
-                _store(builder, total, place)
+                total = builder.add(load(builder, place, lanes), builder.mul(part, by))
+                store(builder, total, place)
                 return []
 
-            _loop(builder, ir.Constant(_i64, 0), columns_, lanes, [], add)
+            loop(builder, ir.Constant(_i64, 0), columns_, lanes, [], add)
             return context.get_dummy_value()
 
         return types.void(acc, types.int64, weight, types.int64, types.int64, types.int64), generate
@@ -207,16 +152,16 @@ def copy_shifted(typing, values, first, count, shift, at):  # type: ignore[no-un
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         values_, first_, count_, shift_, at_ = arguments
-        source = builder.gep(_data(context, builder, kinds[0], values_), [first_])
-        place = builder.gep(_data(context, builder, kinds[0], values_), [at_])
-        by = _splat(builder, builder.trunc(shift_, _i32), lanes)
+        source = builder.gep(data(context, builder, kinds[0], values_), [first_])
+        place = builder.gep(data(context, builder, kinds[0], values_), [at_])
+        by = splat(builder, builder.trunc(shift_, _i32), lanes)
 
         def copy(i: Any, _: list[Any]) -> list[Any]:
-            found = builder.add(_load(builder, builder.gep(source, [i]), lanes), by)
-            _store(builder, found, builder.gep(place, [i]))
+            found = builder.add(load(builder, builder.gep(source, [i]), lanes), by)
+            store(builder, found, builder.gep(place, [i]))
             return []
 
-        _loop(builder, ir.Constant(_i64, 0), count_, lanes, [], copy)
+        loop(builder, ir.Constant(_i64, 0), count_, lanes, [], copy)
         return context.get_dummy_value()
 
     n64 = types.int64
@@ -230,9 +175,9 @@ def _mask(lanes: int) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             address = builder.gep(
-                _data(context, builder, signature.args[0], arguments[0]), [arguments[1]]
+                data(context, builder, signature.args[0], arguments[0]), [arguments[1]]
             )
-            vector = _load(builder, address, lanes)
+            vector = load(builder, address, lanes)
             zero = ir.Constant(vector.type, [0] * lanes)
             bits = builder.bitcast(builder.icmp_signed("!=", vector, zero), ir.IntType(lanes))
             return bits if lanes == 64 else builder.zext(bits, _i64)
@@ -265,8 +210,8 @@ def store_row(typing, acc, out, o0, n, rectifies):  # type: ignore[no-untyped-de
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         acc_, out_, o0_, n_, rectifies_ = arguments
-        sums = _data(context, builder, kinds[0], acc_)
-        place = builder.gep(_data(context, builder, kinds[1], out_), [o0_])
+        sums = data(context, builder, kinds[0], acc_)
+        place = builder.gep(data(context, builder, kinds[1], out_), [o0_])
         narrow = ir.VectorType(place.type.pointee, lanes)
         wide = ir.VectorType(_i32, lanes)
         lowest = builder.select(
@@ -276,13 +221,13 @@ def store_row(typing, acc, out, o0, n, rectifies):  # type: ignore[no-untyped-de
         )
 
         def store(i: Any, _: list[Any]) -> list[Any]:
-            found = _load(builder, builder.gep(sums, [i]), lanes)
+            found = load(builder, builder.gep(sums, [i]), lanes)
             found = builder.select(builder.icmp_signed("<", found, lowest), lowest, found)
             found = found if narrow == wide else builder.trunc(found, narrow)
-            _store(builder, found, builder.gep(place, [i]))
+            store(builder, found, builder.gep(place, [i]))
             return []
 
-        _loop(builder, ir.Constant(_i64, 0), n_, lanes, [], store)
+        loop(builder, ir.Constant(_i64, 0), n_, lanes, [], store)
         return context.get_dummy_value()
 
     n64 = types.int64
@@ -299,38 +244,38 @@ def halving_row(typing, acc, bias, b0, state, v0, out, o0, n, limit, shift):  # 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         acc_, bias_, b0_, state_, v0_, out_, o0_, n_, limit_, shift_ = arguments
-        sums = _data(context, builder, kinds[0], acc_)
-        biases = builder.gep(_data(context, builder, kinds[1], bias_), [b0_])
-        voltages = builder.gep(_data(context, builder, kinds[3], state_), [v0_])
-        spikes = builder.gep(_data(context, builder, kinds[5], out_), [o0_])
+        sums = data(context, builder, kinds[0], acc_)
+        biases = builder.gep(data(context, builder, kinds[1], bias_), [b0_])
+        voltages = builder.gep(data(context, builder, kinds[3], state_), [v0_])
+        spikes = builder.gep(data(context, builder, kinds[5], out_), [o0_])
         wide = ir.VectorType(_i32, lanes)
 
         def constant(value: int) -> Any:
             return ir.Constant(wide, [value] * lanes)
 
-        threshold = _splat(builder, builder.trunc(limit_, _i32), lanes)
-        by = _splat(builder, builder.trunc(shift_, _i32), lanes)
+        threshold = splat(builder, builder.trunc(limit_, _i32), lanes)
+        by = splat(builder, builder.trunc(shift_, _i32), lanes)
         lost = builder.sub(builder.shl(constant(1), by), constant(1))
         top = 1 << 23
 
         def step(i: Any, _: list[Any]) -> list[Any]:
             place = builder.gep(voltages, [i])
-            voltage = _load(builder, place, lanes)
+            voltage = load(builder, place, lanes)
             up = builder.and_(builder.ashr(voltage, constant(31)), lost)  # rounds towards 0
             voltage = builder.ashr(builder.add(voltage, up), by)
-            current = builder.shl(_load(builder, builder.gep(sums, [i]), lanes), constant(6))
+            current = builder.shl(load(builder, builder.gep(sums, [i]), lanes), constant(6))
             voltage = builder.add(voltage, current)
-            voltage = builder.add(voltage, _load(builder, builder.gep(biases, [i]), lanes))
+            voltage = builder.add(voltage, load(builder, builder.gep(biases, [i]), lanes))
             low, high = constant(1 - top), constant(top - 1)
             voltage = builder.select(builder.icmp_signed("<", voltage, low), low, voltage)
             voltage = builder.select(builder.icmp_signed(">", voltage, high), high, voltage)
             fired = builder.icmp_signed(">", voltage, threshold)
-            _store(builder, builder.select(fired, constant(0), voltage), place)
+            store(builder, builder.select(fired, constant(0), voltage), place)
             found = builder.zext(fired, ir.VectorType(_i8, lanes))
-            _store(builder, found, builder.gep(spikes, [i]))
+            store(builder, found, builder.gep(spikes, [i]))
             return []
 
-        _loop(builder, ir.Constant(_i64, 0), n_, lanes, [], step)
+        loop(builder, ir.Constant(_i64, 0), n_, lanes, [], step)
         return context.get_dummy_value()
 
     n64 = types.int64
@@ -355,18 +300,18 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         acc_, bias_, b0_, state_, u0_, v0_, out_, o0_, n_, limit_, keep_u_, keep_v_ = arguments
-        sums = _data(context, builder, kinds[0], acc_)
-        biases = builder.gep(_data(context, builder, kinds[1], bias_), [b0_])
-        held = _data(context, builder, kinds[3], state_)
+        sums = data(context, builder, kinds[0], acc_)
+        biases = builder.gep(data(context, builder, kinds[1], bias_), [b0_])
+        held = data(context, builder, kinds[3], state_)
         currents, voltages = builder.gep(held, [u0_]), builder.gep(held, [v0_])
-        spikes = builder.gep(_data(context, builder, kinds[6], out_), [o0_])
+        spikes = builder.gep(data(context, builder, kinds[6], out_), [o0_])
         wide = ir.VectorType(_i32, lanes)
 
         def constant(value: int) -> Any:
             return ir.Constant(wide, [value] * lanes)
 
         def spread(value: Any) -> Any:
-            return _splat(builder, builder.trunc(value, _i32), lanes)
+            return splat(builder, builder.trunc(value, _i32), lanes)
 
         threshold, stay_u, stay_v = spread(limit_), spread(keep_u_), spread(keep_v_)
         zero, top = constant(0), 1 << 23
@@ -381,10 +326,10 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
 
         def step(with_current: bool) -> Callable[..., list[Any]]:
             def body(i: Any, _: list[Any]) -> list[Any]:
-                current = builder.shl(_load(builder, builder.gep(sums, [i]), lanes), constant(6))
+                current = builder.shl(load(builder, builder.gep(sums, [i]), lanes), constant(6))
                 place = builder.gep(currents, [i])
                 if with_current:
-                    current = builder.add(current, decayed(_load(builder, place, lanes), stay_u))
+                    current = builder.add(current, decayed(load(builder, place, lanes), stay_u))
                 over = builder.icmp_signed(">", current, constant(top))
                 under = builder.icmp_signed("<=", current, constant(-top))
                 turn = builder.select(
@@ -392,17 +337,17 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
                 )
                 current = builder.add(current, turn)
                 if with_current:
-                    _store(builder, current, place)
+                    store(builder, current, place)
                 place = builder.gep(voltages, [i])
-                voltage = decayed(_load(builder, place, lanes), stay_v)
+                voltage = decayed(load(builder, place, lanes), stay_v)
                 voltage = builder.add(voltage, current)
-                voltage = builder.add(voltage, _load(builder, builder.gep(biases, [i]), lanes))
+                voltage = builder.add(voltage, load(builder, builder.gep(biases, [i]), lanes))
                 low, high = constant(1 - top), constant(top - 1)
                 voltage = builder.select(builder.icmp_signed("<", voltage, low), low, voltage)
                 voltage = builder.select(builder.icmp_signed(">", voltage, high), high, voltage)
                 fired = builder.icmp_signed(">", voltage, threshold)
-                _store(builder, builder.select(fired, zero, voltage), place)
-                _store(
+                store(builder, builder.select(fired, zero, voltage), place)
+                store(
                     builder,
                     builder.zext(fired, ir.VectorType(_i8, lanes)),
                     builder.gep(spikes, [i]),
@@ -414,9 +359,9 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
         start = ir.Constant(_i64, 0)
         with builder.if_else(builder.icmp_signed("!=", keep_u_, start)) as (yes, no):
             with yes:
-                _loop(builder, start, n_, lanes, [], step(True))
+                loop(builder, start, n_, lanes, [], step(True))
             with no:
-                _loop(builder, start, n_, lanes, [], step(False))
+                loop(builder, start, n_, lanes, [], step(False))
         return context.get_dummy_value()
 
     n64 = types.int64

@@ -45,6 +45,7 @@ def evaluate(
     steps: int,
     record: Collection[str] | None = None,
     alter: Callable[[s.Node, list[np.ndarray], np.ndarray], np.ndarray] | None = None,
+    definition: Callable[[s.Node], Definition] | None = None,
 ) -> dict[str, np.ndarray]:
     """Run all samples for ``steps`` steps.
 
@@ -56,12 +57,15 @@ def evaluate(
         record: names of the values to return; all if None.
         alter: (node, its inputs, its value) -> what takes the value's place, for experiments that
             disturb a layer.
+        definition: of a node, in place of that in :data:`DEFINITIONS`
+            (:mod:`neurocompile.ir.quick`).
 
     Returns:
         name -> (samples, steps, *shape); (samples, *shape) for the Output and the TimeMean before
         it. Values that do not change over the steps are broadcast.
     """
     dtype: Any = np.int64 if graph.stage == "quantized" else np.float32
+    defined = DEFINITIONS.of if definition is None else definition
     values: dict[str, np.ndarray] = {}
     remaining = {n.name: len(graph.users[n.name]) for n in graph.nodes}
     found: dict[str, np.ndarray] = {}
@@ -74,7 +78,7 @@ def evaluate(
         else:
             inputs = [values[i] for i in node.inputs] or [np.asarray(x).astype(dtype)]
         tensors = [graph.tensors[t] for t in node.tensors]
-        value = DEFINITIONS.of(node)(node, inputs, tensors, steps)
+        value = defined(node)(node, inputs, tensors, steps)
         return value if alter is None else alter(node, inputs, value)
 
     ends = dict(graph.loops)

@@ -99,8 +99,8 @@ class Canonical(Stage):
 
     def _quantized(self, model: FloatModel, device: str) -> Quantized:
         settled = model.options.settled(model.options.steps, self.target)
-        with self.timer("calibrate"):
-            statistics = statistics_of(model, self.graph, device)
+        with self.timer("calibrate") as done:
+            statistics = statistics_of(model, self.graph, device, done)
         with self.timer("quantize"):
             fields = ChipFields.of(self.target)
             quantize = Quantize(

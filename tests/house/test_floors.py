@@ -15,7 +15,7 @@ import neurocompile
 ROOT = Path(neurocompile.__file__).parent
 
 FLOORS = """
-errors checkout
+errors checkout lanes
 files guard jit progress notebook frames advice arrays compat parameters zoo discretization
 data events
 ir

@@ -1,0 +1,79 @@
+"""LLVM's vector types in numba: what numba does not make of loops, whole registers.
+
+LLVM fits them to the registers of any processor: 512 bits of AVX-512, two of 256 on AVX2, four of
+128 on NEON. Nothing here checks bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+__all__ = ["data", "load", "loop", "splat", "store"]
+
+_i32, _i64 = ir.IntType(32), ir.IntType(64)
+
+
+def data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """The address of an array's first element."""
+    from numba.np.arrayobj import make_array
+
+    return make_array(kind)(context, builder, value).data
+
+
+def splat(builder: Any, value: Any, lanes: int) -> Any:
+    """A register of equal values."""
+    vector = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_i32, 0))
+    mask = ir.Constant(ir.VectorType(_i32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+def load(builder: Any, address: Any, lanes: int) -> Any:
+    """A register from an address that need not be aligned."""
+    element = address.type.pointee
+    vector = builder.bitcast(address, ir.VectorType(element, lanes).as_pointer())
+    return builder.load(vector, align=_octets(element))
+
+
+def store(builder: Any, value: Any, address: Any) -> None:
+    """The same back to one."""
+    place = builder.bitcast(address, value.type.as_pointer())
+    builder.store(value, place, align=_octets(value.type.element))
+
+
+def _octets(element: Any) -> int:
+    return 4 if isinstance(element, ir.FloatType) else int(element.width) // 8
+
+
+def loop(
+    builder: Any,
+    first: Any,
+    end: Any,
+    step: int,
+    carried: list[Any],
+    body: Callable[..., list[Any]],
+) -> list[Any]:
+    """``for i in range(first, end, step): carried = body(i, carried)``; what is carried at the end."""
+    before = builder.block
+    head = builder.append_basic_block("head")
+    inside = builder.append_basic_block("body")
+    after = builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(_i64)
+    held = [builder.phi(value.type) for value in carried]
+    i.add_incoming(first, before)
+    for phi, value in zip(held, carried):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", i, end), inside, after)
+    builder.position_at_end(inside)
+    made = body(i, held)
+    i.add_incoming(builder.add(i, ir.Constant(_i64, step)), builder.block)
+    for phi, value in zip(held, made):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return held
