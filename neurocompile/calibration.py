@@ -162,7 +162,9 @@ def calibrate_on(
     alone = check_device(device) == "cpu" or graph.fed_back or real
     values: dict[str, tuple[float, float]] = {}
     spreads: dict[str, tuple[float, float]] = {}
-    totals = _on_cpu(graph, x, T, real, values, spreads, done) if alone else _on(graph, x, T, device)
+    totals = (
+        _on_cpu(graph, x, T, real, values, spreads, done) if alone else _on(graph, x, T, device)
+    )
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
     statistics = {
         name: LayerStatistics(float(f"{r.mean():.9g}"), tuple(float(f"{v:.9g}") for v in r))

@@ -10,16 +10,44 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
-__all__ = ["data", "load", "loop", "splat", "store"]
+__all__ = ["borrowed", "data", "load", "loop", "splat", "store"]
 
 _i32, _i64 = ir.IntType(32), ir.IntType(64)
 
 
+@intrinsic
+def borrowed(typing, value):  # type: ignore[no-untyped-def]
+    """An array, or a tuple of arrays and numbers, that is not counted: numba counts every view and
+    every copy of a variable by locked instructions, on which short loops spend half of their time.
+    The caller must keep the arrays.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _uncounted(context, builder, signature.args[0], arguments[0])
+
+    return value(value), generate
+
+
+def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.BaseTuple):
+        for i, inner in enumerate(kind):
+            part = _uncounted(context, builder, inner, builder.extract_value(value, i))
+            value = builder.insert_value(value, part, i)
+        return value
+    if not isinstance(kind, types.Array):
+        return value
+    found = make_array(kind)(context, builder, value)
+    found.meminfo = cgutils.get_null_value(found.meminfo.type)
+    found.parent = cgutils.get_null_value(found.parent.type)
+    return found._getvalue()
+
+
 def data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """The address of an array's first element."""
-    from numba.np.arrayobj import make_array
-
     return make_array(kind)(context, builder, value).data
 
 

@@ -23,6 +23,7 @@ from neurocompile.backends.vectors import (
     trailing,
 )
 from neurocompile.jit import cached_njit
+from neurocompile.lanes import borrowed
 
 __all__ = ["run_samples"]
 
@@ -66,6 +67,13 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
         counts: int64, of each record how many values are not 0, added to, in place of traces; empty
             for traces.
     """
+    groups, ops, sources, dims = borrowed(groups), borrowed(ops), borrowed(sources), borrowed(dims)
+    small, wide, bias, hosts = borrowed(small), borrowed(wide), borrowed(bias), borrowed(hosts)
+    octets, words, acc, events = borrowed(octets), borrowed(words), borrowed(acc), borrowed(events)
+    starts, places, sent, records = (
+        borrowed(starts), borrowed(places), borrowed(sent), borrowed(records),
+    )  # fmt: skip
+    of_octets, of_words, counts = borrowed(of_octets), borrowed(of_words), borrowed(counts)
     for sample in range(len(sent)):
         at = 0
         for h in range(len(hosts)):
@@ -100,7 +108,8 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
                             continue
                         if op[EMIT] == 0 and begin == 0:
                             _clear(words, op[STATE_V], n)
-                            _clear(words, op[STATE_U], n)
+                            if op[KEEP_U] or op[WIDE]:
+                                _clear(words, op[STATE_U], n)
                         for t in range(begin, end):
                             if t == begin or not op[ALIKE]:
                                 _clear(acc, 0, n)
@@ -224,43 +233,68 @@ def _row_at(q, dims, steps, windows, window, t):  # type: ignore[no-untyped-def]
 
 @_inner
 def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]  # noqa: C901
-    """A strided pattern; the last loop is the longest contiguous one (plan)."""
+    """A strided pattern; the last loop is the longest contiguous one (plan), the two around it are
+    loops here too: those of a folded circuit are short.
+    """
     rank, first = q[RANK], q[DIMS]
     inner = first + 3 * (rank - 1)
     n, ss, ds = dims[inner], dims[inner + 1], dims[inner + 2]
-    outer = 1
-    for k in range(rank - 1):
+    middle, sm, dm, around, sa, da, outer = 1, 0, 0, 1, 0, 0, 1
+    if rank > 1:
+        middle, sm, dm = dims[inner - 3], dims[inner - 2], dims[inner - 1]
+    if rank > 2:
+        around, sa, da = dims[inner - 6], dims[inner - 5], dims[inner - 4]
+    for k in range(rank - 3):
         outer *= dims[first + 3 * k]
     weight, right = q[WEIGHT], -q[SHIFT] if q[SHIFT] < 0 else 0
+    s_first, d_first = at + q[S_OFFSET], q[D_OFFSET]
     for turn in range(outer):
-        s, d, rest = at + q[S_OFFSET], q[D_OFFSET], turn
-        for k in range(rank - 2, -1, -1):
+        s_turn, d_turn, rest = s_first, d_first, turn
+        for k in range(rank - 4, -1, -1):
             size = dims[first + 3 * k]
             i = rest % size if rest >= size else rest
             rest //= size
-            s += i * dims[first + 3 * k + 1]
-            d += i * dims[first + 3 * k + 2]
-        if right:
-            for i in range(n):
-                acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
-        elif ds == 1 and ss == 1:
-            whole = n & ~31
-            add_row(acc, d, values, s, whole, weight)
-            for i in range(whole, n):
-                acc[d + i] += weight * values[s + i]
-        elif ds == 0 and ss == 1:
-            total = 0
-            for i in range(n):
-                total += values[s + i]
-            acc[d] += weight * total
-        elif ds == 1 and ss == 0:
-            value = weight * values[s]
-            if value:
-                for i in range(n):
-                    acc[d + i] += value
-        else:
-            for i in range(n):
-                acc[d + i * ds] += weight * values[s + i * ss]
+            s_turn += i * dims[first + 3 * k + 1]
+            d_turn += i * dims[first + 3 * k + 2]
+        for a in range(around):
+            s, d = s_turn + a * sa, d_turn + a * da
+            if right:
+                for _ in range(middle):
+                    for i in range(n):
+                        acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
+                    s += sm
+                    d += dm
+            elif ds == 1 and ss == 1:
+                whole = n & ~31
+                for _ in range(middle):
+                    if whole:
+                        add_row(acc, d, values, s, whole, weight)
+                    for i in range(whole, n):
+                        acc[d + i] += weight * values[s + i]
+                    s += sm
+                    d += dm
+            elif ds == 0 and ss == 1:
+                for _ in range(middle):
+                    total = 0
+                    for i in range(n):
+                        total += values[s + i]
+                    acc[d] += weight * total
+                    s += sm
+                    d += dm
+            elif ds == 1 and ss == 0:
+                for _ in range(middle):
+                    value = weight * values[s]
+                    if value:
+                        for i in range(n):
+                            acc[d + i] += value
+                    s += sm
+                    d += dm
+            else:
+                for _ in range(middle):
+                    for i in range(n):
+                        acc[d + i * ds] += weight * values[s + i * ss]
+                    s += sm
+                    d += dm
 
 
 @_inner

@@ -220,14 +220,14 @@ def store_row(typing, acc, out, o0, n, rectifies):  # type: ignore[no-untyped-de
             ir.Constant(wide, [-(1 << 31)] * lanes),
         )
 
-        def store(i: Any, _: list[Any]) -> list[Any]:
+        def put(i: Any, _: list[Any]) -> list[Any]:
             found = load(builder, builder.gep(sums, [i]), lanes)
             found = builder.select(builder.icmp_signed("<", found, lowest), lowest, found)
             found = found if narrow == wide else builder.trunc(found, narrow)
             store(builder, found, builder.gep(place, [i]))
             return []
 
-        loop(builder, ir.Constant(_i64, 0), n_, lanes, [], store)
+        loop(builder, ir.Constant(_i64, 0), n_, lanes, [], put)
         return context.get_dummy_value()
 
     n64 = types.int64

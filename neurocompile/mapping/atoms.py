@@ -19,6 +19,7 @@ from neurocompile.mapping.tile import Tile
 
 __all__ = ["Atoms", "Reach", "make_atoms", "random_words"]
 
+_NONE = np.zeros(0, np.int64)
 Reach = dict[tuple[int, ...], np.ndarray]
 """Axes -> flat indices over them; absent axes are whole."""
 
@@ -69,27 +70,59 @@ class Atoms:
 
     def members(self, tile: Tile) -> list[np.ndarray]:
         """For each group: the tile's indices of each class, int64 (classes)."""
-        found = []
-        for group, classes, count, table in zip(
-            self.groups, self.class_of, self.counts, self._cumulative, strict=True
-        ):
-            if table is not None:
-                found.append(table[tile.stop[group[0]]] - table[tile.start[group[0]]])
-                continue
-            box = classes.reshape([self.shape[a] for a in group])[
-                tuple(slice(tile.start[a], tile.stop[a]) for a in group)
-            ]
-            found.append(np.bincount(box.ravel(), minlength=count))
-        return found
+        return [self._members(number, tile) for number in range(len(self.groups))]
+
+    def _members(self, number: int, tile: Tile) -> np.ndarray:
+        """Of one group: the tile's indices of each class, int64 (classes)."""
+        group, table = self.groups[number], self._cumulative[number]
+        if table is not None:
+            return table[tile.stop[group[0]]] - table[tile.start[group[0]]]
+        box = self.class_of[number].reshape([self.shape[a] for a in group])[
+            tuple(slice(tile.start[a], tile.stop[a]) for a in group)
+        ]
+        return np.bincount(box.ravel(), minlength=self.counts[number])
 
     def inside(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Atoms that the tile touches, and its neurons in each: int64, int64."""
-        atoms, sizes = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
-        for members, count in zip(self.members(tile), self.counts, strict=True):
-            held = np.flatnonzero(members)
-            atoms = (atoms[:, None] * count + held).ravel()
-            sizes = (sizes[:, None] * members[held]).ravel()
+        _, atoms, sizes = self.inside_each([tile])
         return atoms, sizes
+
+    def inside_each(self, tiles: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """:meth:`inside` of many tiles, one after the other: which of them, atoms, sizes (int64).
+
+        Along each group of axes tiles have few different ranges, so these are looked up once.
+        """
+        known: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+        all_atoms, all_sizes, lengths = [], [], np.empty(len(tiles), np.int64)
+        for i, tile in enumerate(tiles):
+            atoms, sizes, single = 0, 1, True
+            found_atoms = found_sizes = _NONE
+            for number, (group, count) in enumerate(zip(self.groups, self.counts, strict=True)):
+                key = (number, *(v for a in group for v in (tile.start[a], tile.stop[a])))
+                found = known.get(key)
+                if found is None:
+                    members = self._members(number, tile)
+                    held = np.flatnonzero(members)
+                    found = known[key] = held, members[held]
+                held, of_held = found
+                if single and len(held) == 1:
+                    atoms, sizes = atoms * count + int(held[0]), sizes * int(of_held[0])
+                elif single:
+                    found_atoms, found_sizes = atoms * count + held, sizes * of_held
+                    single = False
+                elif len(held) == 1:
+                    found_atoms = found_atoms * count + held[0]
+                    found_sizes = found_sizes * of_held[0]
+                else:
+                    found_atoms = (found_atoms[:, None] * count + held).ravel()
+                    found_sizes = (found_sizes[:, None] * of_held).ravel()
+            if single:
+                found_atoms, found_sizes = np.array([atoms]), np.array([sizes])
+            all_atoms.append(found_atoms)
+            all_sizes.append(found_sizes)
+            lengths[i] = len(found_atoms)
+        which = np.repeat(np.arange(len(tiles)), lengths)
+        return which, np.concatenate(all_atoms), np.concatenate(all_sizes)
 
     def weigh(self, values: np.ndarray, tile: Tile) -> int:
         """Sum over the tile's neurons of the value of their atom; ``values`` int64 of shape
@@ -167,14 +200,20 @@ def _classify(
     """
     sizes = [shape[a] for a in group]
     keys: dict[tuple[tuple[tuple[int, ...], bytes], ...], int] = {}
+    same: dict[tuple[tuple[tuple[int, ...], int], ...], int] = {}
     number, sets = [], []
     for _, reach in reaches:
         parts = [(axes, index) for axes, index in reach.items() if axes[0] in group]
-        key = tuple(sorted((axes, index.tobytes()) for axes, index in parts))
-        if key not in keys:
-            keys[key] = len(keys)
-            sets.append(_flat(group, sizes, parts))
-        number.append(keys[key])
+        shared = tuple((axes, id(index)) for axes, index in parts)  # mostly the same arrays
+        known = same.get(shared)
+        if known is None:
+            key = tuple(sorted((axes, index.tobytes()) for axes, index in parts))
+            known = keys.get(key)
+            if known is None:
+                known = keys[key] = len(keys)
+                sets.append(_flat(group, sizes, parts))
+            same[shared] = known
+        number.append(known)
     # An index is known by the sum of random words of the sets that hold it: classes are indices
     # with equal sums.
     words = random_words(len(sets))

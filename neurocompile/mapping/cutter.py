@@ -153,16 +153,15 @@ class Cutter:
 
     def fits(self, tile: Tile, usage: Usage) -> bool:
         """Whether a tile fits a core, or the part of one that tiles may take."""
-        capacity, rate = self.counter.target.capacity, self.rates.get(tile.population, 1.0)
+        rate, beside = self.rates.get(tile.population, 1.0), self.beside
         if self.style.spikes is not None and rate * tile.size * self.fineness > self.style.spikes:
             return False
         parts = self.fineness * self.share
-        return all(
-            getattr(usage, name) * (1 if name == "neuron_groups" else parts)
-            + getattr(self.beside, name)
-            <= limit
-            for name, limit in capacity.items()
-        )
+        for name, limit in self.counter.target.capacity.items():
+            each = getattr(usage, name) * (1 if name == "neuron_groups" else parts)
+            if each + getattr(beside, name) > limit:
+                return False
+        return True
 
     def best(self) -> Chosen | None:
         """The best cut; None if single neurons do not fit."""

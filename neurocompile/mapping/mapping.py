@@ -192,7 +192,8 @@ def placed_on(
         lower_bound=max((need for _, need in counter.shortages().values()), default=0),
         spikes_per_core_step=spikes_per_core_step,
     )
-    problems = check_mapping(circuit, mapping, target)
+    # what it takes was counted a moment ago, of these very tiles; a file is counted anew
+    problems = check_places(circuit, mapping, target)
     if problems:
         raise NeurocompileError(
             "NC9001", f"mapping of '{circuit.name}' does not check: {problems[0]}"

@@ -59,17 +59,22 @@ class _Component:
     """Ranges on the source axes -> ranges on the destination axes."""
 
     def select(self, start: Sequence[int], stop: Sequence[int]) -> Selection:
-        key = tuple(v for a in self.axes for v in (start[a], stop[a]))
-        if key not in self.cache:
+        axes = self.axes
+        if len(axes) == 1:  # most are, and this is asked very often
+            key: tuple[int, ...] = (start[axes[0]], stop[axes[0]])
+        else:
+            key = tuple(v for a in axes for v in (start[a], stop[a]))
+        found = self.cache.get(key)
+        if found is None:
             inside = np.ones(self.sources.size, dtype=bool)
             for a, along in zip(self.axes, self.coordinates, strict=True):
                 inside &= (along >= start[a]) & (along < stop[a])
             sources, counts = np.unique(self.sources[inside], return_counts=True)
             fans, sharing = np.unique(counts, return_counts=True)
-            self.cache[key] = Selection(
+            found = self.cache[key] = Selection(
                 sources, tuple(zip(fans.tolist(), sharing.tolist(), strict=True))
             )
-        return self.cache[key]
+        return found
 
 
 class Pattern:
@@ -124,10 +129,18 @@ class Pattern:
         """For each component, what reaches the box; None if nothing does. Sources and fan-outs
         multiply.
         """
-        if self.empty or any(not start[a] <= self.fixed[a] < stop[a] for a in self.still):
+        if self.empty:
             return None
-        chosen = [component.select(start, stop) for component in self.components]
-        return chosen if all(selection.sources.size for selection in chosen) else None
+        for a in self.still:
+            if not start[a] <= self.fixed[a] < stop[a]:
+                return None
+        chosen = []
+        for component in self.components:
+            selection = component.select(start, stop)
+            if not selection.fans:
+                return None
+            chosen.append(selection)
+        return chosen
 
     def reach(
         self, start: Sequence[int], stop: Sequence[int]
@@ -217,8 +230,14 @@ class Pattern:
     def fan_out(self, start: Sequence[int], stop: Sequence[int]) -> dict[int, int]:
         """Synapses of a source into the box -> number of sources with that many."""
         chosen = self.select(start, stop)
-        total = {} if chosen is None else {1: 1}
-        for selection in chosen or ():
+        if chosen is None:
+            return {}
+        total = {1: 1}
+        for selection in chosen:
+            if len(total) == 1 and len(selection.fans) == 1:
+                ((fan, count),), ((factor, sharing),) = total.items(), selection.fans
+                total = {fan * factor: count * sharing}
+                continue
             merged: dict[int, int] = {}
             for fan, count in total.items():
                 for factor, sharing in selection.fans:

@@ -10,7 +10,9 @@ chip is annealed by itself and nothing is approximated.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +100,9 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
     slots: list[Slot] = [Slot(0, 0, 0, 0)] * cores
     inside = chip_of[flows.source] == chip_of[flows.target]
     home = chip_of[flows.source]
-    for chip in range(chips):
+
+    def on_chip(chip: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cores of a chip and their places: no other chip's matter."""
         members = np.flatnonzero(chip_of == chip)
         number = np.full(cores, -1, dtype=np.int64)
         number[members] = np.arange(len(members))
@@ -110,9 +114,12 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
             len(members),
         )
         pull = None if pulls is None else pulls[members] @ _borders(target, local)
-        found = anneal_places(
-            matrix, local[:, :2], len(members), pull, seed + chip, swaps_for(len(members), cores)
-        )
+        swaps = swaps_for(len(members), cores)
+        return members, anneal_places(matrix, local[:, :2], len(members), pull, seed + chip, swaps)
+
+    with ThreadPoolExecutor(min(chips, os.cpu_count() or 1)) as threads:  # kernels hold no lock
+        placed = list(threads.map(on_chip, range(chips)))
+    for chip, (members, found) in enumerate(placed):
         for core, at in zip(members.tolist(), found.tolist(), strict=True):
             x, y, deep = local[at].tolist()
             slots[core] = Slot(int(chip_at[chip]), x, y, deep)

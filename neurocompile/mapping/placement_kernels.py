@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurocompile.lanes import borrowed
 from neurocompile.mapping.jit import helper, kernel
 from neurocompile.mapping.random_kernels import below, draw, seeded
 
@@ -130,6 +131,8 @@ def _anneal(
     state: np.ndarray,
     best: np.ndarray,
 ) -> None:
+    mesh, placed, best = borrowed(mesh), borrowed(placed), borrowed(best)
+    exponential, state = borrowed(exponential), borrowed(state)
     offsets, at, x, y = mesh.offsets, placed.at, mesh.x, mesh.y
     things, places = at.size, x.size
     for _ in range(8):

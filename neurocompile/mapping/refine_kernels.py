@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from neurocompile.lanes import borrowed
 from neurocompile.mapping.jit import helper, kernel
 from neurocompile.mapping.ledger import (
     Ledger,
@@ -108,6 +109,13 @@ def _anneal(  # noqa: C901
     state: np.ndarray,
     best: np.ndarray,
 ) -> None:
+    nets, ledger, lists, noting = (
+        borrowed(nets),
+        borrowed(ledger),
+        borrowed(lists),
+        borrowed(noting),
+    )
+    cooling, state, best = borrowed(cooling), borrowed(state), borrowed(best)
     block, size, members = ledger.block, ledger.size, ledger.members
     offsets, pins, vertex_offsets = nets.offsets, nets.pins, nets.vertex_offsets
     vertices, room, steps = best.size, members.shape[1], cooling.steps

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from neurocompile.lanes import borrowed
 from neurocompile.mapping.jit import helper, kernel
 from neurocompile.mapping.ledger import (
     Ledger,
@@ -165,6 +166,18 @@ def _anneal(  # noqa: C901
     found: np.ndarray,
     only: bool,
 ) -> None:
+    nets, ledger, lists, noting = (
+        borrowed(nets),
+        borrowed(ledger),
+        borrowed(lists),
+        borrowed(noting),
+    )
+    excess, cooling, state, best = (
+        borrowed(excess),
+        borrowed(cooling),
+        borrowed(state),
+        borrowed(best),
+    )
     offsets, pins, vertex_offsets = nets.offsets, nets.pins, nets.vertex_offsets
     block, size, members, full = ledger.block, ledger.size, ledger.members, excess.full
     vertices, blocks = best.size, size.size

@@ -53,6 +53,10 @@ KEPT = 200_000
 """Tiles of which resources are kept."""
 
 
+_Box = tuple[tuple[object, ...], tuple[int, ...], tuple[int, ...]]
+"""Form of a projection or a population, start and stop of a tile."""
+
+
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     """Resources taken, in the column order of the published tables."""
 
@@ -92,11 +96,15 @@ class CostCounter:
         """Of the same circuit on other targets, where somebody asked
         (:mod:`neurocompile.mapping.advice`).
         """
-        self._patterns: dict[str, Pattern] = {}
+        self._patterns: dict[tuple[object, ...], Pattern] = {}
         self._sources: dict[tuple[str, Tile], np.ndarray] = {}
         self._fields: dict[tuple[str, int, int, int], tuple[np.ndarray, np.ndarray]] = {}
-        self._usages: dict[tuple[str, tuple[int, ...], tuple[int, ...]], Usage] = {}
-        self._senders: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
+        self._forms: dict[str, tuple[object, ...]] = {}
+        self._forms_of: dict[str, tuple[object, ...]] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._usages: dict[_Box, Usage] = {}
+        self._reaches: dict[_Box, dict[tuple[int, ...], np.ndarray] | None] = {}
+        self._senders: dict[_Box, int] = {}
         self.largest = max((p.size for p in circuit.populations), default=0)
         """Neurons of the largest population."""
         self.outgoing: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
@@ -123,19 +131,63 @@ class CostCounter:
 
     def pattern(self, projection: Strided) -> Pattern:
         """The projection prepared for counting."""
-        if projection.name not in self._patterns:
+        form = self._form(projection)
+        if form not in self._patterns:
             src, dst = (
                 self.circuit.population[projection.src],
                 self.circuit.population[projection.dst],
             )
-            self._patterns[projection.name] = Pattern(projection, src.shape, dst.shape)
-        return self._patterns[projection.name]
+            self._patterns[form] = Pattern(projection, src.shape, dst.shape)
+        return self._patterns[form]
+
+    def _form(self, projection: Projection) -> tuple[object, ...]:
+        """What counting knows of a projection; of equal ones, as blocks of a model repeat them, all
+        is counted once."""
+        found = self._forms.get(projection.name)
+        if found is None:
+            src, dst = (self.circuit.population[n] for n in (projection.src, projection.dst))
+            own: tuple[object, ...] = (projection.name,)
+            if isinstance(projection, Strided):
+                own = (
+                    projection.sizes,
+                    projection.src_strides,
+                    projection.dst_strides,
+                    projection.src_offset,
+                    projection.dst_offset,
+                )
+            elif isinstance(projection, Conv2d):
+                own = (
+                    self.circuit.tensors[projection.weight].shape,
+                    projection.stride,
+                    projection.padding,
+                    projection.dilation,
+                    projection.groups,
+                )
+            kind = type(projection).__name__
+            found = kind, src.shape, dst.shape, projection.weight_bits, *own
+            number = self._numbers.setdefault(found, len(self._numbers))
+            found = self._forms[projection.name] = (number,)
+        return found
+
+    def _form_of(self, population: str) -> tuple[object, ...]:
+        """The same of a population: all that its resources follow from."""
+        found = self._forms_of.get(population)
+        if found is None:
+            incoming = self.circuit.incoming[population]
+            found = self._forms_of[population] = (
+                population in self.neuronal,
+                population in self.positional,
+                *(self._form(q) for q in incoming),
+            )
+            if not incoming:
+                found = self._forms_of[population] = (*found, population)
+        return found
 
     def usage(self, tile: Tile) -> Usage:
         """Resources of a tile on its own, without ``axon_memory``, which depends on where its
         consumers are.
         """
-        key = (tile.population, tile.start, tile.stop)
+        key = (self._form_of(tile.population), tile.start, tile.stop)
         found = self._usages.get(key)  # ways to cut try many of the same tiles
         if found is None:
             if len(self._usages) >= KEPT:
@@ -194,15 +246,20 @@ class CostCounter:
 
     def reach(self, projection: Projection, tile: Tile) -> dict[tuple[int, ...], np.ndarray] | None:
         """The neurons whose messages reach the tile, as a product: source axes -> flat indices over
-        them, sorted.
+        them, sorted (not to be written).
 
         Axes that are absent are read whole; None if nothing reaches the tile.
         """
-        return SYNAPSES.of(projection).reach(self, projection, tile)
+        key = (self._form(projection), tile.start, tile.stop)
+        if key not in self._reaches:  # every graph of tiles asks again
+            if len(self._reaches) >= KEPT:
+                self._reaches.clear()
+            self._reaches[key] = SYNAPSES.of(projection).reach(self, projection, tile)
+        return self._reaches[key]
 
     def senders(self, projection: Projection, tile: Tile) -> int:
         """How many neurons' messages reach the tile through a projection."""
-        key = (projection.name, tile.start, tile.stop)
+        key = (self._form(projection), tile.start, tile.stop)
         found = self._senders.get(key)
         if found is None:
             if len(self._senders) >= KEPT:

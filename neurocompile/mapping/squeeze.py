@@ -7,6 +7,8 @@ once annealing has brought consumers together, much of that is free.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from math import ceil
 
 import numpy as np
@@ -43,6 +45,7 @@ def squeeze(
     beyond: np.ndarray | None = None,
     steps: int = STEPS,
     tries: int = TRIES,
+    ahead: bool = False,
 ) -> np.ndarray:
     """An assignment to fewer cores, int64 (vertices), down to ``most`` if that is found; the given one
     if none is.
@@ -56,19 +59,20 @@ def squeeze(
         beyond: see :func:`neurocompile.mapping.relaxed.refine_relaxed`.
         steps: moves tried for each vertex and number of cores.
         tries: numbers of cores that are tried, at most.
+        ahead: also try, on a second thread, the number that comes next if one fails; the same is
+            found.
     """
     used = np.zeros((cores, len(graph.limit)), dtype=np.int64)
     now = graph.used(block)
     used[: len(now)] = now
     low, high = max(most, ceil(fill_of(used, graph.limit) / FULL), 1), cores
-    best, tried = block, low
-    for _ in range(tries):
-        if low >= high:
-            break
-        found = refine_relaxed(
+    best = block
+
+    def attempt(count: int) -> np.ndarray | None:
+        return refine_relaxed(
             graph,
-            _emptied(graph, best, used, tried),
-            tried,
+            _emptied(graph, best, used, count),
+            count,
             steps=min(MOST_STEPS, steps * graph.vertices),
             hot=HOT,
             cold=COLD,
@@ -78,12 +82,27 @@ def squeeze(
             beyond=beyond,
             first=True,
         )
-        if found is None:
-            low = tried + 1
-        else:
-            best, high = found, tried
-            used = graph.used(best)
-        tried = (low + high) // 2
+
+    ahead = ahead and (os.cpu_count() or 1) > 1
+    with ThreadPoolExecutor(1 + ahead) as threads:  # the kernels hold no lock
+        tried, left, running = low, tries, dict[int, Future[np.ndarray | None]]()
+        while left and low < high:
+            wanted = [tried]
+            if ahead and left > 1 and tried + 1 < high:
+                wanted.append((tried + 1 + high) // 2)
+            running = {
+                k: running[k] if k in running else threads.submit(attempt, k) for k in wanted
+            }
+            found = running[tried].result()
+            if found is None:
+                low = tried + 1
+            else:
+                for other in running.values():
+                    other.cancel()
+                wait([f for f in running.values() if not f.cancelled()])  # they read ``best``
+                best, high, running = found, tried, {}
+                used = graph.used(best)
+            tried, left = (low + high) // 2, left - 1
     return best
 
 
@@ -113,6 +132,7 @@ def squeeze_in_turn(
         part, beyond = turns.part(order)
         few = ceil((last - first) * part_of)
         here = turns.block[order] - first
-        found = squeeze(part, here, last - first, few, seed + first, beyond, TURN_STEPS, TURN_TRIES)
+        taken = (few, seed + first, beyond, TURN_STEPS, TURN_TRIES)
+        found = squeeze(part, here, last - first, *taken, ahead=True)
         turns.move(order, found + first)
     return turns.block

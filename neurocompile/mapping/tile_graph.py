@@ -231,13 +231,12 @@ class _Collector:
         """
         if not owners:
             return
-        inside = [atoms.inside(tile) for _, tile in owners]
-        owner = np.repeat(
-            np.array([number for number, _ in owners], dtype=np.int64), [len(a) for a, _ in inside]
-        )
-        atom = np.concatenate([a for a, _ in inside])
-        size = np.concatenate([s for _, s in inside])
-        weight = None if sent is None else _weights(atoms, owners, [a for a, _ in inside], sent)
+        which, atom, size = atoms.inside_each([tile for _, tile in owners])
+        owner = np.array([number for number, _ in owners], dtype=np.int64)[which]
+        weight = None
+        if sent is not None:
+            ends = np.searchsorted(which, np.arange(1, len(owners)))
+            weight = _weights(atoms, owners, np.split(atom, ends), sent)
         length = np.diff(atoms.offsets)
         if not keep:
             used = length[atom] > 0

@@ -98,7 +98,9 @@ def test_convolutions_of_every_form(case, outputs, dtype):
     found = _quick(node)(node, [x], [weight], 3)
     assert found.dtype == wanted.dtype and np.array_equal(found, wanted)
     as_laid_out = np.ascontiguousarray(np.moveaxis(x, 2, -1))
-    assert np.array_equal(_quick(node)(node, [np.moveaxis(as_laid_out, -1, 2)], [weight], 3), wanted)
+    assert np.array_equal(
+        _quick(node)(node, [np.moveaxis(as_laid_out, -1, 2)], [weight], 3), wanted
+    )
 
 
 def test_integers_beyond_float32_take_the_definition():
