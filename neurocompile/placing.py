@@ -4,6 +4,7 @@ little as makes it fit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,8 +40,10 @@ __all__ = [
     "place_model",
 ]
 
-RATE_SAMPLES = 32
-"""Calibration samples, the first, that rates are measured on."""
+RATE_SAMPLES, _RATE_PART = 32, 8
+"""Calibration samples, the first, that rates are measured on, and between two looks at how far that
+is.
+"""
 _CORES_SHORT = {"NC3101"}
 """What a fold can help against."""
 
@@ -155,21 +158,25 @@ class _Tries:
 
     def map(self, circuit: CircuitGraph, fold: str) -> Placed:
         """Rates and mapping of one circuit."""
-        with self.stages("rates"):
+        with self.stages("rates") as done:
             if self.samples is None:
                 rates = modelled_rates(circuit, self.statistics)
                 source = f"modelled from calibration ({self.statistics.source})"
             else:
                 few = encode(circuit, self.samples[:RATE_SAMPLES])
+                sent: Counter[str] = Counter()
                 with Emulator().open(circuit) as executor:
-                    rates = measured_rates(circuit, executor.messages(few), len(few))
+                    for at in range(0, len(few), _RATE_PART):
+                        sent.update(executor.messages(few[at : at + _RATE_PART]))
+                        done(at, len(few))
+                rates = measured_rates(circuit, sent, len(few))
                 source = f"measured on {len(few)} samples"
         options = self.options
         place = partial(
             map_circuit, circuit, self.target, rates, seed=options.seed, max_cores=options.max_cores
         )
-        with self.stages("map"):
-            mapping = place()
+        with self.stages("map") as done:
+            mapping = place(done=done)
         return Placed(circuit, mapping, fold, rates, source, place)
 
 

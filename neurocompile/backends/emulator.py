@@ -86,11 +86,11 @@ class EmulatorExecutor:
         self._share(plan, x, records, *flat, np.zeros((0, 0), np.int64))
         return trace
 
-    def messages(self, x: np.ndarray) -> dict[str, int]:
-        """Of each population: its spikes, or values that are not 0, in all steps of all samples ``x``
-        (as :meth:`run` takes them). No trace is made."""
+    def messages(self, x: np.ndarray, of: Collection[str] | None = None) -> dict[str, int]:
+        """Of each population (of those named): its spikes, or values that are not 0, in all steps of
+        all samples ``x`` (as :meth:`run` takes them). No trace is made."""
         x = check_integers(self.circuit, x)
-        plan = self._plan(frozenset(self.circuit.population))
+        plan = self._plan(frozenset(self.circuit.population if of is None else of))
         counts = np.zeros((min(self._threads, max(len(x), 1)), len(plan.records)), np.int64)
         rows = [(*row[:4], 0, *row[4:]) for _, row in plan.records]
         records = np.array(rows, np.int64).reshape(-1, 7)

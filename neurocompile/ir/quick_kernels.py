@@ -86,7 +86,7 @@ _products8, _products4, _products1 = _products(8), _products(4), _products(1)
 
 
 @_kernel
-def convolve(x, weight, out, sizes, starts, events, values):  # type: ignore[no-untyped-def]
+def convolve(x, weight, out, sizes, starts, events, values):  # type: ignore[no-untyped-def]  # noqa: C901
     """What is not 0 adds its row of weights, times itself; sums in the order of taps and channels.
 
     Args:

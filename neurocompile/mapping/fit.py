@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping as Table
 from dataclasses import replace
+from itertools import count
 from math import ceil
 from typing import NamedTuple
 
@@ -81,7 +83,12 @@ class _Way(NamedTuple):
 
 
 def fit(
-    counter: CostCounter, rates: Table[str, float], limit: int, seed: int, spikes: float | None
+    counter: CostCounter,
+    rates: Table[str, float],
+    limit: int,
+    seed: int,
+    spikes: float | None,
+    done: Callable[[int, int], object] = lambda now, of: None,
 ) -> tuple[TileGraph, Packed]:
     """Tiles in the order of their cores, and these.
 
@@ -91,6 +98,8 @@ def fit(
         limit: cores.
         seed: of all chance.
         spikes: expected messages that a core may send in a step.
+        done: called with the populations that are cut, and how many come to the whole work: cutting
+            is about half of it.
 
     Raises:
         ViolationList: NC3102, NC3101 or NC3114 if no way keeps to the cores.
@@ -98,7 +107,7 @@ def fit(
     size = sum(p.size for p in counter.on_chip)
     bound = max((need for _, need in counter.shortages().values()), default=0)
     few = ceil(TIGHT * bound) if spikes is None else limit
-    found = _ways(counter, rates, limit, seed, spikes, bound)
+    found = _ways(counter, rates, limit, seed, spikes, bound, done)
     first = found[0]
     if size > SMALL or first.packed.cores > TOGETHER or len(first.graph.tiles) > FEW_TILES:
         ways = [way.further(improve(way.instance, way.packed.core_of, seed, few)) for way in found]
@@ -119,18 +128,20 @@ def _ways(
     seed: int,
     spikes: float | None,
     bound: int,
+    done: Callable[[int, int], object],
 ) -> list[_Way]:
     """The best ways to cut that keep to the cores, best first; at least one."""
     size = sum(p.size for p in counter.on_chip)
     most = SEMIFINALISTS if size <= SMALL else 1
     fewest, parts, found = 0, Partition(), list[_Way]()
     styles = _styles(counter, spikes)
+    ticks, whole_work = count(1), 2 * len(counter.on_chip) * max(len(styles) - 1, 1)
     for chosen in (styles[:-1], styles[-1:]):  # the last resort only if nothing was found
         if found:
             break
         cut: list[tuple[Style, Partition]] = []
         for style in chosen:
-            parts = partition(counter, rates, style)
+            parts = partition(counter, rates, style, lambda: done(next(ticks), whole_work))
             if all(
                 parts != other for _, other in cut
             ):  # of small models ways often come to the same cut

@@ -4,8 +4,8 @@ traffic.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Table
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -120,6 +120,7 @@ def map_circuit(
     seed: int = 0,
     max_cores: int | None = None,
     spikes_per_core_step: float | None = None,
+    done: Callable[[int, int], object] = lambda now, of: None,
 ) -> Mapping:
     """Cut, pack and place a circuit.
 
@@ -132,6 +133,7 @@ def map_circuit(
         max_cores: use at most so many cores of the target.
         spikes_per_core_step: expected messages that a core may send in a step (sum of rate x
             neurons of its tiles).
+        done: called with about how much is done, and of how much.
 
     Raises:
         ViolationList: all that does not fit: NC3102 for every layer of which one neuron does not
@@ -143,7 +145,7 @@ def map_circuit(
     counter = CostCounter(circuit, target)
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
     refuse(counter, rates, limit, spikes_per_core_step)
-    graph, packed = fit(counter, rates, limit, seed, spikes_per_core_step)
+    graph, packed = fit(counter, rates, limit, seed, spikes_per_core_step, done)
     core_of, cores = packed.core_of, packed.cores
     slots = place(target, graph.flows(core_of, cores), cores, seed)
     return placed_on(

@@ -11,7 +11,7 @@ if each tile of its consumers had a core of its own).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from neurocompile.errors import ViolationList
@@ -38,7 +38,12 @@ def lower_bound_cores(circuit: CircuitGraph, target: Target) -> int:
     return max(cores for _, cores in CostCounter(circuit, target).shortages().values())
 
 
-def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = AS_IS) -> Partition:  # noqa: C901
+def partition(  # noqa: C901
+    counter: CostCounter,
+    rates: Mapping[str, float],
+    style: Style = AS_IS,
+    tick: Callable[[], object] = lambda: None,
+) -> Partition:
     """Tiles of every population on the chip, in depth order; NC3102 names all populations that
     cannot be cut to fit.
 
@@ -46,6 +51,7 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = A
         counter: of the circuit and the target.
         rates: population -> mean probability that a neuron sends in a step; 1 where absent.
         style: what to prefer.
+        tick: called after each population.
     """
     tiles: dict[str, list[tuple[int, Tile]]] = {}
     found: Partition = {}
@@ -61,6 +67,7 @@ def partition(counter: CostCounter, rates: Mapping[str, float], style: Style = A
         tiles[name] = [(first + i, tile) for i, (tile, _) in enumerate(chosen)]
 
     for population in reversed(counter.on_chip):
+        tick()
         name = population.name
         if name in found:
             continue

@@ -135,7 +135,8 @@ def examine(
         left_out.append(f"L_f's upper bound: {value.message}")
     else:
         bound = LipschitzBound(value, gains)
-    local = local_lipschitz(circuit, x, radius, on=(quantized, subject.device))
+    place = quantized, subject.device
+    local = local_lipschitz(circuit, x, radius, on=place, progress=progress)
     if local.largest <= 0:
         raise NeurocompileError(
             "NC8003",
@@ -151,7 +152,9 @@ def examine(
     beside = statements(setting, bound, _where(at, reached, points), run, left_out)
     few = x[: affordable(sum(p.size for p in circuit.populations))]
     layers_of = [v.layer for v in circuit.views]
-    sensitivity = layer_sensitivity(quantized, few, T, layers_of, device=subject.device)
+    sensitivity = layer_sensitivity(
+        quantized, few, T, layers_of, device=subject.device, progress=progress
+    )
     total = next(
         b.theory for b in beside if b.statement == ("Theorem 10" if dimension else "Theorem 8")
     )
@@ -254,7 +257,9 @@ def _goal(
                 "NC8006", "`accuracy` needs samples with labels: `data` with 'x' and 'y'"
             )
         far = (
-            run_at(subject, x, reference_steps([p.T for p in points]), progress) if points else run
+            run_at(subject, x, reference_steps([p.T for p in points]), progress, helpers=False)
+            if points
+            else run
         )
         basis = f"certainly leaves {accuracy:.2%} of {len(x)} samples right (margins measured at T = {far.T})"
         return epsilon_for_accuracy(far.logits, y, accuracy), basis

@@ -21,6 +21,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input
 from neurocompile.parameters import between, count, fraction
+from neurocompile.progress import chunks
 
 __all__ = ["LocalLipschitz", "affordable", "layer_sensitivity", "local_lipschitz"]
 
@@ -54,6 +55,7 @@ def local_lipschitz(
     directions: int = 4,
     seed: int = 0,
     on: tuple[s.SpikingGraph, str] | None = None,
+    progress: bool = False,
 ) -> LocalLipschitz:
     """Quotients on the emulator, with ``directions`` random disturbances a sample.
 
@@ -80,7 +82,7 @@ def local_lipschitz(
     with _logits_of(circuit, on) as logits:
         encoded = encode(circuit, x)
         base = logits(x)
-        for _ in range(directions):
+        for _ in chunks(directions, 1, "disturbances", progress):
             step = rng.standard_normal(x.shape)
             step *= (radius * size / np.sqrt((step**2).sum(axis=axes))).reshape(
                 -1, *[1] * (x.ndim - 1)
@@ -130,6 +132,7 @@ def layer_sensitivity(
     flipped: float = FLIPPED,
     seed: int = 0,
     device: str = "cpu",
+    progress: bool = False,
 ) -> dict[str, float]:
     """How far the logits move per unit (Euclidean) by which a layer's rates are off: root mean
     square over samples.
@@ -155,7 +158,8 @@ def layer_sensitivity(
     definition = definition_on(graph, steps, device)
     known_values = definition(encoded, [*layers, output])
     clean, found = known_values[output].reshape(len(x), -1), {}
-    for layer in layers:
+    for part in chunks(len(layers), 1, "sensitivity of layers", progress):
+        layer = layers[part.start]
         rng = np.random.default_rng((seed, graph.spiking_layers.index(graph.node[layer])))
         value = known_values[layer]
         at = rng.random(value.shape) < max(flipped, 1 / (value[0].size or 1))
