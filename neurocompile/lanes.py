@@ -33,7 +33,7 @@ def borrowed(typing, value):  # type: ignore[no-untyped-def]
 
 
 def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    if isinstance(kind, types.BaseTuple):
+    if isinstance(kind, (types.UniTuple, types.Tuple, types.NamedTuple, types.NamedUniTuple)):
         for i, inner in enumerate(kind):
             part = _uncounted(context, builder, inner, builder.extract_value(value, i))
             value = builder.insert_value(value, part, i)
