@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-LIMITS = {"emulator": 4.0, "folded": 0.08, "quick": 1.2, "annealing": 8.0}
+LIMITS = {"emulator": 1.5, "folded": 0.08, "quick": 1.0, "annealing": 5.0}
 """Least ratio of each; ``folded`` is the unfolded run's time over the folded one's."""
 
 

@@ -16,6 +16,7 @@ from numba.np.arrayobj import make_array
 
 __all__ = ["borrowed", "data", "load", "loop", "splat", "store"]
 
+_KINDS: Any = types
 _i32, _i64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -33,12 +34,12 @@ def borrowed(typing, value):  # type: ignore[no-untyped-def]
 
 
 def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    if isinstance(kind, (types.UniTuple, types.Tuple, types.NamedTuple, types.NamedUniTuple)):
+    if isinstance(kind, _KINDS.BaseTuple):
         for i, inner in enumerate(kind):
             part = _uncounted(context, builder, inner, builder.extract_value(value, i))
             value = builder.insert_value(value, part, i)
         return value
-    if not isinstance(kind, types.Array):
+    if not isinstance(kind, _KINDS.Array):
         return value
     found = make_array(kind)(context, builder, value)
     found.meminfo = cgutils.get_null_value(found.meminfo.type)

@@ -9,6 +9,7 @@ spike adds its row of int8 weights, held in registers as int16 (:mod:`neurocompi
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from neurocompile.backends.table import Op, Source
 from neurocompile.backends.vectors import (
@@ -108,8 +109,7 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
                             continue
                         if op[EMIT] == 0 and begin == 0:
                             _clear(words, op[STATE_V], n)
-                            if op[KEEP_U] or op[WIDE]:
-                                _clear(words, op[STATE_U], n)
+                            _clear(words, op[STATE_U], n * (op[KEEP_U] + op[WIDE] > 0))
                         for t in range(begin, end):
                             if t == begin or not op[ALIKE]:
                                 _clear(acc, 0, n)
@@ -232,7 +232,7 @@ def _row_at(q, dims, steps, windows, window, t):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]  # noqa: C901
+def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
     """A strided pattern; the last loop is the longest contiguous one (plan), the two around it are
     loops here too: those of a folded circuit are short.
     """
@@ -258,43 +258,36 @@ def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]  # noqa:
             d_turn += i * dims[first + 3 * k + 2]
         for a in range(around):
             s, d = s_turn + a * sa, d_turn + a * da
-            if right:
-                for _ in range(middle):
-                    for i in range(n):
-                        acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
-                    s += sm
-                    d += dm
-            elif ds == 1 and ss == 1:
-                whole = n & ~31
-                for _ in range(middle):
-                    if whole:
-                        add_row(acc, d, values, s, whole, weight)
-                    for i in range(whole, n):
-                        acc[d + i] += weight * values[s + i]
-                    s += sm
-                    d += dm
-            elif ds == 0 and ss == 1:
-                for _ in range(middle):
-                    total = 0
-                    for i in range(n):
-                        total += values[s + i]
-                    acc[d] += weight * total
-                    s += sm
-                    d += dm
-            elif ds == 1 and ss == 0:
-                for _ in range(middle):
-                    value = weight * values[s]
-                    if value:
-                        for i in range(n):
-                            acc[d + i] += value
-                    s += sm
-                    d += dm
-            else:
-                for _ in range(middle):
-                    for i in range(n):
-                        acc[d + i * ds] += weight * values[s + i * ss]
-                    s += sm
-                    d += dm
+            _plane(acc, d, values, s, middle, sm, dm, n, ss, ds, weight, right)
+
+
+@njit(inline="always")
+def _plane(acc, d, values, s, turns, sm, dm, n, ss, ds, weight, right):  # type: ignore[no-untyped-def]
+    """The last two loops of a strided pattern, which move by ``sm`` and ``ss`` in the source."""
+    for _ in range(turns):
+        if right:
+            for i in range(n):
+                acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
+        elif ds == 1 and ss == 1:
+            whole = n & ~31
+            add_row(acc, d, values, s, whole, weight)
+            for i in range(whole, n):
+                acc[d + i] += weight * values[s + i]
+        elif ds == 0 and ss == 1:
+            total = 0
+            for i in range(n):
+                total += values[s + i]
+            acc[d] += weight * total
+        elif ds == 1 and ss == 0:
+            value = weight * values[s]
+            if value:
+                for i in range(n):
+                    acc[d + i] += value
+        else:
+            for i in range(n):
+                acc[d + i * ds] += weight * values[s + i * ss]
+        s += sm
+        d += dm
 
 
 @_inner

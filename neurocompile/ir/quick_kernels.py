@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
 from neurocompile.jit import cached_njit
-from neurocompile.lanes import data, load, loop, splat, store
+from neurocompile.lanes import borrowed, data, load, loop, splat, store
 
 __all__ = ["LANES", "convolve", "integer_lif", "lif"]
 
@@ -85,8 +86,48 @@ def _trailing(typing, bits):  # type: ignore[no-untyped-def]
 _products8, _products4, _products1 = _products(8), _products(4), _products(1)
 
 
+@njit(inline="always")
+def _added(out, to, weight, tap, outputs, events, values, first, end):  # type: ignore[no-untyped-def]
+    """Some events, each with its row of a tap."""
+    k = 0
+    if first < end:
+        while k + 8 * LANES <= outputs:
+            _products8(out, to, weight, tap, outputs, k, events, values, first, end)
+            k += 8 * LANES
+        if k + 4 * LANES <= outputs:
+            _products4(out, to, weight, tap, outputs, k, events, values, first, end)
+            k += 4 * LANES
+        while k < outputs:
+            _products1(out, to, weight, tap, outputs, k, events, values, first, end)
+            k += LANES
+
+
+@njit(inline="always")
+def _listed(x, at, pixels, channels, starts, events, values):  # type: ignore[no-untyped-def]
+    """Channels and values of what is not 0, pixel after pixel."""
+    found = 0
+    for p in range(pixels):
+        starts[p] = found
+        whole = channels // LANES * LANES
+        for c in range(0, whole, LANES):
+            bits = _mask(x, at + p * channels + c)
+            while bits:
+                i = c + _trailing(bits)
+                bits &= bits - 1
+                events[found] = i
+                values[found] = x[at + p * channels + i]
+                found += 1
+        for c in range(whole, channels):
+            value = x[at + p * channels + c]
+            if value != 0:
+                events[found] = c
+                values[found] = value
+                found += 1
+    starts[pixels] = found
+
+
 @_kernel
-def convolve(x, weight, out, sizes, starts, events, values):  # type: ignore[no-untyped-def]  # noqa: C901
+def convolve(x, weight, out, sizes, starts, events, values):  # type: ignore[no-untyped-def]
     """What is not 0 adds its row of weights, times itself; sums in the order of taps and channels.
 
     Args:
@@ -97,28 +138,12 @@ def convolve(x, weight, out, sizes, starts, events, values):  # type: ignore[no-
             dilations of both axes.
         starts, events, values: int32 (H x W + 1), int32 and float32 (H x W x C_in): scratch.
     """
+    x, weight, out = borrowed(x), borrowed(weight), borrowed(out)
+    starts, events, values = borrowed(starts), borrowed(events), borrowed(values)
     images, height, width, channels, rows, columns, outputs, kh, kw = sizes[:9]
     sh, sw, ph, pw, dh, dw = sizes[9:]
     for n in range(images):
-        found, at = 0, n * height * width * channels
-        for p in range(height * width):
-            starts[p] = found
-            whole = channels // LANES * LANES
-            for c in range(0, whole, LANES):
-                bits = _mask(x, at + p * channels + c)
-                while bits:
-                    i = c + _trailing(bits)
-                    bits &= bits - 1
-                    events[found] = i
-                    values[found] = x[at + p * channels + i]
-                    found += 1
-            for c in range(whole, channels):
-                value = x[at + p * channels + c]
-                if value != 0:
-                    events[found] = c
-                    values[found] = value
-                    found += 1
-        starts[height * width] = found
+        _listed(x, n * height * width * channels, height * width, channels, starts, events, values)
         for y in range(rows):
             for z in range(columns):
                 to = ((n * rows + y) * columns + z) * outputs
@@ -131,19 +156,9 @@ def convolve(x, weight, out, sizes, starts, events, values):  # type: ignore[no-
                         if left < 0 or left >= width:
                             continue
                         p, tap = top * width + left, (i * kw + j) * channels
-                        first, end = starts[p], starts[p + 1]
-                        if first == end:
-                            continue
-                        k = 0
-                        while k + 8 * LANES <= outputs:
-                            _products8(out, to, weight, tap, outputs, k, events, values, first, end)
-                            k += 8 * LANES
-                        if k + 4 * LANES <= outputs:
-                            _products4(out, to, weight, tap, outputs, k, events, values, first, end)
-                            k += 4 * LANES
-                        while k < outputs:
-                            _products1(out, to, weight, tap, outputs, k, events, values, first, end)
-                            k += LANES
+                        _added(
+                            out, to, weight, tap, outputs, events, values, starts[p], starts[p + 1]
+                        )
 
 
 @_kernel

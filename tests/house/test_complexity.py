@@ -21,7 +21,6 @@ LISTED = {
     "backends/interpreter.py:_gated": (21, _WHOLE),
     "backends/interpreter.py:_valued": (17, _WHOLE),
     "backends/interpreter.py:_events": (16, _WHOLE),
-    "backends/interpreter.py:_strided": (14, _WHOLE),
     "images/kernels.py:_send": (14, _WHOLE),
     "images/kernels.py:run_steps": (14, _WHOLE),
     "mapping/relaxed_kernels.py:_anneal": (18, _SEARCH),
