@@ -117,8 +117,11 @@ def place(target: Target, flows: Flows, cores: int, seed: int) -> list[Slot]:
         swaps = swaps_for(len(members), cores)
         return members, anneal_places(matrix, local[:, :2], len(members), pull, seed + chip, swaps)
 
-    with ThreadPoolExecutor(min(chips, os.cpu_count() or 1)) as threads:  # kernels hold no lock
+    threads = ThreadPoolExecutor(min(chips, os.cpu_count() or 1))  # kernels hold no lock
+    try:
         placed = list(threads.map(on_chip, range(chips)))
+    finally:  # an interrupt waits for the chips that run, not for all
+        threads.shutdown(cancel_futures=True)
     for chip, (members, found) in enumerate(placed):
         for core, at in zip(members.tolist(), found.tolist(), strict=True):
             x, y, deep = local[at].tolist()
