@@ -35,6 +35,8 @@ def evaluate_quickly(
     graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None
 ) -> dict[str, np.ndarray]:
     """As :func:`neurocompile.ir.evaluate.evaluate`."""
+    if not len(x):
+        return evaluate(graph, x, steps, record)
     parts = [found for _, found in for_samples(graph, x, steps, record, lambda found: found)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
