@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 
+from neurocompile.files import write_output
 from neurocompile.frontends.torch.export import export_onnx
 from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.passes.quantize import Quantize
 from neurocompile.qat.model import TrainableModel, prepare
+from neurocompile.qat.packing import pack_integers
 
 __all__ = ["Gain", "gain_of", "write"]
 
@@ -48,11 +51,14 @@ def gain_of(model: TrainableModel, x: np.ndarray, y: np.ndarray) -> Gain:
 
 
 def write(model: TrainableModel, path: Path, x: np.ndarray) -> str | None:
-    """Export ``model`` with the statistics of ``x``, read the file again as a build does, and say
+    """Export ``model`` with the statistics of ``x``, weights as int8 and a DequantizeLinear, read the file again as a build does, and say
     which layer's spikes compile to others than those that were trained; None if all are the same.
     """
     model.eval()
     export_onnx(model, x[:2], path, calibration=x, T=model.T)
+    packed = onnx.load(path)
+    if pack_integers(packed, steps_of(model)):
+        write_output(path, packed.SerializeToString())
     again = prepare(path, bits=model.bits, calibration=x)
     graphs = _quantized(model, model.trained_graph()), _quantized(again, again.graph)
     names = [n.name for n in graphs[0].spiking_layers]
@@ -62,6 +68,11 @@ def write(model: TrainableModel, path: Path, x: np.ndarray) -> str | None:
         evaluate(g, encode_input(g.input, x[:_COMPARED]), model.T, names) for g in graphs
     )
     return next((name for name in names if not np.array_equal(mine[name], found[name])), None)
+
+
+def steps_of(model: TrainableModel) -> list[float]:
+    """Of the grids that its weights lie on."""
+    return [float(quantizer.step) for quantizer in model.quantizers.values()]
 
 
 def _quantized(model: TrainableModel, graph: SpikingGraph) -> SpikingGraph:

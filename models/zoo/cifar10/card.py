@@ -32,6 +32,18 @@ rate*: spikes a neuron a step over the test images, mean over layers.
 Samples of 500 and 1,000 evenly spaced images lay below the card for every model and its predecessors, 5,000 of the Spike-driven Transformer
 at it. The neurons are compared with SpikingJelly's in `tests/models/test_cifar10_training.py`.
 
+## Compiled
+
+All 10,000 test images, integers on one H200 each (`neurocompile sweep MODEL --data test.npz --calibration calibration.npz --T 1,2,4,6,8
+--bits 8,6,4 --device cuda --no-place`, 512 drawn training images for calibration): correct predictions, and spikes an image. Trained at
+T = 4 and not again; plain rounding, no fine-tuning.
+
+{compiled}
+
+**The Spike-driven Transformer compiles to chance, at every T and every number of bits.** It is a defect of quantization, not of the
+model: rates of compiled layers leave the float ones at `patch_embed.rpe.lif`, where the residual of real values begins, and the build warns that
+`blocks.0.mlp.fc2.lif` keeps no weight bits. Spikformer loses 1.3 points at 6 bits, more than QKFormer's 0.4.
+
 ## Data
 
 CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009), 50,000 images to train and 10,000 to
@@ -99,6 +111,18 @@ def _before(name: str, facts: dict[str, Any]) -> str:
     )
 
 
+def _compiled(name: str, facts: dict[str, Any]) -> str:
+    """Rows of T, columns of bits."""
+    found = {(T, bits): (correct, spikes) for T, bits, correct, spikes in facts["compiled"]}
+    widths = sorted({bits for _, bits in found}, reverse=True)
+    head = f"| {TITLES[name]}, T | " + " | ".join(f"{b} bits" for b in widths) + " |"
+    rows = [
+        f"| {T} | " + " | ".join("{0:,} / {1:,}".format(*found[T, b]) for b in widths) + " |"
+        for T in sorted({T for T, _ in found})
+    ]
+    return "\n".join([head, "|---" * (len(widths) + 1) + "|", *rows])
+
+
 def _rates(name: str, facts: dict[str, Any]) -> str:
     rows = "\n".join(f"| `{layer}` | {rate:.4f} |" for layer, rate in facts["rates"].items())
     return f"### {TITLES[name]}\n\n| layer | rate |\n|---|---|\n{rows}"
@@ -115,6 +139,7 @@ def main() -> None:
         recipes="\n".join(_recipe(*item) for item in each),
         before="\n".join(_before(*item) for item in each if "before" in item[1]),
         checks="\n".join(f"- {TITLES[n]}: {note}" for n, f in each for note in f["checks"]),
+        compiled="\n\n".join(_compiled(*item) for item in each),
         rates="\n\n".join(_rates(*item) for item in each),
         **facts["qkformer-4-256"]["settings"],
     )

@@ -55,9 +55,24 @@ def fold(
     inputs = [onnx.ValueInfoProto(name=n) for n in feeds]
     outputs = [onnx.ValueInfoProto(name=n) for n in node.output if n]
     graph = helper.make_graph([node], "constant", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=opsets)
+    model = helper.make_model(graph, opset_imports=_evaluable(node, opsets))
     with np.errstate(all="ignore"):  # what is read later is checked to be finite then
         return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, dict(feeds))]
+
+
+_EVALUABLE = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+"""Versions of operators that onnx evaluates and before which it has none; their meaning is the same."""
+
+
+def _evaluable(
+    node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]
+) -> list[onnx.OperatorSetIdProto]:
+    """``opsets``, where they are too old for an evaluation of ``node`` newer ones."""
+    least = _EVALUABLE.get(node.op_type, 0)
+    return [
+        helper.make_opsetid(o.domain, max(o.version, least)) if o.domain in ("", "ai.onnx") else o
+        for o in opsets
+    ]
 
 
 def _expand(_: onnx.NodeProto, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
