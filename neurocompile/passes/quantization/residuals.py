@@ -128,11 +128,9 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
         raise NeurocompileError(
             "NC2001", f"no layer of a residual of real values reads spikes or the input: {names}"
         )
-    coarsest = (
-        max(lif_unit(state, lif, 1.02 * total * summed) for lif, summed in trunk.neurons)
-        if trunk.neurons
-        else 0.0
-    )
+    # a sum over many values is read through a shift, where its field would coarsen all layers
+    direct = [n for n in trunk.neurons if n[1] == 1] or trunk.neurons
+    coarsest = max((lif_unit(state, lif, 1.02 * total * k) for lif, k in direct), default=0.0)
     fields = max(max(ideals) / (1 << 7), 1.02 * total / state.fields.payload)
     unit = max(min(ideals), coarsest, fields)
     least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
