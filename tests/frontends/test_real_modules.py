@@ -143,7 +143,7 @@ CASES = [
     pytest.param(name, bare, marks=() if name == "block" and not bare else pytest.mark.slow)
     for name in OPERATORS
     for bare in (False, True)
-    if not bare or name in ("block", "GELU by tanh", "SiLU", "relative bias", "softplus")
+    if not bare or name in ("block", "GELU by tanh", "SiLU", "relative bias")
 ]
 
 
