@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["qkformer_4_256", "spike_driven_transformer_2_256", "spikformer_4_256"]
+__all__ = [
+    "qkformer_4_256",
+    "spike_driven_transformer_2_256",
+    "spikformer_4_256",
+    "spiking_resformer_cifar_slim",
+]
 
 
 def qkformer_4_256() -> tuple[nn.Module, torch.Tensor]:
@@ -30,6 +35,11 @@ def spikformer_4_256() -> tuple[nn.Module, torch.Tensor]:
 def spike_driven_transformer_2_256() -> tuple[nn.Module, torch.Tensor]:
     """Spike-driven Transformer-2-256 (Yao et al. 2023), T = 4."""
     return _shipped("spike-driven-transformer-2-256")
+
+
+def spiking_resformer_cifar_slim() -> tuple[nn.Module, torch.Tensor]:
+    """SpikingResformer (Shi et al. 2024) in our slim size, T = 4."""
+    return _shipped("spiking-resformer-cifar-slim")
 
 
 def _shipped(name: str) -> tuple[nn.Module, torch.Tensor]:
