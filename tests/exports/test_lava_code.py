@@ -15,6 +15,7 @@ from exports.test_sanafe_files import network
 import neurocompile
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
+from neurocompile.backends.lava.compat import require_lava
 from neurocompile.errors import NeurocompileError
 from neurocompile.exports.lava import write_lava
 from neurocompile.ir.windows import host_rounds, rounds
@@ -66,6 +67,7 @@ def test_folded_samples_are_sent_as_our_host_sends_them(tmp_path: Path, digits_d
     circuit, x = program.circuit, digits_data.x[:3]
     assert circuit.windows > 1 and len(circuit.inputs) > 1
     program.export_lava(tmp_path / "net.py")
+    require_lava()  # in this process the start method of others may be chosen already
     script = runpy.run_path(str(tmp_path / "net.py"))
     found = script["encode"](np.asarray(x, np.float32))
     integers = encode(circuit, np.asarray(x, np.float32))
