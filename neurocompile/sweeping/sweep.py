@@ -17,6 +17,7 @@ from neurocompile.backends.emulator import processors
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs, check_labels, load_samples
 from neurocompile.errors import NeurocompileError
+from neurocompile.frames import data_frame
 from neurocompile.frontends.door import calibration_of
 from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
@@ -39,6 +40,8 @@ from neurocompile.sweeping.work import (
 from neurocompile.targets import load_target
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
     from torch import nn
 
 __all__ = ["Found", "Sweep", "sweep"]
@@ -73,6 +76,39 @@ class Sweep:
 
     def __repr__(self) -> str:
         return f"<Sweep of {self.settings.model!r}: {len(self):,} points>"
+
+    @guarded
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row a point: what was asked for, accuracy, spikes a sample, and of its placement cores,
+        steps, packets and ``pJ PROFILE``; NC4001 without pandas.
+        """
+        return data_frame([_figures(one) for one in self.found], "point")
+
+    @guarded
+    def plot(self) -> Figure:
+        """:func:`neurocompile.sweeping.pareto.draw`; NC4001 without matplotlib."""
+        from neurocompile.report.pictures import check_picture
+        from neurocompile.sweeping.pareto import draw
+
+        check_picture()
+        return draw(self)
+
+
+def _figures(one: Found) -> dict[str, Any]:
+    at, evaluation, placement = one.point.integers, one.evaluation, one.placement
+    found: dict[str, Any] = {
+        "point": one.point.name,
+        "target": at.target,
+        "T": at.T,
+        "bits": at.bits,
+        "fold": one.point.fold,
+    }
+    if evaluation is not None and evaluation.problem is None:
+        found |= {"accuracy": evaluation.accuracy, "spikes": evaluation.spikes_a_sample}
+    if placement is not None and placement.problem is None:
+        found |= {name: getattr(placement, name) for name in ("cores", "steps", "packets")}
+        found |= {f"pJ {profile}": pj for profile, pj in placement.energy_pj.items()}
+    return found
 
 
 class _Sources:
