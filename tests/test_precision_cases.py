@@ -146,3 +146,15 @@ def test_a_layer_of_zeros_is_kept_as_a_constant() -> None:
     layers = [n for n in program.quantized.nodes if isinstance(n, s.Conv2d)]
     assert not program.quantized.tensors[layers[-1].weight].any()
     assert program.parity(x, against=("emulator",)).exact
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_channel_without_weights_loses_no_bits(bits: int) -> None:
+    model = Rows()
+    with torch.no_grad():
+        model.fc.weight[2] = 0
+        model.fc.weight[1] *= 20
+        model.fc.bias[2] = 0.5
+    program = neurocompile.compile(model.eval(), torch.rand(64, 16), weight_bits=bits)
+    first = next(layer for layer in program.precision if layer.layer == "lif")
+    assert first.bits is not None and bits - 0.5 < first.bits <= bits

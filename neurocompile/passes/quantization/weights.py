@@ -57,13 +57,20 @@ def weighted(
         state.shifts[layer.lif.name] = found.shift
         if found.vth is not None:
             state.thresholds[layer.lif.name] = found.vth
-    lost = float(np.log2(np.max(found.scale / found.ideal)))
+    lost = _lost_bits(found, weight)
     state.precision.note(node, bits, lost, layer.lif, found.groups)
     new = replace(node, weight=stored, exponent=found.power - (9 - bits))
     value = unit * found.scale / 2.0**found.power
     if found.groups == 1:
         return new, float(value)
     return new, value.reshape(-1, 1, 1) if isinstance(node, s.Conv2d) else value
+
+
+def _lost_bits(found: _Choice, weight: np.ndarray) -> float:
+    """Of the channel that lost most to the fields; channels without weights lose nothing."""
+    heard = np.abs(weight).reshape(len(weight), -1).max(axis=1) > 0
+    coarser = np.broadcast_to(found.scale / found.ideal, heard.shape)[heard]
+    return float(np.log2(coarser.max(initial=1.0)))
 
 
 def _coarser_input(
