@@ -199,7 +199,7 @@ class Lowering(Gathering):
                 self.suspect = self.schedules.owner(base.population) or self.suspect
         raise error
 
-    def sum_of(  # noqa: C901
+    def sum_of(
         self,
         name: str,
         bases: tuple[Base, ...],
@@ -211,30 +211,8 @@ class Lowering(Gathering):
         **fields: Any,
     ) -> str:
         """A population in ``reader`` that gets the sum of ``bases``, times ``gain``."""
-        readings: dict[int, Reading] = {}
-        depth, pooled = 1, {}
-        for i, base in enumerate(bases):
-            if isinstance(base, Conv):
-                readings[i] = self.conv_reading(base, reader)
-            elif isinstance(base, (Spikes, Real)):
-                readings[i] = self.reading(base, reader)
-            elif isinstance(base, Driven):
-                if base.slots != reader:
-                    raise Unfoldable("a product in another schedule")
-                depth = max(depth, self.net.need((q.src, q.lag) for q in base.projections))
-            elif isinstance(base, Pool):
-                pools.check(self, base, reader)
-            else:
-                raise Unfoldable("no feature map")
-        for i, base in enumerate(bases):
-            if isinstance(base, Pool):
-                pooled[i] = pools.winners(self, base, reader, layer)
-                depth = max(depth, self.net.need((w, 0) for w in pooled[i]))
-        for i, base in enumerate(bases):
-            if i in readings:
-                hops = 1 if isinstance(base, (Spikes, Real)) or readings[i].direct else 2
-                if readings[i].plans:
-                    depth = max(depth, self.net.need(readings[i].sources(), hops))
+        readings = self._readings(bases, reader)
+        pooled, depth = self._depth(bases, readings, reader, layer)
         stray = sum(
             found.stray * len(found.runs) * part.weight * gain
             for i, reading in readings.items()
@@ -261,6 +239,41 @@ class Lowering(Gathering):
         if stray:
             self.stray[made] = stray
         return made
+
+    def _readings(self, bases: tuple[Base, ...], reader: Slots) -> dict[int, Reading]:
+        """How ``reader`` gets each base that is read as it lies; Unfoldable where one cannot."""
+        readings: dict[int, Reading] = {}
+        for i, base in enumerate(bases):
+            if isinstance(base, Conv):
+                readings[i] = self.conv_reading(base, reader)
+            elif isinstance(base, (Spikes, Real)):
+                readings[i] = self.reading(base, reader)
+            elif isinstance(base, Driven):
+                if base.slots != reader:
+                    raise Unfoldable("a product in another schedule")
+            elif isinstance(base, Pool):
+                pools.check(self, base, reader)
+            else:
+                raise Unfoldable("no feature map")
+        return readings
+
+    def _depth(
+        self, bases: tuple[Base, ...], readings: dict[int, Reading], reader: Slots, layer: str
+    ) -> tuple[dict[int, tuple[str, ...]], int]:
+        """The winners of each pool, which are made here, and the depth at which all is there."""
+        pooled: dict[int, tuple[str, ...]] = {}
+        depths = [1]
+        for i, base in enumerate(bases):
+            if isinstance(base, Driven):
+                depths.append(self.net.need((q.src, q.lag) for q in base.projections))
+            elif isinstance(base, Pool):
+                pooled[i] = pools.winners(self, base, reader, layer)
+                depths.append(self.net.need((winner, 0) for winner in pooled[i]))
+        for i, reading in readings.items():
+            hops = 1 if isinstance(bases[i], (Spikes, Real)) or reading.direct else 2
+            if reading.plans:
+                depths.append(self.net.need(reading.sources(), hops))
+        return pooled, max(depths)
 
     def lif(self, node: s.IntegerLIF) -> Value:
         """A layer of neurons, silent outside of its windows."""

@@ -18,7 +18,7 @@ from neurocompile.errors import ViolationList
 from neurocompile.ir.circuit import CircuitGraph, HostInput, Population, Strided
 from neurocompile.mapping.advice import does_not_fit_core
 from neurocompile.mapping.box_cutter import BoxCutter, filling_of
-from neurocompile.mapping.cutter import SAVES, Cutter, Style
+from neurocompile.mapping.cutter import SAVES, Chosen, Cutter, Style
 from neurocompile.mapping.pair_cutter import PairCutter
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, whole
@@ -38,7 +38,7 @@ def lower_bound_cores(circuit: CircuitGraph, target: Target) -> int:
     return max(cores for _, cores in CostCounter(circuit, target).shortages().values())
 
 
-def partition(  # noqa: C901
+def partition(
     counter: CostCounter,
     rates: Mapping[str, float],
     style: Style = AS_IS,
@@ -53,56 +53,81 @@ def partition(  # noqa: C901
         style: what to prefer.
         tick: called after each population.
     """
-    tiles: dict[str, list[tuple[int, Tile]]] = {}
-    found: Partition = {}
-    violations = []
-    sums: dict[str, Strided] = (
-        {q.dst: q for q in _pairs(counter)} if style.pairs or style.room > 0 else {}
-    )
-
-    def keep(name: str, chosen: list[tuple[Tile, Usage]]) -> None:
-        found[name] = chosen
-        # Numbers that no other population has: each tile stands for a core of its own.
-        first = sum(map(len, tiles.values()))
-        tiles[name] = [(first + i, tile) for i, (tile, _) in enumerate(chosen)]
-
+    cut = _Cut(counter, rates, style)
     for population in reversed(counter.on_chip):
         tick()
-        name = population.name
-        if name in found:
-            continue
-        if style.room > 0 and name in sums:
-            apart = _apart(counter, sums[name], rates, style, tiles)
+        if population.name not in cut.found:
+            cut.add(population)
+    if cut.violations:
+        raise ViolationList("NC3102", cut.violations[::-1])
+    return {population.name: cut.found[population.name] for population in counter.on_chip}
+
+
+class _Cut:
+    """Populations that are cut so far, readers before what they read: a tile's output list is
+    counted by the tiles that it goes to.
+    """
+
+    def __init__(self, counter: CostCounter, rates: Mapping[str, float], style: Style) -> None:
+        self._counter, self._rates, self._style = counter, rates, style
+        self._tiles: dict[str, list[tuple[int, Tile]]] = {}
+        self.found: Partition = {}
+        self.violations: list[str] = []
+        wanted = style.pairs or style.room > 0
+        self._sums: dict[str, Strided] = {q.dst: q for q in _pairs(counter)} if wanted else {}
+
+    def add(self, population: Population) -> None:
+        """Cut ``population``, and the terms that it sums where the two belong together."""
+        pair = self._sums.get(population.name)
+        if pair is not None and self._style.room > 0:
+            apart = _apart(self._counter, pair, self._rates, self._style, self._tiles)
             if apart is not None:
-                keep(name, apart[0])
-                keep(sums[name].src, apart[1])
-                continue
-        cutter = Cutter(counter, population, rates, style, tiles)
-        together = None
-        if name in sums and style.pairs:
-            source = counter.circuit.population[sums[name].src]
-            together = PairCutter(counter, source, rates, style, tiles, cutter, sums[name]).best()
-            if together is not None and together.cut.cores <= SAVES * sum(
-                _filled(counter, p) for p in (source, population)
-            ):
-                keep(name, together.sums)  # better than any cuts of the two apart
-                keep(source.name, together.tiles)
-                continue
+                self._keep(pair.dst, apart[0])
+                self._keep(pair.src, apart[1])
+                return
+        cutter = Cutter(self._counter, population, self._rates, self._style, self._tiles)
+        if pair is not None and self._style.pairs:
+            self._add_pair(cutter, pair)
+        else:
+            self._alone(cutter, population.name)
+
+    def _add_pair(self, cutter: Cutter, pair: Strided) -> None:
+        """The sums with their terms, or each alone, whichever is better."""
+        counter, population = self._counter, self._counter.circuit.population
+        source, given = population[pair.src], (self._rates, self._style, self._tiles)
+        together = PairCutter(counter, source, *given, cutter, pair).best()
+        if together is not None and together.cut.cores <= SAVES * sum(
+            _filled(counter, p) for p in (source, population[pair.dst])
+        ):
+            self._keep(pair.dst, together.sums)  # better than any cuts of the two apart
+            self._keep(pair.src, together.tiles)
+            return
+        chosen = self._alone(cutter, pair.dst)
+        if chosen is None:
+            return
+        alone = Cutter(counter, source, *given).best()
+        if together is not None and (alone is None or together.better(chosen, alone)):
+            del self._tiles[pair.dst]
+            self._keep(pair.dst, together.sums)
+            self._keep(pair.src, together.tiles)
+        elif alone is not None:
+            self._keep(pair.src, alone.tiles)
+
+    def _alone(self, cutter: Cutter, name: str) -> Chosen | None:
+        """The best cut of one population; a violation where there is none."""
         chosen = cutter.best()
         if chosen is None:
-            violations.append(does_not_fit_core(counter, cutter.heaviest(), cutter.usage))
-        keep(name, chosen.tiles if chosen else [])
-        if chosen is not None and name in sums and style.pairs:
-            alone = Cutter(counter, source, rates, style, tiles).best()
-            if together is not None and (alone is None or together.better(chosen, alone)):
-                del tiles[name]
-                keep(name, together.sums)
-                keep(source.name, together.tiles)
-            elif alone is not None:
-                keep(source.name, alone.tiles)
-    if violations:
-        raise ViolationList("NC3102", violations[::-1])
-    return {population.name: found[population.name] for population in counter.on_chip}
+            self.violations.append(
+                does_not_fit_core(self._counter, cutter.heaviest(), cutter.usage)
+            )
+        self._keep(name, chosen.tiles if chosen else [])
+        return chosen
+
+    def _keep(self, name: str, chosen: list[tuple[Tile, Usage]]) -> None:
+        self.found[name] = chosen
+        # Numbers that no other population has: each tile stands for a core of its own.
+        first = sum(map(len, self._tiles.values()))
+        self._tiles[name] = [(first + i, tile) for i, (tile, _) in enumerate(chosen)]
 
 
 def _apart(

@@ -26,8 +26,6 @@ LISTED = {
     "mapping/relaxed_kernels.py:_anneal": (18, _SEARCH),
     "mapping/refine_kernels.py:_anneal": (13, _SEARCH),
     "mapping/packing_kernels.py:_lists_fit": (13, _SEARCH),
-    "mapping/partition.py:partition": (13, "four ways to cut a population, tried in order"),
-    "folding/lower.py:sum_of": (20, "reads, counts and drives each kind of base"),
 }
 """Function -> (its number, why). It may only shrink; pyproject.toml has the limit."""
 
