@@ -214,7 +214,7 @@ class Builder:
                 return replace(
                     projection, weight=self.tensor(f"{projection.weight}.{factor}", weight)
                 )
-        if not isinstance(projection, c.Strided):
+        if not isinstance(projection, c.Strided) or projection.weight_exp < 0:
             raise ValueError("only unweighted connections take a gain")
         return strided(
             projection.src,

@@ -32,8 +32,8 @@ def gates(circuit: c.CircuitGraph) -> dict[str, int]:
     for p in circuit.populations:
         opened = closed = 0
         for q in circuit.incoming[p.name]:
-            if not isinstance(q, c.Strided):
-                continue
+            if not isinstance(q, c.Strided) or q.weight_exp < 0:
+                continue  # a coarser unit is no gate
             weight = q.weight << q.weight_exp
             if q.src in clock and weight > 0:
                 opened += weight
