@@ -22,6 +22,7 @@ from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
 from neurocompile.frames import bars, data_frame
+from neurocompile.ir.circuit import CircuitGraph, Population
 
 if TYPE_CHECKING:
     import pandas
@@ -308,7 +309,7 @@ def _row(values: np.ndarray) -> dict[str, float]:
 
 def _layers(program: Program, counts: Counts) -> list[dict[str, Any]]:
     """Each layer with its counts; ``rate`` is that of the user's layer itself, without what helps
-    to compute it.
+    to compute it; None where a fold computes it several times.
     """
     circuit, found = program.circuit, []
     views = {view.layer: str(view.src) for view in circuit.views}
@@ -317,10 +318,20 @@ def _layers(program: Program, counts: Counts) -> list[dict[str, Any]]:
     for layer, values in counts.layers.items():
         row: dict[str, Any] = {"layer": layer, "rate": None, **_row(values)}
         if layer in views:
-            spikes = counts.populations[index[views[layer]], COLUMNS.index("spikes")]
-            row["rate"] = float(spikes / places[layer])
+            at = index[views[layer]]
+            if not _repeats(circuit, circuit.populations[at], places[layer]):
+                spikes = counts.populations[at, COLUMNS.index("spikes")]
+                row["rate"] = float(spikes / places[layer])
         found.append(row)
     return found
+
+
+def _repeats(circuit: CircuitGraph, population: Population, places: int) -> bool:
+    """Whether a fold computes a layer of ``places`` neuron-steps again in several windows, so that
+    its messages are more than its spikes.
+    """
+    windows = prod(n for n, _ in population.slots) if population.slots else circuit.windows
+    return population.size * circuit.steps * windows >= 2 * places
 
 
 def _cores(program: Program, counts: Counts) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.text import TensorRef
 from neurocompile.report.schedule import schedule_rows, schedule_table
+from neurocompile.zoo import find_model, list_models
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +193,23 @@ def test_thresholds_by_channel_fold_exactly(digits_data) -> None:
     for name, windows in silent.items():
         values = stepped[name].reshape(3, program.circuit.windows, -1)
         assert not values[:, windows].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", sorted(m.name for m in list_models() if m.name.startswith("digits/"))
+)
+def test_a_fold_tells_the_spikes_of_the_layers_once(name) -> None:
+    """What a fold computes in several windows is still one spike of the model."""
+    model = find_model(name)
+    plain, folded = (neurocompile.compile(model.path, fold=fold) for fold in ("none", "1x8"))
+    low, high = plain.circuit.inputs[0].low, plain.circuit.inputs[0].high
+    integers = np.random.default_rng(0).integers(low, high + 1, (3, *plain.input_shape))
+    x = (integers * plain.circuit.inputs[0].scale).astype(np.float32)
+    one, other = plain.run(x), folded.run(x, rasters=True)
+    assert (one.logits == other.logits).all()
+    assert one.spikes == other.spikes and one.neuron_steps == other.neuron_steps
+    rates = {row["layer"]: row["rate"] for row in folded.energy(x).layers}
+    for row in other.layers:
+        assert rates[row["layer"]] in (None, pytest.approx(row["rate"]))
+        assert np.count_nonzero(other.rasters[row["layer"]]) == row["spikes"]
