@@ -181,7 +181,7 @@ def _emit(output: Output, as_json: bool) -> None:
             told = json.dumps(json.loads(told, parse_constant=lambda _: None))
         if said and told.startswith("{"):
             told = json.dumps({**json.loads(told), "messages": said})
-        print(told)
+        print(as_flags(told) if "`" in told else told)
     else:
         for part in output.text:
             if isinstance(part, str):

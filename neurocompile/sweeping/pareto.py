@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from neurocompile.sweeping.sweep import Found, Sweep
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from neurocompile.sweeping.sweep import Found, Sweep
 
 __all__ = ["COSTS", "draw", "front"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import neurocompile.doctor as doctor
+from neurocompile.cli.flags import as_flags
 from neurocompile.errors import CATALOGUE
 from neurocompile.targets import list_targets
 
@@ -79,7 +80,7 @@ def test_doctor_and_too_few_files(monkeypatch) -> None:
 @pytest.mark.parametrize("code", sorted(CATALOGUE))
 def test_explain(cli, code: str) -> None:
     found = cli("explain", code.lower())
-    assert found.code == 0 and found.out.startswith(f"{code}: {CATALOGUE[code][0]}\n")
+    assert found.code == 0 and found.out.startswith(f"{code}: {as_flags(CATALOGUE[code][0])}\n")
     assert max(map(len, found.out.splitlines())) <= 100
 
 

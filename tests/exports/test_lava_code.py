@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DIGITS as DIGITS_FOLDER
 from exports.test_sanafe_files import network
 
 import neurocompile
@@ -20,7 +19,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.exports.lava import write_lava
 from neurocompile.ir.windows import host_rounds, rounds
 
-DIGITS = next(DIGITS_FOLDER.glob("*.onnx"))
+DIGITS = Path(__file__).parents[2] / "models" / "zoo" / "qkformer_digits" / "qkformer.onnx"
 pytest.importorskip("lava", reason="needs the extra lava")
 
 

@@ -96,6 +96,40 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
     "offsets are integers": [
         (canonical("quantized", c=s.Offset(name="c", x=Ref("l"), offset=TensorRef("b"))), "c")
     ],
+    "a function has a definition and a factor, a normalization an epsilon >= 0": [
+        *(
+            (canonical(c=node), "c")
+            for node in (
+                s.Function(name="c", x=Ref("l"), function="unknown"),
+                s.Function(name="c", x=Ref("l"), function="gelu", gain=float("inf")),
+                s.StepSoftmax(name="c", x=Ref("l"), gain=float("nan")),
+                s.Normalization(name="c", x=Ref("l"), axes=(0,), epsilon=-1.0),
+            )
+        )
+    ],
+    "segments are int64 of one length that synapses and shifts hold": [
+        *(
+            (canonical("quantized", c=node), "c")
+            for node in (
+                s.IntegerFunction(
+                    name="c", x=Ref("l"), knots=TensorRef("b"), weights=TensorRef("b")
+                ),
+                s.IntegerFunction(
+                    name="c", x=Ref("l"), knots=TensorRef("b"), weights=TensorRef("w"), shift=99
+                ),
+            )
+        )
+    ],
+    "products take 1 to 15 digits and drop at most 30 bits, sums of them as many as digits": [
+        (
+            canonical(
+                "quantized",
+                c=s.DigitMul(name="c", digits=Ref("l"), value=Ref("l"), bits=bits, shift=shift),
+            ),
+            "c",
+        )
+        for bits, shift in ((0, 0), (16, 0), (4, -1), (4, 31))
+    ],
     "no floating-point neuron, and no softmax, is left": [
         (canonical("quantized", l=LIF), "l"),
         (canonical("quantized", c=s.Softmax(name="c", x=Ref("m"))), "c"),
