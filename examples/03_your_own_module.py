@@ -5,7 +5,7 @@ spike for spike.
     FOLDER]
 
 `Net` is not one of neurocompile's models: it is what a user writes with torch and SpikingJelly. It
-is compiled as it stands, and a variant with two operators that no spike can carry is refused with
+is compiled as it stands, and a variant with two operators that do not compile is refused with
 every reason at once.
 """
 
@@ -54,6 +54,13 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.q(x), self.k(x), self.v(x)
         return self.proj(self.attn_lif(0.25 * (v @ k.transpose(-2, -1)) @ q))
+
+
+class UnitLength(nn.Module):
+    """Each token divided by its length."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(x, dim=2)
 
 
 class Net(nn.Module):
@@ -149,9 +156,9 @@ def main() -> int:
     for one in floats.layers:
         print(f"           {one.agreement:.2%} {one.layer}")
 
-    print("\nThe same module with GELU and LayerNorm:")
+    print("\nThe same module with SELU and vectors of unit length:")
     try:
-        neurocompile.compile(Net(nn.GELU(), nn.LayerNorm(16)), x[:2], target="loihi2", T=T)
+        neurocompile.compile(Net(nn.SELU(), UnitLength()), x[:2], target="loihi2", T=T)
     except neurocompile.NeurocompileError as error:
         for row in error.details:
             print(

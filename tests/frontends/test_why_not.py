@@ -159,7 +159,7 @@ class Net(nn.Module):
         return self.lif(self.act(self.fc(x.unsqueeze(0).repeat(3, 1, 1)))).mean(0)
 
 def bad():
-    return Net(nn.Softmax(-1)), torch.rand(2, 6)
+    return Net(nn.SELU()), torch.rand(2, 6)
 
 def good():
     return Net(nn.Identity()), torch.rand(2, 6)
@@ -181,12 +181,12 @@ def test_the_command_prints_the_table_and_json(tmp_path) -> None:
     bad = run("check", "mine:bad", "--T", "3", "--json")
     assert bad.returncode == 1, bad.stderr
     (reason,) = json.loads(bad.stdout)["reasons"]
-    assert (reason["module"], reason["kind"], reason["operator"]) == ("act", "Softmax", "Softmax")
+    assert (reason["module"], reason["kind"], reason["operator"]) == ("act", "SELU", "Selu")
     text = run("check", "mine:bad")
     assert (
         text.returncode == 1
         and "does not compile: 1 reason," in text.stdout
-        and "act (Softmax)" in text.stdout
+        and "act (SELU)" in text.stdout
     )
     good = run("check", "mine:good")
     assert good.returncode == 0 and good.stdout.startswith("compiles: 1 spiking layers")

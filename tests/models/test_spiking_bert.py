@@ -127,7 +127,7 @@ def test_training_learns_what_words_say(tmp_path: Path) -> None:
             said = rng.choice(["bad", "dull", "good", "fine"][2 * label : 2 * label + 2], 3)
             lines.append(f"{' '.join(said)} movie\t{label}")
         (tmp_path / f"{name}.tsv").write_text("\n".join(lines), encoding="utf-8")
-    _, vocabulary, facts = train(tmp_path, epochs=2)
+    _, vocabulary, facts = train(tmp_path, epochs=20)
     assert "movie" in vocabulary and facts["total"] == 64 and facts["correct"] >= 60
 
 
