@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from neurocompile.cli.flags import as_flags
 from neurocompile.errors import CATALOGUE
 
 
@@ -59,7 +60,7 @@ def test_files_are_named(cli, artifact: Path, tmp_path: Path) -> None:
 
 def test_explain_has_json(cli) -> None:
     assert cli("explain", "--json").json["codes"] == [
-        {"code": code, "title": title} for code, (title, _) in sorted(CATALOGUE.items())
+        {"code": code, "title": as_flags(title)} for code, (title, _) in sorted(CATALOGUE.items())
     ]
     told = cli("explain", "nc1003", "--json").json
     assert (told["title"], told["text"]) == CATALOGUE["NC1003"]
