@@ -119,6 +119,26 @@ def write_output(path: str | Path, content: bytes | Callable[[BinaryIO], None]) 
         raise NeurocompileError("NC5005", f"cannot write '{path}': {_reason(error)}") from error
 
 
+def append_line(path: str | Path, line: bytes) -> None:
+    """Add a line to a regular file, which is made if it is not there; NC5005 if that fails.
+
+    One write at the file's end, so that lines of processes beside each other stay whole.
+    """
+    path = as_path(path, "NC5005")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(0, "it is not a regular file")
+            if os.write(handle, line + b"\n") != len(line) + 1:
+                raise OSError(0, "no space left")
+        finally:
+            os.close(handle)
+    except (OSError, ValueError) as error:
+        raise NeurocompileError("NC5005", f"cannot add to '{path}': {_reason(error)}") from error
+
+
 def _sync_folder(folder: Path) -> None:
     """The new name on the disk, where the system can do that."""
     with contextlib.suppress(OSError):

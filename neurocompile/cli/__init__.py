@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             app(args=given)
         sys.exit(app(args=given, standalone_mode=False))
     except _UsageError as error:  # with --json: otherwise it is shown already
-        sys.exit(fail(NeurocompileError("NC6002", _usage(error)), as_json=True))
+        sys.exit(fail(NeurocompileError("NC6002", _usage(error)), as_json=True)[0])
     except (KeyboardInterrupt, typer.Abort):
         return 130
 

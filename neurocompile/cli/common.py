@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from neurocompile.cli.flags import as_flags
+from neurocompile.cli.run_log import LOGGED, Log, append_record
 from neurocompile.cli.streams import cannot_print, clean
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import check_writable
@@ -121,34 +124,64 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **options: Any) -> None:
-        as_json = options.get("json_output", False)
-        said.clear()
-        try:
-            with _warnings_as_lines(), contextlib.redirect_stdout(sys.stderr):
-                output = function(*args, **options)
+        log, began = options.pop("log", None), time.time()
+        code, told = _call(function, args, options, log)
+        if log is not None and told:
             try:
-                _emit(output, as_json)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                raise cannot_print(error) from error
-            code = output.code
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except BrokenPipeError:
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # nothing more to flush at exit
-            code = 141
-        except KeyboardInterrupt:
-            code = 130
-        except (
-            Exception
-        ) as error:  # the last resort of a program: nothing above main may see a traceback
-            code = fail(error, as_json)
+                append_record(log, function.__name__, options, code, began, told)
+            except NeurocompileError as error:
+                code, _ = fail(error, as_json=False)
         raise typer.Exit(code)
 
+    if function.__name__ in LOGGED:
+        _add_log(wrapper, function)
     return app.command(function.__name__)(wrapper)
+
+
+def _call(
+    function: Callable[..., Output],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    log: Path | None,
+) -> tuple[int, str]:
+    """Exit code of a command, and what ``--json`` prints where that or a ``log`` asks for it."""
+    as_json, told = options.get("json_output", False), ""
+    said.clear()
+    try:
+        with _warnings_as_lines(), contextlib.redirect_stdout(sys.stderr):
+            if log is not None:
+                check_writable(log)
+            output = function(*args, **options)
+        if as_json or log is not None:
+            told = _as_json(output)
+        try:
+            _emit(output, told if as_json else None)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise cannot_print(error) from error
+        return output.code, told
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except BrokenPipeError:
+        # nothing more to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141, told
+    except KeyboardInterrupt:
+        return 130, told
+    except Exception as error:
+        # the last resort of a program: nothing above main may see a traceback
+        return fail(error, as_json)
+
+
+def _add_log(wrapper: Callable[..., None], function: Callable[..., Output]) -> None:
+    """Give ``wrapper`` the option ``--log`` behind those of ``function``."""
+    given = inspect.signature(function, eval_str=True).parameters.values()
+    option = inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Log)
+    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in given), option]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    del wrapper.__wrapped__  # type: ignore[attr-defined]
 
 
 def say(kind: str, text: object) -> None:
@@ -174,14 +207,20 @@ def check_output(path: Path, *inputs: Path | None) -> Path:
     return path
 
 
-def _emit(output: Output, as_json: bool) -> None:
-    if as_json:
-        told = json.dumps(output.data, default=_builtins)
-        if "Infinity" in told or "NaN" in told:  # no JSON: null, as for what is unknown
-            told = json.dumps(json.loads(told, parse_constant=lambda _: None))
-        if said and told.startswith("{"):
-            told = json.dumps({**json.loads(told), "messages": said})
-        print(as_flags(told) if "`" in told else told)
+def _as_json(output: Output) -> str:
+    """What ``--json`` prints."""
+    told = json.dumps(output.data, default=_builtins)
+    if "Infinity" in told or "NaN" in told:  # no JSON: null, as for what is unknown
+        told = json.dumps(json.loads(told, parse_constant=lambda _: None))
+    if said and told.startswith("{"):
+        told = json.dumps({**json.loads(told), "messages": said})
+    return as_flags(told) if "`" in told else told
+
+
+def _emit(output: Output, told: str | None) -> None:
+    """Print ``told`` if it is given, else the text."""
+    if told is not None:
+        print(told)
     else:
         for part in output.text:
             if isinstance(part, str):
@@ -199,8 +238,10 @@ def _builtins(value: object) -> object:
     return str(value) if isinstance(value, Path) else msgspec.to_builtins(value)
 
 
-def fail(error: Exception, as_json: bool) -> int:
-    """Report ``error``: the line on stderr, with --json an object on stdout too; the exit code."""
+def fail(error: Exception, as_json: bool) -> tuple[int, str]:
+    """Report ``error``: the line on stderr, with --json an object on stdout too; the exit code, and
+    that object.
+    """
     ours = isinstance(error, NeurocompileError) and error.code != "NC9001"
     if os.environ.get(TRACEBACK) and not ours:
         # with the cause, where a public function turned it into ours
@@ -210,14 +251,15 @@ def fail(error: Exception, as_json: bool) -> int:
         error = NeurocompileError("NC9001", text)
     for line in str(error).split("\n"):
         say("error", line)
+    details: dict[str, Any] = {} if error.details is None else {"details": error.details}
+    if isinstance(error, ViolationList):
+        pairs = zip(error.codes, error.messages, strict=True)
+        details["violations"] = [{"code": c, "message": as_flags(m)} for c, m in pairs]
+    found = {"code": error.code, "message": as_flags(error.message), **details}
+    told = json.dumps({"error": found})
     if as_json:
-        details: dict[str, Any] = {} if error.details is None else {"details": error.details}
-        if isinstance(error, ViolationList):
-            pairs = zip(error.codes, error.messages, strict=True)
-            details["violations"] = [{"code": c, "message": as_flags(m)} for c, m in pairs]
-        told = {"code": error.code, "message": as_flags(error.message), **details}
-        print(json.dumps({"error": told}))
-    return 2
+        print(told)
+    return 2, told
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ NAMES = {
 """Parameters that commands and functions call by other names: a file's samples are an array, and a
 repeated option is a sequence.
 """
-SHELL = {"json_output", "help", "artifact", "output", "samples"}
+SHELL = {"json_output", "log", "help", "artifact", "output", "samples"}
 """Of a shell alone: files that are opened and written, and the first samples of one."""
 ELSEWHERE = {
     ("build", "estimate_only"): "neurocompile.estimate",
