@@ -7,7 +7,8 @@ neurons that repeat a spike after the longest delay, graded relays that repeat a
 projections tie together share one depth, the largest of theirs; a recurrent projection takes one
 step from any depth to itself. A projection with an advance adds that to the depth of its
 destination. Populations that the host does not reach (clocks) are as deep as those that read them
-allow, so that their spikes do not wait for long.
+allow, so that their spikes do not wait for long; graded relays that only spikes reach, as deep as
+readers and the longest delay of a spike allow, for what they add up to waits in neurons.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Schedule(CircuitPass):
         period = period_for(circuit.steps, self.power_of_two_period)
         own = {p.name for p in circuit.populations}
         circuit = CloseLoops(period)(circuit)
-        depth = _depths(circuit, own)
+        depth = _depths(circuit, own, self.max_spike_delay)
         lines = _Lines(circuit, depth, self.max_spike_delay, self.graded_delay)
         projections = []
         for q in circuit.projections:
@@ -98,10 +99,10 @@ class Schedule(CircuitPass):
         )
 
 
-def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
+def _depths(circuit: c.CircuitGraph, own: set[str], delay: int) -> dict[str, int]:
     """Depth of every population. Those of ``own`` that the host does not reach lie as deep as their
     readers allow; what ``close_loops`` added does not, because it closes loops before the first
-    sample arrives."""
+    sample arrives. A spike waits for ``delay`` steps at no cost."""
     depth: dict[str, int] = {}
     clocks: list[tuple[c.Population, ...]] = []
     reached: set[str] = set()
@@ -123,15 +124,18 @@ def _depths(circuit: c.CircuitGraph, own: set[str]) -> dict[str, int]:
             (depth[q.dst] - 1 - q.advance for p in group for q in outgoing[p.name]), default=0
         )
         depth.update(dict.fromkeys((p.name for p in group), latest))
-    _postpone(circuit, depth, outgoing)
+    _postpone(circuit, depth, outgoing, delay)
     return depth
 
 
 def _postpone(
-    circuit: c.CircuitGraph, depth: dict[str, int], outgoing: dict[str, list[c.Projection]]
+    circuit: c.CircuitGraph,
+    depth: dict[str, int],
+    outgoing: dict[str, list[c.Projection]],
+    delay: int,
 ) -> None:
-    """Relays that only spikes reach lie as deep as their readers allow: spikes wait in a delay, what
-    they add up to in neurons.
+    """Relays that only spikes reach lie as deep as their readers and the ``delay`` of a spike allow:
+    spikes wait in a delay, what they add up to in neurons.
     """
     read = {r.src for r in circuit.readouts}
     for group in reversed(circuit.groups):
@@ -145,7 +149,13 @@ def _postpone(
             and readers
             and all(circuit.population[q.src].spiking and not q.recurrent for q in inputs)
         ):
-            depth[p.name] = min(depth[q.dst] - 1 - q.advance for q in readers)
+            latest = min(depth[q.dst] - 1 - q.advance for q in readers)
+            waiting = [
+                depth[q.src] + q.advance
+                for q in inputs
+                if not c.is_constant(circuit, circuit.population[q.src])
+            ]
+            depth[p.name] = max(depth[p.name], min(latest, min(waiting, default=latest) + delay))
 
 
 class _Lines:

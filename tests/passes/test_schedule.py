@@ -89,13 +89,21 @@ def test_every_delay_is_the_difference_of_depths_and_within_the_limit(circuit, l
 @settings(max_examples=100, deadline=None)
 @given(circuits(), LIMITS)
 def test_depth_is_the_longest_path_from_the_input(circuit, limit):
+    """But for relays of spikes, which wait for their readers while a delay holds the spikes."""
     scheduled = schedule(circuit, max_spike_delay=limit, power_of_two_period=False)
-    longest: dict[str, int] = {}
+    depth = {p.name: p.depth for p in scheduled.populations}
     for p in circuit.topological():
-        longest[p.name] = max((longest[q.src] + 1 for q in circuit.incoming[p.name]), default=0)
-        assert scheduled.population[p.name].depth == longest[p.name]
-    depths = [p.depth for p in scheduled.populations]
-    assert depths == sorted(depths)
+        inputs = [q.src for q in circuit.incoming[p.name]]
+        earliest = max((depth[src] + 1 for src in inputs), default=0)
+        waits = isinstance(p, c.GradedRelay) and all(circuit.population[q].spiking for q in inputs)
+        if not waits or not inputs:
+            assert depth[p.name] == earliest
+            continue
+        readers = [depth[q.dst] for q in circuit.projections if q.src == p.name]
+        sent = [depth[src] for src in inputs if not is_constant(circuit, src)]
+        assert earliest <= depth[p.name] < min(readers, default=earliest + 1)
+        assert depth[p.name] <= max(earliest, min(sent, default=depth[p.name]) + limit)
+    assert list(depth.values()) == sorted(depth.values())
 
 
 @settings(max_examples=100, deadline=None)
