@@ -255,8 +255,9 @@ def markdown(found: list[dict[str, Any]]) -> str:
     for one in found:
         if "tiny" not in one["model"]:
             published = MODELS[one["model"]].published
+            beside = "" if published is None else f" ({published:.2f})"
             lines.append(
-                f"| {one['model']} | {one['parameters'] / 1e6:.2f} ({published:.2f}) | {one['lif_neurons'] / 1e6:.2f} | "
+                f"| {one['model']} | {one['parameters'] / 1e6:.2f}{beside} | {one['lif_neurons'] / 1e6:.2f} | "
                 f"{one['neurons'] / 1e6:.2f} | {one['populations']} | {one['depth']} | {sum(one['seconds'].values()):.1f} | "
                 f"{one['megabytes'] / 1024:.2f} | {one['least_cores']:,} |"
             )

@@ -67,9 +67,9 @@ MODELS: dict[str, Reference] = {
             kv_first=True,
         ),
     ),
-    "spikformer-v2-8-384": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_8_384, 29.11),
-    "spikformer-v2-8-512": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_8_512, 51.55),
-    "spikformer-v2-16-768": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_16_768, 172.70),
+    "spikformer-v2-8-384": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_8_384),
+    "spikformer-v2-8-512": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_8_512),
+    "spikformer-v2-16-768": Reference(spik2.SpikformerV2, spik2.SPIKFORMER_V2_16_768, 172.0),
     "spikformer-v2-tiny": Reference(
         spik2.SpikformerV2,
         spik2.SpikformerV2Config(

@@ -7,16 +7,16 @@ convolution is normalized and ends in a neuron, so residuals add spikes::
 
     x = SN(BN(Conv2x2, stride 2(x)));  x = x + SN(BN(Conv3x3(SN(BN(Conv3x3(x))))))
 
-=========================== ========== ==================
-config                      parameters data of the paper
-=========================== ========== ==================
-``SPIKFORMER_V2_8_384``        29.11 M ImageNet, 224x224
-``SPIKFORMER_V2_8_512``        51.55 M ImageNet, 224x224
-``SPIKFORMER_V2_16_768``      172.70 M ImageNet, 224x224
-=========================== ========== ==================
+=========================== ============== ==================
+config                      our parameters data of the paper
+=========================== ============== ==================
+``SPIKFORMER_V2_8_384``            29.09 M ImageNet, 224x224
+``SPIKFORMER_V2_8_512``            51.52 M ImageNet, 224x224
+``SPIKFORMER_V2_16_768``          172.2  M ImageNet, 224x224
+=========================== ============== ==================
 
-The authors have published no code: the kernels of the stem are those at which the counts of the
-first two come out, to 0.03 M without the biases in front of normalizations. Attention and MLP are
+The authors have published no code, and of the sizes only the abstract's 172M of the largest was at
+hand: the stem is a reconstruction, held to that number. Attention and MLP are
 :mod:`~neurocompile.models.spikformer`'s; the pre-training with masked patches leaves nothing behind.
 """
 
