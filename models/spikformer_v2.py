@@ -12,7 +12,7 @@ config                      our parameters data of the paper
 =========================== ============== ==================
 ``SPIKFORMER_V2_8_384``            29.09 M ImageNet, 224x224
 ``SPIKFORMER_V2_8_512``            51.52 M ImageNet, 224x224
-``SPIKFORMER_V2_16_768``          172.2  M ImageNet, 224x224
+``SPIKFORMER_V2_16_768``          172.21 M ImageNet, 224x224
 =========================== ============== ==================
 
 The authors have published no code, and of the sizes only the abstract's 172M of the largest was at

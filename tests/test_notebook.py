@@ -122,3 +122,11 @@ def test_the_page_of_a_program(digits_program, digits_data, tmp_path):
     with pytest.raises(neurocompile.NeurocompileError, match="NC7008 the parity report"):
         digits_program.report(tmp_path / "b.html", parity=other)
     assert not (tmp_path / "b.html").exists()
+
+
+def test_labels_of_other_samples_are_refused(digits_program, digits_data):
+    result = digits_program.run(digits_data.x[:3])
+    assert 0 <= result.accuracy(digits_data.y[:3].tolist()) <= 1
+    for labels in (digits_data.y[:2], digits_data.y[:3] + 0.5, None, "abc"):
+        with pytest.raises(neurocompile.NeurocompileError, match="NC1006"):
+            result.accuracy(labels)

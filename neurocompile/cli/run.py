@@ -12,7 +12,7 @@ import typer
 from neurocompile.cli.common import Artifact, Device, Json, Output, Samples, check_output, command
 
 if TYPE_CHECKING:
-    from neurocompile.program import RunResult
+    from neurocompile.run_result import RunResult
 
 _SHOWN = 40
 """Predictions shown as text."""
@@ -70,7 +70,7 @@ def run(
     if output is not None:
         result.save(output)
     labelled = labels is not None and len(result.predictions) > 0
-    found = _data(result, result.accuracy(labels) if labelled else None, seconds)  # type: ignore[arg-type]
+    found = _data(result, result.accuracy(labels) if labelled else None, seconds)
     found["output"] = None if output is None else str(output)
     return Output(found, _text(found, samples_file is not None))
 
@@ -95,7 +95,7 @@ def _data(result: RunResult, accuracy: float | None, seconds: float) -> dict[str
 
 def _heads(result: RunResult) -> list[dict[str, Any]]:
     """Every output by name, with the predictions of what is a classification."""
-    from neurocompile.program import classes_of
+    from neurocompile.run_result import classes_of
 
     found = []
     for name, values in result.outputs.items():

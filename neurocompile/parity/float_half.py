@@ -12,8 +12,8 @@ from neurocompile.ir.evaluate import encode_input
 from neurocompile.parity.counter import Counter
 from neurocompile.parity.reference import evaluated, run_reference
 from neurocompile.parity.report import FloatParity, HeadParity, LayerParity
-from neurocompile.program import classes_of, is_classifier
 from neurocompile.progress import chunks
+from neurocompile.run_result import classes_of, is_classifier
 
 if TYPE_CHECKING:
     from neurocompile.program import Program

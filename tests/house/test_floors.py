@@ -18,6 +18,7 @@ FLOORS = """
 errors checkout lanes
 files guard jit progress notebook frames advice arrays compat parameters zoo discretization
 data events
+run_result
 ir
 targets dumps
 gpu
