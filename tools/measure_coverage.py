@@ -1,0 +1,151 @@
+"""Line and branch coverage of ``neurocompile/``: ``python tools/measure_coverage.py --jobs N``.
+
+Runs the default suite (``--slow``: the slow tests too) under ``coverage``, child processes and
+workers included, then the tests of the compiled kernels once more with NUMBA_DISABLE_JIT=1, for
+compiled code leaves no trace. Both count together. Needs ``coverage`` and pytest-xdist. Prints one
+line a package, the total, and the files with the most lines missing; ``--json FILE`` keeps all.
+Exit code 1 below ``--lines`` or ``--branches`` (per cent). Tests that fail under the tracer (those
+that watch a process's files or times) are counted in the output and change nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+# what runs compiled loops on small sizes; without the compiler they take minutes, not hours
+KERNEL_TESTS = (
+    "tests/backends/test_emulator.py",
+    "tests/backends/test_plan.py",
+    "tests/ir/test_quick.py",
+    "tests/mapping/test_cost_laws.py",
+    "tests/mapping/test_map_circuit.py",
+    "tests/mapping/test_refine_laws.py",
+    "tests/images/test_core_images.py",
+    "tests/energy/test_mesh.py",
+)
+# in every process that the tests start, whatever the version of coverage
+START = "import coverage\ncoverage.process_startup()\n"
+CONFIGURATION = """[run]
+branch = true
+parallel = true
+concurrency = multiprocessing,thread
+source = {root}/neurocompile
+data_file = {out}/data
+omit =
+    {root}/neurocompile/lanes.py
+[report]
+exclude_also =
+    if TYPE_CHECKING:
+    \\.\\.\\.$
+    raise NotImplementedError
+    raise AssertionError
+    if __name__ == .__main__.
+"""
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--out", type=Path, default=ROOT / ".coverage_run")
+    parser.add_argument("--slow", action="store_true", help="the tests marked slow too")
+    parser.add_argument("--lines", type=float, default=0, help="least per cent of lines")
+    parser.add_argument("--branches", type=float, default=0, help="least per cent of branches")
+    parser.add_argument("--json", type=Path, help="write coverage's own JSON here")
+    parser.add_argument("--limit", type=int, default=120, help="seconds a kernel test may take")
+    parser.add_argument("tests", nargs="*", help="these tests alone, without the kernels' run")
+    given = parser.parse_args()
+    out = given.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("data*"):
+        old.unlink()
+    (out / "start").mkdir(exist_ok=True)
+    (out / "start" / "sitecustomize.py").write_text(START)
+    (out / "coveragerc").write_text(CONFIGURATION.format(root=ROOT, out=out))
+    common = ["-q", "--no-header", "-p", "no:cacheprovider", "--tb=line", "-n", str(given.jobs)]
+    chosen = given.tests or (["--slow"] if given.slow else [])
+    run(out, "suite", [*common, *chosen], {})
+    if not given.tests:
+        pure = {"NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
+        run(out, "kernels", [*common, f"--timeout={given.limit}", *KERNEL_TESTS], pure)
+    return report(out, given)
+
+
+def run(out: Path, name: str, arguments: list[str], more: dict[str, str]) -> None:
+    """pytest with ``arguments`` below the tracer; its last lines are printed."""
+    paths = [str(out / "start"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | more | {"COVERAGE_PROCESS_START": str(out / "coveragerc")}
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    (out / f"{name}.log").write_text(found.stdout)
+    lines = found.stdout.splitlines()
+    for line in [*(x for x in lines if x.startswith("FAILED"))][:40] + lines[-1:]:
+        print(f"{name}: {line}", flush=True)
+
+
+def report(out: Path, given: argparse.Namespace) -> int:
+    """Combine what every process left, print it, and judge it."""
+    tool = [sys.executable, "-m", "coverage"]
+    rc = f"--rcfile={out / 'coveragerc'}"
+    subprocess.run([*tool, "combine", "-q", rc], cwd=ROOT, check=True)
+    file = given.json or out / "coverage.json"
+    subprocess.run([*tool, "json", "-q", rc, "-o", str(file)], cwd=ROOT, check=True)
+    found = json.loads(file.read_text())
+    packages: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    missing = []
+    for path, entry in found["files"].items():
+        parts = Path(path).parts
+        start = parts.index("neurocompile")
+        package = parts[start + 1] if len(parts) > start + 2 else "(top)"
+        counts = counts_of(entry["summary"])
+        packages[package] = [a + b for a, b in zip(packages[package], counts)]
+        lost = counts[1] - counts[0]
+        missing.append((lost, "/".join(parts[start:]), entry["missing_lines"][:12]))
+    print(f"{'package':14} {'lines':>7} {'':>7} {'branches':>9}")
+    for package in sorted(packages):
+        print(row(package, packages[package]))
+    total = [sum(each) for each in zip(*packages.values())]
+    print(row("all", total))
+    for lost, path, lines in sorted(missing, reverse=True)[:40]:
+        print(f"  {lost:4} lines missing in {path}: {lines}")
+    enough = share(*total[:2]) >= given.lines and share(*total[2:]) >= given.branches
+    return 0 if enough else 1
+
+
+def counts_of(summary: dict[str, int]) -> list[int]:
+    """Lines covered, lines; branches covered, branches."""
+    return [
+        summary["covered_lines"],
+        summary["num_statements"],
+        summary["covered_branches"],
+        summary["num_branches"],
+    ]
+
+
+def share(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 100.0
+
+
+def row(name: str, counts: list[int]) -> str:
+    lines, branches = share(*counts[:2]), share(*counts[2:])
+    return f"{name:14} {lines:6.1f} % of {counts[1]:5} {branches:6.1f} % of {counts[3]:5}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
