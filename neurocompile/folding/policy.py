@@ -71,6 +71,7 @@ class Folder:
     _last: tuple[Fold, _Attempt] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self.graph = self.graph.live()
         self.facts = Facts(self.graph)
         adds = [n for n in self.graph.nodes if isinstance(n, s.Add)]
         names = {n.name for n in adds}

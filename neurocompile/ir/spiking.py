@@ -227,10 +227,22 @@ class SpikingGraph:
         return tuple(n for n in self.nodes if isinstance(n, (LIF, IntegerLIF, SoftIntegerLIF, Or)))
 
     def layer_of(self, node: Node) -> str:
-        """The spiking layer or output that ``node`` helps to compute: the first one downstream."""
+        """The spiking layer or output that ``node`` helps to compute: the first one downstream. In
+        a graph that is :meth:`live` there is one.
+        """
         while not isinstance(node, (LIF, IntegerLIF, SoftIntegerLIF, Or, Output)):
             node = self.users[node.name][0]
         return node.name
+
+    def live(self) -> SpikingGraph:
+        """Without what neither the output nor a spiking layer needs: nothing can show its value."""
+        wanted = {n.name for n in (*self.spiking_layers, self.input, self.output)}
+        for node in reversed(self.nodes):
+            if node.name in wanted:
+                wanted.update(node.inputs)
+        if len(wanted) == len(self.nodes):
+            return self
+        return self.replace(nodes=tuple(n for n in self.nodes if n.name in wanted))
 
     def text(self) -> str:
         """The text form (tensors by dtype and shape only)."""

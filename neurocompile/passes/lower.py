@@ -44,6 +44,7 @@ class Lower(Pass[SpikingGraph, CircuitGraph]):
     weight_bits: int = 8
 
     def apply(self, graph: SpikingGraph) -> CircuitGraph:
+        graph = graph.live()
         lowering = Lowering(graph, self.weight_bits, self.steps)
         for node in graph.nodes:
             lowering.lower(node)

@@ -7,11 +7,14 @@ import pytest
 from folded import MapMaker, assert_law
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spiking_cases import assert_equal_to_definition, samples
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
 from neurocompile.ir import spiking as s
+from neurocompile.passes.lower import Lower
+from neurocompile.passes.schedule import Schedule
 
 FEW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
@@ -46,6 +49,20 @@ def test_several_heads_fold_exactly(data, heads):
         assert_law(graph, fold_graph(graph, 2, Fold.parse(fold)))
 
 
+def fixed_map() -> tuple[MapMaker, str]:
+    """Spikes of a map of 2 x 4 x 4; no choice is left to hypothesis."""
+
+    class Fixed:
+        def __call__(self, strategy):
+            if isinstance(strategy, type(st.integers(0, 9))):
+                return 7
+            return getattr(strategy, "elements", (False,))[0]
+
+    m = MapMaker(Fixed(), (1, 4, 4))
+    weight = m.tensor(m.rng.integers(-20, 20, (2, 1, 1, 1)) * 2)
+    return m, m.add(s.IntegerLIF, x=m.add(s.Conv2d, x=m.x, weight=weight), vth=5, dv=0)
+
+
 def soft_reset(m: MapMaker, x: str) -> str:
     return m.add(s.SoftIntegerLIF, "refused", x=x, threshold=5, reset=5, decay=2048)
 
@@ -74,16 +91,39 @@ def bias_by_position(m: MapMaker, x: str) -> str:
     "operator", [soft_reset, integrator, a_slice, sum_over_time, bias_by_position]
 )
 def test_what_does_not_fold_is_refused_by_name(operator):
-    class Fixed:
-        def __call__(self, strategy):  # no choice is left to hypothesis here
-            return 7 if isinstance(strategy, type(st.integers(0, 9))) else False
-
-    m = MapMaker(Fixed(), (1, 4, 4))
-    weight = m.tensor(m.rng.integers(-20, 20, (2, 1, 1, 1)) * 2)
-    x = m.add(s.IntegerLIF, x=m.add(s.Conv2d, x=m.x, weight=weight), vth=5, dv=0)
+    m, x = fixed_map()
     y = operator(m, m.add(s.Conv2d, x=x, weight=m.tensor(np.full((2, 2, 1, 1), 2))))
     total = m.add(s.Sum, x=y, axes=(1, 2))
     linear = m.add(s.Linear, x=total, weight=m.tensor(np.full((2, 2), 2)))
     m.add(s.Output, x=m.add(s.TimeMean, x=linear), unit=0.5)
     with pytest.raises(NeurocompileError, match="NC3104.*'refused'"):
         fold_graph(m.graph(), 2, Fold.parse("1x4"))
+
+
+DEAD = {
+    "linear": lambda m, x: m.add(s.Conv2d, x=x, weight=m.tensor(np.full((2, 2, 1, 1), 2))),
+    "sum of real values": lambda m, x: m.add(s.Add, a=x, b=DEAD["linear"](m, x)),
+    "neurons": lambda m, x: m.add(s.IntegerLIF, x=DEAD["linear"](m, x), vth=5, dv=0),
+    "behind neurons": lambda m, x: DEAD["sum of real values"](m, DEAD["neurons"](m, x)),
+    "product": lambda m, x: m.add(s.Mul, a=x, b=DEAD["neurons"](m, x)),
+    "attention": lambda m, x: m.attention(x, x, x),
+    "pool": lambda m, x: m.add(s.MaxPool2d, x=x, kernel=(2, 2), stride=(2, 2)),
+    "pool of real values": lambda m, x: DEAD["pool"](m, DEAD["linear"](m, x)),
+    "sum pool": lambda m, x: m.add(s.SumPool2d, x=x, kernel=(2, 2), stride=(2, 2)),
+    "shift": lambda m, x: m.add(s.Shift, x=DEAD["linear"](m, x), bits=2),
+    "offset": lambda m, x: m.add(
+        s.Offset, x=DEAD["linear"](m, x), offset=m.tensor(np.array([[[7]], [[-3]]]), np.int64)
+    ),
+    "over positions": lambda m, x: m.add(s.Or, x=m.add(s.Sum, x=x, axes=(1, 2), keepdims=True)),
+    "mean": lambda m, x: m.add(s.TimeMean, x=m.add(s.Sum, x=x, axes=(1, 2))),
+}
+
+
+@pytest.mark.parametrize("kind", DEAD)
+def test_what_nothing_reads_changes_no_other_layer(kind):
+    """Neurons are still run, and compared; what no neuron hears is left out, folded and unrolled."""
+    m, x = fixed_map()
+    DEAD[kind](m, x)
+    graph = headed(m, x)
+    assert_law(graph, fold_graph(graph, 2, Fold.parse("1x4")))
+    assert_equal_to_definition(graph, Schedule(62, True)(Lower(2)(graph)), samples(graph))
