@@ -28,7 +28,9 @@ def fold_table(folds: Sequence[FoldChoice], limit: int, chosen: str = "") -> Any
             f"{f.cores_at_least:,}",
             f"{f.neurons:,}",
             f"{f.host_values:,}",
+            f"{f.host_clocks:,}",
             f"{f.messages / 1e6:,.2f}",
+            f"{f.packets / 1e6:,.2f}",
             f"{f.operations / 1e6:,.1f}",
             remark(f),
         )
@@ -41,7 +43,9 @@ def fold_table(folds: Sequence[FoldChoice], limit: int, chosen: str = "") -> Any
         ">cores at least",
         ">neurons",
         ">host values",
+        ">of them clocks",
         ">messages, M",
+        ">packets, M",
         ">synaptic ops, M",
         "",
     )

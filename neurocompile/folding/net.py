@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.folding import ticking
 from neurocompile.folding.waiting import Lines
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
@@ -49,8 +50,12 @@ class _Gated:
 class Net:
     """Collects what a folded circuit is made of; :meth:`finish` closes it."""
 
-    def __init__(self, windows: int, period: int, steps: int, reach: Reach) -> None:
+    def __init__(
+        self, windows: int, period: int, steps: int, reach: Reach, ticked: bool = False
+    ) -> None:
+        """``ticked``: clocks are made on the chip, from one tick of the host a sample."""
         self.windows, self.period, self.steps, self.reach = windows, period, steps, reach
+        self.ticked = ticked
         self.builder = Builder()
         self.depth: dict[str, int] = {}
         self.slots: dict[str, Digits] = {}
@@ -191,17 +196,25 @@ class Net:
         if not self._gated:
             return
         keys = list(self._patterns)
-        table = np.stack([self._patterns[k] for k in keys], axis=1).astype(np.uint8)
-        pattern = self.builder.tensor("clock.pattern", table)
         n = (len(keys),)
-        host = self.population(c.HostInput, "clock", n, "clock", 0, low=0, high=1, pattern=pattern)
-        spikes = host
-        if any(self.depth[g.dst] > 1 for g in self._gated):
-            spikes = self.population(c.LIF, "clock.spikes", n, "clock", 1, vth=0, dv=4096)
-            self.drive(spikes, [strided(host, n, (1,), (1,))])
+        fields = {"vth": 0, "dv": 4096}
+        if self.ticked:
+            host = spikes = self.population(c.LIF, "clock.spikes", n, "clock", 0, **fields)
+            ticking.drive_patterns(self, spikes, list(self._patterns.values()))
+        else:
+            host = spikes = self.host_pattern("clock", np.stack(list(self._patterns.values()), 1))
+            if any(self.depth[g.dst] > 1 for g in self._gated):
+                spikes = self.population(c.LIF, "clock.spikes", n, "clock", 1, **fields)
+                self.drive(spikes, [strided(host, n, (1,), (1,))])
         for g in self._gated:
             src = spikes if self.depth[g.dst] > 1 else host
             self.broadcast(src, g.dst, g.amount, g.sizes, g.strides, g.offset, keys.index(g.key))
+
+    def host_pattern(self, name: str, table: np.ndarray, depth: int = 0) -> str:
+        """What the host sends, bool (windows, neurons), in every sample."""
+        pattern = self.builder.tensor(f"{name}.pattern", table.astype(np.uint8))
+        n = table.shape[1:]
+        return self.population(c.HostInput, name, n, "clock", depth, low=0, high=1, pattern=pattern)
 
     def joined(self, projection: c.Projection, dst: str, delay: int) -> None:
         """A projection of a line, whose delay is known; :meth:`finish` leaves it as it is."""
@@ -268,12 +281,13 @@ class Net:
     def _lead(self) -> int:
         """Steps that the first sample waits: a LIF whose bias alone reaches the threshold fires in
         the very first step, before the constant that closes it; what waits in synapses must not
-        meet a sample.
+        meet a sample. Clocks made on the chip run ahead.
         """
+        least = ticking.AHEAD if self.ticked and self._gated else 0
         tensors = self.builder.tensors
         for p in self.builder.populations:
             if isinstance(p, c.LIF) and p.bias is not None and not self._constant(p.name):
                 if (int(tensors[p.bias].max()) << p.bias_exp) > p.vth << 6:
                     largest = max((q.lag for q in self.builder.projections), default=0)
-                    return max(largest, 0) * self.period
-        return 0
+                    return max(largest * self.period, least)
+        return least

@@ -167,7 +167,7 @@ class Folder:
         wide: set[str] = set()
         while True:
             schedules = Schedules(fold, self.graph, frozenset(wide), splits or {})
-            net = Net(schedules.windows, period, self.steps, reach)
+            net = Net(schedules.windows, period, self.steps, reach, fold.ticked)
             lowering = Lowering(self.facts, net, schedules, self.weight_bits, saved, again)
             try:
                 for node in self.graph.nodes:

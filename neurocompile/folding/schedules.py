@@ -24,30 +24,34 @@ __all__ = ["Fold", "Schedules"]
 class Fold:
     """Rows and columns of the input in one window; the pause between samples, in rows of windows (0:
     as short as the model allows); ``single``: attention's sums are kept once, and a pause as long as the sample lets the
-    queries pass.
+    queries pass; ``ticked``: clocks are made on the chip.
     """
 
     rows: int
     columns: int
     pause: int = 0
     single: bool = False
+    ticked: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Fold:
-        """``1x16``, or ``1x16s`` with a single buffer; NC1015 for anything else."""
-        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})(s?)(?:\+([1-9]\d{0,3}))?", text)
+        """``1x16``, or ``1x16s`` with a single buffer, ``1x16c`` with clocks on the chip; NC1015 for
+        anything else.
+        """
+        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})(s?)(c?)(?:\+([1-9]\d{0,3}))?", text)
         if not found:
             raise NeurocompileError(
                 "NC1015",
                 f"fold is '{text}'; auto, none, or ROWSxCOLUMNS of the input in a window, such as 1x32, is needed",
             )
-        rows, columns, single, pause = found.groups()
-        return cls(int(rows), int(columns), int(pause or 0), bool(single))
+        rows, columns, single, ticked, pause = found.groups()
+        return cls(int(rows), int(columns), int(pause or 0), bool(single), bool(ticked))
 
     def __str__(self) -> str:
         return (
             f"{self.rows}x{self.columns}"
             + "s" * self.single
+            + "c" * self.ticked
             + (f"+{self.pause}" if self.pause else "")
         )
 

@@ -20,6 +20,7 @@ from neurocompile.ir.circuit_rules import IS_SCHEDULED
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.ir.spiking_rules import IS_QUANTIZED
 from neurocompile.mapping.fold_choice import FoldChoice
+from neurocompile.mapping.modelled_packets import modelled_packets
 from neurocompile.mapping.rates import modelled_rates
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.passes.base import Pass
@@ -97,8 +98,10 @@ def choice_of(
     """Sizes of a scheduled circuit, and what it sends if each neuron of a population sends with the
     probability ``rates`` in a step.
     """
-    shortages = CostCounter(circuit, target).shortages()
+    counter = CostCounter(circuit, target)
+    shortages = counter.shortages()
     messages, operations = _sent(circuit, rates or {})
+    clocks = sum(p.size for p in circuit.inputs if p.pattern is not None)
     return FoldChoice(
         fold=fold,
         windows=circuit.windows,
@@ -107,7 +110,9 @@ def choice_of(
         neurons=sum(p.size for p in circuit.populations if not isinstance(p, HostInput)),
         cores_at_least=max((cores for _, cores in shortages.values()), default=0),
         host_values=circuit.windows * sum(p.size for p in circuit.inputs),
+        host_clocks=circuit.windows * clocks,
         messages=messages,
+        packets=float(f"{modelled_packets(counter, rates or {}):.6g}"),
         operations=operations,
     )
 
@@ -193,9 +198,13 @@ def pareto(choices: Sequence[FoldChoice]) -> list[FoldChoice]:
 
 def _times(choice: FoldChoice, unrolled: Sequence[FoldChoice]) -> str:
     """How much more a fold sends than the unrolled model."""
-    if not unrolled or not unrolled[0].messages:
+    if not unrolled or not (unrolled[0].messages and unrolled[0].packets):
         return ""
-    return f", {choice.messages / unrolled[0].messages:.1f} times the messages"
+    first = unrolled[0]
+    return (
+        f", {choice.messages / first.messages:.1f} times the messages in "
+        f"{choice.packets / first.packets:.1f} times the packets"
+    )
 
 
 def front_text(front: Sequence[FoldChoice], limit: int) -> str:

@@ -14,10 +14,11 @@ __all__ = ["clocks", "gates"]
 
 
 def clocks(circuit: c.CircuitGraph) -> set[str]:
-    """Populations that carry the host's patterns: sent by it, or relays of these."""
+    """Populations that carry the host's patterns: sent by it, relays of these, or made of its tick
+    on the chip."""
     found = {p.name for p in circuit.inputs if p.pattern is not None}
     for p in circuit.populations:  # by depth: sources first
-        sources = {q.src for q in circuit.incoming[p.name]}
+        sources = {q.src for q in circuit.incoming[p.name] if q.src != p.name}
         if sources and found.issuperset(sources) and isinstance(p, c.LIF) and not p.reset:
             found.add(p.name)
     return found

@@ -53,9 +53,24 @@ def modelled_rates(circuit: c.CircuitGraph, calibration: Calibration) -> dict[st
                 for q in incoming
                 if q.src not in clock and not c.is_constant(circuit, circuit.population[q.src])
             )
+        if p.name in clock and incoming:
+            rates[p.name] = float(f"{_clocked(circuit, p, rates):.9g}")
+            continue
         at = _Around(circuit, calibration, rates, incoming)
         rates[p.name] = float(f"{RATES.of(p)(at, p):.9g}")
     return rates
+
+
+def _clocked(circuit: c.CircuitGraph, p: c.Population, rates: Mapping[str, float]) -> float:
+    """Of a pattern: what drives its neurons takes turns; a line wakes itself, neuron by neuron."""
+    heard, own = 0.0, 0.0
+    for q in circuit.incoming[p.name]:
+        share = c.synapse_count(circuit, q) / p.size
+        if q.src == p.name:
+            own = share
+        else:
+            heard += rates[q.src] * share
+    return min(heard / (1.0 - own), 1.0)
 
 
 @dataclass(frozen=True)

@@ -158,10 +158,10 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
 
 @st.composite
 def folds(draw, size: int) -> str:
-    """Rows of a window, or a part of one."""
+    """Rows of a window, or a part of one; one buffer or two, clocks of the host or on the chip."""
     n = draw(st.sampled_from([k for k in (1, 2, 4, 8) if k <= size]))
     text = draw(st.sampled_from((f"{n}x{size}", f"1x{n}")))
-    return text + draw(st.sampled_from(("", "", "s")))
+    return text + draw(st.sampled_from(("", "", "s", "c", "sc")))
 
 
 def assert_law(graph: s.SpikingGraph, circuit: CircuitGraph, count: int = 3, seed: int = 0) -> None:

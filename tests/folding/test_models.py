@@ -21,7 +21,7 @@ FOLDS = {
 }
 
 
-@pytest.mark.parametrize("fold", ["2x8", "1x4s"])
+@pytest.mark.parametrize("fold", ["2x8c", "1x4s"])
 def test_folded_digits_give_the_logits_of_the_unrolled_model(fold, digits_program, digits_data):
     x = digits_data.x[:60]
     circuit = fold_graph(digits_program.quantized, 4, Fold.parse(fold))
@@ -31,7 +31,7 @@ def test_folded_digits_give_the_logits_of_the_unrolled_model(fold, digits_progra
 
 def test_lava_runs_a_folded_model_without_a_difference(digits_program, digits_data):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
-    circuit = fold_graph(digits_program.quantized, 4, Fold.parse("4x8"))
+    circuit = fold_graph(digits_program.quantized, 4, Fold.parse("4x8c"))
     x = encode(circuit, digits_data.x[:2])
     with get_backend("lava").open(circuit) as executor:
         found = executor.run(x)

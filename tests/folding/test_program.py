@@ -14,6 +14,8 @@ from neurocompile.backends.encoding import encode
 from neurocompile.backends.weights import make_weights
 from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
+from neurocompile.folding.schedules import Fold
+from neurocompile.folding.search import choice_of, fold_circuit, folder_for
 from neurocompile.ir.text import TensorRef
 from neurocompile.report.schedule import schedule_rows, schedule_table
 from neurocompile.zoo import find_model, list_models
@@ -117,6 +119,35 @@ def test_folding_tells_what_it_sends(program, digits_model):
     assert program.fold.messages > 0
     text = folded[-1].beside(unrolled)
     assert f"{folded[-1].messages / unrolled.messages:.2f} times the messages" in text
+
+
+def test_modelled_packets_are_near_those_of_the_mapping(program, digits_program):
+    """The front has them before anything is mapped: within a quarter, unrolled and folded."""
+    for one in (program, digits_program):
+        traffic, modelled = one.mapping.traffic, one.fold.packets
+        counted = traffic.packets + traffic.local + traffic.from_host
+        assert modelled == pytest.approx(counted * one.circuit.sample_steps, rel=0.25)
+        assert modelled >= one.fold.messages
+        assert one.fold.host_clocks == sum(
+            one.circuit.windows * p.size for p in one.circuit.inputs if p.pattern is not None
+        )
+
+
+def test_clocks_are_made_on_the_chip_from_one_tick_a_sample(program, digits_program):
+    """A line of a neuron a window and one synapse a pattern and window: hardly a core more."""
+    folder = folder_for(digits_program.quantized, 4, 8, program.target)
+    for fold in ("2x8", "1x4s"):
+        host, chip = (
+            fold_circuit(digits_program.quantized, 4, 8, program.target, Fold.parse(f), folder)
+            for f in (fold, fold + "c")
+        )
+        first, second = (choice_of(c, program.target, fold) for c in (host, chip))
+        assert first.host_clocks > second.host_clocks == chip.windows  # one neuron's
+        table = chip.tensors[chip.population["clock"].pattern]
+        assert table.sum() == 1 and table[0] == 1
+        assert second.cores_at_least <= first.cores_at_least + 1
+        assert 0 <= second.latency - first.latency <= 2
+        assert second.neurons <= first.neurons + chip.windows
 
 
 def test_energy_stands_beside_the_unrolled_model_under_every_profile(program, digits_program):
