@@ -209,7 +209,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "mapping",
             _fold,
             "Fold in time: ROWSxCOLUMNS of the input in a window (1x32; 1x32s: one buffer for "
-            "attention), none, or auto: the fewest steps a sample that fit.",
+            "attention; 1x32c: clocks on the chip), none, or auto: the fewest steps a sample that fit.",
             "auto|none|RxC",
         ),
     ] = "auto"
