@@ -197,7 +197,7 @@ class Net:
             return
         keys = list(self._patterns)
         n = (len(keys),)
-        fields = {"vth": 0, "dv": 4096}
+        fields: dict[str, Any] = {"vth": 0, "dv": 4096}
         if self.ticked:
             host = spikes = self.population(c.LIF, "clock.spikes", n, "clock", 0, **fields)
             ticking.drive_patterns(self, spikes, list(self._patterns.values()))
