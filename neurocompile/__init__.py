@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from neurocompile.pipeline import folds
     from neurocompile.program import Program
     from neurocompile.qat import finetune
+    from neurocompile.stage_cache import clear_cache, list_cache
     from neurocompile.stages import open_staged as open
     from neurocompile.sweeping.sweep import sweep
     from neurocompile.targets.loader import list_targets, load_target
@@ -47,6 +48,7 @@ __all__ = [
     "NeurocompileError",
     "Program",
     "check",
+    "clear_cache",
     "budget",
     "compile",
     "deff",
@@ -59,6 +61,7 @@ __all__ = [
     "folds",
     "frames_from_events",
     "gate",
+    "list_cache",
     "list_models",
     "list_targets",
     "load",
@@ -76,11 +79,13 @@ _WHERE = {
     "BuildOptions": ("neurocompile.options", "BuildOptions"),
     "check": ("neurocompile.check", "check_model"),
     "deff": ("neurocompile.theory.measure.deff", "deff"),
+    "clear_cache": ("neurocompile.stage_cache", "clear_cache"),
     "diagnose": ("neurocompile.doctor", "diagnose"),
     "explain": ("neurocompile.errors", "explain"),
     "find_model": ("neurocompile.zoo", "find_model"),
     "finetune": ("neurocompile.qat", "finetune"),
     "frames_from_events": ("neurocompile.events", "frames_from_events"),
+    "list_cache": ("neurocompile.stage_cache", "list_cache"),
     "list_models": ("neurocompile.zoo", "list_models"),
     "load_events": ("neurocompile.events", "load_events"),
     "estimate": ("neurocompile.pipeline", "estimate_model"),

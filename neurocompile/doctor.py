@@ -62,6 +62,7 @@ def diagnose() -> list[Check]:
         _loihi(),
         _gpu(),
         _kernels(),
+        _stages(),
         _file_descriptors(),
         _processors(),
     ]
@@ -192,6 +193,20 @@ def _kernels() -> Check:
             "set NUMBA_CACHE_DIR to a folder that can be written",
         )
     return Check("kernels", "OK", f"kept in {folder}")
+
+
+def _stages() -> Check:
+    """Whether finished stages of builds are kept on disk."""
+    why = _import("neurocompile.stage_cache")
+    if why:
+        return Check("stage cache", "problem", f"it does not import: {why}", "install numpy again")
+    from neurocompile.stage_cache import FOLDER, opened
+
+    found = opened()
+    if found.folder is None:
+        advice = f"set {FOLDER} to a folder of yours that only you can write"
+        return Check("stage cache", "absent", f"nothing is kept: {found.why}", advice)
+    return Check("stage cache", "OK", f"at most {found.limit / 1e9:g} GB in {found.folder}")
 
 
 def _file_descriptors() -> Check:

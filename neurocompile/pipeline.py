@@ -23,6 +23,7 @@ from neurocompile.passes.quantize import Quantize
 from neurocompile.placing import estimate_folds, front_of
 from neurocompile.program import Program
 from neurocompile.progress import Stages
+from neurocompile.stage_cache import StageCache
 from neurocompile.stages import Lowered, Stage, import_stage, stages_from
 from neurocompile.targets import load_target
 from neurocompile.targets.fields import ChipFields
@@ -48,6 +49,7 @@ def compile_model(
     options: BuildOptions | None = None,
     device: str = "cpu",
     progress: bool = False,
+    cache: bool = True,
     after: Callable[[Stage], object] | None = None,
     **given: Unpack[GivenOptions],
 ) -> Program:
@@ -72,6 +74,8 @@ def compile_model(
         device: where spike rates are measured on ``calibration``: cpu, or torch's cuda, cuda:N or
             torch-cpu, whose float32 sums may decide single spikes otherwise (docs/gpu.md).
         progress: show stages on stderr, if it is a terminal.
+        cache: take finished stages from, and keep them in, this user's cache (docs/trust.md);
+            what is built is the same, byte for byte.
         after: called with each stage before the mapping (:mod:`neurocompile.stages`), as it is
             done.
 
@@ -82,7 +86,8 @@ def compile_model(
     check_device(device)
     chip = load_target(asked.target)
     precompile.start()
-    imported = import_stage(model, example_input, asked, chip, calibration, Stages(progress))
+    timer, kept = Stages(progress), StageCache.of(cache)
+    imported = import_stage(model, example_input, asked, chip, calibration, timer, kept)
     for stage in stages_from(imported, device):
         if after is not None:
             after(stage)

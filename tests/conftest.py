@@ -19,6 +19,9 @@ settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+# a test sees what it computes, not what another kept, and leaves nothing in the user's cache
+os.environ["NEUROCOMPILE_CACHE"] = "off"
+
 sys.path.insert(0, str(Path(__file__).parent))  # for spiking_cases, under any import mode of pytest
 
 

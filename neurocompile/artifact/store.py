@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from neurocompile.artifact.archive import read_archive, sha256, write_archive
+from neurocompile.archive import read_archive, sha256, write_archive
 from neurocompile.artifact.meaning import meaning_problems
 from neurocompile.artifact.signature import Signature, load_signing_key, sign
 from neurocompile.calibration import Calibration

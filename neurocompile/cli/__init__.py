@@ -16,6 +16,7 @@ import typer
 from neurocompile.cli import (
     budget,
     build,
+    cache,
     check,
     deff,
     doctor,
@@ -44,6 +45,7 @@ __all__ = [
     "app",
     "budget",
     "build",
+    "cache",
     "check",
     "deff",
     "doctor",

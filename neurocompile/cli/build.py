@@ -55,6 +55,12 @@ def build(
     images: Annotated[
         bool, typer.Option("--images", help="Put the images of all cores into the artifact.")
     ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache/--no-cache", help="Take finished stages from the cache, and keep them there."
+        ),
+    ] = True,
     json_output: Json = False,
 ) -> Output:
     """Compile a model and write the artifact."""
@@ -72,7 +78,7 @@ def build(
         output = check_output(output, Path(model), calibration)
     source, example, name = source_of(model)
     if stop_after is not None:
-        return _stopped(source, example, options, calibration, device, dump, stop_after)
+        return _stopped(source, example, options, calibration, device, dump, stop_after, cache)
     output = output or check_output(Path(f"{name}.nca"), Path(model), calibration)
 
     from neurocompile.pipeline import compile_model
@@ -84,6 +90,7 @@ def build(
         options=options,
         device=device,
         progress=True,
+        cache=cache,
         after=None if dump is None else lambda stage: stage.dump(dump),
     )
     if images:
@@ -101,6 +108,7 @@ def _stopped(
     device: str,
     dump: Path | None,
     last: str,
+    cache: bool,
 ) -> Output:
     """The graph of one stage."""
     from neurocompile.stages import STAGES, run_stages
@@ -109,7 +117,9 @@ def _stopped(
         raise NeurocompileError(
             "NC6002", f"--stop-after is '{last}'; {', '.join(STAGES)} are possible"
         )
-    for stage in run_stages(source, example, calibration, options, device=device, progress=True):
+    for stage in run_stages(
+        source, example, calibration, options, device=device, progress=True, cache=cache
+    ):
         if dump is not None:
             stage.dump(dump)
         if stage.name == last:

@@ -18,9 +18,11 @@ from neurocompile.arrays import as_array
 from neurocompile.data import check_inputs, load_samples
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path
+from neurocompile.frontends.kept import imported_once
 from neurocompile.frontends.model import FloatModel, FrontEnd
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
+from neurocompile.stage_cache import OFF, StageCache
 
 __all__ = ["DEFAULT_T", "GROUP", "calibration_of", "open_model"]
 
@@ -40,6 +42,7 @@ def open_model(
     calibration: np.ndarray | str | Path | None = None,
     compare: bool = True,
     stages: Stages | None = None,
+    cache: StageCache = OFF,
 ) -> FloatModel:
     """Read ``model`` with ``options``, and settle T: that of the options, else the model's own,
     else :data:`DEFAULT_T` with a warning.
@@ -50,6 +53,7 @@ def open_model(
         calibration: float32 (samples, *input shape), or the path of an .npz file with such an
             ``x``.
         compare: False where only sizes are asked: an exported module is not run beside its file.
+        cache: where an import may be kept.
 
     Raises:
         NeurocompileError: NC1014 for what no front end reads; NC1021 where samples bring another
@@ -62,9 +66,17 @@ def open_model(
     given = calibration if isinstance(calibration, np.ndarray) else None
 
     def read(asked: BuildOptions) -> FloatModel:
+        return imported_once(cache, content, asked, f"'{model}'", stages, lambda: _open(asked))
+
+    def _open(asked: BuildOptions) -> FloatModel:
         return front_end.open(
             model, example_input, asked, samples=given, compare=compare, stages=stages
         )
+
+    content, hashed = None, getattr(front_end, "content", None)
+    if cache.folder is not None and hashed is not None:
+        with stages("look up"):
+            content = hashed(model)
 
     try:
         found = read(options)

@@ -46,7 +46,8 @@ class FloatModel:
 
 class FrontEnd(Protocol):
     """Reads one kind of model. Others than ours are found under the entry point group
-    ``neurocompile.frontends``, each an object with these two methods.
+    ``neurocompile.frontends``, each an object with these two methods. Ours may have a third,
+    ``content(model)``, a hash of all that is read, by which the import is kept in the cache.
     """
 
     def reads(self, model: Any) -> bool:

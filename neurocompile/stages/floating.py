@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.build_steps import canonical_graph, located, statistics_of
+from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs, load_samples
 from neurocompile.frontends.door import calibration_of
 from neurocompile.frontends.model import FloatModel
@@ -17,7 +18,8 @@ from neurocompile.guard import guarded
 from neurocompile.ir import spiking as s
 from neurocompile.options import BuildOptions
 from neurocompile.passes.quantize import Quantize
-from neurocompile.precision import examine_precision
+from neurocompile.precision import LayerReport, examine_precision
+from neurocompile.stages.kept import quantized_once
 from neurocompile.stages.quantized import Quantized
 from neurocompile.stages.stage import Stage
 from neurocompile.targets.fields import ChipFields
@@ -46,7 +48,7 @@ class Imported(Stage):
         """
         with located(self.model), self.timer("canonicalize"):
             graph = canonical_graph(self.model, self.target)
-        return Canonical(self.model, self.target, self.timer, self, graph)
+        return Canonical(self.model, self.target, self.timer, self, graph, cache=self.cache)
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,6 +101,31 @@ class Canonical(Stage):
 
     def _quantized(self, model: FloatModel, device: str) -> Quantized:
         settled = model.options.settled(model.options.steps, self.target)
+        graph, statistics, lost = quantized_once(
+            self.cache,
+            self.graph,
+            model,
+            settled,
+            self.target,
+            device,
+            self.timer,
+            lambda: self._integers(model, settled, device),
+        )
+        return Quantized(
+            model,
+            self.target,
+            self.timer,
+            self.imported,
+            graph,
+            settled,
+            statistics,
+            lost,
+            cache=self.cache,
+        )
+
+    def _integers(
+        self, model: FloatModel, settled: BuildOptions, device: str
+    ) -> tuple[s.SpikingGraph, Calibration, tuple[LayerReport, ...]]:
         with self.timer("calibrate") as done:
             statistics = statistics_of(model, self.graph, device, done)
         with self.timer("quantize"):
@@ -111,9 +138,7 @@ class Canonical(Stage):
             lost = examine_precision(
                 self.graph, graph, quantize.precision, statistics, model.samples, settled.steps
             )
-        return Quantized(
-            model, self.target, self.timer, self.imported, graph, settled, statistics, lost
-        )
+        return graph, statistics, lost
 
 
 def _samples(calibration: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -22,6 +22,7 @@ from neurocompile.mapping.mapping import Mapping
 from neurocompile.options import BuildOptions
 from neurocompile.placing import RATE_SAMPLES, place_model
 from neurocompile.program import Program, make_proof
+from neurocompile.stages.kept import placed_once
 from neurocompile.stages.stage import Stage
 from neurocompile.theory.measure.budget import plan_budget
 
@@ -90,14 +91,13 @@ class Lowered(Stage):
         timer = self.timer
         done = self.quantized
         with located(self.model):
-            built = place_model(
-                done.graph,
-                self.circuit,
-                options,
-                self.target,
-                done.statistics,
+            what = done.graph, self.circuit, options, self.target, done.statistics
+            built = placed_once(
+                self.cache,
+                *what,
                 self.model.samples,
                 timer,
+                lambda: place_model(*what, self.model.samples, timer),
             )
         options = msgspec.structs.replace(options, fold=built.fold)
         planned, mapping = None, built.mapping

@@ -60,4 +60,4 @@ class Quantized(Stage):
         options = msgspec.structs.replace(BuildOptions.of(self.options, given), target=chip.name)
         with located(self.model):
             circuit = circuit_of(self.graph, options, chip, self.timer)
-        return Lowered(self.model, chip, self.timer, self, circuit, options)
+        return Lowered(self.model, chip, self.timer, self, circuit, options, cache=self.cache)

@@ -14,7 +14,9 @@ from neurocompile.frontends.door import open_model
 from neurocompile.guard import guarded
 from neurocompile.options import BuildOptions, GivenOptions, takes_options
 from neurocompile.progress import Stages
+from neurocompile.stage_cache import OFF, StageCache
 from neurocompile.stages.floating import Imported
+from neurocompile.stages.kept import agreement_once
 from neurocompile.stages.stage import Stage
 from neurocompile.targets import load_target
 from neurocompile.targets.schema import Target
@@ -39,6 +41,7 @@ def open_staged(
     calibration: np.ndarray | str | Path | None = None,
     options: BuildOptions | None = None,
     progress: bool = False,
+    cache: bool = True,
     **given: Unpack[GivenOptions],
 ) -> Imported:
     """Read a model, and check the import on a few samples: the first stage of a build.
@@ -47,7 +50,8 @@ def open_staged(
     """
     asked = BuildOptions.of(options, given)
     chip = load_target(asked.target)
-    return import_stage(model, example_input, asked, chip, calibration, Stages(progress))
+    timer, kept = Stages(progress), StageCache.of(cache)
+    return import_stage(model, example_input, asked, chip, calibration, timer, kept)
 
 
 def stages_from(imported: Imported, device: str = "cpu") -> Iterator[Stage]:
@@ -68,10 +72,12 @@ def run_stages(
     *,
     device: str = "cpu",
     progress: bool = False,
+    cache: bool = True,
 ) -> Iterator[Stage]:
     """The stages of a build of ``model``, each made when it is asked for."""
     chip, timer = load_target(options.target), Stages(progress)
-    imported = import_stage(model, example_input, options, chip, calibration, timer)
+    kept = StageCache.of(cache)
+    imported = import_stage(model, example_input, options, chip, calibration, timer, kept)
     return stages_from(imported, device)
 
 
@@ -82,9 +88,16 @@ def import_stage(
     chip: Target,
     calibration: Any,
     timer: Stages,
+    cache: StageCache = OFF,
 ) -> Imported:
     """:func:`open_staged` with options and target that are there already."""
-    opened = open_model(model, example_input, asked, calibration=calibration, stages=timer)
-    with timer("check import"):
-        agreement = check_import(opened)
-    return Imported(opened, chip, timer, agreement)
+    opened = open_model(
+        model, example_input, asked, calibration=calibration, stages=timer, cache=cache
+    )
+
+    def check() -> float:
+        with timer("check import"):
+            return check_import(opened)
+
+    agreement = agreement_once(cache, opened, timer, check)
+    return Imported(opened, chip, timer, agreement, cache=cache)

@@ -23,6 +23,7 @@ from neurocompile.ir.circuit import CircuitGraph, HostInput, synapse_count
 from neurocompile.ir.evaluate import encode_input, evaluate, step_outputs, step_source
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.progress import Stages
+from neurocompile.stage_cache import OFF, StageCache
 from neurocompile.targets.schema import Target
 
 __all__ = ["Costs", "Stage"]
@@ -59,6 +60,8 @@ class Stage:
     """What was opened, with its options."""
     target: Target
     timer: Stages = field(repr=False)
+    cache: StageCache = field(default=OFF, kw_only=True, repr=False)
+    """Where it is kept when it is done."""
 
     @property
     def graph(self) -> Graph:

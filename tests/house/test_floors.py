@@ -17,10 +17,10 @@ ROOT = Path(neurocompile.__file__).parent
 FLOORS = """
 errors checkout lanes
 files guard jit progress notebook frames advice arrays compat parameters zoo discretization
-data events
+archive data events
 run_result
 ir
-targets dumps
+targets dumps stage_cache
 gpu
 backends calibration
 circuits reference

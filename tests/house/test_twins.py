@@ -16,6 +16,7 @@ from neurocompile.program import Program
 TWINS: dict[str, str] = {
     "budget": "budget",
     "build": "compile",
+    "cache": "list_cache",
     "check": "check",
     "deff": "deff",
     "doctor": "diagnose",
@@ -53,6 +54,7 @@ ELSEWHERE = {
     ("build", "stop_after"): "neurocompile.open(...).canonical() and so on",
     ("build", "sign"): "Program.save(signing_key=)",
     ("build", "images"): "Program.with_images",
+    ("cache", "wish"): "neurocompile.clear_cache, stage_cache.cache_folder",
     ("deff", "dataset"): "prints the paper's number",
     ("deff", "picture"): "theory.measure.spectrum_plot",
     ("energy", "measured"): "energy.report.energy_report(measured=)",

@@ -29,6 +29,10 @@ class OnnxFrontEnd:
         """Whether ``model`` is a path."""
         return isinstance(model, Path)
 
+    def content(self, model: Path) -> str:
+        """Hash of the file and its external data, both checked as :meth:`open` does."""
+        return load_onnx(model).sha256
+
     def open(
         self,
         model: Path,

@@ -1,5 +1,5 @@
-"""The container of an artifact: a zip of stored members with fixed times, written whole or not at
-all.
+"""The container of artifacts and of the stage cache: a zip of stored members with fixed times,
+written whole or not at all.
 
 Members are not compressed, so that their bytes depend on nothing but their content (zlib differs
 between Pythons).
