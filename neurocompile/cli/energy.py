@@ -269,7 +269,9 @@ def _beside(b: Beside) -> Any:
         ("steps a sample", "steps"),
         ("latency, steps", "latency"),
         ("values from the host", "host_values"),
+        ("of them clocks", "host_clocks"),
         ("messages", "messages"),
+        ("packets", "packets"),
         ("synaptic operations", "operations"),
     ):
         one, other = getattr(b.folded, name), getattr(b.unrolled, name)
@@ -279,11 +281,18 @@ def _beside(b: Beside) -> Any:
             one, other = cost.folded_pj, cost.unrolled_pj
             more = times(one, other) + (" (costs more)" if one > other else "")
             rows.append((f"energy, {cost.profile}", joule(one), joule(other), more))
+            if cost.folded_idle_pj is not None and cost.unrolled_idle_pj is not None:
+                one, other = cost.folded_idle_pj, cost.unrolled_idle_pj
+                rows.append(("  of it idle neurons", joule(one), joule(other), times(one, other)))
     for cost in b.costs:
         if cost.folded_us is not None and cost.unrolled_us is not None:
             one, other = cost.folded_us, cost.unrolled_us
             label = f"time at least, {cost.profile}"
             rows.append((label, f"{one:,.1f} us", f"{other:,.1f} us", times(one, other)))
+            if cost.folded_idle_us is not None and cost.unrolled_idle_us is not None:
+                one, other = cost.folded_idle_us, cost.unrolled_idle_us
+                label = "  of it idle neurons and steps"
+                rows.append((label, f"{one:,.1f} us", f"{other:,.1f} us", times(one, other)))
     return table(("a sample", f">folded {b.folded.fold}", ">unrolled", ">times"), rows)
 
 

@@ -8,6 +8,7 @@ so packets and hops stand on neither side.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,7 +27,7 @@ from neurocompile.mapping.rates import modelled_rates
 if TYPE_CHECKING:
     from neurocompile.program import Program
 
-__all__ = ["Beside", "CostOf", "beside_unrolled", "modelled_totals"]
+__all__ = ["Beside", "CostOf", "beside_unrolled", "idle_updates", "modelled_totals"]
 
 
 class CostOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,13 @@ class CostOf(msgspec.Struct, frozen=True, kw_only=True):
     """At least: every step lasts as long as the mean core works, and a barrier of one tile; null
     where the profile has no such times."""
     unrolled_us: float | None
+    folded_idle_pj: float | None
+    """Of ``folded_pj``, the least that neurons take in steps in which they may not emit: outside of
+    their windows, and between T and the period."""
+    unrolled_idle_pj: float | None
+    folded_idle_us: float | None
+    """Of ``folded_us``, the same updates, and the barriers of steps that all neurons idle."""
+    unrolled_idle_us: float | None
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,21 +103,49 @@ def beside_unrolled(program: Program, profiles: Sequence[Profile] | None = None)
     if profiles is None:
         profiles = [*map(load_profile, list_profiles()), profile_of(target)]
         profiles = [p for p in profiles if priced(p)]
-    choices, totals = [], []
+    choices, totals, idle = [], [], []
     for circuit, fold in ((program.circuit, options.fold), (unrolled, "none")):
         rates = modelled_rates(circuit, statistics)
         choices.append(choice_of(circuit, target, fold, rates))
         totals.append(modelled_totals(circuit, rates))
+        idle.append((idle_updates(circuit), circuit.sample_period - circuit.sample_steps))
     return Beside(
         folded=choices[0],
         unrolled=choices[1],
-        costs=[_cost(profile, choices, totals) for profile in profiles],
+        costs=[_cost(profile, choices, totals, idle) for profile in profiles],
     )
 
 
-def _cost(profile: Profile, choices: list[FoldChoice], totals: list[np.ndarray]) -> CostOf:
+def idle_updates(circuit: CircuitGraph) -> int:
+    """Updates of a sample in which a neuron may not emit: outside of its windows, or of the T steps
+    of one."""
+    found = 0
+    for p in circuit.populations:
+        if not isinstance(p, HostInput):
+            windows = prod(n for n, _ in p.slots) if p.slots else circuit.windows
+            found += p.size * (circuit.sample_period - windows * circuit.steps)
+    return found
+
+
+def _cost(
+    profile: Profile,
+    choices: list[FoldChoice],
+    totals: list[np.ndarray],
+    idle: list[tuple[int, int]],
+) -> CostOf:
     energies = [float(price(profile, t).sum()) if priced(profile) else None for t in totals]
     times = [_least_us(profile, *both) for both in zip(choices, totals, strict=True)]
+    resting, update, barrier = (
+        profile.energy.neuron_update_inactive,
+        profile.time.neuron_update_inactive,
+        profile.time.barrier_1_tile,
+    )
+    idle_pj, idle_us = [], []
+    for choice, us, (updates, steps) in zip(choices, times, idle, strict=True):
+        idle_pj.append(resting.value * updates if resting else None)
+        waits = barrier.value * steps if barrier else 0.0
+        work = update.value * updates / max(choice.cores_at_least, 1) if update else 0.0
+        idle_us.append(None if us is None else (work + waits) * 1e-3)
     return CostOf(
         profile=profile.name,
         hardware=profile.hardware,
@@ -117,6 +153,10 @@ def _cost(profile: Profile, choices: list[FoldChoice], totals: list[np.ndarray])
         unrolled_pj=energies[1],
         folded_us=times[0],
         unrolled_us=times[1],
+        folded_idle_pj=idle_pj[0],
+        unrolled_idle_pj=idle_pj[1],
+        folded_idle_us=idle_us[0],
+        unrolled_idle_us=idle_us[1],
     )
 
 

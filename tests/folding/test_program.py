@@ -16,7 +16,9 @@ from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.schedules import Fold
 from neurocompile.folding.search import choice_of, fold_circuit, folder_for
+from neurocompile.ir.circuit import HostInput
 from neurocompile.ir.text import TensorRef
+from neurocompile.ir.windows import valid_windows
 from neurocompile.report.schedule import schedule_rows, schedule_table
 from neurocompile.zoo import find_model, list_models
 
@@ -151,7 +153,7 @@ def test_clocks_are_made_on_the_chip_from_one_tick_a_sample(program, digits_prog
 
 
 def test_energy_stands_beside_the_unrolled_model_under_every_profile(program, digits_program):
-    from neurocompile.energy.beside import beside_unrolled, modelled_totals
+    from neurocompile.energy.beside import beside_unrolled, idle_updates, modelled_totals
     from neurocompile.energy.counts import COLUMNS
     from neurocompile.energy.price import priced
     from neurocompile.energy.profile import list_profiles, load_profile
@@ -166,6 +168,22 @@ def test_energy_stands_beside_the_unrolled_model_under_every_profile(program, di
         assert (cost.folded_pj > cost.unrolled_pj) == (
             found.folded.operations > found.unrolled.operations
         )
+    odd = fold_circuit(digits_program.quantized, 3, 8, program.target, Fold.parse("4x8"))
+    for circuit in (program.circuit, digits_program.circuit, odd):  # window by window
+        resting = 0
+        for p in circuit.populations:
+            if not isinstance(p, HostInput):
+                own = valid_windows(circuit.windows, p.slots).sum() if p.slots else circuit.windows
+                resting += p.size * (circuit.sample_period - circuit.steps * int(own))
+        assert idle_updates(circuit) == resting
+    assert idle_updates(digits_program.circuit) == 0 < idle_updates(program.circuit)
+    assert odd.sample_period - odd.sample_steps == odd.windows
+    for cost in found.costs:
+        assert cost.unrolled_idle_pj in (0, None) and cost.unrolled_idle_us in (0, None)
+        if cost.folded_idle_pj is not None:
+            assert 0 < cost.folded_idle_pj < cost.folded_pj
+        if cost.folded_idle_us is not None:
+            assert 0 < cost.folded_idle_us < cost.folded_us
     for one in (program, digits_program):  # the totals are those of counting neuron by neuron
         counts, totals = count_program(one), modelled_totals(one.circuit, one.manifest.rates)
         exact = ("neurons", "spikes", "graded_messages", "updates", "synops_dense", "synops_sparse")
