@@ -2,7 +2,8 @@
 
 Inputs are regular files: a FIFO or a device would make a command wait for ever. Outputs appear
 whole or not at all, on the disk and not only in its cache, with the rights that the user's umask
-gives; a device, a FIFO or a symbolic link in their place is refused, not replaced.
+gives; a device or a FIFO in their place is refused, and so is a symbolic link, unless
+:func:`through_links` asks to write the file that it names.
 """
 
 from __future__ import annotations
@@ -11,12 +12,23 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["as_path", "check_writable", "open_input", "read_input", "write_output"]
+__all__ = [
+    "append_line",
+    "as_path",
+    "check_writable",
+    "open_input",
+    "read_input",
+    "through_links",
+    "write_output",
+]
+
+_through: ContextVar[bool] = ContextVar("through_links", default=False)
 
 
 def as_path(value: object, code: str) -> Path:
@@ -64,19 +76,37 @@ def read_input(path: str | Path, limit: int, code: str = "NC1001") -> bytes:
     return data
 
 
+@contextlib.contextmanager
+def through_links(wanted: bool = True) -> Iterator[None]:
+    """Within it, an output whose name is a symbolic link goes to the file that the link names; the
+    link stays. Devices and FIFOs are refused all the same, behind a link too.
+    """
+    before = _through.set(wanted or _through.get())
+    try:
+        yield
+    finally:
+        _through.reset(before)
+
+
 def check_writable(path: str | Path) -> Path:
-    """``path`` if :func:`write_output` may write there; NC5005 otherwise, before any work."""
+    """``path``, or the file that it names within :func:`through_links`, if :func:`write_output` may
+    write there; NC5005 otherwise, before any work.
+    """
     path = as_path(path, "NC5005")
     try:
+        if _through.get():
+            path = path.resolve()
         mode = path.lstat().st_mode
     except FileNotFoundError:
         mode = stat.S_IFREG
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
         raise NeurocompileError("NC5005", f"cannot write '{path}': {_reason(error)}") from error
     if stat.S_ISDIR(mode):
         why = "it is a folder; give a file name with -o"
     elif stat.S_ISLNK(mode):
-        why = f"it is a symbolic link to '{os.readlink(path)}'; name that file itself"
+        why = (
+            f"it is a symbolic link to '{os.readlink(path)}'; name that file itself, or add `force`"
+        )
     elif not stat.S_ISREG(mode):
         why = "it is a device, FIFO or socket; give the name of a regular file"
     elif not path.parent.is_dir():

@@ -20,6 +20,7 @@ from neurocompile.backends.encoding import decode, decode_steps, encode, share_o
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import through_links
 from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
@@ -240,13 +241,16 @@ class Program:
         write_page(text, Path(path))
 
     @guarded
-    def save(self, path: str | Path, *, signing_key: str | Path | None = None) -> None:
+    def save(
+        self, path: str | Path, *, signing_key: str | Path | None = None, force: bool = False
+    ) -> None:
         """Write the artifact, whole or not at all; signed with the Ed25519 key of a PEM file if one
-        is given.
+        is given. ``force``: where the path is a symbolic link, the file that it names.
         """
         from neurocompile.artifact.store import save_program
 
-        save_program(self, path, signing_key)
+        with through_links(force):
+            save_program(self, path, signing_key)
 
     def text(self) -> str:
         """The circuit's text form (tensors by dtype and shape only)."""

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from neurocompile.cli.flags import as_flags
 from neurocompile.cli.run_log import LOGGED, Log, append_record
 from neurocompile.cli.streams import cannot_print, clean
 from neurocompile.errors import NeurocompileError, ViolationList
-from neurocompile.files import check_writable
+from neurocompile.files import check_writable, through_links
 
 __all__ = [
     "Artifact",
@@ -71,6 +71,11 @@ Samples = Annotated[
     int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Where the output is a symbolic link, write the file it names."),
+]
 
 TRACEBACK = "NEUROCOMPILE_TRACEBACK"
 """Environment variable that shows the traceback of a defect of neurocompile."""
@@ -125,7 +130,8 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(*args: Any, **options: Any) -> None:
         log, began = options.pop("log", None), time.time()
-        code, told = _call(function, args, options, log)
+        with through_links(options.pop("force", False)):
+            code, told = _call(function, args, options, log)
         if log is not None and told:
             try:
                 append_record(log, function.__name__, options, code, began, told)
@@ -133,8 +139,12 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
                 code, _ = fail(error, as_json=False)
         raise typer.Exit(code)
 
+    writes = "output" in inspect.signature(function).parameters
+    added: list[tuple[str, object, Any]] = [("force", False, Force)] if writes else []
     if function.__name__ in LOGGED:
-        _add_log(wrapper, function)
+        added.append(("log", None, Log))
+    if added:
+        _add_options(wrapper, function, added)
     return app.command(function.__name__)(wrapper)
 
 
@@ -174,11 +184,16 @@ def _call(
         return fail(error, as_json)
 
 
-def _add_log(wrapper: Callable[..., None], function: Callable[..., Output]) -> None:
-    """Give ``wrapper`` the option ``--log`` behind those of ``function``."""
+def _add_options(
+    wrapper: Callable[..., None],
+    function: Callable[..., Output],
+    added: Sequence[tuple[str, object, Any]],
+) -> None:
+    """Give ``wrapper`` options (name, default, type) behind those of ``function``."""
     given = inspect.signature(function, eval_str=True).parameters.values()
-    option = inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Log)
-    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in given), option]
+    alone = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=alone) for p in given]
+    parameters += [inspect.Parameter(n, alone, default=d, annotation=a) for n, d, a in added]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     del wrapper.__wrapped__  # type: ignore[attr-defined]

@@ -218,9 +218,17 @@ def _text(r: EnergyReport) -> Iterator[Any]:
         ),
         ("dynamic", joule(found.dynamic_pj), "modelled", joule(power.dynamic_pj) if power else ""),
         ("static", joule(found.static_pj), "modelled", joule(power.static_pj) if power else ""),
-        ("Corollary 9: E_s x spikes", joule(found.bound_pj), "bound", ""),
+        *(
+            (
+                f"Corollary 9: E_s N, N = {r.corollary_spikes[name]:,.0f} spikes of {name}",
+                joule(pj),
+                "bound",
+                "",
+            )
+            for name, pj in found.bounds_pj.items()
+        ),
         (
-            "dynamic / Corollary 9",
+            "dynamic / Corollary 9 (all LIFs)",
             f"{found.ratio_to_bound:,.0f}" if found.ratio_to_bound else "unknown",
             "modelled / bound",
             "",

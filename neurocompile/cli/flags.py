@@ -14,7 +14,7 @@ FLAGS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "T", "accuracy", "budget", "calibration", "cluster", "data", "device", "digits", "discretize", "epsilon",
-        "estimate_only", "fold", "head", "jobs", "lr", "max_cores", "measured", "out", "parity", "passes",
+        "estimate_only", "fold", "force", "head", "jobs", "lr", "max_cores", "measured", "out", "parity", "passes",
         "per_sample_lif", "quantile", "radius", "schema", "seed", "show", "sign", "target", "timings", "train",
         "weight_bits",
     )

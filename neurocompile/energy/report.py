@@ -14,6 +14,7 @@ import numpy as np
 from neurocompile.energy.activity import measured_activity, modelled_activity
 from neurocompile.energy.ann import MAC_PJ, ann_macs
 from neurocompile.energy.beside import Beside, beside_unrolled
+from neurocompile.energy.corollary import ALL_LIFS, computed_again, corollary_spikes
 from neurocompile.energy.counts import COLUMNS, Counts, count
 from neurocompile.energy.latency import Latency, estimate_latency, times
 from neurocompile.energy.max_affine import MaxAffine
@@ -22,7 +23,6 @@ from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
 from neurocompile.frames import bars, data_frame
-from neurocompile.ir.circuit import CircuitGraph, Population
 
 if TYPE_CHECKING:
     import pandas
@@ -59,9 +59,11 @@ class EnergyOf(msgspec.Struct, frozen=True, kw_only=True):
     static_time: str
     """Where the time of ``static_pj`` comes from, or what is missing."""
     bound_pj: float | None
-    """Corollary 9: E_s N_spikes, E_s the profile's cheapest synaptic operation; a lower bound, and
-    a weak one.
+    """Corollary 9: E_s N, E_s the profile's cheapest synaptic operation, N the spikes of all LIFs; a
+    lower bound, and a weak one.
     """
+    bounds_pj: dict[str, float]
+    """The same for every N, by its name (:mod:`neurocompile.energy.corollary`)."""
     bound_energy_per_spike_pj: float | None
     ratio_to_bound: float | None
     not_priced: dict[str, float]
@@ -87,6 +89,8 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, float]
     firing_rate: float
     """Spikes a spiking neuron a step."""
+    corollary_spikes: dict[str, float]
+    """Corollary 9's N, an inference, by whose spikes it counts."""
     layers: list[dict[str, Any]]
     cores: list[dict[str, Any]]
     neurobench: dict[str, Any]
@@ -220,6 +224,7 @@ def energy_report(
         chips=len({c.chip for c in mapping.cores}),
         counts=told,
         firing_rate=totals["spikes"] / spiking if spiking else 0.0,
+        corollary_spikes=_corollary(program, counts),
         layers=_layers(program, counts),
         cores=_cores(program, counts),
         neurobench=neurobench,
@@ -251,7 +256,8 @@ def _price(
     prices = [c.value for k in operations if (c := getattr(e, f"synaptic_operation{k}"))] + (
         [e.ac.value] if e.ac else []
     )
-    bound = min(prices) * counts.total("spikes") if prices else None
+    bounds = {n: min(prices) * N for n, N in _corollary(program, counts).items()} if prices else {}
+    bound = bounds.get(ALL_LIFS)
     static, static_time = _static(program, profile, late, fitted)
     return EnergyOf(
         profile=profile.name,
@@ -268,12 +274,19 @@ def _price(
         static_pj=static,
         static_time=static_time,
         bound_pj=bound,
+        bounds_pj=bounds,
         bound_energy_per_spike_pj=min(prices) if prices else None,
         ratio_to_bound=dynamic / bound if bound and dynamic is not None else None,
         not_priced=unpriced(profile, told),
         sources=profile.sources,
         latency=late,
     )
+
+
+def _corollary(program: Program, counts: Counts) -> dict[str, float]:
+    spikes = counts.populations[:, COLUMNS.index("spikes")]
+    names = [p.name for p in program.circuit.populations]
+    return corollary_spikes(program.circuit, dict(zip(names, spikes.tolist(), strict=True)))
 
 
 def _fitted_step(fitted: MaxAffine, late: Latency) -> float:
@@ -319,19 +332,11 @@ def _layers(program: Program, counts: Counts) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"layer": layer, "rate": None, **_row(values)}
         if layer in views:
             at = index[views[layer]]
-            if not _repeats(circuit, circuit.populations[at], places[layer]):
+            if not computed_again(circuit, circuit.populations[at], places[layer]):
                 spikes = counts.populations[at, COLUMNS.index("spikes")]
                 row["rate"] = float(spikes / places[layer])
         found.append(row)
     return found
-
-
-def _repeats(circuit: CircuitGraph, population: Population, places: int) -> bool:
-    """Whether a fold computes a layer of ``places`` neuron-steps again in several windows, so that
-    its messages are more than its spikes.
-    """
-    windows = prod(n for n, _ in population.slots) if population.slots else circuit.windows
-    return population.size * circuit.steps * windows >= 2 * places
 
 
 def _cores(program: Program, counts: Counts) -> list[dict[str, Any]]:

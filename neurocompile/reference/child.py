@@ -53,20 +53,26 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _array(requests: BinaryIO, kind: str, shape: list[int]) -> np.ndarray:
+    dtype = np.dtype(kind)
+    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return np.frombuffer(read_exactly(requests, count), dtype).reshape(shape)
+
+
 def _answer(answers: BinaryIO, requests: BinaryIO, session: Any, head: dict[str, Any]) -> Any:
     """Serve one request; the session that is open after it."""
     if head["do"] == "open":
         from neurocompile.reference.runtime import open_session
 
-        session = open_session(read_exactly(requests, head["bytes"]))
+        proto = read_exactly(requests, head["bytes"])
+        weights = {name: _array(requests, kind, shape) for name, kind, shape in head["weights"]}
+        session = open_session(proto, weights)
         sides = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
         told = {k: [(v.name, list(v.shape or [])) for v in side] for k, side in sides.items()}
         write_arrays(answers, told, [])
         return session
     ((kind, shape),) = head["arrays"]
-    dtype = np.dtype(kind)
-    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    x = np.frombuffer(read_exactly(requests, count), dtype).reshape(shape)
+    x = _array(requests, kind, shape)
     write_arrays(answers, {}, [np.asarray(v) for v in session.run(None, {head["name"]: x})])
     return session
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,15 +181,19 @@ def _stop() -> None:
 class IsolatedSession:
     """A session in the child, of the interface that :func:`open_session`'s has."""
 
-    def __init__(self, proto: bytes) -> None:
+    def __init__(self, proto: bytes, weights: Mapping[str, np.ndarray] | None = None) -> None:
         global _opened
         with _running() as child:
-            self.proto, _opened = proto, _opened + 1
+            self.proto, self.weights, _opened = proto, weights or {}, _opened + 1
             self.number = _opened
             self._open(child)
 
     def _open(self, child: _Child) -> None:
-        told, _ = child.ask({"do": "open", "bytes": len(self.proto)}, [self.proto], OPENING)
+        arrays = [np.ascontiguousarray(w) for w in self.weights.values()]
+        about = [(name, w.dtype.str, w.shape) for name, w in zip(self.weights, arrays)]
+        head = {"do": "open", "bytes": len(self.proto), "weights": about}
+        parts = [w.reshape(-1).data.cast("B") for w in arrays]
+        told, _ = child.ask(head, [self.proto, *parts], OPENING)
         self._inputs, self._outputs = (
             [Value(name, shape) for name, shape in told[side]] for side in ("inputs", "outputs")
         )
@@ -220,10 +224,10 @@ class IsolatedSession:
         return [by_name[wanted] for wanted in names]
 
 
-def isolated_session(proto: bytes) -> Session:
-    """A session of a stranger's serialized model, in the child; in this process where the system
+def isolated_session(proto: bytes, weights: Mapping[str, np.ndarray] | None = None) -> Session:
+    """A session of a stranger's serialized model (and its large tensors), in the child; in this process where the system
     has no such pipes (Windows) or ``NEUROCOMPILE_IN_PROCESS`` is 1.
     """
     if os.environ.get(IN_PROCESS) == "1" or not hasattr(os, "readv"):
-        return open_session(proto)
-    return IsolatedSession(proto)
+        return open_session(proto, weights)
+    return IsolatedSession(proto, weights)

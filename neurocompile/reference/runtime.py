@@ -8,6 +8,7 @@ anywhere but where it was told.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -51,9 +52,12 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def open_session(proto: bytes) -> Session:
+def open_session(proto: bytes, weights: Mapping[str, np.ndarray] | None = None) -> Session:
     """A session of a serialized ONNX model on the CPU that prints no warnings; errors are
     onnxruntime's own.
+
+    Args:
+        weights: of a model above 2 GB, its large tensors (:func:`neurocompile.reference.large.split`).
 
     Where neurons of the model feed their spikes back (``ai.neurocompile::Previous``), calls go
     through that loop.
@@ -61,13 +65,16 @@ def open_session(proto: bytes) -> Session:
     if PREVIOUS.encode() in proto:
         model = onnx.ModelProto.FromString(proto)
         if any(n.op_type == PREVIOUS and n.domain == "ai.neurocompile" for n in model.graph.node):
-            return LoopSession(model)
-    return _open(proto)
+            return LoopSession(model, weights)
+    return _open(proto, weights)
 
 
-def _open(proto: bytes) -> onnxruntime.InferenceSession:
+def _open(proto: bytes, weights: Mapping[str, np.ndarray] | None) -> onnxruntime.InferenceSession:
     ort = runtime()
     options = ort.SessionOptions()
+    if weights:
+        values = [ort.OrtValue.ortvalue_from_numpy(w) for w in weights.values()]
+        options.add_external_initializers(list(weights), values)
     options.log_severity_level = 3
     return ort.InferenceSession(proto, options, ["CPUExecutionProvider"])
 
@@ -80,7 +87,9 @@ class LoopSession:
     right, and the first that changes nothing is the answer.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         graph, neurons = model.graph, {n.name: n.output[0] for n in model.graph.node if n.output}
         self._outputs = len(graph.output)
         self._loops: list[tuple[str, str, int, tuple[int, ...]]] = []
@@ -102,7 +111,7 @@ class LoopSession:
         for of in dict.fromkeys(of for _, of, _, _ in self._loops):
             if of not in known:
                 graph.output.append(onnx.ValueInfoProto(name=of))
-        self._session = _open(model.SerializeToString())
+        self._session = _open(model.SerializeToString(), weights)
 
     def get_inputs(self) -> list[Any]:
         """Of the model itself."""

@@ -5,8 +5,12 @@ hand.
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx_cases import small
 
+import neurocompile
+from neurocompile.energy.corollary import ALL_LIFS, LAYERS
 from neurocompile.energy.counts import COLUMNS
 from neurocompile.energy.packets import link_loads
 from neurocompile.energy.price import ITEMS, price
@@ -98,3 +102,23 @@ def test_energy_is_constant_times_count(measured, digits_program) -> None:
 def test_activity_counts_every_update_once(measured) -> None:
     active, updates = (measured.populations[:, COLUMNS.index(n)] for n in ("active", "updates"))
     assert (active <= updates + 1e-9).all() and 0 < active.sum() < updates.sum()
+
+
+def test_corollary_9_counts_the_same_spikes_in_energy_and_budget(tmp_path) -> None:
+    onnx.save(small(), tmp_path / "m.onnx")
+    shape = neurocompile.open(tmp_path / "m.onnx").graph.input.sample_shape
+    x = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    told = neurocompile.budget(tmp_path / "m.onnx", data=x, calibration=x, epsilon=1e-9)
+    rows = [b for b in told.beside if b.statement == "Corollary 9"]
+    assert len(rows) == 3 and ("Theorem 10" in rows[0].what or "Theorem 8" in rows[0].what)
+    T = int(rows[0].remark.partition("T = ")[2].partition(";")[0])
+    program = neurocompile.compile(tmp_path / "m.onnx", calibration=x, T=T)
+    report = program.energy(x, profiles=("davies2018",))
+    (energy,) = report.energies
+    assert list(report.corollary_spikes) == [ALL_LIFS, LAYERS] == list(energy.bounds_pj)
+    assert 0 < report.corollary_spikes[LAYERS] <= report.corollary_spikes[ALL_LIFS]
+    assert report.corollary_spikes[ALL_LIFS] == pytest.approx(report.counts["spikes"])
+    assert energy.bound_pj == energy.bounds_pj[ALL_LIFS]
+    for row, (name, N) in zip(rows[1:], report.corollary_spikes.items()):
+        assert f"N = {N:,.0f} spikes of {name}" in row.what
+        assert row.theory * 1e12 == pytest.approx(energy.bounds_pj[name])

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from neurocompile import NeurocompileError
-from neurocompile.files import read_input, write_output
+from neurocompile.files import check_writable, read_input, through_links, write_output
 
 posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, links and umask of POSIX")
 
@@ -52,6 +52,32 @@ def test_a_link_is_read_through_and_never_replaced(tmp_path):
     with pytest.raises(NeurocompileError, match="NC5005.*link to .*target"):
         write_output(link, b"new")
     assert link.is_symlink() and target.read_bytes() == b"old"
+    with through_links():
+        write_output(link, b"new")
+        with through_links(False):  # one within another takes nothing away
+            assert check_writable(link) == target.resolve()
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    with pytest.raises(NeurocompileError, match="NC5005.*link to"):
+        write_output(link, b"newer")
+
+
+@posix
+def test_through_links_devices_and_circles_are_refused_all_the_same(tmp_path):
+    names = ("fifo", "to_fifo", "to_device", "circle", "later", "missing")
+    fifo, to_fifo, to_device, circle, later, missing = (tmp_path / name for name in names)
+    os.mkfifo(fifo)
+    to_fifo.symlink_to(fifo)
+    to_device.symlink_to("/dev/null")
+    circle.symlink_to(circle)
+    later.symlink_to(missing)
+    with through_links():
+        for link in (to_fifo, to_device, circle):
+            with pytest.raises(NeurocompileError, match="NC5005"):
+                write_output(link, b"new")
+        write_output(later, b"made")
+    assert missing.read_bytes() == b"made" and later.is_symlink()
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
 
 
 @posix

@@ -10,9 +10,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx_cases import imported, normal, op, refused, small
+from onnx_cases import imported, model, normal, op, refused, small
 
-from neurocompile.frontends.onnx import load
+import neurocompile
+from neurocompile.frontends.onnx import load, reference
+from neurocompile.reference import large
+from neurocompile.reference.isolated import IN_PROCESS
+from neurocompile.reference.large import split
 
 
 def external(
@@ -26,6 +30,26 @@ def external(
         tensor.external_data.add(key=key, value=str(value))
     if data is not None:
         (folder / "weights.bin").write_bytes(data)
+    return proto
+
+
+def unrolled() -> onnx.ModelProto:
+    """Two steps of a neuron as others' exporters write it."""
+    nodes = [op("MatMul", "x w", "h")]
+    membrane = ""
+    for t in range(2):
+        nodes.append(op("Add", f"h {membrane}", f"u{t}") if t else op("Identity", "h", "u0"))
+        nodes += [
+            op("GreaterOrEqual", f"u{t} one", f"b{t}"),
+            op("Cast", f"b{t}", f"s{t}", to=TensorProto.FLOAT),
+            op("Sub", f"one s{t}", f"k{t}"),
+            op("Mul", f"u{t} k{t}", f"v{t}"),
+        ]
+        membrane = f"v{t}"
+    nodes += [op("Add", "s0 s1", "s"), op("MatMul", "s head", "out")]
+    constants = {"w": normal(4, 4), "head": normal(4, 3, seed=1), "one": np.asarray(1, np.float32)}
+    proto = model(nodes, constants, ("batch", 4))
+    del proto.functions[:], proto.opset_import[1:]
     return proto
 
 
@@ -101,3 +125,60 @@ def test_all_external_data_of_a_file_share_one_budget(tmp_path: Path, monkeypatc
     second.name = "again"
     monkeypatch.setattr(load, "_MAX_EXTERNAL", 100)  # of 64 bytes each
     refused(proto, tmp_path, "NC1002")
+
+
+@pytest.mark.parametrize("in_process", ["0", "1"])
+@pytest.mark.parametrize("neurons", ["ours", "recovered"])
+def test_a_model_above_the_limit_of_one_message_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurons: str, in_process: str
+) -> None:
+    monkeypatch.setenv(IN_PROCESS, in_process)
+    path = tmp_path / "m.onnx"
+    if neurons == "ours":
+        onnx.save(external(tmp_path, "weights.bin", normal(4, 4).tobytes()), path)
+    else:
+        onnx.save(unrolled(), path)
+    compiled = neurocompile.compile(path)
+    sent: list[dict[str, np.ndarray]] = []
+
+    def noted(proto: onnx.ModelProto) -> tuple[bytes, dict[str, np.ndarray]]:
+        sent.append((found := split(proto))[1])
+        return found
+
+    monkeypatch.setattr(large, "LIMIT", 64)
+    monkeypatch.setattr(large, "LARGE", 32)
+    monkeypatch.setattr(reference, "split", noted)
+    apart = neurocompile.compile(path)
+    assert sent and all(weights for weights in sent)
+    assert apart.manifest == compiled.manifest and apart.fingerprint == compiled.fingerprint
+    assert apart.quantized.text() == compiled.quantized.text()
+
+
+def test_a_large_tensor_of_another_size_than_its_shape_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large, "LIMIT", 40)
+    monkeypatch.setattr(large, "LARGE", 32)
+    proto = small()
+    next(t for t in proto.graph.initializer if t.name == "w").raw_data += bytes(4)
+    refused(proto, tmp_path, "NC1002", "68 bytes, its shape needs 64")
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_model_of_more_than_2_gb_builds(tmp_path: Path) -> None:
+    """12 GB of memory, 2.2 GB of disk."""
+    rows = 140_000_000
+    nodes = [op("MatMul", "t w", "h"), op("Gather", "big zero", "row"), op("Add", "h row", "f")]
+    proto = small(nodes)
+    big = proto.graph.initializer.add(name="big", data_type=TensorProto.FLOAT, dims=[rows, 4])
+    big.data_location = TensorProto.EXTERNAL
+    big.external_data.add(key="location", value="weights.bin")
+    with open(tmp_path / "weights.bin", "wb") as file:
+        file.truncate(rows * 16)  # sparse: zeros
+    assert (tmp_path / "weights.bin").stat().st_size > 1 << 31
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    onnx.save(small(), tmp_path / "plain.onnx")
+    plain, found = (neurocompile.compile(tmp_path / f"{name}.onnx") for name in ("plain", "m"))
+    x = normal(5, 4, seed=3)
+    np.testing.assert_array_equal(found.run(x).logits, plain.run(x).logits)

@@ -46,7 +46,7 @@ NAMES = {
 """Parameters that commands and functions call by other names: a file's samples are an array, and a
 repeated option is a sequence.
 """
-SHELL = {"json_output", "log", "help", "artifact", "output", "samples"}
+SHELL = {"json_output", "force", "log", "help", "artifact", "output", "samples"}
 """Of a shell alone: files that are opened and written, and the first samples of one."""
 ELSEWHERE = {
     ("build", "estimate_only"): "neurocompile.estimate",

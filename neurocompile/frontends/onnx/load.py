@@ -19,6 +19,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, Problem, not_finite, unsupported
 from neurocompile.frontends.formats import recognized
 from neurocompile.frontends.onnx.lif import DOMAIN, register_schema
+from neurocompile.reference.large import check_proto
 
 __all__ = ["LoadedModel", "load_onnx", "with_head"]
 
@@ -141,7 +142,7 @@ def _checked(data: bytes, path: Path) -> LoadedModel:
             )
     try:
         register_schema()  # or the verdict on a LIF node would depend on what else was imported
-        onnx.checker.check_model(proto)
+        check_proto(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
         undefined = _undefined(proto)
         if undefined:

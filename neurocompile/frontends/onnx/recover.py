@@ -32,6 +32,7 @@ from neurocompile.frontends.recover.roll import Roller
 from neurocompile.frontends.recover.selects import settle_selects, turn_steps
 from neurocompile.frontends.recover.states import unroll_states
 from neurocompile.frontends.recover.unroll import copy_renamed, unroll_loops
+from neurocompile.reference.large import check_proto
 
 __all__ = ["recover_lif", "rolled"]
 
@@ -214,5 +215,5 @@ def _model(proto: onnx.ModelProto, roller: Roller, opset: int, steps: int) -> on
     )
     known = {p.key: p.value for p in proto.metadata_props}
     helper.set_model_props(model, {**known, _STEPS_KEY: str(steps)})
-    onnx.checker.check_model(model)
+    check_proto(model)
     return model

@@ -17,6 +17,7 @@ from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import Layout
 from neurocompile.reference.base import ReferenceRun
 from neurocompile.reference.isolated import isolated_session
+from neurocompile.reference.large import split
 from neurocompile.reference.runtime import runtime
 
 __all__ = ["OnnxReference", "run_onnx", "run_original"]
@@ -119,7 +120,7 @@ def _run(
     """Outputs of ``proto``; each sample in a call of its own if neurons run over samples there."""
     single, axis = bool(imported.leaking), int(imported.time_first)
     try:
-        session = isolated_session(_live(proto).SerializeToString())
+        session = isolated_session(*split(_live(proto)))
         source = session.get_inputs()[0]
         fixed = source.shape[axis] if isinstance(source.shape[axis], int) else 0
         if single and fixed > 1:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from neurocompile.energy.corollary import corollary_spikes
 from neurocompile.errors import NeurocompileError
 from neurocompile.theory.bounds.lipschitz import LipschitzBound
 from neurocompile.theory.bounds.pattern_bound import bits_in_range, least_spikes, least_steps
-from neurocompile.theory.bounds.spike_bound import energy_bound, spike_bound
+from neurocompile.theory.bounds.spike_bound import SYNAPTIC_OPERATION, energy_bound, spike_bound
 from neurocompile.theory.bounds.statements import PATTERNS, Kind
 from neurocompile.theory.measure.effective_dimension import EffectiveDimension
 from neurocompile.theory.measure.sensitivity import LocalLipschitz
@@ -99,17 +100,19 @@ def statements(
     emulated = replace(at.subject, device="cpu")  # messages of every population are counted there
     counted = run if run.T == at.T and run.messages else run_at(emulated, at.x, at.T)
     operations = synaptic_operations(at.subject.at(at.T)[1], counted.messages)
-    found.append(
-        Beside(
-            "Corollary 9",
-            f"{best.statement}'s spikes, 23.6 pJ each",
-            "J",
-            energy_bound(best.theory),
-            operations * 23.6e-12,
-            Kind.modelled,
-            f"{operations:,.0f} synaptic operations (spikes measured x mean fan-out) at 23.6 pJ, T = {at.T}; Loihi 1's price",
-        )
+    remark = (
+        f"{operations:,.0f} synaptic operations (spikes measured x mean fan-out) at 23.6 pJ, "
+        f"T = {at.T}; Loihi 1's price"
     )
+    numbers = {best.statement: best.theory}
+    numbers |= corollary_spikes(emulated.at(at.T)[1], counted.messages)
+    for name, N in numbers.items():
+        if N > 0:  # a model that never spikes costs nothing at least
+            what = f"E_s N, N = {N:,.0f} spikes of {name}, E_s = 23.6 pJ"
+            joules = operations * SYNAPTIC_OPERATION
+            found.append(
+                Beside("Corollary 9", what, "J", energy_bound(N), joules, Kind.modelled, remark)
+            )
     return tuple(found)
 
 
