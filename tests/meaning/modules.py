@@ -1,4 +1,6 @@
-"""A random program as a SpikingJelly module."""
+"""A random program as a SpikingJelly module: neurons of the library, and written by hand what it has
+none for.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from programs import Layer, Program
 from spikingjelly.activation_based import neuron
 from torch import nn
 
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
+
 __all__ = ["Network"]
 
 
@@ -18,9 +22,10 @@ class Network(nn.Module):
     def __init__(self, program: Program) -> None:
         super().__init__()
         self.program = program
-        self.parts = nn.ModuleDict({k.name: _part(k) for k in program.layers})
+        loops = any(k.back is not None or k.op == "fire" and k.levels > 1 for k in program.layers)
+        self.parts = nn.ModuleDict({k.name: _part(k, loops) for k in program.layers})
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Outputs:
         T = self.program.T
         values = {"x": x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)}
         for layer in self.program.layers:
@@ -32,10 +37,54 @@ class Network(nn.Module):
             else:
                 y = part(inputs[0])
             values[layer.name] = y
-        return values[self.program.layers[-1].name].unflatten(0, (T, -1)).mean(0)
+        heads = tuple(values[k.name].unflatten(0, (T, -1)).mean(0) for k in self.program.heads)
+        return heads if len(heads) > 1 else heads[0]
 
 
-def _part(layer: Layer) -> nn.Module:
+class Rounding(nn.Module):
+    """A number of spikes without a memory."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.unit, self.low, self.high = layer.threshold, layer.low, layer.levels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.round(torch.clamp(x / self.unit, self.low, self.high))
+
+
+class Loop(nn.Module):
+    """A neuron by its equations, once a step: several spikes, or spikes that feed back."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer, self.back = layer, None
+        if layer.back is not None:
+            self.back = nn.Conv2d(len(layer.back), len(layer.back), 1, bias=False)
+            self.back.weight.data = torch.as_tensor(layer.back[:, :, None, None]).float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        k, sent = self.layer, []
+        v = s = torch.zeros_like(x[0])
+        for t in range(len(x)):
+            drive = x[t]
+            if self.back is not None and t:
+                drive = drive + self.back(s)
+            h = v + drive if math.isinf(k.tau) else v + (drive - v) / k.tau
+            if k.levels == 1:
+                s = (h >= k.threshold).to(x)
+            else:
+                s = torch.clamp(torch.floor(h / k.threshold), 0, k.levels)
+            v = h - k.threshold * s if k.soft else h * (1 - s)
+            sent.append(s)
+        return torch.stack(sent)
+
+
+def _part(layer: Layer, loops: bool) -> nn.Module:
+    """``loops``: neurons that the library has are written by hand as well, as in one's own code."""
+    if layer.op == "round":
+        return Rounding(layer)
+    if layer.op == "fire" and loops:
+        return Loop(layer)
     if layer.op == "conv":
         assert layer.weight is not None
         out, group_in, kernel, _ = layer.weight.shape

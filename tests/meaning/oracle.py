@@ -15,7 +15,7 @@ from programs import Program, logits_of, random_program, spikes_of
 import neurocompile
 from neurocompile.program import Program as Compiled
 
-__all__ = ["Verdict", "judge", "judge_seed"]
+__all__ = ["Verdict", "judge", "judge_module", "judge_seed"]
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,50 @@ def judge_seed(seed: int) -> Verdict:
             compiled = neurocompile.compile(path, T=program.T, calibration=x)
         except neurocompile.NeurocompileError as error:
             return Verdict(refused=error.code, why=error.message)
-        return judge(program, compiled)
+        fired = dict(zip((v.layer for v in compiled.circuit.views), program.fired, strict=True))
+        return judge(program, compiled, fired if program.written else None)
+
+
+def judge_module(seed: int) -> Verdict:
+    """The program of ``seed``, as a SpikingJelly module."""
+    import torch
+    from modules import Network
+
+    program = random_program(seed)
+    x = program.x.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compiled = neurocompile.compile(
+                Network(program).eval(), torch.as_tensor(x), T=program.T, calibration=x
+            )
+        except neurocompile.NeurocompileError as error:
+            return Verdict(refused=error.code, why=error.message)
+    fired = dict(zip((v.layer for v in compiled.circuit.views), program.fired, strict=True))
+    return judge(program, compiled, fired)
 
 
 def judge(program: Program, compiled: Compiled, names: Mapping[str, str] | None = None) -> Verdict:
     """Compare all layers, and the backends with each other; ``names`` has the program's name of a
     compiled layer, where they differ.
     """
+    names, lowest = names or {}, {k.name: k.low for k in program.layers}
     x, values = program.x.astype(np.float32), spikes_of(program)
     exact = compiled.parity(x, against=("emulator",)).exact
     trace = compiled.trace(x)
     different, total, where = 0, 0, ""
     for view in compiled.circuit.views:
-        layer = names[view.layer] if names else view.layer
-        found, wanted = view.read(trace[view.src]), values[layer]
+        layer = names.get(view.layer, view.layer)
+        # the chip counts the thresholds that are reached, from 0
+        found, wanted = view.read(trace[view.src]), values[layer] - lowest[layer]
         wrong = int((found != wanted.reshape(found.shape)).sum())
         total += wanted.size
         different += wrong
         where = where or (layer if wrong else "")
-    logits = compiled.run(x).logits
-    same = np.allclose(logits, logits_of(program, values), rtol=1e-6, atol=1e-6)
-    if not different and not same:
-        where = f"{program.layers[-1].name}: logits"
+    outputs = list(compiled.run(x).outputs.values())
+    for head, found, wanted in zip(program.heads, outputs, logits_of(program, values), strict=True):
+        same = np.allclose(found, wanted, rtol=1e-6, atol=1e-6)
+        where = where or ("" if same else f"{head.name}: logits")
     met = sum(
         int((values[k.inputs[0]][:, 0] / (1 if np.isinf(k.tau) else k.tau) == k.threshold).sum())
         for k in program.layers

@@ -6,6 +6,9 @@ tau is 2 or none. So every potential is a dyadic number that float64 holds, and 
 has nothing to round: every spike of every layer has to be the one of :func:`spikes_of`. A potential
 that meets its threshold exactly fires, and is made to be frequent.
 
+Neurons send one spike a step or several, some feed back into their own layer one step later, others
+round without a memory to 0..D or to -1..1; a program has one head or more.
+
 :func:`spikes_of` shares no code with the compiler: it loops over the steps and adds shifted arrays.
 """
 
@@ -18,12 +21,16 @@ import numpy as np
 
 __all__ = ["Layer", "Program", "logits_of", "random_program", "spikes_of"]
 
+NEURONS = ("fire", "round")
+
 
 @dataclass(frozen=True)
 class Layer:
     """``op`` of the values ``inputs``: "conv" (weight (C', C / groups, k, k), bias (C',) or None,
-    stride, padding, groups), "fire" (threshold, tau: 2.0 or inf, soft), "max" and "mean" (window),
-    "add", "mul", or "head" (weight (K, C H W)).
+    stride, padding, groups), "fire" (threshold, tau: 2.0 or inf, soft, levels: the most spikes of a
+    step, back: (C, C) what the spikes of the step before add at the same place, or None), "round"
+    (threshold, low, levels: the nearest multiple of the threshold of low..levels, halves to even),
+    "max" and "mean" (window), "add", "mul", or "head" (weight (K, C H W)).
     """
 
     op: str
@@ -37,13 +44,16 @@ class Layer:
     threshold: float = 1.0
     tau: float = 2.0
     soft: bool = False
+    low: int = 0
+    levels: int = 1
+    back: np.ndarray | None = None
     window: int = 2
 
 
 @dataclass(frozen=True)
 class Program:
-    """Layers in order, the last a head whose mean over ``T`` steps is the output; ``x`` float64
-    (samples, C, H, W), the same in every step.
+    """Layers in order, the last ones heads whose means over ``T`` steps are the outputs; ``x``
+    float64 (samples, C, H, W), the same in every step.
     """
 
     T: int
@@ -51,9 +61,37 @@ class Program:
     layers: tuple[Layer, ...]
 
     @property
+    def written(self) -> bool:
+        """Whether a file has to write its neurons out: some are none of the LIF operator's."""
+        return any(k.op == "round" or k.back is not None or k.levels > 1 for k in self.layers)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is in the program beside plain neurons, in words."""
+        fires = [k for k in self.layers if k.op == "fire"]
+        ops = {k.op for k in self.layers}
+        found = {
+            "soft resets": any(k.soft and k.levels == 1 for k in fires),
+            "spikes that feed back": any(k.back is not None for k in fires),
+            "several spikes a step": any(k.levels > 1 for k in fires),
+            "numbers 0..D without memory": any(k.op == "round" and not k.low for k in self.layers),
+            "ternary spikes": any(k.low for k in self.layers),
+            "several heads": len(self.heads) > 1,
+            "sums": "add" in ops,
+            "products": "mul" in ops,
+            "pooling": bool(ops & {"max", "mean"}),
+        }
+        return tuple(kind for kind, has in found.items() if has)
+
+    @property
     def fired(self) -> tuple[str, ...]:
         """Names of the layers of neurons."""
-        return tuple(layer.name for layer in self.layers if layer.op == "fire")
+        return tuple(layer.name for layer in self.layers if layer.op in NEURONS)
+
+    @property
+    def heads(self) -> tuple[Layer, ...]:
+        """What the program returns."""
+        return tuple(layer for layer in self.layers if layer.op == "head")
 
 
 # ---- meaning -------------------------------------------------------------------------------------
@@ -67,9 +105,9 @@ def spikes_of(program: Program) -> dict[str, np.ndarray]:
     return values
 
 
-def logits_of(program: Program, values: dict[str, np.ndarray]) -> np.ndarray:
-    """(samples, K)."""
-    return values[program.layers[-1].name].mean(axis=1)
+def logits_of(program: Program, values: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """(samples, K) of every head."""
+    return [values[head.name].mean(axis=1) for head in program.heads]
 
 
 def _value(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
@@ -78,6 +116,8 @@ def _value(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
         return _conv(layer, x)
     if layer.op == "fire":
         return _fire(layer, x)
+    if layer.op == "round":
+        return np.clip(np.rint(x / layer.threshold), layer.low, layer.levels)
     if layer.op == "head":
         assert layer.weight is not None
         return x.reshape(*x.shape[:2], -1) @ layer.weight.T
@@ -111,11 +151,19 @@ def _conv(layer: Layer, x: np.ndarray) -> np.ndarray:
 
 
 def _fire(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """``h = v + (x - v) / tau`` (``v + x`` without tau), a spike where ``h >= threshold``."""
+    """``h = v + (x - v) / tau`` (``v + x`` without tau), a spike where ``h >= threshold``, or as
+    many as the threshold goes into h.
+    """
     v, spikes = np.zeros_like(x[:, 0]), np.zeros_like(x)
     for t in range(x.shape[1]):
-        h = v + x[:, t] if np.isinf(layer.tau) else v + (x[:, t] - v) / layer.tau
-        spikes[:, t] = h >= layer.threshold
+        drive = x[:, t]
+        if layer.back is not None and t:
+            drive = drive + np.einsum("oc,nchw->nohw", layer.back, spikes[:, t - 1])
+        h = v + drive if np.isinf(layer.tau) else v + (drive - v) / layer.tau
+        if layer.levels == 1:
+            spikes[:, t] = h >= layer.threshold
+        else:
+            spikes[:, t] = np.clip(np.floor(h / layer.threshold), 0, layer.levels)
         v = h - layer.threshold * spikes[:, t] if layer.soft else h * (1 - spikes[:, t])
     return spikes
 
@@ -180,14 +228,32 @@ class _Maker:
         rng, x, unit = self.rng, self.values[source], self.unit[source]
         positive = x[x > 0]
         typical = float(np.quantile(positive, rng.choice([0.3, 0.6, 0.9]))) if positive.size else 1
+        # the first neuron has a memory, which says in a file how many steps there are
+        if any(layer.op == "fire" for layer in self.layers) and rng.random() < 0.2:
+            return self.round(source, typical)
         tau = float(rng.choice([2.0, 2.0, np.inf]))
         share = (
             0.5 if tau == 2.0 and rng.random() < 0.5 else 1.0
         )  # x / 2 meets it at the first step
+        fields = {"tau": tau, "soft": bool(rng.random() < 0.2)}
+        if rng.random() < 0.08:
+            fields |= {"soft": True, "levels": int(rng.integers(2, 5))}
+            share /= 2
         threshold = max(round(typical * share / unit), 1) * unit
-        return self.add(
-            "fire", source, unit=1.0, threshold=threshold, tau=tau, soft=bool(rng.random() < 0.2)
-        )
+        if self.T > 1 and rng.random() < 0.15:
+            whole = rng.integers(-3, 4, (x.shape[2], x.shape[2]))
+            whole[0, 0] = 2
+            fields["back"] = (
+                whole * 2.0 ** np.floor(np.log2(max(threshold / 4, unit) / unit)) * unit
+            )
+        return self.add("fire", source, unit=1.0, threshold=threshold, **fields)
+
+    def round(self, source: str, typical: float) -> str:
+        """Numbers of spikes 0..D or spikes of either sign; halves of the unit are met."""
+        low, levels = ((0, int(self.rng.integers(2, 5))), (-1, 1))[int(self.rng.integers(2))]
+        unit = self.unit[source]
+        threshold = 2 * unit * 2.0 ** max(round(np.log2(max(typical / 2 / unit, 1))), 0)
+        return self.add("round", source, unit=1.0, threshold=threshold, low=low, levels=levels)
 
     def block(self, source: str) -> str:
         rng = self.rng
@@ -211,9 +277,10 @@ class _Maker:
         value = "x"
         for _ in range(int(self.rng.integers(1, 4))):
             value = self.block(value)
-        if self.layers[-1].op != "fire":
+        if self.layers[-1].op not in NEURONS:
             value = self.fire(self.conv(value))
         width = prod(self.values[value].shape[2:])
-        whole = self.rng.integers(-127, 128, (3, width)) / 64
-        self.add("head", value, unit=self.unit[value] / 64, weight=whole)
+        for classes in (3,) if self.rng.random() < 0.85 else (3, 2):
+            whole = self.rng.integers(-127, 128, (classes, width)) / 64
+            self.add("head", value, unit=self.unit[value] / 64, weight=whole)
         return Program(self.T, self.x, tuple(self.layers))

@@ -87,7 +87,10 @@ def import_model(
     loaded = in_float32(load_onnx(path))
     ours = any(node.domain == DOMAIN for node in loaded.proto.graph.node)
     if ours:
-        loaded = loaded.rewritten(with_head(loaded.proto, head), recovered=False)
+        from neurocompile.frontends.recover.pointwise import with_pointwise
+
+        written = with_pointwise(with_head(loaded.proto, head))
+        loaded = loaded.rewritten(written, recovered=False)
     else:
         from neurocompile.frontends.onnx.recover import recover_lif
 

@@ -31,8 +31,9 @@ __all__ = ["LAYER_RULES"]
 def _lif(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     x = im.traced[node.input[0]]
     wanted = node.name or node.output[0]
-    _check_leading(im, x, wanted)
     taus = im.constant(node, 1) if node.op_type in ("ChannelLIF", SOFT_TYPE) else None
+    if node.op_type != SOFT_TYPE or taus is None or (taus != 1.0).any():
+        _check_leading(im, x, wanted)  # without a memory all steps and samples are alike
     if taus is not None and taus.size and (taus == taus.flat[0]).all():
         tau = float(taus.flat[0])
         attributes, taus = {**attributes, "tau": np.inf if tau == NO_LEAK else tau}, None
@@ -101,13 +102,22 @@ def _thresholds(im: Importer, node: onnx.NodeProto) -> list[float]:
 
 
 def _raised(im: Importer, values: dict[str, float], more: list[float]) -> float:
-    """What is added to thresholds, in place, and to the current, so that all thresholds are above 0."""
+    """What is added to thresholds, in place, and to the current, so that all thresholds are above 0.
+
+    A power of two, which currents on a grid take without rounding; thresholds are rounded up, so
+    that a current just below one, as half a unit is for torch.round, stays below it.
+    """
     if values.get("tau") != 1.0 or values["subtract"]:
         raise im.error("NC1009", "thresholds of a neuron with memory are above 0")
-    raised = 1.0 + abs(values["v_threshold"])
-    values["v_threshold"] += raised
-    more[:] = [theta + raised for theta in more]
-    return raised
+    raised = 2.0 ** (np.floor(np.log2(max(abs(values["v_threshold"]), 0.5))) + 1)
+
+    def lifted(theta: float) -> float:
+        near = np.float32(theta + raised)
+        return float(near if near >= theta + raised else np.nextafter(near, np.float32(np.inf)))
+
+    values["v_threshold"] = lifted(values["v_threshold"])
+    more[:] = [lifted(theta) for theta in more]
+    return float(raised)
 
 
 def _integrator(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ class Joins:
         found = {self.label(i) for i in node.input if i} - {None}
         if len(found) < 2:
             return next(iter(found), None)
-        if node.op_type in _LINEAR:
+        if node.op_type in _LINEAR and self.count > 1:
             self._mixes.add(value)
         return _WHOLE
 

@@ -9,8 +9,9 @@ from neurocompile.frontends.recover.feedback import Earlier
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, label_of
 from neurocompile.frontends.recover.names import neuron_names
+from neurocompile.frontends.recover.pointwise import count_each_step
 from neurocompile.frontends.recover.staircases import find_staircases
-from neurocompile.frontends.recover.steps import COMPARISONS, StepReader
+from neurocompile.frontends.recover.steps import COMPARISONS, Step, StepReader
 
 __all__ = ["find_neurons"]
 
@@ -44,6 +45,9 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
     _raise_all(problems)
     chains = chains_of(reader.steps)
     names = neuron_names([[s.node for s in chain] for chain in chains], graph)
+    longest = max(map(len, chains), default=0)
+    _raise_all(over_samples(chains, longest, graph))
+    chains, names = _with_memory(chains, names, graph)
     earlier = Earlier(graph, [[s.node.output[0] for s in chain] for chain in chains])
     neurons: list[Neuron] = []
     for k, (chain, name) in enumerate(zip(chains, names)):
@@ -54,8 +58,6 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
     _raise_all(problems)
     if reader.suspects and not unreset:
         graph.suspects = True
-    longest = max((len(n.spikes) for n in neurons), default=0)
-    _raise_all(over_samples(chains, longest, graph))
     _raise_all(
         [
             NeurocompileError(
@@ -67,6 +69,24 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
         ]
     )
     return neurons
+
+
+def _with_memory(
+    chains: list[list[Step]], names: list[str], graph: Graph
+) -> tuple[list[list[Step]], list[str]]:
+    """The chains that say how many steps there are, and their names; counts without memory beside
+    them become nodes where they stand.
+    """
+    kept = [len(chain) > 1 or chain[0].stairs is None for chain in chains]
+    if not any(kept):
+        return chains, names
+    for chain, name, keeps in zip(chains, names, kept):
+        if not keeps and (found := chain[0].stairs) is not None:
+            count_each_step(found, name, graph)
+    return (
+        [chain for chain, keeps in zip(chains, kept) if keeps],
+        [name for name, keeps in zip(names, kept) if keeps],
+    )
 
 
 def _raise_all(problems: list[NeurocompileError]) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 
 from neurocompile.frontends.onnx.einsum import indices_of
+from neurocompile.frontends.onnx.general import SOFT_TYPE
+from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.graph import Graph, attributes_of
 
 __all__ = ["UNDERSTOOD", "UnsuitableError", "constant_inputs"]
@@ -43,6 +45,8 @@ def constant_inputs(
         UnsuitableError: the operator may mix rows.
     """
     kind = node.op_type
+    if (kind, node.domain) == (SOFT_TYPE, DOMAIN):  # made of a count without memory
+        return _first_only(node, rows, graph, steps)
     if node.domain not in ("", "ai.onnx"):
         raise UnsuitableError(f"operator {node.domain}::{kind} is not known")
     rule = _RULES.get(kind)

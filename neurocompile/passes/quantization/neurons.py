@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
@@ -115,6 +117,9 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
         )
     threshold = max(round(k * ideal / (1 << shift)), 1)
     higher = np.maximum(np.rint(threshold * ratios[1:]), threshold)
+    if node.memoryless and not shift:
+        # the least integers that reach the float thresholds: halves may round down (torch.round)
+        threshold, *higher = (max(ceil(k * ideal * r * (1 - 2e-9)), 1) for r in ratios)
     if node.memoryless and state.integer[node.x] is not None and not shift and bias is None:
         # exactly the integers that reach the float thresholds
         threshold, *higher = _reached(node, k)[: len(ratios)]

@@ -10,9 +10,9 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
-from neurocompile.passes.quantization.scales import best_scale
+from neurocompile.passes.quantization.scales import best_scale, weight_grid
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LARGEST_SOFT_BIAS, LEAST_LEVELS
+from neurocompile.passes.quantization.thresholds import LARGEST_SOFT_BIAS, LEAST_LEVELS, exact_level
 from neurocompile.passes.trunk import Trunk
 
 __all__ = ["FEW_LEVELS", "lif_unit", "weighted_in_trunk"]
@@ -132,11 +132,76 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     direct = [n for n in trunk.neurons if n[1] == 1] or trunk.neurons
     coarsest = max((lif_unit(state, lif, 1.02 * total * k) for lif, k in direct), default=0.0)
     fields = max(max(ideals) / (1 << 7), 1.02 * total / state.fields.payload)
+    if (
+        found := _on_grid(state, trunk, max(coarsest, 1.02 * total / state.fields.payload))
+    ) is not None:
+        return found
     unit = max(min(ideals), coarsest, fields)
     least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
     if all(_real_fits(unit, *sizes, least) for sizes in real):
         return unit
     return fields  # each LIF reads it in a coarser unit
+
+
+def _on_grid(state: Quantization, trunk: Trunk, floor: float) -> float | None:
+    """The unit, at least ``floor``, in which all layers' weights stay as they are, where each lies
+    on a grid of its own and these are powers of two apart: the coarsest at which the integer
+    thresholds mean what the float ones do at every membrane, else the finest. None without one.
+    """
+    bits, grids = state.options.weight_bits, {}
+    for layer in trunk.producers:
+        weight = np.asarray(state.graph.tensors[layer.weight], np.float64)
+        if not weight.any():
+            continue
+        grid = weight_grid(weight, (1 << (bits - 1)) - 1)
+        if grid is None or state.integer[layer.x] is None and layer.x not in state.unit:
+            return None
+        grids[layer.name] = grid, grid * state.unit.get(layer.x, 1.0)
+    values = [value for _, value in grids.values()]
+    apart = np.log2(np.asarray(values) / min(values, default=1.0))
+    if not values or np.abs(apart - np.rint(apart)).max() > 1e-5:
+        return None
+    step = 9 - bits
+    # weights as they are need exponents of 0 to 7
+    powers = [
+        k
+        for k in range(step, step + 8 - round(float(apart.max())))
+        if min(values) / 2**k >= floor * (1 - 1e-9)
+    ]
+    if not powers:
+        return None
+    state.ideal_scales.update({name: grid for name, (grid, _) in grids.items()})
+    for power in powers:
+        levels = _exact_levels(state, trunk, min(values), power)
+        if levels is not None:
+            state.thresholds.update(levels)
+            return min(values) / 2**power
+    return min(values) / 2 ** powers[-1]
+
+
+def _exact_levels(
+    state: Quantization, trunk: Trunk, value: float, power: int
+) -> dict[str, int] | None:
+    """Thresholds of the trunk's neurons that mean the float ones on currents ``2^power n``, n whole
+    numbers of ``value``; None if one has none.
+    """
+    found = {}
+    for lif, summed in trunk.neurons:
+        if lif.soft_reset:
+            continue
+        if summed > 1 or lif.current:
+            return None
+        level = exact_level(
+            lif.gain * value, lif.v_threshold, state.taus(lif), state.options.steps, power
+        )
+        bias = np.zeros(1) if lif.bias is None else state.graph.tensors[lif.bias]
+        whole = np.asarray(bias, np.float64) / (lif.gain * value)
+        if level is None or level > state.fields.threshold:
+            return None
+        if np.abs(whole - np.rint(whole)).max() > 1e-5:
+            return None
+        found[lif.name] = level
+    return found
 
 
 def _selects(state: Quantization, layer: s.Conv2d | s.Linear) -> bool:

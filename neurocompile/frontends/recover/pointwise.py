@@ -1,0 +1,85 @@
+"""Neurons without a memory beside others: numbers of spikes that each step makes of its own value.
+
+``round(clamp(v, 0, 4))`` runs over no steps, so it may stand on any layout of time and samples:
+over (T, B, ...), over (T B, ...), or once in each step of a loop. It becomes a SoftLIF with tau 1
+there where it stands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from neurocompile.frontends.onnx.general import SOFT_TYPE
+from neurocompile.frontends.onnx.lif import DOMAIN, lif_functions
+from neurocompile.frontends.recover.graph import Graph, captured
+from neurocompile.frontends.recover.names import neuron_names
+from neurocompile.frontends.recover.staircases import Staircase, find_staircases
+from neurocompile.frontends.recover.values import constant
+
+__all__ = ["count_each_step", "with_pointwise"]
+
+
+def count_each_step(stairs: Staircase, name: str, graph: Graph) -> list[onnx.NodeProto]:
+    """Make the nodes of a count without memory, and enter them in the graph."""
+    inputs = [
+        stairs.source,
+        constant("tau", 1.0, graph),
+        constant("thresholds", np.asarray(stairs.thresholds), graph),
+    ]
+    counted = graph.fresh(f"{name}.count") if stairs.below else stairs.value
+    nodes = [
+        helper.make_node(
+            SOFT_TYPE, inputs, [counted], name=name, domain=DOMAIN, subtract=0.0, decay_input=0
+        )
+    ]
+    if stairs.below:
+        below = constant("below", np.float32(stairs.below), graph)
+        nodes.append(helper.make_node("Sub", [counted, below], [stairs.value], name=counted))
+    for node in nodes:
+        graph.add(node, like=stairs.value)
+    return nodes
+
+
+def with_pointwise(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A file that has neurons of ours, with the counts beside them written as neurons as well; it
+    comes back as it is if it has none.
+    """
+    graph = Graph(proto)
+    found = find_staircases(graph)
+    if not found:
+        return proto
+    makers = [graph.producer[stairs.value] for stairs in found]
+    names = neuron_names([[maker] for maker in makers], graph)
+    known = set(graph.initializers)
+    made = {
+        id(maker): count_each_step(stairs, name, graph)
+        for maker, stairs, name in zip(makers, found, names)
+    }
+    nodes = [new for node in graph.nodes for new in made.get(id(node), [node])]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.node[:]
+    copy.graph.node.extend(_live(nodes, graph.outputs))
+    copy.graph.initializer.extend(
+        tensor for name, tensor in graph.initializers.items() if name not in known
+    )
+    own = {(f.domain, f.name) for f in copy.functions}
+    opset = next(o.version for o in copy.opset_import if o.domain in ("", "ai.onnx"))
+    copy.functions.extend(
+        f for f in lif_functions(copy.graph.node, opset) if (f.domain, f.name) not in own
+    )
+    onnx.checker.check_model(copy)
+    return copy
+
+
+def _live(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+    """What the outputs need, in order."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            needed.update(captured(node))
+            kept.append(node)
+    return kept[::-1]
