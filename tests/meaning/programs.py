@@ -69,7 +69,7 @@ class Program:
     def kinds(self) -> tuple[str, ...]:
         """What is in the program beside plain neurons, in words."""
         fires = [k for k in self.layers if k.op == "fire"]
-        ops = {k.op for k in self.layers}
+        ops, sums = {k.op for k in self.layers}, [k for k in self.layers if k.op == "add"]
         found = {
             "soft resets": any(k.soft and k.levels == 1 for k in fires),
             "spikes that feed back": any(k.back is not None for k in fires),
@@ -77,7 +77,8 @@ class Program:
             "numbers 0..D without memory": any(k.op == "round" and not k.low for k in self.layers),
             "ternary spikes": any(k.low for k in self.layers),
             "several heads": len(self.heads) > 1,
-            "sums": "add" in ops,
+            "sums of spikes": any(i.startswith("fire") for k in sums for i in k.inputs),
+            "sums of currents": any(i.startswith("conv") for k in sums for i in k.inputs),
             "products": "mul" in ops,
             "pooling": bool(ops & {"max", "mean"}),
         }
@@ -257,11 +258,16 @@ class _Maker:
 
     def block(self, source: str) -> str:
         rng = self.rng
-        kind = rng.choice(["plain", "plain", "max", "mean", "add", "mul"])
+        kind = rng.choice(["plain", "plain", "max", "mean", "add", "mul", "shortcut"])
         spikes = self.fire(self.conv(source))
         shape = self.values[spikes].shape
         if kind in ("max", "mean") and min(shape[3:]) >= 2:
             return self.add(kind, spikes, unit=1.0 if kind == "max" else 0.25)
+        if kind == "shortcut":  # currents are added, and a neuron reads the sum
+            x = self.one_by_one(spikes, int(rng.integers(1, 5)))
+            branch = self.one_by_one(self.fire(x), self.values[x].shape[2])
+            unit = min(self.unit[x], self.unit[branch])
+            return self.fire(self.add("add", x, branch, unit=unit))
         if kind in ("add", "mul"):
             fields = {"out": shape[2]}
             other = self.fire(self.one_by_one(spikes, **fields))

@@ -32,7 +32,7 @@ def test_every_spike_of_a_file_is_that_of_float64(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(_FEW, _MANY))
 def test_every_spike_of_many_files(seed: int) -> None:
-    check(judge_seed(seed))
+    check(judge_seed(seed, mapped=seed % 10 == 0))
 
 
 @pytest.mark.parametrize(

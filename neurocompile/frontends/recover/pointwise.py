@@ -35,7 +35,7 @@ def count_each_step(stairs: Staircase, name: str, graph: Graph) -> list[onnx.Nod
         )
     ]
     if stairs.below:
-        below = constant("below", np.float32(stairs.below), graph)
+        below = constant("below", float(stairs.below), graph)
         nodes.append(helper.make_node("Sub", [counted, below], [stairs.value], name=counted))
     for node in nodes:
         graph.add(node, like=stairs.value)

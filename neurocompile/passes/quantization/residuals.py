@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,9 @@ FEW_LEVELS = 1 << 10
 """Levels of a worst case, below which a usual value is a few: it is rounded to the nearest, which
 takes a relay more.
 """
+
+_MOST_APART = 7
+"""The largest weight exponent."""
 
 
 def weighted_in_trunk(
@@ -144,39 +148,84 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
 
 
 def _on_grid(state: Quantization, trunk: Trunk, floor: float) -> float | None:
-    """The unit, at least ``floor``, in which all layers' weights stay as they are, where each lies
-    on a grid of its own and these are powers of two apart: the coarsest at which the integer
-    thresholds mean what the float ones do at every membrane, else the finest. None without one.
+    """The unit, at least ``floor``, in which all layers' weights stay as they are, where they lie on
+    grids that have a common one: the coarsest at which the integer thresholds mean what the float
+    ones do at every membrane, else the finest. None without one.
     """
     bits, grids = state.options.weight_bits, {}
+    levels = (1 << (bits - 1)) - 1
     for layer in trunk.producers:
         weight = np.asarray(state.graph.tensors[layer.weight], np.float64)
         if not weight.any():
             continue
-        grid = weight_grid(weight, (1 << (bits - 1)) - 1)
+        grid = weight_grid(weight, levels)
         if grid is None or state.integer[layer.x] is None and layer.x not in state.unit:
             return None
-        grids[layer.name] = grid, grid * state.unit.get(layer.x, 1.0)
-    values = [value for _, value in grids.values()]
-    apart = np.log2(np.asarray(values) / min(values, default=1.0))
-    if not values or np.abs(apart - np.rint(apart)).max() > 1e-5:
+        most = round(float(np.abs(weight).max()) / grid)
+        grids[layer.name] = _Grid(grid, grid * state.unit.get(layer.x, 1.0), most)
+    found = _common_grid(list(grids.values()), levels)
+    if found is None:
         return None
-    step = 9 - bits
+    value, shares = found
+    step, most_apart = 9 - bits, max(share.exponent for share in shares)
     # weights as they are need exponents of 0 to 7
-    powers = [
-        k
-        for k in range(step, step + 8 - round(float(apart.max())))
-        if min(values) / 2**k >= floor * (1 - 1e-9)
-    ]
+    powers = [k for k in range(step, step + 8 - most_apart) if value / 2**k >= floor * (1 - 1e-9)]
     if not powers:
         return None
-    state.ideal_scales.update({name: grid for name, (grid, _) in grids.items()})
+    state.ideal_scales.update(
+        (name, grid.weight / share.odd) for (name, grid), share in zip(grids.items(), shares)
+    )
     for power in powers:
-        levels = _exact_levels(state, trunk, min(values), power)
-        if levels is not None:
-            state.thresholds.update(levels)
-            return min(values) / 2**power
-    return min(values) / 2 ** powers[-1]
+        exact = _exact_levels(state, trunk, value, power)
+        if exact is not None:
+            state.thresholds.update(exact)
+            return value / 2**power
+    unit = value / 2 ** powers[-1]
+    for lif, _ in trunk.neurons:  # at least a sum that is the threshold fires
+        ideal = lif.v_threshold / (lif.gain * unit)
+        if not lif.soft_reset and abs(ideal - round(ideal)) < 1e-6 * ideal:
+            state.thresholds[lif.name] = round(ideal) - 1
+    return unit
+
+
+class _Grid(NamedTuple):
+    """What a layer's weights are whole numbers of."""
+
+    weight: float
+    value: float
+    """The same of its output."""
+    most: int
+    """The largest number."""
+
+
+class _Share(NamedTuple):
+    """A grid is ``odd * 2^exponent`` of the common one."""
+
+    odd: int
+    exponent: int
+
+
+def _common_grid(grids: list[_Grid], levels: int) -> tuple[float, list[_Share]] | None:
+    """The largest value that every grid is a multiple of, with at most ``levels`` of it, weight
+    exponents apart.
+    """
+    if not grids:
+        return None
+    least = min(grids, key=lambda g: g.value)
+    for part in range(1, levels // least.most + 1):
+        value, shares = least.value / part, []
+        for grid in grids:
+            ratio = grid.value / value
+            whole = round(ratio)
+            if whole < 1 or abs(ratio - whole) > 1e-5 * ratio:
+                break
+            exponent = (whole & -whole).bit_length() - 1
+            if grid.most * (whole >> exponent) > levels or exponent > _MOST_APART:
+                break
+            shares.append(_Share(whole >> exponent, exponent))
+        if len(shares) == len(grids):
+            return value, shares
+    return None
 
 
 def _exact_levels(

@@ -21,6 +21,8 @@ LARGEST_FACTOR = 65535
 LARGEST_WEIGHT = 254
 """Of an unweighted connection, with the sign mode excitatory."""
 LEAST_LEVELS = 31
+_LEAKLESS = 2.0**32
+"""A tau for which float32 loses what leaks: files write a neuron without leak with a finite one."""
 
 
 def exact_threshold(
@@ -37,11 +39,8 @@ def exact_threshold(
     Args:
         largest: bound of the input's absolute value.
     """
-    leak = Fraction(round(4096 / tau), 4096)
-    near = (
-        abs(4096 / tau - 4096 * leak) <= 4096 / tau * np.finfo(np.float32).eps
-    )  # 4/3 is not a float32
-    if gain <= 0 or threshold <= 0 or leak >= 1 or not near:
+    leak = _leak(tau)
+    if gain <= 0 or threshold <= 0 or leak is None:
         return None
     bits = (1 - leak).denominator.bit_length() - 1
     grid = Fraction(1, 1 << (bits * (steps - 1)))
@@ -59,6 +58,15 @@ def exact_threshold(
     return None
 
 
+def _leak(tau: float) -> Fraction | None:
+    """``1 / tau`` in 1/4096, as the chip has it; None if that is another number, or all."""
+    if tau > _LEAKLESS:
+        return Fraction(0)
+    leak = Fraction(round(4096 / tau), 4096)
+    near = abs(4096 / tau - 4096 * leak) <= 4096 / tau * np.finfo(np.float32).eps
+    return leak if near and leak < 1 else None  # 4/3 is not a float32
+
+
 def exact_level(
     gain: float, threshold: float, taus: np.ndarray, steps: int, power: int
 ) -> int | None:
@@ -70,8 +78,8 @@ def exact_level(
     """
     found = set()
     for tau in np.unique(taus):
-        leak = Fraction(round(4096 / tau), 4096)
-        if abs(4096 / tau - 4096 * leak) > 4096 / tau * np.finfo(np.float32).eps or leak >= 1:
+        leak = _leak(tau)
+        if leak is None:
             return None
         bits = (1 - leak).denominator.bit_length() - 1
         if bits * (steps - 1) > 6 + power:  # membranes of so many steps leave the chip's 1/64
