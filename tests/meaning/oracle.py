@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def judge_seed(seed: int, mapped: bool = True) -> Verdict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "program.onnx")
         write_onnx(program, path)
-        return _judged(program, program.written, mapped, path)
+        return _judged(program, mapped, path)
 
 
 def judge_module(seed: int, mapped: bool = True) -> Verdict:
@@ -54,10 +53,10 @@ def judge_module(seed: int, mapped: bool = True) -> Verdict:
 
     program = random_program(seed)
     example = torch.as_tensor(program.x, dtype=torch.float32)
-    return _judged(program, True, mapped, Network(program).eval(), example)
+    return _judged(program, mapped, Network(program).eval(), example)
 
 
-def _judged(program: Program, renamed: bool, mapped: bool, *model: Any) -> Verdict:
+def _judged(program: Program, mapped: bool, *model: Any) -> Verdict:
     x = program.x.astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -67,19 +66,17 @@ def _judged(program: Program, renamed: bool, mapped: bool, *model: Any) -> Verdi
             compiled = lowered.map() if mapped else lowered
         except neurocompile.NeurocompileError as error:
             return Verdict(refused=error.code, why=error.message)
-    # where a file or module has no names of the program's, layers come in its order
-    names = zip((v.layer for v in compiled.circuit.views), program.fired, strict=True)
-    return judge(program, compiled, dict(names) if renamed else None)
+    return judge(program, compiled)
 
 
-def judge(
-    program: Program, compiled: Compiled | Lowered, names: Mapping[str, str] | None = None
-) -> Verdict:
-    """Compare all layers, and the emulator with the definition; ``names`` has the program's name of
-    a compiled layer, where they differ.
-    """
+def judge(program: Program, compiled: Compiled | Lowered) -> Verdict:
+    """Compare all layers, and the emulator with the definition."""
     x, values = program.x.astype(np.float32), spikes_of(program)
-    names, lowest = names or {}, {k.name: k.low for k in program.layers}
+    lowest = {k.name: k.low for k in program.layers}
+    layers = [view.layer for view in compiled.circuit.views]
+    # where a file or module has no names of the program's, layers come in its order
+    own = set(layers) == set(program.fired)
+    names = dict(zip(layers, layers if own else program.fired, strict=True))
     if isinstance(compiled, Lowered):
         spikes, defined = compiled.spikes(x), compiled.quantized.spikes(x)
         exact = all((spikes[k] == defined[k].reshape(spikes[k].shape)).all() for k in spikes)
@@ -90,7 +87,7 @@ def judge(
         outputs = list(compiled.run(x).outputs.values())
     different, total, where = 0, 0, ""
     for name, found in spikes.items():
-        layer = names.get(name, name)
+        layer = names[name]
         wanted = values[layer] - lowest[layer]  # the chip counts the thresholds reached, from 0
         wrong = int((found != wanted.reshape(found.shape)).sum())
         total += wanted.size

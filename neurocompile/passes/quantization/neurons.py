@@ -103,7 +103,8 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
         bias = state.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
         largest += strongest
     reachable = 1.001 * _highest(state, node, largest * node.gain * unit / k) / node.v_threshold
-    ratios = ratios[ratios <= max(reachable, 1.0)]
+    if node.name not in state.graph.fed_back:  # what feeds back counts as many
+        ratios = ratios[ratios <= max(reachable, 1.0)]
     loss = node.taken / node.v_threshold * (1 - float(decay.min()) / 4096)
     needed = max(largest, round(k * ideal * max(ratios[-1], loss)))
     shift = state.shifts.get(node.name, 0)
