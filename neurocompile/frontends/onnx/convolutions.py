@@ -19,7 +19,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref
 
-__all__ = ["CONVOLUTION_RULES", "linear", "linear_along"]
+__all__ = ["CONVOLUTION_RULES", "linear", "linear_along", "padded"]
 
 _PAD = "pad."
 """Prefix of the weight of a convolution that only pads."""
@@ -230,35 +230,20 @@ def linear_along(
 # ---- borders -------------------------------------------------------------------------------------
 
 
-def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    """Zeros around a feature map: a convolution that copies, which the next convolution takes over."""
-    x = im.settled(im.traced[node.input[0]])
-    pads = attributes.get("pads")
-    pads = [int(n) for n in (im.constant(node, 1) if pads is None else pads)]
-    value = im.constant(node, 2, np.float32(attributes.get("value", 0.0)))
-    mode = attributes.get("mode", b"constant")
-    if im.constant(node, 3) is not None or len(pads) != 2 * len(x.dims):
-        raise im.error(
-            "NC1009", f"{len(pads)} pads of {len(x.dims)} axes; two an axis are supported"
-        )
-    if not any(pads):
-        im.keep(node, x)
-        return
-    begin, end = pads[: len(x.dims)], pads[len(x.dims) :]
-    axes = len(x.dims) - 2
-    if mode != b"constant" or np.any(value) or min(pads) < 0 or any(begin[:2]) or any(end[:2]):
-        raise im.error(
-            "NC1009",
-            f"pads {pads} of mode {mode.decode()}; zeros around the positions of a feature map are supported",
-        )
+def padded(im: Importer, node: onnx.NodeProto, x: Traced, grown: list[tuple[int, int]]) -> Traced:
+    """Zeros around the positions of a feature map, so many before and behind each axis: a
+    convolution that copies, which the next convolution takes over.
+    """
+    axes = len(grown)
+    if not any(map(any, grown)):
+        return x
+    if axes > 2:
+        raise im.error("NC1009", f"a border around maps of {axes} axes; one or two are supported")
     x = im.settled(x)
     ref, _ = im.as_map(x, axes)
-    unit = [0] * (2 - axes)
-    first, last = [*begin[2:], *unit], [*end[2:], *unit]
-    channels, *size = im.shapes[ref]
-    if max(*first, *last) > max(size):
-        raise im.error("NC1009", f"pads {pads} of {size} are larger than what they surround")
-    ends = [(max(e - b, 0), max(b - e, 0)) for b, e in zip(first, last)]
+    both = [*grown, *[(0, 0)] * (2 - axes)]
+    channels = im.shapes[ref][0]
+    ends = [(max(e - b, 0), max(b - e, 0)) for b, e in both]
     even = not any(map(any, ends))
     copy = np.pad(np.ones((channels, 1, 1, 1)), ((0, 0), (0, 0), *ends))
     y = _emit(
@@ -266,12 +251,12 @@ def _pad(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
         node.name or node.output[0],
         ref,
         weight=im.store(f"{_PAD if even else 'border.'}{channels}", copy),
-        padding=tuple(map(max, first, last)),
+        padding=tuple(map(max, both)),
         groups=channels,
     )
-    padded = im.from_map(x, y, axes)
-    im.padded[y] = (padded, x, (*begin[2:], *end[2:]))
-    im.keep(node, padded)
+    found = im.from_map(x, y, axes)
+    im.padded[y] = (found, x, (*(b for b, _ in grown), *(e for _, e in grown)))
+    return found
 
 
 def _with_border(
@@ -381,4 +366,4 @@ def _bordered(im: Importer, pad: s.Conv2d, border: Border) -> Ref:
     return ref
 
 
-CONVOLUTION_RULES: dict[str, Rule] = {"Conv": _conv, "Pad": _pad, "ScatterND": _scatter}
+CONVOLUTION_RULES: dict[str, Rule] = {"Conv": _conv, "ScatterND": _scatter}

@@ -6,6 +6,7 @@ joined then.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout
 from neurocompile.ir.text import Ref
 
-__all__ = ["JOIN_RULES", "added"]
+__all__ = ["JOIN_RULES", "added", "side_by_side"]
 
 
 def _concat(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -102,6 +103,40 @@ def added(im: Importer, wanted: str, a: Traced, b: Traced) -> Traced:
     pattern = im.common(a, b, len(a.dims))
     left, right = im.features(a, pattern), im.features(b, pattern)
     return im.fresh(im.emit(s.Add, wanted, im.shapes[left], a=left, b=right), pattern)
+
+
+def side_by_side(im: Importer, node: onnx.NodeProto, signals: list[Traced]) -> Traced:
+    """The signals, of one shape, along a new last axis."""
+    first = signals[0]
+    if any(x.layout.shape != first.layout.shape for x in signals):
+        raise im.error("NC1009", "the largest of signals that are not of one shape")
+    same = {(x.layout, im.shapes[x.ref]) for x in signals}
+    if len(same) == 1:
+        refs, laid = [x.ref for x in signals], first
+    else:
+        pattern = im.pattern(first)
+        for x in signals[1:]:
+            pattern = im.common(first, x, len(first.dims))
+        refs = [im.features(x, pattern) for x in signals]
+        laid = im.fresh(refs[0], pattern)
+    wanted, whole = node.name or node.output[0], None
+    for k, ref in enumerate(refs):
+        shape = im.shapes[ref]
+        if len(shape) not in (1, 3):
+            flat = (shape[0], prod(shape[1:]), 1)
+            sizes, strides = (prod(flat),), (1,)
+            ref = im.emit(
+                s.Rearrange, f"{ref}.map", flat, x=ref, shape=flat, sizes=sizes, strides=strides
+            )
+            shape = flat
+        place = np.eye(len(refs) * shape[0], shape[0], -k * shape[0], dtype=np.float32)
+        kernel = place if len(shape) == 1 else place[:, :, None, None]
+        weight = im.store(f"{wanted}.place{k}", kernel)
+        kind = s.Linear if len(shape) == 1 else s.Conv2d
+        y = im.emit(kind, f"{wanted}.place{k}", (len(place), *shape[1:]), x=ref, weight=weight)
+        whole = y if whole is None else im.emit(s.Add, wanted, im.shapes[y], a=whole, b=y)
+    assert whole is not None
+    return Traced(whole, Layout((*laid.dims, (Atom(len(refs), prod(im.shapes[refs[0]])),))))
 
 
 JOIN_RULES: dict[str, Rule] = {"Concat": _concat}

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from neurocompile.frontends.onnx.affine import AFFINE_RULES
+from neurocompile.frontends.onnx.borders import BORDER_RULES
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear, linear_along
 from neurocompile.frontends.onnx.einsum import EINSUM_RULES
@@ -294,6 +295,7 @@ LAYER_RULES: dict[str, Rule] = {
     "GlobalAveragePool": _global_pool,
     **AFFINE_RULES,
     **CONVOLUTION_RULES,
+    **BORDER_RULES,
     **EINSUM_RULES,
     **JOIN_RULES,
     **MAXIMUM_RULES,

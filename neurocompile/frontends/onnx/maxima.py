@@ -1,4 +1,6 @@
-"""The largest of several signals: of spikes, any that fires."""
+"""The largest of several signals: of spikes, any that fires; of numbers of spikes and of currents, a
+window over them, laid side by side.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import onnx
 
 from neurocompile.frontends.onnx.bounds import bounds_of
 from neurocompile.frontends.onnx.context import Importer, Rule
-from neurocompile.frontends.onnx.joins import added
+from neurocompile.frontends.onnx.joins import added, side_by_side
+from neurocompile.frontends.onnx.pools import largest
 from neurocompile.ir import spiking as s
 
 __all__ = ["MAXIMUM_RULES"]
@@ -25,12 +28,14 @@ def _max(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None
     ):
         im.keep(node, signals[0])  # nothing is raised
         return
-    if constants or any(b is None or not b[2] or b[0] < 0 or b[1] > 1 for b in found):
+    if constants:
         raise im.error(
             "NC1009",
-            "the largest of several signals that are not all spikes; of spikes it is supported, and so are MaxPool and "
-            "amax over features",
+            "the largest of a signal and a number that it may be below; of signals it is supported",
         )
+    if any(b is None or not b[2] or b[0] < 0 or b[1] > 1 for b in found):
+        largest(im, node, side_by_side(im, node, signals), [len(signals[0].dims)], False)
+        return
     wanted = node.name or node.output[0]
     total = signals[0]
     for x in signals[1:]:

@@ -16,7 +16,7 @@ from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
 
-__all__ = ["POOL_RULES"]
+__all__ = ["POOL_RULES", "largest"]
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _average_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]
 
 def _global_max_pool(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     x = im.traced[node.input[0]]
-    _largest(im, node, x, list(range(2, len(x.dims))), True)
+    largest(im, node, x, list(range(2, len(x.dims))), True)
 
 
 def _reduce_max(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -142,12 +142,10 @@ def _reduce_max(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) 
     axes = im.constant(node, 1) if axes is None else axes
     x = im.traced[node.input[0]]
     axes = im.axes(range(len(x.dims)) if axes is None or not len(axes) else axes, len(x.dims))
-    _largest(im, node, x, axes, bool(attributes.get("keepdims", 1)))
+    largest(im, node, x, axes, bool(attributes.get("keepdims", 1)))
 
 
-def _largest(
-    im: Importer, node: onnx.NodeProto, x: Traced, axes: list[int], keepdims: bool
-) -> None:
+def largest(im: Importer, node: onnx.NodeProto, x: Traced, axes: list[int], keepdims: bool) -> None:
     """The largest value along feature axes: one window over all of them."""
     for axis in axes:
         kinds = {a.axis for a in x.dims[axis] if a.size > 1} - {""}

@@ -94,6 +94,9 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
     try:
         return _rolled(proto, T)
     except NeurocompileError as error:
+        if error.code == "NC1003":  # the membrane of a last neuron, for the host to run
+            with contextlib.suppress(NeurocompileError):
+                return _without_last(proto, T)
         named = name_feedback(error, Graph(proto))
         if named is error:
             raise
@@ -119,6 +122,18 @@ def _rolled(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
         if error is not None:
             raise error
         graph, neurons = _neurons(proto, unreset=False)
+    _check_steps(neurons, T)
+    return rolled(proto, graph, neurons)
+
+
+def _without_last(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
+    """Neurons that no other neuron reads left as the arithmetic that they are: it lies behind the
+    last neurons. NC1003 if no neuron is left.
+    """
+    graph = Graph(proto)
+    neurons = find_neurons(graph, last=False)
+    if not neurons:
+        raise NeurocompileError("NC1003", "no neuron is left")
     _check_steps(neurons, T)
     return rolled(proto, graph, neurons)
 

@@ -139,6 +139,30 @@ def _tile(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
     _repeat(im, node, dims, repeats)
 
 
+def _depth_to_space(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """PixelShuffle: blocks of channels become positions."""
+    layout, size = im.traced[node.input[0]].layout, int(attributes["blocksize"])
+    shape, order = layout.shape, attributes.get("mode", b"DCR")
+    if len(shape) != 4 or size < 1 or shape[1] % size**2 or order not in (b"DCR", b"CRD"):
+        raise im.error("NC1009", f"blocks of {size} of {shown(shape)}, mode {order.decode()}")
+    n, c, h, w = shape
+    c //= size**2
+    block = (size, size, c) if order == b"DCR" else (c, size, size)
+    axes = (0, 3, 4, 1, 5, 2) if order == b"DCR" else (0, 1, 4, 2, 5, 3)
+    moved = layout.reshape((n, *block, h, w)).transpose(axes)
+    im.relayout(node, moved.reshape((n, c, h * size, w * size)))
+
+
+def _space_to_depth(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    layout, size = im.traced[node.input[0]].layout, int(attributes["blocksize"])
+    shape = layout.shape
+    if len(shape) != 4 or size < 1 or shape[2] % size or shape[3] % size:
+        raise im.error("NC1009", f"blocks of {size} of {shown(shape)}")
+    n, c, h, w = shape
+    moved = layout.reshape((n, c, h // size, size, w // size, size)).transpose((0, 3, 5, 1, 2, 4))
+    im.relayout(node, moved.reshape((n, c * size**2, h // size, w // size)))
+
+
 def _identity(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     if node.op_type == "Dropout" and im.constant(node, 2, np.bool_(False)):
         raise im.error("NC1009", "training_mode is random; export the model in eval mode")
@@ -156,6 +180,8 @@ def _cast(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
 
 
 SHAPE_RULES: dict[str, Rule] = {
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Transpose": _transpose,

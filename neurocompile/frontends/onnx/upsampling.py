@@ -7,6 +7,7 @@ layer?", 2016): one convolution makes them as channels, and a view puts them in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -20,6 +21,9 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
 
 __all__ = ["UPSAMPLING_RULES"]
+
+_WIDEST = 256
+"""Elements that a dilated kernel may reach over: zeros between its taps are kept."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,20 @@ def _transposed(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) 
     stride = tuple(attributes.get("strides", ones))
     pads = tuple(attributes.get("pads", (0,) * 2 * axes))
     extra = tuple(attributes.get("output_padding", (0,) * axes))
-    im.window((*stride, 1)[:2], (*kernel, 1)[:2])
-    plain = set(attributes.get("dilations", ones)) == {1} and "output_shape" not in attributes
-    if not plain or attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or min(pads) < 0:
+    im.window((*stride, 1)[:2], (*kernel, 1)[:2], (*attributes.get("dilations", ones), 1)[:2])
+    dilation = tuple(attributes.get("dilations", ones))
+    if any(d * (k - 1) >= _WIDEST for d, k in zip(dilation, kernel)):
+        raise im.error("NC1009", f"a dilation of {list(dilation)}: below {_WIDEST:,} is supported")
+    weight = _dilated(weight, dilation)
+    kernel = weight.shape[2:]
+    if (
+        "output_shape" in attributes
+        or attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
+        or min(pads) < 0
+    ):
         raise im.error(
             "NC1009",
-            "a transposed convolution is supported with pads, without dilation or output_shape",
+            "a transposed convolution is supported with pads, without output_shape or auto_pad",
         )
     if groups < 1 or weight.shape[0] != x.layout.shape[1] or weight.shape[0] % groups:
         raise im.error(
@@ -87,6 +99,15 @@ def _transposed(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) 
         raise im.error("NC1009", f"a transposed convolution of {list(sizes)} that leaves nothing")
     bias = im.constant(node, 2)
     im.keep(node, _upsampled(im, node, x, plan, weight, groups, bias))
+
+
+def _dilated(weight: np.ndarray, dilation: tuple[int, ...]) -> np.ndarray:
+    """The kernel with zeros between its taps."""
+    sizes = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation)]
+    wide = np.zeros((*weight.shape[:2], *sizes), weight.dtype)
+    taps = tuple(slice(None, None, d) for d in dilation)
+    wide[(slice(None), slice(None)) + taps] = weight
+    return wide
 
 
 def _upsampled(
@@ -141,7 +162,9 @@ def _in_place(
 
 
 def _resize(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    """Nearest interpolation by whole factors: a transposed convolution of ones in each channel."""
+    """Nearest interpolation: by whole factors a transposed convolution of ones in each channel, by
+    others a choice of positions along each axis.
+    """
     x = im.settled(im.traced[node.input[0]])
     scales, sizes = im.constant(node, 2), im.constant(node, 3)
     shape, axes = x.layout.shape, len(x.dims) - 2
@@ -150,35 +173,73 @@ def _resize(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
         factors = [w / n for w, n in zip(wanted, shape)]
     else:
         factors = [float(f) for f in (scales if scales is not None else ())]
+        wanted = [int(np.floor(f * n + 1e-6)) for f, n in zip(factors, shape)]
     mode = attributes.get("mode", b"nearest")
     whole = [round(f) for f in factors]
     if (
         mode != b"nearest"
         or axes not in (1, 2)
         or len(factors) != len(shape)
-        or any(abs(f - w) > 1e-6 or w < 1 for f, w in zip(factors, whole))
         or whole[:2] != [1, 1]
-        or attributes.get("coordinate_transformation_mode", b"half_pixel")
-        not in (b"half_pixel", b"asymmetric", b"half_pixel_symmetric", b"pytorch_half_pixel")
     ):
         raise im.error(
             "NC1009",
-            f"an interpolation of mode {mode.decode()} by {[round(f, 4) for f in factors]}; mode nearest by whole factors "
-            "of the positions is supported",
+            f"an interpolation of mode {mode.decode()} by {[round(f, 4) for f in factors]}; mode nearest over the positions "
+            "of a feature map is supported",
         )
-    if attributes.get("coordinate_transformation_mode", b"half_pixel") == b"asymmetric":
-        nearest = attributes.get("nearest_mode", b"round_prefer_floor")
-        if nearest != b"floor" and max(whole) > 1:
-            raise im.error(
-                "NC1009",
-                f"nearest_mode {nearest.decode()} of asymmetric coordinates; floor is supported",
-            )
+    places = [
+        _nearest(im, n, w, f, attributes) for n, w, f in zip(shape[2:], wanted[2:], factors[2:])
+    ]
+    if any(
+        list(p) != [k // f for k in range(n * f)] for p, n, f in zip(places, shape[2:], whole[2:])
+    ):
+        for axis, found in enumerate(places, 2):
+            if found != list(range(shape[axis])):
+                step = found[1] - found[0] if len(found) > 1 else 1
+                run = range(found[0], found[-1] + 1, step) if step > 0 else range(0)
+                chosen = run if list(run) == found else found
+                x = piece(im, node, x, axis, chosen, f"{node.output[0]}.axis{axis}")
+        im.keep(node, x)
+        return
     plan = [_Axis(n, f, f, 0, n * f) for n, f in zip(shape[2:], whole[2:])]
     if max(whole) == 1:
         im.keep(node, x)
         return
     ones = np.ones((shape[1], 1, *whole[2:]), np.float32)
     im.keep(node, _upsampled(im, node, x, plan, ones, shape[1], None))
+
+
+def _nearest(
+    im: Importer, size: int, out: int, factor: float, attributes: dict[str, Any]
+) -> list[int]:
+    """The position of an axis of ``size`` that each of ``out`` takes, as ONNX's Resize defines it."""
+    if not 1 <= out <= 64 * size or factor <= 0:
+        raise im.error("NC1009", f"an interpolation of {size} positions to {out}")
+    how = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    k = np.arange(out, dtype=np.float64)
+    if how == b"asymmetric":
+        x = k / factor
+    elif how in (b"half_pixel", b"half_pixel_symmetric", b"pytorch_half_pixel"):
+        x = (k + 0.5) / factor - 0.5
+        if how == b"half_pixel_symmetric":
+            x += size / 2 * (1 - out / (factor * size))
+        if how == b"pytorch_half_pixel" and out == 1:
+            x = np.zeros(1)
+    elif how == b"align_corners":
+        x = k * (size - 1) / max(out - 1, 1)
+    else:
+        raise im.error("NC1009", f"coordinate_transformation_mode {how.decode()} is not supported")
+    near = attributes.get("nearest_mode", b"round_prefer_floor")
+    rules: dict[bytes, Callable[[np.ndarray], np.ndarray]] = {
+        b"round_prefer_floor": lambda v: np.ceil(v - 0.5),
+        b"round_prefer_ceil": lambda v: np.floor(v + 0.5),
+        b"floor": np.floor,
+        b"ceil": np.ceil,
+    }
+    if near not in rules:
+        raise im.error("NC1009", f"nearest_mode {near.decode()} is not defined by ONNX")
+    found = rules[near](x.astype(np.float32).astype(np.float64))
+    return [int(v) for v in np.clip(found, 0, size - 1)]
 
 
 UPSAMPLING_RULES: dict[str, Rule] = {"ConvTranspose": _transposed, "Resize": _resize}

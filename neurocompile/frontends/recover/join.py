@@ -1,18 +1,20 @@
-"""Where values of single steps come together again: stacked, concatenated, written into rows, or
-averaged.
+"""Where values of single steps come together again: stacked, concatenated, written into rows,
+averaged, or added up with a weight for each step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
 from neurocompile.frontends.recover.recurrences import find_recurrence
+from neurocompile.frontends.recover.values import constant
 
 __all__ = ["Join", "Joins", "Spikes"]
 
@@ -39,15 +41,17 @@ class Join:
 
     form: str
     """"steps": the lanes stacked along a new axis; "rows": concatenated along axis 0; "mean":
-    averaged.
+    averaged; "weighted": added up, each times its weight.
     """
     lanes: tuple[str, ...]
     axis: int = 0
     """The new axis."""
     factor: float = 1.0
     """What the mean is multiplied by."""
-    extras: tuple[str, ...] = ()
-    """Further summands."""
+    extras: tuple[tuple[str, float], ...] = ()
+    """Further summands and their factors."""
+    weights: tuple[np.ndarray, ...] = ()
+    """Of "weighted": what each lane is multiplied by, one number or an array that fits a lane."""
 
 
 class Joins:
@@ -97,10 +101,24 @@ class Joins:
             return _WHOLE
         found = {self.label(i) for i in node.input if i} - {None}
         if len(found) < 2:
+            if (
+                found == {_WHOLE}
+                and node.op_type in _LINEAR
+                and any(map(self._partial, node.input))
+            ):
+                self._mixes.add(value)  # a sum that goes on
             return next(iter(found), None)
         if node.op_type in _LINEAR and self.count > 1:
             self._mixes.add(value)
         return _WHOLE
+
+    def _partial(self, value: str) -> bool:
+        """Whether ``value`` adds up some steps, and not all."""
+        value = self.graph.alias(value)
+        if value not in self._mixes and not self._deeper_mix(value):
+            return False
+        steps = {self.label(v) for v in self._weights(value)}
+        return not steps.issuperset(range(self.count))
 
     def _stacks_one(self, node: onnx.NodeProto) -> bool:
         """Makes the time axis of a single step."""
@@ -110,7 +128,7 @@ class Joins:
 
     def spikes(self, lanes: tuple[str, ...]) -> Spikes | None:
         """The neuron whose spikes the lanes are, in order."""
-        found = [self._spikes(v) for v in lanes]
+        found = [self.spikes_of(v) for v in lanes]
         first = found[0]
         if first is None or first[1] > 0:
             return None
@@ -118,7 +136,7 @@ class Joins:
             return None
         return Spikes(first[0], first[2], first[3], first[1] < 0)
 
-    def _spikes(self, value: str) -> tuple[int, int, bool, int] | None:
+    def spikes_of(self, value: str) -> tuple[int, int, bool, int] | None:
         """(neuron, t, inverted, type) of a value that says whether the neuron fires at t."""
         if value in self._spike:
             neuron, t, inverted = self._spike[value]
@@ -127,7 +145,7 @@ class Joins:
         if node is None:
             return None
         if node.op_type in ("Cast", "Identity", "CastLike", "Not"):
-            inner = self._spikes(node.input[0])
+            inner = self.spikes_of(node.input[0])
             if inner is None:
                 return None
             to = {
@@ -137,19 +155,21 @@ class Joins:
             return inner[0], inner[1], inner[2] != (node.op_type == "Not"), to
         numbers = [self.graph.uniform.get(i) for i in node.input]
         if node.op_type == "Where" and numbers[1:] in ([1.0, 0.0], [0.0, 1.0]):
-            inner = self._spikes(node.input[0])
+            inner = self.spikes_of(node.input[0])
             return (
                 None
                 if inner is None
                 else (*inner[:2], inner[2] != (numbers[1] == 0.0), TensorProto.FLOAT)
             )
         if node.op_type == "Sub" and numbers[0] == 1.0:
-            inner = self._spikes(node.input[1])
+            inner = self.spikes_of(node.input[1])
             return None if inner is None else (*inner[:2], not inner[2], inner[3])
         return None
 
-    def join(self, value: str) -> Join | None:
-        """What ``value`` joins, if it joins lanes."""
+    def join(self, value: str, behind: bool = False) -> Join | None:
+        """What ``value`` joins, if it joins lanes; ``behind`` the last neurons, a sum of some steps
+        alone is no join: the host adds them up.
+        """
         node = self.graph.producer[value]
         if node.op_type == "Concat":
             return self._concat(node)
@@ -159,7 +179,8 @@ class Joins:
             return self._scatter(node)
         if node.op_type == "Unsqueeze" and self.count == 1 and self._stacks_one(node):
             return Join("steps", (node.input[0],))
-        return self._sum(value) if value in self._mixes or self._scaled_mix(node) else None
+        mixes = value in self._mixes or self._scaled_mix(node)
+        return self._sum(value, behind) if mixes else None
 
     def _scaled_mix(self, node: onnx.NodeProto) -> bool:
         """A mix times a constant."""
@@ -230,50 +251,128 @@ class Joins:
             value = node.input[0]
         return value
 
-    def _sum(self, value: str) -> Join | None:
-        """A linear combination of lanes, all with the same weight."""
+    def _sum(self, value: str, behind: bool) -> Join | None:
+        """A linear combination of lanes, one a step."""
+        found = self._weights(value)
+        steps: list[list[tuple[str, float]]] = [[] for _ in range(self.count)]
+        extras = []
+        for summand, weight in found.items():
+            step = self.label(summand)
+            if isinstance(step, int):
+                steps[step].append((summand, weight))
+            elif weight and self.graph.uniform.get(summand) != 0.0:
+                extras.append((summand, weight))
+        if not all(steps) and behind:
+            return None
+        if not all(steps):
+            missing = [t for t, lanes in enumerate(steps) if not lanes]
+            raise NeurocompileError(
+                "NC1003",
+                f"{label_of(self.graph.producer[value])} adds up some steps of time, without "
+                f"{missing}; supported is a sum, a mean or a weighted sum over all {self.count} steps",
+            )
+        most = max(map(len, steps))
+        summed = [self._added(self._apart(lanes, most)) for lanes in steps]
+        lanes, own = self._weighed(tuple(v for v, _ in summed))
+        makers = {getattr(self.graph.producer.get(v), "op_type", "") for v in lanes}
+        if behind and len(makers) > 1:
+            return None
+        weights = [np.asarray(w) * c for (_, w), c in zip(summed, own)]
+        first = weights[0]
+        if all(w.ndim == 0 and abs(w - first) <= 1e-6 * abs(first) for w in weights):
+            return Join("mean", lanes, factor=float(first) * self.count, extras=tuple(extras))
+        return Join("weighted", lanes, extras=tuple(extras), weights=tuple(weights))
+
+    def _weights(self, value: str) -> dict[str, float]:
+        """The summands of a mix, and how often each counts."""
         weights: dict[str, float] = {}
-        stack = [(value, 1.0)]
-        while stack:
-            place, weight = stack.pop()
-            place = self._without_zero(place)
-            node = self.graph.producer.get(place)
+        open_ = {self._without_zero(value): 1.0}
+        while open_:  # what is made last first, so that each value is taken apart once
+            place = max(open_, key=lambda v: self.graph.order.get(v, -1))
+            weight, node = open_.pop(place), self.graph.producer.get(place)
             mixed = place in self._mixes or node is not None and self._scaled_mix(node)
             parts = self._parts(node) if node is not None and mixed else None
             if parts is None:
                 weights[place] = weights.get(place, 0.0) + weight
+            for operand, factor in parts or ():
+                operand = self._without_zero(operand)
+                open_[operand] = open_.get(operand, 0.0) + weight * factor
+        return weights
+
+    def _apart(self, lanes: list[tuple[str, float]], count: int) -> list[tuple[str, float]]:
+        """The ``count`` summands of a step in the file's order: those of the first step are a value
+        of their own, which other steps add to the sum one by one.
+        """
+        while len(lanes) < count:
+            for k, (value, weight) in enumerate(lanes):
+                node = self.graph.producer.get(value)
+                if node is not None and node.op_type in ("Add", "Sub", "Sum"):
+                    parts = self._parts(node) or []
+                    own = [(self._without_zero(v), weight * factor) for v, factor in parts]
+                    lanes = [*lanes[:k], *own, *lanes[k + 1 :]]
+                    break
             else:
-                stack += [(operand, weight * factor) for operand, factor in parts]
-        lanes = sorted(
-            (v for v in weights if isinstance(self.label(v), int)),
-            key=lambda v: int(self.label(v) or 0),
-        )
-        extras = [v for v in weights if v not in lanes and self.graph.uniform.get(v) != 0.0]
-        equal = all(
-            abs(weights[v] - weights[lanes[0]]) <= 1e-6 * abs(weights[lanes[0]]) for v in lanes
-        )
-        if (
-            not lanes
-            or not self._in_order(lanes)
-            or not equal
-            or any(weights[v] != 1.0 for v in extras)
-        ):
-            where = label_of(self.graph.producer[value])
-            raise NeurocompileError(
-                "NC1003",
-                f"{where} mixes steps of time; supported is a sum or mean over all {self.count} steps",
-            )
-        return Join(
-            "mean", tuple(lanes), factor=weights[lanes[0]] * self.count, extras=tuple(extras)
-        )
+                break
+        return sorted(lanes, key=lambda lane: self.graph.order.get(lane[0], -1))
+
+    def _added(self, lanes: list[tuple[str, float]]) -> tuple[str, float]:
+        """Several lanes of one step as one lane with a weight."""
+        graph, (total, weight) = self.graph, lanes[0]
+        for other, factor in lanes[1:]:
+            if factor != weight:
+                times = constant("weight", factor / weight, graph)
+                name = graph.fresh(f"{other}.weighed")
+                graph.add(helper.make_node("Mul", [other, times], [name], name=name), like=other)
+                other = name
+            name = graph.fresh(f"{total}.sum")
+            graph.add(helper.make_node("Add", [total, other], [name], name=name), like=total)
+            total = name
+        return total, weight
+
+    def _weighed(self, lanes: tuple[str, ...]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+        """x_t and w_t, where the lanes are w_t x_t with constants that differ between steps."""
+        own = [np.asarray(1.0)] * len(lanes)
+        best = lanes, own
+        while True:
+            pairs = [self._factor(v) for v in lanes]
+            found = [p[1] for p in pairs if p is not None]
+            if not found:
+                return best
+            own = [w if p is None else w * p[1] for p, w in zip(pairs, own)]
+            lanes = tuple(v if p is None else p[0] for p, v in zip(pairs, lanes))
+            if len(found) < len(lanes) or any(not np.array_equal(f, found[0]) for f in found):
+                best = lanes, own  # equal factors of all lanes may stay where they are
+
+    def _factor(self, value: str) -> tuple[str, np.ndarray] | None:
+        """(x, w), where ``value`` is ``w x`` or ``x / w`` of a constant w."""
+        node = self.graph.producer.get(self.graph.alias(value))
+        if node is None or node.op_type not in ("Mul", "Div"):
+            return None
+        constants = [self._array(i) for i in node.input]
+        for k in (1, 0) if node.op_type == "Mul" else (1,):
+            array, x = constants[k], self._without_zero(node.input[1 - k])
+            rank = self.graph.rank(x)
+            if array is not None and constants[1 - k] is None:
+                if rank is None or array.ndim > rank or array.ndim == rank and len(array) > 1:
+                    return None  # more axes than a lane has, or one number for each sample
+                with np.errstate(divide="ignore"):
+                    return x, array if node.op_type == "Mul" else 1 / array
+        return None
+
+    def _array(self, value: str) -> np.ndarray | None:
+        number = self.graph.uniform.get(value)
+        array = self.graph.constants.get(value)
+        if array is not None:
+            return array.astype(np.float64)
+        return None if number is None else np.asarray(number)
 
     def _without_zero(self, value: str) -> str:
-        """x, where ``value`` is x + 0, the first term of a running sum."""
+        """x, where ``value`` is x + 0 or x - 0, the first term of a running sum."""
         value = self.graph.alias(value)
         node = self.graph.producer.get(value)
-        if node is not None and node.op_type == "Add" and value in self.graph.dynamic:
+        if node is not None and node.op_type in ("Add", "Sub") and value in self.graph.dynamic:
             rest = [i for i in node.input if self.graph.uniform.get(i) != 0.0]
-            if len(rest) == 1:
+            if len(rest) == 1 and (node.op_type == "Add" or rest[0] == node.input[0]):
                 return self._without_zero(rest[0])
         return value
 

@@ -16,9 +16,9 @@ from neurocompile.frontends.recover.steps import COMPARISONS, Step, StepReader
 __all__ = ["find_neurons"]
 
 
-def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
+def find_neurons(graph: Graph, unreset: bool = False, last: bool = True) -> list[Neuron]:
     """Every neuron of ``graph``, in the order of their first steps; with ``unreset`` also those
-    that no spike resets.
+    that no spike resets; without ``last`` only those that another neuron reads.
 
     Raises:
         NeurocompileError: NC1003 for comparisons of signals that belong to no neuron, all of them
@@ -44,6 +44,8 @@ def find_neurons(graph: Graph, unreset: bool = False) -> list[Neuron]:
                 problems.append(error)
     _raise_all(problems)
     chains = chains_of(reader.steps)
+    if not last:
+        chains = _read_by_others(chains, graph)
     names = neuron_names([[s.node for s in chain] for chain in chains], graph)
     longest = max(map(len, chains), default=0)
     _raise_all(over_samples(chains, longest, graph))
@@ -87,6 +89,25 @@ def _with_memory(
         [chain for chain, keeps in zip(chains, kept) if keeps],
         [name for name, keeps in zip(names, kept) if keeps],
     )
+
+
+def _read_by_others(chains: list[list[Step]], graph: Graph) -> list[list[Step]]:
+    """The chains whose spikes reach another one."""
+    own = {s.node.output[0]: k for k, chain in enumerate(chains) for s in chain}
+    below: dict[str, int] = {}
+    """Which chains a value depends on, a bit for each."""
+    read = 0
+    for node in graph.nodes:
+        sources = 0
+        for value in node.input:
+            sources |= below.get(value, 0)
+        for output in node.output:
+            below[output] = sources
+            if output in own:
+                bit = 1 << own[output]
+                read |= sources & ~bit
+                below[output] = sources | bit
+    return [chain for k, chain in enumerate(chains) if read >> k & 1]
 
 
 def _raise_all(problems: list[NeurocompileError]) -> None:

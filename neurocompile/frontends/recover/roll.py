@@ -24,9 +24,11 @@ from neurocompile.frontends.recover.graph import Graph, captured, label_of
 from neurocompile.frontends.recover.join import Join, Joins
 from neurocompile.frontends.recover.recurrences import find_recurrence
 from neurocompile.frontends.recover.rows import UNDERSTOOD, UnsuitableError, constant_inputs
+from neurocompile.frontends.recover.twins import Twins
 from neurocompile.frontends.recover.unroll import copy_renamed
 from neurocompile.frontends.recover.values import same_constant
 from neurocompile.frontends.recover.writer import Writer
+from neurocompile.host.operators import BINARY, HOST_VIEWS, UNARY
 
 __all__ = ["Roller"]
 
@@ -44,6 +46,9 @@ _ADVICE = {
 }
 
 
+_LIGHT = UNARY | BINARY | HOST_VIEWS
+
+
 class Roller(Writer):
     """Builds the new graph."""
 
@@ -53,6 +58,7 @@ class Roller(Writer):
         self.joins = Joins(graph, neurons)
         self._made: dict[Key, str] = {}
         self._needed: set[str] | None = None
+        self._twins: Twins | None = None
 
     def resolve(self, key: Key) -> str:
         """Make what ``key`` wants and whatever it needs; an explicit stack, so that depth has no
@@ -101,24 +107,20 @@ class Roller(Writer):
         if value not in graph.producer:
             return value
         label = self.joins.label(value)
-        if isinstance(label, int):
-            if self.joins.count == 1:
-                return (yield "rows", (value,))
-            picked = self.graph.step(value)
-            if picked is None or not self._behind(value):
-                raise self._alone(value)
-            whole = yield "one", picked[0]  # one step of a stack: the host has all of them
-            index = np.asarray([picked[1]] if picked[2] else picked[1], np.int64)
-            return self.emit("Gather", [whole, self.constant("step", index)], value, axis=0)
+        if isinstance(label, int) and self.joins.count == 1:
+            return (yield "rows", (value,))
+        if isinstance(label, int) and not self._behind(value):
+            raise self._alone(value)
+        if isinstance(label, int) and (graph.step(value) is not None or not self._is_light(value)):
+            return (yield from self._picked(value, label))
         node = graph.producer[value]
-        join = self.joins.join(value)
+        join = self.joins.join(value, self._behind(value))
         if join is not None:
             return (yield from self._joined(join, value))
         names = {}
         for operand in [*node.input, *sorted(captured(node))]:
             if operand:
-                alone = isinstance(self.joins.label(graph.alias(operand)), int)
-                if alone and self.joins.count > 1 and graph.step(graph.alias(operand)) is None:
+                if self._is_alone(graph.alias(operand)):
                     raise self._alone(operand, node)
                 names[operand] = yield "one", operand
         copy = copy_renamed(node, names)
@@ -127,17 +129,52 @@ class Roller(Writer):
             self._made["one", old] = new
         return self._made["one", value]
 
+    def _picked(self, value: str, step: int) -> Rule:
+        """One step of all, which the host has."""
+        picked = self.graph.step(value)
+        if picked is not None:
+            whole = yield "one", picked[0]
+            index = np.asarray([picked[1]] if picked[2] else picked[1], np.int64)
+        else:
+            lanes = self._twins_of(value)
+            if lanes is None:
+                raise self._alone(value)
+            whole = yield "steps", lanes
+            index = np.asarray(step, np.int64)
+        return self.emit("Gather", [whole, self.constant("step", index)], value, axis=0)
+
     def _joined(self, join: Join, value: str) -> Rule:
-        """All steps together, or their mean."""
-        if join.form != "mean":
+        """All steps together, their mean, or their sum with weights."""
+        if join.form not in ("mean", "weighted"):
             name = yield join.form, join.lanes
             return name if not join.axis else self._move_time(name, join.axis, join.lanes[0], value)
         steps = yield "steps", join.lanes
-        name = self._mean(steps, value, join.factor)
-        for extra in join.extras:
+        if join.form == "mean":
+            name = self._mean(steps, value, join.factor)
+        else:
+            name = self._weighted(steps, join, value)
+        for extra, factor in join.extras:
             other = yield "one", extra
+            if factor != 1.0:
+                times = self.constant(f"{extra}.factor", np.asarray(factor, np.float32))
+                other = self.emit("Mul", [other, times], value)
             name = self.emit("Add", [name, other], value)
         return name
+
+    def _weighted(self, steps: str, join: Join, like: str) -> str:
+        """The sum over time, each step times its weight."""
+        rank = self.graph.rank(join.lanes[0])
+        if rank is None:
+            raise NeurocompileError(
+                "NC1009", f"the number of axes of '{join.lanes[0]}' is not known"
+            )
+        fitted = [w.reshape((1,) * (rank - w.ndim) + w.shape) for w in join.weights]
+        weights = np.stack(np.broadcast_arrays(*fitted)).astype(np.float32)
+        name = self.emit("Mul", [steps, self.constant(f"{like}.weights", weights)], like)
+        if self.opset >= 13:
+            axes = self.constant("time_axis", np.zeros(1, np.int64))
+            return self.emit("ReduceSum", [name, axes], like, keepdims=0)
+        return self.emit("ReduceSum", [name], like, axes=[0], keepdims=0)
 
     def _behind(self, value: str) -> bool:
         """Whether no neuron depends on ``value``."""
@@ -150,6 +187,26 @@ class Roller(Writer):
                     node = self.graph.producer.get(place)
                     stack += [i for i in node.input if i] if node is not None else []
         return value not in self._needed
+
+    def _is_alone(self, value: str) -> bool:
+        """Whether ``value`` is of one step that cannot be picked from all."""
+        if not isinstance(self.joins.label(value), int) or self.joins.count == 1:
+            return False
+        if not self._behind(value):
+            return True
+        picked = self.graph.step(value) is not None or self._is_light(value)
+        return not picked and self._twins_of(value) is None
+
+    def _is_light(self, value: str) -> bool:
+        """Whether the host may as well compute ``value`` of one step alone: no layer, no spike."""
+        return self.graph.producer[value].op_type in _LIGHT and self.joins.spikes_of(value) is None
+
+    def _twins_of(self, value: str) -> Lanes | None:
+        """What is made at each step as ``value`` is made at its own; None if that is not known."""
+        if self._twins is None:
+            spikes = {v: n.spikes for n in self.neurons for v in n.spikes}
+            self._twins = Twins(self.graph, self.joins.label, spikes)
+        return self._twins.of(value, self.joins.count)
 
     def _alone(self, value: str, reader: onnx.NodeProto | None = None) -> NeurocompileError:
         where = label_of(reader if reader is not None else self.graph.producer[value])
