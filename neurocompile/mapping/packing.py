@@ -125,7 +125,7 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -
         np.ascontiguousarray(matrix),
         np.array(limit, dtype=np.int64),
         group,
-        target.capacity["neuron_groups"],
+        min(target.capacity["neuron_groups"], max(len(populations), 1)),  # more are never counted
         lists,
     )
 
