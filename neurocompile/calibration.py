@@ -18,6 +18,7 @@ from neurocompile.ir.quick import for_samples
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 from neurocompile.ir.tables import KindTable
+from neurocompile.targets.fields import LOIHI2
 
 __all__ = [
     "CALIBRATION_KEY",
@@ -41,7 +42,7 @@ report.
 _GRID_LEVELS = 255
 _GRID_TOLERANCE = 1e-6
 _LARGEST_INPUT = 1e30
-_LEVELS = (1 << 23) - 1
+_LEVELS = LOIHI2.payload
 """Largest integer that an input may become: what a payload holds."""
 
 

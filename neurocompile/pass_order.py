@@ -34,8 +34,8 @@ def circuit_passes(T: int, weight_bits: int, target: Target) -> tuple[Pass[Any, 
     """From a quantized graph to a scheduled circuit."""
     fields = ChipFields.of(target)
     return (
-        Lower(T, weight_bits),
-        Schedule(fields.max_spike_delay, fields.power_of_two_period, fields.graded_delay),
+        Lower(T, weight_bits, fields),
+        Schedule(fields.max_spike_delay, fields.power_of_two_period, fields.graded_delay, fields),
         NarrowWeights(fields.weight_bits),
     )
 

@@ -23,6 +23,7 @@ from neurocompile.backends.vectors import (
     sum_rows8,
     trailing,
 )
+from neurocompile.ir.fields import PAYLOAD
 from neurocompile.jit import cached_njit
 from neurocompile.lanes import borrowed
 
@@ -202,7 +203,7 @@ def _record(record, octets, words, of_octets, of_words, sample):  # type: ignore
 @_inner
 def _wide_lif(op, acc, bias, words, octets, out):  # type: ignore[no-untyped-def]
     """:func:`lif_row` in int64, of inputs that nothing bounds."""
-    limit = 1 << 23
+    limit = PAYLOAD + 1
     for i in range(op[SIZE]):
         current = np.int64(words[op[STATE_U] + i]) * op[KEEP_U]
         current = (current >> 12) if current >= 0 else -((-current) >> 12)

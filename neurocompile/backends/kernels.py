@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from neurocompile.ir.circuit import Conv2d, Dense, Projection, Strided, powered
+from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.ir.tables import KindTable
 from neurocompile.jit import cached_njit
 
@@ -32,7 +33,7 @@ def lif(a, bias, vth, dv, du, u, v, out):  # type: ignore[no-untyped-def]
         u, v: int32 (samples, neurons) state, updated.
         out: uint8 (samples, steps, neurons) spikes, written.
     """
-    keep_u, keep_v, limit = 4096 - (du + 1), 4096 - dv, 1 << 23
+    keep_u, keep_v, limit = ALL - (du + 1), ALL - dv, PAYLOAD + 1
     for b in range(a.shape[0]):
         for t in range(out.shape[1]):
             now = t if a.shape[1] > 1 else 0

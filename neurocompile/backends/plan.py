@@ -32,6 +32,7 @@ from neurocompile.ir.circuit import (
     Strided,
     is_constant,
 )
+from neurocompile.ir.fields import ALL, CURRENT, INSTANT, THRESHOLD
 from neurocompile.ir.tables import KindTable
 
 __all__ = ["EMITS", "Emit", "Plan", "make_plan"]
@@ -302,9 +303,11 @@ class _Planner:
         if isinstance(p, LIF):
             low, high = self.weights.inputs[p.name]
             row[Op.LIMIT] = p.vth << 6
-            row[Op.KEEP_U], row[Op.KEEP_V] = 4095 - p.du, 4096 - p.dv
+            row[Op.KEEP_U], row[Op.KEEP_V] = INSTANT - p.du, ALL - p.dv
             row[Op.BIAS] = self.weights.bias_at[p.name]
-            narrow = NARROW if p.du == 4095 else NARROW >> 7  # a current that stays must not grow
+            narrow = (
+                NARROW if p.du == INSTANT else NARROW >> 7
+            )  # a current that stays must not grow
             row[Op.WIDE] = max(-low, high) >= narrow or p.vth >= 1 << 24
             row[Op.HALVES] = _halves(p, max(-low, high))
             row[Op.STATE_V], row[Op.STATE_U] = (
@@ -446,8 +449,8 @@ def _halves(p: LIF, most: int) -> int:
     """How often the voltage is halved in a step (31 for to nothing), where nothing but that happens
     to it and sums of inputs are at most ``most``; else -1.
     """
-    keep = 4096 - p.dv
-    if p.du != 4095 or most >= 1 << 17 or p.vth >= 1 << 24 or keep & (keep - 1):
+    keep = ALL - p.dv
+    if p.du != INSTANT or most > CURRENT or p.vth >= 1 << 24 or keep & (keep - 1):
         return -1
     return 13 - keep.bit_length() if keep else 31
 
@@ -459,10 +462,10 @@ def _forgets(p: Population, weights: Weights) -> bool:
     low, high = weights.inputs[p.name]
     if isinstance(p, GradedRelu):
         return -(1 << 30) < low and high < 1 << 30
-    if not isinstance(p, LIF) or p.bias is not None or p.du != 4095 or p.vth >= 1 << 17:
+    if not isinstance(p, LIF) or p.bias is not None or p.du != INSTANT or p.vth > THRESHOLD:
         return False
     largest = max(-low << 6, min(p.vth, max(high, 0)) << 6)
-    return high < 1 << 16 and low > -1 << 16 and largest * (4096 - p.dv) < 4096
+    return high < 1 << 16 and low > -1 << 16 and largest * (ALL - p.dv) < ALL
 
 
 def _table_of(rows: Sequence[Sequence[int]], columns: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.lanes import data, load, loop, splat, store
 
 __all__ = [
@@ -256,7 +257,7 @@ def halving_row(typing, acc, bias, b0, state, v0, out, o0, n, limit, shift):  # 
         threshold = splat(builder, builder.trunc(limit_, _i32), lanes)
         by = splat(builder, builder.trunc(shift_, _i32), lanes)
         lost = builder.sub(builder.shl(constant(1), by), constant(1))
-        top = 1 << 23
+        top = PAYLOAD + 1
 
         def step(i: Any, _: list[Any]) -> list[Any]:
             place = builder.gep(voltages, [i])
@@ -314,13 +315,15 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
             return splat(builder, builder.trunc(value, _i32), lanes)
 
         threshold, stay_u, stay_v = spread(limit_), spread(keep_u_), spread(keep_v_)
-        zero, top = constant(0), 1 << 23
+        zero, top = constant(0), PAYLOAD + 1
 
         def decayed(x: Any, keep: Any) -> Any:
             negative = builder.icmp_signed("<", x, zero)
             size = builder.select(negative, builder.sub(zero, x), x)
             high = builder.mul(builder.lshr(size, constant(12)), keep)
-            low = builder.lshr(builder.mul(builder.and_(size, constant(4095)), keep), constant(12))
+            low = builder.lshr(
+                builder.mul(builder.and_(size, constant(ALL - 1)), keep), constant(12)
+            )
             left = builder.add(high, low)
             return builder.select(negative, builder.sub(zero, left), left)
 

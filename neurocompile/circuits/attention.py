@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.clock import clock_line, window
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.circuits.soft_reset import soft_reset
@@ -24,35 +24,42 @@ from neurocompile.circuits.softmax import SoftmaxPlan, plan_softmax, softmax, so
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref
 from neurocompile.parameters import real, whole
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["attention", "attention_plan", "attention_spikes", "rate_spikes", "softmax_attention"]
 
 
-def attention_plan(n: int, d: int, levels: int, unit: float, steps: int) -> SoftmaxPlan:
+def attention_plan(
+    n: int, d: int, levels: int, unit: float, steps: int, fields: ChipFields = LOIHI2
+) -> SoftmaxPlan:
     """The softmax of :func:`attention`; ``unit`` is the float value of 1 of a product q k."""
     for name, value in (("n", n), ("d", d), ("levels", levels), ("steps", steps)):
         whole(name, value, code="NC2012")
     real("unit", unit, "NC2012")
     count = max(steps // 4, 1)
-    if levels > 8191:
+    most = fields.current // 16
+    if levels > most:
         raise NeurocompileError(
             "NC2012",
-            f"attention of {n} tokens, {d} channels, levels up to {levels:,}: levels are 1 to 8,191",
+            f"attention of {n} tokens, {d} channels, levels up to {levels:,}: levels are 1 to {most:,}",
         )
-    return plan_softmax(n, steps, 2 * levels * unit / count, d * levels * count, count)
+    return plan_softmax(n, steps, 2 * levels * unit / count, d * levels * count, count, fields)
 
 
-def attention(n: int, d: int, levels: int, unit: float, steps: int) -> c.CircuitGraph:
+def attention(
+    n: int, d: int, levels: int, unit: float, steps: int, fields: ChipFields = LOIHI2
+) -> c.CircuitGraph:
     """One head over n tokens of d channels.
 
     Input int32 (samples, 3, n, d) in -levels..levels: Q, K and V. The readout, (n, d), is the
     attention in units of V. Scores are ``unit`` Q K^T. Raises NC2012 for sizes that leave their
     fields.
     """
-    plan = attention_plan(n, d, levels, unit, steps)
-    builder, size = Builder(), n * d
+    plan = attention_plan(n, d, levels, unit, steps, fields)
+    builder, size = Builder(fields), n * d
     x = builder.population(c.HostInput, "x", (3, n, d), "x", low=-levels, high=levels)
     line = clock_line(builder, steps)
     key = _rate(builder, x, size, (n, d), levels, window(builder, line, 0, plan.count, "counting"))
@@ -92,7 +99,7 @@ def _rate(
         name="key.rate", x=Ref("x"), threshold=levels, reset=2 * levels, decay=0
     )
     rate = soft_reset(builder, current, np.array([levels]), node, 3 * levels)
-    key = builder.population(c.LIF, "key", shape, "key", vth=1, dv=4096, reset=True)
+    key = builder.population(c.LIF, "key", shape, "key", vth=1, dv=ALL, reset=True)
     builder.drive(key, [strided(rate, (size,), (1,), (1,)), strided(during, (size,), (0,), (1,))])
     return key
 
@@ -118,12 +125,22 @@ def _product(
     one, full = builder.always_on(name), int(np.prod(shape))
     builder.drive(gate, [strided(value, shape, value_strides, strides, src_offset=offset)])
     builder.drive(
-        gate, [strided(spike, shape, spike_strides, strides, weight=w) for w in terms(2 * largest)]
+        gate,
+        [
+            strided(spike, shape, spike_strides, strides, weight=w)
+            for w in builder.terms(2 * largest)
+        ],
     )
-    builder.drive(gate, [strided(one, (full,), (0,), (1,), weight=-w) for w in terms(largest)])
+    builder.drive(
+        gate, [strided(one, (full,), (0,), (1,), weight=-w) for w in builder.terms(largest)]
+    )
     builder.drive(dst, [strided(gate, shape, strides, dst_strides)])
     builder.drive(
-        dst, [strided(spike, shape, spike_strides, dst_strides, weight=-w) for w in terms(largest)]
+        dst,
+        [
+            strided(spike, shape, spike_strides, dst_strides, weight=-w)
+            for w in builder.terms(largest)
+        ],
     )
 
 

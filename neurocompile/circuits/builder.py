@@ -15,10 +15,22 @@ from typing import Any
 import numpy as np
 
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import WEIGHT
 from neurocompile.ir.layout import Atom, Layout
 from neurocompile.ir.text import Ref, TensorRef, unique_name
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
-__all__ = ["Builder", "Drive", "Signal", "channels_last", "compact", "loops", "strided", "terms"]
+__all__ = [
+    "Builder",
+    "Drive",
+    "Signal",
+    "channels_last",
+    "compact",
+    "loops",
+    "planes",
+    "strided",
+    "terms",
+]
 
 
 @dataclass(frozen=True)
@@ -95,9 +107,13 @@ def loops(src: Layout, dst: Layout) -> tuple[tuple[int, ...], tuple[int, ...], t
 
 
 class Builder:
-    """Collects populations, projections and tensors; :meth:`finish` makes the graph."""
+    """Collects populations, projections and tensors; :meth:`finish` makes the graph.
 
-    def __init__(self) -> None:
+    ``fields`` are those of the chip that it is for.
+    """
+
+    def __init__(self, fields: ChipFields = LOIHI2) -> None:
+        self.fields = fields
         self.populations: list[c.Population] = []
         self.projections: list[c.Projection] = []
         self.readouts: list[c.Readout] = []
@@ -199,8 +215,12 @@ class Builder:
         found = loops(signal.layout, target)
         sign = 1 if weight >= 0 else -1
         return tuple(
-            strided(signal.base, *found, weight=sign * term) for term in terms(abs(weight))
+            strided(signal.base, *found, weight=sign * term) for term in self.terms(abs(weight))
         )
+
+    def terms(self, value: int) -> list[int]:
+        """:func:`terms`, of the chip's synapses."""
+        return terms(value, self.fields)
 
     def weighted(self, projection: c.Projection, factor: int) -> c.Projection:
         """A projection with its weights multiplied: a strided one, or a convolution with small
@@ -210,7 +230,7 @@ class Builder:
             return projection
         if isinstance(projection, c.Conv2d) and projection.sign == "excitatory":
             weight = self.tensors[projection.weight] * factor
-            if 0 <= weight.min() and weight.max() <= 255:
+            if 0 <= weight.min() and weight.max() <= self.fields.weight:
                 return replace(
                     projection, weight=self.tensor(f"{projection.weight}.{factor}", weight)
                 )
@@ -240,15 +260,32 @@ class Builder:
         return graph.replace(populations=tuple(graph.topological()))
 
 
-def terms(value: int) -> list[int]:
-    """Weights that one synapse each can hold (8 bits and an exponent of up to 7) and whose sum is
-    ``value`` >= 0.
+def terms(value: int, fields: ChipFields = LOIHI2) -> list[int]:
+    """Weights that one synapse each can hold (on Loihi 2 8 bits and an exponent of up to 7) and whose
+    sum is ``value`` >= 0.
     """
     found = []
     while value:
-        exponent = min(max(value.bit_length() - 8, 0), 7)
-        found.append(min(value >> exponent, 255) << exponent)
+        exponent = min(max(value.bit_length() - fields.weight_bits, 0), fields.weight_exponent)
+        found.append(min(value >> exponent, fields.weight) << exponent)
         value -= found[-1]
+    return found
+
+
+def planes(values: np.ndarray, fields: ChipFields = LOIHI2) -> list[tuple[np.ndarray, int]]:
+    """Integers >= 0 as matrices of synapses: (weights, exponent), the lowest exponent first, whose
+    ``weights << exponent`` add up to ``values``.
+    """
+    found: list[tuple[np.ndarray, int]] = []
+    end = fields.weight_exponent
+    while end:
+        start = max(end - fields.weight_bits, 0)
+        found.insert(0, (values >> start & (1 << end - start) - 1, start))
+        end = start
+    high = values >> fields.weight_exponent
+    while high.any():
+        found.append((np.minimum(high, fields.weight), fields.weight_exponent))
+        high = high - found[-1][0]
     return found
 
 
@@ -262,11 +299,11 @@ def strided(
     src_offset: int = 0,
     dst_offset: int = 0,
 ) -> c.Strided:
-    """A Strided projection without destination; neighbouring loops joined, weights above 255 given
-    an exponent.
+    """A Strided projection without destination; neighbouring loops joined, weights of more than 8 bits
+    given an exponent.
     """
     exponent = 0
-    while abs(weight) >> exponent > 255:
+    while abs(weight) >> exponent > WEIGHT:
         exponent += 1
     if weight % (1 << exponent):
         raise ValueError(f"weight {weight} needs more than 8 bits")

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.builder import Builder, planes, strided
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref
 
 __all__ = ["clock_line", "table", "window"]
 
-_ALONE = {"vth": 0, "dv": 4096, "reset": True}
+_ALONE = {"vth": 0, "dv": ALL, "reset": True}
 
 
 def clock_line(builder: Builder, steps: int, layer: str = "clock") -> str:
@@ -48,11 +49,7 @@ def table(builder: Builder, line: str, values: np.ndarray, name: str) -> str:
     found = builder.population(
         c.GradedRelay, name, (1,), "clock", largest=int(values.max(initial=0))
     )
-    digits, high = [(values % 128, 0)], values >> 7
-    while high.any():
-        digits.append((np.minimum(high, 255), 7))
-        high = high - digits[-1][0]
-    for digit, exponent in digits:
+    for digit, exponent in planes(values, builder.fields):
         if digit.any():
             weight = builder.tensor(f"{name}.values", digit.astype(np.int16)[None])
             builder.drive(

@@ -1,7 +1,7 @@
 """Constants of up to 23 bits on the chip: graded relays of a neuron that fires in every step.
 
-A synapse holds 8 bits and an exponent of 7. A constant ``high 2^14 + low`` takes two relays, of which
-one is read with a weight of 2^14; both are the same in every step, so that no path has to wait.
+A synapse of Loihi 2 holds 8 bits and an exponent of 7. A constant ``high 2^14 + low`` takes two relays,
+of which one is read with a weight of 2^14; both are the same in every step, so that no path has to wait.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from math import prod
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided
+from neurocompile.circuits.builder import Builder, planes, strided
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
 
 __all__ = ["Constants"]
-
-_SPLIT = 14
 
 
 class Constants:
@@ -25,6 +23,8 @@ class Constants:
     def __init__(self, builder: Builder, name: str, layer: str) -> None:
         self.builder, self.name, self.layer = builder, name, layer
         self._one = ""
+        fields = builder.fields
+        self._split = fields.weight_exponent + fields.weight_bits - 1
         self._relays: dict[bytes, list[tuple[str, int]]] = {}
 
     def add(self, dst: str, value: int | np.ndarray) -> None:
@@ -44,8 +44,9 @@ class Constants:
     def _of(self, values: np.ndarray) -> list[tuple[str, int]]:
         key = values.tobytes()
         if key not in self._relays:
-            high = values + (1 << _SPLIT - 1) >> _SPLIT
-            parts = ((values - (high << _SPLIT), 1), (high, 1 << _SPLIT))
+            split = self._split
+            high = values + (1 << split - 1) >> split
+            parts = ((values - (high << split), 1), (high, 1 << split))
             self._relays[key] = [(self._relay(v), weight) for v, weight in parts if v.any()]
         return self._relays[key]
 
@@ -53,7 +54,7 @@ class Constants:
         self._one = self._one or self.builder.always_on(f"{self.name}.constant")
         name, sizes = f"{self.name}.constant", np.abs(values)
         relay = self.builder.population(c.GradedRelay, name, (len(values),), self.layer)
-        digits = ((sizes & 127, 0), (sizes >> 7, 7))  # sizes are at most 2^14: 8 bits and 7
+        digits = planes(sizes, self.builder.fields)
         for sign, mode in ((1, "excitatory"), (-1, "inhibitory")):
             for digit, exponent in digits:
                 chosen = np.where(np.sign(values) == sign, digit, 0)

@@ -23,21 +23,10 @@ from math import prod
 from neurocompile.circuits.builder import Builder, Signal, strided
 from neurocompile.circuits.constants import Constants
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.layout import Layout
 
-__all__ = [
-    "LARGEST_BITS",
-    "Plane",
-    "digit_spikes",
-    "floored_sum",
-    "gated_planes",
-    "shifted",
-    "value_planes",
-]
-
-LARGEST_BITS = 15
-"""Thresholds have 17 bits, and membranes hold a value beside its digits."""
-_LARGEST_SYNAPSE = 255 << 7
+__all__ = ["Plane", "digit_spikes", "floored_sum", "gated_planes", "shifted", "value_planes"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ def digit_spikes(
     for k in range(bits - (not signed), -1, -1):
         sign = k == bits
         vth = 0 if sign else (1 << k) - 1
-        digit = builder.population(c.LIF, f"{name}.digit{k}", shape, layer, vth=vth, dv=4096)
+        digit = builder.population(c.LIF, f"{name}.digit{k}", shape, layer, vth=vth, dv=ALL)
         builder.drive(digit, [strided(x, (n,), (1,), (1,), weight=-1 if sign else 1)])
         for j, higher in found.items():
             weight = 1 << j if j == bits else -(1 << j)
@@ -72,10 +61,10 @@ def digit_spikes(
 
 
 def shifted(builder: Builder, x: str, bits: int, name: str, layer: str) -> str:
-    """``floor(x / 2^bits)``: relays, at most 7 bits each."""
+    """``floor(x / 2^bits)``: relays, each as many bits as a weight exponent divides by."""
     n = prod(builder.shape(x))
     while bits:
-        part = min(bits, 7)
+        part = min(bits, builder.fields.shift)
         relay = builder.population(c.GradedRelay, name, builder.shape(x), layer)
         builder.drive(relay, [replace(strided(x, (n,), (1,), (1,)), weight_exp=-part)])
         x, bits = relay, bits - part
@@ -93,10 +82,10 @@ def value_planes(
 ) -> list[Plane]:
     """``floor(value 2^k / 2^shift)`` for k < ``count``."""
     low, high = bounds
-    coarse = {0: value}  # by bits dropped; floors nest
+    coarse, most = {0: value}, builder.fields.shift  # by bits dropped; floors nest
     for dropped in range(1, shift + 1):
-        if dropped % 7 == 0 or shift - dropped < count:
-            base = (dropped - 1) // 7 * 7
+        if dropped % most == 0 or shift - dropped < count:
+            base = (dropped - 1) // most * most
             coarse[dropped] = shifted(
                 builder, coarse[base], dropped - base, f"{name}.over{dropped}", layer
             )
@@ -132,12 +121,12 @@ def gated_planes(
     constants = Constants(builder, name, layer)
     for k, (digit, plane) in enumerate(zip(digits, planes, strict=True)):
         largest = max(plane.high, -plane.low, 1)
-        mantissa, exponent = _rounded_up(largest)
+        mantissa, exponent = _rounded_up(largest, builder.fields.weight_bits)
         both = 1 if plane.low < 0 else 0  # a value of either sign: 2 M opens the gate
         gate = builder.population(c.GradedRelu, f"{name}.gate{k}", shape, layer)
         builder.drive(gate, builder.carry(Signal(plane.population, value), layout, plane.weight))
         opened, opens = digit, mantissa << exponent + both
-        if opens > _LARGEST_SYNAPSE:  # one synapse does not reach: a relay on the way
+        if opens > builder.fields.synapse:  # one synapse does not reach: a relay on the way
             relay = builder.population(
                 c.GradedRelay, f"{name}.open{k}", builder.shape(str(digit.base)), layer
             )
@@ -182,8 +171,8 @@ def floored_sum(
     return out
 
 
-def _rounded_up(value: int) -> tuple[int, int]:
-    """(mantissa of 8 bits, exponent) of the least such number from ``value`` on."""
-    exponent = max(value.bit_length() - 8, 0)
+def _rounded_up(value: int, bits: int) -> tuple[int, int]:
+    """(mantissa of ``bits`` bits, exponent) of the least such number from ``value`` on."""
+    exponent = max(value.bit_length() - bits, 0)
     mantissa = -(-value >> exponent)
-    return (mantissa >> 1, exponent + 1) if mantissa > 255 else (mantissa, exponent)
+    return (mantissa >> 1, exponent + 1) if mantissa >> bits else (mantissa, exponent)

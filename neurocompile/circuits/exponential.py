@@ -17,10 +17,11 @@ from math import factorial
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.random_bits import REGISTER, random_bits
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref
 from neurocompile.parameters import MOST, whole
 
@@ -38,7 +39,7 @@ def exponential(K: int, steps: int) -> c.CircuitGraph:
     _check(K, steps)
     builder = Builder()
     x = builder.population(c.HostInput, "x", (1 + K,), "x", low=0, high=LEVELS, stepwise=True)
-    train = builder.population(c.LIF, "train", (K,), "train", vth=0, dv=4096, reset=True)
+    train = builder.population(c.LIF, "train", (K,), "train", vth=0, dv=ALL, reset=True)
     builder.drive(
         train, [strided(x, (K,), (0,), (1,)), strided(x, (K,), (1,), (1,), weight=-1, src_offset=1)]
     )
@@ -54,7 +55,7 @@ def exponential_on_chip(K: int, bits: int, steps: int) -> c.CircuitGraph:
     builder = Builder()
     x = builder.population(c.HostInput, "x", (1 + K * bits * REGISTER,), "x", low=0, high=1 << bits)
     random = random_bits(builder, K * bits, x, 1)
-    train = builder.population(c.LIF, "train", (K,), "train", vth=0, dv=4096, reset=True)
+    train = builder.population(c.LIF, "train", (K,), "train", vth=0, dv=ALL, reset=True)
     builder.drive(train, [strided(x, (K,), (0,), (1,))])
     for bit in range(bits):
         for half in (0, 1):
@@ -88,7 +89,7 @@ def _series(builder: Builder, train: str, K: int, steps: int) -> c.CircuitGraph:
         "coincidence.bias", (64 * (K - k)).astype(np.int16)
     )  # sum + K - k > K - 1
     both = builder.population(
-        c.LIF, "coincidence", (K,), "coincidence", vth=K - 1, dv=4096, bias=bias, reset=True
+        c.LIF, "coincidence", (K,), "coincidence", vth=K - 1, dv=ALL, bias=bias, reset=True
     )
     weight = builder.tensor("coincidence.weight", np.tril(np.ones((K, K), np.int16)))
     builder.drive(
@@ -96,7 +97,7 @@ def _series(builder: Builder, train: str, K: int, steps: int) -> c.CircuitGraph:
     )
     out = builder.population(c.GradedRelay, "out", (1,), "out")
     for i in range(K):
-        for term in terms(factorial(K) // factorial(i + 1)):
+        for term in builder.terms(factorial(K) // factorial(i + 1)):
             builder.drive(out, [strided(both, (1,), (1,), (1,), weight=term, src_offset=i)])
     offset = builder.tensor("series.one", np.full(1, factorial(K), np.int64))
     builder.readout(out, 1 / factorial(K), offset)

@@ -17,11 +17,12 @@ from math import prod
 
 from neurocompile.circuits.builder import Builder, Signal, strided
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.layout import Layout
 
 __all__ = ["and_gate", "at_least", "graded_gate", "or_gate", "signed_gate"]
 
-_FORGET = 4095
+_FORGET = ALL - 1
 """Voltage decay that leaves trunc0(v / 4096): nothing of |v| < 4096."""
 
 
@@ -48,7 +49,7 @@ def at_least(builder: Builder, value: Signal, k: int, name: str, layer: str) -> 
     """Spikes where a graded value is ``k`` or more, in the layout of the value."""
     shape = builder.shape(str(value.base))
     n = prod(shape)
-    gate = builder.population(c.LIF, name, shape, layer, vth=k - 1, dv=4096)
+    gate = builder.population(c.LIF, name, shape, layer, vth=k - 1, dv=ALL)
     builder.drive(gate, [strided(str(value.base), (n,), (1,), (1,))])
     return Signal(gate, value.layout)
 
@@ -65,8 +66,8 @@ def graded_gate(
 ) -> Signal:
     """``value * spike`` for a graded value in 0..``largest``, broadcast like :func:`and_gate`."""
     bias = max(largest, 1)
-    exponent = max(bias.bit_length() - 8, 0)
-    bias = -(-bias >> exponent) << exponent  # rounded up to 8 bits and an exponent
+    exponent = max(bias.bit_length() - builder.fields.weight_bits, 0)
+    bias = -(-bias >> exponent) << exponent  # rounded up to a synapse's bits and an exponent
     gate = builder.population(c.GradedRelu, name, shape, layer)
     one = Signal(builder.always_on(name), Layout(((),) * len(layout.dims)))
     builder.drive(
@@ -94,10 +95,8 @@ def signed_gate(
     minus M times the spike.
     """
     bias = max(largest, 1)
-    exponent = max(bias.bit_length() - 8, 0)
-    bias = (
-        -(-bias >> exponent) << exponent
-    )  # 8 bits and an exponent: one synapse where that suffices
+    exponent = max(bias.bit_length() - builder.fields.weight_bits, 0)
+    bias = -(-bias >> exponent) << exponent  # one synapse where that suffices
     gate = builder.population(c.GradedRelu, name, shape, layer)
     one = Signal(builder.always_on(name), Layout(((),) * len(layout.dims)))
     builder.drive(

@@ -18,16 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 
-__all__ = ["LARGEST_HELD", "hold", "total"]
-
-LARGEST_HELD = (1 << 18) - 1
-"""Largest sum, and twice the largest magnitude of a signed one: what ``close_loops`` can silence.
-"""
+__all__ = ["hold", "total"]
 
 
 def total(
@@ -43,9 +39,9 @@ def total(
     ``inputs`` (without destination).
 
     Args:
-        bounds: lowest and highest partial sum; NC2012 if they leave :data:`LARGEST_HELD`.
+        bounds: lowest and highest partial sum; NC2012 if they leave what a loop of the chip holds.
     """
-    largest, limit = max(-bounds[0], bounds[1], 1), LARGEST_HELD >> (bounds[0] < 0)
+    largest, limit = max(-bounds[0], bounds[1], 1), builder.fields.held >> (bounds[0] < 0)
     if steps < 2 or largest > limit:
         raise NeurocompileError(
             "NC2012",
@@ -80,15 +76,22 @@ def hold(
     )
     builder.drive(gate, [strided(value, (size,), (1,), (1,))])
     builder.drive(
-        gate, [strided(last, (size,), (0,), (1,), weight=w) for w in terms((1 + signed) * largest)]
+        gate,
+        [
+            strided(last, (size,), (0,), (1,), weight=w)
+            for w in builder.terms((1 + signed) * largest)
+        ],
     )
-    builder.drive(gate, [strided(one, (size,), (0,), (1,), weight=-w) for w in terms(largest)])
+    builder.drive(
+        gate, [strided(one, (size,), (0,), (1,), weight=-w) for w in builder.terms(largest)]
+    )
     held = builder.population(
         c.GradedRelay if signed else c.GradedRelu, name, shape, layer, largest=largest
     )
     advanced = [strided(gate, (size,), (1,), (1,))]
     advanced += [
-        strided(last, (size,), (0,), (1,), weight=-w) for w in terms(largest if signed else 0)
+        strided(last, (size,), (0,), (1,), weight=-w)
+        for w in builder.terms(largest if signed else 0)
     ]
     builder.drive(held, [replace(q, advance=steps - 1) for q in advanced])
     builder.drive(held, [recurrent(strided(held, (size,), (1,), (1,)))])

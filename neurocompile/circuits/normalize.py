@@ -34,16 +34,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.parameters import MOST, whole
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = [
-    "LARGEST_HALF_SUM",
-    "LARGEST_SUM",
     "STARTS",
     "divide",
+    "largest_sum_of",
     "normalization",
     "recurrent",
     "staggered",
@@ -54,29 +55,32 @@ __all__ = [
 STARTS = tuple(2 * int(f"{j:04b}"[::-1], 2) + 1 for j in range(16))
 """Where membranes of 16 neighbours start, in 1/32 of the sum."""
 
-LARGEST_SUM = 8_000
-"""Of all inputs: membranes and inhibition together keep to the 17 bits of a current."""
-LARGEST_HALF_SUM = ((1 << 17) - 1) // 31
-"""The same where membranes start at half of the sum and everything is doubled: a unit reads up to
-31 times the sum.
-"""
+
+def largest_sum_of(fields: ChipFields = LOIHI2, half: bool = False) -> int:
+    """Of all inputs: membranes and inhibition together keep to a current (8,000 on Loihi 2). With
+    ``half`` membranes start at half of the sum and everything is doubled: a unit reads up to 31 times
+    the sum.
+    """
+    return fields.current // 31 if half else min(fields.current // 16, 8_000)
 
 
-def normalization(n: int, largest_sum: int, steps: int, half: bool = False) -> c.CircuitGraph:
+def normalization(
+    n: int, largest_sum: int, steps: int, half: bool = False, fields: ChipFields = LOIHI2
+) -> c.CircuitGraph:
     """The circuit for inputs int32 (samples, n) >= 0 whose sum is 1..``largest_sum`` (at most
-    8,000; 4,228 with ``half``).
+    8,000 on Loihi 2; 4,228 with ``half``).
 
     Its readout is the rate of each neuron; population ``out`` has the spikes as 0 and 1.
     """
     whole("n", n), whole("largest_sum", largest_sum, -MOST, 1 << 60), whole("steps", steps)
-    most = LARGEST_HALF_SUM if half else LARGEST_SUM
+    most = largest_sum_of(fields, half)
     if not 1 <= largest_sum <= most:
         raise NeurocompileError(
             "NC2011",
             f"normalization of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: sums "
             f"reach {most:,}" + (" with half=True" if half else ""),
         )
-    builder = Builder()
+    builder = Builder(fields)
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)
     total = builder.population(c.GradedRelay, "sum", (1,), "sum", largest=largest_sum)
     builder.drive(total, [strided(x, (n,), (1,), (0,))])
@@ -121,7 +125,7 @@ def divide(
     def add(dst: str, forward: list[tuple[str, int]], loops: list[tuple[str, int]]) -> None:
         for src, weight in (*forward, *loops):
             pattern = patterns.get(src, ((size,), (1,), (1,)))
-            for term in terms(abs(weight)):
+            for term in builder.terms(abs(weight)):
                 projection = strided(src, *pattern, weight=term if weight > 0 else -term)
                 builder.drive(
                     dst, [recurrent(projection) if (src, weight) in loops else projection]
@@ -175,14 +179,16 @@ def staggered(
     return found
 
 
-def stochastic_normalization(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
+def stochastic_normalization(
+    n: int, largest_sum: int, steps: int, fields: ChipFields = LOIHI2
+) -> c.CircuitGraph:
     """The stochastic form. Input int32 (samples, steps, 2 n): x in every step, then noise, uniform
     on 0..sum(x)-1.
     """
-    whole("n", n), whole("largest_sum", largest_sum, most=(1 << 17) - 1), whole("steps", steps)
-    builder = Builder()
+    whole("n", n), whole("largest_sum", largest_sum, most=fields.current), whole("steps", steps)
+    builder = Builder(fields)
     x = builder.population(c.HostInput, "x", (2 * n,), "x", low=0, high=largest_sum, stepwise=True)
-    fired = builder.population(c.LIF, "fired", (n,), "fired", vth=0, dv=4096, reset=True)
+    fired = builder.population(c.LIF, "fired", (n,), "fired", vth=0, dv=ALL, reset=True)
     builder.drive(
         fired, [strided(x, (n,), (1,), (1,)), strided(x, (n,), (1,), (1,), weight=-1, src_offset=n)]
     )
@@ -198,7 +204,7 @@ def threshold_unit(builder: Builder, name: str, shape: tuple[int, ...], largest:
     """Neurons without memory that fire where their input is >= 0."""
     one = builder.tensor(f"{name}.at_least", np.ones(1, np.int16))
     return builder.population(
-        c.LIF, name, shape, name, vth=0, dv=4096, bias=one, reset=True, largest=largest
+        c.LIF, name, shape, name, vth=0, dv=ALL, bias=one, reset=True, largest=largest
     )
 
 

@@ -21,31 +21,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.parameters import whole
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["one_winner"]
 
-_LARGEST = 131_000
 
-
-def one_winner(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
+def one_winner(n: int, largest_sum: int, steps: int, fields: ChipFields = LOIHI2) -> c.CircuitGraph:
     """The circuit for inputs int32 (samples, n) >= 0 whose sum is 1..``largest_sum``; NC2011 if (6
-    n + 8) times that exceeds 131,000.
+    n + 8) times that exceeds a current (131,071 on Loihi 2).
 
     Its readout is how often each neuron won; population ``out`` has the winners as 0 and 1.
     """
     whole("n", n), whole("largest_sum", largest_sum, 0, 1 << 60), whole("steps", steps)
-    if not 1 <= n <= 127 or largest_sum < 1 or (6 * n + 8) * largest_sum > _LARGEST:
+    most, widest = fields.weight // 2, fields.current // (6 * n + 8)
+    if not 1 <= n <= most or not 1 <= largest_sum <= widest:
         raise NeurocompileError(
             "NC2011",
-            f"one winner a step of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: n is 1 to 127, and sums "
-            f"reach {_LARGEST // (6 * n + 8):,}",
+            f"one winner a step of {n} inputs with sums up to {largest_sum:,} over {steps:,} steps: n is 1 to {most}, and sums "
+            f"reach {widest:,}",
         )
-    builder, reach = Builder(), (2 * n + 2) * largest_sum
+    builder, reach = Builder(fields), (2 * n + 2) * largest_sum
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest_sum)
     total = builder.population(c.GradedRelay, "sum", (1,), "sum", largest=largest_sum)
     builder.drive(total, [strided(x, (n,), (1,), (0,))])
@@ -59,7 +60,7 @@ def one_winner(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
         (n, n),
         "better",
         vth=0,
-        dv=4096,
+        dv=ALL,
         reset=True,
         bias=builder.tensor("ties", ties),
         largest=reach,
@@ -85,13 +86,16 @@ def one_winner(n: int, largest_sum: int, steps: int) -> c.CircuitGraph:
         )
     one = builder.always_on("charge")
     builder.drive(charge, [strided(total, (n,), (0,), (1,))])
-    for weight in terms(largest_sum):
+    for weight in builder.terms(largest_sum):
         builder.drive(charge, [recurrent(strided(better, (n, n), (n, 1), (1, 0), weight=weight))])
     builder.drive(
         charge,
-        [strided(one, (n,), (0,), (1,), weight=-weight) for weight in terms(n * largest_sum)],
+        [
+            strided(one, (n,), (0,), (1,), weight=-weight)
+            for weight in builder.terms(n * largest_sum)
+        ],
     )
-    fired = builder.population(c.LIF, "fired", (n,), "fired", vth=0, dv=4096, reset=True)
+    fired = builder.population(c.LIF, "fired", (n,), "fired", vth=0, dv=ALL, reset=True)
     builder.drive(fired, [strided(charge, (n,), (1,), (1,))])
     out = builder.population(c.GradedRelay, "out", (n,), "out")
     builder.drive(out, [strided(fired, (n,), (1,), (1,))])

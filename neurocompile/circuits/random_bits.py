@@ -17,6 +17,7 @@ import numpy as np
 from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.parameters import whole
 
 __all__ = ["REGISTER", "random_bits", "reference_bits", "seeds"]
@@ -34,12 +35,12 @@ def random_bits(builder: Builder, count: int, host: str, offset: int) -> str:
     """
     n = count * REGISTER
     one = builder.tensor("past.bias", np.ones(1, np.int16))
-    past = builder.population(c.LIF, "past", (1,), "past", vth=0, dv=4096, reset=True, bias=one)
+    past = builder.population(c.LIF, "past", (1,), "past", vth=0, dv=ALL, reset=True, bias=one)
     seed = builder.population(c.GradedRelu, "seed", (count, REGISTER), "random")
     builder.drive(seed, [strided(host, (n,), (1,), (1,), src_offset=offset)])
     builder.drive(seed, [recurrent(strided(past, (n,), (0,), (1,), weight=-1))])
     bits = builder.population(
-        c.LIF, "random", (count, REGISTER), "random", vth=0, dv=4096, reset=True
+        c.LIF, "random", (count, REGISTER), "random", vth=0, dv=ALL, reset=True
     )
     builder.drive(bits, [strided(seed, (n,), (1,), (1,))])
 

@@ -10,22 +10,24 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 from neurocompile.parameters import whole
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["rate_relu"]
 
 
-def rate_relu(n: int, unit: int, steps: int) -> c.CircuitGraph:
+def rate_relu(n: int, unit: int, steps: int, fields: ChipFields = LOIHI2) -> c.CircuitGraph:
     """Input int32 (samples, n) in -unit..unit; the readout is the rate, ``relu(x / unit)``.
 
-    A negative input pulls the membrane down to ``-steps * unit``, for which a current has 17 bits.
+    A negative input pulls the membrane down to ``-steps * unit``, which a current has to hold
+    (17 bits on Loihi 2).
     """
     whole("n", n), whole("unit", unit), whole("steps", steps)
-    if 2 * unit * (steps + 2) > 131071:
+    if 2 * unit * (steps + 2) > fields.current:
         raise NeurocompileError(
             "NC2011",
-            f"inputs up to {unit:,} over {steps:,} steps; unit * (steps + 2) is at most 65,535",
+            f"inputs up to {unit:,} over {steps:,} steps; unit * (steps + 2) is at most {fields.current // 2:,}",
         )
-    builder = Builder()
+    builder = Builder(fields)
     x = builder.population(c.HostInput, "x", (n,), "x", low=-unit, high=unit)
     current = builder.population(c.GradedRelay, "current", (n,), "current")
     builder.drive(current, [strided(x, (n,), (1,), (1,))])

@@ -20,7 +20,7 @@ from math import prod
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.constants import Constants
 from neurocompile.circuits.digits import shifted
 from neurocompile.ir import circuit as c
@@ -51,7 +51,10 @@ def piecewise(
             sign = 1 if weight > 0 else -1
             builder.drive(
                 total,
-                [strided(part, (n,), (1,), (1,), weight=sign * w) for w in terms(abs(weight))],
+                [
+                    strided(part, (n,), (1,), (1,), weight=sign * w)
+                    for w in builder.terms(abs(weight))
+                ],
             )
     constants.add(total, constant)
     return shifted(builder, total, shift, name, layer)
@@ -70,10 +73,10 @@ def falling(
     rows, constants = prod(shape), Constants(builder, name, layer)
     out = builder.population(c.GradedRelay, name, shape, layer)
     constants.add(out, constant)
-    coarse = {0: x}
+    coarse, most = {0: x}, builder.fields.shift
     for drop in range(1, int(drops.max(initial=0)) + 1):
-        if drop % 7 == 0 or drop in drops:
-            base = (drop - 1) // 7 * 7
+        if drop % most == 0 or drop in drops:
+            base = (drop - 1) // most * most
             coarse[drop] = shifted(builder, coarse[base], drop - base, f"{name}.x{drop}", layer)
     for drop in np.unique(drops[weights > 0]).tolist():
         chosen = np.flatnonzero((drops == drop) & (weights > 0))
@@ -96,8 +99,8 @@ def falling(
             if e > 0:
                 read = builder.population(c.GradedRelay, f"{name}.shifted", shape, layer)
                 one = strided(total, *pattern, src_offset=i)
-                builder.drive(read, [replace(one, weight_exp=-min(e, 7))])
-                read = shifted(builder, read, e - min(e, 7), f"{name}.shifted", layer)
+                builder.drive(read, [replace(one, weight_exp=-min(e, most))])
+                read = shifted(builder, read, e - min(e, most), f"{name}.shifted", layer)
                 pattern, i = ((rows,), (1,), (1,)), 0
             builder.drive(out, [strided(read, *pattern, weight=1 << max(-e, 0), src_offset=i)])
     return out

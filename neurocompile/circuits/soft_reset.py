@@ -17,7 +17,7 @@ Several levels are several such neurons, one a threshold, each of which sees the
 many copies of the membrane. Without memory, or without a reset, there is no loop.
 
 Both read ``x`` from a relay, so that weights are stored once, and all connections of the loop are
-one to one. Membranes have 17 bits, a payload 23: where a layer's sums need more, ``x`` is shifted
+one to one. On Loihi 2 membranes have 17 bits, a payload 23: where a layer's sums need more, ``x`` is shifted
 right on its way, by one product's exponent.
 """
 
@@ -27,10 +27,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, planes, strided
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["add_constants", "soft_reset"]
@@ -76,7 +77,7 @@ def soft_reset(
     one = builder.tensor(f"{node.name}.at_least", np.ones(1, np.int16))
     spikes = [
         builder.population(
-            c.LIF, name, shape, layer, vth=threshold, bias=one, dv=4096, reset=True, **fields
+            c.LIF, name, shape, layer, vth=threshold, bias=one, dv=ALL, reset=True, **fields
         )
         for name, threshold in zip(names, (node.threshold, *node.more))
     ]
@@ -86,7 +87,7 @@ def soft_reset(
         membranes = [builder.population(c.GradedRelay, name, shape, layer, largest=largest)]
     own = strided(current, (n,), (1,), (1,))
     loops = [(src, 1) for src in membranes]
-    loops += [(src, -weight) for src in spikes for weight in terms(reset)]
+    loops += [(src, -weight) for src in spikes for weight in builder.terms(reset)]
     for name in (*membranes, *spikes):
         builder.drive(name, [own])
         builder.drive(
@@ -115,11 +116,7 @@ def add_constants(
     one = one or builder.always_on(f"{layer}.bias")
     for sign, mode in ((1, "excitatory"), (-1, "inhibitory")):
         part = np.maximum(sign * values.reshape(-1, 1).astype(np.int64), 0)
-        digits, high = [(part % 128, 0)], part >> 7
-        while high.any():
-            digits.append((np.minimum(high, 255), 7))
-            high = high - digits[-1][0]
-        for digit, exponent in digits:
+        for digit, exponent in planes(part, builder.fields):
             if digit.any():
                 weight = builder.tensor(f"{layer}.bias.weight", (sign * digit).astype(np.int16))
                 builder.drive(

@@ -26,14 +26,16 @@ from math import ceil, log
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.clock import clock_line, table, window
 from neurocompile.circuits.latch import total
 from neurocompile.circuits.maximum import row_maximum
-from neurocompile.circuits.normalize import LARGEST_SUM, STARTS, divide, recurrent, staggered
+from neurocompile.circuits.normalize import STARTS, divide, largest_sum_of, recurrent, staggered
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.parameters import MOST, real, whole
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = [
     "Exponentials",
@@ -71,7 +73,9 @@ class Exponentials:
         return (self.span >> self.shift) + 1
 
 
-def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponentials:
+def plan_exponentials(
+    n: int, levels: int, unit: float, reach: int, fields: ChipFields = LOIHI2
+) -> Exponentials:
     """The grid for rows of ``n`` scores.
 
     Args:
@@ -88,24 +92,25 @@ def plan_exponentials(n: int, levels: int, unit: float, reach: int) -> Exponenti
         whole("reach", reach, 1, 1 << 60, "NC2012"),
     )
     real("unit", unit, "NC2012")
-    wanted, levels = levels, min(levels, LARGEST_SUM // n)
-    if levels < 1 or not reach < 1 << 18:
+    most = largest_sum_of(fields)
+    wanted, levels = levels, min(levels, most // n)
+    if levels < 1 or reach > fields.held:
         raise NeurocompileError(
             "NC2012",
-            f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {LARGEST_SUM:,} scores, and sums of "
-            f"scores below {1 << 18:,}, are supported; use coarser scores or fewer steps",
+            f"a softmax over {n:,} scores up to {reach:,} of unit {unit:.3g}: at most {most:,} scores, and sums of "
+            f"scores below {fields.held + 1:,}, are supported; use coarser scores or fewer steps",
         )
     span = int(min(ceil(log(2 * levels) / unit) + 1, 2 * reach + 1))
-    shift = max(span.bit_length() - 16, 0)
-    if shift > 7:
+    shift = max(span.bit_length() - fields.current.bit_length() + 1, 0)
+    if shift > fields.shift:
         raise NeurocompileError(
             "NC2012",
-            f"a softmax tells scores {unit:.3g} apart; {unit * (1 << shift - 7):.3g} is supported",
+            f"a softmax tells scores {unit:.3g} apart; {unit * (1 << shift - fields.shift):.3g} is supported",
         )
     if levels < wanted:
         warnings.warn(
             f"a softmax over {n:,} scores has {levels:,} levels, however many steps it gets (its counts "
-            f"sum to {LARGEST_SUM:,} at most; {wanted:,} levels were wanted): about "
+            f"sum to {most:,} at most; {wanted:,} levels were wanted): about "
             f"{expected_error(n, levels):.2g} of the total weight lies with wrong scores (modelled, "
             "normal scores of deviation 1.5)",
             stacklevel=2,
@@ -162,7 +167,12 @@ class SoftmaxPlan:
 
 
 def plan_softmax(
-    n: int, steps: int, unit: float, reach: int, count: int | None = None
+    n: int,
+    steps: int,
+    unit: float,
+    reach: int,
+    count: int | None = None,
+    fields: ChipFields = LOIHI2,
 ) -> SoftmaxPlan:
     """Phases for ``steps`` steps: a quarter to count, a quarter to exponentiate, the rest to
     divide.
@@ -181,7 +191,9 @@ def plan_softmax(
     if steps < 4:
         raise NeurocompileError("NC2012", f"a softmax in {steps:,} steps; at least 4 are needed")
     count = steps // 4 if count is None else count
-    return SoftmaxPlan(n, steps, count, reach, plan_exponentials(n, steps // 4, unit, reach))
+    return SoftmaxPlan(
+        n, steps, count, reach, plan_exponentials(n, steps // 4, unit, reach, fields)
+    )
 
 
 def softmax(
@@ -216,14 +228,17 @@ def softmax(
     begun = window(builder, line, plan.start, plan.steps, f"{name}.begun")
     weights = builder.population(c.GradedRelu, f"{name}.weight", shape, name, largest=levels)
     builder.drive(weights, [strided(count, (size,), (1,), (1,))])
-    builder.drive(weights, [strided(begun, (size,), (0,), (1,), weight=w) for w in terms(levels)])
+    builder.drive(
+        weights, [strided(begun, (size,), (0,), (1,), weight=w) for w in builder.terms(levels)]
+    )
     _constant(builder, weights, -levels, size, name)
     total_ = builder.population(
         c.GradedRelay, f"{name}.sum", (rows, 1), name, largest=plan.largest_sum
     )
     builder.drive(total_, [strided(weights, shape, (n, 1), (1, 0))])
     builder.drive(
-        total_, [strided(begun, (rows,), (0,), (1,), weight=-w) for w in terms(plan.largest_sum)]
+        total_,
+        [strided(begun, (rows,), (0,), (1,), weight=-w) for w in builder.terms(plan.largest_sum)],
     )
     _constant(builder, total_, plan.largest_sum, rows, name)
     return _divided(builder, weights, total_, rows, n, plan.largest_sum, name)
@@ -278,7 +293,7 @@ def _exponentials(
         above = shifted
     one = builder.tensor(f"{name}.at_least", np.ones(1, np.int16))
     fired = builder.population(
-        c.LIF, f"{name}.exp", shape, name, vth=0, dv=4096, bias=one, reset=True
+        c.LIF, f"{name}.exp", shape, name, vth=0, dv=ALL, bias=one, reset=True
     )
     builder.drive(
         fired, [strided(above, (size,), (1,), (1,)), strided(theta, (size,), (0,), (1,), weight=-1)]
@@ -301,7 +316,7 @@ def _divided(
 
 def _constant(builder: Builder, dst: str, value: int, size: int, name: str) -> None:
     one = builder.always_on(name)
-    for weight in terms(abs(value)):
+    for weight in builder.terms(abs(value)):
         builder.drive(
             dst, [strided(one, (size,), (0,), (1,), weight=weight if value > 0 else -weight)]
         )

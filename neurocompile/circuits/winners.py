@@ -19,21 +19,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.circuits.normalize import recurrent
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.parameters import whole
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["k_winners", "subtractive_winners"]
 
 
-def k_winners(n: int, k: int, largest: int, steps: int = 1) -> c.CircuitGraph:
+def k_winners(
+    n: int, k: int, largest: int, steps: int = 1, fields: ChipFields = LOIHI2
+) -> c.CircuitGraph:
     """The k largest of n inputs, int32 (samples, n) in 0..``largest``, as spikes of population
     ``winner`` in every step.
     """
-    _check(n, k, largest, 1, steps)
-    builder = Builder()
+    _check(n, k, largest, 1, steps, fields)
+    builder = Builder(fields)
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
     # rows win ties against later columns: bias 1 makes > into >=
     ties = (64 * (np.arange(n)[:, None] <= np.arange(n)[None])).astype(np.int16)
@@ -43,27 +47,29 @@ def k_winners(n: int, k: int, largest: int, steps: int = 1) -> c.CircuitGraph:
         (n, n),
         "better",
         vth=0,
-        dv=4096,
+        dv=ALL,
         reset=True,
         bias=builder.tensor("ties", ties),
     )
     builder.drive(
         better, [strided(x, (n, n), (1, 0), (n, 1)), strided(x, (n, n), (0, 1), (n, 1), weight=-1)]
     )
-    winner = builder.population(c.LIF, "winner", (n,), "winner", vth=n - k, dv=4096, reset=True)
+    winner = builder.population(c.LIF, "winner", (n,), "winner", vth=n - k, dv=ALL, reset=True)
     builder.drive(
         winner, [strided(better, (n, n), (n, 1), (1, 0))]
     )  # itself included: more than n - k
     return _finish(builder, winner, n, f"{k} winners", steps)
 
 
-def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGraph:
+def subtractive_winners(
+    n: int, k: int, largest: int, steps: int, fields: ChipFields = LOIHI2
+) -> c.CircuitGraph:
     """The same by subtractive inhibition; population ``active`` has converged after about ``2 n^2
     largest`` steps at most.
     """
     whole("n", n)
-    _check(n, k, largest, 2 * n * n, steps)
-    builder, scale, reach = Builder(), 2 * n, (2 * n * n) * (largest + 1)
+    _check(n, k, largest, 2 * n * n, steps, fields)
+    builder, scale, reach = Builder(fields), 2 * n, (2 * n * n) * (largest + 1)
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
     load = builder.population(c.GradedRelu, "load", (n,), "load")
     past = builder.population(
@@ -72,25 +78,25 @@ def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGr
         (1,),
         "past",
         vth=0,
-        dv=4096,
+        dv=ALL,
         reset=True,
         bias=builder.tensor("past.bias", np.ones(1, np.int16)),
     )
     ranks = builder.population(c.GradedRelay, "rank", (n,), "rank")
     one = builder.always_on("rank")
     for i in range(n):  # constants beyond the 8 bits of one synapse
-        for term in terms(scale * (n - 1 - i)):
+        for term in builder.terms(scale * (n - 1 - i)):
             builder.drive(ranks, [strided(one, (1,), (0,), (0,), weight=term, dst_offset=i)])
-    for term in terms(scale * n):
+    for term in builder.terms(scale * n):
         builder.drive(load, [strided(x, (n,), (1,), (1,), weight=term)])
     builder.drive(load, [strided(ranks, (n,), (1,), (1,))])
-    bound = 1 << max(reach.bit_length() - 8, 0)
+    bound = 1 << max(reach.bit_length() - fields.weight_bits, 0)
     builder.drive(
         load, [recurrent(strided(past, (n,), (0,), (1,), weight=-(-(-reach // bound) * bound)))]
     )  # step 0 only
     y = builder.population(c.GradedRelu, "y", (n,), "y", largest=reach)
     active = builder.population(
-        c.LIF, "active", (n,), "active", vth=0, dv=4096, reset=True, largest=reach
+        c.LIF, "active", (n,), "active", vth=0, dv=ALL, reset=True, largest=reach
     )
     excess = builder.population(c.GradedRelu, "excess", (1,), "excess", largest=n)
     minus_k = builder.always_on("excess")
@@ -109,12 +115,13 @@ def subtractive_winners(n: int, k: int, largest: int, steps: int) -> c.CircuitGr
     return _finish(builder, active, n, f"{k} winners by subtraction", steps)
 
 
-def _check(n: int, k: int, largest: int, scale: int, steps: int) -> None:
+def _check(n: int, k: int, largest: int, scale: int, steps: int, fields: ChipFields) -> None:
     whole("n", n), whole("k", k), whole("largest", largest, 0, 1 << 60), whole("steps", steps)
-    if not 1 <= k <= n <= 127 or not 1 <= largest or scale * (largest + 1) > 30_000:
+    many, most = fields.weight // 2, min(fields.current // 4, 30_000)
+    if not 1 <= k <= n <= many or not 1 <= largest or scale * (largest + 1) > most:
         raise NeurocompileError(
             "NC2011",
-            f"{k} winners of {n} inputs up to {largest:,}: k is 1..n, n at most 127, inputs at most {30_000 // scale - 1:,}",
+            f"{k} winners of {n} inputs up to {largest:,}: k is 1..n, n at most {many}, inputs at most {most // scale - 1:,}",
         )
 
 

@@ -34,6 +34,7 @@ from neurocompile.images.image import GROUP_FIELDS, KERNEL, KINDS, PORT_FIELDS, 
 from neurocompile.images.kernels import Tables
 from neurocompile.images.tables import load_tables
 from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.ir.fields import ALL, INSTANT, PAYLOAD
 from neurocompile.targets.schema import Slot, Target
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ LONGEST_DELAY = 6
 """Steps: five buffered ones and the one that every message takes."""
 _COMPARTMENTS = 1024
 """Neurons of a core that SANA-FE's dendrites hold."""
-_INSTANT = 4095
 
 
 class SanafeFiles(NamedTuple):
@@ -144,7 +144,7 @@ def _refuse(images: CoreImages, tables: Tables, target: Target) -> None:
             f"{LONGEST_DELAY}: build for a target whose max_spike_delay is {LONGEST_DELAY}"
         )
     current = groups[
-        (groups[:, _G["kind"]] == KINDS.index("LIF")) & (groups[:, _G["du"]] != _INSTANT)
+        (groups[:, _G["kind"]] == KINDS.index("LIF")) & (groups[:, _G["du"]] != INSTANT)
     ]
     for number in np.unique(current[:, _G["population"]]):
         found.append(
@@ -239,8 +239,8 @@ class _Network:
     def _neurons(self, number: int, size: int) -> Iterator[str]:
         groups = self.tables.groups
         group = groups[groups[:, _G["population"]] == number][0]
-        least = -((1 << 23) - 1) / 64  # where Loihi's membrane saturates
-        leak = (4096 - int(group[_G["dv"]])) / 4096
+        least = -PAYLOAD / 64  # where Loihi's membrane saturates
+        leak = (ALL - int(group[_G["dv"]])) / ALL
         if number in self.read:
             yield (
                 "      attributes: [log_potential: true, soma: {threshold: 1.0e+12, leak_decay: 0.0, "

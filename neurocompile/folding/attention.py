@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurocompile.circuits.builder import compact, loops, strided, terms
+from neurocompile.circuits.builder import compact, loops, strided
 from neurocompile.folding import memory
 from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import (
@@ -28,6 +28,7 @@ from neurocompile.folding.values import (
 )
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.layout import Layout
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["any_of", "hadamard", "matmul"]
 
-_FORGET = 4095
+_FORGET = ALL - 1
 
 
 def _pair(low: Lowering, node: s.Node, a: str, b: str) -> tuple[Value, Value, Slots]:
@@ -79,7 +80,7 @@ def any_of(low: Lowering, node: s.Or) -> Value:
         try:
             low.stray = {}
             made = low.sum_of(
-                node.name, (value.base,), reader, shape, c.LIF, node.name, vth=0, dv=4096
+                node.name, (value.base,), reader, shape, c.LIF, node.name, vth=0, dv=ALL
             )
         except Unfoldable as found:
             error = found
@@ -107,7 +108,7 @@ def _mask(low: Lowering, node: s.Or, value: Value) -> Value:
         node.name,
         net.need((p.population, 0) for p in base.parts),
         vth=0,
-        dv=4096,
+        dv=ALL,
     )
     for part in base.parts:
         lanes = int(np.prod(part.slots.lanes))
@@ -116,7 +117,7 @@ def _mask(low: Lowering, node: s.Or, value: Value) -> Value:
     # a second loop, loaded once the first is complete: in the frame of its readers
     lag = -seen.ahead
     depth = net.need([(seen.population, lag)])
-    fields = {"vth": 0, "dv": 4096}
+    fields = {"vth": 0, "dv": ALL}
     load = net.population(
         c.LIF, f"{node.name}.load", (channels,), node.name, depth, ((1, 0),), **fields
     )
@@ -346,7 +347,7 @@ def _query(low: Lowering, node: s.MatMul, name: str, q: Value, kv: Value) -> Val
     sizes, src, dst = loops(kv.layout, target)
     net.drive(gates, [strided(held.population, (lanes, *sizes), (0, *src), (n, *dst))], lag)
     sizes, src, dst = loops(Layout((*inner.dims[:-2], inner.dims[-1], ())), target)
-    for weight in terms(held.largest):
+    for weight in net.builder.terms(held.largest):
         net.drive(
             gates,
             [strided(part.population, (lanes, *sizes), (channels, *src), (n, *dst), weight=weight)],
@@ -421,7 +422,7 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
     net.drive(gates, [strided(held.population, (lanes, *sizes), (0, *src), (n, *dst))], lag)
     spikes = Layout((*inner.dims[:-2], (), inner.dims[-2]))
     sizes, src, dst = loops(spikes, target)
-    for weight in terms(held.largest):
+    for weight in net.builder.terms(held.largest):
         q = strided(part.population, (lanes, *sizes), (channels, *src), (n, *dst), weight=weight)
         net.drive(gates, [q])
     net.broadcast(net.on(layer), gates, -held.largest, (lanes * n,), (1,))
@@ -430,7 +431,7 @@ def _real_by_spikes(low: Lowering, node: s.MatMul, b: Value) -> Value:
     sizes, src, dst = loops(target, result)
     drives = [strided(gates, (lanes, *sizes), (n, *src), (count, *dst))]
     sizes, src, dst = loops(spikes, result)
-    for weight in terms(held.offset):
+    for weight in net.builder.terms(held.offset):
         drives.append(
             strided(
                 part.population, (lanes, *sizes), (channels, *src), (count, *dst), weight=-weight

@@ -14,6 +14,7 @@ import numpy as np
 from neurocompile.folding.values import Real, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.split_channels import Part
 
@@ -73,7 +74,7 @@ def split_lif(lowering: Lowering, node: s.IntegerLIF) -> Value:
         net.need([(name, 0) for _, name in found]),
         digits,
         vth=0,
-        dv=4096,
+        dv=ALL,
         reset=True,
     )
     for part, name in found:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.errors import NeurocompileError, argument
 from neurocompile.folding.net import Net
 from neurocompile.folding.reading import Patch, Plan, patch_of, plan
@@ -20,6 +20,7 @@ from neurocompile.folding.values import Base, Conv, Host, Part, Real, Spikes, sp
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref, TensorRef
 
 __all__ = ["Facts", "Gathering", "Reading"]
@@ -169,7 +170,7 @@ class Gathering:
         spikes = isinstance(base, Spikes) and base.single
         stray = any(found.stray for _, found in reading.plans)
         kind = c.LIF if spikes else c.GradedRelu if stray else c.GradedRelay
-        fields = {"vth": 0, "dv": 4096} if spikes else {}
+        fields = {"vth": 0, "dv": ALL} if spikes else {}
         shape = (*reading.patch.shape, channels)
         made = self.net.population(
             kind, f"{_name_of(base)}.patch", shape, layer, depth - 1, reader.digits, **fields
@@ -189,7 +190,7 @@ class Gathering:
         """Projections of one part to a patch of ``columns``."""
         width = part.slots.columns.lanes
         for run in found.runs:
-            for weight in terms(abs(part.weight * gain)):
+            for weight in self.builder.terms(abs(part.weight * gain)):
                 q = strided(
                     part.population,
                     (*run.count, channels),

@@ -40,6 +40,7 @@ from neurocompile.folding.values import (
 )
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.ir.windows import valid_windows
@@ -399,7 +400,7 @@ class Lowering(Gathering):
         digits = base.slots.digits
         made = net.population(c.GradedRelay, node.name, shape, layer, depth, digits)
         net.drive(made, [strided(base.population, (int(np.prod(shape)),), (1,), (1,))])
-        fields = {"vth": 0, "dv": 4096}
+        fields = {"vth": 0, "dv": ALL}
         now = net.population(c.LIF, f"{node.name}.now", (1,), layer, depth - 2, digits, **fields)
         net.open_by(now, valid_windows(net.windows, digits), 1, (1,), (1,), 0)
         mark = net.mark()

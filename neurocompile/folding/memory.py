@@ -17,6 +17,7 @@ import numpy as np
 from neurocompile.circuits.builder import strided
 from neurocompile.folding.values import Memory
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 
 if TYPE_CHECKING:
     from neurocompile.folding.lower import Lowering
@@ -126,12 +127,12 @@ def collect(
     Returns:
         (positions x channels), complete in the map's last window and to be read so far ahead.
     """
-    net = low.net
+    net, bits = low.net, low.net.builder.fields.weight_bits
     *lanes, channels = net.shape[source]
     width = slots.columns.size
     n = slots.rows.size * width * channels
-    offset = rounded(-min(bounds[0], 0))
-    largest = rounded(max(bounds[1], 0) + offset) or 1
+    offset = rounded(-min(bounds[0], 0), bits)
+    largest = rounded(max(bounds[1], 0) + offset, bits) or 1
     gate = net.population(
         c.GradedRelu,
         f"{name}.in",
@@ -163,9 +164,9 @@ def collect(
     return Memory(first, n, largest, slots.last, offset=offset)
 
 
-def rounded(value: int) -> int:
-    """``value`` >= 0, raised to what one synapse can hold."""
-    exponent = max(value.bit_length() - 8, 0)
+def rounded(value: int, bits: int) -> int:
+    """``value`` >= 0, raised to ``bits`` bits and an exponent: what one synapse can hold."""
+    exponent = max(value.bit_length() - bits, 0)
     return -(-value >> exponent) << exponent
 
 
@@ -176,7 +177,7 @@ def spike_memory(low: Lowering, layer: str, name: str, source: str, last: int) -
         to be read ``last`` windows ahead; in the windows before it is not complete.
     """
     net, n = low.net, int(np.prod(low.net.shape[source]))
-    first = net.population(c.LIF, name, (n,), layer, net.need([(source, 0)]), vth=0, dv=4096)
+    first = net.population(c.LIF, name, (n,), layer, net.need([(source, 0)]), vth=0, dv=ALL)
     net.drive(first, [strided(source, (n,), (1,), (1,))])
     if last:
         slots = ((last, 1),)
@@ -188,7 +189,7 @@ def spike_memory(low: Lowering, layer: str, name: str, source: str, last: int) -
             net.depth[first] + net.period - 1,
             slots,
             vth=0,
-            dv=4096,
+            dv=ALL,
         )
         net.drive(back, [strided(first, (n,), (1,), (1,))])
         net.close(back, slots, 1, layer)

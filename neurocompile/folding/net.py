@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.circuits.builder import Builder, strided, terms
+from neurocompile.circuits.builder import Builder, strided
 from neurocompile.folding import ticking
 from neurocompile.folding.waiting import Lines
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref
 from neurocompile.ir.windows import valid_windows
+from neurocompile.targets.fields import ChipFields
 
 __all__ = ["Net", "Reach"]
 
@@ -51,12 +53,18 @@ class Net:
     """Collects what a folded circuit is made of; :meth:`finish` closes it."""
 
     def __init__(
-        self, windows: int, period: int, steps: int, reach: Reach, ticked: bool = False
+        self,
+        windows: int,
+        period: int,
+        steps: int,
+        reach: Reach,
+        fields: ChipFields,
+        ticked: bool = False,
     ) -> None:
         """``ticked``: clocks are made on the chip, from one tick of the host a sample."""
         self.windows, self.period, self.steps, self.reach = windows, period, steps, reach
         self.ticked = ticked
-        self.builder = Builder()
+        self.builder = Builder(fields)
         self.depth: dict[str, int] = {}
         self.slots: dict[str, Digits] = {}
         self.kind: dict[str, type[c.Population]] = {}
@@ -166,7 +174,7 @@ class Net:
                     src_offset=src_offset,
                     dst_offset=offset,
                 )
-                for weight in terms(abs(amount))
+                for weight in self.builder.terms(abs(amount))
             ),
         )
 
@@ -197,7 +205,7 @@ class Net:
             return
         keys = list(self._patterns)
         n = (len(keys),)
-        fields: dict[str, Any] = {"vth": 0, "dv": 4096}
+        fields: dict[str, Any] = {"vth": 0, "dv": ALL}
         if self.ticked:
             host = spikes = self.population(c.LIF, "clock.spikes", n, "clock", 0, **fields)
             ticking.drive_patterns(self, spikes, list(self._patterns.values()))

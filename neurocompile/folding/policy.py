@@ -20,6 +20,7 @@ from neurocompile.folding.slots import Unfoldable
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit_rules import check_circuit
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["PAUSES", "Folder", "fold_graph"]
 
@@ -64,9 +65,7 @@ class Folder:
     graph: s.SpikingGraph
     steps: int
     weight_bits: int = 8
-    max_spike_delay: int = 62
-    graded_delay: int = 1
-    power_of_two_period: bool = True
+    fields: ChipFields = LOIHI2
     facts: Facts = field(init=False)
     _last: tuple[Fold, _Attempt] | None = field(init=False, default=None)
 
@@ -162,12 +161,12 @@ class Folder:
         from neurocompile.passes.schedule import period_for
 
         # two steps at least: a memory needs one to hold and one to open
-        period = max(2, period_for(self.steps, self.power_of_two_period))
-        reach = Reach(self.max_spike_delay, self.graded_delay)
+        period = max(2, period_for(self.steps, self.fields.power_of_two_period))
+        reach = Reach(self.fields.max_spike_delay, self.fields.graded_delay)
         wide: set[str] = set()
         while True:
             schedules = Schedules(fold, self.graph, frozenset(wide), splits or {})
-            net = Net(schedules.windows, period, self.steps, reach, fold.ticked)
+            net = Net(schedules.windows, period, self.steps, reach, self.fields, fold.ticked)
             lowering = Lowering(self.facts, net, schedules, self.weight_bits, saved, again)
             try:
                 for node in self.graph.nodes:
@@ -195,9 +194,7 @@ def fold_graph(
     fold: Fold,
     *,
     weight_bits: int = 8,
-    max_spike_delay: int = 62,
-    graded_delay: int = 1,
-    power_of_two_period: bool = True,
+    fields: ChipFields = LOIHI2,
 ) -> c.CircuitGraph:
     """The scheduled circuit of a quantized ``graph``, folded; exact: the same integers in every
     layer.
@@ -205,7 +202,7 @@ def fold_graph(
     Raises:
         NC3104: for a layer that this fold cannot carry; it names the layer and why.
     """
-    folder = Folder(graph, steps, weight_bits, max_spike_delay, graded_delay, power_of_two_period)
+    folder = Folder(graph, steps, weight_bits, fields)
     made = folder.fold(fold)
     check_circuit(made, "fold")
     return made

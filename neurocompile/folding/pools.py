@@ -14,6 +14,7 @@ from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import Base, Conv, Driven, Host, Pool, Real, Spikes, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 
 if TYPE_CHECKING:
     from neurocompile.folding.gathering import Reading
@@ -48,7 +49,7 @@ def max_pool(low: Lowering, node: s.MaxPool2d) -> Value:
     error = Unfoldable("no schedule")
     for reader in low.schedules.candidates(shape[:2], scale, low.schedules.is_wide(node)):
         try:
-            made = _windows(low, node, base, reader, shape, node.name, c.LIF, vth=0, dv=4096)
+            made = _windows(low, node, base, reader, shape, node.name, c.LIF, vth=0, dv=ALL)
         except Unfoldable as found:
             error = found
             continue
@@ -184,7 +185,8 @@ def _mask(
     if bounds.low >= 0:
         return  # silence loses as it is
     amount = bounds.high - bounds.low + 1
-    amount = -(-amount >> 8) << 8 if amount > 255 else amount
+    bits = net.builder.fields.weight_bits
+    amount = -(-amount >> bits) << bits if amount >> bits else amount
     origin = reader.origin(net.windows)
     valid = origin[:, 0] >= 0
     for axis, reach in enumerate(reaches):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neurocompile.circuits.builder import strided, terms
+from neurocompile.circuits.builder import strided
 from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import Part, Spikes
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 
 if TYPE_CHECKING:
     from neurocompile.folding.gathering import Reading
@@ -66,7 +67,7 @@ def _digits(
             depth,
             reader.digits,
             vth=(1 << j) - 1,
-            dv=4096,
+            dv=ALL,
         )
         made = [bit]
         if j:
@@ -81,7 +82,7 @@ def _digits(
                     low.carry(part, found_plan, population, lanes[1], channels)
             for name, weight in rest:
                 sign = 1 if weight > 0 else -1
-                for term in terms(abs(weight)):
+                for term in net.builder.terms(abs(weight)):
                     q = strided(name, (size,), (1,), (1,), weight=sign * term)
                     net.drive(population, [q])
         low.schedules.own(bit, node.name)

@@ -25,6 +25,7 @@ from neurocompile.mapping.rates import modelled_rates
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.passes.base import Pass
 from neurocompile.passes.narrow_weights import narrow_weights
+from neurocompile.targets.fields import ChipFields
 from neurocompile.targets.schema import Target
 
 __all__ = [
@@ -42,16 +43,8 @@ _WORSE = 2
 
 
 def folder_for(quantized: SpikingGraph, T: int, weight_bits: int, target: Target) -> Folder:
-    """Folds ``quantized`` with the delays of ``target``."""
-    graded, spike = target.delay.graded_delay.value, target.delay.max_spike_delay.value
-    return Folder(
-        quantized,
-        T,
-        weight_bits=weight_bits,
-        max_spike_delay=spike,
-        graded_delay=spike if graded else 1,
-        power_of_two_period=target.reset.power_of_two.value,
-    )
+    """Folds ``quantized`` for the fields of ``target``."""
+    return Folder(quantized, T, weight_bits, ChipFields.of(target))
 
 
 def fold_circuit(

@@ -11,6 +11,7 @@ import numpy as np
 
 from neurocompile.circuits.builder import strided
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 
 if TYPE_CHECKING:
     from neurocompile.folding.net import Net
@@ -27,7 +28,7 @@ def drive_patterns(net: Net, spikes: str, patterns: Sequence[np.ndarray]) -> Non
     first = np.zeros((windows, 1), bool)
     first[0] = True
     tick = net.host_pattern("clock", first, -AHEAD)
-    line = net.population(c.LIF, "clock.line", (windows,), "clock", 1 - AHEAD, vth=0, dv=4096)
+    line = net.population(c.LIF, "clock.line", (windows,), "clock", 1 - AHEAD, vth=0, dv=ALL)
     net.drive(line, [strided(tick, (1,), (1,), (1,))])
     net.drive(line, [strided(line, (windows - 1,), (1,), (1,), dst_offset=1)], 1)
     for i, pattern in enumerate(patterns):

@@ -12,17 +12,18 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from neurocompile.circuits.builder import strided, terms
+from neurocompile.circuits.builder import strided
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.slots import Unfoldable
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 
 if TYPE_CHECKING:
     from neurocompile.folding.net import Net
 
 __all__ = ["Lines"]
 
-_SPIKES = {"vth": 0, "dv": 4096}
+_SPIKES = {"vth": 0, "dv": ALL}
 _COMPARED = 16
 """Binary digits of a value, without its sign, that a neuron's input surely holds."""
 
@@ -105,7 +106,7 @@ class Lines:
     def _join(self, src: str, dst: str, weight: int = 1, delay: int = 1) -> None:
         size = prod(self.net.shape[src])
         sign = 1 if weight > 0 else -1
-        for term in terms(abs(weight)):
+        for term in self.net.builder.terms(abs(weight)):
             q = strided(src, (size,), (1,), (1,), weight=sign * term)
             self.net.joined(q, dst, delay)
 
@@ -177,7 +178,7 @@ class Lines:
         for j in range(bits - 1, -1, -1):
             at += 1
             name = f"{src}.bit{j + scale}"
-            made = [self._beside(src, name, c.LIF, at, vth=(1 << j) - 1, dv=4096)]
+            made = [self._beside(src, name, c.LIF, at, vth=(1 << j) - 1, dv=ALL)]
             if j:
                 name = f"{src}.rest{j + scale}"
                 made.append(self._beside(src, name, c.GradedRelay, at, largest=(2 << j) - 1))

@@ -21,6 +21,7 @@ from neurocompile.gpu.nodes import Rules, aligned, channels_first, channels_last
 from neurocompile.gpu.plan import Plan, may_clip, neuron_fits
 from neurocompile.gpu.products import columns, output_size
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
@@ -146,7 +147,7 @@ class FusedRules:
         bias, vth, dv = (
             np.broadcast_to(v.reshape((1,) * (rank - v.ndim) + v.shape), shape) for v in given
         )
-        made = [bias << node.bias_exp, vth << 6, 4096 - dv]
+        made = [bias << node.bias_exp, vth << 6, ALL - dv]
         if images:
             made = [v.transpose(1, 2, 0) for v in made]
         vectors = [

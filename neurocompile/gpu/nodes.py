@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from neurocompile.gpu.plan import Plan, WeightedSum, narrow
 from neurocompile.gpu.products import columns, matmul, output_size, product
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
@@ -30,7 +31,7 @@ __all__ = [
     "torch_type",
 ]
 
-_LIMIT = (1 << 23) - 1
+_LIMIT = PAYLOAD
 _TYPES = {np.int8: torch.int8, np.int16: torch.int16, np.int32: torch.int32, np.int64: torch.int64}
 
 
@@ -145,12 +146,12 @@ class Rules:
     def lif(self, node: s.IntegerLIF, x: torch.Tensor) -> torch.Tensor:
         bias = 0 if node.bias is None else self.tensor(node.bias) << node.bias_exp
         dv, vth = self.parameter(node.dv), self.parameter(node.vth)
-        x = x.expand(self.steps if node.current != 4096 else len(x), *x.shape[1:])
+        x = x.expand(self.steps if node.current != ALL else len(x), *x.shape[1:])
         v = torch.zeros(x.shape[1:], dtype=torch.int64, device=x.device)
         u, out = torch.zeros_like(v), []
         for t in range(self.steps):
-            decayed = v.sign() * ((v.abs() * (4096 - dv)) >> 12)
-            u = u.sign() * ((u.abs() * (4096 - node.current)) >> 12)
+            decayed = v.sign() * ((v.abs() * (ALL - dv)) >> 12)
+            u = u.sign() * ((u.abs() * (ALL - node.current)) >> 12)
             u = u + ((node.gain * x[min(t, len(x) - 1)].to(torch.int64)) << 6)
             h = (decayed + u + bias).clamp(-_LIMIT, _LIMIT)
             fired = h > (vth << 6)
@@ -164,7 +165,7 @@ class Rules:
         h = torch.zeros(x.shape[1:], dtype=torch.int64, device=x.device)
         spikes, out = torch.zeros_like(h), []
         for t in range(self.steps):
-            decayed = h.sign() * ((h.abs() * (4096 - decay)) >> 12)
+            decayed = h.sign() * ((h.abs() * (ALL - decay)) >> 12)
             current = (node.gain * x[min(t, len(x) - 1)].to(torch.int64) + bias) >> node.shift
             h = decayed + ((current - reset * spikes) << 6)
             spikes = (h >= node.threshold << 6).to(torch.int64)

@@ -23,6 +23,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
+from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
@@ -31,7 +32,7 @@ __all__ = ["COPIES", "NARROW", "Plan", "WeightedSum", "may_clip", "narrow", "neu
 NARROW = (np.int8, np.int16, np.int32, np.int64)
 """Types of values, the first that holds a value's range is taken."""
 
-_LIMIT = (1 << 23) - 1
+_LIMIT = PAYLOAD
 """Of a membrane."""
 
 
@@ -241,7 +242,7 @@ def _drive(plan: Plan, node: s.IntegerLIF) -> int:
 def may_clip(plan: Plan, node: s.IntegerLIF) -> bool:
     """Whether a membrane may reach its limit within the steps of a sample."""
     leaks = plan.graph.tensors[node.dv] if isinstance(node.dv, TensorRef) else np.array(node.dv)
-    keep, drive, most = 4096 - int(leaks.min(initial=4096)), _drive(plan, node), 0
+    keep, drive, most = ALL - int(leaks.min(initial=ALL)), _drive(plan, node), 0
     for _ in range(plan.steps):
         most = (most * keep >> 12) + drive
         if most > _LIMIT:
@@ -255,7 +256,7 @@ def neuron_fits(plan: Plan, node: s.IntegerLIF) -> bool:
     graph, reach = plan.graph, _drive(plan, node) + _LIMIT
     vth = graph.tensors[node.vth] if isinstance(node.vth, TensorRef) else np.array(node.vth)
     return (
-        node.current == 4096
+        node.current == ALL
         and reach < 1 << 31
         and abs(node.gain) << 6 < 1 << 31
         and int(np.abs(vth.astype(np.int64)).max(initial=0)) << 6 < 1 << 31

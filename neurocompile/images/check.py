@@ -25,6 +25,7 @@ from neurocompile.images.image import (
 )
 from neurocompile.images.names import Names
 from neurocompile.images.size import kernel_outputs
+from neurocompile.ir.fields import ALL
 
 __all__ = ["check_images"]
 
@@ -147,7 +148,7 @@ def _groups(core: CoreImage, names: Names) -> Iterator[str]:
         ("kind", len(KINDS)),
         ("vth", 1 << 24),
         ("dv", 4097),
-        ("du", 4096),
+        ("du", ALL),
         ("bias_exp", 8),
         ("has_bias", 2),
         ("reset_interval", _MOST_STEPS),

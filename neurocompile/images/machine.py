@@ -21,12 +21,12 @@ from neurocompile.images.build import CoreImages
 from neurocompile.images.image import GROUP_FIELDS, KINDS, PORT_FIELDS, columns
 from neurocompile.images.kernels import Events, Frame, State, run_steps
 from neurocompile.images.tables import load_tables, starts
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.windows import pieces
 
 __all__ = ["CoreMachine", "MachineCounts"]
 
 _G, _P = columns(GROUP_FIELDS), columns(PORT_FIELDS)
-_ALL = 4096
 """Decay of a voltage that leaks whole; of a current it is one less."""
 _TRACE_BYTES = 1 << 27
 """Of one stream's traces."""
@@ -70,8 +70,8 @@ class CoreMachine:
         slots = np.ones(len(groups), np.int64)
         np.maximum.at(slots, ports[:, _P["group"]], ports[:, _P["delay"]] + 1)
         self._slots = slots
-        kind, leak = groups[:, _G["kind"]], groups[:, _G["dv"]] == _ALL
-        leak &= (groups[:, _G["du"]] == _ALL - 1) & (groups[:, _G["has_bias"]] == 0)
+        kind, leak = groups[:, _G["kind"]], groups[:, _G["dv"]] == ALL
+        leak &= (groups[:, _G["du"]] == ALL - 1) & (groups[:, _G["has_bias"]] == 0)
         self._forgets = ((kind != KINDS.index("LIF")) | leak).astype(np.uint8)
         size = slots * groups[:, _G["count"]]
         self._ring_start, self._ring_size = starts(size.tolist()), int(size.sum())

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.ir.cycles import step_groups, window_groups
+from neurocompile.ir.fields import INSTANT
 from neurocompile.ir.layout import strided_index
 from neurocompile.ir.text import Ref, TensorRef, build, parse, print_graph
 
@@ -129,7 +130,7 @@ class LIF(Population):
     """Threshold mantissa, 0..131071, in units of the input ``a``."""
     dv: int = 0
     """Voltage decay, 0..4096 (4096ths lost a step)."""
-    du: int = 4095
+    du: int = INSTANT
     """Current decay, 0..4095."""
     bias: TensorRef | None = None
     """int16 mantissas in -4096..4095, broadcast against ``shape``; none for 0."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL, INSTANT
 from neurocompile.ir.folded_ranges import gates
 from neurocompile.ir.interval import Interval, signed_sums
 from neurocompile.ir.tables import KindTable
@@ -97,8 +98,8 @@ def _membrane(
     reset.
     """
     bias = 0 if p.bias is None else int(circuit.tensors[p.bias].max()) << p.bias_exp
-    u = max((max(state[0], 0) * (4095 - p.du) >> 12) + (high << 6), 0)
-    v = (max(state[1], 0) * (4096 - p.dv) >> 12) + u + bias
+    u = max((max(state[0], 0) * (INSTANT - p.du) >> 12) + (high << 6), 0)
+    v = (max(state[1], 0) * (ALL - p.dv) >> 12) + u + bias
     return (u, max(min(v, p.vth << 6), 0)), v
 
 

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from neurocompile.ir import circuit as c
+from neurocompile.ir import fields as most
 from neurocompile.ir.rules import Rule, broken, divides, raise_broken, unless
 from neurocompile.ir.significance import bits_needed, values_of
 
@@ -21,12 +22,12 @@ def _shared_source(graph: c.CircuitGraph) -> str:
     return min(looped & others, default="")
 
 
-_ONE_SIGN = {"excitatory": (0, 255), "inhibitory": (-255, 0), "mixed": (-256, 254)}
+_ONE_SIGN = {"excitatory": (0, most.WEIGHT), "inhibitory": (-most.WEIGHT, 0), "mixed": most.MIXED}
 
 
 def _weight_range(g: c.CircuitGraph, p: c.Projection) -> str | None:
     values = values_of(g, p)
-    if p.sign not in _ONE_SIGN or not 1 <= p.weight_bits <= 8:
+    if p.sign not in _ONE_SIGN or not 1 <= p.weight_bits <= most.WEIGHT_BITS:
         return f"sign mode {p.sign!r} with {p.weight_bits}-bit weights"
     low, high = _ONE_SIGN[p.sign]
     if values.min(initial=0) < low or values.max(initial=0) > high:
@@ -171,11 +172,11 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         "thresholds have 17 bits, decays 12 (or all of the voltage), bias mantissas -4096..4095 with exponent 0..7",
         (c.LIF,),
         lambda g, p: unless(
-            0 <= p.vth <= 131071
-            and 0 <= p.dv <= 4096
-            and 0 <= p.du <= 4095
-            and 0 <= p.bias_exp <= 7
-            and (p.bias is None or np.abs(g.tensors[p.bias] + 0.5).max() <= 4095.5),
+            0 <= p.vth <= most.THRESHOLD
+            and 0 <= p.dv <= most.ALL
+            and 0 <= p.du <= most.INSTANT
+            and 0 <= p.bias_exp <= most.BIAS_EXPONENT
+            and (p.bias is None or np.abs(g.tensors[p.bias] + 0.5).max() <= most.MANTISSA + 0.5),
             f"vth {p.vth}, dv {p.dv}, du {p.du}, bias_exp {p.bias_exp}",
         ),
     ),
@@ -189,8 +190,8 @@ CIRCUIT_RULES: tuple[Rule, ...] = (
         "single product (one to one, the only one that rounds)",
         (c.Projection,),
         lambda g, p: unless(
-            0 <= p.weight_exp <= 7
-            or (-7 <= p.weight_exp < 0 and _single_product(g, p))
+            0 <= p.weight_exp <= most.WEIGHT_EXPONENT
+            or (-most.SHIFT <= p.weight_exp < 0 and _single_product(g, p))
             or (not isinstance(p, c.Strided) and divides(values_of(g, p), p.weight_exp)),
             f"weight_exp {p.weight_exp}",
         ),

@@ -16,6 +16,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import digits
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.ir.functions import function
 from neurocompile.ir.nodes.base import STAGES
 from neurocompile.ir.sliding import sliding_windows
@@ -277,13 +278,13 @@ def _integer_lif(
     dv, vth = (
         named[v].astype(np.int64) if isinstance(v, TensorRef) else v for v in (node.dv, node.vth)
     )
-    limit = (1 << 23) - 1
+    limit = PAYLOAD
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     v = np.zeros((len(x), *x.shape[2:]), np.int64)
     u = np.zeros_like(v)
     for t in range(steps):
-        decayed = np.sign(v) * ((np.abs(v) * (4096 - dv)) >> 12)
-        kept = np.sign(u) * ((np.abs(u) * (4096 - node.current)) >> 12)
+        decayed = np.sign(v) * ((np.abs(v) * (ALL - dv)) >> 12)
+        kept = np.sign(u) * ((np.abs(u) * (ALL - node.current)) >> 12)
         u = kept + ((node.gain * x[:, min(t, x.shape[1] - 1)]) << 6)
         h = np.clip(decayed + u + bias, -limit, limit)
         out[:, t] = h > vth << 6
@@ -304,7 +305,7 @@ def _soft_integer_lif(
     h = np.zeros((len(x), *x.shape[2:]), np.int64)
     spikes = np.zeros_like(h)
     for t in range(steps):
-        decayed = np.sign(h) * ((np.abs(h) * (4096 - decay)) >> 12)
+        decayed = np.sign(h) * ((np.abs(h) * (ALL - decay)) >> 12)
         current = (node.gain * x[:, min(t, x.shape[1] - 1)] + bias) >> node.shift
         h = decayed + ((current - reset * spikes) << 6)
         spikes = (h >= node.threshold << 6).astype(np.int64)

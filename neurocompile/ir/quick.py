@@ -19,6 +19,7 @@ import numpy as np
 
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import DEFINITIONS, Definition, evaluate
+from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.ir.text import TensorRef
 
 __all__ = ["evaluate_quickly", "for_samples"]
@@ -28,7 +29,7 @@ _DENSE = 0.4
 """Share of values other than 0 above which a matrix product is faster."""
 _TOGETHER = 4
 """Samples of one call: what Python does is shared by them, and their values still fit a cache."""
-_LIMIT = (1 << 23) - 1
+_LIMIT = PAYLOAD
 
 
 def evaluate_quickly(
@@ -186,7 +187,7 @@ def _integer_lif(
     from neurocompile.ir.quick_kernels import integer_lif
 
     (x,), named = inputs, dict(zip(node.tensors, tensors))
-    if node.current != 4096 or x.dtype != np.int64:  # one that stays
+    if node.current != ALL or x.dtype != np.int64:  # one that stays
         return DEFINITIONS.of(node)(node, inputs, tensors, steps)
     flat, order = _in_order(x)
     shape = x.shape[2:]
@@ -202,7 +203,7 @@ def _integer_lif(
         np.empty(flat.shape[2], np.int64),
         (len(x), x.shape[1], steps, flat.shape[2]),
         (node.gain, _LIMIT),
-        *(_spread(v, shape, order, np.int64) for v in (4096 - dv, vth << 6, bias)),
+        *(_spread(v, shape, order, np.int64) for v in (ALL - dv, vth << 6, bias)),
     )
     return _back(out, len(x), steps, shape, order)
 

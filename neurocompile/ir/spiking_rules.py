@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurocompile.ir import fields as most
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
 from neurocompile.ir.functions import FUNCTIONS
@@ -77,11 +78,16 @@ def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) 
 
 
 def _is_grid(values: np.ndarray, n: s.RateSoftmax) -> bool:
-    good = values.dtype == np.int32 and values.ndim == 1 and values.size > 0 and 0 <= n.shift <= 7
+    good = (
+        values.dtype == np.int32
+        and values.ndim == 1
+        and values.size > 0
+        and 0 <= n.shift <= most.SHIFT
+    )
     return (
         good
         and 1 <= values[0]
-        and values[-1] <= n.span >> n.shift < 1 << 17
+        and values[-1] <= n.span >> n.shift <= most.CURRENT
         and bool((np.diff(values) >= 0).all())
     )
 
@@ -93,9 +99,14 @@ def _is_table(g: s.SpikingGraph, n: s.IntegerFunction | s.Falling) -> bool:
     if any(t.dtype != np.int64 or t.shape != size or t.ndim != 1 or not t.size for t in tensors):
         return False
     if isinstance(n, s.IntegerFunction):
-        return 0 <= n.shift <= 21 and all(np.abs(t).max() < 1 << 23 for t in tensors)
+        return 0 <= n.shift <= 21 and all(np.abs(t).max() <= most.PAYLOAD for t in tensors)
     _, lengths, weights, exponents, drops = tensors
-    limits = ((lengths, 1, 1 << 22), (weights, 0, 255), (exponents, -7, 42), (drops, 0, 21))
+    limits = (
+        (lengths, 1, 1 << 22),
+        (weights, 0, most.WEIGHT),
+        (exponents, -most.WEIGHT_EXPONENT, 42),
+        (drops, 0, 21),
+    )
     return all(low <= t.min() and t.max() <= high for t, low, high in limits)
 
 
@@ -186,7 +197,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
     Rule(
         "shifts drop 1 to 7 bits, of integers",
         (s.Shift,),
-        lambda g, n: unless(g.stage == "quantized" and 1 <= n.bits <= 7, f"bits {n.bits}"),
+        lambda g, n: unless(g.stage == "quantized" and 1 <= n.bits <= most.SHIFT, f"bits {n.bits}"),
     ),
     Rule(
         "a softmax reads what is the same in every step of a sample",
@@ -226,8 +237,8 @@ SPIKING_RULES: tuple[Rule, ...] = (
         _LINEAR,
         lambda g, n: unless(
             g.tensors[n.weight].dtype == np.int16
-            and g.tensors[n.weight].min(initial=0) >= -256
-            and g.tensors[n.weight].max(initial=0) <= 255,
+            and g.tensors[n.weight].min(initial=0) >= most.MIXED[0]
+            and g.tensors[n.weight].max(initial=0) <= most.WEIGHT,
             f"weight @{n.weight} is {g.tensors[n.weight].dtype}",
         ),
         ("quantized",),
@@ -245,11 +256,11 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "integer LIF parameters fit their fields",
         (s.IntegerLIF,),
         lambda g, n: unless(
-            _within(g, n.vth, 0, 131071)
-            and _within(g, n.dv, 0, 4095)
+            _within(g, n.vth, 0, most.THRESHOLD)
+            and _within(g, n.dv, 0, most.ALL - 1)
             and n.gain >= 1
-            and 0 <= n.bias_exp <= 7
-            and 1 <= n.current <= 4096,
+            and 0 <= n.bias_exp <= most.BIAS_EXPONENT
+            and 1 <= n.current <= most.ALL,
             f"vth {n.vth}, dv {n.dv}, gain {n.gain}, bias_exp {n.bias_exp}",
         ),
         ("quantized",),
@@ -258,14 +269,14 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "integer soft-reset LIF parameters fit their fields",
         (s.SoftIntegerLIF,),
         lambda g, n: unless(
-            1 <= n.threshold <= 131071
-            and _within(g, n.decay, 0, 4096)
+            1 <= n.threshold <= most.THRESHOLD
+            and _within(g, n.decay, 0, most.ALL)
             and n.gain >= 1
-            and _within(g, n.reset, 0, 131071)
+            and _within(g, n.reset, 0, most.CURRENT)
             and n.levels <= LARGEST_LEVELS
             and list(n.more) == sorted(n.more)
-            and (not n.more or n.threshold <= n.more[0] <= n.more[-1] <= 131071)
-            and 0 <= n.shift <= 7
+            and (not n.more or n.threshold <= n.more[0] <= n.more[-1] <= most.THRESHOLD)
+            and 0 <= n.shift <= most.SHIFT
             and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),
             f"threshold {n.threshold}, reset {n.reset}, decay {n.decay}, gain {n.gain}",
         ),
@@ -322,7 +333,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
         lambda g, n: unless(
             0 <= n.decay <= 1
             if isinstance(n, s.Integrator)
-            else 0 <= n.weight <= 128 and 0 <= n.largest <= 131071,
+            else 0 <= n.weight <= 128 and 0 <= n.largest <= most.CURRENT,
             "out of range",
         ),
     ),

@@ -13,15 +13,14 @@ from typing import NamedTuple
 from neurocompile.errors import argument
 from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population
 from neurocompile.ir.circuit_ranges import Reach, reaches
+from neurocompile.ir.fields import ALL, INSTANT, STATE_BITS
 from neurocompile.targets import hardware_targets, load_target
 from neurocompile.targets.schema import Target
 
 __all__ = ["exceeded_fields"]
 
-WIDEST = 24
+WIDEST = STATE_BITS
 """Bits of state and payload of which everything is proven to fit: the circuit's own arithmetic."""
-CLEAR = 4096
-"""Decay that leaves nothing: one more than the field's 12 bits say, and meant by all of them."""
 
 
 class Use(NamedTuple):
@@ -115,7 +114,7 @@ def _uses(circuit: CircuitGraph, target: Target) -> Iterator[Use]:
     for p in circuit.populations:
         if isinstance(p, LIF):
             yield Use(p, "", "threshold", p.vth, p.vth)
-            yield Use(p, "", "voltage decay", *(2 * [p.dv - (p.dv == CLEAR)]))
+            yield Use(p, "", "voltage decay", *(2 * [p.dv - (p.dv == ALL)]))
             yield Use(p, "", "current decay", p.du, p.du)
             if p.bias is not None:
                 bias = circuit.tensors[p.bias]
@@ -155,8 +154,8 @@ def _lowest(circuit: CircuitGraph, p: LIF, low: int) -> int:
     bias = 0 if p.bias is None else min(int(circuit.tensors[p.bias].min()), 0) << p.bias_exp
     u = v = least = 0
     for _ in range(max(circuit.period, circuit.steps) if p.reset else 1 << 12):
-        u = -(-u * (4095 - p.du) >> 12) + (low << 6)
-        v, before = max(-(-v * (4096 - p.dv) >> 12) + u + bias, 1 - (1 << (WIDEST - 1))), v
+        u = -(-u * (INSTANT - p.du) >> 12) + (low << 6)
+        v, before = max(-(-v * (ALL - p.dv) >> 12) + u + bias, 1 - (1 << (WIDEST - 1))), v
         least = min(least, u, v)
         if v == before:
             break

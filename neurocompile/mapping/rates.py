@@ -11,6 +11,7 @@ from typing import Any
 
 from neurocompile.calibration import Calibration
 from neurocompile.ir import circuit as c
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.folded_ranges import clocks, gates
 from neurocompile.ir.tables import KindTable
 
@@ -107,7 +108,7 @@ def _fired(at: _Around, p: c.LIF) -> float:
         return at.calibration.rate(p.layer) * spoken
     if p.vth == 0:
         return _passed(at, p)
-    if p.dv == 4096 and circuit.windows > 1:
+    if p.dv == ALL and circuit.windows > 1:
         return spoken / 2  # a digit of a sum
     alike = (rates[q.src] / _spoken(circuit, circuit.population[q.src]) for q in at.incoming)
     return min(prod(alike), 1.0) * spoken  # AND

@@ -12,7 +12,7 @@ signed graded value therefore travels as two rectified ones, its positive and it
 ``open`` fires in steps 0 .. T-2::
 
     on     LIF, bias 1, threshold 0, reset      fires in every step
-    clock  LIF, bias 64, threshold T-1, reset   fires in step T-1
+    clock  LIF, bias 2^6, threshold T-1, reset  fires in step T-1
     open   LIF, du = 0, reset; on - K clock     its current grows by 1 a step until the clock makes it negative for good
 
 All three are one neuron each, whatever the size of the circuit. ``open`` has depth 1 and its spikes
@@ -38,23 +38,26 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.circuit_ranges import Reach, reaches
 from neurocompile.ir.circuit_rules import IS_UNSCHEDULED, PRIVATE_LOOPS
+from neurocompile.ir.fields import ALL, BIAS_EXPONENT, INSTANT, MIXED
 from neurocompile.ir.text import Ref, TensorRef, unique_name
 from neurocompile.passes.base import CircuitPass
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["CloseLoops", "close_loops"]
 
-_LARGEST_CURRENT = 131071
-_LARGEST_INHIBITION = 1 << 18  # nine synapses
-_LARGEST_CLOCK = 131071
+_SPARE = 8
+"""Steps by which the clock outweighs what ``open`` counted."""
 
 
-def close_loops(circuit: c.CircuitGraph, period: int) -> c.CircuitGraph:
+def close_loops(
+    circuit: c.CircuitGraph, period: int, fields: ChipFields = LOIHI2
+) -> c.CircuitGraph:
     """The circuit with its recurrent projections read from copies that are silent in the last step
     of a sample.
 
     Raises NC2010 where a loop's range leaves no room for the inhibition.
     """
-    return CloseLoops(period)(circuit)
+    return CloseLoops(period, fields)(circuit)
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,23 @@ class CloseLoops(CircuitPass):
 
     period: int
     """Steps between two samples."""
+    fields: ChipFields = LOIHI2
+    """Of the chip that the loops run on."""
 
     def apply(self, circuit: c.CircuitGraph) -> c.CircuitGraph:
         if not any(q.recurrent for q in circuit.projections):
             return circuit
-        if self.period + 8 > _LARGEST_CLOCK:
+        most = min(self.fields.threshold, self.fields.current - _SPARE)
+        if self.period > most:
             raise NeurocompileError(
-                "NC2010",
-                f"a loop's clock counts to {_LARGEST_CLOCK - 8:,} steps, the period is {self.period:,}",
+                "NC2010", f"a loop's clock counts to {most:,} steps, the period is {self.period:,}"
             )
-        return _Closing(circuit, self.period).run()
+        return _Closing(circuit, self.period, self.fields).run()
 
 
 class _Closing:
-    def __init__(self, circuit: c.CircuitGraph, period: int) -> None:
-        self.circuit, self.period = circuit, period
+    def __init__(self, circuit: c.CircuitGraph, period: int, fields: ChipFields) -> None:
+        self.circuit, self.period, self.fields = circuit, period, fields
         self.taken = {p.name for p in circuit.populations} | {q.name for q in circuit.projections}
         self.tensors = dict(circuit.tensors)
         self.populations: list[c.Population] = []
@@ -124,7 +129,7 @@ class _Closing:
                     (self.always, inhibition, -1),
                     (self.open, inhibition + moved, 1),
                 ):
-                    for weight in terms(total):
+                    for weight in terms(total, self.fields):
                         self.connect(src, copy, factor * weight)
                 self.populations.append(copy)
         return circuit.replace(
@@ -167,10 +172,10 @@ class _Closing:
             )
             found = [(plus, 1, found[0][2], 0), (minus, -1, max(-reach.low, 1), 0)]
         for _, _, inhibition, _ in found:
-            if inhibition > _LARGEST_INHIBITION:
+            if inhibition > self.fields.held:
                 raise NeurocompileError(
                     "NC2010",
-                    f"'{p.name}' feeds a loop with values up to {inhibition:,}; inhibition reaches {_LARGEST_INHIBITION:,}",
+                    f"'{p.name}' feeds a loop with values up to {inhibition:,}; inhibition reaches {self.fields.held:,}",
                 )
         return found
 
@@ -179,10 +184,10 @@ class _Closing:
         input units.
         """
         missing = max(-((p.vth << 6) - bias >> 6), 0)
-        missing += missing % 2 if p.bias_exp == 7 else 0
+        missing += missing % 2 if p.bias_exp == BIAS_EXPONENT else 0
         if not missing or p.bias is None:
             return p, 0
-        if p.du != 4095:
+        if p.du != INSTANT:
             if p.largest:  # intervals cover what it does in the first step, a bound by hand may not
                 raise NeurocompileError(
                     "NC2010",
@@ -190,7 +195,7 @@ class _Closing:
                 )
             return p, 0
         mantissa = self.tensors[p.bias].astype(np.int64) - ((missing << 6) >> p.bias_exp)
-        if mantissa.min() < -4096:
+        if mantissa.min() < -self.fields.mantissa - 1:
             raise NeurocompileError(
                 "NC2010", f"'{p.name}' feeds a loop with biases from {mantissa.min():,} to {bias:,}"
             )
@@ -200,15 +205,14 @@ class _Closing:
 
     def check_current(self, p: c.LIF, reach: Reach, inhibition: int) -> None:
         """The closed copy's current may not wrap, even if it stays closed for a period."""
-        kept = (4095 - p.du) / 4096
+        kept = (INSTANT - p.du) / ALL
         steps = (1 - kept**self.period) / (1 - kept)
-        if (
-            inhibition - min(reach.low, 0)
-        ) * steps > _LARGEST_CURRENT or reach.high * steps > _LARGEST_CURRENT:
+        most = self.fields.current
+        if (inhibition - min(reach.low, 0)) * steps > most or reach.high * steps > most:
             raise NeurocompileError(
                 "NC2010",
                 f"'{p.name}' feeds a loop with a current of up to {max(reach.high, inhibition - reach.low):,} a step; "
-                f"{int(_LARGEST_CURRENT / steps):,} is the limit",
+                f"{int(most / steps):,} is the limit",
             )
 
     def negated(self, q: c.Projection) -> c.Projection:
@@ -217,10 +221,10 @@ class _Closing:
             return replace(q, weight=-q.weight, sign=sign)
         weight = self.circuit.weight(q)
         assert weight is not None
-        if q.sign == "mixed" and weight.min(initial=0) < -254:
+        if q.sign == "mixed" and weight.min(initial=0) < -MIXED[1]:
             raise NeurocompileError(
                 "NC2010",
-                f"projection '{q.name}' has weight -256, and its negative does not fit; use -254",
+                f"projection '{q.name}' has weight {MIXED[0]}, and its negative does not fit; use {-MIXED[1]}",
             )
         name = TensorRef(f"{q.weight}.negated")  # type: ignore[attr-defined]
         self.tensors[name] = -weight
@@ -240,10 +244,10 @@ class _Closing:
     def gate(self) -> c.LIF:
         """The neuron that fires in all but the last step of a sample."""
         on = self.neuron("on", vth=0, bias=1, reset=True)
-        clock = self.neuron("clock", vth=self.circuit.steps - 1, bias=64, reset=True)
+        clock = self.neuron("clock", vth=self.circuit.steps - 1, bias=1 << 6, reset=True)
         gate = self.neuron("open", vth=0, du=0, reset=True)
         self.connect(on, gate, 1)
-        for weight in terms(self.period + 8):
+        for weight in terms(self.period + _SPARE, self.fields):
             self.connect(clock, gate, -weight)
         return gate
 

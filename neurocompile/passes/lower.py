@@ -18,17 +18,20 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.ir.spiking_rules import IS_QUANTIZED
 from neurocompile.passes.base import Pass
 from neurocompile.passes.lowering.state import Lowering
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Lower", "lower"]
 
 
-def lower(graph: SpikingGraph, steps: int, weight_bits: int = 8) -> CircuitGraph:
+def lower(
+    graph: SpikingGraph, steps: int, weight_bits: int = 8, fields: ChipFields = LOIHI2
+) -> CircuitGraph:
     """The circuit of a quantized ``graph`` for ``steps`` steps a sample; exact: the same integers
     at every layer.
 
     Raises NC2001 for a product of two graded signals, NC2013 for a kind of node without a rule.
     """
-    return Lower(steps, weight_bits)(graph)
+    return Lower(steps, weight_bits, fields)(graph)
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,12 @@ class Lower(Pass[SpikingGraph, CircuitGraph]):
 
     steps: int
     weight_bits: int = 8
+    fields: ChipFields = LOIHI2
+    """Of the chip whose synapses and neurons it is made for."""
 
     def apply(self, graph: SpikingGraph) -> CircuitGraph:
         graph = graph.live()
-        lowering = Lowering(graph, self.weight_bits, self.steps)
+        lowering = Lowering(graph, self.weight_bits, self.steps, self.fields)
         for node in graph.nodes:
             lowering.lower(node)
         lowering.loops.check(lowering.builder)

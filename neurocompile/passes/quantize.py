@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurocompile.calibration import Calibration
-from neurocompile.circuits.normalize import LARGEST_SUM
+from neurocompile.circuits.normalize import largest_sum_of
 from neurocompile.errors import NeurocompileError, argument
 from neurocompile.ir import spiking as s
 from neurocompile.ir.spiking_rules import ALIKE_SUMS, IS_CANONICAL, IS_QUANTIZED
@@ -61,7 +61,6 @@ from neurocompile.targets.fields import LOIHI2, ChipFields
 __all__ = ["Quantize"]
 
 _INPUT_LEVELS = 255
-_LARGEST_FED_BACK = (1 << 18) - 1
 """Of a graded value that a recurrent connection carries: silence takes an inhibition as large."""
 _GRID_WORTH = 1.18
 """How many times more levels than all weight bits leave room for a grid may have: 2^(1/4)."""
@@ -137,7 +136,7 @@ def _step_softmax(state: Quantization, node: s.StepSoftmax, units: list[Any]) ->
 
 @QUANTIZED.rule(s.Delay)
 def _delay(state: Quantization, node: s.Delay, units: list[Any]) -> Quantized:
-    x = state.coarser(node.x, _LARGEST_FED_BACK)
+    x = state.coarser(node.x, state.fields.held)
     return replace(node, x=x), state.unit[x]
 
 
@@ -178,7 +177,7 @@ def _integrator(state: Quantization, node: s.Integrator, units: list[Any]) -> Qu
 @QUANTIZED.rule(s.Softmax)
 def _softmax(state: Quantization, node: s.Softmax, units: list[Any]) -> Quantized:
     """Rates, whose resolution is that of counts; by digits where the counts of a row would not fit."""
-    if state.size[node.x][-1] * state.options.steps > LARGEST_SUM:
+    if state.size[node.x][-1] * state.options.steps > largest_sum_of(state.fields):
         return step_softmax(state, node, units[0])
     return rate_softmax(state, node, units[0])
 

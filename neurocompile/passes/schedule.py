@@ -19,10 +19,12 @@ from typing import Any, ClassVar
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.circuit_rules import IS_SCHEDULED, IS_UNSCHEDULED, PRIVATE_LOOPS
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import CircuitPass
 from neurocompile.passes.close_loops import CloseLoops
 from neurocompile.passes.pack_relays import packed
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Schedule", "period_for", "schedule"]
 
@@ -61,6 +63,8 @@ class Schedule(CircuitPass):
     """The target resets neurons only every 2^k steps."""
     graded_delay: int = 1
     """Longest delay of a graded connection."""
+    fields: ChipFields = LOIHI2
+    """For what closes loops."""
 
     def apply(self, circuit: c.CircuitGraph) -> c.CircuitGraph:
         if self.max_spike_delay < 1:
@@ -70,7 +74,7 @@ class Schedule(CircuitPass):
             )
         period = period_for(circuit.steps, self.power_of_two_period)
         own = {p.name for p in circuit.populations}
-        circuit = CloseLoops(period)(circuit)
+        circuit = CloseLoops(period, self.fields)(circuit)
         depth = _depths(circuit, own, self.max_spike_delay)
         lines = _Lines(circuit, depth, self.max_spike_delay, self.graded_delay)
         projections = []
@@ -192,7 +196,7 @@ class _Lines:
             }
             # a spike that arrives makes a spike, and nothing is kept
             self.relays.append(
-                c.LIF(**fields, vth=0, dv=4096) if src.spiking else c.GradedRelay(**fields)
+                c.LIF(**fields, vth=0, dv=ALL) if src.spiking else c.GradedRelay(**fields)
             )
             self.projections.append(
                 c.Strided(

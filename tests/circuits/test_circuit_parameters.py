@@ -16,7 +16,7 @@ from neurocompile.circuits import (
     softmax,
     winners,
 )
-from neurocompile.circuits.normalize import LARGEST_HALF_SUM, normalization
+from neurocompile.circuits.normalize import largest_sum_of, normalization
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.circuits.softmax import expected_error, plan_exponentials
 from neurocompile.circuits.winners import subtractive_winners
@@ -68,9 +68,10 @@ def test_one_line_for_each_bad_parameter(function) -> None:
 
 
 def test_a_doubled_normalization_names_its_own_limit():
-    prepared(normalization(4, LARGEST_HALF_SUM, 4, half=True))
+    largest = largest_sum_of(half=True)
+    prepared(normalization(4, largest, 4, half=True))
     with pytest.raises(NeurocompileError, match="NC2011.*reach 4,228 with half"):
-        normalization(4, LARGEST_HALF_SUM + 1, 4, half=True)
+        normalization(4, largest + 1, 4, half=True)
 
 
 @pytest.mark.parametrize("n", [11, 12, 16, 40])

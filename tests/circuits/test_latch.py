@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.lava import LavaInProcess
 from neurocompile.circuits.builder import Builder, strided
-from neurocompile.circuits.latch import LARGEST_HELD, hold, total
+from neurocompile.circuits.latch import hold, total
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref
 from neurocompile.passes.schedule import schedule
+from neurocompile.targets.fields import LOIHI2
 
 N, HIGH = 3, 5
 
@@ -83,7 +84,7 @@ def test_lava_agrees(steps, low, power_of_two):
 
 
 @pytest.mark.parametrize(
-    ("steps", "bounds"), [(1, (0, 4)), (4, (0, LARGEST_HELD + 1)), (4, (-LARGEST_HELD // 2 - 1, 0))]
+    ("steps", "bounds"), [(1, (0, 4)), (4, (0, LOIHI2.held + 1)), (4, (-LOIHI2.held // 2 - 1, 0))]
 )
 def test_sums_beyond_their_fields_are_refused(steps, bounds):
     with pytest.raises(NeurocompileError, match="NC2012 layer 'attention' sums up to"):

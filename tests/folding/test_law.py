@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from folded import MapMaker, assert_law, folds, maps
 from hypothesis import HealthCheck, assume, given, settings
@@ -12,6 +14,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
 from neurocompile.ir import spiking as s
+from neurocompile.targets.fields import LOIHI2
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
@@ -46,7 +49,9 @@ def test_frames_of_events_fold(data):
 def test_graded_delays_fold(data):
     graph = data.draw(maps())
     fold = data.draw(folds(graph.input.shape[1]))
-    assert_law(graph, folded(graph, 4, fold, graded_delay=62))
+    assert_law(
+        graph, folded(graph, 4, fold, fields=replace(LOIHI2, graded_delay=LOIHI2.max_spike_delay))
+    )
 
 
 @settings(deadline=None, max_examples=4, suppress_health_check=SLOW)

@@ -159,7 +159,7 @@ def test_a_recurrent_projection_between_depths_breaks_a_rule():
 def test_a_loop_that_outgrows_its_fields_is_refused_with_its_figures():
     with pytest.raises(
         NeurocompileError,
-        match=r"NC2010 'h' feeds a loop with values up to 540,000; inhibition reaches 262,144",
+        match=r"NC2010 'h' feeds a loop with values up to 540,000; inhibition reaches 262,143",
     ):
         schedule(integrate_and_fire(steps=60_000), max_spike_delay=62, power_of_two_period=False)
 

@@ -17,13 +17,20 @@ from neurocompile.backends.emulator import emulate_cycles
 from neurocompile.backends.encoding import encode
 from neurocompile.build_steps import build_circuit, canonical_graph, statistics_of
 from neurocompile.calibration import Calibration
+from neurocompile.circuits.attention import attention
+from neurocompile.circuits.normalize import normalization
+from neurocompile.circuits.one_winner import one_winner
+from neurocompile.circuits.rate_relu import rate_relu
+from neurocompile.circuits.winners import k_winners
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.door import open_model
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping.fields import exceeded_fields
+from neurocompile.pass_order import circuit_passes
 from neurocompile.passes.quantize import Quantize
+from neurocompile.passes.schedule import Schedule
 from neurocompile.targets import load_target
 from neurocompile.targets import schema as types
 from neurocompile.targets.fields import LOIHI2, ChipFields
@@ -82,6 +89,8 @@ NARROW = {
     "small bias exponents": (DIGITS, {"neuron__bias_exponent": [0, 3]}),
     "membranes of 18 bits": (DRIVEN, {"neuron__state_bits": 18}),
     "messages of 14 bits": (RESFORMER, {"synapse__payload_bits": 14}),
+    "weight exponents to 3": (RESFORMER, {"synapse__weight_exponent": [-7, 3]}),
+    "delays of 3 steps": (QKFORMER, {"delay__max_spike_delay": 3}),
 }
 
 
@@ -93,6 +102,40 @@ def test_a_narrower_chip_is_compiled_for(model, values, tmp_path) -> None:
     quantized, circuit = built(model, target)
     assert exceeded_fields(circuit, chip) == []
     exact(quantized, circuit)
+
+
+SMALL = {
+    "neuron__threshold": [0, 8191],
+    "neuron__bias_mantissa": [-256, 255],
+    "neuron__state_bits": 22,
+    "synapse__weight_bits": [1, 5],
+    "synapse__weight_exponent": [-5, 4],
+    "synapse__payload_bits": 18,
+    "delay__max_spike_delay": 4,
+}
+READY_MADE = {
+    "ReLU by rate": (lambda *fields: rate_relu(2, 40, 12, *fields), 7),
+    "softmax attention": (lambda *fields: attention(2, 2, 7, 0.05, 32, *fields), 7),
+    "normalization": (lambda *fields: normalization(4, 60, 9, False, *fields), 1),
+    "one winner": (lambda *fields: one_winner(4, 30, 9, *fields), 1),
+    "k winners": (lambda *fields: k_winners(5, 2, 90, 3, *fields), 1),
+}
+
+
+@pytest.mark.parametrize(("make", "low"), READY_MADE.values(), ids=READY_MADE)
+def test_ready_made_circuits_are_made_for_a_narrower_chip(make, low, tmp_path) -> None:
+    """The same spikes from five bits, fewer exponents and short delays; constants take more synapses."""
+    chip = load_target(target_file(tmp_path, **SMALL))
+    fields = ChipFields.of(chip)
+    wide = Schedule(62, True)(make())
+    narrow = make(fields)
+    for one in circuit_passes(narrow.steps, 5, chip)[1:]:
+        narrow = one(narrow)
+    assert exceeded_fields(wide, chip), "Loihi 2's circuit would fit"
+    assert exceeded_fields(narrow, chip) == []
+    x = np.random.default_rng(0).integers(low, 8, (3, *wide.inputs[0].shape)).astype(np.int32)
+    meant, found = (emulate_cycles(g, encode(g, x))["out"] for g in (wide, narrow))
+    np.testing.assert_array_equal(found, meant)
 
 
 def test_what_no_choice_of_integers_fits_is_refused(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.nodes.base import FLOATING, QUANTIZED, Node
 from neurocompile.ir.text import Ref, TensorRef
 
@@ -121,7 +122,7 @@ class IntegerLIF(Node):
     gain: int = 1
     bias: TensorRef | None = None
     bias_exp: int = 0
-    current: int = 4096
+    current: int = ALL
     """1..4096, the decay of the synaptic current; 4096 keeps none of it."""
 
 

@@ -14,7 +14,6 @@ from neurocompile.ir.analysis import Range
 from neurocompile.ir.layout import Layout
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering
 
-_LARGEST_GATED = 255 << 9
 _LARGEST_FACTOR = 16
 """Of a number of spikes that multiplies a graded value: so many gates a product."""
 Product = tuple[Signal, tuple[Signal, int] | None]
@@ -128,10 +127,10 @@ def _gated(
     layer: str,
 ) -> Product:
     """The product of the spikes ``a`` and ``b``, which lies in ``right``."""
-    if right.magnitude > _LARGEST_GATED:
+    if right.magnitude > (most := at.builder.fields.gated):
         raise NeurocompileError(
             "NC2002",
-            f"layer '{node.name}' gates values up to {right.magnitude:,}; the limit is {_LARGEST_GATED:,}",
+            f"layer '{node.name}' gates values up to {right.magnitude:,}; the limit is {most:,}",
         )
     if right.is_spike:
         return and_gate(at.builder, a, b, shape, layout, name, layer), None

@@ -19,6 +19,7 @@ from neurocompile.ir.analysis import Range, ranges
 from neurocompile.ir.layout import Layout
 from neurocompile.ir.tables import KindTable
 from neurocompile.passes.lowering.feedback import Feedback
+from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["LOWERINGS", "SPIKING", "Lowering", "laid_out"]
 
@@ -33,9 +34,11 @@ SPIKING = (s.IntegerLIF, s.SoftIntegerLIF, s.Or)
 class Lowering:
     """One walk through a quantized graph."""
 
-    def __init__(self, graph: s.SpikingGraph, weight_bits: int, steps: int) -> None:
+    def __init__(
+        self, graph: s.SpikingGraph, weight_bits: int, steps: int, fields: ChipFields = LOIHI2
+    ) -> None:
         self.graph, self.weight_bits, self.steps = graph, weight_bits, steps
-        self.builder = Builder()
+        self.builder = Builder(fields)
         self.signals: dict[str, Signal] = {}
         """Of the values so far."""
         self.digits: dict[tuple[str, int, bool], list[str]] = {}

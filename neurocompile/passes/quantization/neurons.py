@@ -8,15 +8,16 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL, INSTANT
 from neurocompile.ir.interval import geometric
 from neurocompile.ir.text import TensorRef
 from neurocompile.passes.quantization.feedback import on_shift
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
-    LARGEST_SOFT_BIAS,
-    LARGEST_WEIGHT,
     exact_threshold,
     integrator_limit,
+    soft_bias,
+    unweighted,
 )
 
 __all__ = ["integer_integrator", "integer_lif"]
@@ -31,10 +32,10 @@ def integer_lif(
     if node.soft_reset:
         return _soft_lif(state, node, float(unit))
     taus, bound = state.taus(node), state.bound[node.x]
-    dv = _integers(state, f"{node.name}.dv", np.minimum(np.rint(4096 / taus), 4095))
+    dv = _integers(state, f"{node.name}.dv", np.minimum(np.rint(ALL / taus), INSTANT))
     limit, kept = (
         state.input_limit(node),
-        int(4096 - np.clip(np.rint(4096 * node.current), 0, 4095)),
+        int(ALL - np.clip(np.rint(ALL * node.current), 0, INSTANT)),
     )
     if not node.current and node.bias is None and state.integer[node.x] is not None:
         found = {
@@ -56,7 +57,7 @@ def integer_lif(
     ):  # no weights to scale: take the finest threshold that fits
         fits = min(
             limit // max(bound.magnitude, 1),
-            LARGEST_WEIGHT,
+            unweighted(state.fields),
             int(state.fields.threshold * node.gain * unit / node.v_threshold),
         )
         k = 1 << max(fits.bit_length() - 1, 0)
@@ -85,27 +86,27 @@ def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF
 
 
 def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
-    decay = np.minimum(np.rint(4096 / state.taus(node)), 4096)
+    decay = np.minimum(np.rint(ALL / state.taus(node)), ALL)
     limit, bound = state.input_limit(node) >> state.fields.shift, state.bound[node.x].magnitude
     ideal, k = node.v_threshold / (node.gain * unit), 1
     ratios = np.asarray((node.v_threshold, *node.more)) / node.v_threshold
     if state.integer[node.x] is not None:  # no weights to scale: the finest power of two that fits
         fits = int(limit / max(bound, ideal * ratios[-1]))
-        k = 1 << max(min(fits, LARGEST_WEIGHT).bit_length() - 1, 0)
+        k = 1 << max(min(fits, unweighted(state.fields)).bit_length() - 1, 0)
     bias, largest, exact = None, k * bound, state.membrane_bias(node)
     if exact.any():
         units = np.rint(exact * k / (node.gain * unit)).astype(np.int64)
         strongest = int(np.abs(units).max())
-        if strongest > LARGEST_SOFT_BIAS:
+        if strongest > (most := soft_bias(state.fields)):
             raise NeurocompileError(
-                "NC2002", f"layer '{node.name}': bias {strongest:,} exceeds {LARGEST_SOFT_BIAS:,}"
+                "NC2002", f"layer '{node.name}': bias {strongest:,} exceeds {most:,}"
             )
         bias = state.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
         largest += strongest
     reachable = 1.001 * _highest(state, node, largest * node.gain * unit / k) / node.v_threshold
     if node.name not in state.graph.fed_back:  # what feeds back counts as many
         ratios = ratios[ratios <= max(reachable, 1.0)]
-    loss = node.taken / node.v_threshold * (1 - float(decay.min()) / 4096)
+    loss = node.taken / node.v_threshold * (1 - float(decay.min()) / ALL)
     needed = max(largest, round(k * ideal * max(ratios[-1], loss)))
     shift = state.shifts.get(node.name, 0)
     while needed >> shift > limit:
@@ -125,7 +126,7 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
         # exactly the integers that reach the float thresholds
         threshold, *higher = _reached(node, k)[: len(ratios)]
     lost = node.taken / node.v_threshold * threshold  # by one spike, before the leak
-    reset, several = np.rint(lost * (4096 - decay) / 4096), decay.min() != decay.max()
+    reset, several = np.rint(lost * (ALL - decay) / ALL), decay.min() != decay.max()
     leak = (
         {
             "reset": state.rewriter.tensor(f"{node.name}.reset", reset.astype(np.int32)),

@@ -11,7 +11,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LARGEST_FACTOR
+from neurocompile.passes.quantization.thresholds import largest_factor
 
 __all__ = ["check_softmax", "counted_product", "product", "rate_softmax"]
 
@@ -32,7 +32,7 @@ def product(state: Quantization, node: s.Mul | s.MatMul) -> tuple[s.Node, float]
             if lif is None
             else min(state.input_limit(lif), state.fields.payload)
         )
-        coarse = state.coarser(real[0], min(limit // terms, LARGEST_FACTOR))
+        coarse = state.coarser(real[0], min(limit // terms, largest_factor(state.fields)))
         if coarse in state.shift and other in state.mean:
             lost = np.broadcast_to(state.shift[coarse], state.size[coarse])
             mean = np.broadcast_to(state.mean[other], state.size[other])
@@ -84,7 +84,7 @@ def rate_softmax(state: Quantization, node: s.Softmax, unit: float) -> tuple[s.N
     x = state.coarser(node.x, state.held(node.x))
     bound, n = state.bound[x], state.size[node.x][-1]
     grid = plan_exponentials(
-        n, state.options.steps, node.gain * state.unit[x], max(bound.magnitude, 1)
+        n, state.options.steps, node.gain * state.unit[x], max(bound.magnitude, 1), state.fields
     )
     thresholds = state.rewriter.tensor(f"{node.name}.thresholds", grid.thresholds.astype(np.int32))
     return s.RateSoftmax(
@@ -98,7 +98,7 @@ def counted_product(state: Quantization, node: s.MatMul) -> tuple[s.Node, float]
     """
     steps = state.options.steps
     fired = steps + state.size[node.a][-1]
-    b = state.coarser(node.b, min(state.held(node.b) // fired, LARGEST_FACTOR))
+    b = state.coarser(node.b, min(state.held(node.b) // fired, largest_factor(state.fields)))
     step = replace(node, name=state.rewriter.fresh(f"{node.name}.step"), b=b)
     state.unit[step.name], state.size[step.name], state.integer[step.name] = (
         state.unit[b],

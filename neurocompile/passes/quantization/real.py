@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.circuits.digits import LARGEST_BITS
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.digits import falling_values
@@ -30,17 +29,23 @@ __all__ = ["integer_function", "normalization", "real_product", "step_softmax"]
 
 _MARGIN = 0.25
 """Of a calibrated range, on each side: what other samples may exceed it by."""
-_TOP = 1 << 20
-"""Of a reciprocal; times B digits over 2^B it stays within 22 bits."""
-_PRODUCT = 22
-"""Bits of a sum of products, beside its sign."""
 _LEAST_SPREAD = 2.0**-8
 """Of the range: the least standard deviation that a normalization resolves without calibration."""
 Quantized = tuple[s.Node, Any]
 
 
 def _bits(state: Quantization) -> int:
-    return state.options.digits
+    return min(state.options.digits, state.fields.digits)
+
+
+def _product(state: Quantization) -> int:
+    """Bits of a sum of products, beside its sign: one less than a payload has."""
+    return state.fields.payload.bit_length() - 1
+
+
+def _top(state: Quantization) -> int:
+    """Of a reciprocal; times B digits over 2^B it stays within a sum of products."""
+    return 1 << _product(state) - 2
 
 
 def _range(state: Quantization, name: str) -> tuple[float, float]:
@@ -114,12 +119,12 @@ def integer_function(state: Quantization, node: s.Function, unit: float) -> Quan
     if node.function == "square":
         x = _fitted(state, node.x, (1 << bits) - 1, around)
         bits = _needed(state, x)
-        shift = max(2 * bits - _PRODUCT + 2, 0)
+        shift = max(2 * bits - _product(state) + 2, 0)
         new = s.DigitMul(
             name=node.name, digits=x, value=x, bits=bits, signed=state.bound[x].low < 0, shift=shift
         )
         return new, (gain * state.unit[x]) ** 2 * 2**shift
-    x = _fitted(state, node.x, 1 << min(bits + 3, 15), around)
+    x = _fitted(state, node.x, 1 << min(bits + 3, state.fields.digits), around)
     bound, scale = state.bound[x], gain * state.unit[x]
     table = segments(
         lambda v: function(node.function, scale * v),
@@ -127,6 +132,7 @@ def integer_function(state: Quantization, node: s.Function, unit: float) -> Quan
         max(bound.high, bound.low + 1),
         _pieces(bits),
         1 << min(bits + 3, 18),
+        state.fields,
     )
     return _function(state, node.name, x, table), table.unit
 
@@ -148,12 +154,12 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
     """LayerNorm or RMSNorm over ``node.axes``."""
     shape = state.size[node.x]
     n = prod(shape[i] for i in node.axes)
-    bits = min(_bits(state), _PRODUCT - (n - 1).bit_length())  # sums of n gates
+    bits = min(_bits(state), _product(state) - (n - 1).bit_length())  # sums of n gates
     if bits < 4:
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' sums the squares of {n:,} values, which leaves {max(bits, 0)} digits each of "
-            f"{_PRODUCT} bits; 4 are needed",
+            f"{_product(state)} bits; 4 are needed",
         )
     rows = tuple(1 if i in node.axes else size for i, size in enumerate(shape))
     around = _range(state, node.x)
@@ -187,7 +193,7 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
     x = _fitted(state, x, (1 << bits) - 1, (-far, far))
     bits = _needed(state, x)
     signed = state.bound[x].low < 0
-    shift = min(max(ceil(log2(n)) + 2 * bits - _PRODUCT + 1, 0), bits)
+    shift = min(max(ceil(log2(n)) + 2 * bits - _product(state) + 1, 0), bits)
     square = s.SquareSum(
         name=state.rewriter.fresh(f"{node.name}.squares"),
         x=x,
@@ -204,7 +210,8 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
         floor(low),
         state.bound[power].high,
         _octave(bits),
-        _TOP,
+        _top(state),
+        state.fields,
     )
     inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), power, table)
     root = state.put(inverse, table.unit, rows)
@@ -244,8 +251,8 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
     shape = state.size[node.x]
     n, rows = shape[-1], (*shape[:-1], 1)
     # of many values most are far below the largest: half a bit more for each doubling
-    bits = min(_bits(state) + ceil(log2(n) / 2), LARGEST_BITS)
-    if n > 1 << _PRODUCT - 2:
+    bits = min(_bits(state) + ceil(log2(n) / 2), state.fields.digits)
+    if n > 1 << _product(state) - 2:
         raise NeurocompileError("NC2002", f"layer '{node.name}' is a softmax of {n:,} values")
     reach = (bits + 2) * log(2)  # what is so far below the largest counts as 0
     fine = reach / (1 << bits + 4) / max(abs(node.gain), 1e-30)
@@ -269,11 +276,13 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
         name=state.rewriter.fresh(f"{node.name}.within"), x=Ref(below.name), low=-span, high=0
     )
     within = state.put(clip, state.unit[x], shape)
-    table = segments(lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2, True)
+    table = segments(
+        lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2, state.fields, True
+    )
     exponential = _function(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
     e = state.put(exponential, table.unit, shape)
     one = state.bound[e].high  # of the largest of a row
-    shift = min(max(ceil(log2(n)) + bits - _PRODUCT, 0), bits)
+    shift = min(max(ceil(log2(n)) + bits - _product(state), 0), bits)
     total = s.DigitSum(
         name=state.rewriter.fresh(f"{node.name}.sum"),
         x=e,
@@ -284,7 +293,14 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
     sums = state.put(total, table.unit * 2**shift, rows)
     half = 0.5 if shift else 0.0
     least, most = one >> shift, n * one >> shift
-    falls = descent(lambda v: 1.0 / (2.0**shift * (v + half)), least, most, _octave(bits), _TOP)
+    falls = descent(
+        lambda v: 1.0 / (2.0**shift * (v + half)),
+        least,
+        most,
+        _octave(bits),
+        _top(state),
+        state.fields,
+    )
     inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), sums, falls)
     reciprocal = state.put(inverse, falls.unit, rows)
     product = s.DigitMul(name=node.name, digits=e, value=reciprocal, bits=bits, shift=bits)
@@ -336,7 +352,7 @@ def _factors(state: Quantization, value: Ref, digits: Ref, count: int) -> tuple[
     a = _fitted(state, value, levels, _range(state, value))
     bits = _needed(state, b)
     most = _most(state, value, a, count)
-    return a, b, bits, max(ceil(log2(max(most, 1))) + bits + 1 - _PRODUCT, 0)
+    return a, b, bits, max(ceil(log2(max(most, 1))) + bits + 1 - _product(state), 0)
 
 
 def _most(state: Quantization, value: Ref, a: Ref, count: int) -> int:

@@ -13,7 +13,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
 from neurocompile.passes.quantization.scales import best_scale, weight_grid
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LARGEST_SOFT_BIAS, LEAST_LEVELS, exact_level
+from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level, soft_bias
 from neurocompile.passes.trunk import Trunk
 
 __all__ = ["FEW_LEVELS", "lif_unit", "weighted_in_trunk"]
@@ -56,9 +56,10 @@ def weighted_in_trunk(
         unit = state.unit[node.x]
         scale = common * step / unit
     exponent = max(ceil(np.log2(ideal / scale) - 1e-9), 0)
-    if exponent > 7:
+    if exponent > state.fields.weight_exponent:
         raise NeurocompileError(
-            "NC2002", f"layer '{node.name}' needs weight exponent {exponent} > 7 in its residual"
+            "NC2002",
+            f"layer '{node.name}' needs weight exponent {exponent} > {state.fields.weight_exponent} in its residual",
         )
     scale *= 1 << exponent
     levels = (1 << (state.options.weight_bits - 1)) - 1
@@ -135,7 +136,9 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     # a sum over many values is read through a shift, where its field would coarsen all layers
     direct = [n for n in trunk.neurons if n[1] == 1] or trunk.neurons
     coarsest = max((lif_unit(state, lif, 1.02 * total * k) for lif, k in direct), default=0.0)
-    fields = max(max(ideals) / (1 << 7), 1.02 * total / state.fields.payload)
+    fields = max(
+        max(ideals) / (1 << state.fields.weight_exponent), 1.02 * total / state.fields.payload
+    )
     if (
         found := _on_grid(state, trunk, max(coarsest, 1.02 * total / state.fields.payload))
     ) is not None:
@@ -279,5 +282,5 @@ def lif_unit(state: Quantization, lif: s.LIF, largest: float) -> float:
     floors = [largest / limit, lif.v_threshold / (lif.gain * min(limit, state.fields.threshold))]
     floors.append(bias / (lif.gain * 0.9 * state.fields.bias))
     if lif.soft_reset:
-        floors.append(bias / (lif.gain * 0.9 * LARGEST_SOFT_BIAS))
+        floors.append(bias / (lif.gain * 0.9 * soft_bias(state.fields)))
     return max(floors)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompile.calibration import mean_values
-from neurocompile.circuits.latch import LARGEST_HELD
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Quantization"]
 
-_LARGEST_CLOSED = 63000
-"""Of 131,071: inputs and the inhibition that outweighs them, and the bias."""
+_CLOSED = 63_000
+"""Of 131,071: inputs, whose silence takes an inhibition as strong, beside the bias."""
 
 
 @dataclass
@@ -194,7 +193,7 @@ class Quantization:
         tau, steps = float(self.taus(lif).max()), self.options.steps
         if lif.name in self.graph.fed_back and not lif.soft_reset:
             most = geometric(lif.current, 2 * steps)  # a period is shorter than 2 T
-            return int(min(_LARGEST_CLOSED, self.fields.current // 2) / most)
+            return int(min(_CLOSED, self.fields.current // 2) / most)
         return input_limit(lif.soft_reset, tau, steps, lif.current, self.fields)
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:
@@ -209,4 +208,4 @@ class Quantization:
 
     def held(self, name: str) -> int:
         """Largest magnitude of a sum over time of values like ``name``."""
-        return LARGEST_HELD >> (self.bound[name].low < 0)
+        return self.fields.held >> (self.bound[name].low < 0)

@@ -8,10 +8,10 @@ from math import ceil, floor, log2
 
 import numpy as np
 
+from neurocompile.targets.fields import ChipFields
+
 __all__ = ["Descent", "Segments", "descent", "segments"]
 
-_ROOM = 1 << 22
-"""Of the partial sums of segments: half of a payload."""
 _FINE = 12
 """Bits of a falling function's argument that its segments look at."""
 Function = Callable[[np.ndarray], np.ndarray]
@@ -29,7 +29,13 @@ class Segments:
 
 
 def segments(
-    f: Function, low: int, high: int, count: int, levels: int, positive: bool = False
+    f: Function,
+    low: int,
+    high: int,
+    count: int,
+    levels: int,
+    fields: ChipFields,
+    positive: bool = False,
 ) -> Segments:
     """``f`` on the integers ``low``..``high`` by at most ``count`` segments, its largest value at
     most ``levels``.
@@ -54,7 +60,7 @@ def segments(
         constant = round(float(target[0]) / unit * 2**shift) + (1 << shift >> 1)
         reach = found * (knots[-1] - knots[:-1])
         up, down = reach[reach > 0].sum() + max(constant, 0), reach[reach < 0].sum()
-        if max(up, -(down + min(constant, 0))) <= _ROOM or not shift:
+        if max(up, -(down + min(constant, 0))) <= fields.payload + 1 >> 1 or not shift:
             break
     if positive:  # a falling sum of rounded slopes ends a little too low
         corners = constant + np.concatenate([[0], np.cumsum(np.cumsum(found) * np.diff(knots))])
@@ -99,7 +105,9 @@ class Descent:
     unit: float
 
 
-def descent(f: Function, low: int, high: int, per_octave: int, top: int) -> Descent:
+def descent(
+    f: Function, low: int, high: int, per_octave: int, top: int, fields: ChipFields
+) -> Descent:
     """``f``, which falls, on the integers ``low``..``high`` (1 or more) by ``per_octave`` segments
     an octave; its value at ``low`` becomes at most ``top``, and stays that below.
     """
@@ -124,15 +132,15 @@ def descent(f: Function, low: int, high: int, per_octave: int, top: int) -> Desc
         (target[k] - target[k + 1]) / ((knots[k + 1] - knots[k]) >> drops[k])
         for k in range(len(knots) - 1)
     )
-    unit = max(float(target[0]) / top, float(steepest) / (255 << 7), 1e-300)
+    unit = max(float(target[0]) / top, float(steepest) / fields.synapse, 1e-300)
     constant = max(round(float(target[-1]) / unit), 0)
     rows, here = [], float(constant)
     for k in range(len(knots) - 2, -1, -1):
         drop, width = drops[k], (knots[k + 1] - knots[k]) >> drops[k]
         slope = max((float(target[k]) / unit - here) / width, 0.0)
-        e = max(floor(log2(255 / slope)), -7) if slope else 0
+        e = max(floor(log2(fields.weight / slope)), -fields.weight_exponent) if slope else 0
         e = min(e, 30)
-        weight = min(round(slope * 2.0**e), 255)
+        weight = min(round(slope * 2.0**e), fields.weight)
         here += weight * width / 2.0**e
         rows.append((knots[k + 1] >> drop, width, weight, e, drop))
     ends, lengths, weights, exponents, dropped = np.array(rows[::-1], np.int64).T

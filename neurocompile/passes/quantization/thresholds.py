@@ -9,20 +9,39 @@ from math import ceil
 
 import numpy as np
 
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.interval import geometric
 from neurocompile.targets.fields import LOIHI2, ChipFields
 
-__all__ = ["exact_level", "exact_threshold", "input_limit", "integrator_limit", "soft_threshold"]
+__all__ = [
+    "exact_level",
+    "exact_threshold",
+    "input_limit",
+    "integrator_limit",
+    "largest_factor",
+    "soft_bias",
+    "soft_threshold",
+    "unweighted",
+]
 
-LARGEST_SOFT_BIAS = 32767
-"""Two synapses from a constant."""
-LARGEST_FACTOR = 65535
-"""Of a product with spikes: a gate takes twice as much from five synapses."""
-LARGEST_WEIGHT = 254
-"""Of an unweighted connection, with the sign mode excitatory."""
 LEAST_LEVELS = 31
 _LEAKLESS = 2.0**32
 """A tau for which float32 loses what leaks: files write a neuron without leak with a finite one."""
+
+
+def soft_bias(fields: ChipFields) -> int:
+    """Largest bias of a neuron with soft reset: two synapses from a constant."""
+    return min(fields.synapse + (1 << fields.weight_exponent) - 1, fields.current // 4)
+
+
+def largest_factor(fields: ChipFields) -> int:
+    """Of a product with spikes: a gate takes twice as much from five synapses."""
+    return min(fields.current // 2, fields.gated)
+
+
+def unweighted(fields: ChipFields) -> int:
+    """Largest weight of an unweighted connection."""
+    return fields.weight - 1
 
 
 def exact_threshold(
@@ -51,7 +70,7 @@ def exact_threshold(
     for exponent in range(8):
         k = 1 << exponent
         vth = ceil(k * level) - 1
-        if k > LARGEST_WEIGHT or k * largest > fields.current or vth > fields.threshold:
+        if k > unweighted(fields) or k * largest > fields.current or vth > fields.threshold:
             return None
         if (64 * k * grid).denominator == 1 and vth >= k * (level - grid):
             return k, vth
@@ -59,11 +78,11 @@ def exact_threshold(
 
 
 def _leak(tau: float) -> Fraction | None:
-    """``1 / tau`` in 1/4096, as the chip has it; None if that is another number, or all."""
+    """``1 / tau`` in 4096ths, as the chip has it; None if that is another number, or all."""
     if tau > _LEAKLESS:
         return Fraction(0)
-    leak = Fraction(round(4096 / tau), 4096)
-    near = abs(4096 / tau - 4096 * leak) <= 4096 / tau * np.finfo(np.float32).eps
+    leak = Fraction(round(ALL / tau), ALL)
+    near = abs(ALL / tau - ALL * leak) <= ALL / tau * np.finfo(np.float32).eps
     return leak if near and leak < 1 else None  # 4/3 is not a float32
 
 

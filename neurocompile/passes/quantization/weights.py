@@ -21,9 +21,9 @@ from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_t
 from neurocompile.passes.quantization.scales import best_scale, channel_groups, weight_grid
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
-    LARGEST_SOFT_BIAS,
     LEAST_LEVELS,
     exact_level,
+    soft_bias,
     soft_threshold,
 )
 
@@ -212,7 +212,7 @@ class Layer:
                 * 1.02
             )
             sums = np.maximum(reach + 1.1 * bias, most * threshold) / self.limit
-            return np.maximum(sums, bias / (_ROOM * LARGEST_SOFT_BIAS))
+            return np.maximum(sums, bias / (_ROOM * soft_bias(self.state.fields)))
         sums = np.maximum(reach / self.limit, threshold / self.state.fields.threshold)
         return np.maximum(sums, bias / (_ROOM * self.state.fields.bias))
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import ALL
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import TensorRef
 
@@ -81,7 +82,7 @@ def _lif(node: s.LIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
 def _integer_lif(node: s.IntegerLIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
     vth, dv = (tensors[v] if isinstance(v, TensorRef) else v for v in (node.vth, node.dv))
     threshold = vth + 1 / 64  # the smallest membrane that fires
-    return Ramp(threshold * dv / 4096, threshold, node.gain)
+    return Ramp(threshold * dv / ALL, threshold, node.gain)
 
 
 @RAMPS.rule(s.SoftIntegerLIF)
@@ -89,7 +90,7 @@ def _soft_lif(node: s.SoftIntegerLIF, tensors: Mapping[str, np.ndarray]) -> Ramp
     """Gain and bias count before the shift."""
     decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
     threshold = node.threshold * 2**node.shift
-    return Ramp(threshold * decay / 4096, threshold, node.gain)
+    return Ramp(threshold * decay / ALL, threshold, node.gain)
 
 
 @RAMPS.rule(s.Or)

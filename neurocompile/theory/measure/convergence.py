@@ -30,6 +30,7 @@ from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.evaluate import encode_input
 from neurocompile.parameters import whole
 from neurocompile.passes.schedule import schedule
+from neurocompile.targets.fields import LOIHI2
 from neurocompile.theory.measure.attention_block import (
     attention_block,
     compiled_block,
@@ -160,7 +161,7 @@ _PHASED = ("softmax attention", "softmax attention in a model")
 
 def prepared(circuit: CircuitGraph) -> CircuitGraph:
     """Scheduled as for Loihi 2."""
-    return schedule(circuit, max_spike_delay=62, power_of_two_period=True)
+    return schedule(circuit, max_spike_delay=LOIHI2.max_spike_delay, power_of_two_period=True)
 
 
 def measure(name: str, inputs: int = 200, steps: Sequence[int] = STEPS, seed: int = 0) -> Curve:

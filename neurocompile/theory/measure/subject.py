@@ -91,10 +91,13 @@ class Subject:
             if self.canonical is not None:
                 quantizer = Quantize(T, self.calibration, self.weight_bits, fields=self.fields)
                 quantized = quantizer(self.canonical)
-                self._cache[T] = quantized, lower(quantized, T, self.weight_bits)
+                self._cache[T] = quantized, lower(quantized, T, self.weight_bits, self.fields)
             else:
                 assert self.compiled is not None
-                self._cache[T] = self.compiled, lower(self.compiled, T, self.weight_bits)
+                self._cache[T] = (
+                    self.compiled,
+                    lower(self.compiled, T, self.weight_bits, self.fields),
+                )
         return self._cache[T]
 
 
