@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,14 +35,15 @@ def located(model: FloatModel) -> Iterator[None]:
     except ViolationList:
         raise
     except NeurocompileError as error:
-        named = re.search(r"'([^']+)'", error.message)
-        path, kind = model.modules.get(named[1] if named else "", ("", ""))
+        path, kind = model.modules.get(error.layer, ("", ""))
         if not path:
             raise
         where = f"in module '{path}'{f', a {kind}' if kind else ''}"
         why, instead = KNOWN.get(kind, ("", ""))
         advice = f". The module {why}; write instead: {instead}" if why else ""
-        raise NeurocompileError(error.code, f"{error.message} ({where}){advice}") from error
+        raise NeurocompileError(
+            error.code, f"{error.message} ({where}){advice}", kind=error.kind, layer=error.layer
+        ) from error
 
 
 _FEW_SAMPLES = 16

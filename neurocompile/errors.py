@@ -29,18 +29,20 @@ class NeurocompileError(Exception):
         code: a key of :data:`CATALOGUE`.
         message: what, where, how much against which limit, and what to do, in one line.
         kind: tells apart errors of one code that callers treat differently; "" where nobody does.
-            Programs read code, kind and details; the message is for people.
+            Programs read code, kind, layer and details; the message is for people.
+        layer: of the model, by the name of its node, which the error is about; "" for none.
     """
 
     details: list[dict[str, object]] | None = None
     """The same for programs, where an error is a list; printed with ``--json``."""
 
-    def __init__(self, code: str, message: str, *, kind: str = "") -> None:
+    def __init__(self, code: str, message: str, *, kind: str = "", layer: str = "") -> None:
         if code not in CATALOGUE:
             raise KeyError(f"error code {code} is not in the catalogue")
         self.code = code
         self.message = message
         self.kind = kind
+        self.layer = str(layer)
         super().__init__(f"{code} {message}")
 
     def __reduce__(self) -> tuple[Any, ...]:

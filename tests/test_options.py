@@ -111,9 +111,12 @@ def test_every_way_in_takes_every_option(function):
 
 @pytest.mark.parametrize(
     ("command", "left_out"),
-    [("build", set()), ("check", {"seed", "max_cores", "fold", "max_steps", "budget", "optimize"}),
-     ("budget", {"seed", "max_cores", "fold", "max_steps", "budget", "optimize"})],
-)  # fmt: skip
+    [
+        ("build", set()),
+        ("check", {"seed", "max_cores", "fold", "max_steps", "budget", "optimize"}),
+        ("budget", {"seed", "max_cores", "fold", "max_steps", "budget", "optimize"}),
+    ],
+)
 def test_commands_take_the_options_of_the_model(command, left_out, capsys):
     from neurocompile.cli import main
 

@@ -47,6 +47,7 @@ def total(
             "NC2012",
             f"layer '{layer}' sums up to {largest:,} over {steps:,} steps; at least 2 steps and sums of at most "
             f"{limit:,} are supported, use fewer steps or channels",
+            layer=layer,
         )
     kind = c.GradedRelay if bounds[0] < 0 else c.GradedRelu
     added = builder.population(kind, f"{name}.sum", shape, layer, largest=largest)

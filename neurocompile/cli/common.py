@@ -271,6 +271,8 @@ def fail(error: Exception, as_json: bool) -> tuple[int, str]:
         pairs = zip(error.codes, error.messages, strict=True)
         details["violations"] = [{"code": c, "message": as_flags(m)} for c, m in pairs]
     found = {"code": error.code, "message": as_flags(error.message), **details}
+    if error.layer:
+        found["layer"] = error.layer
     told = json.dumps({"error": found})
     if as_json:
         print(told)

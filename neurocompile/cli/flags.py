@@ -13,12 +13,40 @@ __all__ = ["FLAGS", "as_flags"]
 FLAGS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        "T", "accuracy", "budget", "calibration", "cluster", "data", "device", "digits", "discretize", "epsilon",
-        "estimate_only", "fold", "force", "head", "jobs", "lr", "max_cores", "measured", "out", "parity", "passes",
-        "per_sample_lif", "quantile", "radius", "schema", "seed", "show", "sign", "target", "timings", "train",
+        "T",
+        "accuracy",
+        "budget",
+        "calibration",
+        "cluster",
+        "data",
+        "device",
+        "digits",
+        "discretize",
+        "epsilon",
+        "estimate_only",
+        "fold",
+        "force",
+        "head",
+        "jobs",
+        "lr",
+        "max_cores",
+        "measured",
+        "out",
+        "parity",
+        "passes",
+        "per_sample_lif",
+        "quantile",
+        "radius",
+        "schema",
+        "seed",
+        "show",
+        "sign",
+        "target",
+        "timings",
+        "train",
         "weight_bits",
     )
-}  # fmt: skip
+}
 """Argument -> flag: each is an option of a command (a test)."""
 _ARGUMENT = re.compile(r"`(\w+)(?:=(?:'([^'`]*)'|([^`]*)))?`")
 

@@ -78,6 +78,7 @@ class Gathering:
         return NeurocompileError(
             "NC3104",
             f"layer '{node.name}' ({type(node).__name__}) {why}: build it with {argument('fold', 'none')}",
+            layer=node.name,
         )
 
     # ---- helpers ---------------------------------------------------------------------------------

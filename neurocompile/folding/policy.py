@@ -122,6 +122,7 @@ class Folder:
                         "NC3104",
                         f"layer '{refused.layer}' cannot be folded {fold}: {refused.__cause__}; "
                         f"take another fold, or {argument('fold', 'none')}",
+                        layer=refused.layer,
                     ) from refused.__cause__
                 continue
             self._last = fold, found

@@ -63,6 +63,7 @@ class KindTable(Generic[Rule]):
                 "NC2013",
                 f"layer '{item.name}': {self.name} has no rule for the kind {type(item).__name__}, "
                 f"and cannot say {self.what}; register one in its table (docs/new_operator.md)",
+                layer=item.name,
             ) from None
 
     def get(self, item: Any) -> Rule | None:

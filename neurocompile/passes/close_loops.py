@@ -176,6 +176,7 @@ class _Closing:
                 raise NeurocompileError(
                     "NC2010",
                     f"'{p.name}' feeds a loop with values up to {inhibition:,}; inhibition reaches {self.fields.held:,}",
+                    layer=p.layer,
                 )
         return found
 
@@ -192,12 +193,15 @@ class _Closing:
                 raise NeurocompileError(
                     "NC2010",
                     f"'{p.name}' feeds a loop, keeps its current and fires by its bias alone",
+                    layer=p.layer,
                 )
             return p, 0
         mantissa = self.tensors[p.bias].astype(np.int64) - ((missing << 6) >> p.bias_exp)
         if mantissa.min() < -self.fields.mantissa - 1:
             raise NeurocompileError(
-                "NC2010", f"'{p.name}' feeds a loop with biases from {mantissa.min():,} to {bias:,}"
+                "NC2010",
+                f"'{p.name}' feeds a loop with biases from {mantissa.min():,} to {bias:,}",
+                layer=p.layer,
             )
         name = TensorRef(f"{p.name}.bias")
         self.tensors[name] = mantissa.astype(np.int16)
@@ -213,6 +217,7 @@ class _Closing:
                 "NC2010",
                 f"'{p.name}' feeds a loop with a current of up to {max(reach.high, inhibition - reach.low):,} a step; "
                 f"{int(most / steps):,} is the limit",
+                layer=p.layer,
             )
 
     def negated(self, q: c.Projection) -> c.Projection:

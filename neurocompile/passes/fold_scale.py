@@ -120,7 +120,9 @@ def _lif(at: _Folding, old: s.LIF, node: s.LIF, factors: list[float]) -> Folded:
 def _or(at: _Folding, old: s.Or, node: s.Or, factors: list[float]) -> Folded:
     if factors[0] != 1.0:
         raise NeurocompileError(
-            "NC2001", f"layer '{old.name}' is an OR of values times {factors[0]}; it reads integers"
+            "NC2001",
+            f"layer '{old.name}' is an OR of values times {factors[0]}; it reads integers",
+            layer=old.name,
         )
     return node, 1.0
 
@@ -131,6 +133,7 @@ def _softmax(at: _Folding, old: s.Softmax, node: s.Softmax, factors: list[float]
         raise NeurocompileError(
             "NC2012",
             f"layer '{old.name}' is a softmax of scores times {factors[0]}; factors > 0 are supported",
+            layer=old.name,
         )
     return replace(node, gain=node.gain * factors[0]), 1.0
 

@@ -155,6 +155,7 @@ def _nothing(at: _Moving, node: s.Node, found: Given) -> Moved:
         raise NeurocompileError(
             "NC2001",
             f"layer '{node.name}' ({type(node).__name__}) reads a value with a bias; put a LIF between",
+            layer=node.name,
         )
     return node, None
 

@@ -66,13 +66,16 @@ def _normalize(rewriter: Rewriter, node: s.LIF) -> s.LIF:
         raise NeurocompileError(
             "NC2001",
             f"layer '{node.name}' has threshold {node.v_threshold} <= reset {rest}: it always fires",
+            layer=node.name,
         )
     divisor = (
         float(node.tau) if node.decay_input else 1.0
     )  # a tau for each channel divides no input
     if np.isinf(divisor):
         raise NeurocompileError(
-            "NC2001", f"layer '{node.name}' divides its input by an infinite tau: it never fires"
+            "NC2001",
+            f"layer '{node.name}' divides its input by an infinite tau: it never fires",
+            layer=node.name,
         )
     bias = node.bias
     if bias is not None and divisor != 1.0:

@@ -233,6 +233,7 @@ def _add(state: Quantization, node: s.Add, units: list[Any]) -> Quantized:
             "NC2001",
             f"layer '{node.name}' adds values of different units ({units[0]:.4g}, {units[1]:.4g}); "
             "sums of spikes, and of outputs of linear layers, are supported",
+            layer=node.name,
         )
     return node, units[0]
 

@@ -62,6 +62,7 @@ class SinkTimeMean(SpikingPass):
                     raise NeurocompileError(
                         "NC2001",
                         f"layer '{node.name}' ({type(node).__name__}) follows the mean over time; only linear layers may",
+                        layer=node.name,
                     )
                 averaged.add(node.name)
             rewriter.emit(rewriter.resolved(node))

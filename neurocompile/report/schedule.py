@@ -82,9 +82,14 @@ def draw_schedule(program: Program) -> Figure:
     figure = Figure(figsize=(11, height), dpi=110)
     axes = figure.add_axes((0.27, 0.75 / height, 0.71, 1 - 1.45 / height))
     axes.imshow(
-        table, cmap="Greys", aspect="auto", interpolation="nearest", vmin=0, vmax=1.4,
+        table,
+        cmap="Greys",
+        aspect="auto",
+        interpolation="nearest",
+        vmin=0,
+        vmax=1.4,
         extent=(0, table.shape[1], len(names) - 0.5, -0.5),
-    )  # fmt: skip
+    )
     axes.axvline(circuit.windows, color="tab:red", lw=1)
     axes.set_yticks(range(len(names)), names, fontsize=6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

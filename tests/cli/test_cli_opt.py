@@ -24,13 +24,20 @@ def test_opt_runs_passes_and_prints_after_each(cli, dumped, tmp_path) -> None:
     called = cli("opt", graph, "--passes", "sink-time-mean,fold-batch-norm")
     assert called.code == 0 and called.out.startswith('spiking "')
     called = cli(
-        "opt", graph, "--passes", "sink-time-mean,slice-layers", "--print-after-all",
-        "--dump", str(tmp_path / "passes"),
-    )  # fmt: skip
+        "opt",
+        graph,
+        "--passes",
+        "sink-time-mean,slice-layers",
+        "--print-after-all",
+        "--dump",
+        str(tmp_path / "passes"),
+    )
     assert called.code == 0 and called.out.count("; after ") == 2
     assert sorted(p.name for p in (tmp_path / "passes").glob("*.txt")) == [
-        "0.txt", "1-sink-time-mean.txt", "2-slice-layers.txt",
-    ]  # fmt: skip
+        "0.txt",
+        "1-sink-time-mean.txt",
+        "2-slice-layers.txt",
+    ]
     called = cli("opt", graph, "--passes", "sink-time-mean", "--json")
     assert json.loads(called.out)["passes"] == ["sink-time-mean"]
 

@@ -75,34 +75,83 @@ def layer_norm(x: str, y: str) -> list[onnx.NodeProto]:
 
 TAILS = {
     "relu_mlp": [*MEAN, op("Relu", "h", "r"), op("Gemm", "r v b", "out")],
-    "gelu": [*MEAN, op("Div", "h two", "e"), op("Erf", "e", "g"), op("Add", "g one", "a"), op("Mul", "h a", "out")],
-    "tanh_then_layers": [*MEAN, op("Tanh", "h", "r"), op("MatMul", "r v", "q"), op("Add", "q b", "out")],
-    "layer_norm": [*MEAN, helper.make_node("LayerNormalization", ["h", "row"], ["n"]), op("MatMul", "n v", "out")],
+    "gelu": [
+        *MEAN,
+        op("Div", "h two", "e"),
+        op("Erf", "e", "g"),
+        op("Add", "g one", "a"),
+        op("Mul", "h a", "out"),
+    ],
+    "tanh_then_layers": [
+        *MEAN,
+        op("Tanh", "h", "r"),
+        op("MatMul", "r v", "q"),
+        op("Add", "q b", "out"),
+    ],
+    "layer_norm": [
+        *MEAN,
+        helper.make_node("LayerNormalization", ["h", "row"], ["n"]),
+        op("MatMul", "n v", "out"),
+    ],
     "layer_norm_written_out": [*MEAN, *layer_norm("h", "out")],
     "softmax": [*MEAN, op("Softmax", "h", "out", axis=-1)],
     "log_softmax": [*MEAN, op("LogSoftmax", "h", "out", axis=1)],
-    "batch_norm_behind_relu": [*MEAN, op("Relu", "h", "r"), op("BatchNormalization", "r row row row one6", "out")],
+    "batch_norm_behind_relu": [
+        *MEAN,
+        op("Relu", "h", "r"),
+        op("BatchNormalization", "r row row row one6", "out"),
+    ],
     "unit_length": [*MEAN, op("ReduceL2", "h last", "n", keepdims=1), op("Div", "h n", "out")],
     "product_of_means": [*MEAN, op("Mul", "h m", "out")],
-    "reshaped_and_pooled": [*MEAN, op("Reshape", "h pairs", "p"), op("Softmax", "p", "q", axis=1), op("ReduceSum", "q last", "out", keepdims=0)],
+    "reshaped_and_pooled": [
+        *MEAN,
+        op("Reshape", "h pairs", "p"),
+        op("Softmax", "p", "q", axis=1),
+        op("ReduceSum", "q last", "out", keepdims=0),
+    ],
     "largest_class": [*MEAN, op("ArgMax", "h", "out", axis=1, keepdims=0)],
     "of_each_step": [*STEPS, op("Relu", "h", "r"), op("ReduceMean", "r zero", "out", keepdims=0)],
     "at_every_step": [*STEPS, op("Sigmoid", "h", "out")],
-    "weights_for_each_step": [*STEPS, op("Mul", "h steps", "r"), op("ReduceSum", "r zero", "out", keepdims=0)],
-    "a_matrix_over_steps": [*STEPS, op("Reshape", "h flat", "q"), op("MatMul", "mix q", "r"), op("Reshape", "r back", "y"), op("Gather", "y end", "out", axis=0)],
+    "weights_for_each_step": [
+        *STEPS,
+        op("Mul", "h steps", "r"),
+        op("ReduceSum", "r zero", "out", keepdims=0),
+    ],
+    "a_matrix_over_steps": [
+        *STEPS,
+        op("Reshape", "h flat", "q"),
+        op("MatMul", "mix q", "r"),
+        op("Reshape", "r back", "y"),
+        op("Gather", "y end", "out", axis=0),
+    ],
     "the_last_step": [*STEPS, op("Gather", "h end", "out", axis=0)],
-    "the_last_two_steps": [*STEPS, op("Slice", "h begin stop zero", "r"), op("ReduceMean", "r zero", "out", keepdims=0)],
+    "the_last_two_steps": [
+        *STEPS,
+        op("Slice", "h begin stop zero", "r"),
+        op("ReduceMean", "r zero", "out", keepdims=0),
+    ],
     "largest_over_time": [*STEPS, op("ReduceMax", "h zero", "out", keepdims=0)],
-    "samples_first": [*STEPS, op("Transpose", "h", "p", perm=[1, 0, 2]), op("Softmax", "p", "q", axis=2), op("ReduceMean", "q first", "out", keepdims=0)],
-}  # fmt: skip
+    "samples_first": [
+        *STEPS,
+        op("Transpose", "h", "p", perm=[1, 0, 2]),
+        op("Softmax", "p", "q", axis=2),
+        op("ReduceMean", "q first", "out", keepdims=0),
+    ],
+}
 CONSTANTS["one6"] = np.ones(6, np.float32)
 SEVERAL = {
     "two": ([*MEAN, op("MatMul", "h v", "q")], "h q"),
-    "one_of_them_classes": ([*MEAN, op("Softmax", "h", "p"), op("MatMul", "m u", "q"), op("Sigmoid", "q", "s")], "s p"),
-    "of_steps_and_of_their_mean": ([*STEPS, op("ReduceMean", "l zero", "m", keepdims=0), op("MatMul", "m v", "q")], "h q"),
+    "one_of_them_classes": (
+        [*MEAN, op("Softmax", "h", "p"), op("MatMul", "m u", "q"), op("Sigmoid", "q", "s")],
+        "s p",
+    ),
+    "of_steps_and_of_their_mean": (
+        [*STEPS, op("ReduceMean", "l zero", "m", keepdims=0), op("MatMul", "m v", "q")],
+        "h q",
+    ),
     "auxiliary": ([*MEAN, op("Relu", "h", "r"), op("MatMul", "r v", "q")], "q m"),
     "the_same_twice": ([*MEAN, op("Identity", "h", "q")], "h q"),
-}  # fmt: skip
+}
 ALL = {name: (tail, "out") for name, tail in TAILS.items()} | SEVERAL
 ALL["at_every_step"] += ("out",)
 ALL["of_steps_and_of_their_mean"] += ("h",)
@@ -139,11 +188,20 @@ def test_the_host_reads_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "over_samples": ([*MEAN, op("Softmax", "h", "out", axis=0)], "NC1008.*samples are computed alone"),
-    "of_one_sample": ([*MEAN, op("Relu", "h", "r"), op("Gather", "r end", "out", axis=0)], "NC1008.*some samples"),
+    "over_samples": (
+        [*MEAN, op("Softmax", "h", "out", axis=0)],
+        "NC1008.*samples are computed alone",
+    ),
+    "of_one_sample": (
+        [*MEAN, op("Relu", "h", "r"), op("Gather", "r end", "out", axis=0)],
+        "NC1008.*some samples",
+    ),
     "no_function": ([*MEAN, op("RandomNormalLike", "h", "out")], "NC1003 .*RandomNormalLike"),
-    "in_front_of_a_neuron": ([op("Round", "f", "r"), lif("r", "s"), op("ReduceMean", "s zero", "out", keepdims=0)], "NC1003 .*Round"),
-}  # fmt: skip
+    "in_front_of_a_neuron": (
+        [op("Round", "f", "r"), lif("r", "s"), op("ReduceMean", "s zero", "out", keepdims=0)],
+        "NC1003 .*Round",
+    ),
+}
 
 
 @pytest.mark.parametrize("form", REFUSED)

@@ -204,26 +204,49 @@ def test_sinabs(tmp_path: Path) -> None:
 def test_every_primitive(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     n = np.ones(4)
-    convolution = node("Conv2d", input_shape=(8, 8), weight=rng.normal(0, 0.5, (4, 2, 3, 3)).astype(np.float32),
-        bias=np.zeros(4, np.float32), stride=1, padding=1, dilation=1, groups=1,
-    )  # fmt: skip
+    convolution = node(
+        "Conv2d",
+        input_shape=(8, 8),
+        weight=rng.normal(0, 0.5, (4, 2, 3, 3)).astype(np.float32),
+        bias=np.zeros(4, np.float32),
+        stride=1,
+        padding=1,
+        dilation=1,
+        groups=1,
+    )
     lif = node("LIF", tau=4 * n, r=2 * n, v_leak=0 * n, v_threshold=np.array([0.8, 1.0, 1.3, 0.9]))
     nodes = [
         convolution,
         lif,
-        node("AvgPool2d", kernel_size=np.array([2, 2]), stride=np.array([2, 2]), padding=np.array([0, 0])),
+        node(
+            "AvgPool2d",
+            kernel_size=np.array([2, 2]),
+            stride=np.array([2, 2]),
+            padding=np.array([0, 0]),
+        ),
         node("Threshold", threshold=np.full((4, 4, 4), 0.4)),
-        node("SumPool2d", kernel_size=np.array([2, 2]), stride=np.array([2, 2]), padding=np.array([0, 0])),
+        node(
+            "SumPool2d",
+            kernel_size=np.array([2, 2]),
+            stride=np.array([2, 2]),
+            padding=np.array([0, 0]),
+        ),
         node("Flatten", start_dim=0, end_dim=-1),
         node("Delay", delay=np.full(16, 2.0)),
         affine(rng, 12, 16),
         node("IF", r=np.ones(12), v_threshold=np.full(12, 1.5)),
         node("Scale", scale=np.full(12, 1.5)),
         node("Linear", weight=rng.normal(0, 1, (6, 12)).astype(np.float32)),
-        node("CubaLIF", tau_syn=2 * np.ones(6), tau_mem=3 * np.ones(6), r=np.full(6, 2.0), v_leak=np.zeros(6),
-            v_threshold=np.ones(6), w_in=np.ones(6),
+        node(
+            "CubaLIF",
+            tau_syn=2 * np.ones(6),
+            tau_mem=3 * np.ones(6),
+            r=np.full(6, 2.0),
+            v_leak=np.zeros(6),
+            v_threshold=np.ones(6),
+            w_in=np.ones(6),
         ),
-    ]  # fmt: skip
+    ]
     path = chain(tmp_path / "all.nir", (2, 8, 8), nodes, (6,))
     found = layers_of(path, events((2, 8, 8)), "euler")
     assert len(found) == 4 and all(layer.any() for layer in found)
@@ -235,8 +258,15 @@ def test_one_axis_and_feedback(tmp_path: Path) -> None:
     ones = np.ones(10)
     nodes = {
         "input": node("Input", shape=[2, 12]),
-        "conv": node("Conv1d", input_shape=12, weight=rng.normal(0, 1, (3, 2, 3)).astype(np.float32),
-            bias=np.zeros(3, np.float32), stride=2, padding=1, dilation=1, groups=1,
+        "conv": node(
+            "Conv1d",
+            input_shape=12,
+            weight=rng.normal(0, 1, (3, 2, 3)).astype(np.float32),
+            bias=np.zeros(3, np.float32),
+            stride=2,
+            padding=1,
+            dilation=1,
+            groups=1,
         ),
         "if": node("IF", r=np.ones((3, 6)), v_threshold=np.ones((3, 6))),
         "flat": node("Flatten", start_dim=0, end_dim=-1),
@@ -244,9 +274,17 @@ def test_one_axis_and_feedback(tmp_path: Path) -> None:
         "lif": node("LIF", tau=3 * ones, r=2 * ones, v_leak=0 * ones, v_threshold=ones),
         "back": affine(rng, 10, 10, 0.3),
         "output": node("Output", shape=[10]),
-    }  # fmt: skip
-    edges = [("input", "conv"), ("conv", "if"), ("if", "flat"), ("flat", "fc"), ("fc", "lif"),
-             ("lif", "back"), ("back", "lif"), ("lif", "output")]  # fmt: skip
+    }
+    edges = [
+        ("input", "conv"),
+        ("conv", "if"),
+        ("if", "flat"),
+        ("flat", "fc"),
+        ("fc", "lif"),
+        ("lif", "back"),
+        ("back", "lif"),
+        ("lif", "output"),
+    ]
     path = write(tmp_path / "loop.nir", nodes, edges)
     found = layers_of(path, events((2, 12)), "euler")
     assert len(found) == 2 and all(layer.any() for layer in found)
@@ -291,8 +329,12 @@ def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:
     refused(
         chain(tmp_path / "d.nir", (4,), two, (3,)), "NC1003", "a layer in front cannot take that"
     )
-    loop = {"input": node("Input", shape=[4]), "a": affine(rng, 4, 4), "b": affine(rng, 4, 4),
-            "output": node("Output", shape=[4])}  # fmt: skip
+    loop = {
+        "input": node("Input", shape=[4]),
+        "a": affine(rng, 4, 4),
+        "b": affine(rng, 4, 4),
+        "output": node("Output", shape=[4]),
+    }
     edges = [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]
     refused(write(tmp_path / "e.nir", loop, edges), "NC1003", "a cycle without a spiking neuron")
     refused(chain(tmp_path / "f.nir", (4,), [affine(rng, 3, 5)], (3,)), "NC1003", "its weights are")

@@ -61,14 +61,16 @@ def test_neurons(kind: str) -> None:
 
 
 NODES = {
-    "max": s.MaxPool2d(name="n", x=Ref("x"), kernel=(2, 2), stride=(1, 2), padding=(1, 0), more=(0, 1)),
+    "max": s.MaxPool2d(
+        name="n", x=Ref("x"), kernel=(2, 2), stride=(1, 2), padding=(1, 0), more=(0, 1)
+    ),
     "sum": s.SumPool2d(name="n", x=Ref("x"), kernel=(2, 2), stride=(2, 2), padding=(1, 0)),
     "integrator": s.Integrator(name="n", x=Ref("x"), decay=0.5),
     "scale": s.Scale(name="n", x=Ref("x"), factor=0.5),
     "rows": s.Sum(name="n", x=Ref("x"), axes=(1,)),
     "turned": s.Rearrange(name="n", x=Ref("x"), shape=(6, 20), sizes=(6, 20), strides=(1, 6)),
     "square": s.Mul(name="n", a=Ref("x"), b=Ref("x")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", NODES)

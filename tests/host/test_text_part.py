@@ -96,12 +96,14 @@ HOSTILE = {
     "not finite": {"table": np.full((len(PIECES), D), np.inf, np.float32)},
     "another type": {"bias": np.zeros(D)},
     "fewer rows": {"table": normal(3, D)},
-    "twice a piece": {"vocabulary": np.frombuffer(b'["[PAD]","[UNK]","[CLS]","a","a","b","c"]', np.uint8)},
+    "twice a piece": {
+        "vocabulary": np.frombuffer(b'["[PAD]","[UNK]","[CLS]","a","a","b","c"]', np.uint8)
+    },
     "no specials": {"vocabulary": np.frombuffer(b'["a","b","c","d","e","f","g"]', np.uint8)},
     "no text": {"vocabulary": np.frombuffer(b"[1, 2]", np.uint8)},
     "epsilon": {"epsilon": np.array([np.nan])},
     "several epsilons": {"epsilon": np.ones(2)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

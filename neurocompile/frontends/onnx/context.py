@@ -39,9 +39,20 @@ of stride 0 without an axis, stands for each run of them: a feature axis of the 
 _LARGEST_VALUE = 1 << 30
 """Elements of one value at one step."""
 _CHANGED = (
-    "constants", "traced", "nodes", "shapes", "tensors", "exported_T", "layer_values", "layouts", "leaking", "borders",
-    "padded", "joined", "of_batch",
-)  # fmt: skip
+    "constants",
+    "traced",
+    "nodes",
+    "shapes",
+    "tensors",
+    "exported_T",
+    "layer_values",
+    "layouts",
+    "leaking",
+    "borders",
+    "padded",
+    "joined",
+    "of_batch",
+)
 """State of an Importer that its rules change."""
 
 

@@ -41,11 +41,6 @@ Rule = Generator[Key, str, str]
 """A rule yields what it needs, is sent its name, and returns the name of what it made."""
 
 
-_ADVICE = {
-    "its target shape is not known": ". Export with a fixed batch, or with torch.onnx.export(..., dynamo=True)"
-}
-
-
 _LIGHT = UNARY | BINARY | HOST_VIEWS
 
 
@@ -81,6 +76,7 @@ class Roller(Writer):
                 raise NeurocompileError(
                     "NC1009",
                     f"'{wanted[1]}' feeds back to itself; recurrent layers are not supported",
+                    layer=wanted[1],
                 )
             active.add(wanted)
             stack.append((wanted, self._rule(wanted)))
@@ -355,7 +351,7 @@ class Roller(Writer):
                 raise NotSupportedError([unsupported(node)]) from error
             raise NeurocompileError(
                 "NC1009",
-                f"{label_of(node)} cannot be run for all steps at once: {error}{_ADVICE.get(str(error), '')}",
+                f"{label_of(node)} cannot be run for all steps at once: {error}{error.advice}",
             ) from error
 
     def _known(self, value: str) -> list[int | None] | None:

@@ -18,7 +18,11 @@ __all__ = ["UNDERSTOOD", "UnsuitableError", "constant_inputs"]
 
 
 class UnsuitableError(Exception):
-    """The operator mixes rows, or is not known not to; the text says why."""
+    """The operator mixes rows, or is not known not to; the text says why, ``advice`` what to do."""
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(why)
+        self.advice = advice
 
 
 _ELEMENTWISE = frozenset(
@@ -195,7 +199,10 @@ def _target(node: onnx.NodeProto, graph: Graph, steps: int) -> np.ndarray:
     name = node.input[1]
     target = list(graph.constants[name]) if name in graph.constants else graph.partial.get(name)
     if not target or any(n is None for n in target[1:]):
-        raise UnsuitableError("its target shape is not known")
+        raise UnsuitableError(
+            "its target shape is not known",
+            ". Export with a fixed batch, or with torch.onnx.export(..., dynamo=True)",
+        )
     head, rest = target[0], [int(n) for n in target[1:] if n is not None]
     if node.op_type == "Expand":
         if len(target) != graph.rank(node.input[0]):

@@ -19,9 +19,16 @@ from neurocompile.options import LARGEST_T
 __all__ = ["check_values", "in_float32", "own_steps", "samples_of"]
 
 _STEPS = (
-    "T", "num_steps", "n_steps", "nb_steps", "time_steps", "timesteps", "time_step", "time_window",
+    "T",
+    "num_steps",
+    "n_steps",
+    "nb_steps",
+    "time_steps",
+    "timesteps",
+    "time_step",
+    "time_window",
     "simulation_steps",
-)  # fmt: skip
+)
 """Attributes in which authors keep the number of steps of a sample."""
 
 

@@ -23,10 +23,19 @@ _OF_THE_WHOLE = frozenset({"NC1003", "NC1008", "NC1009", "NC1011", "NC1013"})
 """Codes of errors that say what a trace met, not which module is to blame."""
 _RANDOM = frozenset(
     {
-        "bernoulli", "multinomial", "normal", "poisson", "rand", "rand_like", "randint",
-        "randint_like", "randn", "randn_like", "randperm",
+        "bernoulli",
+        "multinomial",
+        "normal",
+        "poisson",
+        "rand",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+        "randn_like",
+        "randperm",
     }
-)  # fmt: skip
+)
 
 
 @contextmanager

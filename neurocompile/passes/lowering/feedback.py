@@ -64,6 +64,7 @@ class Feedback:
                     "NC2001",
                     f"layer '{name}' reads the spikes of '{layer}' one step later; only a layer's own spikes, "
                     "as they lie, feed back",
+                    layer=name,
                 )
         return replace(
             drive, projections=tuple(p for p in drive.projections if p not in back)
@@ -76,6 +77,7 @@ class Feedback:
                 "NC2001",
                 f"layer '{name}' feeds its spikes back and has a threshold or leak for each channel; one for all "
                 "channels of a recurrent layer is supported",
+                layer=name,
             )
 
     def check(self, builder: Builder) -> None:
@@ -86,5 +88,6 @@ class Feedback:
                     "NC2001",
                     f"the spikes of layer '{self._layer[q.src][0]}' feed back through '{q.dst}', a neuron of its own, "
                     "which takes a step more; linear layers and sums, straight into the layer, are supported",
+                    layer=self._layer[q.src][0],
                 )
         builder.populations[:] = [p for p in builder.populations if p.name not in self._layer]

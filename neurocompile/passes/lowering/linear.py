@@ -44,6 +44,7 @@ def lower_linear(at: Lowering, node: s.Linear) -> Signal:
         raise NeurocompileError(
             "NC2001",
             f"layer '{node.name}' is a Linear over {list(signal.shape)}; use a 1x1 Conv for tokens",
+            layer=node.name,
         )
     assert isinstance(signal.base, str)
     columns = np.zeros((len(weight), int(np.prod(at.builder.shape(signal.base)))), np.int16)

@@ -62,6 +62,7 @@ def lower_matmul(at: Lowering, node: s.MatMul) -> Signal:
         raise NeurocompileError(
             "NC2001",
             f"layer '{node.name}' broadcasts {a.shape} @ {b.shape}; equal heads are supported",
+            layer=node.name,
         )
     # gates (..., n, k, m), tokens first in memory; then the sum over k
     rank = len(lead)
@@ -103,6 +104,7 @@ def _product(
             "NC2001",
             f"layer '{node.name}' multiplies {left.low}..{left.high} by {right.low}..{right.high}; one factor "
             f"must be spikes, or numbers of spikes up to {_LARGEST_FACTOR}",
+            layer=node.name,
         )
     layer = at.layer(node)
     if left.is_spike:
@@ -131,6 +133,7 @@ def _gated(
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' gates values up to {right.magnitude:,}; the limit is {most:,}",
+            layer=node.name,
         )
     if right.is_spike:
         return and_gate(at.builder, a, b, shape, layout, name, layer), None

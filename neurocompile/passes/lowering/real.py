@@ -98,6 +98,7 @@ def _digits(
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' takes {node.bits} digits of '{name}', {found.low}..{found.high}",
+            layer=node.name,
         )
     signal = at.population(node, name)
     key = (str(signal.base), node.bits, node.signed)
@@ -133,6 +134,7 @@ def lower_digit_matmul(at: Lowering, node: s.DigitMatMul) -> Signal:
         raise NeurocompileError(
             "NC2001",
             f"layer '{node.name}' broadcasts {value.shape} @ {lies.shape}; equal heads are supported",
+            layer=node.name,
         )
     rank = len(lead)
     gates = Layout.contiguous((n, *lead, k, m)).transpose(

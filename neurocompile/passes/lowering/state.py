@@ -53,7 +53,7 @@ class Lowering:
             signal = LOWERINGS.of(node)(self, node)
         except ValueError as error:  # layouts that do not nest
             raise NeurocompileError(
-                "NC2001", f"layer '{node.name}' ({type(node).__name__}): {error}"
+                "NC2001", f"layer '{node.name}' ({type(node).__name__}): {error}", layer=node.name
             ) from error
         if isinstance(node, s.Add) and len(self.graph.users[node.name]) > 1:
             signal = self.builder.relay(signal, node.name, self.layer(node))

@@ -23,7 +23,9 @@ def lower_add(at: Lowering, node: s.Add) -> Signal:
     if first.shape != second.shape:
         shapes = f"{first.shape} and {second.shape}"
         raise NeurocompileError(
-            "NC2001", f"layer '{node.name}' adds {shapes}; equal shapes are supported"
+            "NC2001",
+            f"layer '{node.name}' adds {shapes}; equal shapes are supported",
+            layer=node.name,
         )
     first = at.as_drive(first)
     assert isinstance(first.base, Drive)

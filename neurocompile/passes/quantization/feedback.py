@@ -62,6 +62,7 @@ def _rounded(state: Quantization, lif: s.LIF, layer: s.Node, shift: int) -> bool
         raise NeurocompileError(
             "NC2002",
             f"layer '{lif.name}' adds its own spikes to sums that leave their field; use fewer steps",
+            layer=lif.name,
         )
     weight = rewriter.tensors[node.weight].astype(np.int64)
     if not ((weight << max(node.exponent, 0)) % (1 << shift)).any():
@@ -75,6 +76,7 @@ def _rounded(state: Quantization, lif: s.LIF, layer: s.Node, shift: int) -> bool
         raise NeurocompileError(
             "NC2002",
             f"layer '{lif.name}': its recurrent weights are less than the unit of its membrane; use fewer steps",
+            layer=lif.name,
         )
     stored = rewriter.tensor(f"{node.weight}.shifted", (grid * rounded).astype(np.int16))
     rewriter.nodes[place] = replace(node, weight=stored, exponent=exponent)

@@ -70,6 +70,7 @@ def integer_lif(
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}': threshold {largest:,} or input {k * bound.magnitude:,} exceeds {state.fields.threshold:,} or {limit:,}",
+            layer=node.name,
         )
     vth = _integers(state, f"{node.name}.vth", levels)
     bias, exponent = _lif_bias(state, node, current / 64)
@@ -99,7 +100,9 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
         strongest = int(np.abs(units).max())
         if strongest > (most := soft_bias(state.fields)):
             raise NeurocompileError(
-                "NC2002", f"layer '{node.name}': bias {strongest:,} exceeds {most:,}"
+                "NC2002",
+                f"layer '{node.name}': bias {strongest:,} exceeds {most:,}",
+                layer=node.name,
             )
         bias = state.rewriter.tensor(f"{node.name}.bias.int", units.astype(np.int32))
         largest += strongest
@@ -116,6 +119,7 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
             "NC2002",
             f"layer '{node.name}' resets softly: input or threshold {needed:,} exceeds {limit << state.fields.shift:,} "
             f"at T = {state.options.steps}; use fewer steps or weight bits",
+            layer=node.name,
         )
     threshold = max(round(k * ideal / (1 << shift)), 1)
     higher = np.maximum(np.rint(threshold * ratios[1:]), threshold)
@@ -203,6 +207,7 @@ def _lif_bias(
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}': bias {np.abs(total).max():.4g} needs exponent {exponent} > {most}",
+            layer=node.name,
         )
     mantissa = np.rint(units / (1 << exponent)).astype(np.int16)
     return state.rewriter.tensor(f"{node.name}.bias.int", mantissa), exponent

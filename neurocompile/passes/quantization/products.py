@@ -66,17 +66,20 @@ def check_softmax(state: Quantization, node: s.Node) -> None:
                 "NC2012",
                 f"layer '{node.name}' ({type(node).__name__}) reads the softmax '{name}'; a product softmax @ V of two "
                 "matrices is supported",
+                layer=node.name,
             )
         if node.b not in state.graph.constants:
             raise NeurocompileError(
                 "NC2012",
                 f"layer '{node.name}': softmax '{name}' times values that change from step to step; take their mean "
                 "over time as for the scores: softmax(scores.mean(0)) @ v.mean(0)",
+                layer=node.name,
             )
     if isinstance(node, s.Softmax) and steps < 4:
         raise NeurocompileError(
             "NC2012",
             f"layer '{node.name}': a softmax at T = {steps}; 4 steps at least, and its error is O(1/T)",
+            layer=node.name,
         )
 
 

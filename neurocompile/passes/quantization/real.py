@@ -160,6 +160,7 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
             "NC2002",
             f"layer '{node.name}' sums the squares of {n:,} values, which leaves {max(bits, 0)} digits each of "
             f"{_product(state)} bits; 4 are needed",
+            layer=node.name,
         )
     rows = tuple(1 if i in node.axes else size for i, size in enumerate(shape))
     around = _range(state, node.x)
@@ -175,6 +176,7 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
             raise NeurocompileError(
                 "NC2002",
                 f"layer '{node.name}' normalizes {n:,} values: their sum leaves none of {state.fields.payload:,} for each",
+                layer=node.name,
             )
         total = s.Sum(
             name=state.rewriter.fresh(f"{node.name}.sum"), x=x, axes=node.axes, keepdims=True
@@ -253,7 +255,9 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
     # of many values most are far below the largest: half a bit more for each doubling
     bits = min(_bits(state) + ceil(log2(n) / 2), state.fields.digits)
     if n > 1 << _product(state) - 2:
-        raise NeurocompileError("NC2002", f"layer '{node.name}' is a softmax of {n:,} values")
+        raise NeurocompileError(
+            "NC2002", f"layer '{node.name}' is a softmax of {n:,} values", layer=node.name
+        )
     reach = (bits + 2) * log(2)  # what is so far below the largest counts as 0
     fine = reach / (1 << bits + 4) / max(abs(node.gain), 1e-30)
     x = state.dropped(node.x, max(floor(log2(max(fine / unit, 1.0))), 0), nearest=True)

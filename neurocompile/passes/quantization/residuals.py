@@ -60,6 +60,7 @@ def weighted_in_trunk(
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' needs weight exponent {exponent} > {state.fields.weight_exponent} in its residual",
+            layer=node.name,
         )
     scale *= 1 << exponent
     levels = (1 << (state.options.weight_bits - 1)) - 1

@@ -83,6 +83,7 @@ class Quantization:
                 raise NeurocompileError(
                     "NC2002",
                     f"layer '{new.name}' can reach {found.magnitude:,}, a payload holds {limit:,}; use fewer weight bits",
+                    layer=new.name,
                 )
 
     def coarser(self, name: Ref, limit: int, *, nearest: bool = False) -> Ref:

@@ -328,6 +328,7 @@ class Layer:
                 "NC2002",
                 f"layer {self.called}: sums, threshold or bias leave their fields at every scale: "
                 f"its largest weight, {np.abs(weight).max():.3g}, would be less than the unit, {wanted:.3g}",
+                layer=self.node.name,
             )
         for _ in range(_TRIES):
             scale, shift = self._moved(wanted, power, floor)
@@ -340,6 +341,7 @@ class Layer:
         raise NeurocompileError(
             "NC2002",
             f"layer {self.called}: sums, threshold or bias leave their fields at every scale",
+            layer=self.node.name,
         )
 
     def _moved(self, scale: float, power: int, floor: float) -> tuple[float, int]:
@@ -365,6 +367,7 @@ class Layer:
                 "NC2002",
                 f"layer {self.called}: sums, threshold or bias leave their fields at every "
                 f"scale (vth {vth})",
+                layer=self.node.name,
             )
         return whole / exact, shift
 
