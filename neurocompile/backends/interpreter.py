@@ -291,6 +291,14 @@ def _plane(acc, d, values, s, turns, sm, dm, n, ss, ds, weight, right):  # type:
         d += dm
 
 
+@njit(inline="always")
+def _pixel(q, y, z, i, j):  # type: ignore[no-untyped-def]
+    """The pixel that tap (i, j) of a convolution reads for the output at (y, z); -1 beyond the border."""
+    top, left = y * q[SH] - q[PH] + i * q[DH], z * q[SW] - q[PW] + j * q[DW]
+    inside = 0 <= top < q[HEIGHT] and 0 <= left < q[WIDTH]
+    return top * q[WIDTH] + left if inside else -1
+
+
 @_inner
 def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-untyped-def]  # noqa: C901
     """A matrix or convolution of spikes, or small counts: each adds its row of weights, as
@@ -323,14 +331,10 @@ def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-unty
             sums = (y * q[COLUMNS] + z) * out
             first = last = listed
             for i in range(q[KH]):
-                top = y * q[SH] - q[PH] + i * q[DH]
-                if top < 0 or top >= q[HEIGHT]:
-                    continue
                 for j in range(q[KW]):
-                    left = z * q[SW] - q[PW] + j * q[DW]
-                    if left < 0 or left >= q[WIDTH]:
+                    p = _pixel(q, y, z, i, j)
+                    if p < 0:
                         continue
-                    p = top * q[WIDTH] + left
                     if plain:
                         first, last = starts[p], starts[p + 1]
                         continue
@@ -361,14 +365,10 @@ def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyp
         for z in range(q[COLUMNS]):
             sums = (y * q[COLUMNS] + z) * out
             for i in range(q[KH]):
-                top = y * q[SH] - q[PH] + i * q[DH]
-                if top < 0 or top >= q[HEIGHT]:
-                    continue
                 for j in range(q[KW]):
-                    left = z * q[SW] - q[PW] + j * q[DW]
-                    if left < 0 or left >= q[WIDTH]:
+                    p = _pixel(q, y, z, i, j) * channels
+                    if p < 0:
                         continue
-                    p = (top * q[WIDTH] + left) * channels
                     w = q[W_AT] + (i * q[KW] + j) * per_in * row
                     if grouped and per_in == 1 and per_out == 1:
                         for c in range(out):
