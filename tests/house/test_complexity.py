@@ -19,8 +19,8 @@ _SEARCH = "compiled: one sweep of a search, its state in local variables"
 LISTED = {
     "backends/interpreter.py:run_samples": (30, _WHOLE),
     "backends/interpreter.py:_gated": (21, _WHOLE),
-    "backends/interpreter.py:_valued": (17, _WHOLE),
-    "backends/interpreter.py:_events": (16, _WHOLE),
+    "backends/interpreter.py:_valued": (16, _WHOLE),
+    "backends/interpreter.py:_events": (15, _WHOLE),
     "images/kernels.py:_send": (14, _WHOLE),
     "images/kernels.py:run_steps": (14, _WHOLE),
     "mapping/relaxed_kernels.py:_anneal": (18, _SEARCH),
