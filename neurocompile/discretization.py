@@ -10,7 +10,10 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError, shown
 
-__all__ = ["FRAMEWORKS", "Discretization", "parse_discretization"]
+__all__ = ["EXPORTED", "FRAMEWORKS", "Discretization", "parse_discretization"]
+
+EXPORTED = "euler"
+"""How a NIR file of ours is meant."""
 
 
 class Discretization(NamedTuple):

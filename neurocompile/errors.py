@@ -358,6 +358,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "What others' formats and simulators have no words for (graded messages, resets between samples, long delays) is named, a "
         "line each. Nothing was written.",
     ),
+    "NC5009": (
+        "a program cannot be said in NIR",
+        "NIR has weighted layers, sums, sum pools and membranes. Maxima, products, softmax and normalizations have no node there; "
+        "'neurocompile export lava' writes any program as Python code.",
+    ),
     "NC5010": (
         "the folder holds another sweep",
         "Records of a sweep belong to one model, one set of samples and one version of neurocompile; sweep.json in the folder "

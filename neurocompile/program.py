@@ -279,6 +279,14 @@ class Program:
         return export_lava(self, path)
 
     @guarded
+    def export_nir(self, path: str | Path) -> Path:
+        """Write the network as a NIR file (extra ``nir``), which :func:`compile` reads with
+        ``discretize="euler"``; NC5009 for a layer that NIR cannot say.
+        """
+        from neurocompile.exports.nir import export_nir
+
+        return export_nir(self.quantized, path)
+
     def export_sanafe(
         self, folder: str | Path, x: np.ndarray, *, profile: str = "davies2018"
     ) -> SanafeFiles:

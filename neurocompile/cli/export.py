@@ -16,7 +16,11 @@ class Form(str, Enum):
 
     cores = "cores"
     lava = "lava"
+    nir = "nir"
     sanafe = "sanafe"
+
+
+_SUFFIX = {Form.cores: "nci", Form.lava: "py", Form.nir: "nir"}
 
 
 @command
@@ -25,7 +29,7 @@ def export(
         Form,
         typer.Argument(
             help="cores: the tables of every core, one .nci file. lava: Python code for Lava, a .py and an .npz. "
-            "sanafe: a folder for SANA-FE, of one sample."
+            "nir: the network as a NIR file, .nir. sanafe: a folder for SANA-FE, of one sample."
         ),
     ],
     artifact: Artifact,
@@ -35,7 +39,7 @@ def export(
             "-o",
             "--output",
             metavar="PATH",
-            help="By default the artifact's name + .nci, .py or -sanafe, here.",
+            help="By default the artifact's name + .nci, .py, .nir or -sanafe, here.",
         ),
     ] = None,
     input_file: Annotated[
@@ -71,14 +75,21 @@ def export(
             f"python {folder}/run.py"
         )
         return Output(data, [f"{artifact} -> {folder}: {told}"])
-    output = check_output(
-        output or Path(f"{artifact.stem}.{'nci' if form is Form.cores else 'py'}"), artifact
-    )
+    output = check_output(output or Path(f"{artifact.stem}.{_SUFFIX[form]}"), artifact)
     program = load_program(artifact)
     if form is Form.lava:
         code, weights = program.export_lava(output)
         data |= {"output": str(code), "weights": str(weights), "bytes": weights.stat().st_size}
         return Output(data, [f"{artifact} -> {code} and {weights.name}; python {code} X.npz"])
+    if form is Form.nir:
+        from neurocompile.discretization import EXPORTED
+
+        program.export_nir(output)
+        data |= {"output": str(output), "bytes": output.stat().st_size, "discretize": EXPORTED}
+        return Output(
+            data,
+            [f"{artifact} -> {output}; read it with --discretize {EXPORTED}, inputs as integers"],
+        )
     program.save_images(output, progress=True)
     size, cores = output.stat().st_size, program.mapping.cores_used
     text = f"{artifact} -> {output}: images of {cores:,} cores, {size:,} bytes"

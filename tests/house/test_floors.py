@@ -64,7 +64,7 @@ DOORS = {
     ("program", "energy"): "Program.energy()",
     ("program", "parity"): "Program.parity()",
     ("program", "report"): "Program.report(), Program.plot()",
-    ("program", "exports"): "Program.export_lava(), Program.export_sanafe()",
+    ("program", "exports"): "Program.export_lava(), Program.export_nir(), Program.export_sanafe()",
 }
 """A program is plain data; these of its methods are the public doors to what reads it, imported
 when they are called.
