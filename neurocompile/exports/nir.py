@@ -57,7 +57,7 @@ def export_nir(graph: s.SpikingGraph, path: str | Path) -> Path:
             group["type"] = kind.encode()
             for field, value in fields.items():
                 group[field] = np.asarray(value)
-    write_output(path, lambda out: out.write(held.getvalue()))
+    write_output(path, held.getvalue())
     return Path(path)
 
 
