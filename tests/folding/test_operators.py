@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from spiking_cases import assert_equal_to_definition, samples
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.folding.gathering import Facts
+from neurocompile.folding.lower import Lowering
+from neurocompile.folding.net import Net, Reach
 from neurocompile.folding.policy import fold_graph
-from neurocompile.folding.schedules import Fold
+from neurocompile.folding.schedules import Fold, Schedules
 from neurocompile.ir import spiking as s
 from neurocompile.passes.lower import Lower
 from neurocompile.passes.schedule import Schedule
@@ -87,9 +90,66 @@ def bias_by_position(m: MapMaker, x: str) -> str:
     return m.add(s.IntegerLIF, "refused", x=x, vth=3, dv=0, bias=bias)
 
 
-@pytest.mark.parametrize(
-    "operator", [soft_reset, integrator, a_slice, sum_over_time, bias_by_position]
-)
+def feedback(m: MapMaker, x: str) -> str:
+    """Spikes that come back into their own layer."""
+    before = m.add(s.Previous, "refused", of="loop", shape=m.shape(x))
+    return m.add(s.IntegerLIF, "loop", x=m.add(s.Add, a=x, b=before), vth=5, dv=0)
+
+
+def rate_softmax(m: MapMaker, x: str) -> str:
+    mean = m.add(s.TimeSum, "refused", x=x, steps=2)
+    grid = m.tensor(np.arange(1, 9), np.int32)
+    return m.lif(m.add(s.RateSoftmax, x=mean, thresholds=grid, span=64))
+
+
+def of_real_values(kind: type[s.Node], **fields: object):  # type: ignore[no-untyped-def]
+    """An operator of real values by digits; segments as tensors, two operands alike."""
+
+    def operator(m: MapMaker, x: str) -> str:
+        names = ("x", "a", "b", "digits", "value")
+        given = {k: x for k in kind.__annotations__ if k in names}
+        tables = {k: m.tensor(np.array([v]), np.int64) for k, v in fields.items() if k in SEGMENTS}
+        return m.lif(m.add(kind, "refused", **given, **{**fields, **tables}))
+
+    operator.kind = kind  # type: ignore[attr-defined]
+    return operator
+
+
+SEGMENTS = {"knots": 0, "weights": 1, "ends": 9, "lengths": 9, "exponents": 0, "drops": 0}
+REFUSED = [
+    soft_reset,
+    integrator,
+    a_slice,
+    sum_over_time,
+    bias_by_position,
+    feedback,
+    rate_softmax,
+    of_real_values(s.Clip, low=0, high=9),
+    of_real_values(s.Combination, times_b=-1),
+    of_real_values(s.Delay),
+    of_real_values(s.Maximum),
+    of_real_values(s.IntegerFunction, **{k: SEGMENTS[k] for k in ("knots", "weights")}),
+    of_real_values(s.Falling, **{k: v for k, v in SEGMENTS.items() if k != "knots"}),
+    of_real_values(s.DigitMul, bits=4),
+    of_real_values(s.DigitMatMul, bits=4),
+    of_real_values(s.DigitSum, axes=(2,), bits=4),
+    of_real_values(s.SquareSum, axes=(2,), bits=4),
+]
+
+
+def test_every_kind_of_a_quantized_graph_folds_or_is_tried_below():
+    m, x = fixed_map()
+    facts, fold = Facts(headed(m, x)), Fold.parse("1x4")
+    schedules = Schedules(fold, facts.graph, frozenset())
+    lowering = Lowering(facts, Net(schedules.windows, 4, 2, Reach(62)), schedules, 8)
+    refused = {operator.kind for operator in REFUSED if hasattr(operator, "kind")}
+    refused |= {s.SoftIntegerLIF, s.IntegerIntegrator, s.TimeSum, s.Previous, s.RateSoftmax}
+    quantized = {kind for kind in s.KINDS.values() if "quantized" in kind.stages}
+    gone = {s.BatchNorm, s.Scale}  # no rule lets them into a quantized graph
+    assert quantized - gone == refused | set(lowering.rules)
+
+
+@pytest.mark.parametrize("operator", REFUSED)
 def test_what_does_not_fold_is_refused_by_name(operator):
     m, x = fixed_map()
     y = operator(m, m.add(s.Conv2d, x=x, weight=m.tensor(np.full((2, 2, 1, 1), 2))))
