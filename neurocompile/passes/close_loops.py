@@ -158,9 +158,10 @@ class _Closing:
         if isinstance(p, c.LIF):
             bias = 0 if p.bias is None else int(self.tensors[p.bias].max()) << p.bias_exp
             excess = max(-(-reach.membrane >> 6), reach.forward - (-bias >> 6)) - p.vth
-            self.check_current(p, reach, max(excess, 1))
             copy, moved = self.quiet(replace(p, name=self.name(f"{p.name}.loop")), bias)
-            return [(copy, 1, max(excess, 1), moved)]
+            inhibition = self.lasting(p, reach, bias - (moved << 6), max(excess, 1))
+            self.check_current(p, reach, inhibition)
+            return [(copy, 1, inhibition, moved)]
         found = [
             (replace(p, name=self.name(f"{p.name}.loop")), 1, max(reach.high, reach.forward, 1), 0)
         ]
@@ -179,6 +180,24 @@ class _Closing:
                     layer=p.layer,
                 )
         return found
+
+    def lasting(self, p: c.LIF, reach: Reach, bias: int, least: int) -> int:
+        """``least``, which keeps ``p`` silent in the last step of a sample, or what also does where
+        idle steps follow: a bias, and what arrives late, go on adding up until the reset.
+        """
+        idle = self.period - self.circuit.steps
+        if not idle:
+            return least
+        low, high = least, least
+        while not _stays_silent(p, reach, bias, high, idle, self.period):
+            low, high = high, 2 * high
+        while low < high:
+            middle = (low + high) // 2
+            if _stays_silent(p, reach, bias, middle, idle, self.period):
+                high = middle
+            else:
+                low = middle + 1
+        return high
 
     def quiet(self, p: c.LIF, bias: int) -> tuple[c.LIF, int]:
         """``p`` with so much less bias that it does not fire on its own, and what is missing, in
@@ -262,3 +281,28 @@ class _Closing:
         self.projections.append(
             replace(q, name=self.name(f"{src.name}>{dst.name}"), dst=Ref(dst.name))
         )
+
+
+def _stays_silent(
+    p: c.LIF, reach: Reach, bias: int, inhibition: int, idle: int, period: int
+) -> bool:
+    """Whether ``p``, closed by so much, stays at or below its threshold in the idle steps after a
+    sample, and in a period before the first one, whose first step is not closed yet.
+    """
+    top, kept = p.vth << 6, 4095 - p.du
+    current = (reach.high << 6) * 4096 // (4096 - kept)  # no step brings more
+    closed = reach.high - inhibition << 6
+    begins = (
+        (idle, current, min(reach.membrane - (inhibition << 6), top)),
+        (period - 1, 0, min(bias, top)),
+    )
+    for steps, u, v in begins:
+        for _ in range(steps):
+            before = u, v
+            u = (max(u, 0) * kept >> 12) + closed
+            v = (max(v, 0) * (4096 - p.dv) >> 12) + u + bias
+            if v > top:
+                return False
+            if u <= before[0] and v <= before[1]:
+                break  # it only falls from here on
+    return True
