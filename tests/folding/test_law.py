@@ -28,18 +28,32 @@ def folded(graph, steps: int, fold: str, **options):  # type: ignore[no-untyped-
         assume(False)
 
 
+STEPS = (1, 2, 3, 4, 5, 8)
+
+
+def law(data: st.DataObject) -> None:
+    """One network, its T and its fold."""
+    graph = data.draw(maps())
+    fold = data.draw(folds(graph.input.shape[1]))
+    assert_law(graph, folded(graph, data.draw(st.sampled_from(STEPS)), fold))
+
+
 @settings(deadline=None, max_examples=6, suppress_health_check=SLOW)
 @given(st.data())
 def test_folded_networks_equal_their_definition(data):
-    graph = data.draw(maps())
-    fold = data.draw(folds(graph.input.shape[1]))
-    assert_law(graph, folded(graph, data.draw(st.integers(1, 5)), fold))
+    law(data)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("count", [400])
+def test_many_folded_networks_equal_their_definition(count):
+    settings(deadline=None, max_examples=count, suppress_health_check=SLOW)(given(st.data())(law))()
 
 
 @settings(deadline=None, max_examples=2, suppress_health_check=SLOW)
 @given(st.data())
 def test_frames_of_events_fold(data):
-    steps = data.draw(st.integers(1, 4))
+    steps = data.draw(st.sampled_from(STEPS))
     graph = on_frames(data.draw(maps(layers=2)), steps)
     assert_law(graph, folded(graph, steps, data.draw(folds(graph.input.shape[1]))))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from folded import assert_law
@@ -9,8 +11,10 @@ from folded import assert_law
 from neurocompile.backends import get_backend
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import decode, encode
+from neurocompile.errors import NeurocompileError
 from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
+from neurocompile.ir import spiking as s
 
 FOLDS = {
     "qkformer-tiny": ("4x16", "16x16", "1x16", "1x4", "1x16s"),
@@ -44,16 +48,15 @@ def at_length(steps: int):
     return pytest.param(steps, marks=pytest.mark.nightly)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, at_length(2), at_length(3), 4, at_length(5), at_length(8)])
-@pytest.mark.parametrize("name, fold", [(n, f) for n, found in FOLDS.items() for f in found])
-def test_every_family_folds_exactly(name, fold, steps, tmp_path):
+def quantized(name: str, steps: int, folder: Path) -> s.SpikingGraph:
+    """A tiny model with random weights, normalizations calibrated on a few images."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("spikingjelly")
     from neurocompile.models.random_weights import calibrated
     from neurocompile.models.registry import MODELS
 
     import neurocompile
+    from neurocompile.calibration import calibrate_on
     from neurocompile.frontends.onnx.frontend import import_model
     from neurocompile.passes.canonicalize import canonicalize
     from neurocompile.passes.compose_convolutions import ComposeConvolutions
@@ -62,12 +65,37 @@ def test_every_family_folds_exactly(name, fold, steps, tmp_path):
     config = MODELS[name].config
     shape = (8, config.in_channels, config.image_size, config.image_size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(7))
-    path = tmp_path / "model.onnx"
+    path = folder / "model.onnx"
     neurocompile.export_onnx(calibrated(name, images), images, path, calibration=images.numpy())
-    opened, imported = import_model(path, steps)
-    from neurocompile.calibration import calibrate_on
-
+    _, imported = import_model(path, steps)
     canonical = canonicalize(imported.graph, ComposeConvolutions("auto", 8192, 16000))
-    statistics = calibrate_on(canonical, images.numpy(), steps)
-    quantized = Quantize(steps, statistics, 8)(canonical)
-    assert_law(quantized, fold_graph(quantized, steps, Fold.parse(fold)))
+    return Quantize(steps, calibrate_on(canonical, images.numpy(), steps), 8)(canonical)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, at_length(2), at_length(3), 4, at_length(5), at_length(8)])
+@pytest.mark.parametrize("name, fold", [(n, f) for n, found in FOLDS.items() for f in found])
+def test_every_family_folds_exactly(name, fold, steps, tmp_path):
+    graph = quantized(name, steps, tmp_path)
+    assert_law(graph, fold_graph(graph, steps, Fold.parse(fold)))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("steps", [2, 4])
+@pytest.mark.parametrize("name", FOLDS)
+def test_every_other_fold_is_exact_or_refused_by_name(name, steps, tmp_path):
+    """All rows and parts of a row that divide the input, one buffer and two, clocks of both kinds."""
+    graph = quantized(name, steps, tmp_path)
+    _, height, width = graph.input.shape
+    folds = [f"{n}x{width}" for n in range(1, height + 1) if height % n == 0]
+    folds += [f"1x{n}" for n in range(1, width) if width % n == 0]
+    exact = 0
+    for fold in (f + more for f in folds for more in ("", "s", "c")):
+        try:
+            circuit = fold_graph(graph, steps, Fold.parse(fold))
+        except NeurocompileError as error:
+            assert error.code == "NC3104" and "layer '" in str(error), error
+            continue
+        assert_law(graph, circuit)
+        exact += 1
+    assert exact >= 2 * len(FOLDS[name])
