@@ -43,6 +43,8 @@ def test_a_lif_on_a_sum_of_spikes_that_one_spike_fires_becomes_an_or() -> None:
         ("%y = LIF {x = %l, " + LIF + ", gain = 0.25}",),  # one spike is too little
         ("%y = LIF {x = %l, " + LIF + ", bias = @b}",),
         ("%y = LIF {x = %x, " + LIF + "}",),  # a real input
+        ("%y = LIF {x = %l, " + LIF + ", soft_reset = true, gain = 0.5}",),  # something is left
+        ("%y = LIF {x = %l, " + LIF + ", gain = 0.5, current = 0.5}",),  # of the step before
         ("%a = Scale {x = %l, factor = 1.0}", "%y = LIF {x = %a, " + LIF + "}"),
     ],
 )
