@@ -44,7 +44,7 @@ def finetune(
             metavar="Y.npz", help="Other samples, 'x' and 'y', to count before and after."
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, metavar="N")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Passes over the samples.")] = 10,
     lr: Annotated[float, typer.Option(metavar="R", help="Highest learning rate of Adam.")] = 5e-4,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Samples a step.")] = 64,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="To train on.")] = "cpu",

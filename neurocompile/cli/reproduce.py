@@ -34,7 +34,10 @@ class Experiment(str, Enum):
 
 @command
 def reproduce(
-    experiment: Annotated[Experiment, typer.Argument(show_default=False)],
+    experiment: Annotated[
+        Experiment,
+        typer.Argument(show_default=False, help="Which of the paper's figures and tables."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
