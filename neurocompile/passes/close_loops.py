@@ -289,8 +289,8 @@ def _stays_silent(
     """Whether ``p``, closed by so much, stays at or below its threshold in the idle steps after a
     sample, and in a period before the first one, whose first step is not closed yet.
     """
-    top, kept = p.vth << 6, 4095 - p.du
-    current = (reach.high << 6) * 4096 // (4096 - kept)  # no step brings more
+    top, kept = p.vth << 6, INSTANT - p.du
+    current = (reach.high << 6) * ALL // (ALL - kept)  # no step brings more
     closed = reach.high - inhibition << 6
     begins = (
         (idle, current, min(reach.membrane - (inhibition << 6), top)),
@@ -300,7 +300,7 @@ def _stays_silent(
         for _ in range(steps):
             before = u, v
             u = (max(u, 0) * kept >> 12) + closed
-            v = (max(v, 0) * (4096 - p.dv) >> 12) + u + bias
+            v = (max(v, 0) * (ALL - p.dv) >> 12) + u + bias
             if v > top:
                 return False
             if u <= before[0] and v <= before[1]:
