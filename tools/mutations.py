@@ -147,7 +147,7 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(new, ast.Attribute) and isinstance(new.ctx, ast.Load) and new.attr in NAMES:
         new.attr = NAMES[new.attr]
         yield new
-    elif isinstance(new, ast.IfExp):
+    elif isinstance(new, ast.IfExp) and not (_text_of(new.body) or _text_of(new.orelse)):
         new.body, new.orelse = new.orelse, new.body
         yield new
     elif isinstance(new, (ast.AugAssign, ast.Continue, ast.Break)):
@@ -171,8 +171,10 @@ def _operations(new: ast.Compare | ast.BinOp | ast.BoolOp) -> Iterator[ast.AST]:
 
 def _texts(node: ast.BinOp) -> bool:
     """Whether an operation joins or formats texts."""
-    sides = (node.left, node.right)
-    return any(
-        isinstance(s, ast.JoinedStr) or (isinstance(s, ast.Constant) and isinstance(s.value, str))
-        for s in sides
+    return _text_of(node.left) or _text_of(node.right)
+
+
+def _text_of(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
