@@ -4,6 +4,8 @@ self.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,6 +73,35 @@ def test_a_mean_over_many_tokens_takes_no_bits_of_the_residual() -> None:
     meant = evaluate(graph, x, T, names)
     found = evaluate(quantized, encode_input(quantized.input, x), T, names)
     assert all((meant[n] == found[n]).mean() > 0.97 for n in names)
+
+
+@pytest.mark.parametrize(("size", "apart"), [(2, 1), (4, 4), (8, 3)])
+def test_layers_on_grids_keep_them_and_every_spike_is_that_of_float64(size, apart):
+    """Grids powers of two or a small factor apart; at size 8 the mean over tokens is read through a
+    shift, which rounds in front of the last neuron alone.
+    """
+    graph, rng = shortcut(1.0, size=size), np.random.default_rng(size)
+    tensors = dict(graph.tensors)
+    for name, unit, most in (("w1", 1, 3), ("w2", apart, 3), ("w3", 1, 7), ("head", 1, 7)):
+        whole = rng.integers(-most + 1, most + 1, tensors[name].shape)
+        tensors[name] = (unit * whole / 8).astype(np.float32)
+    for name in (n for n in tensors if n.startswith("l") or n.startswith("b")):
+        tensors[name] = np.float32(np.rint(8 * tensors[name]) / 8)
+    graph = replace(graph, tensors=tensors)
+    x = rng.integers(0, 2, (16, 1, size, size)).astype(np.float32)
+    quantized = Quantize(T, calibrate_on(graph, x, T), 8)(graph)
+    names = [n.name for n in graph.spiking_layers]
+    meant = evaluate(graph, x.astype(np.float64), T, names)
+    found = evaluate(quantized, encode_input(quantized.input, x), T, names)
+    assert all(meant[n].any() for n in names[:2])
+    differing = [n for n in names if (meant[n] != found[n]).any()]
+    assert not differing or size == 8 and differing == names[2:]
+    for name in ("w1", "w2", "w3"):
+        layer = next(n for n in graph.nodes if getattr(n, "weight", None) == TensorRef(name))
+        made = quantized.node[layer.name]
+        stored = quantized.tensors[made.weight].astype(np.float64) * 2.0**made.exponent
+        ratio = stored[tensors[name] != 0] / tensors[name][tensors[name] != 0]
+        assert np.allclose(ratio, ratio.flat[0])
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.3, 1.0, 5.0])

@@ -27,9 +27,6 @@ FEW_LEVELS = 1 << 10
 takes a relay more.
 """
 
-_MOST_APART = 7
-"""The largest weight exponent."""
-
 
 def weighted_in_trunk(
     state: Quantization, node: s.Conv2d | s.Linear, unit: float, trunk: Trunk
@@ -140,9 +137,8 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     fields = max(
         max(ideals) / (1 << state.fields.weight_exponent), 1.02 * total / state.fields.payload
     )
-    if (
-        found := _on_grid(state, trunk, max(coarsest, 1.02 * total / state.fields.payload))
-    ) is not None:
+    floor = max(coarsest, 1.02 * total / state.fields.payload)
+    if (found := _on_grid(state, trunk, floor, total)) is not None:
         return found
     unit = max(min(ideals), coarsest, fields)
     least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
@@ -151,7 +147,7 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     return fields  # each LIF reads it in a coarser unit
 
 
-def _on_grid(state: Quantization, trunk: Trunk, floor: float) -> float | None:
+def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> float | None:
     """The unit, at least ``floor``, in which all layers' weights stay as they are, where they lie on
     grids that have a common one: the coarsest at which the integer thresholds mean what the float
     ones do at every membrane, else the finest. None without one.
@@ -167,27 +163,40 @@ def _on_grid(state: Quantization, trunk: Trunk, floor: float) -> float | None:
             return None
         most = round(float(np.abs(weight).max()) / grid)
         grids[layer.name] = _Grid(grid, grid * state.unit.get(layer.x, 1.0), most)
-    found = _common_grid(list(grids.values()), levels)
+    found = _common_grid(list(grids.values()), levels, state.fields.weight_exponent)
     if found is None:
         return None
     value, shares = found
     step, most_apart = 9 - bits, max(share.exponent for share in shares)
-    # weights as they are need exponents of 0 to 7
-    powers = [k for k in range(step, step + 8 - most_apart) if value / 2**k >= floor * (1 - 1e-9)]
+    # weights as they are need an exponent that is not below 0
+    powers = [
+        k
+        for k in range(step, step + 1 + state.fields.weight_exponent - most_apart)
+        if value / 2**k >= floor * (1 - 1e-9)
+    ]
     if not powers:
         return None
     state.ideal_scales.update(
         (name, grid.weight / share.odd) for (name, grid), share in zip(grids.items(), shares)
     )
+
+    def direct(unit: float) -> list[s.LIF]:
+        """Neurons that read the trunk in its unit; others do through a shift."""
+        return [
+            lif
+            for lif, summed in trunk.neurons
+            if not lif.soft_reset and unit >= lif_unit(state, lif, 1.02 * total * summed)
+        ]
+
     for power in powers:
-        exact = _exact_levels(state, trunk, value, power)
+        exact = _exact_levels(state, direct(value / 2**power), value, power)
         if exact is not None:
             state.thresholds.update(exact)
             return value / 2**power
     unit = value / 2 ** powers[-1]
-    for lif, _ in trunk.neurons:  # at least a sum that is the threshold fires
+    for lif in direct(unit):  # at least a sum that is the threshold fires
         ideal = lif.v_threshold / (lif.gain * unit)
-        if not lif.soft_reset and abs(ideal - round(ideal)) < 1e-6 * ideal:
+        if abs(ideal - round(ideal)) < 1e-6 * ideal:
             state.thresholds[lif.name] = round(ideal) - 1
     return unit
 
@@ -209,9 +218,9 @@ class _Share(NamedTuple):
     exponent: int
 
 
-def _common_grid(grids: list[_Grid], levels: int) -> tuple[float, list[_Share]] | None:
-    """The largest value that every grid is a multiple of, with at most ``levels`` of it, weight
-    exponents apart.
+def _common_grid(grids: list[_Grid], levels: int, apart: int) -> tuple[float, list[_Share]] | None:
+    """The largest value that every grid is a multiple of, with at most ``levels`` of it, and up
+    to ``apart`` powers of two apart.
     """
     if not grids:
         return None
@@ -224,7 +233,7 @@ def _common_grid(grids: list[_Grid], levels: int) -> tuple[float, list[_Share]] 
             if whole < 1 or abs(ratio - whole) > 1e-5 * ratio:
                 break
             exponent = (whole & -whole).bit_length() - 1
-            if grid.most * (whole >> exponent) > levels or exponent > _MOST_APART:
+            if grid.most * (whole >> exponent) > levels or exponent > apart:
                 break
             shares.append(_Share(whole >> exponent, exponent))
         if len(shares) == len(grids):
@@ -233,16 +242,14 @@ def _common_grid(grids: list[_Grid], levels: int) -> tuple[float, list[_Share]] 
 
 
 def _exact_levels(
-    state: Quantization, trunk: Trunk, value: float, power: int
+    state: Quantization, neurons: list[s.LIF], value: float, power: int
 ) -> dict[str, int] | None:
-    """Thresholds of the trunk's neurons that mean the float ones on currents ``2^power n``, n whole
+    """Thresholds of ``neurons`` that mean the float ones on currents ``2^power n``, n whole
     numbers of ``value``; None if one has none.
     """
     found = {}
-    for lif, summed in trunk.neurons:
-        if lif.soft_reset:
-            continue
-        if summed > 1 or lif.current:
+    for lif in neurons:
+        if lif.current:
             return None
         level = exact_level(
             lif.gain * value, lif.v_threshold, state.taus(lif), state.options.steps, power
