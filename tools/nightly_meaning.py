@@ -24,7 +24,8 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "meaning"))
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(_ROOT), str(_ROOT / "tests" / "meaning")]
 
 from oracle import Verdict, judge_module, judge_seed  # noqa: E402
 from programs import random_program  # noqa: E402
