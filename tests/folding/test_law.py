@@ -13,6 +13,7 @@ from spiking_cases import networks, on_frames
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
+from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.targets.fields import LOIHI2
 
@@ -66,6 +67,19 @@ def test_graded_delays_fold(data):
     assert_law(
         graph, folded(graph, 4, fold, fields=replace(LOIHI2, graded_delay=LOIHI2.max_spike_delay))
     )
+
+
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=SLOW)
+@given(st.data())
+def test_folds_are_made_for_a_narrower_chip(data):
+    """Constants over synapses of 5 bits and exponents to 4, waits of 5 steps: the same integers."""
+    graph = data.draw(maps())
+    fold = data.draw(folds(graph.input.shape[1]))
+    narrow = replace(LOIHI2, weight_bits=5, weight_exponent=4, max_spike_delay=5)
+    circuit = folded(graph, 2, fold, fields=narrow)
+    assert max(q.delay for q in circuit.projections) <= 5
+    assert max(q.weight_exp for q in circuit.projections if isinstance(q, c.Strided)) <= 4
+    assert_law(graph, circuit)
 
 
 @settings(deadline=None, max_examples=4, suppress_health_check=SLOW)
