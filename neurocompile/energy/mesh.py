@@ -5,8 +5,9 @@ The model, of which every constant is the profile's (Davies et al. 2018 for Loih
 - A core updates its neurons one after another, ``neuron_update_active`` or ``_inactive`` each (its mean
   is taken for every one); a message leaves when its neuron has been updated.
 - Routers send a message east or west first, then north or south. A link carries one message at a
-  time, for ``hop_east_west`` or ``hop_north_south``; others wait in the order in which they come
-  (**assumed**: queues of any length). Between cores of a tile it takes ``packet_within_tile``.
+  time, for ``hop_east_west`` or ``hop_north_south``; others wait in the order in which they come, in
+  queues of any length, or in finite ones that stop who sends to them (:mod:`neurocompile.energy.buffers`).
+  Between cores of a tile it takes ``packet_within_tile``.
 - A core's synapses process messages in the order of arrival, ``synaptic_operation`` for each synapse.
 - The step ends when the last core has done both; then the barrier, interpolated between its
   published times for 1 and 32 tiles.
@@ -23,6 +24,7 @@ import msgspec
 import numpy as np
 
 from neurocompile.backends.encoding import encode
+from neurocompile.energy.buffers import play_buffered
 from neurocompile.energy.profile import Profile
 from neurocompile.errors import NeurocompileError
 from neurocompile.images.image import GROUP_FIELDS, columns
@@ -77,7 +79,8 @@ class MeshRun(NamedTuple):
     links: np.ndarray
     """int64 (steps, 4, rows, columns): messages that left each tile east, west, south, north."""
     waited: np.ndarray
-    """float64 (steps): time that messages waited for links, summed."""
+    """float64 (steps): time that messages waited for links, summed; with finite queues time that cores
+    stood still because theirs was full."""
     full: np.ndarray
     """bool (steps): the pipeline is full; none where the samples take fewer steps than its depth."""
 
@@ -110,15 +113,21 @@ class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
     link_messages: int
     """What that link carried in that step."""
     waited_ns: float
-    """Time that a step's messages waited for links, summed over them."""
+    """Time that a step's messages waited for links, summed over them; with finite queues time that its
+    cores stood still."""
     samples_per_second: float
 
 
 _WAYS = ("east", "west", "south", "north")
 
 
-def mesh_of(program: Program, x: np.ndarray, profile: Profile) -> tuple[MeshReport, MeshRun]:
+def mesh_of(
+    program: Program, x: np.ndarray, profile: Profile, *, buffer: int | None = None
+) -> tuple[MeshReport, MeshRun]:
     """Play float32 ``x`` (samples, *input shape) on the mesh of the program's target.
+
+    Args:
+        buffer: messages that each queue of a router holds; None for any number.
 
     Raises:
         NeurocompileError: NC7009 for a profile without times, NC1006 where the samples take fewer
@@ -136,7 +145,7 @@ def mesh_of(program: Program, x: np.ndarray, profile: Profile) -> tuple[MeshRepo
     machine = program.open("cores")
     assert isinstance(machine, CoreMachine)
     counts = machine.count(encode(circuit, program.checked(x)), by_step=True)
-    run = simulate_mesh(machine, counts, target, constants)
+    run = simulate_mesh(machine, counts, target, constants, buffer)
     slowest = np.bincount(run.slowest[run.full], minlength=len(program.mapping.cores))
     links = run.links[run.full]
     busiest = np.unravel_index(int(links.argmax()), links.shape)
@@ -181,9 +190,22 @@ def constants_of(profile: Profile, tiles: int) -> Constants:
 
 
 def simulate_mesh(
-    machine: CoreMachine, counts: MachineCounts, target: Target, constants: Constants
+    machine: CoreMachine,
+    counts: MachineCounts,
+    target: Target,
+    constants: Constants,
+    buffer: int | None = None,
 ) -> MeshRun:
-    """Play the messages of ``counts`` (:meth:`CoreMachine.count` with ``by_step``) on the mesh."""
+    """Play the messages of ``counts`` (:meth:`CoreMachine.count` with ``by_step``) on the mesh.
+
+    Args:
+        buffer: messages that each queue of a router holds; None for any number.
+
+    Raises:
+        NeurocompileError: NC1015 for queues that hold nothing, or counts that are not by step.
+    """
+    if buffer is not None and buffer < 1:
+        raise NeurocompileError("NC1015", f"queues of {buffer} messages let none pass: 1 or more")
     cores = machine.images.cores
     place = np.array(
         [target.tile_position(Slot(*core.place.tolist())) for core in cores], np.int64
@@ -204,7 +226,15 @@ def simulate_mesh(
         active = counts.by_step[step, :-1, 3]
         update = active * constants.active + (neurons - active) * constants.inactive
         log = counts.log[start:stop]
-        waited[step] = _play(log, update, neurons, first, place, constants, done[step], links[step])
+        given = log, update, neurons, first, place, constants
+        if buffer is None:
+            waited[step] = _play(*given, done[step], links[step])
+        else:
+            own = np.minimum(log[:, 1], len(cores) - 1)  # the host's are there when the step begins
+            due = update[own] * (log[:, 4] - first[own] + 1) / neurons[own]
+            waited[step] = play_buffered(
+                log, update, due, place, constants, buffer, done[step], links[step]
+            )
         start = stop
     now = np.arange(steps)
     deepest = max(p.depth for p in machine.names.populations)

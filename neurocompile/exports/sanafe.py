@@ -31,7 +31,7 @@ from neurocompile.exports.folder import write_folder
 from neurocompile.exports.synapses import PortSynapses, port_synapses
 from neurocompile.images.build import CoreImages, build_images
 from neurocompile.images.image import GROUP_FIELDS, KERNEL, KINDS, PORT_FIELDS, columns
-from neurocompile.images.kernels import Tables
+from neurocompile.images.state import Tables
 from neurocompile.images.tables import load_tables
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.fields import ALL, INSTANT, PAYLOAD

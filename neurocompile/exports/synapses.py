@@ -9,7 +9,7 @@ import numpy as np
 
 from neurocompile.images.build import CoreImages
 from neurocompile.images.image import DENSE, GROUP_FIELDS, NO_AXON, PORT_FIELDS, columns
-from neurocompile.images.kernels import Tables
+from neurocompile.images.state import Tables
 
 __all__ = ["PortSynapses", "port_synapses", "senders"]
 

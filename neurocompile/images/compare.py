@@ -77,7 +77,35 @@ def why_different(
             axon = next((a for a in missing if a in axons), missing[0])
             sender = "the host" if source < 0 else f"core {source}"
             return f"{where}: axon {axon} gets other messages of {sender} than the mapping says"
-    return where
+    return f"{where}{_misplaced(images, builder, core, group)}"
+
+
+def _misplaced(images: CoreImages, builder: ImageBuilder, core: int, group: int) -> str:
+    """The first axon of a group whose source neuron lies on no core, or on two: images can be as the
+    mapping says, and the mapping wrong.
+    """
+    names = images.names.populations
+    for port in builder.layout.ports[core]:
+        source = port.projection.src
+        if port.group != group or source in {p.name for p in builder.circuit.inputs}:
+            continue
+        number = [p.name for p in names].index(source)
+        shape = names[number].shape
+        held = np.zeros(shape, np.int64)
+        for tiles in images.cores:
+            for row, (start, stop) in zip(tiles.groups, tiles.boxes, strict=True):
+                if row[_G["population"]] == number:
+                    lead = len(start) - len(shape)
+                    held[tuple(map(slice, start[lead:], stop[lead:]))] += 1
+        for neuron in np.flatnonzero(held != 1).tolist():
+            sources = builder.layout.sources(port)
+            flat = neuron // shape[-1] if port.positional else neuron
+            at = int(np.searchsorted(sources, flat))
+            if at < len(sources) and sources[at] == flat:
+                index = [int(i) for i in np.unravel_index(neuron, shape)]
+                times = int(held.reshape(-1)[neuron])
+                return f": axon {port.axon + at} is of neuron {index} of '{source}', which lies on {times} cores"
+    return ""
 
 
 def _unfed(held: Outputs, made: Outputs, core: int) -> list[int]:

@@ -1,8 +1,8 @@
 """The machine that executes core images and nothing else: no circuit, no mapping.
 
 It streams samples as the chip does, global step after global step, message by message, and counts
-what it sends. Samples may be spread over threads: each runs a stream of its own from reset state, so
-nothing depends on their number.
+what it sends. Samples may be spread over threads and lanes: each runs a stream of its own from reset state,
+so nothing depends on their number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import numpy as np
 from neurocompile.backends.base import Trace
 from neurocompile.images.build import CoreImages
 from neurocompile.images.image import GROUP_FIELDS, KINDS, PORT_FIELDS, columns
-from neurocompile.images.kernels import Events, Frame, State, run_steps
+from neurocompile.images.kernels import run_steps
+from neurocompile.images.rows import REGISTER
+from neurocompile.images.state import Events, Frame, State
 from neurocompile.images.tables import load_tables, starts
 from neurocompile.ir.fields import ALL
 from neurocompile.ir.windows import pieces
@@ -29,7 +31,11 @@ __all__ = ["CoreMachine", "MachineCounts"]
 _G, _P = columns(GROUP_FIELDS), columns(PORT_FIELDS)
 """Decay of a voltage that leaks whole; of a current it is one less."""
 _TRACE_BYTES = 1 << 27
-"""Of one stream's traces."""
+"""Of one thread's traces."""
+_STATE_BYTES = 1 << 28
+"""Of one thread's lanes, if these are several."""
+_LANES = 32
+"""At most: more find no faster memory for what they hold."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,33 @@ class CoreMachine:
         kind, leak = groups[:, _G["kind"]], groups[:, _G["dv"]] == ALL
         leak &= (groups[:, _G["du"]] == ALL - 1) & (groups[:, _G["has_bias"]] == 0)
         self._forgets = ((kind != KINDS.index("LIF")) | leak).astype(np.uint8)
-        size = slots * groups[:, _G["count"]]
-        self._ring_start, self._ring_size = starts(size.tolist()), int(size.sum())
+        self._wide = -(-groups[:, _G["count"]] // REGISTER) * REGISTER
+        self._ring_start = starts((slots * self._wide).tolist())
+        self._start = starts(self._wide.tolist())
+        self._bias = np.zeros(int(self._wide.sum()), np.int32)
+        for first, count, start in zip(
+            groups[:, _G["first"]].tolist(), groups[:, _G["count"]].tolist(), self._start.tolist()
+        ):
+            self._bias[start : start + count] = self.tables.bias[first : first + count]
+
+    @cached_property
+    def _longer(self) -> np.ndarray:
+        """Steps for which each group runs longer than its samples, int64 (groups): what it sends so
+        late still reaches a sample's step of another. A neuron that is always on is deeper than its
+        delays say.
+        """
+        names, tables = self.names, self.tables
+        depth = np.array([p.depth for p in names.populations], np.int64)
+        here = tables.groups[:, _G["population"]][tables.ports[:, _P["group"]]]
+        source = np.array(names.sources, np.int64)[tables.ports[:, _P["projection"]]]
+        late = depth[here] - depth[source] - tables.ports[:, _P["delay"]]
+        longer = np.zeros(len(depth), np.int64)
+        while True:  # ends: delays around a loop are positive
+            more = longer.copy()
+            np.maximum.at(more, source, longer[here] + late)
+            if np.array_equal(more, longer):
+                return longer[tables.groups[:, _G["population"]]]
+            longer = more
 
     def __enter__(self) -> CoreMachine:
         return self
@@ -94,12 +125,20 @@ class CoreMachine:
         traced = [p.size * (1 if p.spiking else 4) for p in names.populations if p.name in wanted]
         most = max(1, _TRACE_BYTES // max(names.windows * names.steps * sum(traced), 1))
         chunk = max(1, min(most, -(-len(x) // self.threads)))
-        streams = [_Stream(self, x[i : i + chunk], wanted) for i in range(0, len(x), chunk)]
+        lanes = max(1, min(self._most_lanes, chunk))
+        streams = [
+            _Stream(self, x[i : i + chunk], wanted, lanes=lanes) for i in range(0, len(x), chunk)
+        ]
         if not streams:
             streams = [_Stream(self, x, wanted)]
         with ThreadPoolExecutor(min(self.threads, len(streams))) as pool:
             done = list(pool.map(lambda stream: stream.run()[0], streams))
         return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
+
+    @property
+    def _most_lanes(self) -> int:
+        each = 4 * int(((self._slots + 2) * self._wide).sum())
+        return min(_LANES, _STATE_BYTES // max(each, 1))
 
     def count(self, x: np.ndarray, *, by_step: bool = False, warm: bool = True) -> MachineCounts:
         """Run int32 ``x`` (samples, *input shape) as one stream and count.
@@ -131,7 +170,7 @@ class CoreMachine:
 
 
 class _Stream:
-    """Samples that follow each other, from reset state."""
+    """Samples that follow each other in each lane, from reset state."""
 
     def __init__(
         self,
@@ -142,8 +181,9 @@ class _Stream:
         counting: bool = False,
         by_step: bool = False,
         warm: int = 0,
+        lanes: int = 1,
     ) -> None:
-        self.warm = warm
+        self.warm, self.lanes = warm, lanes
         self.machine, self.x, self.wanted = machine, x, wanted
         self.counting, self.by_step = counting, by_step
         self.logged = 0
@@ -151,7 +191,7 @@ class _Stream:
     def run(self) -> tuple[Trace, State]:
         """Traces of the wanted populations, and what was counted."""
         machine, names, tables = self.machine, self.machine.names, self.machine.tables
-        rounds = len(self.x) * names.windows
+        rounds = -(-len(self.x) // self.lanes) * names.windows
         deepest = max((p.depth for p in names.populations), default=0)
         frame = Frame(
             rounds * names.period + deepest,
@@ -161,6 +201,9 @@ class _Stream:
             names.steps,
             len(machine.images.cores),
             self.counting,
+            self.lanes,
+            names.windows,
+            len(self.x),
         )
         sent = {h: self._sent(i) for i, h in enumerate(machine.images.host.populations.tolist())}
         state, places = self._state(frame)
@@ -168,7 +211,7 @@ class _Stream:
         return self._traces(state, places, sent), state
 
     def _sent(self, number: int) -> np.ndarray:
-        """What an input sends, int32 (rounds, steps or 1, neurons)."""
+        """What an input sends, int32 (windows of all samples, steps or 1, neurons)."""
         names, images = self.machine.names, self.machine.images
         h = names.inputs[number]
         shape = names.populations[int(images.host.populations[number])].shape
@@ -190,15 +233,28 @@ class _Stream:
             full = np.ascontiguousarray(np.broadcast_to(values, shape))
             index = np.flatnonzero(full)
             place, neuron = np.divmod(index, values.shape[2])
-            sample, step = np.divmod(place, names.steps)
-            now = names.populations[number].depth + sample * frame.period + step
-            now = 2 * now + (sample >= frame.warm)
-            parts.append((now, first + neuron, full.reshape(-1)[index]))
+            window, step = np.divmod(place, names.steps)
+            sample, window = np.divmod(window, names.windows)
+            turn, lane = np.divmod(sample, self.lanes)
+            turn = turn * names.windows + window
+            now = names.populations[number].depth + turn * frame.period + step
+            parts.append(
+                (2 * now + (turn >= frame.warm), first + neuron, lane, full.reshape(-1)[index])
+            )
             first += values.shape[2]
-        now, sender, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-        order = np.argsort(now, kind="stable")
-        ends = np.searchsorted(now[order], np.arange(2 * frame.total), side="right")
-        return Events(ends.astype(np.int64), sender[order].astype(np.int64), value[order])
+        now, sender, lane, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.lexsort((lane, sender, now))
+        now, sender = now[order], sender[order]
+        last = np.flatnonzero(np.append((now[1:] != now[:-1]) | (sender[1:] != sender[:-1]), True))
+        last = last[: len(now)]
+        ends = np.searchsorted(now[last], np.arange(2 * frame.total), side="right")
+        return Events(
+            ends.astype(np.int64),
+            sender[last].astype(np.int64),
+            last.astype(np.int64) + 1,
+            lane[order].astype(np.int32),
+            value[order].astype(np.int32),
+        )
 
     def _state(self, frame: Frame) -> tuple[State, dict[int, int]]:
         """State before the first step, and where each wanted population's trace begins."""
@@ -211,22 +267,34 @@ class _Stream:
             if populations[p].name in self.wanted:
                 spiking = populations[p].spiking
                 places[p] = sizes[spiking]
-                sizes[spiking] += frame.rounds * frame.steps * populations[p].size
-        counts = tables.groups[:, _G["count"]]
+                samples = len(self.x) * frame.windows
+                sizes[spiking] += samples * frame.steps * populations[p].size
+        lanes, wide = frame.lanes, machine._wide
+        largest, size = int(wide.max(initial=1)), int(wide.sum()) * lanes
+        ring = int((machine._slots * wide).sum()) * lanes
+        held = np.zeros(2 * size, np.int32)
         steps = frame.total if self.by_step else 0
         state = State(
-            ring=np.zeros(machine._ring_size, np.int32),
-            touched=np.zeros(machine._ring_size if self.counting else 0, np.uint8),
-            ring_start=machine._ring_start,
+            ring=np.zeros(ring + REGISTER, np.int32),
+            touched=np.zeros(ring if self.counting else 0, np.uint8),
+            ring_start=machine._ring_start * lanes,
             ring_slots=machine._slots,
             arrived=np.zeros(int(machine._slots.sum()), np.uint8),
             arrived_start=starts(machine._slots.tolist()),
-            quiet=machine._forgets.copy(),
+            quiet=2 * machine._forgets,
             forgets=machine._forgets,
-            u=np.zeros(len(tables.bias), np.int32),
-            v=np.zeros(len(tables.bias), np.int32),
-            out=np.zeros(int(counts.max(initial=1)), np.int32),
-            spiked=np.zeros(int(counts.max(initial=1)), np.uint8),
+            until=frame.rounds * frame.period + machine._longer,
+            wide=wide,
+            start=machine._start,
+            bias=machine._bias,
+            held=held,
+            u=held[:size],
+            v=held[size:],
+            before=np.zeros((2, largest * lanes), np.int32),
+            spiked=np.zeros(largest * lanes, np.uint8),
+            item_end=np.zeros(largest, np.int64),
+            lane=np.zeros(largest * lanes + 1, np.int32),
+            value=np.zeros(largest * lanes + 1, np.int32),
             trace_start=np.array([places.get(int(p), -1) for p in number], np.int64),
             trace_size=np.array([populations[p].size for p in number], np.int64),
             spikes=np.zeros(sizes[True], np.uint8),

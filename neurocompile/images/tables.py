@@ -10,7 +10,8 @@ import numpy as np
 
 from neurocompile.images.build import CoreImages
 from neurocompile.images.image import GROUP_FIELDS, PORT_FIELDS, SPARSE, CoreImage, Outputs, columns
-from neurocompile.images.kernels import Tables
+from neurocompile.images.rows import REGISTER
+from neurocompile.images.state import Tables
 from neurocompile.ir.layout import strided_index
 
 __all__ = ["load_tables", "starts"]
@@ -70,7 +71,7 @@ def load_tables(images: CoreImages) -> Tables:
         row_end=_one([end for _, end in rows], np.int64),
         positions=np.concatenate([core.positions for core in cores]),
         targets=_one([core.targets for core in cores], np.int32),
-        weights=_one([core.weights for core in cores], np.int16),
+        weights=_one([*(core.weights for core in cores), np.zeros(REGISTER, np.int16)], np.int16),
         **maps,
     )
 

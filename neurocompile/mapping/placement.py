@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.mapping.refine import TABLE_LIMIT, Hypergraph, exponential_table, refine
 from neurocompile.mapping.refine_turns import refine_in_turn
 from neurocompile.mapping.tile_graph import Flows
@@ -170,15 +171,15 @@ def _assign(flows: Flows, cores: int, chips: int, each: int, seed: int) -> np.nd
 def symmetric(source: np.ndarray, target: np.ndarray, packets: np.ndarray, size: int) -> Matrix:
     """Packets in both directions as whole numbers."""
     apart = source != target
-    rows, columns = (
-        np.concatenate([source[apart], target[apart]]),
-        np.concatenate([target[apart], source[apart]]),
-    )
-    key, inverse = np.unique(rows * size + columns, return_inverse=True)
-    weight = np.bincount(inverse.ravel(), np.concatenate([packets[apart]] * 2), len(key))
+    low, high = np.minimum(source, target)[apart], np.maximum(source, target)[apart]
+    pair, inverse = np.unique(low * size + high, return_inverse=True)
+    weight = np.bincount(inverse.ravel(), packets[apart], len(pair))  # one sum for both directions
     most = float(weight.max(initial=0.0))
     unit = (1 << 24) / most if most else 1.0
-    whole = np.rint(weight * unit).astype(np.int64)
+    low, high = pair // max(size, 1), pair % max(size, 1)
+    key = np.concatenate([pair, high * size + low])
+    order = np.argsort(key, kind="stable")
+    key, whole = key[order], np.tile(np.rint(weight * unit).astype(np.int64), 2)[order]
     return Matrix(
         np.searchsorted(key // max(size, 1), np.arange(size + 1)), key % max(size, 1), whole, unit
     )
@@ -230,8 +231,14 @@ def anneal_places(
         pull: float64 (things, places): further cost of a thing at a place, in messages times hops.
         seed: of the generator.
         swaps: to try.
+
+    Raises:
+        NeurocompileError: NC9001 of a matrix that is not symmetric: each swap is priced by the rows of
+            its two things, so that of another matrix some swaps help for ever.
     """
     from neurocompile.mapping.placement_kernels import Mesh, anneal
+
+    _require_symmetric(matrix)
 
     start = np.arange(things, dtype=np.int64)
     if things < 2 or swaps < 1 or (not matrix.weight.any() and pull is None):
@@ -255,6 +262,15 @@ def anneal_places(
         _nearest(places),
     )
     return anneal(mesh, start, swaps, hot, hot / 100, seed, exponential_table())
+
+
+def _require_symmetric(matrix: Matrix) -> None:
+    row = np.repeat(np.arange(len(matrix.offsets) - 1), np.diff(matrix.offsets))
+    turned = np.lexsort((row, matrix.columns))
+    same = np.array_equal(matrix.columns[turned], row)
+    same = same and np.array_equal(row[turned], matrix.columns)
+    if not same or not np.array_equal(matrix.weight[turned], matrix.weight):
+        raise NeurocompileError("NC9001", "placement: messages between cores are not symmetric")
 
 
 def _nearest(places: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from neurocompile.energy.buffers import play_buffered
 from neurocompile.energy.mesh import Constants, _play, constants_of, mesh_of
 from neurocompile.energy.profile import load_profile
 from neurocompile.errors import NeurocompileError
@@ -43,6 +44,50 @@ def test_messages_wait_for_a_link_and_for_synapses() -> None:
 def test_within_a_tile_and_from_the_host() -> None:
     done, links, _ = play([(0, 3, 1, 0), (4, 1, 2, 0), (0, 0, 1, 0)], [0.0] * 4)
     assert done.tolist() == [10.0, 20.0, 0.0, 12.0] and links.sum() == 0
+
+
+def buffered(messages, update: list[float], buffer: int):
+    log = np.array([(0, *m) for m in messages], np.int64).reshape(-1, 5)
+    done, links = np.zeros(4), np.zeros((4, 2, 2), np.int64)
+    core, times = np.minimum(log[:, 1], 3), np.array(update)
+    due = times[core] * (log[:, 4] - 10 * core + 1) / 10
+    stood = play_buffered(log, times, due, PLACE, C, buffer, done, links)
+    return done, links, stood
+
+
+@pytest.mark.slow
+def test_full_buffers_stop_who_sends() -> None:
+    done, links, stood = buffered([(0, 2, 3, 9)], [50.0, 0.0, 0.0, 0.0], 1)
+    assert done.tolist() == [50.0, 0.0, 90.0, 0.0] and stood == 0 and links.sum() == 2
+    # the first is in front of its synapses from 4 to 14, the second behind the link from 8 on, the third
+    # leaves its core at 8, is behind the link from 18 on; each takes 10
+    three = [(0, 1, 1, 0)] * 3
+    done, _, stood = buffered(three, [0.0] * 4, 1)
+    assert done.tolist() == [8.0, 34.0, 0.0, 0.0] and stood == 8
+    done, _, stood = buffered(three, [0.0] * 4, 3)
+    assert done.tolist() == [0.0, 34.0, 0.0, 0.0] and stood == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("buffer", [1, 2, 5, 1000])
+def test_every_message_arrives_through_finite_buffers(buffer: int) -> None:
+    """Whatever the messages: none waits for ever, routes and work are those of endless queues."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        source = np.sort(rng.integers(0, 5, 60))
+        rows = [
+            (int(c), int(rng.integers(0, 4)), int(rng.integers(0, 5)), 10 * min(int(c), 3) + i % 10)
+            for i, c in enumerate(source)
+        ]
+        rows.sort(key=lambda row: (row[0], row[3]))
+        update = (rng.random(4) * 100).tolist()
+        done, links, stood = buffered(rows, update, buffer)
+        _, endless, _ = play(rows, update)
+        np.testing.assert_array_equal(links, endless)
+        work = np.zeros(4)
+        np.add.at(work, [row[1] for row in rows], [row[2] * C.synapse for row in rows])
+        assert (done >= np.maximum(work, update) - 1e-9).all()
+        assert stood == 0 or buffer < 60
 
 
 def test_times_are_needed(digits_program, digits_data) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exports.test_sanafe_files import network
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from images.placed import placed
 
 import neurocompile
@@ -12,11 +14,13 @@ from neurocompile.energy.activity import measured_activity
 from neurocompile.energy.optimize import held_out_load, optimize_mapping
 from neurocompile.energy.packets import count_packets
 from neurocompile.errors import NeurocompileError
+from neurocompile.mapping.budget import SpikeBudget
 from neurocompile.mapping.counted import balanced
 from neurocompile.mapping.mapping import check_mapping
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile_graph import make_tile_graph
+from neurocompile.stages.lowered import RATE_SAMPLES, _held_out
 from neurocompile.targets import load_target
 
 LOIHI1 = load_target("loihi1")
@@ -68,6 +72,22 @@ def test_what_is_refined_is_never_worse(objective: str) -> None:
         assert packets.count[away].sum() / len(x) == told.after
 
 
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 1 << 20), st.sampled_from(("packets", "energy")))
+def test_no_mapping_gets_worse_by_its_own_count(seed: int, objective: str) -> None:
+    circuit, x = network(seed % 5), inputs(seed)
+    target = LOIHI1 if seed % 2 else load_target("loihi2")
+    mapping = placed(circuit, target, seed, cores=2 + seed % 9)
+    found, told = optimize_mapping(circuit, mapping, target, {}, x, objective)
+    assert check_mapping(circuit, found, target) == []
+    assert told.after <= told.before
+    if told.after == told.before:
+        assert found is mapping, "the first one stays where none is better"
+    _, again = optimize_mapping(circuit, found, target, {}, x, objective)
+    assert again.before == told.after, "what was told is what is counted"
+
+
 def test_an_even_load_keeps_every_capacity() -> None:
     circuit = network(2)
     mapping = placed(circuit, LOIHI1, 5, cores=8)
@@ -105,3 +125,26 @@ def test_held_out_messages_are_those_of_the_busiest_core() -> None:
     ]
     assert most == pytest.approx(max(sums) / len(x) / circuit.sample_steps) and most > 0
     assert core == int(np.argmax(sums))
+
+
+def test_a_budget_is_checked_on_samples_that_no_rate_was_measured_on() -> None:
+    circuit = network(3)
+    mapping = placed(circuit, LOIHI1, 3, cores=4)
+    quiet, loud = np.zeros((RATE_SAMPLES, 6, 6, 2)), np.ones((3, 6, 6, 2))
+    samples = np.concatenate([quiet, loud]).astype(np.float32)
+    most, core = held_out_load(circuit, mapping, samples[RATE_SAMPLES:])
+    none = dict.fromkeys(("total", "constant", "messages"), 0.0)
+    budget = SpikeBudget(
+        text="",
+        basis="",
+        epsilon=None,
+        lipschitz=None,
+        dimension=None,
+        layers=(),
+        cores_without=4,
+        per_core_step=most / 2,
+        **none,
+    )
+    with pytest.warns(UserWarning, match=f"core {core} sends .* on 3 held-out samples"):
+        told = _held_out(budget, circuit, mapping, samples)
+    assert (told.held_out, told.held_out_most, told.held_out_core) == (3, most, core) and most > 0

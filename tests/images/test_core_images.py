@@ -32,6 +32,7 @@ from neurocompile.images.image import GROUP_FIELDS, columns
 from neurocompile.images.machine import CoreMachine
 from neurocompile.images.size import image_usage
 from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.mapping.mapping import check_mapping
 from neurocompile.passes.lower import lower
 from neurocompile.passes.schedule import schedule
 from neurocompile.targets import load_target
@@ -198,6 +199,50 @@ def test_wrong_images_are_named(digits_program, digits_data) -> None:
                 assert any(w in first.where for w in ("axon", "group", "list", "port")), first
                 seen[mutate] += 1
     assert all(seen.values()), seen
+
+
+def remapped(program, change):
+    """The program with other tiles on a core, and no images of its own."""
+    cores = list(program.mapping.cores)
+    change(cores)
+    mapping = msgspec.structs.replace(program.mapping, cores=tuple(cores))
+    return dataclasses.replace(program, mapping=mapping)
+
+
+def retiled(core, tiles):
+    return msgspec.structs.replace(core, tiles=tuple(tiles))
+
+
+def test_wrong_mappings_are_named(digits_program, digits_data) -> None:
+    """A tile dropped, and one that lies on two cores: core, neuron, step, and the axon whose source is
+    missing or twice. Two tiles in each other's place are another mapping, which runs; its cores are no
+    longer what was counted.
+    """
+
+    def drop(cores):
+        cores[3] = retiled(cores[3], cores[3].tiles[1:])
+
+    def twice(cores):
+        cores[3] = retiled(cores[3], (*cores[3].tiles, cores[2].tiles[0]))
+
+    def swap(cores):
+        one, other = cores[2].tiles[0], cores[5].tiles[0]
+        cores[2] = retiled(cores[2], (other, *cores[2].tiles[1:]))
+        cores[5] = retiled(cores[5], (one, *cores[5].tiles[1:]))
+
+    x, target = digits_data.x[:1], digits_program.target
+    for change, times in ((drop, 0), (twice, 2)):
+        wrong = remapped(digits_program, change)
+        first = wrong.parity(x, against=["cores"]).backends[0].first
+        assert first is not None and f"lies on {times} cores" in first.where, first
+        assert "core " in first.where and "axon " in first.where and first.step >= 0
+        assert check_mapping(wrong.circuit, wrong.mapping, target) != []
+    other = remapped(digits_program, swap)
+    assert other.parity(x, against=["cores"]).exact
+    assert "counted are" in check_mapping(other.circuit, other.mapping, target)[0]
+    stale = dataclasses.replace(other, images=digits_program.with_images().images)
+    builder = ImageBuilder(other.circuit, other.mapping, target)
+    assert any(line.startswith("core 2: ") for line in differences(stale.images, builder))
 
 
 def test_damage_is_found(digits_program, tmp_path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.mapping import check_mapping, map_circuit
 from neurocompile.mapping.output_lists import OutputLists
 from neurocompile.mapping.packing import in_order, pack
-from neurocompile.mapping.placement import anneal_places, symmetric
+from neurocompile.mapping.placement import Matrix, anneal_places, symmetric
 from neurocompile.mapping.refine import Hypergraph, km1, refine
 from neurocompile.mapping.refine_turns import refine_in_turn
 from neurocompile.mapping.relaxed import refine_relaxed
@@ -197,3 +198,26 @@ def test_a_budget_of_spikes_is_kept_by_every_core(transformer, budget: float) ->
         sum(rates[tile.population] * tile.size for tile in core.tiles) for core in mapping.cores
     ]
     assert max(sent) <= budget * (1 + 1e-9) and mapping.cores_used >= sum(sent) / budget
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1 << 32), st.integers(2, 12))
+def test_messages_both_ways_are_one_sum(seed: int, size: int) -> None:
+    """However many flows a pair has, and in whatever order they are added."""
+    rng = np.random.default_rng(seed)
+    source, target = rng.integers(0, size, (2, 200))
+    matrix = symmetric(source, target, 10.0 ** rng.uniform(-9, 9, 200), size)
+    full = np.zeros((size, size), np.int64)
+    row = np.repeat(np.arange(size), np.diff(matrix.offsets))
+    full[row, matrix.columns] = matrix.weight
+    assert np.array_equal(full, full.T) and not full.diagonal().any()
+
+
+def test_other_matrices_are_refused() -> None:
+    """Of these some swaps would help for ever."""
+    one_way = Matrix(np.array([0, 1, 1]), np.array([1]), np.array([5]), 1.0)
+    uneven = Matrix(np.array([0, 1, 2]), np.array([1, 0]), np.array([5, 6]), 1.0)
+    for matrix in (one_way, uneven):
+        with pytest.raises(NeurocompileError, match="symmetric") as caught:
+            anneal_places(matrix, np.array([[0, 0], [1, 0]]), 2, None, 0, 10)
+        assert caught.value.code == "NC9001"
