@@ -65,7 +65,7 @@ class _Net(NamedTuple):
     """float64 (cores): when it is done with those."""
     links: np.ndarray
     """(outputs): messages."""
-    count: np.ndarray
+    pushed: np.ndarray
     """(1): events so far."""
     columns: int
     buffer: int
@@ -145,9 +145,9 @@ def _tile(net, queue):  # type: ignore[no-untyped-def]
 @cached_njit(nogil=True)
 def _push(net, events, when, kind, which, message):  # type: ignore[no-untyped-def]
     """Of events at one time the one that was pushed first comes first."""
-    event = (when, net.count[0], np.int64(kind), np.int64(which), np.int64(message))
+    event = (when, net.pushed[0], np.int64(kind), np.int64(which), np.int64(message))
     heapq.heappush(events, event)
-    net.count[0] += 1
+    net.pushed[0] += 1
 
 
 @cached_njit(nogil=True)
