@@ -52,6 +52,7 @@ def measure(runtime_samples: int) -> dict[str, float]:
         build = [
             command,
             "build",
+            "--no-cache",
             str(ZOO / "qkformer.onnx"),
             "--target",
             "loihi2",

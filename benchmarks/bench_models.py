@@ -149,7 +149,7 @@ def parity(name: str, path: str) -> dict[str, Any]:
     import neurocompile
 
     images = pictures(name, CALIBRATION_IMAGES)
-    program = neurocompile.compile(path, T=MODELS[name].config.T, calibration=images)
+    program = neurocompile.compile(path, T=MODELS[name].config.T, calibration=images, cache=False)
     report = program.parity(images[:PARITY_IMAGES], against=("emulator", "lava"), reference=path)
     assert report.reference is not None
     return {
