@@ -117,7 +117,13 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
+_MODULES = ("compat", "qat")
+"""Documented as attributes: ``neurocompile.compat.spikingjelly()``."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"neurocompile.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'neurocompile' has no attribute {name!r}")
     module, attribute = _WHERE[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
 import sys
 
 import numpy as np
@@ -131,14 +132,20 @@ def test_without_the_context_such_a_file_fails(author, text):
 
 @pytest.mark.skipif(not MISSING, reason="CuPy is here: such files need no context")
 @pytest.mark.parametrize("text", [CLOCK_DRIVEN, ACTIVATION_BASED])
-def test_a_factory_without_the_context_is_led_to_it(author, text):
+def test_a_factory_without_the_context_is_run_inside_of_it(author, text):
     module = author(
         f"def make():\n    {text.strip().replace(chr(10), chr(10) + '    ')}\n    return Net(), None"
     )
-    with pytest.raises(neurocompile.NeurocompileError) as caught:
-        load_factory(f"{module.__name__}:make")
-    assert caught.value.code == "NC1014"
-    assert "neurocompile.compat.spikingjelly()" in caught.value.message
+    before = state()
+    with pytest.warns(UserWarning, match=r"inside of `with neurocompile.compat.spikingjelly\(\):`"):
+        net, _ = load_factory(f"{module.__name__}:make")
+    assert isinstance(net, torch.nn.Module)
+    assert state() == before
+
+
+def test_the_context_is_there_without_a_further_import():
+    code = "import neurocompile; neurocompile.compat.spikingjelly; neurocompile.qat"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_behind_the_block_all_is_as_before(author):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from neurocompile import compat
+from neurocompile.advice import warn
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
 from neurocompile.frontends.torch.recognize import is_module
@@ -100,20 +102,20 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
     fails.
 
     Modules are found as by ``python -m``: in the current folder first. This runs the user's own
-    code.
+    code. An author's file that asks for ``spikingjelly.clock_driven`` or CuPy where there is none
+    is run again inside of :func:`neurocompile.compat.spikingjelly`, with a warning.
     """
     module_name, function_name = text.split(":")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        made = function()
+        made = _made(module_name, function_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises, sys.exit among it
         raise NeurocompileError(
-            "NC1014", f"'{text}' failed: {type(error).__name__}: {error}{_advice(error)}"
+            "NC1014", f"'{text}' failed: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, tuple) or len(made) != 2:
         raise NeurocompileError(
@@ -123,12 +125,22 @@ def load_factory(text: str) -> tuple[nn.Module, Any]:
     return made
 
 
-def _advice(error: BaseException) -> str:
-    """What to write where an author's file meets a SpikingJelly that it was not written for."""
+def _made(module_name: str, function_name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module_name), function_name)()
+    except Exception as error:
+        if not _of_authors(error):
+            raise
+    with compat.spikingjelly():
+        made = getattr(importlib.import_module(module_name), function_name)()
+    warn(
+        f"'{module_name}' was written for another SpikingJelly, or for CuPy: it was run inside of "
+        "`with neurocompile.compat.spikingjelly():`, as your own code has to"
+    )
+    return made
+
+
+def _of_authors(error: Exception) -> bool:
+    """Whether an author's file meets a SpikingJelly that it was not written for."""
     why = str(error)
-    if "spikingjelly.clock_driven" in why or "CuPy" in why or "argument 'backend'" in why:
-        return (
-            ". It was written for another SpikingJelly, or for CuPy: import it and make the model inside of "
-            "`with neurocompile.compat.spikingjelly():`"
-        )
-    return ""
+    return "spikingjelly.clock_driven" in why or "CuPy" in why or "argument 'backend'" in why
