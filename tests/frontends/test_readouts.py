@@ -116,7 +116,7 @@ class Net(nn.Module):
     "dynamo",
     [
         pytest.param(False, id="torchscript"),
-        pytest.param(True, id="dynamo", marks=pytest.mark.slow),
+        pytest.param(True, id="dynamo", marks=pytest.mark.nightly),
     ],
 )
 @pytest.mark.parametrize("form", list(READOUTS))
