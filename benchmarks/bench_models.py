@@ -270,7 +270,8 @@ FOLDS = "<!-- folds -->", "<!-- end of folds -->"
 ACCURACY = f"""
 ## Folded in time
 
-By `uv run python benchmarks/bench_folds.py --map 120 --markdown docs/models.md`: random weights at 8 bits, T = 4, Loihi 2's
+By `uv run python benchmarks/bench_folds.py --map 6000 --jobs 16 --folder FOLDS --markdown docs/models.md` (one machine of 16 cores; a
+part of the models by name): random weights at 8 bits, T = 4, Loihi 2's
 published limits (graded messages do not wait). Cores are **lower bounds** by summed resources unless they are said to be mapped;
 mapping takes up to 1.1 times the bound. *cores@steps*: the Pareto front of least cores and steps from one sample to the next; 4
 steps is unrolled. `--fold auto` takes the first that maps. How folding works: [folding.md](folding.md).
