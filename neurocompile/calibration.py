@@ -178,13 +178,16 @@ def calibrate_on(
     return Calibration(len(x), T, bounds, statistics, "data", values, spreads)
 
 
+_REAL = (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum)
+
+
 def real_values(graph: s.SpikingGraph) -> tuple[str, ...]:
     """Names of the real values that operators without weights read or make."""
     whole = ranges(graph)
     found: set[str] = set()
     for node in graph.nodes:
         product = isinstance(node, (s.Mul, s.MatMul)) and whole[node.a] is whole[node.b] is None
-        if product or isinstance(node, (s.Function, s.Normalization, s.StepSoftmax)):
+        if product or isinstance(node, _REAL):
             found.update((node.name, *node.inputs))
     return tuple(sorted(found))
 
@@ -299,7 +302,7 @@ MEANS: KindTable[Mean] = KindTable("means", ("canonical",), "what its value is o
 """(calibration, node, its shape, means of its inputs) -> its mean, None if unknown."""
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Input, s.Output, s.Integrator)
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Conv2d, s.Linear, s.Offset)
-MEANS.add(lambda calibration, node, shape, inputs: None, s.MaxPool2d)
+MEANS.add(lambda calibration, node, shape, inputs: None, s.MaxPool2d, s.Quotient, s.TokenSum)
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Function, s.Normalization, s.Delay)
 
 

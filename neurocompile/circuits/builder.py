@@ -177,6 +177,14 @@ class Builder:
         """Array shape of a population."""
         return next(p.shape for p in reversed(self.populations) if p.name == population)
 
+    def bounded(self, relay: str, largest: int) -> None:
+        """Say of a graded relay what magnitude its value has at most, where more is known than its
+        inputs tell.
+        """
+        for k, p in enumerate(self.populations):
+            if p.name == relay and isinstance(p, c.GradedRelay) and not p.largest:
+                self.populations[k] = replace(p, largest=largest)
+
     def always_on(self, layer: str) -> str:
         """A neuron that fires in every step: the constant 1."""
         bias = self.tensor(f"{layer}.one.bias", np.ones(1, np.int16))

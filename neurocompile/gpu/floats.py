@@ -59,7 +59,7 @@ class FloatEvaluator:
             s.Rearrange: rearranged,
             s.TimeMean: lambda n, x: x.mean(0, keepdim=True),
             s.Softmax: lambda n, x: (n.gain * x[:1]).softmax(-1),
-            **dict.fromkeys(DEFINED, lambda n, *x: by_definition(n, x, steps)),
+            **dict.fromkeys(DEFINED, lambda n, *x: by_definition(n, x, self._tensors, steps)),
         }
 
     @torch.no_grad()

@@ -176,7 +176,7 @@ class Rules:
 
     def integrator(self, node: s.IntegerIntegrator, x: torch.Tensor) -> torch.Tensor:
         p = m = torch.zeros(x.shape[1:], dtype=torch.int64, device=x.device)
-        out, w = [], node.weight
+        out, w = [], self.parameter(node.weight)
         for t in range(self.steps):
             now = x[min(t, len(x) - 1)].to(torch.int64)
             plus = (p * w >> 7) + (-m * w >> 7) + now

@@ -127,7 +127,7 @@ INTEGRAL.add(lambda quantized, inputs: inputs, s.IntegerFunction, s.Falling)
 INTEGRAL.add(lambda quantized, inputs: inputs, s.DigitMul, s.DigitMatMul)
 INTEGRAL.add(lambda quantized, inputs: False, s.BatchNorm, s.Scale, s.Softmax, s.Integrator)
 INTEGRAL.add(lambda quantized, inputs: False, s.Function, s.Normalization, s.StepSoftmax)
-INTEGRAL.add(lambda quantized, inputs: False, s.TimeMean, s.Output)
+INTEGRAL.add(lambda quantized, inputs: False, s.TimeMean, s.Output, s.Quotient, s.TokenSum)
 
 
 def _bounded(rule: Callable[..., Interval | None]) -> Bound:
@@ -169,6 +169,18 @@ def _integrator(known: Known, node: s.Integrator, inputs: list[Interval]) -> Int
     return None if growth == inf else inputs[0].with_zero().times(growth)
 
 
+@BOUNDS.rule(s.TokenSum)
+@_bounded
+def _token_sum(known: Known, node: s.TokenSum, inputs: list[Interval]) -> Interval | None:
+    x, first = inputs[0], known.tensors[node.first]
+    growth = geometric(float(known.tensors[node.decay].max()), known.steps)
+    if growth == inf:
+        return None
+    own = Interval(*(f(x.low * first.min(), x.low * first.max()) for f in (min, max)))
+    most = Interval(*(f(x.high * first.min(), x.high * first.max()) for f in (min, max)))
+    return x.with_zero().times(growth) + Interval(own.low, most.high)
+
+
 @BOUNDS.rule(s.MaxPool2d, s.Rearrange, s.TimeMean, s.Maximum)
 @_bounded
 def _same(known: Known, node: s.Node, inputs: list[Interval]) -> Interval:
@@ -205,6 +217,16 @@ def _normalization(known: Known, node: s.Normalization, inputs: list[Any]) -> In
     n = prod(known.size[node.x][i] for i in node.axes)
     largest = sqrt(n - 1 if node.centered else n)  # of one element among n of a mean square of 1
     return Interval(-largest, largest)
+
+
+@BOUNDS.rule(s.Quotient)
+@_bounded
+def _quotient(known: Known, node: s.Quotient, inputs: list[Interval]) -> Interval | None:
+    a, b = inputs
+    if b.low <= 0:
+        return None  # of anything
+    ends = [x / y for x in (a.low, a.high) for y in (b.low, b.high)]
+    return Interval(min(ends), max(ends))
 
 
 @BOUNDS.rule(s.Delay)

@@ -18,7 +18,9 @@ CONSTANCY: KindTable[Callable[[Any, bool], bool]] = KindTable(
 """(node, all inputs are constant) -> whether its value is."""
 CONSTANCY.add(lambda node, inputs: not node.steps, ends.Input)
 CONSTANCY.add(lambda node, inputs: True, time.TimeMean, time.TimeSum)
-CONSTANCY.add(lambda node, inputs: False, time.RateSoftmax, time.Previous, real.Delay)
+CONSTANCY.add(
+    lambda node, inputs: False, time.RateSoftmax, time.Previous, real.Delay, real.TokenSum
+)
 CONSTANCY.add(
     lambda node, inputs: False,
     neurons.LIF,
@@ -47,6 +49,7 @@ CONSTANCY.add(
     time.Softmax,
     real.Function,
     real.Normalization,
+    real.Quotient,
     real.StepSoftmax,
     digits.Clip,
     digits.Combination,

@@ -259,7 +259,8 @@ def _integrator(
 def _integer_integrator(
     node: s.IntegerIntegrator, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
-    (x,), w = inputs, node.weight
+    (x,) = inputs
+    w = tensors[0].astype(np.int64) if isinstance(node.weight, TensorRef) else node.weight
     out = np.empty((len(x), steps, *x.shape[2:]), x.dtype)
     p = m = np.zeros((len(x), *x.shape[2:]), x.dtype)
     for t in range(steps):
@@ -359,6 +360,26 @@ def _normalization(
     return (x / np.sqrt(square + node.epsilon)).astype(inputs[0].dtype)
 
 
+def _quotient(
+    node: s.Quotient, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    a, b = (x.astype(np.float64) for x in inputs)
+    return (a / b).astype(inputs[0].dtype)
+
+
+def _token_sum(
+    node: s.TokenSum, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+) -> np.ndarray:
+    (x,), (decay, first) = inputs, (t.astype(np.float32) for t in tensors)
+    out = np.empty((len(x), steps, *x.shape[2:]), x.dtype)
+    kept = np.zeros((len(x), *x.shape[2:]), x.dtype)
+    for t in range(steps):
+        now = x[:, min(t, x.shape[1] - 1)]
+        out[:, t] = kept + first * now
+        kept = decay * kept + now
+    return out
+
+
 def _step_softmax(
     node: s.StepSoftmax, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
@@ -446,6 +467,8 @@ _DEFINED: dict[type[s.Node], Callable[..., np.ndarray]] = {
     s.Function: _function,
     s.Normalization: _normalization,
     s.StepSoftmax: _step_softmax,
+    s.Quotient: _quotient,
+    s.TokenSum: _token_sum,
     s.Delay: _delay,
     s.Clip: lambda n, i, t, T: np.clip(i[0], n.low, n.high),
     s.Combination: lambda n, i, t, T: digits.combination(n, *_aligned(i)),

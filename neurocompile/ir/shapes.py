@@ -38,7 +38,7 @@ def shapes(graph: s.SpikingGraph) -> dict[str, Shape]:
     return found
 
 
-@SHAPES.rule(s.Or, s.Integrator, s.IntegerIntegrator, s.Scale, s.BatchNorm, s.Shift)
+@SHAPES.rule(s.Or, s.Integrator, s.Scale, s.BatchNorm, s.Shift)
 @SHAPES.rule(s.TimeMean, s.TimeSum, s.Function, s.Delay)
 @SHAPES.rule(s.Clip, s.IntegerFunction, s.Falling)
 def _same(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
@@ -50,7 +50,7 @@ def _input(graph: s.SpikingGraph, node: s.Input | s.Previous, inputs: list[Shape
     return node.shape
 
 
-@SHAPES.rule(s.LIF, s.IntegerLIF, s.SoftIntegerLIF)
+@SHAPES.rule(s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator, s.TokenSum)
 def _neuron(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     for tensor in node.tensors:
         if np.broadcast_shapes(inputs[0], graph.tensors[tensor].shape) != inputs[0]:
@@ -115,7 +115,7 @@ def _maximum(graph: s.SpikingGraph, node: s.Maximum, inputs: list[Shape]) -> Sha
     return (*inputs[0][:-1], 1)
 
 
-@SHAPES.rule(s.Add, s.Mul, s.DigitMul)
+@SHAPES.rule(s.Add, s.Mul, s.Quotient, s.DigitMul)
 def _broadcast(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     return np.broadcast_shapes(*inputs)
 

@@ -44,7 +44,14 @@ from neurocompile.ir.nodes.neurons import (
     SoftIntegerLIF,
 )
 from neurocompile.ir.nodes.operators import Add, MatMul, Mul, Offset, Rearrange, Scale, Shift, Sum
-from neurocompile.ir.nodes.real import Delay, Function, Normalization, StepSoftmax
+from neurocompile.ir.nodes.real import (
+    Delay,
+    Function,
+    Normalization,
+    Quotient,
+    StepSoftmax,
+    TokenSum,
+)
 from neurocompile.ir.nodes.time import Previous, RateSoftmax, Softmax, TimeMean, TimeSum
 from neurocompile.ir.text import build, parse, print_graph
 
@@ -77,6 +84,7 @@ __all__ = [
     "Or",
     "Output",
     "Previous",
+    "Quotient",
     "RateSoftmax",
     "Rearrange",
     "Scale",
@@ -90,6 +98,7 @@ __all__ = [
     "SumPool2d",
     "TimeMean",
     "TimeSum",
+    "TokenSum",
     "register_kind",
 ]
 
@@ -124,6 +133,8 @@ KINDS: dict[str, type[Node]] = {
         RateSoftmax,
         Function,
         Normalization,
+        Quotient,
+        TokenSum,
         StepSoftmax,
         Delay,
         Clip,

@@ -65,12 +65,14 @@ def _feeds_back(graph: s.SpikingGraph, n: s.Previous) -> bool:
     )
 
 
-def _within(graph: s.SpikingGraph, value: int | TensorRef, low: int, high: int) -> bool:
-    """One integer, or all of a tensor."""
+def _within(
+    graph: s.SpikingGraph, value: float | TensorRef, low: int, high: int, kind: str = "i"
+) -> bool:
+    """One number, or all of a tensor, by default integers."""
     if isinstance(value, TensorRef):
         array = graph.tensors[value]
         return (
-            array.dtype.kind == "i"
+            array.dtype.kind == kind
             and low <= array.min(initial=high)
             and array.max(initial=low) <= high
         )
@@ -328,12 +330,19 @@ SPIKING_RULES: tuple[Rule, ...] = (
         ("quantized",),
     ),
     Rule(
+        "a sum over tokens keeps a share of 0..1 and counts its own step by a factor >= 0",
+        (s.TokenSum,),
+        lambda g, n: unless(
+            _within(g, n.decay, 0, 1, "f") and _within(g, n.first, 0, 1 << 20, "f"), "out of range"
+        ),
+    ),
+    Rule(
         "an integrator keeps a share of 0..1, in 128ths",
         (s.Integrator, s.IntegerIntegrator),
         lambda g, n: unless(
             0 <= n.decay <= 1
             if isinstance(n, s.Integrator)
-            else 0 <= n.weight <= 128 and 0 <= n.largest <= most.CURRENT,
+            else _within(g, n.weight, 0, 128) and 0 <= n.largest <= most.CURRENT,
             "out of range",
         ),
     ),

@@ -20,7 +20,17 @@ from neurocompile.passes.factors import multiplied
 
 __all__ = ["ConnectSpikes"]
 
-_WITHOUT_WEIGHTS = (s.Input, s.Function, s.Normalization, s.StepSoftmax, s.Mul, s.MatMul)
+_WITHOUT_WEIGHTS = (
+    s.Input,
+    s.Function,
+    s.Normalization,
+    s.StepSoftmax,
+    s.Mul,
+    s.MatMul,
+    s.Quotient,
+    s.TokenSum,
+    s.Integrator,
+)
 
 
 @dataclass(frozen=True)

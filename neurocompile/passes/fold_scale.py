@@ -68,7 +68,7 @@ def _input(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Fol
     return node, 1.0
 
 
-@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator, s.Delay)
+@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator, s.TokenSum, s.Delay)
 def _linear(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Folded:
     return node, factors[0]
 
@@ -152,6 +152,17 @@ def _normalization(
     _refuse_zero(factors[0], f"layer '{old.name}' reads")
     node = replace(node, epsilon=node.epsilon / factors[0] ** 2)
     return node, 1.0 if factors[0] > 0 else -1.0
+
+
+@FACTORS.rule(s.Quotient)
+def _quotient(at: _Folding, old: s.Node, node: s.Quotient, factors: list[float]) -> Folded:
+    _refuse_zero(factors[1], f"layer '{old.name}' divides by")
+    if factors[1] < 0:
+        raise NeurocompileError(
+            "NC2001",
+            f"layer '{old.name}' divides by a value times {factors[1]}; above 0 is supported",
+        )
+    return node, factors[0] / factors[1]
 
 
 @FACTORS.rule(s.Output)

@@ -33,6 +33,8 @@ _WHOLE = (
     s.Function,
     s.Normalization,
     s.StepSoftmax,
+    s.Quotient,
+    s.TokenSum,
     s.Delay,
 )
 """Kinds that need their operands with their biases."""
@@ -149,7 +151,7 @@ def _move_offset(at: _Moving, node: s.Offset, found: Given) -> Moved:
 
 
 @BIASES.rule(s.Input, s.Previous, s.Mul, s.MatMul, s.Softmax, s.Integrator, s.Or)
-@BIASES.rule(s.Function, s.Normalization, s.StepSoftmax, s.Delay)
+@BIASES.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum, s.Delay)
 def _nothing(at: _Moving, node: s.Node, found: Given) -> Moved:
     if any(b is not None for b in found):
         raise NeurocompileError(

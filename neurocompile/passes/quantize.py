@@ -49,8 +49,10 @@ from neurocompile.passes.quantization.products import (
 from neurocompile.passes.quantization.real import (
     integer_function,
     normalization,
+    quotient,
     real_product,
     step_softmax,
+    token_sum,
 )
 from neurocompile.passes.quantization.residuals import lif_unit
 from neurocompile.passes.quantization.state import Quantization
@@ -132,6 +134,16 @@ def _normalization(state: Quantization, node: s.Normalization, units: list[Any])
 @QUANTIZED.rule(s.StepSoftmax)
 def _step_softmax(state: Quantization, node: s.StepSoftmax, units: list[Any]) -> Quantized:
     return step_softmax(state, node, units[0])
+
+
+@QUANTIZED.rule(s.Quotient)
+def _quotient(state: Quantization, node: s.Quotient, units: list[Any]) -> Quantized:
+    return quotient(state, node)
+
+
+@QUANTIZED.rule(s.TokenSum)
+def _token_sum(state: Quantization, node: s.TokenSum, units: list[Any]) -> Quantized:
+    return token_sum(state, node)
 
 
 @QUANTIZED.rule(s.Delay)
@@ -299,7 +311,7 @@ or for what its own rule has noted."""
 
 @SHIFTS.rule(s.Input, s.Conv2d, s.Linear, s.Mul, s.MatMul, s.Offset, s.Output, s.Sum, s.SumPool2d)
 @SHIFTS.rule(s.Previous, s.LIF, s.Or, s.Integrator, s.Softmax, s.Delay)
-@SHIFTS.rule(s.Function, s.Normalization, s.StepSoftmax)
+@SHIFTS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum)
 def _noted(state: Quantization, node: s.Node, found: Shifts) -> None:
     """Noted where the layer is quantized, put into a bias, or not followed."""
     return None

@@ -95,7 +95,7 @@ class _Runner:
             s.TimeMean: lambda n, x: x.mean(0, keepdim=True),
             s.Softmax: lambda n, x: (n.gain * x).softmax(-1),
             s.Output: self.output,
-            **dict.fromkeys(DEFINED, lambda n, *x: by_definition(n, x, steps)),
+            **dict.fromkeys(DEFINED, lambda n, *x: by_definition(n, x, self.tensors, steps)),
         }
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -109,13 +109,11 @@ def _binary(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> N
 
 def _two_signals(im: Importer, node: onnx.NodeProto, a: Traced, b: Traced) -> None:
     wanted = node.name or node.output[0]
-    if node.op_type == "Div":
-        raise im.error("NC1009", "a division of two signals; division by a constant is supported")
     if node.op_type == "Sub":
         b = im.over(
             b, im.emit(s.Scale, f"{wanted}.negative", im.shapes[b.ref], x=b.ref, factor=-1.0)
         )
-    kind = s.Mul if node.op_type == "Mul" else s.Add
+    kind: type[s.Node] = {"Mul": s.Mul, "Div": s.Quotient}.get(node.op_type, s.Add)
     if a.layout == b.layout and im.shapes[a.ref] == im.shapes[b.ref]:
         im.keep(node, im.over(a, im.emit(kind, wanted, im.shapes[a.ref], a=a.ref, b=b.ref)))
         return
@@ -127,6 +125,8 @@ def _two_signals(im: Importer, node: onnx.NodeProto, a: Traced, b: Traced) -> No
         raise im.error(
             "NC1006", f"shapes {shown(a.layout.shape)} and {shown(b.layout.shape)} do not broadcast"
         ) from error
+    if kind is s.Quotient and im.shapes[left] != im.shapes[right]:
+        raise im.error("NC1009", "a division of two signals of different shapes")
     im.keep(node, im.fresh(im.emit(kind, wanted, tuple(shape), a=left, b=right), pattern))
 
 

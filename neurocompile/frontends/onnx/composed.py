@@ -21,7 +21,7 @@ from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.ir.functions import FUNCTIONS
 from neurocompile.ir.functions import function as value_of
 
-__all__ = ["FUNCTION", "NORMALIZATION", "SOFTMAX", "composed"]
+__all__ = ["FUNCTION", "MEANING", "NORMALIZATION", "SOFTMAX", "composed"]
 
 FUNCTION = "neurocompile.Function"
 """Operator with attributes ``function``, ``gain`` and ``scale``: ``scale * function(gain * x)``."""
@@ -65,7 +65,7 @@ def _softmax(x: list[np.ndarray], attributes: dict[str, Any]) -> np.ndarray:
     return e / e.sum(axis, keepdims=True)
 
 
-_MEANING: dict[str, Evaluation] = {
+MEANING: dict[str, Evaluation] = {
     "Identity": lambda x, a: x[0],
     "Dropout": lambda x, a: x[0],
     "Add": lambda x, a: x[0] + x[1],
@@ -111,7 +111,7 @@ _TELLING = frozenset(
     "Erf Tanh Sigmoid Exp Sqrt Reciprocal Pow Log Softplus ReduceL2 ReduceSumSquare".split()
 )
 """One of these is in all such arithmetic."""
-_FOLDED = frozenset(_MEANING) | {"Cast", "Constant"}
+_FOLDED = frozenset(MEANING) | {"Cast", "Constant"}
 
 
 def composed(
@@ -163,7 +163,7 @@ def _replaced(
     found: dict[int, onnx.NodeProto] = {}
     inside: set[int] = set()
     for place in reversed(range(len(nodes))):
-        if place in inside or not takes(nodes[place]) or nodes[place].op_type not in _MEANING:
+        if place in inside or not takes(nodes[place]) or nodes[place].op_type not in MEANING:
             continue
         match = search.ending_at(place)
         if match is not None:
@@ -198,7 +198,7 @@ class _Search:
         return best
 
     def _takes(self, node: onnx.NodeProto) -> bool:
-        if node.op_type not in _MEANING or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in MEANING or node.domain not in ("", "ai.onnx"):
             return False
         if len([o for o in node.output if o]) > 1:
             return False
@@ -242,7 +242,7 @@ class _Search:
                     constant = np.asarray(self.constants[name], np.float64)
                     kept = node.op_type.startswith("Reduce") and k == 1
                     operands.append(constant if kept else uniform(constant).reshape(()))
-            values[node.output[0]] = _MEANING[node.op_type](operands, _attributes(node))
+            values[node.output[0]] = MEANING[node.op_type](operands, _attributes(node))
         return values[self.nodes[place].output[0]]
 
     def _element(self, region: set[int], entry: str, place: int) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Three more operators of ``ai.neurocompile``, version 1, for neurons that ``LIF`` does not say; all
+"""Five more operators of ``ai.neurocompile``, version 1, for neurons that ``LIF`` does not say; all
 run over axis 0, from 0 at the first step.
 
 ``SoftLIF``: inputs ``X`` (T, ...) float32, ``tau``, float32, one or an array that broadcasts
@@ -16,6 +16,12 @@ that is never reset. One threshold is one spike a step at most.
 ``Integrator``: ``y = decay * y + x``, the synaptic current of a neuron, or a membrane that never
 fires.
 
+``TokenSum``: inputs ``X``, ``decay`` and ``factor``, float32, which broadcast against one step of X::
+
+    y = v + factor * x;  v = decay * v + x
+
+``Delay``: X one step before, 0 in the first step.
+
 ``Previous``: what the neuron ``of``, a node's name, sent one step before, float32 (``steps``, batch,
 *``shape``), 0 at first. It has no input and no body, for a file holds no cycle: whoever runs the file feeds the
 neuron's output back, one step later, until nothing changes
@@ -32,6 +38,8 @@ from neurocompile.reference.runtime import PREVIOUS
 
 __all__ = [
     "BODIES",
+    "TOKEN_SUM",
+    "DELAY",
     "INTEGRATOR",
     "NO_LEAK",
     "PREVIOUS",
@@ -41,6 +49,7 @@ __all__ = [
 ]
 
 SOFT_TYPE, INTEGRATOR = "SoftLIF", "Integrator"
+TOKEN_SUM, DELAY = "TokenSum", "Delay"
 NO_LEAK = float(np.finfo(np.float32).max)
 """``tau`` of a SoftLIF without leak: files hold finite numbers, and v / NO_LEAK is lost in float32."""
 
@@ -58,6 +67,8 @@ def register_general_schema() -> None:
     for kind, inputs, attributes in (
         (SOFT_TYPE, ("X", "tau", "thresholds"), SOFT_ATTRIBUTES),
         (INTEGRATOR, ("X",), _INTEGRATOR_ATTRIBUTES),
+        (TOKEN_SUM, ("X", "decay", "factor"), {}),
+        (DELAY, ("X",), {}),
     ):
         if onnx.defs.has(kind, "ai.neurocompile"):
             continue
@@ -183,5 +194,41 @@ def _integrator(opset: int) -> onnx.FunctionProto:
     )
 
 
-BODIES = {SOFT_TYPE: _soft, INTEGRATOR: _integrator}
+def _token_sum(opset: int) -> onnx.FunctionProto:
+    step = _body(
+        [
+            helper.make_node("Mul", ["x", "factor"], ["own"]),
+            helper.make_node("Add", ["v", "own"], ["y"]),
+            helper.make_node("Mul", ["v", "decay"], ["kept"]),
+            helper.make_node("Add", ["kept", "x"], ["v_next"]),
+        ],
+        "v_next",
+        "y",
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    inputs = ["X", "decay", "factor"]
+    return helper.make_function(
+        "ai.neurocompile", TOKEN_SUM, inputs, ["S"], _over_time(step), opsets
+    )
+
+
+def _delay(opset: int) -> onnx.FunctionProto:
+    def number(name: str, value: int) -> onnx.NodeProto:
+        tensor = helper.make_tensor("", TensorProto.INT64, [1], [value])
+        return helper.make_node("Constant", [], [name], value=tensor)
+
+    nodes = [
+        number("none", 0),
+        number("one", 1),
+        number("last", -1),
+        helper.make_node("Slice", ["X", "none", "one", "none"], ["step"]),
+        helper.make_node("Sub", ["step", "step"], ["zero"]),
+        helper.make_node("Slice", ["X", "none", "last", "none"], ["rest"]),
+        helper.make_node("Concat", ["zero", "rest"], ["S"], axis=0),
+    ]
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_function("ai.neurocompile", DELAY, ["X"], ["S"], nodes, opsets)
+
+
+BODIES = {SOFT_TYPE: _soft, INTEGRATOR: _integrator, TOKEN_SUM: _token_sum, DELAY: _delay}
 """The function of each operator, for a version of the default ONNX domain, at least 16."""

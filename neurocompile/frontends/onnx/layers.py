@@ -14,7 +14,14 @@ from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.frontends.onnx.convolutions import CONVOLUTION_RULES, linear, linear_along
 from neurocompile.frontends.onnx.einsum import EINSUM_RULES
 from neurocompile.frontends.onnx.feedback import previous
-from neurocompile.frontends.onnx.general import INTEGRATOR, NO_LEAK, PREVIOUS, SOFT_TYPE
+from neurocompile.frontends.onnx.general import (
+    DELAY,
+    INTEGRATOR,
+    NO_LEAK,
+    PREVIOUS,
+    SOFT_TYPE,
+    TOKEN_SUM,
+)
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.maxima import MAXIMUM_RULES
 from neurocompile.frontends.onnx.pools import POOL_RULES
@@ -130,6 +137,29 @@ def _integrator(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) 
     x_ref = im.features(x)
     ref = im.emit(s.Integrator, wanted, im.shapes[x_ref], x=x_ref, decay=decay)
     im.keep(node, im.fresh(ref, im.pattern(x)))
+
+
+def _token_sum(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x, wanted = im.traced[node.input[0]], node.name or node.output[0]
+    _check_leading(im, x, wanted)
+    decay, first = (np.asarray(im.constant(node, k), np.float32) for k in (1, 2))
+    if not (decay.size and (decay >= 0).all() and (decay <= 1).all()):
+        raise im.error("NC1009", "a sum that keeps a share of its value outside of 0 to 1")
+    if not (first.size and np.isfinite(first).all() and (first >= 0).all()):
+        raise im.error("NC1009", "a sum that counts its own step by a factor below 0")
+    x_ref = im.features(x)
+    size = im.shapes[x_ref]
+    if np.broadcast_shapes(decay.shape, first.shape, size) != size:
+        raise im.error("NC1006", f"factors {[*decay.shape, *first.shape]} of values {shown(size)}")
+    fields = {k: im.store(f"{wanted}.{k}", v) for k, v in (("decay", decay), ("first", first))}
+    ref = im.emit(s.TokenSum, wanted, size, x=x_ref, **fields)
+    im.keep(node, im.fresh(ref, im.pattern(x)))
+
+
+def _delay(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x, wanted = im.traced[node.input[0]], node.name or node.output[0]
+    _check_leading(im, x, wanted)
+    im.keep(node, im.over(x, im.emit(s.Delay, wanted, im.shapes[x.ref], x=x.ref)))
 
 
 def _channel_axis(im: Importer, x: Traced, taus: np.ndarray) -> int:
@@ -287,6 +317,8 @@ LAYER_RULES: dict[str, Rule] = {
     "ChannelLIF": _lif,
     SOFT_TYPE: _lif,
     INTEGRATOR: _integrator,
+    TOKEN_SUM: _token_sum,
+    DELAY: _delay,
     PREVIOUS: previous,
     "Gemm": _gemm,
     "MatMul": _matmul,

@@ -34,6 +34,7 @@ class Earlier:
         self.graph, self.spikes = graph, spikes
         self._place = {v: (k, t) for k, lanes in enumerate(spikes) for t, v in enumerate(lanes)}
         self._known: dict[str, str] = {}
+        self._reads: dict[int, set[int]] = {}
         self._nodes: dict[tuple[object, ...], onnx.NodeProto] | None = None
         self._selected = {}
         for value in graph.producer:
@@ -44,11 +45,12 @@ class Earlier:
     def feeds_back(self, neuron: int, current: str) -> bool:
         """Whether ``current``, of step 1 of a neuron, holds its own spikes of step 0.
 
-        Raises NC1009 where it holds those of another layer.
+        Those of layers in front of it are delayed, no more. Raises NC1009 where it holds those of a
+        layer behind it.
         """
         found = {self._place[v] for v in self._cone(current) if v in self._place}
         late = sorted(k for k, t in found if t == 0)
-        others = [k for k in late if k != neuron]
+        others = [k for k in late if k != neuron and neuron in self._in_front(k)]
         if others:
             raise NeurocompileError(
                 "NC1009",
@@ -56,7 +58,22 @@ class Earlier:
                 f"{label_of(self.graph.producer[self.spikes[others[0]][0]])}, one step later; only a layer's own "
                 "spikes feed back",
             )
-        return bool(late)
+        return neuron in late
+
+    def _in_front(self, neuron: int) -> set[int]:
+        """The layers whose spikes of one step reach ``neuron`` in that step."""
+        seen, stack = {neuron}, [neuron]
+        while stack:
+            at = stack.pop()
+            if at not in self._reads:
+                node = self.graph.producer[self.spikes[at][1]]
+                cone = {v for i in node.input for v in self._cone(i)}
+                places = (self._place[v] for v in cone if v in self._place)
+                self._reads[at] = {k for k, t in places if t == 1}
+            fresh = self._reads[at] - seen
+            seen |= fresh
+            stack += fresh
+        return seen - {neuron}
 
     def value(self, value: str) -> str:
         """``value``, of step 1, one step earlier."""

@@ -17,13 +17,20 @@ from onnx import TensorProto
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
-from neurocompile.frontends.onnx.general import INTEGRATOR, PREVIOUS
+from neurocompile.frontends.onnx.general import DELAY, INTEGRATOR, PREVIOUS, TOKEN_SUM
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
 from neurocompile.frontends.recover.join import Join, Joins
 from neurocompile.frontends.recover.recurrences import find_recurrence
 from neurocompile.frontends.recover.rows import UNDERSTOOD, UnsuitableError, constant_inputs
+from neurocompile.frontends.recover.tokens import (
+    Successors,
+    TokenMean,
+    find_token_mean,
+    is_zero,
+    pushed,
+)
 from neurocompile.frontends.recover.twins import Twins
 from neurocompile.frontends.recover.unroll import copy_renamed
 from neurocompile.frontends.recover.values import same_constant
@@ -54,6 +61,8 @@ class Roller(Writer):
         self._made: dict[Key, str] = {}
         self._needed: set[str] | None = None
         self._twins: Twins | None = None
+        self._successors: Successors | None = None
+        self._means: dict[Lanes, TokenMean | None] = {}
 
     def resolve(self, key: Key) -> str:
         """Make what ``key`` wants and whatever it needs; an explicit stack, so that depth has no
@@ -286,8 +295,46 @@ class Roller(Writer):
         if found is not None:
             x = yield "steps", found.inputs
             return self.emit(INTEGRATOR, [x], lanes[-1], domain=DOMAIN, decay=found.decay)
+        following = self._following(lanes)
+        if following is not None:
+            x = yield "steps", (*lanes[1:], following)
+            return self.emit(DELAY, [x], lanes[-1], domain=DOMAIN)
+        mean = self._token_mean(lanes)
+        if mean is not None:
+            return (yield from self._weighted_mean(mean, lanes[-1]))
         rows = yield "rows", lanes
         return self._reshape(rows, lanes, [len(lanes), -1])
+
+    def _following(self, lanes: Lanes) -> str | None:
+        """What comes after the last lane, where the lanes are 0 and then a value of each step
+        before.
+        """
+        if len(lanes) < 2 or not is_zero(lanes[0], self.graph):
+            return None
+        if self._successors is None:
+            self._successors = Successors(self.graph, self.neurons)
+        return self._successors.after(lanes[-1])
+
+    def _token_mean(self, lanes: Lanes) -> TokenMean | None:
+        if lanes not in self._means:
+            self._means[lanes] = find_token_mean(lanes, self.graph)
+        return self._means[lanes]
+
+    def _weighted_mean(self, mean: TokenMean, like: str) -> Rule:
+        """Its two sums, which integrate over the steps, and their quotient. Exponents need no running
+        maximum: their range is that of the calibration.
+        """
+        k = yield "steps", mean.k
+        v = yield "steps", mean.v
+        decay = self.constant(f"{like}.decay", mean.decay)
+        first = self.constant(f"{like}.first", mean.first)
+        weight = self.emit("Exp", [k], f"{like}.weight")
+        value = self.emit("Mul", [weight, v], f"{like}.value")
+        sums = [
+            self.emit(TOKEN_SUM, [x, decay, first], f"{like}.{name}", domain=DOMAIN)
+            for name, x in (("values", value), ("weights", weight))
+        ]
+        return self.emit("Div", sums, like)
 
     def _rows(self, lanes: Lanes) -> Rule:
         lanes = tuple(self.graph.alias(v) for v in lanes)
@@ -297,6 +344,13 @@ class Roller(Writer):
         if self._steps_first(lanes):
             steps = yield "steps", lanes
             return self._reshape(steps, lanes, [-1])
+        moved = pushed(lanes, self.graph)
+        if moved is not None:
+            node, place, inner = moved
+            names = []
+            for k, operand in enumerate(node.input):
+                names.append((yield "rows", inner) if k == place else (yield "one", operand))
+            return self._copied(node, names)
         first, columns = self._alike(lanes)
         rows = [k for k, c in enumerate(columns) if any(v in self.graph.dynamic for v in c)]
         if len(lanes) > 1 and all(len(set(columns[k])) == 1 for k in rows):
@@ -315,11 +369,14 @@ class Roller(Writer):
                 if not all(same_constant(v, column[0], self.graph) for v in column):
                     raise self._unequal(lanes)
                 names.append((yield "one", column[0]))
+        return self._copied(first, names, list(first.output).index(lanes[0]))
+
+    def _copied(self, node: onnx.NodeProto, inputs: list[str], output: int = 0) -> str:
         copy = onnx.NodeProto()
-        copy.CopyFrom(first)
-        copy.input[:] = names
+        copy.CopyFrom(node)
+        copy.input[:] = inputs
         self.register(copy)
-        return copy.output[list(first.output).index(lanes[0])]
+        return copy.output[output]
 
     def _steps_first(self, lanes: Lanes) -> bool:
         """Whether the rows are made of a value that has an axis of steps."""
@@ -328,6 +385,8 @@ class Roller(Writer):
             or self.joins.spikes(lanes) is not None
             or self._whole(lanes, kept=False) is not None
             or find_recurrence(lanes, self.graph) is not None
+            or self._following(lanes) is not None
+            or self._token_mean(lanes) is not None
         )
 
     def _alike(self, lanes: Lanes) -> tuple[onnx.NodeProto, list[Lanes]]:

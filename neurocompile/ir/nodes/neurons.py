@@ -95,8 +95,8 @@ class IntegerIntegrator(Node):
     stages = QUANTIZED
 
     x: Ref
-    weight: int
-    """0..128."""
+    weight: int | TensorRef
+    """0..128; or int32 that broadcast against the shape."""
     largest: int = 0
     """Bound of ``|y|`` within a sample."""
 

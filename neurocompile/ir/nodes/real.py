@@ -1,13 +1,13 @@
 """Real-valued operators of one step: functions, normalizations, softmax; and the value of the step before.
 
-None but :class:`Delay` has a state: each is a function of one step's values. What importers emit:
+None but :class:`Delay` and :class:`TokenSum` has a state: each is a function of one step's values. What importers emit:
 
 * weight and bias of a normalization are a :class:`BatchNorm` behind it, of mean 0, variance 1 and
   epsilon 0, along the axis of the channels; group normalization is a view (groups, the rest), a
   :class:`Normalization` over axis 1, the view back, and that BatchNorm;
 * additive masks and position biases of a softmax are an :class:`Offset` in front of it, -inf a large
   negative number; a softmax over another axis than the last stands between two views;
-* products of two real signals are :class:`Mul` and :class:`MatMul`.
+* products of two real signals are :class:`Mul` and :class:`MatMul`, a quotient :class:`Quotient`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurocompile.ir.nodes.base import FLOATING, Node
-from neurocompile.ir.text import Ref
+from neurocompile.ir.text import Ref, TensorRef
 
-__all__ = ["Delay", "Function", "Normalization", "StepSoftmax"]
+__all__ = ["Delay", "Function", "Normalization", "Quotient", "StepSoftmax", "TokenSum"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,35 @@ class StepSoftmax(Node):
 
     x: Ref
     gain: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quotient(Node):
+    """``a / b`` of two values of one shape in each step; b is above 0."""
+
+    stages = FLOATING
+
+    a: Ref
+    b: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSum(Node):
+    """A sum over the steps so far, in which this step's value counts by a factor of its own: numerator
+    and denominator of RWKV's weighted mean::
+
+        y = s + first * x;  s = decay * s + x
+
+    with s of the step before on the right, 0 in a sample's first step.
+    """
+
+    stages = FLOATING
+
+    x: Ref
+    decay: TensorRef
+    """float32 that broadcast against the shape, 0..1."""
+    first: TensorRef
+    """float32 that broadcast against the shape, >= 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

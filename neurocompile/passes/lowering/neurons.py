@@ -12,7 +12,7 @@ from neurocompile.circuits.soft_reset import soft_reset
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
-from neurocompile.ir.text import TensorRef
+from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes import split_channels
 from neurocompile.passes.lowering.feedback import recurrent
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering, laid_out
@@ -158,6 +158,8 @@ def lower_integrator(at: Lowering, node: s.IntegerIntegrator) -> Signal:
     signal = at.population(node, node.x)
     assert isinstance(signal.base, str)
     shape = at.builder.shape(signal.base)
+    if isinstance(node.weight, TensorRef):
+        return _integrator_parts(at, node, signal, shape)
     n, layer = int(np.prod(shape)), at.layer(node)
     parts = [
         (
@@ -175,6 +177,40 @@ def lower_integrator(at: Lowering, node: s.IntegerIntegrator) -> Signal:
             at.builder.drive(name, [replace(own, weight_exp=-7, recurrent=True)])
     both = tuple(strided(name, (n,), (1,), (1,), weight=sign) for name, sign in parts)
     return Signal(Drive(shape, both), signal.layout)
+
+
+def _integrator_parts(
+    at: Lowering, node: s.IntegerIntegrator, signal: Signal, shape: tuple[int, ...]
+) -> Signal:
+    """What is kept differs: two populations for each share."""
+    source, layer = str(signal.base), at.layer(node)
+    weights = np.broadcast_to(
+        laid_out(at.graph.tensors[node.weight], signal.layout, shape),  # type: ignore[index]
+        shape,
+    )
+    gathered: list[c.Projection] = []
+    for part in split_channels.parts(weights, signal.layout, shape):
+        weight, n = int(weights.reshape(-1)[part.first]), int(np.prod(part.shape))
+        halves = [
+            (
+                at.builder.population(
+                    c.GradedRelu,
+                    f"{node.name}.keep{weight}.{half}",
+                    part.shape,
+                    layer,
+                    largest=node.largest,
+                ),
+                sign,
+            )
+            for half, sign in (("plus", 1), ("minus", -1))
+        ]
+        for half, sign in halves:
+            at.builder.drive(half, part.projections(source, whole=False, weight=sign))
+            for src, other in halves if weight else ():
+                own = strided(src, (n,), (1,), (1,), weight=sign * other * weight)
+                at.builder.drive(half, [replace(own, weight_exp=-7, recurrent=True)])
+            gathered += part.projections(Ref(half), whole=True, weight=sign)
+    return Signal(Drive(shape, tuple(gathered)), signal.layout)
 
 
 @LOWERINGS.rule(s.Or)

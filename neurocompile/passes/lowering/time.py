@@ -24,18 +24,31 @@ def lower_previous(at: Lowering, node: s.Previous) -> Signal:
 
 @LOWERINGS.rule(s.Delay)
 def lower_delay(at: Lowering, node: s.Delay) -> Signal:
-    """A relay that a recurrent connection reaches, one step later."""
+    """A relay that a recurrent connection reaches, one step later; what integrates feeds a loop as it
+    is.
+    """
+    found, sums = at.range(node.x), at.signals[node.x]
+    if isinstance(at.graph.node[node.x], s.IntegerIntegrator) and isinstance(sums.base, Drive):
+        name = at.builder.population(
+            c.GradedRelay,
+            node.name,
+            sums.base.shape,
+            at.layer(node),
+            largest=max(found.magnitude, 1),
+        )
+        at.builder.drive(name, [replace(p, recurrent=True) for p in sums.base.projections])
+        return Signal(name, sums.layout)
     signal = at.population(node, node.x)
     assert isinstance(signal.base, str)
-    shape, found = at.builder.shape(signal.base), at.range(node.x)
+    shape = at.builder.shape(signal.base)
     hosts = (p.name for p in at.builder.populations if isinstance(p, c.HostInput))
     if signal.base in hosts:  # what the host sends comes in one step alone
         relay = at.builder.population(c.GradedRelay, f"{node.name}.now", shape, at.layer(node))
         at.builder.drive(relay, at.builder.carry(signal, compact(signal.layout)[1]))
         signal = Signal(relay, compact(signal.layout)[1])
-    name = at.builder.population(
-        c.GradedRelay, node.name, shape, at.layer(node), largest=max(found.magnitude, 1)
-    )
+    largest = max(found.magnitude, 1)
+    at.builder.bounded(str(signal.base), largest)
+    name = at.builder.population(c.GradedRelay, node.name, shape, at.layer(node), largest=largest)
     one = strided(str(signal.base), (int(np.prod(shape)),), (1,), (1,))
     at.builder.drive(name, [replace(one, recurrent=True)])
     return Signal(name, signal.layout)

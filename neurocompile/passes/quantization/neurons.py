@@ -10,7 +10,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.fields import ALL, INSTANT
 from neurocompile.ir.interval import geometric
-from neurocompile.ir.text import TensorRef
+from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.quantization.feedback import on_shift
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
@@ -178,10 +178,19 @@ def _reached(node: s.LIF, k: int) -> list[int]:
 
 def integer_integrator(state: Quantization, node: s.Integrator) -> s.IntegerIntegrator:
     """An integrator of a value that is coarse enough for its sums to fit a loop."""
-    weight = round(128 * node.decay)
-    x = state.coarser(node.x, integrator_limit(weight / 128, state.options.steps))
-    largest = integrated(state.bound[x].magnitude, weight, state.options.steps)
-    return s.IntegerIntegrator(name=node.name, x=x, weight=weight, largest=largest)
+    return integrator_of(state, node.name, node.x, np.asarray(node.decay))
+
+
+def integrator_of(state: Quantization, name: str, x: Ref, decay: np.ndarray) -> s.IntegerIntegrator:
+    """An integrator called ``name`` that keeps ``decay``, one share or one for each channel."""
+    weights = np.rint(128 * decay).astype(np.int32)
+    most = int(weights.max())
+    x = state.coarser(x, integrator_limit(most / 128, state.options.steps))
+    largest = integrated(state.bound[x].magnitude, most, state.options.steps)
+    weight: int | TensorRef = most
+    if (weights != most).any():
+        weight = state.rewriter.tensor(f"{name}.weight", weights)
+    return s.IntegerIntegrator(name=name, x=x, weight=weight, largest=largest)
 
 
 def integrated(magnitude: int, weight: int, steps: int) -> int:

@@ -22,10 +22,18 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.digits import falling_values
 from neurocompile.ir.functions import function
 from neurocompile.ir.text import Ref
+from neurocompile.passes.quantization.neurons import integrator_of
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.tables import Descent, Segments, descent, segments
 
-__all__ = ["integer_function", "normalization", "real_product", "step_softmax"]
+__all__ = [
+    "integer_function",
+    "normalization",
+    "quotient",
+    "real_product",
+    "step_softmax",
+    "token_sum",
+]
 
 _MARGIN = 0.25
 """Of a calibrated range, on each side: what other samples may exceed it by."""
@@ -171,8 +179,9 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
         far, least = min(far, (1 + _MARGIN) * spread[1]), spread[0] / (1 + 2 * _MARGIN)
     least = max(least, sqrt(node.epsilon), far * 2.0**-bits, 1e-30)
     if node.centered:
-        x = _fitted(state, node.x, min(state.fields.payload // (2 * n), 1 << bits + 5), around)
-        if state.bound[x].magnitude < 2:
+        levels = min(state.fields.payload // (2 * n), 1 << bits + 5)
+        x = _fitted(state, node.x, levels, around)
+        if levels < 2 or not state.bound[x].magnitude:
             raise NeurocompileError(
                 "NC2002",
                 f"layer '{node.name}' normalizes {n:,} values: their sum leaves none of {state.fields.payload:,} for each",
@@ -332,6 +341,100 @@ def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
     a, b, bits, shift = _factors(state, value, digits, 1)
     fields: dict[str, Any] = {"bits": bits, "signed": state.bound[b].low < 0, "shift": shift}
     return s.DigitMul(name=node.name, digits=b, value=a, **fields), _unit(state, a, b, shift)
+
+
+def quotient(state: Quantization, node: s.Quotient) -> Quantized:
+    """``a / b``: the reciprocal of b by segments, times a by its digits, rounded once."""
+    bits = min(_bits(state) + 3, LARGEST_BITS)
+    a = _fitted(state, node.a, (1 << bits) - 1, _range(state, node.a))
+    bits, signed = _needed(state, a), state.bound[a].low < 0
+    unit, bound = state.unit[node.b], state.bound[node.b]
+    low, high = bound.low * unit, bound.high * unit
+    known = state.options.calibration.values.get(node.b)
+    if known is not None:
+        low, high = max(low, known[0] / (1 + 2 * _MARGIN)), min(high, (1 + _MARGIN) * known[1])
+    if high < unit or low <= 0 and known is not None:
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' divides by '{node.b}', which is {low:.4g} to {high:.4g}; above 0 is supported",
+        )
+    table = descent(
+        lambda v: 1.0 / (unit * v), floor(low / unit), ceil(high / unit), _octave(bits), 2 * _TOP
+    )
+    inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), node.b, table)
+    factor = state.put(inverse, table.unit, state.size[node.b])
+    shape, rows = state.size[node.a], (prod(state.size[node.a]), 1, 1)
+
+    def view(of: Ref, name: str, shape: tuple[int, ...]) -> Ref:
+        fields: dict[str, Any] = {"shape": shape, "sizes": (prod(shape),), "strides": (1,)}
+        made = s.Rearrange(name=state.rewriter.fresh(f"{node.name}.{name}"), x=of, **fields)
+        return state.put(made, state.unit[of], shape)
+
+    shift = max(bits - 1, 0)
+    product = s.DigitMatMul(
+        name=state.rewriter.fresh(f"{node.name}.product"),
+        value=view(factor, "factors", rows),
+        digits=view(a, "digits", rows),
+        bits=bits,
+        signed=signed,
+        shift=shift,
+    )
+    y = state.put(product, state.unit[a] * table.unit * 2.0**shift, rows)
+    return _last(state, node, view(y, "quotients", shape))
+
+
+def token_sum(state: Quantization, node: s.TokenSum) -> Quantized:
+    """What is kept is an integrator's value one step later; the step's own is added in a unit that
+    leaves its factor's bits.
+    """
+    decay, first = (np.asarray(state.graph.tensors[t], np.float64) for t in node.tensors)
+    kept = integrator_of(state, state.rewriter.fresh(f"{node.name}.kept"), node.x, decay)
+    x, shape = kept.x, state.size[node.x]
+    state.put(kept, state.unit[x], shape)
+    before = s.Delay(name=state.rewriter.fresh(f"{node.name}.before"), x=Ref(kept.name))
+    state.put(before, state.unit[x], shape)
+    most, levels = float(first.max()), (1 << state.options.weight_bits - 1) - 1
+    reach = int(state.bound[before.name].magnitude + most * state.bound[x].magnitude)
+    digits = floor(log2(levels / max(most, 1e-9)))  # behind the point, that a weight has
+    fine = max(min(_PRODUCT - reach.bit_length(), digits), 0)
+    drop = min(max(digits - fine, 0), 7)
+    weights = np.rint(np.broadcast_to(first, shape).reshape(-1) * 2.0 ** (fine + drop))
+    if weights.max() > levels:
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' counts its own step {most:.4g} times; up to {levels} is supported",
+        )
+    own = _each(state, node.name, x, weights.astype(np.int16), drop)
+    total = s.Combination(name=node.name, a=Ref(before.name), b=own, times_a=1 << fine)
+    return total, state.unit[x] / 2**fine
+
+
+def _each(state: Quantization, name: str, x: Ref, weights: np.ndarray, drop: int) -> Ref:
+    """``floor(weights * x / 2^drop)``, a weight of 8 bits each."""
+    shape, n, unit = state.size[x], weights.size, state.unit[x]
+    aligned = 9 - state.options.weight_bits
+
+    def view(of: Ref, to: tuple[int, ...], what: str) -> Ref:
+        fields: dict[str, Any] = {"shape": to, "sizes": (n,), "strides": (1,)}
+        made = s.Rearrange(name=state.rewriter.fresh(f"{name}.{what}"), x=of, **fields)
+        return state.put(made, state.unit[of], to)
+
+    layer = s.Conv2d(
+        name=state.rewriter.fresh(f"{name}.own"),
+        x=view(x, (n, 1, 1), "channels"),
+        weight=state.rewriter.tensor(f"{name}.own", (weights << aligned).reshape(n, 1, 1, 1)),
+        bias=None,
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        groups=n,
+        exponent=-aligned,
+    )
+    y = state.put(layer, unit, (n, 1, 1))
+    if drop:
+        shifted = s.Shift(name=state.rewriter.fresh(f"{name}.own.coarse"), x=y, bits=drop)
+        y = state.put(shifted, unit, (n, 1, 1))
+    return view(y, shape, "values")
 
 
 def _matrix_product(state: Quantization, node: s.MatMul) -> Quantized:

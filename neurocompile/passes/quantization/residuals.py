@@ -110,6 +110,8 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
             else known.magnitude * state.unit.get(producer.x, 1.0)
         )
         total += float(rows.sum(axis=1).max()) * largest
+        if producer.bias is not None:
+            total += float(np.abs(state.graph.tensors[producer.bias]).max(initial=0))
         if state.integer[producer.x] is None and not isinstance(
             state.graph.node[producer.x], s.Input
         ):
@@ -134,10 +136,11 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     # a sum over many values is read through a shift, where its field would coarsen all layers
     direct = [n for n in trunk.neurons if n[1] == 1] or trunk.neurons
     coarsest = max((lif_unit(state, lif, 1.02 * total * k) for lif, k in direct), default=0.0)
+    room = 1.02 if trunk.neurons else 2.0  # a real input of few levels may round up by half of one
     fields = max(
-        max(ideals) / (1 << state.fields.weight_exponent), 1.02 * total / state.fields.payload
+        max(ideals) / (1 << state.fields.weight_exponent), room * total / state.fields.payload
     )
-    floor = max(coarsest, 1.02 * total / state.fields.payload)
+    floor = max(coarsest, room * total / state.fields.payload)
     if (found := _on_grid(state, trunk, floor, total)) is not None:
         return found
     unit = max(min(ideals), coarsest, fields)

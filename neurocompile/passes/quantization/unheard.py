@@ -106,7 +106,18 @@ ACTIVE.add(lambda graph, node, inputs: inputs[0], s.Delay)
 ACTIVE.add(lambda graph, node, inputs: inputs[0] | inputs[1], s.Add)
 
 
-@ACTIVE.rule(s.Mul, s.MatMul, s.Sum, s.SumPool2d, s.MaxPool2d, s.TimeMean, s.Integrator, s.Output)
+@ACTIVE.rule(
+    s.Mul,
+    s.MatMul,
+    s.Quotient,
+    s.TokenSum,
+    s.Sum,
+    s.SumPool2d,
+    s.MaxPool2d,
+    s.TimeMean,
+    s.Integrator,
+    s.Output,
+)
 def _if_any(graph: s.SpikingGraph, node: s.Node, inputs: list[np.ndarray]) -> np.ndarray:
     return np.full((), all(i.any() for i in inputs))
 
