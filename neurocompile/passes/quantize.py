@@ -233,9 +233,14 @@ def _sum(state: Quantization, node: s.Sum | s.SumPool2d, units: list[Any]) -> Qu
 
 @QUANTIZED.rule(s.Offset)
 def _offset(state: Quantization, node: s.Offset, units: list[Any]) -> Quantized:
-    lost = state.shift.get(node.x, 0.0)
-    values = np.rint((state.graph.tensors[node.offset] + lost) / units[0]).astype(np.int64)
-    return replace(node, offset=state.rewriter.tensor(f"{node.offset}.int", values)), units[0]
+    lost, x = state.shift.get(node.x, 0.0), node.x
+    added = np.asarray(state.graph.tensors[node.offset] + lost, np.float64)
+    room = state.fields.payload - int(np.abs(added).max(initial=0) / units[0]) - 1
+    if state.integer[x] is None and x in state.bound and room < state.bound[x].magnitude:
+        x = state.coarser(x, state.fields.payload // 3)  # both would not fit in the finer unit
+    unit = units[0] if x == node.x else state.unit[x]
+    values = np.rint(added / unit).astype(np.int64)
+    return replace(node, x=x, offset=state.rewriter.tensor(f"{node.offset}.int", values)), unit
 
 
 @QUANTIZED.rule(s.Add)

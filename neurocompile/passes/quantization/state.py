@@ -168,10 +168,6 @@ class Quantization:
                 limits.append(integrator_limit(user.decay, self.options.steps, self.fields))
             elif isinstance(user, (s.Rearrange, s.Offset, s.Add)):
                 limits.append(self.payload_limit(user.name))
-            own = self.magnitude.get(name)
-            if isinstance(user, s.Offset) and own:  # room for what it adds
-                more = float(np.abs(self.graph.tensors[user.offset]).max(initial=0))
-                limits.append(int(self.fields.payload * own / (own + more)))
         return min(limits)
 
     def fits(self, lif: s.LIF) -> bool:
