@@ -185,7 +185,7 @@ def integrator_of(state: Quantization, name: str, x: Ref, decay: np.ndarray) -> 
     """An integrator called ``name`` that keeps ``decay``, one share or one for each channel."""
     weights = np.rint(128 * decay).astype(np.int32)
     most = int(weights.max())
-    x = state.coarser(x, integrator_limit(most / 128, state.options.steps))
+    x = state.coarser(x, integrator_limit(most / 128, state.options.steps, state.fields))
     largest = integrated(state.bound[x].magnitude, most, state.options.steps)
     weight: int | TensorRef = most
     if (weights != most).any():

@@ -345,7 +345,7 @@ def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
 
 def quotient(state: Quantization, node: s.Quotient) -> Quantized:
     """``a / b``: the reciprocal of b by segments, times a by its digits, rounded once."""
-    bits = min(_bits(state) + 3, LARGEST_BITS)
+    bits = min(_bits(state) + 3, state.fields.digits)
     a = _fitted(state, node.a, (1 << bits) - 1, _range(state, node.a))
     bits, signed = _needed(state, a), state.bound[a].low < 0
     unit, bound = state.unit[node.b], state.bound[node.b]
@@ -357,9 +357,15 @@ def quotient(state: Quantization, node: s.Quotient) -> Quantized:
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' divides by '{node.b}', which is {low:.4g} to {high:.4g}; above 0 is supported",
+            layer=node.name,
         )
     table = descent(
-        lambda v: 1.0 / (unit * v), floor(low / unit), ceil(high / unit), _octave(bits), 2 * _TOP
+        lambda v: 1.0 / (unit * v),
+        floor(low / unit),
+        ceil(high / unit),
+        _octave(bits),
+        2 * _top(state),
+        state.fields,
     )
     inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), node.b, table)
     factor = state.put(inverse, table.unit, state.size[node.b])
@@ -396,13 +402,14 @@ def token_sum(state: Quantization, node: s.TokenSum) -> Quantized:
     most, levels = float(first.max()), (1 << state.options.weight_bits - 1) - 1
     reach = int(state.bound[before.name].magnitude + most * state.bound[x].magnitude)
     digits = floor(log2(levels / max(most, 1e-9)))  # behind the point, that a weight has
-    fine = max(min(_PRODUCT - reach.bit_length(), digits), 0)
+    fine = max(min(_product(state) - reach.bit_length(), digits), 0)
     drop = min(max(digits - fine, 0), 7)
     weights = np.rint(np.broadcast_to(first, shape).reshape(-1) * 2.0 ** (fine + drop))
     if weights.max() > levels:
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' counts its own step {most:.4g} times; up to {levels} is supported",
+            layer=node.name,
         )
     own = _each(state, node.name, x, weights.astype(np.int16), drop)
     total = s.Combination(name=node.name, a=Ref(before.name), b=own, times_a=1 << fine)
