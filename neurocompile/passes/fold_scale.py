@@ -161,6 +161,7 @@ def _quotient(at: _Folding, old: s.Node, node: s.Quotient, factors: list[float])
         raise NeurocompileError(
             "NC2001",
             f"layer '{old.name}' divides by a value times {factors[1]}; above 0 is supported",
+            layer=old.name,
         )
     return node, factors[0] / factors[1]
 
