@@ -57,7 +57,7 @@ def quantized(x: np.ndarray, digits: int) -> s.SpikingGraph:
     return Quantize(T, calibrate_on(canonical, x, T), digits=digits)(canonical)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.data())
 def test_shares_of_channels_are_kept(data):
     m = Maker(data.draw, (3, 4), low=-50, high=50)

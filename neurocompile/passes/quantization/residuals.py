@@ -110,8 +110,6 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
             else known.magnitude * state.unit.get(producer.x, 1.0)
         )
         total += float(rows.sum(axis=1).max()) * largest
-        if producer.bias is not None:
-            total += float(np.abs(state.graph.tensors[producer.bias]).max(initial=0))
         if state.integer[producer.x] is None and not isinstance(
             state.graph.node[producer.x], s.Input
         ):
