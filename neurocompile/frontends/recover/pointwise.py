@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.general import SOFT_TYPE
 from neurocompile.frontends.onnx.lif import DOMAIN, lif_functions
 from neurocompile.frontends.recover.graph import Graph, captured
@@ -19,6 +20,8 @@ from neurocompile.frontends.recover.staircases import Staircase, find_staircases
 from neurocompile.frontends.recover.values import constant
 
 __all__ = ["count_each_step", "with_pointwise"]
+
+_ROUNDING = frozenset({"Ceil", "Floor", "Round", "Sign"})
 
 
 def count_each_step(stairs: Staircase, name: str, graph: Graph) -> list[onnx.NodeProto]:
@@ -46,6 +49,21 @@ def with_pointwise(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A file that has neurons of ours, with the counts beside them written as neurons as well; it
     comes back as it is if it has none.
     """
+    if not any(node.op_type in _ROUNDING for node in proto.graph.node):
+        return proto
+    try:
+        return _with_pointwise(proto)
+    except NeurocompileError:
+        raise
+    # attributes and operands that the ONNX checker lets pass are of any type and number
+    except Exception as error:
+        raise NeurocompileError(
+            "NC1009",
+            f"no numbers of spikes could be read from the file: {type(error).__name__}: {str(error)[:160]}",
+        ) from error
+
+
+def _with_pointwise(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph(proto)
     found = find_staircases(graph)
     if not found:
