@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from neurocompile.advice import warn
 from neurocompile.calibration import (
     Calibration,
@@ -13,16 +15,17 @@ from neurocompile.calibration import (
     calibration_from_weights,
     real_values,
 )
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.frontends.known_modules import KNOWN
 from neurocompile.frontends.model import FloatModel
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.moments import input_covariances
 from neurocompile.pass_order import circuit_passes, compose_for
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.targets.schema import Target
 
-__all__ = ["build_circuit", "canonical_graph", "located", "statistics_of"]
+__all__ = ["build_circuit", "canonical_graph", "covariances_of", "located", "statistics_of"]
 
 
 @contextmanager
@@ -90,6 +93,25 @@ def statistics_of(
             "`calibration` if it is no real data"
         )
     return found
+
+
+def covariances_of(
+    model: FloatModel,
+    canonical: SpikingGraph,
+    done: Callable[[int, int], object] = lambda now, of: None,
+) -> dict[str, np.ndarray]:
+    """Of the inputs of the layers of ``model``, whose options ask for compensated rounding; empty
+    where they do not. NC1012 without samples.
+    """
+    if model.options.rounding != "compensated":
+        return {}
+    if model.samples is None:
+        raise NeurocompileError(
+            "NC1012",
+            f"{argument('rounding', 'compensated')} needs samples, whose spikes tell which errors make up "
+            "for each other: give `calibration`",
+        )
+    return input_covariances(canonical, model.samples, model.options.steps, done)
 
 
 def build_circuit(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from neurocompile.arrays import ArrayLike
-from neurocompile.build_steps import build_circuit, canonical_graph, located, statistics_of
+from neurocompile.build_steps import (
+    build_circuit,
+    canonical_graph,
+    covariances_of,
+    located,
+    statistics_of,
+)
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.diagnosis import NotSupportedError
 from neurocompile.frontends.door import calibration_of, open_model
@@ -83,7 +89,12 @@ def check_model(
                 statistics = statistics_of(opened, canonical)
                 fields = ChipFields.of(chip)
                 quantizer = Quantize(
-                    settled.steps, statistics, settled.bits, digits=settled.digits, fields=fields
+                    settled.steps,
+                    statistics,
+                    settled.bits,
+                    digits=settled.digits,
+                    fields=fields,
+                    covariances=covariances_of(opened, canonical),
                 )
                 quantized = quantizer(canonical)
             with stages("lower"):

@@ -180,6 +180,16 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "N",
         ),
     ] = None
+    rounding: Annotated[
+        str,
+        About(
+            "model",
+            _one_of("nearest", "compensated"),
+            "Of weights: each to the nearest, or so that the errors of a sum's weights make up for "
+            "each other on calibration data, which 6 bits and fewer gain by.",
+            "nearest|compensated",
+        ),
+    ] = "nearest"
     digits: Annotated[
         int,
         About(
@@ -306,6 +316,11 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         bits = self.weight_bits or min(max(target.synapse.weight_bits.high, 2), 8)
         return msgspec.structs.replace(self, T=T, target=target.name, weight_bits=bits)
 
+    def of_model(self, *but: str) -> dict[str, int | str | bool | None]:
+        """Values of the options that concern the model, whose integers they decide, ``but`` some."""
+        fields = [f.name for f in BuildOptions.fields() if f.about.concerns == "model"]
+        return {name: getattr(self, name) for name in fields if name not in but}
+
     @property
     def steps(self) -> int:
         """``T`` of settled options."""
@@ -325,6 +340,7 @@ class GivenOptions(TypedDict, total=False):
     target: str | PathLike[str]
     T: int | None
     weight_bits: int | None
+    rounding: str
     digits: int
     seed: int
     max_cores: int | None

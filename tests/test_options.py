@@ -27,6 +27,7 @@ VALUES = {
     "target": "kapoho_point",
     "T": 3,
     "weight_bits": 5,
+    "rounding": "compensated",
     "digits": 8,
     "seed": 7,
     "max_cores": 60,

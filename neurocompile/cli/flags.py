@@ -37,6 +37,7 @@ FLAGS = {
         "per_sample_lif",
         "quantile",
         "radius",
+        "rounding",
         "schema",
         "seed",
         "show",

@@ -10,6 +10,7 @@ import typer
 
 from neurocompile.cli.common import Json, Output, command
 from neurocompile.cli.model_options import Calibration, source_of, with_options
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ def _opened(
     from neurocompile.frontends.door import open_model
     from neurocompile.targets import load_target
 
+    if options.rounding != "nearest":
+        raise NeurocompileError(
+            "NC1015",
+            f"passes one by one know no {argument('rounding', options.rounding)}; a build does",
+        )
     target = load_target(options.target)
     if graph.endswith(".txt"):
         return _read(Path(graph), options, target, calibration)

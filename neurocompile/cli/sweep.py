@@ -82,6 +82,9 @@ def sweep(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of placement.")] = 0,
+    rounding: Annotated[
+        str, typer.Option(metavar="nearest|compensated", help="Of weights, as 'build' takes it.")
+    ] = "nearest",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -127,7 +130,7 @@ def sweep(
         cluster=cluster,
         out=out,
         progress=_Shown(),
-        options=BuildOptions(seed=seed, target=chips[0] if chips else "loihi2"),
+        options=BuildOptions(seed=seed, rounding=rounding, target=chips[0] if chips else "loihi2"),
     )
     picture = None if plot is None else _picture(found, plot)
     return Output(_data(found, picture), _text(found, picture))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.gpu.definition import Definition, definition_on
 from neurocompile.ir.evaluate import step_outputs, step_source
 from neurocompile.reference.base import ReferenceRun
@@ -80,6 +80,12 @@ def _check_same(program: Program, model: FloatModel) -> None:
     from neurocompile.targets.fields import ChipFields
 
     options, mine = program.manifest.options, program.quantized
+    if options.rounding != "nearest":
+        raise NeurocompileError(
+            "NC1006",
+            f"{model.origin} is not the file that the program was compiled from, and the program's weights were rounded "
+            f"with {argument('rounding', options.rounding)}, which another file's cannot be without its calibration data",
+        )
     why = f"SHA-256 {model.sha256[:12]}, expected {program.manifest.source_sha256[:12]}"
     try:
         canonical = canonical_graph(model, program.target)

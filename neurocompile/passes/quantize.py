@@ -23,7 +23,7 @@ counted again; what follows sees no spikes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
@@ -88,6 +88,9 @@ class Quantize(SpikingPass):
     """Bits of real values that are multiplied by their digits, 4..12."""
     fields: ChipFields = LOIHI2
     """Of the chip that the integers are for."""
+    covariances: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    """Of layers' inputs, (groups, n, n) each: their weights are rounded together. Others are
+    rounded to the nearest."""
     precision: Precision = field(default_factory=Precision, compare=False)
     """Takes what could not be kept."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.build_steps import canonical_graph, located, statistics_of
+from neurocompile.build_steps import canonical_graph, covariances_of, located, statistics_of
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs, load_samples
 from neurocompile.frontends.door import calibration_of
@@ -128,10 +128,16 @@ class Canonical(Stage):
     ) -> tuple[s.SpikingGraph, Calibration, tuple[LayerReport, ...]]:
         with self.timer("calibrate") as done:
             statistics = statistics_of(model, self.graph, device, done)
+            covariances = covariances_of(model, self.graph)
         with self.timer("quantize"):
             fields = ChipFields.of(self.target)
             quantize = Quantize(
-                settled.steps, statistics, settled.bits, digits=settled.digits, fields=fields
+                settled.steps,
+                statistics,
+                settled.bits,
+                digits=settled.digits,
+                fields=fields,
+                covariances=covariances,
             )
             graph = quantize(self.graph)
         with self.timer("compare"):

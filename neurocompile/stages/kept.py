@@ -109,7 +109,7 @@ def quantized_once(
 ) -> Made:
     """The integer graph, the statistics it was made by, and what was lost."""
     cache = cache if ours(canonical) else StageCache(None)
-    asked: list[Any] = [settled.steps, settled.bits, settled.digits, device]
+    asked: list[Any] = [settled.of_model("target"), device]
     samples = b"" if model.samples is None else model.samples
 
     def members(made: Made) -> dict[str, bytes]:

@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: int
     calibration_sha256: str | None
     seed: int
+    options: dict[str, Any]
+    """Of the model, but for those that are swept."""
     counted: int
     """Samples whose messages are counted on the mapping; 0: modelled from the rates."""
     profiles: tuple[str, ...]

@@ -350,7 +350,7 @@ def sweep(
         settled.bits if bits is None else bits,
         asked.fold if folds is None else folds,
     )
-    store = Store(out, _settings(imported, x, y, counted, tuple(profiles), asked.seed))
+    store = Store(out, _settings(imported, x, y, counted, tuple(profiles), asked))
     workers = processors() if jobs is None else whole("jobs", jobs, 1, 4096, "NC1015")
     pool, threads = _pool(cluster, workers, device)
     plan = _Plan(
@@ -416,13 +416,13 @@ def _settings(
     y: np.ndarray | None,
     counted: int,
     profiles: tuple[str, ...],
-    seed: int,
+    options: BuildOptions,
 ) -> Settings:
     data = hashlib.sha256(np.ascontiguousarray(x).data)
     data.update(b"" if y is None else np.ascontiguousarray(y).data)
     given = imported.model.samples
     return Settings(
-        schema=1,
+        schema=2,
         tool=version("neurocompile"),
         model=imported.graph.name,
         model_sha256=imported.model.sha256,
@@ -431,7 +431,8 @@ def _settings(
         calibration_sha256=None
         if given is None
         else hashlib.sha256(np.ascontiguousarray(given).data).hexdigest(),
-        seed=seed,
+        seed=options.seed,
+        options=options.of_model("target", "T", "weight_bits"),
         counted=counted,
         profiles=profiles,
     )

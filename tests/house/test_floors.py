@@ -22,7 +22,7 @@ run_result
 ir
 targets dumps stage_cache
 gpu
-backends calibration
+backends calibration moments
 circuits reference
 host
 passes

@@ -23,7 +23,7 @@ from neurocompile.sweeping.records import Evaluation, Placement, Settings
 from neurocompile.sweeping.space import Integers, Point, points_of
 from neurocompile.sweeping.sweep import Found, Sweep
 
-SETTINGS = Settings(1, "0", "m", "a", "b", 8, None, 0, 0, ("davies2018",))
+SETTINGS = Settings(2, "0", "m", "a", "b", 8, None, 0, {}, 0, ("davies2018",))
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ with augmented images, fused neurons and a schedule in a given time.
     python -m neurocompile.models.zoo.cifar10.finetune spikformer-4-256 --bits 4 --minutes 3 \\
         --train train.npz --test test.npz --out out
 
-The unrounded model is the teacher. Writes ``OUT/NAME-Bbit.safetensors``, the integers of each tensor
-on its grid and the grid's step, and ``OUT/NAME-Bbit.json``, what they get right: counted in float32
-on the device.
+The unrounded model is the teacher. Writes ``OUT/NAME-Bbit.onnx``, weights as int8 on their grids,
+which ``neurocompile build --weight-bits B`` keeps, and ``OUT/NAME-Bbit.json``, what they get right:
+counted in float32 on the device.
 """
 
 from __future__ import annotations
@@ -44,17 +44,21 @@ _LOOK = 25
 """Steps between two looks at the clock."""
 
 
-def prepared(weights: Path, bits: int, images: torch.Tensor, device: str) -> Any:
-    """A ``TrainableModel`` of a weight file, calibrated on a draw of ``images``, neurons fused."""
+def drawn(images: torch.Tensor) -> np.ndarray:
+    """float32 images, 0 to 1, for statistics."""
+    draw = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_IMAGES]
+    chosen = images[torch.from_numpy(draw).to(images.device)].cpu().numpy()
+    return (chosen / 255).astype(np.float32)
+
+
+def prepared(weights: Path, bits: int, x: np.ndarray, device: str) -> Any:
+    """A ``TrainableModel`` of a weight file with the statistics of ``x``."""
     from neurocompile.qat.model import prepare
 
-    draw = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_IMAGES]
-    x = (images[torch.from_numpy(draw).to(images.device)].cpu().numpy() / 255).astype(np.float32)
     measured_on = "cuda" if device.startswith("cuda") else "cpu"
-    made = prepare(
+    return prepare(
         load(weights), torch.from_numpy(x[:2]), bits=bits, calibration=x, device=measured_on
     )
-    return fuse(made).to(device)
 
 
 def train(model: Any, images: torch.Tensor, labels: torch.Tensor, seconds: float, seed: int) -> int:
@@ -101,25 +105,6 @@ def train(model: Any, images: torch.Tensor, labels: torch.Tensor, seconds: float
     return step
 
 
-def integers(model: Any) -> dict[str, np.ndarray]:
-    """Tensors of the canonical graph by name: integers on a grid, int8 where they fit, with
-    ``NAME.step``, float32 (1,); others as they are.
-    """
-    found: dict[str, np.ndarray] = {}
-    for name, slot in model.slots.items():
-        value = model.tensor(name).detach().cpu().numpy()
-        if slot not in model.quantizers:
-            found[name] = value
-            continue
-        step = np.float32(model.quantizers[slot].step.item())
-        whole = np.rint(value / step)
-        if not np.array_equal(whole.astype(np.float32) * step, value):
-            raise ValueError(f"tensor '{name}' does not lie on its grid of {step}")
-        found[name] = whole.astype(np.int8 if np.abs(whole).max() < 128 else np.int32)
-        found[f"{name}.step"] = np.asarray([step])
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fine-tune, count and write."""
     parser = argparse.ArgumentParser(
@@ -139,13 +124,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for needed in (path, options.train, options.test):
         if not needed.is_file():
             parser.error(f"cannot read '{needed}': no such file")
-    from safetensors.numpy import save_file
+    from neurocompile.qat.outcome import write
 
     options.out.mkdir(parents=True, exist_ok=True)
     device = torch.device(options.device)
     images, labels = read(options.train, device)
     test = read(options.test, device)
-    model = prepared(path, options.bits, images, options.device)
+    x = drawn(images)
+    plain = prepared(path, options.bits, x, options.device)
+    model = fuse(copy.deepcopy(plain)).to(device)
     counts = {}
     for what, rounding in (("float", False), ("rounded", True)):
         model.rounding = rounding
@@ -164,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seed": options.seed,
     }
     stem = f"{path.stem}-{options.bits}bit"
-    save_file(integers(model), options.out / f"{stem}.safetensors", {"facts": json.dumps(facts)})
+    plain.load_state_dict(model.state_dict())
+    facts["differs"] = write(plain, options.out / f"{stem}.onnx", x)
     text = json.dumps(facts, indent=1) + "\n"
     (options.out / f"{stem}.json").write_text(text, encoding="utf-8")
     print(json.dumps(facts), flush=True)

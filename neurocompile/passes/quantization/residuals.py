@@ -10,6 +10,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.passes.quantization.compensated import rounded
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
 from neurocompile.passes.quantization.scales import best_scale, weight_grid
 from neurocompile.passes.quantization.state import Quantization
@@ -60,8 +61,7 @@ def weighted_in_trunk(
             layer=node.name,
         )
     scale *= 1 << exponent
-    levels = (1 << (state.options.weight_bits - 1)) - 1
-    q = np.clip(np.rint(weight / scale), -levels, levels)
+    q = rounded(state, node, weight / scale, np.arange(len(weight)))
     note_shift(state, node, weight, weight - scale * q)
     stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
     return replace(node, weight=stored, exponent=exponent), common

@@ -16,6 +16,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
+from neurocompile.passes.quantization.compensated import rounded
 from neurocompile.passes.quantization.means import note_shift, per_input_channel, per_weight
 from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
 from neurocompile.passes.quantization.scales import best_scale, channel_groups, weight_grid
@@ -332,7 +333,7 @@ class Layer:
             )
         for _ in range(_TRIES):
             scale, shift = self._moved(wanted, power, floor)
-            q = np.clip(np.rint(weight / scale), -self.levels, self.levels)
+            q = rounded(self.state, self.node, weight / scale, rows)
             reach = float(self.reach(q).max()) * 2**power
             if reach <= self.limit:
                 return scale, q, shift

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from os import PathLike
@@ -54,6 +55,8 @@ class Subject:
     device: str = "cpu"
     """Where its layers' spikes and its logits are computed: the emulator, or torch's cuda, cuda:N or
     torch-cpu."""
+    covariances: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    """Of layers' inputs at the model's own T, where its weights are to be rounded together."""
     _cache: dict[int, tuple[SpikingGraph, CircuitGraph]] = field(
         default_factory=dict, compare=False
     )
@@ -89,7 +92,13 @@ class Subject:
             )
         if T not in self._cache:
             if self.canonical is not None:
-                quantizer = Quantize(T, self.calibration, self.weight_bits, fields=self.fields)
+                quantizer = Quantize(
+                    T,
+                    self.calibration,
+                    self.weight_bits,
+                    fields=self.fields,
+                    covariances=self.covariances,
+                )
                 quantized = quantizer(self.canonical)
                 self._cache[T] = quantized, lower(quantized, T, self.weight_bits, self.fields)
             else:
@@ -127,7 +136,7 @@ def open_subject(
         model = as_path(model, "NC1001")
         if model.suffix == ".nca":
             return _of_artifact(model, asked, calibration)
-    from neurocompile.build_steps import canonical_graph, statistics_of
+    from neurocompile.build_steps import canonical_graph, covariances_of, statistics_of
     from neurocompile.frontends.door import open_model
     from neurocompile.targets import load_target
 
@@ -149,6 +158,7 @@ def open_subject(
         ChipFields.of(chip),
         basis="quantized anew for each T",
         behind="" if opened.host is None else str(opened.host),
+        covariances=covariances_of(opened, canonical),
     )
 
 
