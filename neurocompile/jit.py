@@ -4,15 +4,25 @@ numba keeps machine code beside the source or below the user's cache folder. Whe
 neither (a read-only installation without HOME), it refuses to compile at all; where what it kept
 is cut short or of another user, it fails at the first call. Here both cost time and nothing else:
 a kernel is compiled anew, and `neurocompile doctor` says why.
+
+numba asks only whether the kernel's own file changed. What the file imports is compiled into the
+kernel too (helpers, intrinsics, constants), so here a change there compiles it anew as well.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-__all__ = ["cached_njit", "not_kept"]
+__all__ = ["cached_njit", "not_kept", "stamp_of"]
+
+_IMPORTED = re.compile(r"^(?:from|import) +([\w.]+)(?: +import +([\w, ]+))?", re.MULTILINE)
+"""A module that is imported when a file is, and names from it, which may be modules."""
 
 _not_kept: list[str] = []
 
@@ -32,13 +42,44 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         except (RuntimeError, OSError) as error:  # no place to keep it
             _not_kept.append(str(error).splitlines()[0])
             return njit(**options)(function)
-        cache = getattr(kernel, "_cache", None)
-        if cache is not None:
-            cache.load_overload = _tolerant(cache.load_overload)
-            cache.save_overload = _tolerant(cache.save_overload)
+        kept = getattr(kernel, "_cache", None)
+        if kept is not None:
+            index = getattr(kept, "_cache_file", None)
+            if hasattr(index, "_source_stamp"):
+                index._source_stamp = (index._source_stamp, stamp_of(function.__module__))
+            kept.load_overload = _tolerant(kept.load_overload)
+            kept.save_overload = _tolerant(kept.save_overload)
         return kernel
 
     return decorate
+
+
+@cache
+def stamp_of(module: str) -> tuple[tuple[str, int, int], ...]:
+    """Name, time of change (ns) and size (octets) of each module of the same package that a module
+    imports, and that these import; only what is imported when the files are.
+    """
+    package, found = module.partition(".")[0], dict[str, Path]()
+    left = [module]
+    while left:
+        name = left.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in found or name.partition(".")[0] != package or not file:
+            continue
+        found[name] = Path(file)
+        for where, names in _imports(found[name]):
+            left += [where, *(f"{where}.{each.strip()}" for each in names.split(","))]
+    stats = [(name, file.stat()) for name, file in sorted(found.items()) if file.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@cache
+def _imports(file: Path) -> list[tuple[str, str]]:
+    """Modules that a file imports, each with names from it."""
+    try:
+        return _IMPORTED.findall(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):  # in an archive, say: such files do not change
+        return []
 
 
 def _tolerant(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -65,3 +65,26 @@ def test_a_damaged_cache_is_no_cache(suffix, script, tmp_path):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert run(script, NUMBA_CACHE_DIR=str(cache)) != ""
     assert run(script, NUMBA_CACHE_DIR=str(cache)) != ""
+
+
+def test_what_a_kernel_imports_is_part_of_its_key(tmp_path):
+    """numba keeps a kernel by its own file; a helper, an intrinsic or a number of another one is
+    compiled into it."""
+    package = tmp_path / "kernels_of_a_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("from kernels_of_a_test import outer\n")
+    (package / "outer.py").write_text(
+        "from neurocompile.jit import cached_njit\n"
+        "from kernels_of_a_test.inner import helper\n"
+        "@cached_njit()\ndef outer(x):\n    return helper(x)\n"
+        "print(outer(2), sum(outer.stats.cache_hits.values()))\n"
+    )
+    (package / "inner.py").write_text(
+        "from numba import njit\nfrom kernels_of_a_test import numbers\nFACTOR = numbers.FACTOR\n"
+        "@njit\ndef helper(x):\n    return FACTOR * x\n"
+    )
+    for factor, said in ((21, "42 0"), (21, "42 1"), (5_000, "10000 0")):
+        numbers = package / "numbers.py"
+        if not numbers.exists() or numbers.read_text() != f"FACTOR = {factor}\n":
+            numbers.write_text(f"FACTOR = {factor}\n")
+        assert run(package, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == said
