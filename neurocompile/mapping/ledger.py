@@ -44,7 +44,7 @@ class Lists(NamedTuple):
     fan: np.ndarray
     """int64 (lists): distinct blocks of a list's pins."""
     pins_in: np.ndarray
-    """int16 (lists, blocks): pins of a list in a block."""
+    """int16 (blocks, lists): pins of a list in a block."""
 
 
 class Ledger(NamedTuple):
@@ -64,7 +64,7 @@ class Ledger(NamedTuple):
     groups: int
     """Groups that a block has places for."""
     pins_in: np.ndarray
-    """int16 (nets, blocks): pins of a net in a block."""
+    """int16 (blocks, nets): pins of a net in a block; a move reads two rows, each nearly in order."""
     used: np.ndarray
     """int64 (blocks, resources)."""
     members_of_group: np.ndarray
@@ -126,14 +126,18 @@ def make_ledger(
         beyond: int64 (fixed, resources): what the blocks of the vertices hold that do not move, without
             the lists.
     """
-    limit, lists, fixed = graph.limit, graph.lists, len(beyond)
+    limit, fixed = graph.limit, len(beyond)
+    lists, constant = graph.lists.moving
+    takes = np.concatenate([graph.takes, np.zeros((fixed, limit.size), dtype=np.int64)])
+    takes[: constant.size, lists.columns] += constant[:, None]
+    beyond = beyond + takes[block.size :]
     ledger = Ledger(
         block,
-        np.concatenate([graph.takes, np.zeros((fixed, limit.size), dtype=np.int64)]),
+        takes,
         limit,
         graph.group.astype(np.int64),
         graph.groups,
-        np.zeros((kept.weight.size, blocks), dtype=np.int16),
+        np.zeros((blocks, kept.weight.size), dtype=np.int16),
         np.concatenate([np.zeros((blocks, limit.size), dtype=np.int64), beyond]),
         np.zeros((blocks, int(graph.group.max(initial=0)) + 1), dtype=np.int64),
         np.zeros(blocks, dtype=np.int64),
@@ -151,7 +155,7 @@ def make_ledger(
         lists.columns,
         lists.least,
         np.zeros(lists.owner.size, dtype=np.int64),
-        np.zeros((lists.owner.size, blocks), dtype=np.int16),
+        np.zeros((blocks, lists.owner.size), dtype=np.int16),
     )
     _book(kept.offsets, kept.pins, ledger)
     ledger = ledger._replace(block=np.concatenate([block, np.arange(blocks, blocks + fixed)]))
@@ -165,7 +169,7 @@ def _book(offsets: np.ndarray, pins: np.ndarray, ledger: Ledger) -> None:
     block, group, size = ledger.block, ledger.group, ledger.size
     for e in range(offsets.size - 1):
         for i in range(offsets[e], offsets[e + 1]):
-            ledger.pins_in[e, block[pins[i]]] += 1
+            ledger.pins_in[block[pins[i]], e] += 1
     for v in range(block.size):
         b = block[v]
         ledger.members[b, size[b]] = v
@@ -186,8 +190,8 @@ def _book_lists(offsets: np.ndarray, pins: np.ndarray, ledger: Ledger, lists: Li
         for i in range(offsets[e], offsets[e + 1]):
             b = block[pins[i]]
             if b >= 0:
-                fan[e] += lists.pins_in[e, b] == 0
-                lists.pins_in[e, b] += 1
+                fan[e] += lists.pins_in[b, e] == 0
+                lists.pins_in[b, e] += 1
         held = entries(fan[e] + lists.extra[e], lists.least) * lists.size[e]
         if held != 0:
             owner = lists.owner[e]
@@ -205,13 +209,10 @@ def entries(fan: int, least: int) -> int:
 @helper
 def gain(v: int, a: int, b: int, nets: Kept, count: np.ndarray) -> int:
     """Change of km1 if v moved from a to b."""
-    change = 0
+    change, here, there = 0, count[a], count[b]
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
         e = nets.nets_of[i]
-        if count[e, a] == 1:
-            change -= nets.weight[e]
-        if count[e, b] == 0:
-            change += nets.weight[e]
+        change += nets.weight[e] * (np.int64(there[e] == 0) - np.int64(here[e] == 1))
     return change
 
 
@@ -219,12 +220,12 @@ def gain(v: int, a: int, b: int, nets: Kept, count: np.ndarray) -> int:
 def swap_gain(v: int, w: int, a: int, b: int, nets: Kept, count: np.ndarray) -> int:
     """Change of km1 if w moved from b to a once v has moved from a to b."""
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
-        count[nets.nets_of[i], a] -= 1
-        count[nets.nets_of[i], b] += 1
+        count[a, nets.nets_of[i]] -= 1
+        count[b, nets.nets_of[i]] += 1
     change = gain(w, b, a, nets, count)
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
-        count[nets.nets_of[i], a] += 1
-        count[nets.nets_of[i], b] -= 1
+        count[a, nets.nets_of[i]] += 1
+        count[b, nets.nets_of[i]] -= 1
     return change
 
 
@@ -250,8 +251,8 @@ def _move(v: int, a: int, b: int, nets: Kept, ledger: Ledger) -> None:
     """Book v from a to b: nets, capacities and groups."""
     takes, used, group = ledger.takes, ledger.used, ledger.group
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
-        ledger.pins_in[nets.nets_of[i], a] -= 1
-        ledger.pins_in[nets.nets_of[i], b] += 1
+        ledger.pins_in[a, nets.nets_of[i]] -= 1
+        ledger.pins_in[b, nets.nets_of[i]] += 1
     for r in range(ledger.limit.size):
         used[a, r] -= takes[v, r]
         used[b, r] += takes[v, r]
@@ -275,12 +276,12 @@ def relocate(
         for i in range(lists.first[v], lists.first[v + 1]):
             e = lists.lists_of[i]
             before = fan[e]
-            count[e, a] -= 1
-            if count[e, a] == 0:
+            count[a, e] -= 1
+            if count[a, e] == 0:
                 fan[e] -= 1
-            if count[e, b] == 0:
+            if count[b, e] == 0:
                 fan[e] += 1
-            count[e, b] += 1
+            count[b, e] += 1
             if fan[e] == before:
                 continue
             extra, o = lists.extra[e], lists.owner[e]

@@ -46,6 +46,29 @@ class OutputLists:
         last = int(self.pins.max(initial=-1))
         return np.searchsorted(self.pins[order], np.arange(last + 2)), lists
 
+    @cached_property
+    def moving(self) -> tuple[OutputLists, np.ndarray]:
+        """The lists whose entries depend on where vertices lie, those of two pins and more, and the
+        entries of the others by owner, int64.
+        """
+        pins = np.diff(self.offsets)
+        kept, fan = pins > 1, pins + self.extra
+        constant = np.where(fan >= self.least, fan * self.size, 0)
+        found = np.zeros(int(self.owner.max(initial=-1)) + 1, dtype=np.int64)
+        np.add.at(found, self.owner[~kept], constant[~kept])
+        return (
+            OutputLists(
+                self.owner[kept],
+                self.size[kept],
+                self.extra[kept],
+                np.concatenate([[0], np.cumsum(pins[kept])]),
+                self.pins[np.repeat(kept, pins)],
+                self.least,
+                self.columns,
+            ),
+            found,
+        )
+
     def bound(self, vertices: int) -> np.ndarray:
         """Entries of each vertex if every consumer has a block of its own, int64 (vertices)."""
         return self._held(np.diff(self.offsets), vertices)
