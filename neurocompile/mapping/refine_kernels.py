@@ -137,16 +137,18 @@ def _anneal(  # noqa: C901
             if a == b:
                 continue
             bar = temperature * cooling.exponential[np.int64(draw(state) >> np.uint64(52))]
-            change = gain(v, a, b, nets, ledger.pins_in)
             w = -1
             if not (_fits(v, -1, b, ledger) and size[b] < room):
                 if size[b] == 0:
                     continue
                 w = members[b, below(state, size[b])]
+                # before their nets are looked at, which takes far longer
+                if not (_fits(v, w, b, ledger) and _fits(w, v, a, ledger)):
+                    continue
+            change = gain(v, a, b, nets, ledger.pins_in)
+            if w >= 0:
                 # The largest gain that w could bring does not pay: no need to try.
                 if change > bar + 4 * temperature * 16:
-                    continue
-                if not (_fits(v, w, b, ledger) and _fits(w, v, a, ledger)):
                     continue
                 change += swap_gain(v, w, a, b, nets, ledger.pins_in)
             if change > bar or not _book_if_kept(v, w, a, b, nets, ledger, lists, noting):
