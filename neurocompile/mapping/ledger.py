@@ -65,6 +65,8 @@ class Ledger(NamedTuple):
     """Groups that a block has places for."""
     pins_in: np.ndarray
     """int16 (blocks, nets): pins of a net in a block; a move reads two rows, each nearly in order."""
+    marked: np.ndarray
+    """int16 (nets): 1 for those of a vertex that is on its way, 0 between two moves."""
     used: np.ndarray
     """int64 (blocks, resources)."""
     members_of_group: np.ndarray
@@ -138,6 +140,7 @@ def make_ledger(
         graph.group.astype(np.int64),
         graph.groups,
         np.zeros((blocks, kept.weight.size), dtype=np.int16),
+        np.zeros(kept.weight.size, dtype=np.int16),
         np.concatenate([np.zeros((blocks, limit.size), dtype=np.int64), beyond]),
         np.zeros((blocks, int(graph.group.max(initial=0)) + 1), dtype=np.int64),
         np.zeros(blocks, dtype=np.int64),
@@ -217,15 +220,17 @@ def gain(v: int, a: int, b: int, nets: Kept, count: np.ndarray) -> int:
 
 
 @helper
-def swap_gain(v: int, w: int, a: int, b: int, nets: Kept, count: np.ndarray) -> int:
+def swap_gain(v: int, w: int, a: int, b: int, nets: Kept, ledger: Ledger) -> int:
     """Change of km1 if w moved from b to a once v has moved from a to b."""
+    change, here, there, own = 0, ledger.pins_in[b], ledger.pins_in[a], ledger.marked
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
-        count[a, nets.nets_of[i]] -= 1
-        count[b, nets.nets_of[i]] += 1
-    change = gain(w, b, a, nets, count)
+        own[nets.nets_of[i]] = 1
+    for i in range(nets.vertex_offsets[w], nets.vertex_offsets[w + 1]):
+        e = nets.nets_of[i]
+        emptied, entered = here[e] + own[e] == 1, there[e] == own[e]
+        change += nets.weight[e] * (np.int64(entered) - np.int64(emptied))
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
-        count[a, nets.nets_of[i]] += 1
-        count[b, nets.nets_of[i]] -= 1
+        own[nets.nets_of[i]] = 0
     return change
 
 
@@ -247,12 +252,18 @@ def forget(noting: Noting, noted: int) -> None:
 
 
 @helper
-def _move(v: int, a: int, b: int, nets: Kept, ledger: Ledger) -> None:
-    """Book v from a to b: nets, capacities and groups."""
-    takes, used, group = ledger.takes, ledger.used, ledger.group
+def _rewire(v: int, a: int, b: int, nets: Kept, ledger: Ledger) -> None:
+    """Book the nets of v from a to b."""
+    here, there = ledger.pins_in[a], ledger.pins_in[b]
     for i in range(nets.vertex_offsets[v], nets.vertex_offsets[v + 1]):
-        ledger.pins_in[a, nets.nets_of[i]] -= 1
-        ledger.pins_in[b, nets.nets_of[i]] += 1
+        here[nets.nets_of[i]] -= 1
+        there[nets.nets_of[i]] += 1
+
+
+@helper
+def _move(v: int, a: int, b: int, ledger: Ledger) -> None:
+    """Book v from a to b: capacities and groups."""
+    takes, used, group = ledger.takes, ledger.used, ledger.group
     for r in range(ledger.limit.size):
         used[a, r] -= takes[v, r]
         used[b, r] += takes[v, r]
@@ -267,10 +278,12 @@ def _move(v: int, a: int, b: int, nets: Kept, ledger: Ledger) -> None:
 
 @helper
 def relocate(
-    v: int, a: int, b: int, nets: Kept, ledger: Ledger, lists: Lists, noting: Noting, noted: int
+    v: int, a: int, b: int, ledger: Ledger, lists: Lists, noting: Noting, noted: int
 ) -> int:
-    """Book v from a to b, and the entries of every list that this changes; how many blocks are noted."""
-    _move(v, a, b, nets, ledger)
+    """Book v from a to b, but for its nets (:func:`exchange`), and the entries of every list that this
+    changes; how many blocks are noted.
+    """
+    _move(v, a, b, ledger)
     block, fan, count = ledger.block, lists.fan, lists.pins_in
     if v + 1 < lists.first.size:
         for i in range(lists.first[v], lists.first[v + 1]):
@@ -296,8 +309,11 @@ def relocate(
 
 
 @helper
-def exchange(v: int, w: int, a: int, b: int, ledger: Ledger) -> None:
-    """Book members of a and b after v moved from a to b, and w back (none, -1)."""
+def exchange(v: int, w: int, a: int, b: int, nets: Kept, ledger: Ledger) -> None:
+    """Book nets, and members of a and b, after v moved from a to b, and w back (none, -1)."""
+    _rewire(v, a, b, nets, ledger)
+    if w >= 0:
+        _rewire(w, b, a, nets, ledger)
     members, place, size = ledger.members, ledger.place, ledger.size
     if w >= 0:
         members[a, place[v]] = w

@@ -84,17 +84,19 @@ def _keeps(noting: Noting, noted: int, ledger: Ledger, columns: np.ndarray) -> b
 
 @helper
 def _book_if_kept(
-    v: int, w: int, a: int, b: int, nets: Kept, ledger: Ledger, lists: Lists, noting: Noting
+    v: int, w: int, a: int, b: int, ledger: Ledger, lists: Lists, noting: Noting
 ) -> bool:
-    """Move v from a to b, and w back (none, -1), unless output lists then break a capacity."""
-    noted = relocate(v, a, b, nets, ledger, lists, noting, 0)
+    """Move v from a to b, and w back (none, -1), unless output lists then break a capacity; their
+    nets are left to :func:`exchange`.
+    """
+    noted = relocate(v, a, b, ledger, lists, noting, 0)
     if w >= 0:
-        noted = relocate(w, b, a, nets, ledger, lists, noting, noted)
+        noted = relocate(w, b, a, ledger, lists, noting, noted)
     kept = _keeps(noting, noted, ledger, lists.columns)
     if not kept:
-        noted = relocate(v, b, a, nets, ledger, lists, noting, noted)
+        noted = relocate(v, b, a, ledger, lists, noting, noted)
         if w >= 0:
-            noted = relocate(w, a, b, nets, ledger, lists, noting, noted)
+            noted = relocate(w, a, b, ledger, lists, noting, noted)
     forget(noting, noted)
     return kept
 
@@ -150,10 +152,10 @@ def _anneal(  # noqa: C901
                 # The largest gain that w could bring does not pay: no need to try.
                 if change > bar + 4 * temperature * 16:
                     continue
-                change += swap_gain(v, w, a, b, nets, ledger.pins_in)
-            if change > bar or not _book_if_kept(v, w, a, b, nets, ledger, lists, noting):
+                change += swap_gain(v, w, a, b, nets, ledger)
+            if change > bar or not _book_if_kept(v, w, a, b, ledger, lists, noting):
                 continue
-            exchange(v, w, a, b, ledger)
+            exchange(v, w, a, b, nets, ledger)
             total += change
         if total < least:
             least = total

@@ -137,19 +137,11 @@ def _settle(noting: Noting, noted: int, ledger: Ledger, excess: Excess, overfull
 
 @helper
 def _relocate_both(
-    v: int,
-    w: int,
-    a: int,
-    b: int,
-    nets: Kept,
-    ledger: Ledger,
-    lists: Lists,
-    noting: Noting,
-    noted: int,
+    v: int, w: int, a: int, b: int, ledger: Ledger, lists: Lists, noting: Noting, noted: int
 ) -> int:
     """Book v from a to b, and w back (none, -1); how many blocks are noted."""
-    noted = relocate(v, a, b, nets, ledger, lists, noting, noted)
-    return relocate(w, b, a, nets, ledger, lists, noting, noted) if w >= 0 else noted
+    noted = relocate(v, a, b, ledger, lists, noting, noted)
+    return relocate(w, b, a, ledger, lists, noting, noted) if w >= 0 else noted
 
 
 @kernel
@@ -217,22 +209,22 @@ def _anneal(  # noqa: C901
             w = -1
             if size[b] > 0 and (chance >> np.uint64(32)) < SWAPS:
                 w = members[b, below(state, size[b])]
-                change += swap_gain(v, w, a, b, nets, ledger.pins_in)
+                change += swap_gain(v, w, a, b, nets, ledger)
             elif size[b] == members.shape[1]:
                 continue
             if change - price * beyond > bar:  # even if no excess were left
                 continue
-            noted = _relocate_both(v, w, a, b, nets, ledger, lists, noting, 0)
+            noted = _relocate_both(v, w, a, b, ledger, lists, noting, 0)
             more = _more(noting, noted, ledger, excess)
             taken = change + price * more <= bar
             if taken:
                 overfull = _settle(noting, noted, ledger, excess, overfull)
             else:
-                noted = _relocate_both(v, w, b, a, nets, ledger, lists, noting, noted)
+                noted = _relocate_both(v, w, b, a, ledger, lists, noting, noted)
             forget(noting, noted)
             if not taken:
                 continue
-            exchange(v, w, a, b, ledger)
+            exchange(v, w, a, b, nets, ledger)
             total += change
             beyond = beyond + more if overfull else 0.0
         if overfull == 0 and (total < least or found[0] == 0):
