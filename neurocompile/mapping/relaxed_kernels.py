@@ -36,6 +36,8 @@ URGENT = np.uint64(128)
 """Of 1,024 tries those that take a vertex of a block that is too full, as long as there is one."""
 LEAST = 0.02
 """What the least excess costs, as a part of a capacity."""
+SLACK = 1e-9
+"""Of such parts: more than sums of them round to."""
 GROUP = 0.125
 """What a group too many costs, as a part of a capacity."""
 
@@ -54,6 +56,12 @@ class Excess(NamedTuple):
     """float64 (blocks): what each uses too much, as parts of capacities."""
     full: np.ndarray
     """int64: the blocks with an excess, the first so many as the count says."""
+    listed: np.ndarray
+    """bool (resources): those that entries of output lists count in."""
+    of_lists: np.ndarray
+    """float64 (blocks): what each uses too much of these."""
+    most: np.ndarray
+    """int64 (vertices): weight of all nets of each, which no move of it can bring more than."""
 
 
 def anneal(
@@ -81,7 +89,7 @@ def anneal(
         ledger,
         lists,
         make_noting(ledger),
-        Excess(np.zeros(rows), np.zeros(rows + 1, dtype=np.int64)),
+        _no_excess(rows, lists, kept, limits=len(graph.limit)),
         cooling,
         (epochs, cooler, prices.light, heavier),
         seeded(seed, 0x1234567),
@@ -90,6 +98,14 @@ def anneal(
         only,
     )
     return best, bool(found[0])
+
+
+def _no_excess(rows: int, lists: Lists, kept: Kept, limits: int) -> Excess:
+    """Nothing counted yet."""
+    sums = np.concatenate([[0], np.cumsum(kept.weight[kept.nets_of])])
+    full, of_lists = np.zeros(rows + 1, dtype=np.int64), np.zeros(rows)
+    most = np.diff(sums[kept.vertex_offsets]).astype(np.int64)
+    return Excess(np.zeros(rows), full, np.isin(np.arange(limits), lists.columns), of_lists, most)
 
 
 @helper
@@ -102,6 +118,47 @@ def _excess_of(b: int, ledger: Ledger) -> float:
             found += LEAST + over / max(ledger.limit[r], 1)
     if b < ledger.groups_used.size and ledger.groups_used[b] > ledger.groups:
         found += (ledger.groups_used[b] - ledger.groups) * GROUP
+    return found
+
+
+@helper
+def _excess_of_lists(b: int, ledger: Ledger, listed: np.ndarray) -> float:
+    """The part of it that output lists have a share in."""
+    found = 0.0
+    for r in range(ledger.limit.size):
+        over = ledger.used[b, r] - ledger.limit[r]
+        if listed[r] and over > 0:
+            found += LEAST + over / max(ledger.limit[r], 1)
+    return found
+
+
+@helper
+def _without_lists(v: int, w: int, a: int, b: int, ledger: Ledger, listed: np.ndarray) -> float:
+    """By how much a and b exceed more, what lists have a share in left out, if v moved from a to b,
+    and w back (none, -1).
+    """
+    takes, used, limit, found = ledger.takes, ledger.used, ledger.limit, 0.0
+    for r in range(limit.size):
+        if listed[r]:
+            continue
+        moved = takes[v, r] - (takes[w, r] if w >= 0 else 0)
+        for t, change in ((a, -moved), (b, moved)):
+            before = used[t, r] - limit[r]
+            after = before + change
+            if after > 0:
+                found += LEAST + after / max(limit[r], 1)
+            if before > 0:
+                found -= LEAST + before / max(limit[r], 1)
+    group, held, used_groups = ledger.group, ledger.members_of_group, ledger.groups_used
+    more_a, more_b = -(held[a, group[v]] == 1), 1 * (held[b, group[v]] == 0)
+    if w >= 0:
+        if group[v] == group[w]:
+            return found
+        more_a += held[a, group[w]] == 0
+        more_b -= held[b, group[w]] == 1
+    for t, change in ((a, more_a), (b, more_b)):
+        before = used_groups[t] - ledger.groups
+        found += (max(before + change, 0) - max(before, 0)) * GROUP
     return found
 
 
@@ -132,6 +189,7 @@ def _settle(noting: Noting, noted: int, ledger: Ledger, excess: Excess, overfull
                     full[k] = full[overfull]
                     break
         excess.of[t] = new
+        excess.of_lists[t] = _excess_of_lists(t, ledger, excess.listed)
     return overfull
 
 
@@ -176,10 +234,12 @@ def _anneal(  # noqa: C901
     epochs, cooler, price, heavier = plan
     for _ in range(8):
         draw(state)
-    beyond, overfull = 0.0, 0
+    beyond, overfull, of_lists = 0.0, 0, 0.0
     for b in range(excess.of.size):
         excess.of[b] = _excess_of(b, ledger)
         beyond += excess.of[b]
+        excess.of_lists[b] = _excess_of_lists(b, ledger, excess.listed)
+        of_lists += excess.of_lists[b]
         if excess.of[b] > 0:
             full[overfull] = b
             overfull += 1
@@ -205,20 +265,31 @@ def _anneal(  # noqa: C901
             if a == b:
                 continue
             bar = temperature * cooling.exponential[np.int64(draw(state) >> np.uint64(52))]
-            change = gain(v, a, b, nets, ledger.pins_in)
             w = -1
             if size[b] > 0 and (chance >> np.uint64(32)) < SWAPS:
                 w = members[b, below(state, size[b])]
-                change += swap_gain(v, w, a, b, nets, ledger)
             elif size[b] == members.shape[1]:
                 continue
-            if change - price * beyond > bar:  # even if no excess were left
+            # what the move costs at least, before its nets and lists are looked at: the excess of
+            # lists could at best end
+            cost = price * (_without_lists(v, w, a, b, ledger, excess.listed) - of_lists - SLACK)
+            best_gain = excess.most[v] + (excess.most[w] if w >= 0 else 0)
+            if cost - best_gain > bar:
+                continue
+            change = gain(v, a, b, nets, ledger.pins_in)
+            if w >= 0:
+                change += swap_gain(v, w, a, b, nets, ledger)
+            if change - price * beyond > bar or change + cost > bar:
                 continue
             noted = _relocate_both(v, w, a, b, ledger, lists, noting, 0)
             more = _more(noting, noted, ledger, excess)
             taken = change + price * more <= bar
             if taken:
+                for i in range(noted):
+                    of_lists -= excess.of_lists[noting.touched[i]]
                 overfull = _settle(noting, noted, ledger, excess, overfull)
+                for i in range(noted):
+                    of_lists += excess.of_lists[noting.touched[i]]
             else:
                 noted = _relocate_both(v, w, b, a, ledger, lists, noting, noted)
             forget(noting, noted)
