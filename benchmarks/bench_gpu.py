@@ -76,7 +76,10 @@ def sized(name: str) -> Subject:
     model = calibrated(name, torch.from_numpy(images))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        neurocompile.export_onnx(model, images, str(path), calibration=images)
+        # spikes of random weights lie near thresholds, where float sums in another order differ
+        neurocompile.export_onnx(
+            model, images, str(path), calibration=images, compare=config.image_size < 100
+        )
         return quantized(path)
 
 

@@ -45,7 +45,7 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         kept = getattr(kernel, "_cache", None)
         if kept is not None:
             index = getattr(kept, "_cache_file", None)
-            if hasattr(index, "_source_stamp"):
+            if index is not None and hasattr(index, "_source_stamp"):
                 index._source_stamp = (index._source_stamp, stamp_of(function.__module__))
             kept.load_overload = _tolerant(kept.load_overload)
             kept.save_overload = _tolerant(kept.save_overload)
