@@ -308,6 +308,8 @@ class Cutter:
         ):
             box = [ranges[a][i] for a, i in enumerate(place)]
             tile = Tile(name, tuple(a for a, _ in box), tuple(b for _, b in box))
+            if self._too_large(tile):
+                return None
             usage = self.usage(tile)
             if not self.fits(tile, usage):
                 return None
@@ -331,6 +333,15 @@ class Cutter:
             total * prod(parts),
             self._boxes(tile) * prod(parts),
         )
+
+    def _too_large(self, tile: Tile) -> bool:
+        """Whether a tile does not fit for its neurons alone, or for what it takes without output
+        lists, which are counted last: most cuts that are tried end here.
+        """
+        most = self.counter.target.capacity["neurons"]
+        if tile.size * self.fineness * self.share + self.beside.neurons > most:
+            return True
+        return not Cutter.fits(self, tile, self.counter.usage(tile))
 
     def _boxes(self, tile: Tile) -> int:
         """Boxes of terms that a tile of sums reads."""

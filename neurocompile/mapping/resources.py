@@ -51,6 +51,8 @@ CACHE_LIMIT = 1 << 28
 """Bytes of reach masks kept (a bound on them is compared)."""
 KEPT = 200_000
 """Tiles of which resources are kept."""
+KEPT_NUMBERS = 1 << 23
+"""Numbers that what populations send may take, of up to 8 bytes each."""
 
 
 _Box = tuple[tuple[object, ...], tuple[int, ...], tuple[int, ...]]
@@ -105,6 +107,11 @@ class CostCounter:
         self._usages: dict[_Box, Usage] = {}
         self._reaches: dict[_Box, dict[tuple[int, ...], np.ndarray] | None] = {}
         self._senders: dict[_Box, int] = {}
+        self.sends: dict[object, object] = {}
+        """What populations send, by their tiles and those of their readers
+        (:mod:`neurocompile.mapping.tile_graph`).
+        """
+        self._held = 0
         self.largest = max((p.size for p in circuit.populations), default=0)
         """Neurons of the largest population."""
         self.outgoing: dict[str, list[Projection]] = {p.name: [] for p in circuit.populations}
@@ -128,6 +135,14 @@ class CostCounter:
         """Populations that need cores, in depth order. The host holds the HostInputs: they take
         none.
         """
+
+    def keep_sends(self, key: object, found: object, numbers: int) -> None:
+        """Keep one of ``sends``, of so many numbers."""
+        if self._held + numbers > KEPT_NUMBERS:
+            self.sends.clear()
+            self._held = 0
+        self.sends[key] = found
+        self._held += numbers
 
     def pattern(self, projection: Strided) -> Pattern:
         """The projection prepared for counting."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from neurocompile.ir.circuit import Conv2d, HostInput
+from neurocompile.ir.circuit import Conv2d, HostInput, Population
 from neurocompile.mapping.atoms import Atoms, Reach, make_atoms, random_words
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, whole
@@ -184,96 +185,158 @@ def make_tile_graph(
     nets, lists = _Collector(), _Collector()
     for index, population in enumerate(counter.circuit.populations):
         name = population.name
-        host = isinstance(population, HostInput)
-        owners = [(HOST, whole(population))] if host else homes.get(name, [])
-        positional, neuronal = name in counter.positional, name in counter.neuronal
-        atoms = atoms_of(counter, name, homes, "all") if counter.outgoing[name] else None
-        if atoms is not None:
-            nets.add(index, owners, atoms, sent=None if sent is None else sent[name])
-        if not host:
-            if neuronal:
-                same = None if positional else atoms
-                lists.add(
-                    index,
-                    owners,
-                    atoms_of(counter, name, homes, "neuron") if same is None else same,
-                    keep=name in counter.to_host,
-                )
-            if positional:
-                flat = [
-                    (number, Tile(name, tile.start[:-1], tile.stop[:-1])) for number, tile in owners
-                ]
-                lists.add(index, flat, atoms_of(counter, name, homes, "position"), sign=-1)
+        owners = [(HOST, whole(population))]
+        if not isinstance(population, HostInput):
+            owners = homes.get(name, [])
+        readers = dict(reader for q in counter.outgoing[name] for reader in homes.get(q.dst, ()))
+        numbers = sorted(readers)
+        found = _sends(
+            counter,
+            population,
+            tuple(tile for _, tile in owners),
+            tuple(readers[number] for number in numbers),
+            None if sent is None else sent[name],
+        )
+        ends = (
+            np.array([number for number, _ in owners], dtype=np.int32),
+            np.array(numbers, dtype=np.int32),
+        )
+        for part in found.nets:
+            nets.add(index, *ends, part)
+        for part in found.lists:
+            lists.add(index, *ends, part)
         if tick is not None:
             tick()
     return TileGraph(counter, tiles, nets.build(), lists.build(), rates)
 
 
+class _Part(NamedTuple):
+    """Nets of a population, its tiles and their consumers numbered from 0."""
+
+    owner: np.ndarray
+    """int64 (nets)."""
+    size: np.ndarray
+    """int64 (nets): neurons; of positions negative, which tells lists apart."""
+    count: np.ndarray
+    """int64 (nets): consumers."""
+    pins: np.ndarray
+    """int32: these, one net after another."""
+    sent: np.ndarray | None
+    """float64 (nets): messages, where those of each neuron were given."""
+
+
+class _Sends(NamedTuple):
+    """All that a population sends."""
+
+    nets: tuple[_Part, ...]
+    lists: tuple[_Part, ...]
+
+
+def _sends(
+    counter: CostCounter,
+    population: Population,
+    owners: tuple[Tile, ...],
+    readers: tuple[Tile, ...],
+    sent: np.ndarray | None,
+) -> _Sends:
+    """Of a population in tiles ``owners``, read by ``readers``: kept in the counter, since a mapping
+    that is cut anew changes few populations at a time.
+    """
+    key = population.name, owners, readers
+    kept = counter.sends.get(key) if sent is None else None
+    if kept is not None:
+        return cast("_Sends", kept)
+    name, homes = population.name, dict[str, list[tuple[int, Tile]]]()
+    for number, tile in enumerate(readers):
+        homes.setdefault(tile.population, []).append((number, tile))
+    positional, neuronal = name in counter.positional, name in counter.neuronal
+    atoms = atoms_of(counter, name, homes, "all") if counter.outgoing[name] else None
+    nets, lists = list[_Part | None](), list[_Part | None]()
+    if atoms is not None:
+        nets.append(_part(owners, atoms, sent=sent))
+    if not isinstance(population, HostInput):
+        if neuronal:
+            same = None if positional else atoms
+            by_neuron = atoms_of(counter, name, homes, "neuron") if same is None else same
+            lists.append(_part(owners, by_neuron, keep=name in counter.to_host))
+        if positional:
+            flat = [Tile(name, tile.start[:-1], tile.stop[:-1]) for tile in owners]
+            by_position = atoms_of(counter, name, homes, "position")
+            lists.append(_part(flat, by_position, sign=-1))
+    found = _Sends(
+        tuple(part for part in nets if part is not None),
+        tuple(part for part in lists if part is not None),
+    )
+    if sent is None:
+        held = len(owners) + len(readers)
+        held += sum(len(part.pins) + 3 * len(part.owner) for parts in found for part in parts)
+        counter.keep_sends(key, found, held)
+    return found
+
+
+def _part(
+    owners: Sequence[Tile],
+    atoms: Atoms,
+    *,
+    sign: int = 1,
+    keep: bool = False,
+    sent: np.ndarray | None = None,
+) -> _Part | None:
+    """Nets of some tiles; those of one owner with the same consumers become one. ``keep`` empty
+    sets; ``sent``: messages of each neuron.
+    """
+    if not owners:
+        return None
+    owner, atom, size = atoms.inside_each(owners)
+    weight = None
+    if sent is not None:
+        ends = np.searchsorted(owner, np.arange(1, len(owners)))
+        weight = _weights(atoms, owners, np.split(atom, ends), sent)
+    length = np.diff(atoms.offsets)
+    if not keep:
+        used = length[atom] > 0
+        owner, atom, size = owner[used], atom[used], size[used]
+        weight = None if weight is None else weight[used]
+    if not len(atom):
+        return None
+    # Atoms with the same consumers, found by sums of random words of these.
+    words = random_words(int(atoms.consumers.max(initial=0)) + 1)
+    sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
+    np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
+    signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])
+    _, first, kind = np.unique(
+        signature.view("u8,u8").ravel(), return_index=True, return_inverse=True
+    )
+    representative = first[kind.ravel()]
+    key = owner * atoms.size + representative[atom]
+    found, inverse = np.unique(key, return_inverse=True)
+    total = np.bincount(inverse.ravel(), size, len(found)).astype(np.int64)
+    chosen = found % atoms.size
+    count = length[chosen]
+    ends = np.cumsum(count)
+    place = np.repeat(atoms.offsets[chosen] - (ends - count), count) + np.arange(int(count.sum()))
+    return _Part(
+        found // atoms.size,
+        sign * total,
+        count,
+        atoms.consumers[place],
+        None if weight is None else np.bincount(inverse.ravel(), weight, len(found)),
+    )
+
+
 class _Collector:
-    """Gathers nets; those of one owner with the same consumers become one."""
+    """Gathers nets."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         self.sent: list[np.ndarray] = []
 
-    def add(
-        self,
-        population: int,
-        owners: Sequence[tuple[int, Tile]],
-        atoms: Atoms,
-        *,
-        sign: int = 1,
-        keep: bool = False,
-        sent: np.ndarray | None = None,
-    ) -> None:
-        """Nets of one population. Positions get negative sizes (``sign``), which tells lists apart;
-        ``keep`` empty sets; ``sent``: messages of each neuron.
-        """
-        if not owners:
-            return
-        which, atom, size = atoms.inside_each([tile for _, tile in owners])
-        owner = np.array([number for number, _ in owners], dtype=np.int64)[which]
-        weight = None
-        if sent is not None:
-            ends = np.searchsorted(which, np.arange(1, len(owners)))
-            weight = _weights(atoms, owners, np.split(atom, ends), sent)
-        length = np.diff(atoms.offsets)
-        if not keep:
-            used = length[atom] > 0
-            owner, atom, size = owner[used], atom[used], size[used]
-            weight = None if weight is None else weight[used]
-        if not len(atom):
-            return
-        # Atoms with the same consumers, found by sums of random words of these.
-        words = random_words(int(atoms.consumers.max(initial=0)) + 1)
-        sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
-        np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
-        signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])
-        _, first, kind = np.unique(
-            signature.view("u8,u8").ravel(), return_index=True, return_inverse=True
-        )
-        representative = first[kind.ravel()]
-        key = (owner - HOST) * atoms.size + representative[atom]
-        found, inverse = np.unique(key, return_inverse=True)
-        total = np.bincount(inverse.ravel(), size, len(found)).astype(np.int64)
-        if weight is not None:
-            self.sent.append(np.bincount(inverse.ravel(), weight, len(found)))
-        chosen = found % atoms.size
-        count = length[chosen]
-        ends = np.cumsum(count)
-        place = np.repeat(atoms.offsets[chosen] - (ends - count), count) + np.arange(
-            int(count.sum())
-        )
-        index = np.full(len(found), population, dtype=np.int32)
-        self.parts.append(
-            (
-                (found // atoms.size + HOST).astype(np.int32),
-                sign * total,
-                index,
-                count,
-                atoms.consumers[place],
-            )
-        )
+    def add(self, population: int, owners: np.ndarray, readers: np.ndarray, part: _Part) -> None:
+        """Nets of one population, whose tiles and their consumers have these numbers."""
+        if part.sent is not None:
+            self.sent.append(part.sent)
+        index = np.full(len(part.owner), population, dtype=np.int32)
+        self.parts.append((owners[part.owner], part.size, index, part.count, readers[part.pins]))
 
     def build(self) -> Nets:
         """All nets."""
@@ -292,7 +355,7 @@ class _Collector:
 
 
 def _weights(
-    atoms: Atoms, owners: Sequence[tuple[int, Tile]], inside: list[np.ndarray], sent: np.ndarray
+    atoms: Atoms, owners: Sequence[Tile], inside: list[np.ndarray], sent: np.ndarray
 ) -> np.ndarray:
     """Messages of each tile's neurons in each of its atoms ``inside``, float64, one after another."""
     number = np.zeros((1,) * len(atoms.shape), np.int64)
@@ -301,7 +364,7 @@ def _weights(
         number = number * count + classes.reshape(across)
     values = sent.reshape(atoms.shape)
     found = []
-    for (_, tile), held in zip(owners, inside, strict=True):
+    for tile, held in zip(owners, inside, strict=True):
         own = number[tile.slices].reshape(-1)
         order = np.sort(held)
         sums = np.bincount(np.searchsorted(order, own), values[tile.slices].reshape(-1), len(order))
