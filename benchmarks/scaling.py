@@ -1,10 +1,11 @@
-"""How time and memory grow with a network: preparing, emulating and mapping against width, depth,
-tokens, steps and samples, on log axes with fitted exponents.
+"""How time and memory grow with a network: building, mapping, preparing and emulating against width,
+depth, tokens, steps and samples, on log axes with fitted exponents.
 
     uv run python benchmarks/scaling.py [--out docs/scaling.png] [--repeats 3] [--no-map]
 
 The network: 3x3 convolutions with LIF neurons on an image, 8 % of the inputs spiking, weights
-random. Each line varies one size and keeps the others; a point is the least processor time of the
+random. Building takes the same network in float: canonicalize, calibrate on the samples, quantize,
+lower, schedule. Each line varies one size and keeps the others; a point is the least processor time of the
 repeats on one thread. Memory is counted, not sampled: arenas, scratch and weights of the plan. The
 exponent is the slope of a straight line through the upper half of the points (log-log), where fixed
 costs count least.
@@ -71,6 +72,56 @@ def network(width: int, depth: int, tokens: int, T: int) -> Any:
     return schedule(circuit, max_spike_delay=62, power_of_two_period=False)
 
 
+def floating(width: int, depth: int, tokens: int) -> Any:
+    """The same network as it is imported."""
+    from neurocompile.ir import spiking as s
+    from neurocompile.ir.text import Ref, TensorRef
+
+    side = round(tokens**0.5)
+    rng = np.random.default_rng(0)
+    nodes: list[s.Node] = [s.Input(name="x", shape=(16, side, side))]
+    tensors, x, before = {}, "x", 16
+    for k in range(depth):
+        weight = rng.standard_normal((width, before, 3, 3)) / np.sqrt(0.08 * 9 * before)
+        tensors[f"w{k}"] = weight.astype(np.float32)
+        layer = s.LIF(
+            name=f"l{k}",
+            x=Ref(f"c{k}"),
+            tau=2.0,
+            v_threshold=0.7,
+            v_reset=0.0,
+            decay_input=True,
+            soft_reset=False,
+        )
+        nodes += [
+            s.Conv2d(name=f"c{k}", x=Ref(x), weight=TensorRef(f"w{k}"), padding=(1, 1)),
+            layer,
+        ]
+        x, before = f"l{k}", width
+    size = width * tokens
+    tensors["head"] = (rng.standard_normal((10, size)) / np.sqrt(size)).astype(np.float32)
+    nodes += [
+        s.Rearrange(name="flat", x=Ref(x), shape=(size,), sizes=(size,), strides=(1,)),
+        s.Linear(name="logits", x=Ref("flat"), weight=TensorRef("head")),
+        s.TimeMean(name="mean", x=Ref("logits")),
+        s.Output(name="out", x=Ref("mean")),
+    ]
+    return s.SpikingGraph("net", "imported", tuple(nodes), tensors)
+
+
+def build(graph: Any, x: np.ndarray, T: int) -> Any:
+    """From the imported graph to the circuit that is mapped."""
+    from neurocompile.build_steps import build_circuit
+    from neurocompile.calibration import calibrate_on
+    from neurocompile.passes.canonicalize import canonicalize
+    from neurocompile.passes.quantize import Quantize
+    from neurocompile.targets import load_target
+
+    canonical = canonicalize(graph)
+    quantized = Quantize(T, calibrate_on(canonical, x, T))(canonical)
+    return build_circuit(quantized, T, 8, load_target("hala_point"))
+
+
 def least(function: Callable[[], Any], repeats: int) -> float:
     """Least processor time of some calls, in seconds."""
     times = []
@@ -98,7 +149,11 @@ def measure(sizes: dict[str, int], repeats: int, maps: bool) -> dict[str, float]
     executor.run(x[:1], out)
     weights = make_weights(circuit)
     plan = make_plan(circuit, weights, out)
+    graph = floating(*(sizes[k] for k in ("width", "depth", "tokens")))
+    images = (rng.random((samples, *graph.input.shape)) < 0.08).astype(np.float32)
+    build(graph, images[:1], 1)
     found = {
+        "build, s": least(lambda: build(graph, images, sizes["T"]), repeats),
         "prepare, s": least(lambda: make_plan(circuit, make_weights(circuit), out), repeats),
         "emulate, s": least(lambda: executor.run(x, out), repeats),
         "memory, MB": 1e-6
