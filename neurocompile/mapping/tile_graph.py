@@ -217,7 +217,7 @@ class _Part(NamedTuple):
     """int64 (nets)."""
     size: np.ndarray
     """int64 (nets): neurons; of positions negative, which tells lists apart."""
-    count: np.ndarray
+    length: np.ndarray
     """int64 (nets): consumers."""
     pins: np.ndarray
     """int32: these, one net after another."""
@@ -336,7 +336,7 @@ class _Collector:
         if part.sent is not None:
             self.sent.append(part.sent)
         index = np.full(len(part.owner), population, dtype=np.int32)
-        self.parts.append((owners[part.owner], part.size, index, part.count, readers[part.pins]))
+        self.parts.append((owners[part.owner], part.size, index, part.length, readers[part.pins]))
 
     def build(self) -> Nets:
         """All nets."""
