@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Cooling", "anneal"]
 
 
+NOBODY = -2
+"""Stands for a vertex where no exchange fits."""
+
+
 class Cooling(NamedTuple):
     """How long and how hot; temperatures in units of the nets' weights."""
 
@@ -73,6 +77,18 @@ def _fits(v: int, out: int, b: int, ledger: Ledger) -> bool:
 
 
 @helper
+def _partner(v: int, a: int, b: int, room: int, ledger: Ledger, state: np.ndarray) -> int:
+    """A random vertex that b gives a for v; -1 where v goes there alone, NOBODY where neither fits."""
+    size = ledger.size[b]
+    if size < room and _fits(v, -1, b, ledger):
+        return -1
+    if size == 0:
+        return NOBODY
+    w = ledger.members[b, below(state, size)]
+    return w if _fits(v, w, b, ledger) and _fits(w, v, a, ledger) else NOBODY
+
+
+@helper
 def _keeps(noting: Noting, noted: int, ledger: Ledger, columns: np.ndarray) -> bool:
     """Whether the noted blocks keep the capacities that entries count in."""
     for i in range(noted):
@@ -102,7 +118,7 @@ def _book_if_kept(
 
 
 @kernel
-def _anneal(  # noqa: C901
+def _anneal(
     nets: Kept,
     ledger: Ledger,
     lists: Lists,
@@ -118,9 +134,9 @@ def _anneal(  # noqa: C901
         borrowed(noting),
     )
     cooling, state, best = borrowed(cooling), borrowed(state), borrowed(best)
-    block, size, members = ledger.block, ledger.size, ledger.members
+    block = ledger.block
     offsets, pins, vertex_offsets = nets.offsets, nets.pins, nets.vertex_offsets
-    vertices, room, steps = best.size, members.shape[1], cooling.steps
+    vertices, room, steps = best.size, ledger.members.shape[1], cooling.steps
     for _ in range(8):
         draw(state)
     total, least = 0, 0
@@ -139,14 +155,10 @@ def _anneal(  # noqa: C901
             if a == b:
                 continue
             bar = temperature * cooling.exponential[np.int64(draw(state) >> np.uint64(52))]
-            w = -1
-            if not (_fits(v, -1, b, ledger) and size[b] < room):
-                if size[b] == 0:
-                    continue
-                w = members[b, below(state, size[b])]
-                # before their nets are looked at, which takes far longer
-                if not (_fits(v, w, b, ledger) and _fits(w, v, a, ledger)):
-                    continue
+            # before their nets are looked at, which takes far longer
+            w = _partner(v, a, b, room, ledger, state)
+            if w == NOBODY:
+                continue
             change = gain(v, a, b, nets, ledger.pins_in)
             if w >= 0:
                 # The largest gain that w could bring does not pay: no need to try.

@@ -59,7 +59,7 @@ class Excess(NamedTuple):
     listed: np.ndarray
     """bool (resources): those that entries of output lists count in."""
     of_lists: np.ndarray
-    """float64 (blocks): what each uses too much of these."""
+    """float64 (blocks and one more): what each uses too much of these, and all of them."""
     most: np.ndarray
     """int64 (vertices): weight of all nets of each, which no move of it can bring more than."""
 
@@ -103,7 +103,7 @@ def anneal(
 def _no_excess(rows: int, lists: Lists, kept: Kept, limits: int) -> Excess:
     """Nothing counted yet."""
     sums = np.concatenate([[0], np.cumsum(kept.weight[kept.nets_of])])
-    full, of_lists = np.zeros(rows + 1, dtype=np.int64), np.zeros(rows)
+    full, of_lists = np.zeros(rows + 1, dtype=np.int64), np.zeros(rows + 1)
     most = np.diff(sums[kept.vertex_offsets]).astype(np.int64)
     return Excess(np.zeros(rows), full, np.isin(np.arange(limits), lists.columns), of_lists, most)
 
@@ -122,14 +122,29 @@ def _excess_of(b: int, ledger: Ledger) -> float:
 
 
 @helper
-def _excess_of_lists(b: int, ledger: Ledger, listed: np.ndarray) -> float:
-    """The part of it that output lists have a share in."""
+def _count_lists(b: int, ledger: Ledger, excess: Excess) -> None:
+    """Count the part of it that output lists have a share in."""
     found = 0.0
     for r in range(ledger.limit.size):
         over = ledger.used[b, r] - ledger.limit[r]
-        if listed[r] and over > 0:
+        if excess.listed[r] and over > 0:
             found += LEAST + over / max(ledger.limit[r], 1)
-    return found
+    excess.of_lists[-1] += found - excess.of_lists[b]
+    excess.of_lists[b] = found
+
+
+@helper
+def _begun(ledger: Ledger, excess: Excess) -> tuple[float, int]:
+    """Count the excess of a start: of all blocks, and how many are too full."""
+    beyond, overfull = 0.0, 0
+    for b in range(excess.of.size):
+        excess.of[b] = _excess_of(b, ledger)
+        beyond += excess.of[b]
+        _count_lists(b, ledger, excess)
+        if excess.of[b] > 0:
+            excess.full[overfull] = b
+            overfull += 1
+    return beyond, overfull
 
 
 @helper
@@ -163,6 +178,25 @@ def _without_lists(v: int, w: int, a: int, b: int, ledger: Ledger, listed: np.nd
 
 
 @helper
+def _least_more(v: int, w: int, a: int, b: int, ledger: Ledger, excess: Excess) -> float:
+    """The least by which all blocks exceed more: that of lists could at best end."""
+    return _without_lists(v, w, a, b, ledger, excess.listed) - excess.of_lists[-1] - SLACK
+
+
+@helper
+def _most(v: int, w: int, excess: Excess) -> int:
+    """What a move or an exchange of the two could gain at most."""
+    return excess.most[v] + (excess.most[w] if w >= 0 else 0)
+
+
+@helper
+def _gain(v: int, w: int, a: int, b: int, nets: Kept, ledger: Ledger) -> int:
+    """Change of km1 if v moved from a to b, and w back (none, -1)."""
+    change = gain(v, a, b, nets, ledger.pins_in)
+    return change + swap_gain(v, w, a, b, nets, ledger) if w >= 0 else change
+
+
+@helper
 def _more(noting: Noting, noted: int, ledger: Ledger, excess: Excess) -> float:
     """By how much the noted blocks exceed more than before."""
     found = 0.0
@@ -189,7 +223,7 @@ def _settle(noting: Noting, noted: int, ledger: Ledger, excess: Excess, overfull
                     full[k] = full[overfull]
                     break
         excess.of[t] = new
-        excess.of_lists[t] = _excess_of_lists(t, ledger, excess.listed)
+        _count_lists(t, ledger, excess)
     return overfull
 
 
@@ -234,15 +268,7 @@ def _anneal(  # noqa: C901
     epochs, cooler, price, heavier = plan
     for _ in range(8):
         draw(state)
-    beyond, overfull, of_lists = 0.0, 0, 0.0
-    for b in range(excess.of.size):
-        excess.of[b] = _excess_of(b, ledger)
-        beyond += excess.of[b]
-        excess.of_lists[b] = _excess_of_lists(b, ledger, excess.listed)
-        of_lists += excess.of_lists[b]
-        if excess.of[b] > 0:
-            full[overfull] = b
-            overfull += 1
+    beyond, overfull = _begun(ledger, excess)
     total, least, temperature = 0, 0, cooling.hot
     found[0] = overfull == 0
     for _ in range(epochs):
@@ -270,26 +296,18 @@ def _anneal(  # noqa: C901
                 w = members[b, below(state, size[b])]
             elif size[b] == members.shape[1]:
                 continue
-            # what the move costs at least, before its nets and lists are looked at: the excess of
-            # lists could at best end
-            cost = price * (_without_lists(v, w, a, b, ledger, excess.listed) - of_lists - SLACK)
-            best_gain = excess.most[v] + (excess.most[w] if w >= 0 else 0)
-            if cost - best_gain > bar:
+            # before nets and lists are looked at
+            cost = price * _least_more(v, w, a, b, ledger, excess)
+            if cost - _most(v, w, excess) > bar:
                 continue
-            change = gain(v, a, b, nets, ledger.pins_in)
-            if w >= 0:
-                change += swap_gain(v, w, a, b, nets, ledger)
+            change = _gain(v, w, a, b, nets, ledger)
             if change - price * beyond > bar or change + cost > bar:
                 continue
             noted = _relocate_both(v, w, a, b, ledger, lists, noting, 0)
             more = _more(noting, noted, ledger, excess)
             taken = change + price * more <= bar
             if taken:
-                for i in range(noted):
-                    of_lists -= excess.of_lists[noting.touched[i]]
                 overfull = _settle(noting, noted, ledger, excess, overfull)
-                for i in range(noted):
-                    of_lists += excess.of_lists[noting.touched[i]]
             else:
                 noted = _relocate_both(v, w, b, a, ledger, lists, noting, noted)
             forget(noting, noted)
