@@ -51,7 +51,7 @@ CACHE_LIMIT = 1 << 28
 """Bytes of reach masks kept (a bound on them is compared)."""
 KEPT = 200_000
 """Tiles of which resources are kept."""
-KEPT_NUMBERS = 1 << 23
+KEPT_NUMBERS = 8_000_000
 """Numbers that what populations send may take, of up to 8 bytes each."""
 
 
