@@ -219,7 +219,7 @@ class Between(nn.Module):
 
 def upsampled(x: torch.Tensor) -> torch.Tensor:
     y = x.flatten(0, 1).transpose(1, 2)
-    y = nn.functional.interpolate(y, scale_factor=1.5)
+    y = nn.functional.interpolate(y, scale_factor=1.5, mode="linear")
     return y.transpose(1, 2).unflatten(0, (4, -1))
 
 
