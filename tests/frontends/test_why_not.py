@@ -219,7 +219,7 @@ class Between(nn.Module):
 
 def upsampled(x: torch.Tensor) -> torch.Tensor:
     y = x.flatten(0, 1).transpose(1, 2)
-    y = nn.functional.interpolate(y, scale_factor=1.5, mode="linear")
+    y = nn.functional.interpolate(y.unsqueeze(3), scale_factor=(1.5, 1.0), mode="bilinear")[..., 0]
     return y.transpose(1, 2).unflatten(0, (4, -1))
 
 
