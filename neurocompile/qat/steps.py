@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from neurocompile.calibration import Calibration, mean_values
 from neurocompile.ir import spiking as s
-from neurocompile.ir.analysis import ranges, shapes
+from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.passes.quantization.means import per_input_channel
 from neurocompile.passes.quantization.scales import best_scale
-from neurocompile.passes.trunk import find_trunks
+from neurocompile.passes.trunk import Trunk, find_trunks
+from neurocompile.qat.grid import short_step
 from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Grid", "grids", "largest_multiple"]
@@ -44,8 +45,9 @@ def grids(
 ) -> Iterator[Grid]:
     """The grids of a canonical graph's weights and of the biases that count in their units.
 
-    Biases of layers that read values which are no integers, and of the layers of a residual of real
-    values, are left to the compiler.
+    Layers of a residual of real values that read spikes have steps that are powers of two apart, so
+    that one unit holds them all, and biases of its neurons are multiples of the least of them. Biases
+    behind layers that read values which are no integers are left to the compiler.
 
     Args:
         unit: of the quantized input.
@@ -53,22 +55,27 @@ def grids(
     """
     size, integer = shapes(graph), ranges(graph)
     mean = mean_values(graph, statistics, size)
-    trunks, seen = find_trunks(graph, integer, size), set[str]()
+    trunks, levels = find_trunks(graph, integer, size), largest_multiple(bits)
     largest = max(abs(statistics.input.min), abs(statistics.input.max)) / unit
-    for node in graph.nodes:
-        if not isinstance(node, (s.Conv2d, s.Linear)) or node.weight in seen:
-            continue
-        seen.add(node.weight)
+    steps: dict[str, float] = {}
+    for node in _layers(graph):
         weight = np.asarray(graph.tensors[node.weight], np.float64)
-        if not weight.any():
-            continue
-        rates, levels = mean.get(node.x), largest_multiple(bits)
+        rates = mean.get(node.x)
         moments = None if rates is None else per_input_channel(node, rates + rates * rates)
-        of_pixels = isinstance(graph.node[node.x], s.Input)
         step = best_scale(weight, float(np.abs(weight).max()), levels, moments)
-        if of_pixels:
-            reach = float(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()) * largest
-            step = max(step, _ROOM * reach / fields.current)
+        if isinstance(graph.node[node.x], s.Input):
+            step = max(step, _ROOM * _reach(weight) * largest / fields.current)
+        steps[node.name] = step
+    seen = set[str]()
+    for trunk in {trunk.producers: trunk for trunk in trunks.values()}.values():
+        related = _apart_by_powers(graph, integer, trunk, steps, bits, fields)
+        steps.update(related)
+        for neuron, _ in trunk.neurons if related else ():
+            if neuron.bias is not None and not neuron.soft_reset and str(neuron.bias) not in seen:
+                seen.add(str(neuron.bias))
+                yield Grid(str(neuron.bias), neuron.gain * min(related.values()), fields.mantissa)
+    for node in _layers(graph):
+        step, of_pixels = steps[node.name], isinstance(graph.node[node.x], s.Input)
         yield Grid(str(node.weight), step, levels)
         lif = None if node.name in trunks else _neuron(graph, node)
         if lif is None or lif.bias is None or str(lif.bias) in seen:
@@ -77,6 +84,53 @@ def grids(
         of_input = unit if of_pixels else 1.0
         if integer[node.x] is not None or of_pixels:
             yield Grid(str(lif.bias), lif.gain * of_input * step, fields.mantissa)
+
+
+def _layers(graph: s.SpikingGraph) -> Iterator[s.Conv2d | s.Linear]:
+    """Those that have weights, one of each tensor."""
+    seen = set[str]()
+    for node in graph.nodes:
+        if isinstance(node, (s.Conv2d, s.Linear)) and node.weight not in seen:
+            seen.add(node.weight)
+            if np.any(graph.tensors[node.weight]):
+                yield node
+
+
+def _reach(weight: np.ndarray) -> float:
+    """The largest sum of inputs of up to 1."""
+    return float(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max())
+
+
+def _apart_by_powers(
+    graph: s.SpikingGraph,
+    integer: Mapping[str, Range | None],
+    trunk: Trunk,
+    steps: Mapping[str, float],
+    bits: int,
+    fields: ChipFields,
+) -> dict[str, float]:
+    """Steps of the layers of ``trunk``, each the nearest power of two times one step; none where a
+    layer reads no integers, which take units of their own.
+    """
+    layers = [n for n in trunk.producers if n.name in steps]
+    bounds = [integer[n.x] for n in layers]
+    if not layers or any(bound is None for bound in bounds):
+        return {}
+    reach = sum(
+        _reach(np.asarray(graph.tensors[n.weight], np.float64)) * bound.magnitude
+        for n, bound in zip(layers, bounds, strict=True)
+        if bound is not None
+    )
+    # stored weights are multiples of 2^(9 - bits) of the unit, in which the sum of all has its field
+    least = short_step(_ROOM * reach / fields.current * 2 ** (9 - bits))
+    coarsest = short_step(max(max(steps[n.name] for n in layers), least))
+    found = {}
+    for n in layers:
+        apart = min(max(round(np.log2(coarsest / steps[n.name])), 0), fields.weight_exponent)
+        while apart and coarsest / 2**apart < least:
+            apart -= 1
+        found[n.name] = coarsest / 2**apart
+    return found
 
 
 def _neuron(graph: s.SpikingGraph, node: s.Node) -> s.LIF | None:

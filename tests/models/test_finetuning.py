@@ -98,23 +98,49 @@ def test_training_moves_weights_and_compiling_keeps_them(trained) -> None:
     assert moved > 0.01 * kept
 
 
-def test_spikes_of_the_module_are_the_compiled_ones(digits, trained) -> None:
-    x, graph = digits[0][:24], quantized(trained)
-    layers = [n.name for n in graph.spiking_layers]
-    expected = evaluate(graph, encode_input(graph.input, x), trained.T, layers)
+def spikes_of(model: TrainableModel, x: np.ndarray, layers: list[str]) -> dict[str, np.ndarray]:
+    """(samples, T, ...) of each layer."""
     found: dict[str, np.ndarray] = {}
     hooks = [
-        trained.get_submodule(trained.neurons[name]).register_forward_hook(
+        model.get_submodule(model.neurons[name]).register_forward_hook(
             lambda _module, _inputs, out, name=name: found.update({name: out.numpy()})
         )
         for name in layers
     ]
     with torch.no_grad():
-        trained(torch.from_numpy(x))
+        model(torch.from_numpy(x))
     for hook in hooks:
         hook.remove()
+    return {name: value.swapaxes(0, 1) for name, value in found.items()}
+
+
+def test_spikes_of_the_module_are_the_compiled_ones(digits, trained) -> None:
+    x, graph = digits[0][:24], quantized(trained)
+    layers = [n.name for n in graph.spiking_layers]
+    expected = evaluate(graph, encode_input(graph.input, x), trained.T, layers)
+    found = spikes_of(trained, x, layers)
     for name in layers:
-        assert np.array_equal(found[name].swapaxes(0, 1), expected[name]), name
+        assert np.array_equal(found[name], expected[name]), name
+
+
+@pytest.mark.parametrize("bits", [4, pytest.param(6, marks=pytest.mark.slow)])
+def test_a_residual_of_real_values_keeps_its_grids(bits: int, digits) -> None:
+    x = digits[0][:40]
+    model = prepare(
+        DIGITS.parent / "digits" / "spike_driven_transformer.onnx", bits=bits, calibration=x
+    )
+    generator = torch.Generator().manual_seed(bits)
+    with torch.no_grad():  # as training moves them
+        for value in model.values.values():
+            value += (
+                0.02 * value.std(unbiased=False) * torch.randn(value.shape, generator=generator)
+            )
+    graph = quantized(model.eval())
+    layers = [n.name for n in graph.spiking_layers]
+    expected = evaluate(graph, encode_input(graph.input, x[:16]), model.T, layers)
+    found = spikes_of(model, x[:16], layers)
+    for name in layers:
+        assert np.array_equal(found[name], expected[name]), name
 
 
 @pytest.mark.slow

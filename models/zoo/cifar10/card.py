@@ -65,8 +65,8 @@ on their grids, and `neurocompile build FILE --weight-bits 4` keeps them. Compil
 |---|---|---|---|---|---|---|---|
 {few_bits}
 
-The Spike-driven Transformer and the SpikingResformer have none: what was trained for them is rounded again when it compiles, or their export
-is refused (NC1011: 94 % of the spikes of a rounded network with real products agree between torch and its file, 98 % are needed).
+The Spike-driven Transformer has none: it was trained when layers of its residual still had grids of their own, which compiling rounded again. Nor has the
+SpikingResformer, whose export is refused (NC1011: 94 % of the spikes of the rounded network, with its real products, agree between torch and the file, 98 % are needed).
 
 ## Data
 
