@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -63,6 +62,10 @@ class _Later:
         return self._found.original(x)
 
 
+_BEHIND = ("target", "weight_bits", "rounding", "digits", "convolutions")
+"""Options of the model that importing does not read: another target reuses what was imported."""
+
+
 def imported_once(
     cache: StageCache,
     content: str | None,
@@ -79,8 +82,7 @@ def imported_once(
     """
     if cache.folder is None or content is None:
         return _laid_out(read())
-    asked: list[Any] = [options.T, options.per_sample_lif, options.head, options.discretize]
-    key = key_of("import", content, origin, asked)
+    key = key_of("import", content, origin, options.of_model(*_BEHIND))
     members = cache.get("import", key, _NAMES, [_HOST])
     if members is not None:
         try:

@@ -88,7 +88,9 @@ def agreement_once(
     return _once(
         cache,
         "check",
-        lambda: key_of("check", model.sha256, model.graph, samples, model.statistics),
+        lambda: key_of(
+            "check", model.sha256, model.graph, samples, model.statistics, model.options.T
+        ),
         timer,
         check,
         lambda share: {_FACTS: msgspec.json.encode(share)},

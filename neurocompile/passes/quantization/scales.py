@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["best_scale", "channel_groups", "weight_grid"]
+__all__ = ["best_scale", "channel_groups", "row_grids", "weight_grid"]
 
 _CLIPS = np.linspace(1.0, 0.55, 46)
 _BLOCK = 1 << 14
@@ -17,6 +17,10 @@ _GAIN = 0.6
 _MOST_GROUPS = 4
 """A core of Loihi 2 holds 8 groups of neurons."""
 _ON_GRID = 2e-5
+_MOST_GRIDS = 8
+"""Of the channels of a layer: a core holds so many groups of neurons."""
+_TELLING = 4
+"""Different weights from which a row is no multiple of something by chance."""
 
 
 def best_scale(
@@ -74,6 +78,35 @@ def weight_grid(weight: np.ndarray, levels: int) -> float | None:
         if np.abs(points / grid - multiples).max() <= _ON_GRID:
             return float((points * multiples).sum() / (multiples * multiples).sum())
     return None
+
+
+def row_grids(weight: np.ndarray, levels: int) -> np.ndarray | None:
+    """(rows,): what each row's weights are multiples of, by :func:`weight_grid`; None where a row
+    has no grid, or more than eight grids differ. A row of few different weights takes the largest
+    grid of another row that holds it.
+    """
+    flat = weight.reshape(len(weight), -1)
+    found, few = np.zeros(len(flat)), []
+    for i, row in enumerate(flat):
+        if len(np.unique(np.abs(row[row != 0]))) < _TELLING:
+            few.append(i)
+            continue
+        grid = weight_grid(row, levels)
+        if grid is None:
+            return None
+        near = found[:i][np.abs(found[:i] - grid) <= _ON_GRID * grid]
+        found[i] = near[0] if len(near) else grid
+    grids = np.unique(found[found > 0])[::-1]
+    if not 0 < len(grids) <= _MOST_GRIDS:
+        return None
+    for i in few:
+        multiples = flat[i] / grids[:, None]
+        whole = np.abs(multiples - np.rint(multiples)).max(axis=1) <= _ON_GRID * levels
+        fits = np.flatnonzero(whole & (np.abs(multiples).max(axis=1) <= levels + 0.5))
+        if not len(fits):
+            return None
+        found[i] = grids[fits[0]]
+    return found
 
 
 def largest_zero(points: np.ndarray) -> float:

@@ -59,7 +59,9 @@ class Quantization:
         self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
-        self.thresholds: dict[str, int] = {}  # exact ones of LIFs whose layer lies on a grid
+        self.thresholds: dict[
+            str, int | np.ndarray
+        ] = {}  # exact ones of LIFs whose layer lies on a grid
         self.precision = self.options.precision
         self.shifts: dict[str, int] = {}  # bits that a soft-reset LIF drops from its input
         self.row_sums: dict[str, int] = {}  # of a softmax's integers, bounds

@@ -19,7 +19,12 @@ from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.compensated import rounded
 from neurocompile.passes.quantization.means import note_shift, per_input_channel, per_weight
 from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
-from neurocompile.passes.quantization.scales import best_scale, channel_groups, weight_grid
+from neurocompile.passes.quantization.scales import (
+    best_scale,
+    channel_groups,
+    row_grids,
+    weight_grid,
+)
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
     LEAST_LEVELS,
@@ -47,7 +52,11 @@ def weighted(
         return weighted_in_trunk(state, node, unit, state.trunks[node.name])
     node, unit = _coarser_input(state, node, unit, weight)
     layer = Layer.of(state, node, unit, state.bound[node.x].low, state.bound[node.x].high)
-    found = layer.silent() if not weight.any() else layer.on_grid() or layer.rounded()
+    found = (
+        layer.silent()
+        if not weight.any()
+        else layer.on_grid() or layer.on_grids() or layer.rounded()
+    )
     scale = _column(found.scale, weight)
     note_shift(state, node, weight, weight - scale * found.q)
     bits = state.options.weight_bits
@@ -57,14 +66,20 @@ def weighted(
     if layer.lif is not None:
         state.shifts[layer.lif.name] = found.shift
         if found.vth is not None:
-            state.thresholds[layer.lif.name] = found.vth
+            state.thresholds[layer.lif.name] = _of_channels(node, found.vth)
     lost = _lost_bits(found, weight)
     state.precision.note(node, bits, lost, layer.lif, found.groups)
     new = replace(node, weight=stored, exponent=found.power - (9 - bits))
     value = unit * found.scale / 2.0**found.power
     if found.groups == 1:
         return new, float(value)
-    return new, value.reshape(-1, 1, 1) if isinstance(node, s.Conv2d) else value
+    return new, _of_channels(node, value)
+
+
+def _of_channels(node: s.Conv2d | s.Linear, values: float | np.ndarray) -> np.ndarray:
+    """One value, or one a channel so that it broadcasts over the layer's output."""
+    found = np.asarray(values)
+    return found.reshape(-1, 1, 1) if found.ndim and isinstance(node, s.Conv2d) else found
 
 
 def _lost_bits(found: _Choice, weight: np.ndarray) -> float:
@@ -107,8 +122,8 @@ class _Choice:
     power: int
     ideal: np.ndarray
     """The scale without any limit of a field."""
-    vth: int | None = None
-    """The threshold, where it is not the nearest to the float one."""
+    vth: int | np.ndarray | None = None
+    """The threshold, one or one a channel, where it is not the nearest to the float one."""
     shift: int = 0
     groups: int = 1
 
@@ -290,6 +305,41 @@ class Layer:
         vth = near - 1 if abs(ideal - near) < 1e-6 * ideal else round(ideal - 1 / 64)
         return _Choice(scale, q, power, scale, max(vth, 0))
 
+    def on_grids(self) -> _Choice | None:
+        """The same where channels have grids of their own, up to eight different ones; None also if
+        something else than one neuron with a hard reset reads them.
+        """
+        lif = self.lif
+        if not self.alone or lif is None or lif.current:
+            return None
+        found = row_grids(self.weight, self.levels)
+        if found is None:
+            return None
+        scale, least, bits = found, self.least(), self.state.options.weight_bits
+        units = np.unique(scale)
+        for power in range(17 - bits):
+            if (least * 2**power > scale).any() or not all(self._resolves(u, power) for u in units):
+                continue
+            levels = {
+                unit: exact_level(
+                    lif.gain * self.unit * unit,
+                    lif.v_threshold,
+                    self.state.taus(lif),
+                    self.state.options.steps,
+                    power,
+                )
+                for unit in units.tolist()
+            }
+            vth = np.asarray([-1 if levels[u] is None else levels[u] for u in scale.tolist()])
+            if (
+                vth.min() >= 0
+                and vth.max() <= self.state.fields.threshold
+                and self._bias_on(scale, power)
+            ):
+                q = np.rint(self.weight / _column(scale, self.weight))
+                return _Choice(scale, q, power, scale, vth, groups=len(units))
+        return None
+
     def rounded(self) -> _Choice:
         """Weights to the nearest of a scale; the scale is the best one, or the least that all
         fields allow.
@@ -392,15 +442,15 @@ class Layer:
         """True if the threshold is 16 units or more: the scale then moves by 3 % at most."""
         return self.lif is None or self.threshold * 2.0**power / (self.unit * scale) >= 16
 
-    def _bias_on(self, grid: float, power: int) -> bool:
-        """True if the neuron's biases are whole numbers of the weights' grid, and so of every
-        membrane's.
+    def _bias_on(self, grid: float | np.ndarray, power: int) -> bool:
+        """True if the neuron's biases are whole numbers of the weights' grid, or of the grids of
+        their channels, and so of every membrane's.
         """
         assert self.lif is not None
         if self.lif.bias is None:
             return True
         bias = np.asarray(self.state.graph.tensors[self.lif.bias], np.float64)
-        whole = bias / (self.lif.gain * self.unit * grid)
+        whole = bias / (self.lif.gain * self.unit * _of_channels(self.node, grid))
         return bool((np.abs(whole - np.rint(whole)) <= 1e-5).all())
 
     def _ideal(self, rows: np.ndarray) -> float:
