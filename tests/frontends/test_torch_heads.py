@@ -12,6 +12,7 @@ from spikingjelly.activation_based import functional, neuron  # noqa: E402
 from torch import nn  # noqa: E402
 
 import neurocompile  # noqa: E402
+from neurocompile.frontends.torch.membranes import potential  # noqa: E402
 
 torch.set_num_threads(1)
 X = torch.rand(6, 12, generator=torch.Generator().manual_seed(1))
@@ -55,6 +56,22 @@ FORMS = {
 
 
 FAST = ("dict", "membrane, last")
+
+
+@pytest.mark.parametrize("v_reset", [None, 0.0, -0.25])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_the_potential_behind_the_last_step_is_spikingjellys(v_reset, decay_input) -> None:
+    x = 2 * torch.randn(5, 3, 7, generator=torch.Generator().manual_seed(0))
+    soft, rest = v_reset is None, v_reset or 0.0
+    for tau, threshold in ((1.5, 0.5), (4.0, 1.0)):
+        node = neuron.LIFNode(tau, decay_input, threshold, v_reset, step_mode="m")
+        node(x)
+        found = potential(x, tau, threshold, rest, decay_input, soft)
+        torch.testing.assert_close(found, node.v, atol=1e-5, rtol=0)
+    node = neuron.IFNode(1.0, v_reset, step_mode="m")
+    node(x)
+    found = potential(x, float("inf"), 1.0, rest, False, soft)
+    torch.testing.assert_close(found, node.v, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

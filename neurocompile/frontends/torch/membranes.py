@@ -1,5 +1,6 @@
-"""SpikingJelly's membranes that never fire (NonSpikingIFNode, NonSpikingLIFNode), as models read them
-at their end: a matrix over the steps, which torch can trace, in place of a state.
+"""SpikingJelly's membranes as models read them at their end, in operations that torch can trace in place
+of a state: those that never fire (NonSpikingIFNode, NonSpikingLIFNode), and what a neuron that
+fires holds behind its last step (``lif.v``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError
 
-__all__ = ["Membrane", "is_membrane"]
+__all__ = ["Membrane", "is_membrane", "potential"]
 
 _KINDS = frozenset({"NonSpikingIFNode", "NonSpikingLIFNode"})
 
@@ -59,3 +60,23 @@ class Membrane(nn.Module):
         if self.decode == "mean-mem":
             return v.mean(0)
         return list(v.unbind(0)) if self.listed else v[-1]
+
+
+def potential(
+    x_seq: torch.Tensor,
+    tau: float | torch.Tensor,
+    v_threshold: float,
+    v_reset: float,
+    decay_input: bool,
+    soft_reset: bool,
+) -> torch.Tensor:
+    """What a neuron keeps behind the last step of its current (T, B, ...), as SpikingJelly computes
+    it from ``v_reset``, or from 0 with a soft reset: (B, ...).
+    """
+    rest = 0.0 if soft_reset else v_reset
+    v = torch.full_like(x_seq[0], rest)
+    for x in x_seq.unbind(0):
+        v = v + (x - (v - rest)) / tau if decay_input else v - (v - rest) / tau + x
+        spikes = (v >= v_threshold).to(v.dtype)
+        v = v - spikes * v_threshold if soft_reset else v * (1.0 - spikes) + spikes * v_reset
+    return v

@@ -13,7 +13,7 @@ from torch import nn
 
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.onnx.lif import IF_TAU
-from neurocompile.frontends.torch.membranes import is_membrane
+from neurocompile.frontends.torch.membranes import is_membrane, potential
 
 __all__ = [
     "LIF_MARKERS",
@@ -177,6 +177,14 @@ class PerSample(nn.Module):
         self.neuron.reset()
 
 
+class _Call:
+    """The current (T, B, ...) of a neuron's last call: no attribute of the module, which torch would
+    take for a buffer.
+    """
+
+    current: torch.Tensor | None = None
+
+
 class LIFMarker(nn.Module):
     """Stands for a neuron in a traced model: one call of ``neurocompile::lif`` (multi-step) or
     ``neurocompile::step``.
@@ -219,15 +227,26 @@ class LIFMarker(nn.Module):
         self.register_buffer("factor", factor)
         self.register_buffer("taus", tau.float() if tau.numel() > 1 else None)
         self.called = self.over = False
+        self.last = _Call()
         self.settings = {name: getattr(neuron, name) for name in SETTINGS if hasattr(neuron, name)}
         self.single, self.rows, self.unrolled = is_single_step(neuron), rows, unrolled
         levels = (float(threshold), float(reset), decay_input, soft)
         self.arguments = (path, *levels) if tau.numel() > 1 else (path, float(tau), *levels)
 
     def __getattr__(self, name: str) -> Any:
-        """What the model's forward may ask its neuron: how it is set, not what it holds."""
+        """What the model's forward may ask its neuron: how it is set, and what it holds behind its
+        last step.
+        """
         settings = self.__dict__.get("settings", {})
+        last = self.__dict__.get("last")
+        if name == "v" and last is not None and last.current is not None:
+            return self._potential(last.current)
         return settings[name] if name in settings else super().__getattr__(name)
+
+    def _potential(self, current: torch.Tensor) -> torch.Tensor:
+        arguments = self.arguments[1:]
+        tau, *levels = (self.taus, *arguments) if self.taus is not None else arguments
+        return potential(current, tau, *levels)
 
     def reset(self) -> None:
         """A reset before the first call is what every sample begins with; one after it ends the
@@ -242,6 +261,8 @@ class LIFMarker(nn.Module):
                 f"neuron '{self.arguments[0]}' is reset in the midst of a forward, and called again: reset it before",
             )
         self.called = True
+        if not self.single and self.factor is None:  # one call is all steps, and ``v`` may be asked
+            self.last.current = x.unflatten(0, (self.rows, -1)) if self.rows else x
         x = x if self.factor is None else x * self.factor
         ops = torch.ops.neurocompile
         arguments = self.arguments if self.taus is None else (self.taus, *self.arguments)
