@@ -18,6 +18,7 @@ from neurocompile.folding.schedules import Fold, Schedules
 from neurocompile.ir import spiking as s
 from neurocompile.passes.lower import Lower
 from neurocompile.passes.schedule import Schedule
+from neurocompile.targets.fields import LOIHI2
 
 FEW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
@@ -141,7 +142,7 @@ def test_every_kind_of_a_quantized_graph_folds_or_is_tried_below():
     m, x = fixed_map()
     facts, fold = Facts(headed(m, x)), Fold.parse("1x4")
     schedules = Schedules(fold, facts.graph, frozenset())
-    lowering = Lowering(facts, Net(schedules.windows, 4, 2, Reach(62)), schedules, 8)
+    lowering = Lowering(facts, Net(schedules.windows, 4, 2, Reach(62), LOIHI2), schedules, 8)
     refused = {operator.kind for operator in REFUSED if hasattr(operator, "kind")}
     refused |= {s.SoftIntegerLIF, s.IntegerIntegrator, s.TimeSum, s.Previous, s.RateSoftmax}
     quantized = {kind for kind in s.KINDS.values() if "quantized" in kind.stages}

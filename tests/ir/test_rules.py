@@ -32,6 +32,8 @@ def canonical(stage: str = "canonical", **changes: s.Node) -> s.SpikingGraph:
         "w": np.ones((2, 2)),
         "b": np.ones(2),
         "half": np.full(2, 0.5),
+        "two": np.full(2, 2.0),
+        "minus": np.full(2, -0.5),
         "nan": np.array([np.nan, 0.0]),
     }
     if stage == "quantized":
@@ -204,6 +206,10 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (with_feedback(of="gone"), "p"),
         (with_feedback(shape=(3,)), "p"),
         (with_feedback(levels=2), "p"),
+    ],
+    "a sum over tokens keeps a share": [
+        (canonical(k=s.TokenSum(name="k", x=Ref("w"), decay=TensorRef(d), first=TensorRef(f))), "k")
+        for d, f in (("two", "half"), ("half", "minus"), ("nan", "half"))
     ],
     "an integrator keeps a share": [
         (canonical(i=s.Integrator(name="i", x=Ref("w"), decay=1.5)), "i"),
