@@ -9,7 +9,7 @@ import typer
 
 from neurocompile.cli.common import Json, Output, command
 from neurocompile.cli.flags import as_flags
-from neurocompile.errors import CATALOGUE
+from neurocompile.error_codes import CATALOGUE
 from neurocompile.errors import explain as long_text
 
 

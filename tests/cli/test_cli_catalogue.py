@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import neurocompile
-from neurocompile.errors import CATALOGUE
+from neurocompile.error_codes import CATALOGUE
 
 SOURCE = Path(neurocompile.__file__).parent
 CODE = re.compile(r"NC\d{4}")

@@ -9,7 +9,7 @@ import pytest
 
 import neurocompile.doctor as doctor
 from neurocompile.cli.flags import as_flags
-from neurocompile.errors import CATALOGUE
+from neurocompile.error_codes import CATALOGUE
 from neurocompile.targets import list_targets
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neurocompile.cli.flags import as_flags
-from neurocompile.errors import CATALOGUE
+from neurocompile.error_codes import CATALOGUE
 
 
 def test_an_estimate_says_whether_it_fits(cli, model: Path) -> None:

@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "frontends"))
 import recover_files as files  # noqa: E402
 from onnx_cases import ZOO  # noqa: E402
 
-from neurocompile.errors import CATALOGUE, NeurocompileError  # noqa: E402
+from neurocompile.error_codes import CATALOGUE  # noqa: E402
+from neurocompile.errors import NeurocompileError  # noqa: E402
 from neurocompile.frontends.agreement import check_import  # noqa: E402
 from neurocompile.frontends.door import open_model  # noqa: E402
 from neurocompile.ir.evaluate import evaluate  # noqa: E402

@@ -13,7 +13,8 @@ import typer
 import neurocompile
 from neurocompile.cli import app
 from neurocompile.cli.flags import FLAGS, as_flags
-from neurocompile.errors import CATALOGUE, argument
+from neurocompile.error_codes import CATALOGUE
+from neurocompile.errors import argument
 
 ROOT = Path(neurocompile.__file__).parent
 FLAG = re.compile(r"(?<![\w-])--[a-z]")

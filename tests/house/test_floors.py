@@ -15,6 +15,7 @@ import neurocompile
 ROOT = Path(neurocompile.__file__).parent
 
 FLOORS = """
+error_codes
 errors checkout lanes
 files guard jit progress notebook frames advice arrays compat parameters zoo discretization
 archive data events
