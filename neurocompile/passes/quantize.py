@@ -38,6 +38,7 @@ from neurocompile.ir.spiking_rules import ALIKE_SUMS, IS_CANONICAL, IS_QUANTIZED
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import SpikingPass
+from neurocompile.passes.quantization.layer import Layer, readers
 from neurocompile.passes.quantization.neurons import integer_integrator, integer_lif
 from neurocompile.passes.quantization.precision import Precision
 from neurocompile.passes.quantization.products import (
@@ -57,7 +58,7 @@ from neurocompile.passes.quantization.real import (
 from neurocompile.passes.quantization.residuals import lif_unit
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS
-from neurocompile.passes.quantization.weights import Layer, readers, weighted
+from neurocompile.passes.quantization.weights import weighted
 from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = ["Quantize"]
