@@ -75,7 +75,7 @@ def digits() -> Any:
 
     import neurocompile
 
-    path = min(Path(zoo.__file__).parent.glob("*/*qkformer*.onnx"))
+    path = Path(zoo.__file__).parent / "qkformer_digits" / "qkformer.onnx"
     return neurocompile.open(str(path), target="loihi2").canonical()
 
 

@@ -222,3 +222,30 @@ def test_a_neuron_over_steps_and_samples_is_exact_alone_and_named_with_others(
             neurocompile.compile(path, T=T, calibration=x.numpy())
         assert found.value.code == "NC1008"
         assert dynamo or "proj_lif" in found.value.message
+
+
+class Reduced(nn.Module):
+    """``form``: reductions over axes that have one element by then."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.form, self.neuron = form, Neuron()
+        self.first, self.head = nn.Linear(12, 8), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = self.neuron(torch.stack([4 * self.first(x)] * T))
+        if self.form == "time, then what is left of it":
+            return self.head(spikes).mean(0, keepdim=True).mean(0)
+        if self.form == "one token":
+            return self.head(spikes.unsqueeze(2).mean(2)).mean(0)
+        return self.head(spikes.unsqueeze(2).sum(2, keepdim=True).squeeze(2)).mean(0)
+
+
+@pytest.mark.parametrize("form", ["time, then what is left of it", "one token", "one token, kept"])
+def test_a_reduction_of_one_value_is_no_neuron(form: str, tmp_path) -> None:
+    path, x = tmp_path / "m.onnx", torch.rand(2, 12)
+    torch.onnx.export(Reduced(form).eval(), (x,), path, dynamo=False, opset_version=17)
+    graph = neurocompile.open(path, cache=False).canonical().graph
+    kinds = [type(n).__name__ for n in graph.nodes]
+    assert kinds == ["Input", "Linear", "LIF", "Linear", "TimeMean", "Output"]

@@ -17,7 +17,7 @@ from neurocompile.ir.quick import evaluate_quickly, for_samples
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.quantize import Quantize
 
-MODELS = sorted(Path(zoo.__file__).parent.glob("*/*.onnx"))
+MODELS = sorted(Path(zoo.__file__).parent.glob("*digits/*.onnx"))
 DIGITS = next(path for path in MODELS if "qkformer" in path.stem)
 
 

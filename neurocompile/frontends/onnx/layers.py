@@ -29,7 +29,7 @@ from neurocompile.frontends.onnx.real import REAL_RULES
 from neurocompile.frontends.onnx.slices import SLICE_RULES
 from neurocompile.frontends.onnx.upsampling import UPSAMPLING_RULES
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import shown
+from neurocompile.ir.layout import Layout, shown
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 from neurocompile.ir.text import Ref, TensorRef
 
@@ -270,6 +270,15 @@ def _reduce_axes(
     im: Importer, node: onnx.NodeProto, x: Traced, axes: list[int], keepdims: bool, mean: bool
 ) -> None:
     wanted = node.name or node.output[0]
+    single = [i for i in axes if not any(a.axis or a.size > 1 for a in x.dims[i])]
+    if single:  # a sum or mean over one value is that value
+        axes = [i for i in axes if i not in single]
+        if not keepdims:
+            dims = tuple(d for i, d in enumerate(x.dims) if i not in single)
+            x, axes = (Traced(x.ref, Layout(dims)), [i - sum(k < i for k in single) for i in axes])
+        if not axes:
+            im.keep(node, x)
+            return
     for i in axes:
         if any(a.axis == "B" and a.size > 1 for a in x.dims[i]):
             raise im.error("NC1008", "a reduction over the batch would mix samples")
