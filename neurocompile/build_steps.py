@@ -105,13 +105,19 @@ def covariances_of(
     """
     if model.options.rounding != "compensated":
         return {}
-    if model.samples is None:
+    if model.samples is None or model.samples.min() == model.samples.max():
         raise NeurocompileError(
             "NC1012",
-            f"{argument('rounding', 'compensated')} needs samples, whose spikes tell which errors make up "
+            f"{argument('rounding', 'compensated')} needs samples of data, whose spikes tell which errors make up "
             "for each other: give `calibration`",
         )
-    return input_covariances(canonical, model.samples, model.options.steps, done)
+    found = input_covariances(canonical, model.samples, model.options.steps, done)
+    if not found:
+        warn(
+            f"{argument('rounding', 'compensated')} rounds every weight to the nearest: no layer reads spikes "
+            "or counts of them"
+        )
+    return found
 
 
 def build_circuit(

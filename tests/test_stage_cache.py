@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -21,6 +22,7 @@ from onnx_cases import small
 
 import neurocompile
 from neurocompile import stage_cache
+from neurocompile.options import BuildOptions
 from neurocompile.stages.kept import placed_once
 from neurocompile.stages.lowered import Lowered
 
@@ -75,10 +77,20 @@ def test_other_targets_options_and_data_take_what_they_share(folder: Path, model
         ({"weight_bits": 5}, ["check", "import"]),
         ({"calibration": x}, ["import"]),
         ({"calibration": x, "optimize": "packets"}, list(KEPT)),
+        ({"calibration": x, "rounding": "compensated"}, ["check", "import"]),
     ):
         found = built(model, **given)
         assert found[1] == kept, given
         assert found == (built(model, cache=False, **given)[0], kept, found[2])
+
+
+@pytest.mark.parametrize("name", BuildOptions().of_model("target"))
+def test_every_option_of_the_model_is_in_the_key_of_its_integers(name: str) -> None:
+    before = BuildOptions(T=2, weight_bits=8)
+    other = msgspec.structs.replace(before)
+    msgspec.structs.force_setattr(other, name, "something else")
+    keys = [stage_cache.key_of("quantize", o.of_model("target")) for o in (before, other)]
+    assert keys[0] != keys[1]
 
 
 def test_a_stopped_build_goes_on(

@@ -128,9 +128,12 @@ def test_other_integers_that_are_the_same_each_time_and_exact(digits_model, digi
 
 
 def test_samples_are_needed_and_named(digits_model: Path) -> None:
-    with pytest.raises(NeurocompileError, match="`rounding='compensated'` needs samples") as caught:
-        _quantized(digits_model, None, rounding="compensated")
-    assert caught.value.code == "NC1012"
+    for x in (None, np.zeros((4, 1, 8, 8), np.float32)):  # a dummy is no data
+        with pytest.raises(
+            NeurocompileError, match="`rounding='compensated'` needs samples"
+        ) as caught:
+            _quantized(digits_model, x, rounding="compensated")
+        assert caught.value.code == "NC1012"
     with pytest.raises(NeurocompileError, match="nearest, compensated are possible"):
         BuildOptions(rounding="best")
 
