@@ -183,3 +183,16 @@ def test_a_front_end_of_another_package_is_asked_first(digits_model, monkeypatch
     monkeypatch.setattr(EntryPoint, "load", broken)
     with pytest.raises(NeurocompileError, match="NC1014 front end 'renamed'.*no module of that"):
         open_model(digits_model)
+
+
+@pytest.mark.parametrize("command", ["budget", "build", "check", "finetune", "opt", "sweep"])
+def test_every_command_that_reads_a_model_takes_its_options(command: str) -> None:
+    from typer.main import get_command
+
+    from neurocompile.cli import main  # noqa: F401 (registers the commands)
+    from neurocompile.cli.common import app
+
+    flags = {flag for p in get_command(app).commands[command].params for flag in p.opts}
+    wanted = {("--" + name.replace("_", "-")) for name in BuildOptions().of_model()}
+    other = {"sweep": {"--weight-bits"}, "finetune": set()}  # a list of its own: --bits
+    assert wanted - flags <= other.get(command, set())

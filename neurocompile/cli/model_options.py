@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +30,17 @@ Calibration = Annotated[
 ]
 
 
-def with_options(*concerns: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_options(
+    *concerns: str, but: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command, in the place of its parameter ``options: BuildOptions``, an option for every
-    field that concerns the model, or the mapping too.
+    field that concerns the model, or the mapping too, ``but`` those that it takes lists of.
     """
-    fields = [field for field in BuildOptions.fields() if field.about.concerns in concerns]
+    fields = [
+        field
+        for field in BuildOptions.fields()
+        if field.about.concerns in concerns and field.name not in but
+    ]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from neurocompile.cli.common import Device, Json, Output, Samples, check_output, command
-from neurocompile.cli.model_options import Calibration, Model, source_of
+from neurocompile.cli.model_options import Calibration, Model, source_of, with_options
 from neurocompile.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 @command
+@with_options("model", but=("target", "T", "weight_bits"))
 def sweep(
     model: Model,
+    options: BuildOptions,
     data: Annotated[
         Path, typer.Option(metavar="X.npz", help="'x' (samples first), and 'y' if known.")
     ],
@@ -82,9 +85,6 @@ def sweep(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of placement.")] = 0,
-    rounding: Annotated[
-        str, typer.Option(metavar="nearest|compensated", help="Of weights, as 'build' takes it.")
-    ] = "nearest",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -130,7 +130,7 @@ def sweep(
         cluster=cluster,
         out=out,
         progress=_Shown(),
-        options=BuildOptions(seed=seed, rounding=rounding, target=chips[0] if chips else "loihi2"),
+        options=msgspec.structs.replace(options, seed=seed, target=chips[0] if chips else "loihi2"),
     )
     picture = None if plot is None else _picture(found, plot)
     return Output(_data(found, picture), _text(found, picture))
