@@ -33,11 +33,17 @@ _LIMIT = PAYLOAD
 
 
 def evaluate_quickly(
-    graph: s.SpikingGraph, x: np.ndarray, steps: int, record: Collection[str] | None = None
+    graph: s.SpikingGraph,
+    x: np.ndarray,
+    steps: int,
+    record: Collection[str] | None = None,
+    alter: Callable[[s.Node, list[np.ndarray], np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """As :func:`neurocompile.ir.evaluate.evaluate`."""
-    if not len(x):
-        return evaluate(graph, x, steps, record)
+    """As :func:`neurocompile.ir.evaluate.evaluate`; all samples at once where some values are
+    altered.
+    """
+    if not len(x) or alter is not None:
+        return evaluate(graph, x, steps, record, alter, _quick)
     parts = [found for _, found in for_samples(graph, x, steps, record, lambda found: found)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -1,7 +1,12 @@
-"""Fold BatchNorm into the convolution or linear layer before it, in float64."""
+"""Fold BatchNorm into the convolution or linear layer before it, in float64.
+
+One that only shifts, between a value that others read too and neurons, stays a bias of these: in the
+layer it would make that layer twice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +17,7 @@ from neurocompile.ir.analysis import shapes
 from neurocompile.ir.spiking_rules import FOLDED_BATCH_NORM, IS_IMPORTED
 from neurocompile.passes.base import Rewriter, SpikingPass
 
-__all__ = ["FoldBatchNorm"]
+__all__ = ["FoldBatchNorm", "affine"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class FoldBatchNorm(SpikingPass):
                 made[node.name] = rewriter.resolved(node)
                 rewriter.emit(made[node.name])
                 continue
+            if (offset := _bias_of_neurons(rewriter, graph, node, size)) is not None:
+                made[offset.name] = offset
+                rewriter.forward(node, rewriter.emit(offset))
+                continue
             producer = made[rewriter.resolve(node.x)]
             channels = 0 if isinstance(producer, s.Conv2d) else len(size[node.x]) - 1
             if isinstance(producer, (s.Conv2d, s.Linear)) and node.axis == channels:
@@ -46,6 +55,34 @@ class FoldBatchNorm(SpikingPass):
                 made[node.name] = rewriter.resolved(node)
                 rewriter.emit(made[node.name])
         return rewriter.finish()
+
+
+def _bias_of_neurons(
+    rewriter: Rewriter, graph: s.SpikingGraph, norm: s.BatchNorm, size: dict[str, tuple[int, ...]]
+) -> s.Offset | None:
+    """``norm`` as an offset, if it has factors of 1, neurons alone read it, and its layer, if any,
+    has other readers.
+    """
+    readers, producer = graph.users[norm.name], graph.node[norm.x]
+    alone = isinstance(producer, (s.Conv2d, s.Linear)) and len(graph.users[norm.x]) == 1
+    if alone or not readers or not all(isinstance(reader, s.LIF) for reader in readers):
+        return None
+    factor, offset = affine(rewriter.tensors, norm)
+    if (factor != 1).any():
+        return None
+    shape = tuple(-1 if k == norm.axis else 1 for k in range(len(size[norm.x])))
+    return s.Offset(
+        name=rewriter.fresh(f"{norm.name}.offset"),
+        x=rewriter.resolve(norm.x),
+        offset=rewriter.tensor(f"{norm.shift}.offset", offset.reshape(shape)),
+    )
+
+
+def affine(tensors: Mapping[str, np.ndarray], norm: s.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
+    """(factor, offset) a channel, float64."""
+    scale, shift, mean, var = (np.asarray(tensors[t], np.float64) for t in norm.tensors)
+    factor = scale / np.sqrt(var + norm.eps)
+    return factor, shift - factor * mean
 
 
 def _recurrent_sum(

@@ -21,6 +21,7 @@ from neurocompile.ir.spiking_rules import FOLDED_BATCH_NORM, IS_IMPORTED, NO_BAT
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.text import Ref
 from neurocompile.passes.base import Rewriter, SpikingPass
+from neurocompile.passes.fold_batch_norm import affine
 
 __all__ = ["SettleBatchNorm"]
 
@@ -49,13 +50,6 @@ class SettleBatchNorm(SpikingPass):
         return rewriter.finish()
 
 
-def _affine(rewriter: Rewriter, norm: s.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
-    """(factor, offset) a channel."""
-    scale, shift, mean, var = (np.asarray(rewriter.tensors[t], np.float64) for t in norm.tensors)
-    factor = scale / np.sqrt(var + norm.eps)
-    return factor, shift - factor * mean
-
-
 def _scale_backwards(
     rewriter: Rewriter,
     graph: s.SpikingGraph,
@@ -66,7 +60,7 @@ def _scale_backwards(
     """True if pure factors behind views and products now are in the weights of the layer before
     these.
     """
-    factor, offset = _affine(rewriter, norm)
+    factor, offset = affine(rewriter.tensors, norm)
     if offset.any():
         return False
     value = np.broadcast_to(
@@ -166,7 +160,7 @@ def _convolution(
         made[view.name], x = view, rewriter.emit(view)
     weight = rewriter.tensor(f"{norm.scale}.one", np.ones((channels, 1, 1, 1)))
     one = s.Conv2d(name=rewriter.fresh(f"{norm.name}.conv"), x=x, weight=weight, groups=channels)
-    conv = _scaled(rewriter, one, *_affine(rewriter, norm))
+    conv = _scaled(rewriter, one, *affine(rewriter.tensors, norm))
     made[conv.name], x = conv, rewriter.emit(conv)
     if not plain:
         moved = [shape[k] for k in order]
