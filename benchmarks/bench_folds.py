@@ -1,13 +1,14 @@
 """Cores and steps a sample of every reference model, folded in time: the table of docs/models.md.
 
     uv run python benchmarks/bench_folds.py [NAME ...] [--folder OUT] [--map CORES] [--jobs N]
-        [--reuse] [--markdown docs/models.md]
+        [--seconds S] [--reuse] [--markdown docs/models.md]
 
 For each model, with random weights at 8 bits and T = 4: the Pareto front of cores and steps a sample
 on Loihi 2's published limits. Cores are lower bounds; with --map, the first folds that fit one chip,
 and one Kapoho Point, and the fold of fewest cores are also mapped where their bound is at most
-CORES, and every mapping is counted again. --jobs N measures models, and maps folds, in N processes.
---folder keeps every figure as soon as it is known; with --reuse nothing is measured that is there.
+CORES, and every mapping is counted again. --jobs N lets N processes search and map at a time.
+--folder keeps every figure as soon as it is known, so that --seconds can stop at any time; with
+--reuse nothing is measured that is there.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import chain
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ MODELS = (
     "spiking-resformer-l",
 )
 MACHINES = (("loihi2", 120), ("kapoho_point", 960), ("hala_point", 140_544))
+AHEAD = 3
+"""Folds that are mapped at once for one machine."""
+MAPPING = 0.4
+"""Part of the time that is kept for mapping what was found."""
+GRACE = 2.0
+"""Seconds that a model gets to end in time."""
 START, END = "<!-- folds -->", "<!-- end of folds -->"
 
 
@@ -59,63 +66,176 @@ def quantized(path: str) -> tuple[Any, int, Any]:
     return Quantize(steps, statistics)(canonicalize(imported.graph)), steps, statistics
 
 
-def searched(name: str, graph: Any, steps: int, statistics: Any) -> dict[str, Any]:
-    """The front, and how long it took."""
+def searched(name: str, model: tuple[Any, int, Any], until: float) -> dict[str, Any]:
+    """The front, and how long it took: a process for each family of folds. What is not found by
+    ``until`` is left out, and ``whole`` says so.
+    """
     import msgspec
 
     from neurocompile.build_steps import build_circuit
-    from neurocompile.folding.search import choice_of, folds_of, pareto
+    from neurocompile.folding.search import choice_of, families, pareto
+    from neurocompile.mapping.fold_choice import FoldChoice
     from neurocompile.mapping.rates import modelled_rates
     from neurocompile.targets import load_target
 
     chip, start = load_target("loihi2"), time.process_time()
+    graph, steps, statistics = model
     circuit = build_circuit(graph, steps, 8, chip)
-    unrolled = choice_of(circuit, chip, "none", modelled_rates(circuit, statistics))
-    front = pareto([unrolled, *folds_of(graph, steps, 8, chip, statistics=statistics)])
+    choices = [choice_of(circuit, chip, "none", modelled_rates(circuit, statistics))]
+    del circuit
+    seconds = time.process_time() - start
+    fork = multiprocessing.get_context("fork")
+    running = {}
+    for number in range(len(list(families(graph)))):
+        here, there = fork.Pipe(duplex=False)
+        process = fork.Process(target=_search, args=(there, model, number), daemon=True)
+        process.start()
+        there.close()
+        running[here] = process
+    ended = 0
+    while running and time.time() < until:
+        for here in wait(list(running), timeout=1.0):
+            try:
+                one = here.recv()
+            except EOFError:  # it died
+                one = None
+            if isinstance(one, dict):
+                choices.append(msgspec.convert(one, FoldChoice))
+                print(name, one["fold"], one["cores_at_least"], file=sys.stderr, flush=True)
+                continue
+            seconds, ended = seconds + (one or 0.0), ended + (one is not None)
+            running.pop(here).join()
+    whole = not running and ended == len(list(families(graph)))
+    for process in running.values():
+        process.terminate()
     return {
         "model": name,
-        "front": [msgspec.to_builtins(c) for c in front],
-        "seconds": time.process_time() - start,
+        "front": [msgspec.to_builtins(c) for c in pareto(choices)],
+        "seconds": seconds,
         "megabytes": peak_megabytes(),
+        "whole": whole,
         "mapped": {},
     }
+
+
+def _search(there: Any, model: tuple[Any, int, Any], number: int) -> None:
+    """Send the folds of a family, one after the other, and at the end the seconds they took."""
+    import msgspec
+
+    from neurocompile.folding.search import families, family_of, folder_for
+    from neurocompile.targets import load_target
+
+    start, (graph, steps, statistics) = time.process_time(), model
+    family, chip = list(families(graph))[number], load_target("loihi2")
+    folder = folder_for(graph, steps, 8, chip)
+    for choice in family_of(folder, chip, family, statistics=statistics):
+        there.send(msgspec.to_builtins(choice))
+    there.send(time.process_time() - start)
 
 
 _MODEL: dict[str, Any] = {}
 """The graph that forked processes map folds of."""
 
 
+class Tries:
+    """Folds of one model that one machine may take, by steps: the first that maps is wanted."""
+
+    def __init__(self, name: str, target: str, folds: list[str], ahead: int) -> None:
+        self.name, self.target, self.folds = name, target, folds
+        self.state: dict[str, Any] = {}
+        """Fold -> what came of it; None where it does not fit."""
+        self.running: dict[str, tuple[Any, Any]] = {}
+        self._ahead = ahead
+
+    @property
+    def best(self) -> str | None:
+        """The fewest steps that mapped."""
+        return next((f for f in self.folds if self.state.get(f)), None)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Folds worth a process now."""
+        if self.best is not None or len(self.running) >= self._ahead:
+            return []
+        return [f for f in self.folds if f not in self.state and f not in self.running]
+
+    def start(self, fold: str) -> None:
+        """Map ``fold`` in a process of its own."""
+        fork = multiprocessing.get_context("fork")
+        here, there = fork.Pipe(duplex=False)
+        process = fork.Process(target=_send, args=(there, self.target, fold), daemon=True)
+        process.start()
+        there.close()
+        self.running[fold] = process, here
+
+    def collect(self) -> list[str]:
+        """Folds that ended since; those behind one that mapped are given up."""
+        ended = []
+        for fold, (process, here) in list(self.running.items()):
+            if here.poll() or not process.is_alive():
+                self.state[fold] = here.recv() if here.poll() else None
+                self._stop(fold)
+                ended.append(fold)
+        best = self.best
+        for fold in list(self.running):
+            if best is not None and self.folds.index(fold) > self.folds.index(best):
+                self._stop(fold)
+                ended.append(fold)
+        return ended
+
+    def give_up(self) -> list[str]:
+        """Stop what still runs, and name it."""
+        stopped = list(self.running)
+        for fold in stopped:
+            self._stop(fold)
+        return stopped
+
+    def _stop(self, fold: str) -> None:
+        process, here = self.running.pop(fold)
+        process.terminate()
+        process.join()
+        here.close()
+
+
+def _send(there: Any, target: str, fold: str) -> None:
+    there.send(placed(target, fold))
+
+
 def map_folds(
-    found: dict[str, Any], model: tuple[Any, int, Any], most: int, jobs: int
+    found: dict[str, Any], model: tuple[Any, int, Any], most: int, slots: Any, until: float
 ) -> Iterator[None]:
     """Map what each machine would get, if its bound is at most ``most``: the first that fits, and
-    the fold of fewest cores; ``jobs`` folds at a time. Yields whenever one is known.
+    the fold of fewest cores. Yields whenever one is known; stops at ``until``.
     """
     _MODEL.update(graph=model[0], steps=model[1], statistics=model[2])
-    wanted: dict[str, list[str]] = {}
+    wanted: list[Tries] = []
+    fewest = found["front"][-1]
     for target, cores in MACHINES:
         fitting = [c["fold"] for c in found["front"] if c["cores_at_least"] <= min(cores, most)]
-        alone = target == MACHINES[-1][0]
-        if alone and any(c["cores_at_least"] <= MACHINES[1][1] for c in found["front"]):
-            continue
-        wanted[target] = fitting[-1:] if alone else fitting
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=fork) as pool:
-        tries: dict[str, list[tuple[str, Future[Any]]]] = {}
-        for target, folds in wanted.items():
-            few = folds[:3] if jobs > 1 else folds
-            tries[target] = [(fold, pool.submit(placed, target, fold)) for fold in few]
-            if target == MACHINES[1][0] and folds[4:]:
-                tries["fewest"] = [(folds[-1], pool.submit(placed, target, folds[-1]))]
-        for name, futures in tries.items():
-            for fold, future in futures:
-                mapped = future.result()
-                if mapped is not None:
-                    found["mapped"][name] = {"fold": fold, **mapped}
-                    for _, later in futures:
-                        later.cancel()
-                    yield
-                    break
+        if target == MACHINES[-1][0]:
+            if fewest["cores_at_least"] > MACHINES[1][1]:
+                wanted.append(Tries(target, target, fitting[-1:], 1))
+        else:
+            wanted.append(Tries(target, target, fitting, AHEAD))
+    if fewest["cores_at_least"] <= MACHINES[1][1]:
+        wanted.append(Tries("fewest", MACHINES[1][0], [fewest["fold"]], 1))
+    wanted = [t for t in wanted if not found["mapped"].get(t.name)]
+    while any(t.running or t.waiting for t in wanted) and time.time() < until:
+        for tries in wanted:
+            for fold in tries.waiting[:1]:
+                if slots.acquire(block=False):
+                    tries.start(fold)
+            ended = tries.collect()
+            for _ in ended:
+                slots.release()
+            if tries.best is not None and ended:
+                choice = next(c for c in found["front"] if c["fold"] == tries.best)
+                found["mapped"][tries.name] = {"choice": choice, **tries.state[tries.best]}
+                yield
+        time.sleep(0.1)
+    for tries in wanted:
+        for fold in tries.give_up():
+            print(found["model"], fold, tries.target, "did not end", file=sys.stderr, flush=True)
 
 
 def placed(target: str, fold: str) -> dict[str, Any] | None:
@@ -147,6 +267,9 @@ def placed(target: str, fold: str) -> dict[str, Any] | None:
         "bound": mapping.lower_bound,
         "packets": circuit.sample_steps * (traffic.packets + traffic.local + traffic.from_host),
         "problems": problems,
+        "method": mapping.method,
+        "tiles": sum(len(core.tiles) for core in mapping.cores),
+        "fill": filled(mapping, machine),
         "seconds": seconds,
         "megabytes": peak_megabytes(),
     }
@@ -154,24 +277,43 @@ def placed(target: str, fold: str) -> dict[str, Any] | None:
     return found
 
 
-def measured(name: str, folder: Path | None, reuse: bool, most: int, jobs: int) -> dict[str, Any]:
-    """One model: its front, and what its folds map to."""
-    kept = folder / f"{name}.json" if folder else None
-    found = json.loads(kept.read_text()) if reuse and kept and kept.exists() else None
-    if found and (found["mapped"] or not most):
-        return found
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / f"{name}.onnx"
-        child("export", name, path)
-        graph, steps, statistics = quantized(str(path))
-    found = found or searched(name, graph, steps, statistics)
-    print(f"{name}: a front of {len(found['front'])}", file=sys.stderr, flush=True)
-    model = graph, steps, statistics
-    maps = map_folds(found, model, most, max(1, jobs // 5)) if most else ()
+def filled(mapping: Any, machine: Any) -> dict[str, list[float]]:
+    """Resource -> its mean share of a core's, the share of cores that are full of it (97 %), and of
+    those where it is the fullest.
+    """
+    import numpy as np
+
+    limits = {r: limit for r, limit in machine.capacity.items() if limit}
+    shares = np.array([[getattr(c.used, r) / n for r, n in limits.items()] for c in mapping.cores])
+    most = shares == shares.max(axis=1, keepdims=True)
+    of_each = zip(shares.mean(0), (shares > 0.97).mean(0), most.mean(0), strict=True)
+    found = {r: [round(float(v), 3) for v in f] for r, f in zip(limits, of_each, strict=True)}
+    return {**found, "fullest": [round(float(shares.max(axis=1).mean()), 3)]}
+
+
+def measured(
+    name: str, folder: Path, reuse: bool, most: int, slots: Any, until: float, seconds: float
+) -> None:
+    """One model: its front, and what its folds map to, in a file of ``folder``."""
+    kept = folder / f"{name}.json"
+    found = json.loads(kept.read_text()) if reuse and kept.exists() else None
+    if found and not most:
+        return
+    with slots:
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / f"{name}.onnx"
+            child("export", name, path)
+            model = quantized(str(path))
+        print(f"{name}: quantized", file=sys.stderr, flush=True)
+        if not found or not found.get("whole", True):
+            kept_maps = found["mapped"] if found else {}
+            found = {**searched(name, model, until - MAPPING * seconds), "mapped": kept_maps}
+        print(f"{name}: a front of {len(found['front'])}", file=sys.stderr, flush=True)
+    maps = map_folds(found, model, most, slots, until) if most else ()
     for _ in chain([None], maps):
-        if kept:
-            kept.write_text(json.dumps(found, indent=1) + "\n")
-    return found
+        part = kept.with_suffix(".part")
+        part.write_text(json.dumps(found, indent=1) + "\n")
+        part.replace(kept)
 
 
 def cell(one: dict[str, Any], machine: tuple[str, int]) -> str:
@@ -190,7 +332,7 @@ def cell(one: dict[str, Any], machine: tuple[str, int]) -> str:
 
 def mapped_text(one: dict[str, Any], mapped: dict[str, Any]) -> str:
     """What a mapping took, beside the bound and the packets of the unrolled model."""
-    taken = next(c for c in one["front"] if c["fold"] == mapped["fold"])
+    taken = mapped["choice"]
     ratio = f"{mapped['cores'] / taken['cores_at_least']:.2f} of the bound"
     if one["front"][0].get("packets"):
         ratio += f", {taken['packets'] / one['front'][0]['packets']:.2f} times the packets"
@@ -237,20 +379,26 @@ def main() -> None:
     parser.add_argument("--map", type=int, default=0, help="map folds of at most so many cores")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--reuse", action="store_true", help="measure what --folder lacks")
+    parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
     parser.add_argument("--folder", type=Path, help="keep all figures, a file a model")
     parser.add_argument("--markdown", type=Path, help="write rows of the table; others stay")
     a = parser.parse_args()
     if a.folder:
         a.folder.mkdir(parents=True, exist_ok=True)
-    names, found = a.names or MODELS, []
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(a.jobs, len(names)), mp_context=spawn) as pool:
-        runs = [pool.submit(measured, n, a.folder, a.reuse, a.map, a.jobs) for n in names]
-        for run, name in zip(runs, names, strict=True):
-            try:
-                found.append(run.result())
-            except Exception as error:  # the others' figures are worth keeping
-                print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    names, until = a.names or MODELS, time.time() + a.seconds
+    with tempfile.TemporaryDirectory() as place:
+        folder = a.folder or Path(place)
+        spawn = multiprocessing.get_context("spawn")
+        slots = spawn.Semaphore(a.jobs)
+        given = folder, a.reuse, a.map, slots, until, a.seconds
+        running = [spawn.Process(target=measured, args=(n, *given)) for n in names]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join(max(0.0, until + GRACE - time.time()))
+            process.terminate()
+        files = [folder / f"{n}.json" for n in names]
+        found = [json.loads(f.read_text()) for f in files if f.exists()]
     print(table(found))
     if a.markdown:
         head, rest = a.markdown.read_text(encoding="utf-8").split(START, 1)

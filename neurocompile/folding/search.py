@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import ClassVar
 
 from neurocompile.calibration import Calibration
@@ -32,7 +33,10 @@ __all__ = [
     "FoldChoice",
     "FoldInTime",
     "choice_of",
+    "families",
+    "family_of",
     "fold_circuit",
+    "folder_for",
     "folds_of",
     "front_text",
     "pareto",
@@ -133,40 +137,59 @@ def folds_of(
         statistics: rates of the layers, for what folds send.
     """
     folder = folder_for(quantized, T, weight_bits, target)
-    found: list[FoldChoice] = []
+    found = chain.from_iterable(
+        family_of(folder, target, family, max_steps=max_steps, statistics=statistics)
+        for family in families(quantized)
+    )
+    return sorted(found, key=lambda c: (c.steps, c.cores_at_least))
+
+
+def family_of(
+    folder: Folder,
+    target: Target,
+    family: Sequence[Fold],
+    *,
+    max_steps: int | None = None,
+    statistics: Calibration | None = None,
+) -> Iterator[FoldChoice]:
+    """The folds of one family, from coarse to fine, with longer pauses where these save neurons;
+    until finer ones need more cores than a coarser one, or more steps than ``max_steps``.
+
+    Args:
+        folder: :func:`folder_for` the graph and ``target``.
+    """
+    given = folder.graph, folder.steps, folder.weight_bits, target
 
     def counted(fold: Fold) -> FoldChoice | None:
         """None where it takes too many steps; NC3104."""
-        circuit = fold_circuit(quantized, T, weight_bits, target, fold, folder)
+        circuit = fold_circuit(*given, fold, folder)
         if max_steps is not None and circuit.sample_period > max_steps:
             return None
         rates = modelled_rates(circuit, statistics) if statistics else None
         return choice_of(circuit, target, str(fold), rates)
 
-    for family in _families(quantized):
-        best, worse = None, 0
-        for fold in family:
-            try:
-                made = counted(fold)
-            except NeurocompileError as error:
-                if error.code != "NC3104":
-                    raise
-                continue
-            if made is None:
-                break  # finer ones take longer
-            longer = [m for f in folder.longer_pauses(fold) if (m := counted(f))]
-            found += [made, *longer]
-            least = min(c.cores_at_least for c in (made, *longer))
-            if best is not None and least >= best:
-                worse += 1
-                if worse == _WORSE:
-                    break
-            else:
-                best, worse = least, 0
-    return sorted(found, key=lambda c: (c.steps, c.cores_at_least))
+    best, worse = None, 0
+    for fold in family:
+        try:
+            made = counted(fold)
+        except NeurocompileError as error:
+            if error.code != "NC3104":
+                raise
+            continue
+        if made is None:
+            return  # finer ones take longer
+        longer = [m for f in folder.longer_pauses(fold) if (m := counted(f))]
+        yield from (made, *longer)
+        least = min(c.cores_at_least for c in (made, *longer))
+        if best is not None and least >= best:
+            worse += 1
+            if worse == _WORSE:
+                return
+        else:
+            best, worse = least, 0
 
 
-def _families(graph: SpikingGraph) -> Iterator[list[Fold]]:
+def families(graph: SpikingGraph) -> Iterator[list[Fold]]:
     """Folds from coarse to fine, with two buffers and with one."""
     if len(graph.input.shape) != 3:
         return
