@@ -1,9 +1,10 @@
 """Line and branch coverage of ``neurocompile/``: ``python tools/measure_coverage.py --jobs N``.
 
 Runs the default suite (``--slow``: the slow tests too) under ``coverage``, child processes and
-workers included, then the tests of the compiled kernels once more with NUMBA_DISABLE_JIT=1, for
-compiled code leaves no trace. Both count together. Needs ``coverage`` and pytest-xdist. Prints one
-line a package, the total, and the files with the most lines missing; ``--json FILE`` keeps all.
+workers included, and beside it the tests of the compiled kernels once more with
+NUMBA_DISABLE_JIT=1, for compiled code leaves no trace. Both count together. Needs ``coverage`` and
+pytest-xdist. Prints one line a package, the total, and the files with the most lines missing;
+``--json FILE`` keeps all. What is not done at ``--deadline`` is stopped, and what ran counts.
 Exit code 1 below ``--lines`` or ``--branches`` (per cent). Tests that fail under the tracer (those
 that watch a process's files or times) are counted in the output and change nothing else.
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -38,6 +41,7 @@ CONFIGURATION = """[run]
 branch = true
 parallel = true
 concurrency = multiprocessing,thread
+sigterm = true
 source = {root}/neurocompile
 data_file = {out}/data
 omit =
@@ -62,6 +66,7 @@ def main() -> int:
     parser.add_argument("--branches", type=float, default=0, help="least per cent of branches")
     parser.add_argument("--json", type=Path, help="write coverage's own JSON here")
     parser.add_argument("--limit", type=int, default=120, help="seconds a kernel test may take")
+    parser.add_argument("--deadline", type=float, help="seconds after which tests are stopped")
     parser.add_argument("tests", nargs="*", help="these tests alone, without the kernels' run")
     given = parser.parse_args()
     out = given.out.resolve()
@@ -71,32 +76,54 @@ def main() -> int:
     (out / "start").mkdir(exist_ok=True)
     (out / "start" / "sitecustomize.py").write_text(START)
     (out / "coveragerc").write_text(CONFIGURATION.format(root=ROOT, out=out))
-    common = ["-q", "--no-header", "-p", "no:cacheprovider", "--tb=line", "-n", str(given.jobs)]
+    common = ["-q", "--no-header", "-p", "no:cacheprovider", "--tb=line", "--dist=worksteal"]
     chosen = given.tests or (["--slow"] if given.slow else [])
-    run(out, "suite", [*common, *chosen], {})
+    few = 0 if given.tests or given.jobs < 2 else max(given.jobs // 5, 1)
+    runs = {"suite": start(out, "suite", [*common, "-n", str(given.jobs - few), *chosen], {})}
     if not given.tests:
+        kernels = ["-n", str(few or 1), f"--timeout={given.limit}", *KERNEL_TESTS]
         pure = {"NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
-        run(out, "kernels", [*common, f"--timeout={given.limit}", *KERNEL_TESTS], pure)
+        runs["kernels"] = start(out, "kernels", [*common, *kernels], pure)
+    finish(out, runs, given.deadline)
     return report(out, given)
 
 
-def run(out: Path, name: str, arguments: list[str], more: dict[str, str]) -> None:
-    """pytest with ``arguments`` below the tracer; its last lines are printed."""
-    paths = [str(out / "start"), *filter(None, [os.environ.get("PYTHONPATH")])]
+def start(
+    out: Path, name: str, arguments: list[str], more: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """pytest with ``arguments`` below the tracer, in a session of its own; it prints to a file."""
+    paths = [str(out / "start"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | more | {"COVERAGE_PROCESS_START": str(out / "coveragerc")}
     environment |= {"PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    (out / f"{name}.log").write_text(found.stdout)
-    lines = found.stdout.splitlines()
-    for line in [*(x for x in lines if x.startswith("FAILED"))][:40] + lines[-1:]:
-        print(f"{name}: {line}", flush=True)
+    with (out / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish(out: Path, runs: dict[str, subprocess.Popen[bytes]], deadline: float | None) -> None:
+    """Wait; stop what is late (each process writes what it has); print what failed."""
+    end = time.monotonic() + (deadline or float("inf"))
+    while any(each.poll() is None for each in runs.values()) and time.monotonic() < end:
+        time.sleep(0.5)
+    for name, process in runs.items():
+        if process.poll() is None:
+            print(f"{name}: stopped after {deadline:g} s", flush=True)
+            os.killpg(process.pid, signal.SIGTERM)
+    for name, process in runs.items():
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        lines = (out / f"{name}.log").read_text(errors="replace").splitlines()
+        for line in [*(x for x in lines if x.startswith("FAILED"))][:40] + lines[-1:]:
+            print(f"{name}: {line}", flush=True)
 
 
 def report(out: Path, given: argparse.Namespace) -> int:
