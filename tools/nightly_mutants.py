@@ -331,9 +331,7 @@ class Copy:
         for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
             shutil.copy2(ROOT / name, folder / name)
 
-    def judge(
-        self, file: str, mutant: Mutant, tests: list[str], budget: float, end: float
-    ) -> dict:
+    def judge(self, file: str, mutant: Mutant, tests: list[str], budget: float, end: float) -> dict:
         begun = time.monotonic()
         limit = min(2 * budget + 60, max(end - begun, 1))
         if not tests:
