@@ -215,7 +215,14 @@ class _Closing:
                     layer=p.layer,
                 )
             return p, 0
-        mantissa = self.tensors[p.bias].astype(np.int64) - ((missing << 6) >> p.bias_exp)
+        mantissa, exponent = self.tensors[p.bias].astype(np.int64), p.bias_exp
+        mantissa -= (missing << 6) >> exponent
+        while (  # the same bias in a coarser unit, where it is whole numbers of it
+            mantissa.min() < -self.fields.mantissa - 1
+            and exponent < self.fields.bias_exponent
+            and not (mantissa % 2).any()
+        ):
+            mantissa, exponent = mantissa >> 1, exponent + 1
         if mantissa.min() < -self.fields.mantissa - 1:
             raise NeurocompileError(
                 "NC2010",
@@ -224,7 +231,7 @@ class _Closing:
             )
         name = TensorRef(f"{p.name}.bias")
         self.tensors[name] = mantissa.astype(np.int16)
-        return replace(p, bias=name), missing
+        return replace(p, bias=name, bias_exp=exponent), missing
 
     def check_current(self, p: c.LIF, reach: Reach, inhibition: int) -> None:
         """The closed copy's current may not wrap, even if it stays closed for a period."""

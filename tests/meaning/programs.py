@@ -6,6 +6,11 @@ tau is 2 or none. So every potential is a dyadic number that float64 holds, and 
 has nothing to round: every spike of every layer has to be the one of :func:`spikes_of`. A potential
 that meets its threshold exactly fires, and is made to be frequent.
 
+The promise ends where the chip's membranes do: 17 bits hold a current, and in a loop (a soft reset,
+spikes that feed back) a membrane and the inhibition that silences it between two samples as well.
+What adds up to more over the steps has no integer form without rounding, whoever compiles it, so it
+is not drawn: such a neuron resets hard, and reads no spikes of its own (:meth:`_Maker.fits`).
+
 Neurons send one spike a step or several, some feed back into their own layer one step later, others
 round without a memory to 0..D or to -1..1; a program has one head or more.
 
@@ -22,6 +27,10 @@ import numpy as np
 __all__ = ["Layer", "Program", "logits_of", "random_program", "spikes_of"]
 
 NEURONS = ("fire", "round")
+_CURRENT = 131_071
+"""Largest input of a neuron in a step: 17 bits with their sign."""
+_FED_BACK = 63_000
+"""The same where spikes feed back into a hard reset: silence takes as much again, beside a bias."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +197,41 @@ class _Maker:
         self.x = x
         self.values = {"x": np.repeat(x[:, None], self.T, axis=1)}
         self.unit = {"x": 1.0}  # what every value is a whole number of
+        self.most = {"x": float(x.max())}  # bounds of magnitudes
 
     def add(self, op: str, *inputs: str, unit: float, **fields) -> str:
         name = f"{op}{len(self.layers)}"
         layer = Layer(op, name, inputs, **fields)
         self.layers.append(layer)
         self.values[name] = _value(layer, [self.values[i] for i in inputs])
-        self.unit[name] = unit
+        self.unit[name], self.most[name] = unit, self.bound(layer)
         return name
+
+    def bound(self, layer: Layer) -> float:
+        """Of a layer's magnitude, whatever its inputs are within their own bounds."""
+        inputs = [self.most[i] for i in layer.inputs]
+        if layer.op in NEURONS:
+            return float(layer.levels)
+        if layer.weight is not None:
+            rows = np.abs(layer.weight).reshape(len(layer.weight), -1).sum(axis=1)
+            bias = 0.0 if layer.bias is None else float(np.abs(layer.bias).max())
+            return float(rows.max()) * inputs[0] + bias
+        return {"add": sum(inputs), "mul": prod(inputs)}.get(layer.op, inputs[0])
+
+    def fits(self, source: str, threshold: float, fields: dict) -> bool:
+        """Whether a neuron's loops hold its sums of all steps: a membrane with soft reset grows for
+        T steps (with tau 2 to twice a step's current) and silence takes as much again; spikes of
+        its own come on top of what it reads.
+        """
+        levels, back = fields.get("levels", 1), fields.get("back")
+        most = self.most[source]
+        if back is not None:
+            most += float(np.abs(back).sum(axis=1).max()) * levels
+        if fields["soft"]:
+            grown = 2 * self.T + 3 if np.isinf(fields["tau"]) else 2 * 8  # a half of a threshold
+            most = max(1.05 * most, levels * threshold)
+            return grown * most / self.unit[source] <= _CURRENT
+        return back is None or 1.05 * most / self.unit[source] <= _FED_BACK
 
     def conv(self, source: str, out: int | None = None) -> str:
         rng, x = self.rng, self.values[source]
@@ -247,6 +283,10 @@ class _Maker:
             fields["back"] = (
                 whole * 2.0 ** np.floor(np.log2(max(threshold / 4, unit) / unit)) * unit
             )
+        if not self.fits(source, threshold, fields):
+            fields |= {"soft": False, "levels": 1}
+        if not self.fits(source, threshold, fields):
+            fields["back"] = None
         return self.add("fire", source, unit=1.0, threshold=threshold, **fields)
 
     def round(self, source: str, typical: float) -> str:

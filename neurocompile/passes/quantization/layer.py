@@ -189,17 +189,6 @@ class Layer:
         """True if the threshold is 16 units or more: the scale then moves by 3 % at most."""
         return self.lif is None or self.threshold * 2.0**power / (self.unit * scale) >= 16
 
-    def bias_on(self, grid: float | np.ndarray, power: int) -> bool:
-        """True if the neuron's biases are whole numbers of the weights' grid, or of the grids of
-        their channels, and so of every membrane's.
-        """
-        assert self.lif is not None
-        if self.lif.bias is None:
-            return True
-        bias = np.asarray(self.state.graph.tensors[self.lif.bias], np.float64)
-        whole = bias / (self.lif.gain * self.unit * of_channels(self.node, grid))
-        return bool((np.abs(whole - np.rint(whole)) <= 1e-5).all())
-
     def ideal(self, rows: np.ndarray) -> float:
         """The scale of least expected error for some rows."""
         weight, state = self.weight[rows], self.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
@@ -11,10 +12,11 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.compensated import rounded
+from neurocompile.passes.quantization.exactness import exact_on
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
 from neurocompile.passes.quantization.scales import best_scale, weight_grid
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level, soft_bias
+from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, soft_bias
 from neurocompile.passes.trunk import Trunk
 
 __all__ = ["FEW_LEVELS", "lif_unit", "weighted_in_trunk"]
@@ -43,6 +45,8 @@ def weighted_in_trunk(
         zero = state.rewriter.tensor(f"{node.name}.weight", np.zeros(weight.shape, np.int16))
         return replace(node, weight=zero), common
     scale, ideal = common * step / unit, _ideal_scale(state, node)
+    # a grid may be as coarse as the unit: stored weights are multiples of ``step``
+    least = 1 - step.bit_length() if trunk.producers in state.on_grids else 0
     if (
         state.integer[node.x] is None
         and scale > ideal
@@ -53,14 +57,14 @@ def weighted_in_trunk(
         node = replace(node, x=state.coarser(node.x, levels, nearest=levels < FEW_LEVELS))
         unit = state.unit[node.x]
         scale = common * step / unit
-    exponent = max(ceil(np.log2(ideal / scale) - 1e-9), 0)
+    exponent = max(ceil(np.log2(ideal / scale) - 1e-9), least)
     if exponent > state.fields.weight_exponent:
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' needs weight exponent {exponent} > {state.fields.weight_exponent} in its residual",
             layer=node.name,
         )
-    scale *= 1 << exponent
+    scale *= 2.0**exponent
     q = rounded(state, node, weight / scale, np.arange(len(weight)))
     note_shift(state, node, weight, weight - scale * q)
     stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
@@ -140,6 +144,7 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     )
     floor = max(coarsest, room * total / state.fields.payload)
     if (found := _on_grid(state, trunk, floor, total)) is not None:
+        state.on_grids.add(trunk.producers)
         return found
     unit = max(min(ideals), coarsest, fields)
     least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
@@ -153,8 +158,8 @@ def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> f
     grids that have a common one: the coarsest at which the integer thresholds mean what the float
     ones do at every membrane, else the finest. None without one.
     """
-    bits, grids = state.options.weight_bits, {}
-    levels = (1 << (bits - 1)) - 1
+    grids = {}
+    levels = (1 << (state.options.weight_bits - 1)) - 1
     for layer in trunk.producers:
         weight = np.asarray(state.graph.tensors[layer.weight], np.float64)
         if not weight.any():
@@ -164,42 +169,61 @@ def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> f
             return None
         most = round(float(np.abs(weight).max()) / grid)
         grids[layer.name] = _Grid(grid, grid * state.unit.get(layer.x, 1.0), most)
-    found = _common_grid(list(grids.values()), levels, state.fields.weight_exponent)
-    if found is None:
+    kept: tuple[float, list[_Share], int] | None = None
+    for value, shares in _common_grids(list(grids.values()), levels):
+        for power in _powers(state, value, shares, floor):
+            if kept is None or kept[0] == value:
+                kept = value, shares, power
+            unit = value / 2**power
+            direct = [
+                k for k in trunk.neurons if unit >= lif_unit(state, k[0], 1.02 * total * k[1])
+            ]
+            exact = {
+                lif.name: exact_on(
+                    state, lif, value, power, total * summed + _bias(state, lif) / lif.gain
+                )
+                for lif, summed in direct
+            }
+            if None not in exact.values():
+                soft = {lif.name for lif, _ in direct if lif.soft_reset}
+                for name, level in exact.items():
+                    if level is not None and name not in soft:
+                        state.thresholds[name] = level
+                return _keep(state, grids, value, shares, power)
+    if kept is None:
         return None
-    value, shares = found
-    step, most_apart = 9 - bits, max(share.exponent for share in shares)
-    # weights as they are need an exponent that is not below 0
-    powers = [
-        k
-        for k in range(step, step + 1 + state.fields.weight_exponent - most_apart)
-        if value / 2**k >= floor * (1 - 1e-9)
-    ]
-    if not powers:
-        return None
-    state.ideal_scales.update(
-        (name, grid.weight / share.odd) for (name, grid), share in zip(grids.items(), shares)
-    )
-
-    def direct(unit: float) -> list[s.LIF]:
-        """Neurons that read the trunk in its unit; others do through a shift."""
-        return [
-            lif
-            for lif, summed in trunk.neurons
-            if not lif.soft_reset and unit >= lif_unit(state, lif, 1.02 * total * summed)
-        ]
-
-    for power in powers:
-        exact = _exact_levels(state, direct(value / 2**power), value, power)
-        if exact is not None:
-            state.thresholds.update(exact)
-            return value / 2**power
-    unit = value / 2 ** powers[-1]
-    for lif in direct(unit):  # at least a sum that is the threshold fires
+    unit = _keep(state, grids, *kept)
+    for lif, summed in trunk.neurons:  # at least a sum that is the threshold fires
+        if lif.soft_reset or unit < lif_unit(state, lif, 1.02 * total * summed):
+            continue
         ideal = lif.v_threshold / (lif.gain * unit)
         if abs(ideal - round(ideal)) < 1e-6 * ideal:
             state.thresholds[lif.name] = round(ideal) - 1
     return unit
+
+
+def _bias(state: Quantization, lif: s.LIF) -> float:
+    """The largest, 0 without."""
+    return 0.0 if lif.bias is None else float(np.abs(state.graph.tensors[lif.bias]).max(initial=0))
+
+
+def _powers(state: Quantization, value: float, shares: list[_Share], floor: float) -> Iterator[int]:
+    """Those whose unit of ``value`` is ``floor`` or more, and for which weights as they are have
+    their exponents.
+    """
+    step, apart = 9 - state.options.weight_bits, max(share.exponent for share in shares)
+    for power in range(step + 1 + state.fields.weight_exponent - apart):
+        if value / 2**power >= floor * (1 - 1e-9):
+            yield power
+
+
+def _keep(
+    state: Quantization, grids: dict[str, _Grid], value: float, shares: list[_Share], power: int
+) -> float:
+    """Note the scales that layers keep; the unit."""
+    for (name, grid), share in zip(grids.items(), shares, strict=True):
+        state.ideal_scales[name] = grid.weight / share.whole
+    return value / 2**power
 
 
 class _Grid(NamedTuple):
@@ -213,56 +237,33 @@ class _Grid(NamedTuple):
 
 
 class _Share(NamedTuple):
-    """A grid is ``odd * 2^exponent`` of the common one."""
+    """A grid is ``whole * 2^exponent`` of the common one."""
 
-    odd: int
+    whole: int
     exponent: int
 
 
-def _common_grid(grids: list[_Grid], levels: int, apart: int) -> tuple[float, list[_Share]] | None:
-    """The largest value that every grid is a multiple of, with at most ``levels`` of it, and up
-    to ``apart`` powers of two apart.
+def _common_grids(grids: list[_Grid], levels: int) -> Iterator[tuple[float, list[_Share]]]:
+    """Values that every grid is a multiple of, with at most ``levels`` of it times a power of two,
+    the largest first.
     """
     if not grids:
-        return None
+        return
     least = min(grids, key=lambda g: g.value)
     for part in range(1, levels // least.most + 1):
         value, shares = least.value / part, []
         for grid in grids:
             ratio = grid.value / value
-            whole = round(ratio)
+            whole, exponent = round(ratio), 0
             if whole < 1 or abs(ratio - whole) > 1e-5 * ratio:
                 break
-            exponent = (whole & -whole).bit_length() - 1
-            if grid.most * (whole >> exponent) > levels or exponent > apart:
+            while grid.most * (whole >> exponent) > levels and not (whole >> exponent) % 2:
+                exponent += 1
+            if grid.most * (whole >> exponent) > levels:
                 break
             shares.append(_Share(whole >> exponent, exponent))
         if len(shares) == len(grids):
-            return value, shares
-    return None
-
-
-def _exact_levels(
-    state: Quantization, neurons: list[s.LIF], value: float, power: int
-) -> dict[str, int] | None:
-    """Thresholds of ``neurons`` that mean the float ones on currents ``2^power n``, n whole
-    numbers of ``value``; None if one has none.
-    """
-    found = {}
-    for lif in neurons:
-        if lif.current:
-            return None
-        level = exact_level(
-            lif.gain * value, lif.v_threshold, state.taus(lif), state.options.steps, power
-        )
-        bias = np.zeros(1) if lif.bias is None else state.graph.tensors[lif.bias]
-        whole = np.asarray(bias, np.float64) / (lif.gain * value)
-        if level is None or level > state.fields.threshold:
-            return None
-        if np.abs(whole - np.rint(whole)).max() > 1e-5:
-            return None
-        found[lif.name] = level
-    return found
+            yield value, shares
 
 
 def _selects(state: Quantization, layer: s.Conv2d | s.Linear) -> bool:

@@ -59,6 +59,7 @@ class Quantization:
         self.magnitude = magnitudes(self.graph, self.size, self.options.calibration)
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
+        self.on_grids: set[tuple[s.Node, ...]] = set()  # trunks whose weights stay as they are
         self.thresholds: dict[
             str, int | np.ndarray
         ] = {}  # exact ones of LIFs whose layer lies on a grid

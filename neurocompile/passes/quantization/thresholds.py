@@ -15,6 +15,7 @@ from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = [
     "exact_level",
+    "exact_soft",
     "exact_threshold",
     "input_limit",
     "integrator_limit",
@@ -114,6 +115,30 @@ def exact_level(
     return found.pop() if len(found) == 1 else None
 
 
+def exact_soft(
+    gain: float,
+    thresholds: tuple[float, ...],
+    taken: float,
+    taus: np.ndarray,
+    steps: int,
+    power: int,
+) -> int | None:
+    """The same for a neuron with soft reset: its first threshold, where all of them, and what a
+    spike takes behind the leak, are integers and no step's membrane leaves the chip's 1/64. Without
+    a memory thresholds may lie anywhere: the next integer is what they mean.
+    """
+    if (taus == 1).all():
+        return max(ceil(thresholds[0] / gain * (1 << power) * (1 - 2e-9)), 1)
+    for tau in np.unique(taus):
+        leak = _leak(tau)
+        if leak is None or ((1 - leak).denominator.bit_length() - 1) * (steps - 1) > 6:
+            return None
+        parts = np.array([*thresholds, taken * float(1 - leak)]) / gain * (1 << power)
+        if (np.abs(parts - np.rint(parts)) > 2e-6 * np.maximum(parts, 1.0)).any():
+            return None
+    return round(thresholds[0] / gain * (1 << power))
+
+
 def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:
     """The integer threshold within 1 % of ``ideal`` whose parts ``kept`` are nearest to integers,
     then nearest to ``ideal``.
@@ -149,7 +174,7 @@ def input_limit(
         if fields.membrane is not None:  # inhibition grows the membrane until the reset
             grown *= geometric(1 - 1 / tau, 2 * steps)
         return max(int(fields.current / grown), 1)
-    if np.isinf(tau):
+    if round(ALL / tau) == 0:  # files write a neuron without leak with a finite tau
         return fields.current // (2 * steps + 3) << fields.shift
     if tau == 1:  # no memory, no loop
         return fields.current << fields.shift

@@ -16,6 +16,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.compensated import rounded
+from neurocompile.passes.quantization.exactness import bias_is_whole, exact_on, finer
 from neurocompile.passes.quantization.layer import Layer, column, of_channels
 from neurocompile.passes.quantization.means import note_shift
 from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
@@ -124,35 +125,35 @@ def _on_grid(layer: Layer) -> _Choice | None:
     """Weights that lie on a grid of their own (quantization-aware training) stay as they are;
     None if they lie on none, or a field does not hold them.
 
-    The power is the least at which the integer threshold means what the float one does at every
-    membrane (:func:`exact_level`), or, where there is none, the largest that fits.
+    The grid, or the coarsest part of it, and the least power at which the neuron's integers mean
+    what the float ones do at every membrane (:func:`exact_on`); where there is none the whole grid,
+    and the largest power that fits.
     """
     grid = weight_grid(layer.weight, layer.levels)
     if grid is None:
         return None
-    q, scale, bits = (
-        np.rint(layer.weight / grid),
-        np.asarray(grid),
-        layer.state.options.weight_bits,
-    )
-    least = float(layer.least().max())
+    bits, lif, least = layer.state.options.weight_bits, layer.lif, float(layer.least().max())
+    q = np.rint(layer.weight / grid)
+    if lif is not None:
+        largest = float((layer.reach(layer.weight).max()) * layer.unit + layer.bias.max())
+        for part in finer(
+            layer.state, lif, grid * layer.unit, layer.levels // int(np.abs(q).max())
+        ):
+            for power in range(17 - bits):
+                if least * 2**power > grid / part:
+                    break
+                vth = exact_on(layer.state, lif, grid / part * layer.unit, power, largest)
+                if vth is not None:
+                    scale = np.asarray(grid / part)
+                    return _Choice(scale, part * q, power, scale, None if lif.soft_reset else vth)
     powers = [k for k in range(17 - bits) if least * 2**k <= grid and layer.resolves(grid, k)]
     if not powers:
         return None
-    if layer.lif is None or layer.lif.soft_reset:
+    scale = np.asarray(grid)
+    if lif is None or lif.soft_reset:
         power = min(powers, key=lambda k: abs(k - (9 - bits)))
-        shift = 0 if layer.lif is None else layer.soft_shift(grid, power)
+        shift = 0 if lif is None else layer.soft_shift(grid, power)
         return _Choice(scale, q, power, scale, shift=shift)
-    for power in powers if not layer.lif.current else ():
-        vth = exact_level(
-            layer.lif.gain * layer.unit * grid,
-            layer.lif.v_threshold,
-            layer.state.taus(layer.lif),
-            layer.state.options.steps,
-            power,
-        )
-        if vth is not None and vth <= layer.state.fields.threshold and layer.bias_on(grid, power):
-            return _Choice(scale, q, power, scale, vth)
     power = powers[-1]
     ideal = layer.threshold * 2.0**power / (layer.unit * grid)
     near = round(ideal)
@@ -189,7 +190,7 @@ def _on_grids(layer: Layer) -> _Choice | None:
         if (
             vth.min() >= 0
             and vth.max() <= layer.state.fields.threshold
-            and layer.bias_on(scale, power)
+            and bias_is_whole(layer.state, lif, layer.unit * of_channels(layer.node, scale), power)
         ):
             q = np.rint(layer.weight / column(scale, layer.weight))
             return _Choice(scale, q, power, scale, vth, groups=len(units))
