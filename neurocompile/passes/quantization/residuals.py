@@ -158,48 +158,53 @@ def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> f
     grids that have a common one: the coarsest at which the integer thresholds mean what the float
     ones do at every membrane, else the finest. None without one.
     """
-    grids = {}
-    levels = (1 << (state.options.weight_bits - 1)) - 1
-    for layer in trunk.producers:
-        weight = np.asarray(state.graph.tensors[layer.weight], np.float64)
-        if not weight.any():
-            continue
-        grid = weight_grid(weight, levels)
-        if grid is None or state.integer[layer.x] is None and layer.x not in state.unit:
-            return None
-        most = round(float(np.abs(weight).max()) / grid)
-        grids[layer.name] = _Grid(grid, grid * state.unit.get(layer.x, 1.0), most)
+    grids, levels = _grids(state, trunk), (1 << (state.options.weight_bits - 1)) - 1
+    if grids is None:
+        return None
     kept: tuple[float, list[_Share], int] | None = None
     for value, shares in _common_grids(list(grids.values()), levels):
         for power in _powers(state, value, shares, floor):
             if kept is None or kept[0] == value:
                 kept = value, shares, power
-            unit = value / 2**power
-            direct = [
-                k for k in trunk.neurons if unit >= lif_unit(state, k[0], 1.02 * total * k[1])
-            ]
             exact = {
                 lif.name: exact_on(
                     state, lif, value, power, total * summed + _bias(state, lif) / lif.gain
                 )
-                for lif, summed in direct
+                for lif, summed in _direct(state, trunk, value / 2**power, total)
             }
             if None not in exact.values():
-                soft = {lif.name for lif, _ in direct if lif.soft_reset}
-                for name, level in exact.items():
-                    if level is not None and name not in soft:
-                        state.thresholds[name] = level
+                state.thresholds.update((k, v) for k, v in exact.items() if v is not None)
                 return _keep(state, grids, value, shares, power)
     if kept is None:
         return None
     unit = _keep(state, grids, *kept)
-    for lif, summed in trunk.neurons:  # at least a sum that is the threshold fires
-        if lif.soft_reset or unit < lif_unit(state, lif, 1.02 * total * summed):
-            continue
+    for lif, _ in _direct(state, trunk, unit, total):  # at least a sum that is the threshold fires
         ideal = lif.v_threshold / (lif.gain * unit)
-        if abs(ideal - round(ideal)) < 1e-6 * ideal:
+        if not lif.soft_reset and abs(ideal - round(ideal)) < 1e-6 * ideal:
             state.thresholds[lif.name] = round(ideal) - 1
     return unit
+
+
+def _grids(state: Quantization, trunk: Trunk) -> dict[str, _Grid] | None:
+    """Those of the layers that add something, by name; None where one has none."""
+    grids = {}
+    for layer in trunk.producers:
+        weight = np.asarray(state.graph.tensors[layer.weight], np.float64)
+        if not weight.any():
+            continue
+        grid = weight_grid(weight, (1 << (state.options.weight_bits - 1)) - 1)
+        if grid is None or state.integer[layer.x] is None and layer.x not in state.unit:
+            return None
+        most = round(float(np.abs(weight).max()) / grid)
+        grids[layer.name] = _Grid(grid, grid * state.unit.get(layer.x, 1.0), most)
+    return grids
+
+
+def _direct(
+    state: Quantization, trunk: Trunk, unit: float, total: float
+) -> list[tuple[s.LIF, int]]:
+    """Neurons that read the trunk in its unit; others do through a shift."""
+    return [k for k in trunk.neurons if unit >= lif_unit(state, k[0], 1.02 * total * k[1])]
 
 
 def _bias(state: Quantization, lif: s.LIF) -> float:
