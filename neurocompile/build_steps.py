@@ -19,13 +19,22 @@ from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.frontends.known_modules import KNOWN
 from neurocompile.frontends.model import FloatModel
 from neurocompile.ir.circuit import CircuitGraph
-from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.ir.significance import bits_needed
+from neurocompile.ir.spiking import Conv2d, Linear, SpikingGraph
 from neurocompile.moments import input_covariances
 from neurocompile.pass_order import circuit_passes, compose_for
 from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.passes.quantize import Quantize
 from neurocompile.targets.schema import Target
 
-__all__ = ["build_circuit", "canonical_graph", "covariances_of", "located", "statistics_of"]
+__all__ = [
+    "build_circuit",
+    "canonical_graph",
+    "covariances_of",
+    "integers_of",
+    "located",
+    "statistics_of",
+]
 
 
 @contextmanager
@@ -54,8 +63,33 @@ _FEW_SAMPLES = 16
 
 
 def canonical_graph(model: FloatModel, target: Target) -> SpikingGraph:
-    """Canonicalize, convolutions merged or kept by the cores of ``target``."""
+    """Canonicalize, convolutions merged or kept by the cores of ``target``. A model that comes in
+    integers stays as it is.
+    """
+    if model.graph.stage == "quantized":
+        return model.graph
     return canonicalize(model.graph, compose_for(model.options, target))
+
+
+def integers_of(canonical: SpikingGraph, quantize: Quantize) -> SpikingGraph:
+    """What ``quantize`` makes of a canonical graph; one that came in integers keeps them all.
+
+    Raises:
+        NeurocompileError: NC2003 where its weights need more bits than ``quantize`` was asked for.
+    """
+    if canonical.stage != "quantized":
+        return quantize(canonical)
+    for node in canonical.nodes:
+        if isinstance(node, (Conv2d, Linear)):
+            needed = bits_needed(canonical.tensors[node.weight], "mixed")
+            if needed > quantize.weight_bits:
+                raise NeurocompileError(
+                    "NC2003",
+                    f"layer '{node.name}' comes in integers of {needed} bits, and {quantize.weight_bits} are asked for, or are "
+                    "what the target has: nothing is quantized again; export the model with fewer",
+                    layer=node.name,
+                )
+    return canonical
 
 
 def statistics_of(
@@ -77,7 +111,9 @@ def statistics_of(
         found = None
     if found is None:
         warn(
-            f"no calibration data {why}: quantizing from the weights alone, with inputs taken to lie "
+            f"no calibration data {why}: rates are taken to be typical; give `calibration` for true ones"
+            if canonical.stage == "quantized"
+            else f"no calibration data {why}: quantizing from the weights alone, with inputs taken to lie "
             "within -4..4; give `calibration` for better accuracy and true rates"
         )
         return calibration_from_weights(T)

@@ -14,6 +14,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.gpu.devices import check_device
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import ranges, shapes
+from neurocompile.ir.evaluate import encode_input
 from neurocompile.ir.quick import for_samples
 from neurocompile.ir.sliding import sliding_windows
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
@@ -149,7 +150,7 @@ def calibrate_on(
     device: str = "cpu",
     done: Callable[[int, int], object] = lambda now, of: None,
 ) -> Calibration:
-    """Measure the float ``graph`` on ``x`` (samples, *input shape) at ``T`` steps.
+    """Measure ``graph``, in floating point or in integers, on ``x`` (samples, *input shape) at ``T`` steps.
 
     On the CPU by :mod:`neurocompile.ir.quick`.
 
@@ -160,11 +161,13 @@ def calibrate_on(
         done: called with how many samples are measured, and of how many.
     """
     real = real_values(graph) if graph.stage == "canonical" else ()
-    alone = check_device(device) == "cpu" or graph.fed_back or real
+    integers = graph.stage == "quantized"
+    alone = check_device(device) == "cpu" or graph.fed_back or real or integers
     values: dict[str, tuple[float, float]] = {}
     spreads: dict[str, tuple[float, float]] = {}
+    given = encode_input(graph.input, x) if integers else x
     totals = (
-        _on_cpu(graph, x, T, real, values, spreads, done) if alone else _on(graph, x, T, device)
+        _on_cpu(graph, given, T, real, values, spreads, done) if alone else _on(graph, x, T, device)
     )
     rates = {name: np.atleast_1d(total) / len(x) for name, total in totals.items()}
     statistics = {

@@ -12,6 +12,7 @@ from neurocompile.build_steps import (
     build_circuit,
     canonical_graph,
     covariances_of,
+    integers_of,
     located,
     statistics_of,
 )
@@ -96,7 +97,7 @@ def check_model(
                     fields=fields,
                     covariances=covariances_of(opened, canonical),
                 )
-                quantized = quantizer(canonical)
+                quantized = integers_of(canonical, quantizer)
             with stages("lower"):
                 build_circuit(quantized, settled.steps, settled.bits, chip)
     except NeurocompileError as error:

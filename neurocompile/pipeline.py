@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompile.arrays import ArrayLike
-from neurocompile.build_steps import build_circuit, canonical_graph, located, statistics_of
+from neurocompile.build_steps import (
+    build_circuit,
+    canonical_graph,
+    integers_of,
+    located,
+    statistics_of,
+)
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.door import open_model
@@ -172,4 +178,4 @@ def _cheaply(
                 digits=settled.digits,
                 fields=ChipFields.of(chip),
             )
-            return quantizer(canonical), settled, chip, statistics, stages
+            return integers_of(canonical, quantizer), settled, chip, statistics, stages

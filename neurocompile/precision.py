@@ -73,6 +73,8 @@ def examine_precision(
     """
     noted = {found.layer: found for found in precision.layers}
     layers = [n.name for n in canonical.spiking_layers]
+    if canonical.stage == "quantized":  # nothing was rounded
+        samples = None
     agreement = {} if samples is None else _agreement(canonical, quantized, samples, steps, layers)
     measured = statistics.layers if statistics.source != "weights" else {}
     found = []

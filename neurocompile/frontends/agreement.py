@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.calibration import calibration_from_weights
+from neurocompile.calibration import InputStatistics, calibration_from_weights
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
 from neurocompile.ir import spiking as s
-from neurocompile.ir.evaluate import step_outputs, step_source
+from neurocompile.ir.evaluate import encode_input, step_outputs, step_source
 from neurocompile.ir.quick import evaluate_quickly
 
 __all__ = ["check_import"]
@@ -34,6 +34,8 @@ def check_import(model: FloatModel) -> float:
     graph, samples = model.graph, model.samples
     if samples is None:
         bounds = (model.statistics or calibration_from_weights(1)).input
+        if graph.stage == "quantized":
+            bounds = _whole_range(graph.input)
         shape = (_SAMPLES, *graph.input.sample_shape)
         samples = np.random.default_rng(0).uniform(bounds.min, bounds.max, shape).astype(np.float32)
     x = samples[:_SAMPLES]
@@ -42,13 +44,14 @@ def check_import(model: FloatModel) -> float:
     others: dict[str, int] = {}
 
     def taught(node: s.Node, inputs: list[np.ndarray], value: np.ndarray) -> np.ndarray:
-        given = reference.layers.get(node.name)
-        if given is None:
+        theirs = reference.layers.get(node.name)
+        if theirs is None:
             return value
-        others[node.name] = int((value != given).sum())
-        return given.astype(value.dtype)
+        others[node.name] = int((value != theirs).sum())
+        return theirs.astype(value.dtype)
 
-    ours = evaluate_quickly(graph, x, steps, [source, graph.output.name], taught)
+    given = encode_input(graph.input, x) if graph.stage == "quantized" else x
+    ours = evaluate_quickly(graph, given, steps, [source, graph.output.name], taught)
     original = model.reference.original(x)
     if original is not None:
         _check_outputs(model, original, reference.outputs, "once its neurons are recovered")
@@ -72,6 +75,12 @@ def _refuse(model: FloatModel, where: str, share: float, needed: float) -> None:
         f"{model.origin}: only {share:.2%} of the spikes {where}agree with onnxruntime after import, given the "
         f"spikes before them ({needed:.0%} needed); please report the file",
     )
+
+
+def _whole_range(node: s.Input) -> InputStatistics:
+    """Of an integer model's input, at most that of images of 0 to 1 and of their standardized form."""
+    low, high = node.low * node.unit, node.high * node.unit
+    return InputStatistics(max(low, -4.0), min(high, 4.0))
 
 
 def _check_outputs(

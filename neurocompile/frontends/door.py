@@ -138,11 +138,13 @@ def _front_end(model: Any) -> FrontEnd:
                 f"front end '{entry.name}' ({entry.value}) fails: {type(error).__name__}: {error}; fix or uninstall it",
             ) from error
     if isinstance(model, Path):
+        from neurocompile.frontends.netx.frontend import NetxFrontEnd
         from neurocompile.frontends.nir.frontend import NirFrontEnd
         from neurocompile.frontends.onnx.frontend import OnnxFrontEnd
 
-        if (nir := NirFrontEnd()).reads(model):
-            return nir
+        for known in (NirFrontEnd(), NetxFrontEnd()):
+            if known.reads(model):
+                return known
 
         return OnnxFrontEnd()
     from neurocompile.frontends.torch.module import TorchFrontEnd

@@ -20,14 +20,9 @@ _EXPORTED = (
     "a program of torch.export (.pt2): give compile(module, x) the module that it was exported from, or the file of "
     "torch.onnx.export(torch.export.load(path))"
 )
-_HDF5 = {
-    ".nir": "a NIR graph (HDF5), which is not read: export the network that wrote it, torch.onnx.export(model, x, path)",
-    ".net": "a lava-dl .net file (HDF5), integer weights of lava-dl's own blocks: export its torch network, "
-    "torch.onnx.export(model, x, path)",
-}
-_HDF5_ANY = (
-    "an HDF5 file (a NIR graph, a lava-dl .net or weights of Keras): export the network that wrote it to ONNX, "
-    "torch.onnx.export(model, x, path)"
+_HDF5 = (
+    "an HDF5 file: NIR graphs end in .nir and networks of lava-dl in .net; of weights of Keras and others, export the network "
+    "to ONNX"
 )
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "an array of numpy (.npy); samples are .npz files, and go to `calibration`"),
@@ -52,7 +47,7 @@ def recognized(path: Path) -> str:
     if zipfile.is_zipfile(path):
         return _of_zip(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return _HDF5.get(path.suffix.lower(), _HDF5_ANY)
+        return _HDF5
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return f"a pickle, as torch.save wrote it before 1.6: {_MODULE}. It may run code when it is loaded"
     if head[4:8] == b"TFL3":

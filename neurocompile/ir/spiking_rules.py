@@ -259,7 +259,7 @@ SPIKING_RULES: tuple[Rule, ...] = (
         (s.IntegerLIF,),
         lambda g, n: unless(
             _within(g, n.vth, 0, most.THRESHOLD)
-            and _within(g, n.dv, 0, most.ALL - 1)
+            and _within(g, n.dv, 0, most.ALL)
             and n.gain >= 1
             and 0 <= n.bias_exp <= most.BIAS_EXPONENT
             and 1 <= n.current <= most.ALL,

@@ -51,6 +51,8 @@ def run_reference(
             model = open_model(source, example, msgspec.structs.replace(asked, head=None))
     if model.sha256 != program.manifest.source_sha256:
         _check_same(program, model)
+    if model.graph.stage == "quantized":  # its own integers, of this very T
+        return model.reference.run(x)
     steps, host = program.circuit.steps, model.host
     device = "cpu" if device == "torch-cpu" else device
     if device != "cpu" or (find_spec("torch") and find_spec("spikingjelly")):
@@ -75,7 +77,7 @@ def _check_same(program: Program, model: FloatModel) -> None:
     """NC1006 unless ``model``, in another file or with statistics of other data, has the integers
     of ``program`` when quantized with its calibration.
     """
-    from neurocompile.build_steps import canonical_graph
+    from neurocompile.build_steps import canonical_graph, integers_of
     from neurocompile.passes.quantize import Quantize
     from neurocompile.targets.fields import ChipFields
 
@@ -89,13 +91,14 @@ def _check_same(program: Program, model: FloatModel) -> None:
     why = f"SHA-256 {model.sha256[:12]}, expected {program.manifest.source_sha256[:12]}"
     try:
         canonical = canonical_graph(model, program.target)
-        other = Quantize(
+        quantize = Quantize(
             options.steps,
             program.calibration,
             options.bits,
             digits=options.digits,
             fields=ChipFields.of(program.target),
-        )(canonical)
+        )
+        other = integers_of(canonical, quantize)
     except NeurocompileError as error:
         why, other = f"it is refused with the program's calibration: {error.message}", None
     same = (

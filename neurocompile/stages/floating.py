@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.build_steps import canonical_graph, covariances_of, located, statistics_of
+from neurocompile.build_steps import (
+    canonical_graph,
+    covariances_of,
+    integers_of,
+    located,
+    statistics_of,
+)
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs, load_samples
+from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.door import calibration_of
 from neurocompile.frontends.model import FloatModel
 from neurocompile.gpu.devices import check_device
@@ -90,6 +97,12 @@ class Canonical(Stage):
         given = {"T": T, "weight_bits": weight_bits}
         options = BuildOptions.of(options, {k: v for k, v in given.items() if v is not None})
         self.graph.input.check_steps(options.steps)
+        if self.graph.stage == "quantized" and options.steps != self.graph.exported_T:
+            raise NeurocompileError(
+                "NC1015",
+                f"T is {options.steps}, and {self.model.origin} was read with {self.graph.exported_T} steps: open it with "
+                "that T",
+            )
         if self.model.host is not None:
             self.model.host.check_steps(options.steps)
         model = replace(self.model, options=options)
@@ -139,7 +152,7 @@ class Canonical(Stage):
                 fields=fields,
                 covariances=covariances,
             )
-            graph = quantize(self.graph)
+            graph = integers_of(self.graph, quantize)
         with self.timer("compare"):
             lost = examine_precision(
                 self.graph, graph, quantize.precision, statistics, model.samples, settled.steps

@@ -208,8 +208,9 @@ def test_files_of_other_formats_are_named(tmp_path):
         "old.pt": "a pickle, as torch.save",
         "script.pt": "a TorchScript archive of PyTorch",
         "program.pt2": "a program of torch.export",
-        **({"net.nir": "is no NIR file"} if find_spec("h5py") else {}),
-        "net.net": "a lava-dl .net file (HDF5)",
+        **(
+            {"net.nir": "is no NIR file", "net.net": "is no netx file"} if find_spec("h5py") else {}
+        ),
         "net.h5": "an HDF5 file",
         "w.safetensors": "a safetensors file, weights alone",
         "x.npz": "arrays of numpy (.npz)",

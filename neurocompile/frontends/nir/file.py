@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.errors import NeurocompileError, not_importable
+from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.hdf5 import Hdf5Reader
 
 __all__ = ["KINDS", "NirFile", "NirNode", "read_nir"]
 
@@ -37,7 +38,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Threshold": (("threshold",), ()),
 }
 """Kinds of nodes: the fields that each has, and those that it may have."""
-MOST_NODES, MOST_BYTES, DEEPEST = 20_000, 4 << 30, 8
+MOST_NODES, DEEPEST = 20_000, 8
 
 
 @dataclass(frozen=True)
@@ -58,61 +59,37 @@ class NirFile:
 
 def read_nir(path: Path) -> NirFile:
     """Read a file; NC1001 (not readable), NC1002 (no NIR file), NC1003 (a kind that NIR or we have not)."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise not_importable("a NIR file", error, "nir") from error
-    if not path.is_file():
-        raise NeurocompileError("NC1001", f"cannot read '{path}': no such file")
-    try:
-        with h5py.File(path, "r") as file:
-            reader = _Reader(path)
-            reader.graph(_held(file, "node", reader), "", 0)
-            return NirFile(reader.nodes, reader.joined())
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise NeurocompileError("NC1002", f"'{path}' is no NIR file: {error}") from error
+    reader = _Reader(path, "a NIR file", "nir")
+    with reader.opened() as file:
+        reader.graph(reader.held(file, "node"), "", 0)
+        return NirFile(reader.nodes, reader.joined())
 
 
-def _held(group: Any, name: str, reader: _Reader) -> Any:
-    """Member ``name`` of a group, if it lies in this very file."""
-    import h5py
-
-    link = group.get(name, getlink=True)
-    if link is None:
-        raise reader.wrong(f"{group.name} has no '{name}'")
-    if not isinstance(link, h5py.HardLink):
-        raise reader.wrong(f"'{name}' is a link to elsewhere")
-    return group[name]
-
-
-class _Reader:
+class _Reader(Hdf5Reader):
     """Nodes and edges so far."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.bytes = path, 0
+    def __init__(self, path: Path, what: str, extra: str) -> None:
+        super().__init__(path, what, extra)
         self.nodes: dict[str, NirNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.subgraphs: dict[str, tuple[str, str]] = {}
         """Subgraph -> its Input and its Output."""
 
-    def wrong(self, what: str) -> NeurocompileError:
-        return NeurocompileError("NC1002", f"'{self.path}' is no NIR file: {what}")
-
     def graph(self, group: Any, prefix: str, depth: int) -> None:
         """Take all nodes of a NIRGraph."""
         import h5py
 
-        if not isinstance(group, h5py.Group) or self.text(_held(group, "type", self)) != "NIRGraph":
+        if not isinstance(group, h5py.Group) or self.word(self.held(group, "type")) != "NIRGraph":
             raise self.wrong(f"'{prefix or 'node'}' is no NIRGraph")
         if depth > DEEPEST:
             raise self.wrong(f"subgraphs are more than {DEEPEST} deep")
-        held = _held(group, "nodes", self)
+        held = self.held(group, "nodes")
         ends: dict[str, list[str]] = {"Input": [], "Output": []}
         for name in held:
-            node, whole = _held(held, name, self), prefix + name
+            node, whole = self.held(held, name), prefix + name
             if not isinstance(node, h5py.Group):
                 raise self.wrong(f"node '{whole}' is no group")
-            kind = self.text(_held(node, "type", self))
+            kind = self.word(self.held(node, "type"))
             if kind == "NIRGraph":
                 self.graph(node, f"{whole}.", depth + 1)
                 continue
@@ -123,7 +100,7 @@ class _Reader:
             if [len(found) for found in ends.values()] != [1, 1]:
                 raise self.wrong(f"subgraph '{prefix[:-1]}' has not one Input and one Output")
             self.subgraphs[prefix[:-1]] = ends["Input"][0], ends["Output"][0]
-        for start, end in self.pairs(_held(group, "edges", self)):
+        for start, end in self.pairs(self.held(group, "edges")):
             self.edges.append((prefix + start, prefix + end))
 
     def node(self, group: Any, name: str, kind: str) -> None:
@@ -138,7 +115,7 @@ class _Reader:
         needed, more = KINDS[kind]
         names = [*needed, *(n for n in more if n in group)]
         self.nodes[name] = NirNode(
-            kind, {n: self.numbers(_held(group, n, self), name, n) for n in names}
+            kind, {n: self.field(self.held(group, n), name, n) for n in names}
         )
 
     def joined(self) -> tuple[tuple[str, str], ...]:
@@ -153,30 +130,9 @@ class _Reader:
             found.append((start, end))
         return tuple(dict.fromkeys(found))
 
-    def data(self, dataset: Any, what: str) -> np.ndarray:
-        """The values of a dataset that lies in this file, of a size that is allowed."""
-        import h5py
-
-        if not isinstance(dataset, h5py.Dataset):
-            raise self.wrong(f"{what} is no dataset")
-        if dataset.is_virtual or dataset.external:
-            raise self.wrong(f"{what} lies outside of the file")
-        self.bytes += int(dataset.size or 0) * max(dataset.dtype.itemsize, 1)
-        if self.bytes > MOST_BYTES:
-            raise self.wrong(f"it holds more than {MOST_BYTES:,} bytes")
-        return np.asarray(dataset[()])
-
-    def text(self, dataset: Any) -> str:
-        """A word."""
-        value = self.data(dataset, dataset.name).reshape(-1)
-        if value.size != 1:
-            raise self.wrong(f"{dataset.name} is no word")
-        word = value[0]
-        return word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
-
     def pairs(self, dataset: Any) -> list[tuple[str, str]]:
         """Edges."""
-        values = self.data(dataset, dataset.name)
+        values = self.values(dataset, dataset.name)
         if values.size == 0:
             return []
         if values.ndim != 2 or values.shape[1] != 2:
@@ -187,21 +143,14 @@ class _Reader:
         ]
         return [(a, b) for a, b in words]
 
-    def numbers(self, dataset: Any, node: str, field: str) -> np.ndarray:
+    def field(self, dataset: Any, node: str, field: str) -> np.ndarray:
         """A field of a node."""
-        found = self.data(dataset, f"'{field}' of node '{node}'")
-        if found.dtype.kind in "iu":
-            return found.astype(np.int64)
-        if found.dtype.kind == "b":
-            return found.astype(np.int64)
-        if found.dtype.kind == "f":
-            found = found.astype(np.float64)
-            if not np.isfinite(found).all():
-                raise self.wrong(f"'{field}' of node '{node}' is not finite")
-            return found
-        if found.dtype.kind in "SO" and field in ("padding", "stride"):
-            word = str(found.reshape(-1)[0])
-            raise NeurocompileError(
+
+        def refused(word: str) -> NeurocompileError:
+            return NeurocompileError(
                 "NC1003", f"'{field}' of node '{node}' is {word[:20]!r}; numbers are read"
             )
-        raise self.wrong(f"'{field}' of node '{node}' holds {found.dtype}")
+
+        worded = field in ("padding", "stride")
+        what = f"'{field}' of node '{node}'"
+        return self.numbers(dataset, what, refused if worded else None)

@@ -118,7 +118,7 @@ class IntegerLIF(Node):
     own.
     """
     dv: int | TensorRef
-    """0..4095; or int32 that broadcast against the shape."""
+    """0..4096; or int32 that broadcast against the shape. 4096 keeps nothing."""
     gain: int = 1
     bias: TensorRef | None = None
     bias_exp: int = 0

@@ -92,6 +92,8 @@ class Subject:
             )
         if T not in self._cache:
             if self.canonical is not None:
+                from neurocompile.build_steps import integers_of
+
                 quantizer = Quantize(
                     T,
                     self.calibration,
@@ -99,7 +101,7 @@ class Subject:
                     fields=self.fields,
                     covariances=self.covariances,
                 )
-                quantized = quantizer(self.canonical)
+                quantized = integers_of(self.canonical, quantizer)
                 self._cache[T] = quantized, lower(quantized, T, self.weight_bits, self.fields)
             else:
                 assert self.compiled is not None
