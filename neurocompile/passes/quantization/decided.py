@@ -59,7 +59,11 @@ def settle_decided(graph: s.SpikingGraph, calibration: Calibration) -> s.Spiking
         weight[always | never] = 0
         bias = np.array(graph.tensors[lif.bias], np.float64)
         channels = _channels_first(layer, bias)
-        channels[always], channels[never] = _ENOUGH * lif.v_threshold, 0.0
+        # a bias that costs no other channel a bit stays, and with it a grid on which biases lie
+        least, most = (_each(channels).min(axis=1), _each(channels).max(axis=1))
+        room = max(2 * lif.v_threshold, np.abs(most[~(always | never)]).max(initial=0.0))
+        replaced = always & ((least < _ENOUGH * lif.v_threshold) | (most > room))
+        channels[replaced], channels[never] = _ENOUGH * lif.v_threshold, 0.0
         names = [
             unique_name(f"{t}.decided", tensors.__contains__) for t in (layer.weight, lif.bias)
         ]
@@ -89,6 +93,11 @@ def _decided(
     always = each.min(axis=1) + least - room >= threshold
     never = each.max(axis=1) + most + room <= 0  # so the membrane never rises above 0
     return always & flat.any(axis=1), never & flat.any(axis=1)
+
+
+def _each(channels: np.ndarray) -> np.ndarray:
+    """(channels, values of one)."""
+    return channels.reshape(len(channels), -1)
 
 
 def _channels_first(layer: s.Conv2d | s.Linear, bias: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.fields import ALL, INSTANT
 from neurocompile.ir.interval import geometric
 from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.quantization.exactness import exact_on
 from neurocompile.passes.quantization.feedback import on_shift
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
@@ -61,6 +62,8 @@ def integer_lif(
             int(state.fields.threshold * node.gain * unit / node.v_threshold),
         )
         k = 1 << max(fits.bit_length() - 1, 0)
+    elif node.name not in state.thresholds and np.ndim(unit) == 0:
+        k = _met(state, node, float(unit), limit // max(bound.magnitude, 1))
     current = node.gain * unit / k  # membrane value of one unit of input
     levels = np.rint(node.v_threshold / np.asarray(current) - 1 / 64).astype(np.int64)
     if node.name in state.thresholds:
@@ -77,6 +80,22 @@ def integer_lif(
     return s.IntegerLIF(
         name=node.name, x=node.x, gain=k, vth=vth, dv=dv, bias=bias, bias_exp=exponent, current=kept
     )
+
+
+def _met(state: Quantization, node: s.LIF, unit: float, most: int) -> int:
+    """How many integers, ``most`` at most, one unit of what ``node`` reads becomes, so that a
+    membrane that is its threshold fires: behind a product of a real value, or a shift, no weights are there
+    to count in finer units. Notes the threshold; 1 where membranes are never it, or nothing finer fits.
+    """
+    ratio = node.v_threshold / (node.gain * unit)
+    if abs(ratio - round(ratio)) > 2e-6 * ratio:
+        return 1
+    for power in range(min(most, unweighted(state.fields)).bit_length()):
+        level = exact_on(state, node, unit, power, 0.0)
+        if level is not None:
+            state.thresholds[node.name] = level
+            return 1 << power
+    return 1
 
 
 def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:

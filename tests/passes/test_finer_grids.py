@@ -1,0 +1,82 @@
+"""Weights on a grid, and biases, resets or products on a finer part of it: every spike of every layer
+is that of float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from spiking_cases import assert_equal_to_definition, samples
+
+from neurocompile.calibration import calibrate_on
+from neurocompile.ir import spiking as s
+from neurocompile.ir.evaluate import encode_input, evaluate
+from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.canonicalize import canonicalize
+from neurocompile.passes.lower import lower
+from neurocompile.passes.quantize import Quantize
+
+T = 4
+X = np.random.default_rng(0).integers(0, 2, (16, 2, 4, 4)).astype(np.float32)
+
+
+def network(lif: s.LIF, product: bool = False) -> s.SpikingGraph:
+    """conv -> ``lif`` -> head; or the same convolution times spikes in front of it."""
+    rng = np.random.default_rng(1)
+    met = lif.v_threshold * (lif.tau if lif.decay_input else 1.0)  # by a first step's input
+    tensors = {
+        # multiples of 11.25: 45 quarters
+        "w": (11.25 * rng.choice([-1, 1, 1, 2], (6, 2, 1, 1))).astype(np.float32),
+        "b": (met - 11.25 * np.array([-1, 0, 1, 1, 2, 3])).astype(np.float32),
+        "gate": rng.integers(-3, 7, (6, 2, 1, 1)).astype(np.float32),
+        "head": rng.integers(-7, 8, (3, 96)).astype(np.float32),
+    }
+    nodes = [
+        s.Input(name="x", shape=(2, 4, 4)),
+        s.Conv2d(name="c", x=Ref("x"), weight=TensorRef("w"), bias=TensorRef("b")),
+    ]
+    if product:
+        tensors["w"] /= 11.25
+        tensors["b"] = (met - np.array([-1, 0, 1, 1, 2, 3])).astype(np.float32)
+        nodes += [
+            s.Conv2d(name="d", x=Ref("x"), weight=TensorRef("gate")),
+            s.LIF(name="g", x=Ref("d"), tau=2.0, v_threshold=3.0),
+            s.Mul(name="p", a=Ref("c"), b=Ref("g")),
+        ]
+    nodes += [
+        replace(lif, name="l", x=Ref("p" if product else "c")),
+        s.Rearrange(name="f", x=Ref("l"), shape=(96,), sizes=(96,), strides=(1,), offset=0),
+        s.Linear(name="logits", x=Ref("f"), weight=TensorRef("head")),
+        s.TimeMean(name="t", x=Ref("logits")),
+        s.Output(name="o", x=Ref("t")),
+    ]
+    return canonicalize(s.SpikingGraph("finer", "imported", tuple(nodes), tensors))
+
+
+LIF = s.LIF(name="", x=Ref(""), tau=2.0, v_threshold=8.5)
+
+
+@pytest.mark.parametrize(
+    ("lif", "product"),
+    [
+        (LIF, False),
+        (replace(LIF, tau=np.inf, decay_input=False, v_threshold=9.0), False),
+        (replace(LIF, soft_reset=True), False),
+        (replace(LIF, tau=3.0e38, decay_input=False, soft_reset=True, v_threshold=30.0), False),
+        (replace(LIF, v_threshold=4.0), True),
+        (replace(LIF, tau=np.inf, decay_input=False, v_threshold=5.0), True),
+    ],
+    ids=["hard", "IF", "soft", "soft, tau without leak", "product", "product, IF"],
+)
+def test_every_spike_is_that_of_float64(lif: s.LIF, product: bool) -> None:
+    graph = network(lif, product)
+    quantized = Quantize(T, calibrate_on(graph, X, T), 8)(graph)
+    names = [n.name for n in graph.spiking_layers]
+    meant = evaluate(graph, X.astype(np.float64), T, names)
+    found = evaluate(quantized, encode_input(quantized.input, X), T, names)
+    for name in names:
+        assert 0 < meant[name].mean() < 1
+        assert (meant[name] == found[name]).all()
+    assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 4))
