@@ -39,6 +39,8 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Spikes a neuron a step on the calibration data; None where nothing was measured."""
     agreement: float | None = None
     """Share of equal spikes of the float and the integer model on calibration samples."""
+    rounded: str = ""
+    """Why its weights, though on a grid (quantization-aware training), or its sums are rounded."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -46,6 +48,8 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
         found = []
         if self.bits is not None and self.bits < self.asked - _NOTED:
             found.append(f"{self.bits:.1f} of {self.asked} weight bits")
+        if self.rounded:
+            found.append(self.rounded)
         if self.rate == 0:
             found.append("never fires")
         if self.rate == 1:
@@ -78,7 +82,7 @@ def examine_precision(
     agreement = {} if samples is None else _agreement(canonical, quantized, samples, steps, layers)
     measured = statistics.layers if statistics.source != "weights" else {}
     found = []
-    for name in [*layers, *(n for n in noted if n not in layers)]:
+    for name in dict.fromkeys((*layers, *noted, *precision.rounded)):
         note = noted.get(name)
         found.append(
             LayerReport(
@@ -88,6 +92,7 @@ def examine_precision(
                 scales=1 if note is None else note.groups,
                 rate=measured[name].rate if name in measured else None,
                 agreement=agreement.get(name),
+                rounded=precision.rounded.get(name, ""),
             )
         )
     found.sort(key=lambda r: 2.0 if r.agreement is None else r.agreement)

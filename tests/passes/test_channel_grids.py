@@ -4,6 +4,8 @@ float64's.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,10 @@ from neurocompile.calibration import calibrate_on
 from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.quantization.precision import Precision
 from neurocompile.passes.quantization.scales import row_grids
 from neurocompile.passes.quantize import Quantize
+from neurocompile.precision import examine_precision
 
 T = 4
 
@@ -105,3 +109,29 @@ def test_where_there_are_none_weights_are_rounded(what: str) -> None:
         "one weight a row": rng.normal(size=(6, 1)),
     }[what]
     assert row_grids(weight, 127) is None
+
+
+@pytest.mark.parametrize(
+    ("grids", "soft", "why"),
+    [
+        (8, False, ""),
+        (9, False, "9 of them, 8 are kept"),
+        (1, True, ""),
+        (3, True, "only a neuron with a hard reset that alone reads them keeps several"),
+    ],
+)
+def test_grids_that_are_left_are_named(grids: int, soft: bool, why: str) -> None:
+    rng = np.random.default_rng(0)
+    q = rng.integers(-127, 128, (18, 24))
+    scale = (1 + np.arange(18) % grids)[:, None] / 256
+    graph = _graph(q * scale, None, 4.0)
+    if soft:
+        lif = replace(graph.node["second"], soft_reset=True)
+        graph = graph.replace(nodes=tuple(lif if n.name == "second" else n for n in graph.nodes))
+    x = (rng.random((8, 24)) < 0.4).astype(np.float32)
+    statistics, precision = calibrate_on(graph, x, T), Precision()
+    made = Quantize(T, statistics, precision=precision)(graph)
+    reports = examine_precision(graph, made, precision, statistics, x, T)
+    found = next(r for r in reports if r.layer == "second")
+    assert found.rounded == (why and f"weights leave the grids of their channels: {why}")
+    assert not why or found.rounded in found.remarks

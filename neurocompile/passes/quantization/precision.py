@@ -31,8 +31,15 @@ class Precision:
     """Collected while the pass runs."""
 
     layers: list[LayerPrecision] = field(default_factory=list)
+    rounded: dict[str, str] = field(default_factory=dict)
+    """Why what lay on a grid was rounded all the same, by the names of :attr:`layers`."""
 
     def note(self, node: s.Node, asked: int, lost: float, lif: s.LIF | None, groups: int) -> None:
         """``lost``: bits that fields cost."""
         name = node.name if lif is None else lif.name
         self.layers.append(LayerPrecision(name, asked - max(lost, 0.0), asked, groups))
+
+    def note_rounded(self, node: s.Node, lif: s.LIF | None, why: str) -> None:
+        """``why`` is "" where nothing that lay on a grid was rounded."""
+        if why:
+            self.rounded[node.name if lif is None else lif.name] = why

@@ -14,7 +14,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.compensated import rounded
 from neurocompile.passes.quantization.exactness import exact_on
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
-from neurocompile.passes.quantization.scales import best_scale, weight_grid
+from neurocompile.passes.quantization.scales import best_scale, row_grids, weight_grid
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, soft_bias
 from neurocompile.passes.trunk import Trunk
@@ -66,9 +66,19 @@ def weighted_in_trunk(
         )
     scale *= 2.0**exponent
     q = rounded(state, node, weight / scale, np.arange(len(weight)))
+    if trunk.producers not in state.on_grids:
+        state.precision.note_rounded(node, None, _left_grid(state, weight))
     note_shift(state, node, weight, weight - scale * q)
     stored = state.rewriter.tensor(f"{node.name}.weight", (step * q).astype(np.int16))
     return replace(node, weight=stored, exponent=exponent), common
+
+
+def _left_grid(state: Quantization, weight: np.ndarray) -> str:
+    """Why weights on grids are rounded all the same; "" for others."""
+    levels = (1 << (state.options.weight_bits - 1)) - 1
+    if row_grids(weight, levels, most=len(weight)) is None:
+        return ""
+    return "weights leave their grids: layers of a residual have no common one that fits the sums"
 
 
 def _ideal_scale(state: Quantization, node: s.Conv2d | s.Linear) -> float:

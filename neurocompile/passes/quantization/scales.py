@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["best_scale", "channel_groups", "row_grids", "weight_grid"]
+__all__ = ["MOST_GRIDS", "best_scale", "channel_groups", "row_grids", "weight_grid"]
 
 _CLIPS = np.linspace(1.0, 0.55, 46)
 _BLOCK = 1 << 14
@@ -17,7 +17,7 @@ _GAIN = 0.6
 _MOST_GROUPS = 4
 """A core of Loihi 2 holds 8 groups of neurons."""
 _ON_GRID = 2e-5
-_MOST_GRIDS = 8
+MOST_GRIDS = 8
 """Of the channels of a layer: a core holds so many groups of neurons."""
 _TELLING = 4
 """Different weights from which a row is no multiple of something by chance."""
@@ -80,9 +80,9 @@ def weight_grid(weight: np.ndarray, levels: int) -> float | None:
     return None
 
 
-def row_grids(weight: np.ndarray, levels: int) -> np.ndarray | None:
+def row_grids(weight: np.ndarray, levels: int, most: int = MOST_GRIDS) -> np.ndarray | None:
     """(rows,): what each row's weights are multiples of, by :func:`weight_grid`; None where a row
-    has no grid, or more than eight grids differ. A row of few different weights takes the largest
+    has no grid, or more than ``most`` grids differ. A row of few different weights takes the largest
     grid of another row that holds it.
     """
     flat = weight.reshape(len(weight), -1)
@@ -97,7 +97,7 @@ def row_grids(weight: np.ndarray, levels: int) -> np.ndarray | None:
         near = found[:i][np.abs(found[:i] - grid) <= _ON_GRID * grid]
         found[i] = near[0] if len(near) else grid
     grids = np.unique(found[found > 0])[::-1]
-    if not 0 < len(grids) <= _MOST_GRIDS:
+    if not 0 < len(grids) <= most:
         return None
     for i in few:
         multiples = flat[i] / grids[:, None]

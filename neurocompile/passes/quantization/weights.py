@@ -20,7 +20,7 @@ from neurocompile.passes.quantization.exactness import bias_is_whole, exact_on, 
 from neurocompile.passes.quantization.layer import Layer, column, of_channels
 from neurocompile.passes.quantization.means import note_shift
 from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
-from neurocompile.passes.quantization.scales import row_grids, weight_grid
+from neurocompile.passes.quantization.scales import MOST_GRIDS, row_grids, weight_grid
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level
 
@@ -57,11 +57,31 @@ def weighted(
             state.thresholds[layer.lif.name] = of_channels(node, found.vth)
     lost = _lost_bits(found, weight)
     state.precision.note(node, bits, lost, layer.lif, found.groups)
+    state.precision.note_rounded(node, layer.lif, _left_grid(layer, found))
     new = replace(node, weight=stored, exponent=found.power - (9 - bits))
     value = unit * found.scale / 2.0**found.power
     if found.groups == 1:
         return new, float(value)
     return new, of_channels(node, value)
+
+
+def _left_grid(layer: Layer, found: _Choice) -> str:
+    """Why weights that lie on a grid, or on those of their channels, or sums of such, are rounded
+    all the same; "" where they are not.
+    """
+    if found.on_grid:
+        return f"a soft reset drops {found.shift} bits of its sums" if found.shift else ""
+    if weight_grid(layer.weight, layer.levels) is not None:
+        return "weights leave their grid, whose unit is too fine for the sums"
+    grids = row_grids(layer.weight, layer.levels, most=len(layer.weight))
+    if grids is None:
+        return ""
+    why = "only a neuron with a hard reset that alone reads them keeps several"
+    if layer.alone:
+        many = len(np.unique(grids[grids > 0]))
+        why = "their units are too fine for the sums"
+        why = f"{many} of them, {MOST_GRIDS} are kept" if many > MOST_GRIDS else why
+    return f"weights leave the grids of their channels: {why}"
 
 
 def _lost_bits(found: _Choice, weight: np.ndarray) -> float:
@@ -108,6 +128,8 @@ class _Choice:
     """The threshold, one or one a channel, where it is not the nearest to the float one."""
     shift: int = 0
     groups: int = 1
+    on_grid: bool = True
+    """Weights are ``scale * q``, not the nearest to it."""
 
 
 def _silent(layer: Layer) -> _Choice:
@@ -222,8 +244,10 @@ def _on_scales(layer: Layer) -> _Choice:
         scale[rows], q[rows], shift = _fitted(layer, rows, ideal, least, power)
         ideals[rows] = ideal
     if len(groups) == 1:
-        return _Choice(scale[:1].reshape(()), q, power, ideals[:1].reshape(()), shift=shift)
-    return _Choice(scale, q, power, ideals, groups=len(groups))
+        return _Choice(
+            scale[:1].reshape(()), q, power, ideals[:1].reshape(()), shift=shift, on_grid=False
+        )
+    return _Choice(scale, q, power, ideals, groups=len(groups), on_grid=False)
 
 
 def _fitted(
