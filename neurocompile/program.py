@@ -180,6 +180,7 @@ class Program:
         profiles: Sequence[str | Path] = ("davies2018",),
         *,
         on_cores: bool = False,
+        buffer: int | None = None,
         progress: bool = False,
     ) -> EnergyReport:
         """Spikes, operations, packets, energy and time (docs/energy.md).
@@ -187,18 +188,28 @@ class Program:
         Args:
             x: float32 (samples, *input shape): counts are then measured on the emulator, otherwise
                 modelled from the stored rates.
-            on_cores: count ``x`` on core images (docs/core_images.md), message by message.
+            on_cores: count ``x`` on core images (docs/core_images.md), message by message, and play
+                it on the mesh under the first of ``profiles`` that has times.
+            buffer: messages that each queue of a router holds there; None for any number.
             profiles: names of shipped energy profiles, or paths; ``target`` is the target's own.
+
+        Raises:
+            NeurocompileError: NC1015 for ``on_cores`` without ``x`` or ``buffer`` without ``on_cores``.
         """
+        from neurocompile.energy.mesh import check_buffer, mesh_beside
         from neurocompile.energy.profile import load_profile, profile_of
         from neurocompile.energy.report import count_program, energy_report
 
+        check_buffer(buffer, on_cores)
         chosen = [
             profile_of(self.target) if name == "target" else load_profile(name) for name in profiles
         ]
         x = None if x is None else self.checked(x)
         counts = count_program(self, x, on_cores=on_cores, progress=progress)
-        return energy_report(self, counts, chosen)
+        if not on_cores or x is None:
+            return energy_report(self, counts, chosen)
+        mesh, why = mesh_beside(self, x, chosen, buffer)
+        return energy_report(self, counts, chosen, mesh=mesh, notes=[why] if why else [])
 
     @guarded
     def plot(
@@ -208,6 +219,7 @@ class Program:
         *,
         x: np.ndarray | None = None,
         sample: int = 0,
+        buffer: int | None = None,
     ) -> Figure:
         """A picture of the program, written to ``path`` (.png or .svg) if one is given:
         :func:`neurocompile.report.pictures.draw`.
@@ -215,7 +227,7 @@ class Program:
         from neurocompile.report.pictures import check_picture, draw, save_picture
 
         check_picture(path)
-        figure = draw(self, kind, x, sample)
+        figure = draw(self, kind, x, sample, buffer)
         if path is not None:
             save_picture(figure, path)
         return figure
@@ -229,6 +241,7 @@ class Program:
         *,
         parity: ParityReport | str | Path | None = None,
         on_cores: bool = False,
+        buffer: int | None = None,
         progress: bool = False,
     ) -> None:
         """Write the page that ``neurocompile report`` writes:
@@ -237,7 +250,9 @@ class Program:
         from neurocompile.report.page import page_of, write_page
 
         x = None if x is None else self.checked(x)
-        text = page_of(self, x, profiles, parity=parity, on_cores=on_cores, progress=progress)
+        text = page_of(
+            self, x, profiles, parity=parity, on_cores=on_cores, buffer=buffer, progress=progress
+        )
         write_page(text, Path(path))
 
     @guarded

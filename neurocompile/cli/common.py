@@ -28,6 +28,7 @@ from neurocompile.files import check_writable, through_links
 
 __all__ = [
     "Artifact",
+    "Buffer",
     "Device",
     "Input",
     "Json",
@@ -43,6 +44,15 @@ __all__ = [
 
 Artifact = Annotated[
     Path, typer.Argument(metavar="ARTIFACT.nca", help="A compiled program.", show_default=False)
+]
+Buffer = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Messages that each queue of a router holds, for the time on the mesh (assumed); any number by default.",
+        show_default=False,
+    ),
 ]
 Input = Annotated[
     Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")

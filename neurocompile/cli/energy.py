@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Artifact, Json, Output, Samples, command, say
+from neurocompile.cli.common import Artifact, Buffer, Json, Output, Samples, command, say
 from neurocompile.energy.units import joule
 from neurocompile.errors import NeurocompileError
 
 if TYPE_CHECKING:
     from neurocompile.energy.beside import Beside
-    from neurocompile.energy.mesh import MeshReport
     from neurocompile.energy.profile import Profile
     from neurocompile.energy.report import EnergyOf, EnergyReport
-    from neurocompile.program import Program
     from neurocompile.targets import Target
 
 
@@ -56,6 +54,7 @@ def energy(
         bool,
         typer.Option("--on-cores", help="Count on core images, message by message (with --input)."),
     ] = False,
+    buffer: Buffer = None,
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -63,10 +62,12 @@ def energy(
     from neurocompile.artifact.store import load_program
     from neurocompile.data import load_samples
     from neurocompile.energy.max_affine import fit_max_affine, load_timings
+    from neurocompile.energy.mesh import check_buffer, mesh_beside
     from neurocompile.energy.power import load_power, measure_power
     from neurocompile.energy.profile import load_profile
     from neurocompile.energy.report import count_program, energy_report
 
+    check_buffer(buffer, on_cores)
     chosen = None if profile in (None, "target") else load_profile(profile)
     on_loihi = measured == "loihi"
     power = None if measured is None or on_loihi else load_power(Path(measured))
@@ -89,24 +90,21 @@ def energy(
             )
         power = measure_power(program, x)
     counts = count_program(program, x, on_cores=on_cores, progress=True)
-    mesh = _mesh(program, x, chosen) if on_cores else None
-    report = energy_report(program, counts, [chosen], measured=power, fitted=fitted, mesh=mesh)
+    mesh, why = None, None
+    if on_cores and x is not None:
+        mesh, why = mesh_beside(program, x, [chosen], buffer)
+    report = energy_report(
+        program,
+        counts,
+        [chosen],
+        measured=power,
+        fitted=fitted,
+        mesh=mesh,
+        notes=[why] if why else [],
+    )
     if report.energies[0].foreign:
         say("note", foreign_note(report, report.energies[0]))
     return Output(report, _text(report))
-
-
-def _mesh(program: Program, x: Any, profile: Profile) -> MeshReport | None:
-    """Time on the mesh; a note where the profile or the samples do not give it."""
-    from neurocompile.energy.mesh import mesh_of
-
-    try:
-        return mesh_of(program, x, profile)[0]
-    except NeurocompileError as error:
-        if error.code not in ("NC1006", "NC7009"):
-            raise
-        say("note", f"no time on the mesh: {error.message}")
-        return None
 
 
 def _chosen(target: Target, *, own: bool) -> Profile:
@@ -320,23 +318,8 @@ def _time(r: EnergyReport, found: EnergyOf) -> Iterator[tuple[str, str, str]]:
         yield "throughput", f"{late.samples_per_second:,.0f} samples/s", "pipelined"
     yield "times from", "", late.model
     if r.mesh is not None:
-        m = r.mesh
-        x, y = m.link_tile
-        yield (
-            "on the mesh: time a step",
-            f"{m.step_ns / 1e3:,.2f} us",
-            f"simulated, {m.steps:,} steps; longest {m.longest_ns / 1e3:,.2f} us",
-        )
-        yield (
-            "on the mesh: slowest core",
-            f"{m.slowest_core}",
-            f"{m.slowest_share:.0%} of the steps wait for it",
-        )
-        yield (
-            "on the mesh: busiest link",
-            f"{m.link_messages:,}",
-            f"messages in one step, {m.link_way} of tile ({x}, {y}); links made messages wait {m.waited_ns:,.0f} ns a step",
-        )
+        for name, value, remark in r.mesh.rows():
+            yield f"on the mesh: {name}", value, remark
     if r.fitted is not None and r.fitted_times is not None:
         fit = f"max-affine, {r.fitted.measurements} measurements, relative rms {r.fitted.relative_rms:.1%}"
         if r.fitted.undetermined:

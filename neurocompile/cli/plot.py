@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neurocompile.cli.common import Artifact, Json, Output, check_output, command
+from neurocompile.cli.common import Artifact, Buffer, Json, Output, check_output, command
 
 
 class Kind(str, Enum):
@@ -38,11 +38,14 @@ def plot(
         typer.Option("--input", metavar="X.npz", help="The samples, for a raster or a mesh."),
     ] = None,
     sample: Annotated[int, typer.Option(min=0, metavar="I", help="Which of them.")] = 0,
+    buffer: Buffer = None,
     json_output: Json = False,
 ) -> Output:
-    """Draw a spike raster, the load of cores, or a fold's schedule."""
+    """Draw a spike raster, the load of cores, a fold's schedule, or time on the mesh."""
     if output.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"'{output}' ends in neither .png nor .svg", param_hint="-o")
+    if buffer is not None and kind is not Kind.mesh:
+        raise typer.BadParameter("queues are a mesh's: --kind mesh", param_hint="--buffer")
     measured = kind in (Kind.raster, Kind.mesh)
     if measured and samples_file is None:
         raise typer.BadParameter(f"a {kind.value} needs --input X.npz", param_hint="--input")
@@ -64,7 +67,7 @@ def plot(
             raise typer.BadParameter(
                 f"there are {len(x):,} samples, counted from 0", param_hint="--sample"
             )
-    save_picture(program.plot(kind.value, x=x, sample=sample), output)
+    save_picture(program.plot(kind.value, x=x, sample=sample, buffer=buffer), output)
     drawn = sample if kind is Kind.raster else None
     return Output(
         {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurocompile.cli.common import Artifact, Json, Output, Samples, check_output, command
+from neurocompile.cli.common import Artifact, Buffer, Json, Output, Samples, check_output, command
 
 
 @command
@@ -41,6 +41,7 @@ def report(
         bool,
         typer.Option("--on-cores", help="Count on core images, message by message (with --input)."),
     ] = False,
+    buffer: Buffer = None,
     samples: Samples = None,
     json_output: Json = False,
 ) -> Output:
@@ -54,7 +55,9 @@ def report(
     program, x = load_program(artifact), None
     if samples_file is not None:
         x = load_samples(samples_file, program.input_shape, samples, program.frames).x
-    text = page_of(program, x, profile or (), parity=parity, on_cores=on_cores, progress=True)
+    text = page_of(
+        program, x, profile or (), parity=parity, on_cores=on_cores, buffer=buffer, progress=True
+    )
     write_page(text, output)
     return Output(
         {"output": str(output), "bytes": len(text.encode("utf-8", "replace"))}, [f"wrote {output}"]

@@ -18,6 +18,7 @@ Where a constant is missing there is no time: counts of cores and links a step a
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ import numpy as np
 from neurocompile.backends.encoding import encode
 from neurocompile.energy.buffers import play_buffered
 from neurocompile.energy.profile import Profile
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.images.image import GROUP_FIELDS, columns
 from neurocompile.images.machine import CoreMachine, MachineCounts
 from neurocompile.ir.circuit import CircuitGraph
@@ -40,7 +41,9 @@ __all__ = [
     "Constants",
     "MeshReport",
     "MeshRun",
+    "check_buffer",
     "constants_of",
+    "mesh_beside",
     "mesh_of",
     "samples_to_fill",
     "simulate_mesh",
@@ -116,6 +119,34 @@ class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
     """Time that a step's messages waited for links, summed over them; with finite queues time that its
     cores stood still."""
     samples_per_second: float
+    buffer: int | None = None
+    """Messages that each queue of a router holds; None: any number."""
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Name, value and remark of each figure, for tables."""
+        longest = f"longest {self.longest_ns / 1e3:,.2f} us"
+        x, y = self.link_tile
+        yield (
+            "time a step",
+            f"{self.step_ns / 1e3:,.2f} us",
+            f"simulated with {self.profile}, {self.steps:,} steps; {longest}",
+        )
+        yield (
+            "slowest core",
+            f"{self.slowest_core}",
+            f"{self.slowest_share:.0%} of the steps wait for it",
+        )
+        yield (
+            "busiest link",
+            f"{self.link_messages:,}",
+            f"messages in one step, {self.link_way} of tile ({x}, {y})",
+        )
+        if self.buffer is None:
+            waited = "messages wait for links, summed over a step's; queues of any length"
+        else:
+            waited = f"cores stand still a step; queues of {self.buffer:,} messages (assumed)"
+        yield "waiting", f"{self.waited_ns:,.0f} ns", waited
+        yield "throughput", f"{self.samples_per_second:,.0f} samples/s", "simulated, pipelined"
 
 
 _WAYS = ("east", "west", "south", "north")
@@ -133,6 +164,7 @@ def mesh_of(
         NeurocompileError: NC7009 for a profile without times, NC1006 where the samples take fewer
             steps than the pipeline is deep.
     """
+    check_buffer(buffer)
     circuit, target = program.circuit, program.target
     tiles = len({(core.chip, core.x, core.y) for core in program.mapping.cores})
     constants = constants_of(profile, tiles)
@@ -164,7 +196,41 @@ def mesh_of(
         link_messages=int(links.max()),
         waited_ns=float(run.waited[run.full].mean()),
         samples_per_second=1e9 / (step_ns * circuit.sample_period),
+        buffer=buffer,
     ), run
+
+
+def mesh_beside(
+    program: Program, x: np.ndarray, profiles: Sequence[Profile], buffer: int | None = None
+) -> tuple[MeshReport | None, str | None]:
+    """Time on the mesh under the first of ``profiles`` that has times, beside counts of the same
+    float32 ``x`` (samples, *input shape); or why there is none.
+    """
+    why = None
+    for profile in profiles:
+        try:
+            return mesh_of(program, x, profile, buffer=buffer)[0], None
+        except NeurocompileError as error:
+            if error.code not in ("NC1006", "NC7009"):
+                raise
+            why = why or f"no time on the mesh: {error.message}"
+            if error.code == "NC1006":
+                break
+    return None, why
+
+
+def check_buffer(buffer: int | None, on_cores: bool = True) -> None:
+    """NC1015 for queues that hold nothing, or without counted messages to play."""
+    if buffer is None:
+        return
+    given = argument("buffer", buffer)
+    if buffer < 1:
+        raise NeurocompileError("NC1015", f"{given}: such queues let no message pass: 1 or more")
+    if not on_cores:
+        cores = argument("on_cores")
+        raise NeurocompileError(
+            "NC1015", f"{given} holds messages that are counted on core images: give {cores} too"
+        )
 
 
 def samples_to_fill(circuit: CircuitGraph) -> int:
@@ -204,8 +270,7 @@ def simulate_mesh(
     Raises:
         NeurocompileError: NC1015 for queues that hold nothing, or counts that are not by step.
     """
-    if buffer is not None and buffer < 1:
-        raise NeurocompileError("NC1015", f"queues of {buffer} messages let none pass: 1 or more")
+    check_buffer(buffer)
     cores = machine.images.cores
     place = np.array(
         [target.tile_position(Slot(*core.place.tolist())) for core in cores], np.int64

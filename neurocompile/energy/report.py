@@ -22,6 +22,7 @@ from neurocompile.energy.mesh import MeshReport
 from neurocompile.energy.power import MeasuredPower
 from neurocompile.energy.price import ITEMS, price, priced, unpriced
 from neurocompile.energy.profile import Profile
+from neurocompile.errors import NeurocompileError
 from neurocompile.frames import bars, data_frame
 
 if TYPE_CHECKING:
@@ -157,7 +158,10 @@ def count_program(
     """Counts of ``program``: measured on float32 ``x`` (samples, *input shape), or modelled from
     the stored rates; ``on_cores``: counted on core images.
     """
-    if on_cores and x is not None:
+    if on_cores:
+        if x is None:
+            text = "on_cores counts the messages of samples: give x"
+            raise NeurocompileError("NC1015", text)
         from neurocompile.energy.core_counts import count_on_cores
 
         return count_on_cores(program, x, progress=progress)
@@ -178,6 +182,7 @@ def energy_report(
     measured: MeasuredPower | None = None,
     fitted: MaxAffine | None = None,
     mesh: MeshReport | None = None,
+    notes: Sequence[str] = (),
 ) -> EnergyReport:
     """Price ``counts`` under each of the profiles, never mixing them."""
     circuit, mapping = program.circuit, program.mapping
@@ -234,7 +239,7 @@ def energy_report(
         measured=measured,
         fitted=fitted,
         fitted_times=fitted_times,
-        notes=_notes(program, beside),
+        notes=[*notes, *_notes(program, beside)],
         mesh=mesh,
         beside=beside,
     )

@@ -28,8 +28,9 @@ def draw_mesh(report: MeshReport, run: MeshRun, title: str) -> Figure:
     points = steps.scatter(at, run.total[at] / 1e3, c=run.slowest[at], s=9, cmap="turbo")
     figure.colorbar(points, ax=steps, label="slowest core")
     steps.set(xlabel="global step", ylabel="time of the step (us)", ylim=(0, None))
+    queues = "" if report.buffer is None else f", queues of {report.buffer:,} messages"
     steps.set_title(
-        f"{title}: {report.step_ns / 1e3:,.2f} us a step, simulated with {report.profile}"
+        f"{title}: {report.step_ns / 1e3:,.2f} us a step, simulated with {report.profile}{queues}"
     )
     load = run.links[at].sum(axis=1).mean(axis=0)
     for axis in (tiles.xaxis, tiles.yaxis):

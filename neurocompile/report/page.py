@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from neurocompile.energy.counts import Counts
+from neurocompile.energy.mesh import MeshReport, check_buffer, mesh_beside
 from neurocompile.energy.price import ITEMS, complete
 from neurocompile.energy.profile import Profile, list_profiles, load_profile, profile_of
 from neurocompile.energy.report import EnergyReport, count_program, energy_report
@@ -43,12 +44,16 @@ def render_page(
     profiles: Sequence[Profile],
     *,
     parity: ParityReport | None = None,
+    mesh: MeshReport | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The page's text.
 
     Args:
         counts: of :func:`neurocompile.energy.report.count_program`.
         profiles: each gets an energy bar; the first also prices cores.
+        mesh: time on the mesh, shown if given.
+        notes: shown at the end.
         parity: shown if given. The spike budget is shown if the program was built with one.
     """
     if find_spec("jinja2") is None:
@@ -57,7 +62,7 @@ def render_page(
         )
     import jinja2
 
-    report = energy_report(program, counts, profiles)
+    report = energy_report(program, counts, profiles, mesh=mesh, notes=notes)
     folder = resources.files("neurocompile.report")
     script = folder.joinpath("page.js").read_text("utf-8")
     data = json.dumps(
@@ -79,6 +84,7 @@ def render_page(
         parity=parity,
         budget=_budget(program, counts),
         facts=_facts(program, report),
+        mesh=None if mesh is None else list(mesh.rows()),
         late=report.energies[0].latency if report.energies else None,
         **_schedule(program),
         script=script,
@@ -95,6 +101,7 @@ def page_of(
     *,
     parity: ParityReport | str | Path | None = None,
     on_cores: bool = False,
+    buffer: int | None = None,
     progress: bool = False,
 ) -> str:
     """The page's text, counted on ``x`` or modelled from the stored rates.
@@ -104,12 +111,15 @@ def page_of(
         profiles: names or files of energy profiles; by default all that are shipped, the target's
             own first where it is complete.
         parity: shown if given: of this program, or the file that ``parity --json`` wrote of it.
-        on_cores: count ``x`` on core images, message by message (docs/core_images.md).
+        on_cores: count ``x`` on core images, message by message (docs/core_images.md), and play it
+            on the mesh under the first profile that has times.
+        buffer: messages that each queue of a router holds there; None for any number.
 
     Raises:
-        NeurocompileError: NC1015 for ``on_cores`` without ``x``, NC7002 for a profile that prices nothing, NC7005 and NC7008 for a parity
+        NeurocompileError: NC1015 for ``on_cores`` without ``x`` or ``buffer`` without ``on_cores``, NC7002 for a profile that prices nothing, NC7005 and NC7008 for a parity
             report of something else.
     """
+    check_buffer(buffer, on_cores)
     priced = [load_profile(name) for name in profiles or list_profiles()]
     nothing = next((p.name for p in priced if p.energy == Energy()), None)
     if nothing is not None:
@@ -123,10 +133,13 @@ def page_of(
         _check_parity(parity, program, "the parity report")
     if not profiles and complete(profile_of(program.target)):
         priced.insert(0, profile_of(program.target))
-    if on_cores and x is None:
-        raise NeurocompileError("NC1015", "on_cores counts the messages of samples: give x")
     counts = count_program(program, x, on_cores=on_cores, progress=progress)
-    return render_page(program, counts, priced, parity=parity)
+    mesh, why = None, None
+    if on_cores and x is not None:
+        mesh, why = mesh_beside(program, program.checked(x), priced, buffer)
+    return render_page(
+        program, counts, priced, parity=parity, mesh=mesh, notes=[why] if why else []
+    )
 
 
 def _schedule(program: Program) -> dict[str, Any]:

@@ -35,7 +35,13 @@ def check_picture(path: str | Path | None = None) -> None:
         raise NeurocompileError("NC4001", "plots need matplotlib: pip install 'neurocompile[plot]'")
 
 
-def draw(program: Program, kind: str, x: np.ndarray | None = None, sample: int = 0) -> Figure:
+def draw(
+    program: Program,
+    kind: str,
+    x: np.ndarray | None = None,
+    sample: int = 0,
+    buffer: int | None = None,
+) -> Figure:
     """The picture.
 
     Args:
@@ -43,6 +49,7 @@ def draw(program: Program, kind: str, x: np.ndarray | None = None, sample: int =
             (windows of a fold) or ``mesh`` (time of each step, with Loihi 1's constants).
         x: float32 (samples, *input shape), for a raster or a mesh.
         sample: which of ``x`` a raster shows.
+        buffer: messages that each queue of a mesh's router holds; None for any number.
 
     Raises:
         NeurocompileError: NC1015 for another kind, no samples, a sample that is not there, or the
@@ -56,7 +63,7 @@ def draw(program: Program, kind: str, x: np.ndarray | None = None, sample: int =
     if kind in MEASURED:
         if x is None:
             raise NeurocompileError("NC1015", f"a {kind} needs samples: give x")
-        return _draw_measured(program, kind, program.checked(x), sample)
+        return _draw_measured(program, kind, program.checked(x), sample, buffer)
     if kind == "schedule":
         from neurocompile.report.schedule import draw_schedule
 
@@ -69,7 +76,9 @@ def draw(program: Program, kind: str, x: np.ndarray | None = None, sample: int =
     return draw_core_grid(program)
 
 
-def _draw_measured(program: Program, kind: str, x: np.ndarray, sample: int) -> Figure:
+def _draw_measured(
+    program: Program, kind: str, x: np.ndarray, sample: int, buffer: int | None
+) -> Figure:
     if kind == "raster":
         from neurocompile.report.raster import draw_raster
 
@@ -82,7 +91,7 @@ def _draw_measured(program: Program, kind: str, x: np.ndarray, sample: int) -> F
     from neurocompile.report.mesh import draw_mesh
 
     shown = x[: samples_to_fill(program.circuit) + _SHOWN]
-    found, run = mesh_of(program, shown, load_profile("davies2018"))
+    found, run = mesh_of(program, shown, load_profile("davies2018"), buffer=buffer)
     return draw_mesh(found, run, program.manifest.model)
 
 
