@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from neurocompile.aedat import MAGIC_3, MAGIC_4, read_aedat3, read_aedat4
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path, open_input
 from neurocompile.guard import guarded
@@ -79,19 +80,23 @@ class Events:
 
 @guarded
 def load_events(path: str | Path) -> Events:
-    """Events of a file: .npy or .npz (a structured array, or arrays by field) or HDF5 (DSEC, e2vid
-    and Prophesee's layouts; extra ``events``). Nothing in it is executed.
+    """Events of a file: .npy or .npz (a structured array, or arrays by field), HDF5 (DSEC, e2vid
+    and Prophesee's layouts) or AEDAT 4 and 3.1 (extra ``events``). Nothing in it is executed.
 
     Raises:
-        NeurocompileError: NC1001, NC1012; NC4001 without h5py.
+        NeurocompileError: NC1001, NC1012; NC4001 without h5py, or what an AEDAT file is compressed by.
     """
     path = as_path(path, "NC1001")
     with open_input(path) as file:
-        start = file.read(8)
+        start = file.read(len(MAGIC_4))
         file.seek(0)
         try:
-            if start == b"\x89HDF\r\n\x1a\n":
+            if start[:8] == b"\x89HDF\r\n\x1a\n":
                 return _hdf5(file, path)
+            if start == MAGIC_4:
+                return Events.of(read_aedat4(file, MOST), f"'{path}'")
+            if start == MAGIC_3:
+                return Events.of(read_aedat3(file, MOST), f"'{path}'")
             if start[:6] == b"\x93NUMPY":
                 return Events.of(np.load(file, allow_pickle=False), f"'{path}'")
             if zipfile.is_zipfile(file):
@@ -104,7 +109,7 @@ def load_events(path: str | Path) -> Events:
             raise _refused(f"'{path}'", reason) from error
     raise _refused(
         f"'{path}'",
-        "it is neither .npy, .npz nor HDF5; write AEDAT and others as one of them with tonic",
+        "it is neither .npy, .npz, HDF5, AEDAT 4 nor AEDAT 3.1; write others as one of them with tonic",
     )
 
 

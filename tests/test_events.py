@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,131 @@ def test_the_command_writes_what_a_build_calibrates_on(tmp_path: Path, capsys) -
     with pytest.raises(SystemExit) as stop:
         main([str(part) for part in (*call, "--shape", "32x32")])
     assert stop.value.code == 2
+
+
+AEDAT = Path(__file__).parent / "data" / "events.aedat4"
+"""The first 400 events of the sample, written by dv-processing 2.0.4 (LZ4), as a DVS128."""
+
+
+def same(found: Events, wanted: np.ndarray) -> bool:
+    return all((getattr(found, name) == wanted[name]).all() for name in "txyp")
+
+
+def aedat4(events: np.ndarray, compression: int, pack, packets: int = 3) -> bytes:
+    """A file of version 4 by its published layout, without its table of packets; ``pack`` compresses."""
+
+    def table(fields: bytes, offsets: list[int], mark: bytes = b"") -> bytes:
+        """A flatbuffer: root, identifier, vtable, table of ``fields`` at ``offsets``."""
+        head = 4 + len(mark)
+        vtable = np.array([4 + 2 * len(offsets), 4 + len(fields), *offsets], "<u2").tobytes()
+        vtable += bytes(-(head + len(vtable)) % 4)
+        start = head + len(vtable)
+        return np.uint32(start).tobytes() + mark + vtable + np.int32(len(vtable)).tobytes() + fields
+
+    header = table(np.int32(compression).tobytes() + np.int64(-1).tobytes(), [4, 8])
+    whole = b"#!AER-DAT4.0\r\n" + np.uint32(len(header)).tobytes() + header
+    for part in np.array_split(events, packets):
+        rows = np.zeros(
+            len(part),
+            np.dtype(
+                {
+                    "names": list("txyp"),
+                    "formats": ["<i8", "<i2", "<i2", "?"],
+                    "offsets": [0, 8, 10, 12],
+                    "itemsize": 16,
+                }
+            ),
+        )
+        for name in "txyp":
+            rows[name] = part[name]
+        vector = np.uint32(4).tobytes() + np.uint32(len(rows)).tobytes() + rows.tobytes()
+        body = table(vector, [4], b"EVTS")
+        body = pack(np.uint32(len(body)).tobytes() + body)
+        whole += np.array([0, len(body)], "<i4").tobytes() + body
+    return whole
+
+
+def aedat3(events: np.ndarray) -> bytes:
+    """A file of version 3.1: a packet of another kind first, an event that is not valid last."""
+    whole = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
+    whole += (
+        np.array([2, 0], "<i2").tobytes() + np.array([4, 0, 0, 1, 1, 1], "<i4").tobytes() + bytes(4)
+    )
+    words = np.zeros((len(events) + 1, 2), "<u4")
+    x, y, p = (events[name].astype(np.uint32) for name in "xyp")
+    words[:-1, 0], words[:-1, 1] = x << 17 | y << 2 | p << 1 | 1, events["t"]
+    head = np.array([8, 4, 0, len(words), len(words), len(events)], "<i4")
+    return whole + np.array([1, 0], "<i2").tobytes() + head.tobytes() + words.tobytes()
+
+
+def test_a_file_of_another_library_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("lz4", reason="needs the extra events")
+    assert same(load_events(AEDAT), turning_bar()[:400])
+
+
+@pytest.mark.parametrize("name", ["none", "lz4", "zstandard"])
+def test_aedat_4_however_it_is_compressed(tmp_path: Path, name: str) -> None:
+    pack, number = bytes, 0
+    if name == "lz4":
+        pack, number = pytest.importorskip("lz4.frame").compress, 1
+    elif name == "zstandard":
+        pack, number = pytest.importorskip("zstandard").ZstdCompressor().compress, 3
+    path = tmp_path / "recording.aedat4"
+    path.write_bytes(aedat4(turning_bar(), number, pack))
+    assert same(load_events(path), turning_bar())
+
+
+def test_aedat_3_holds_what_spikingjelly_reads(tmp_path: Path) -> None:
+    path = tmp_path / "recording.aedat"
+    path.write_bytes(aedat3(turning_bar()))
+    found = load_events(path)
+    assert same(found, turning_bar())
+    theirs = pytest.importorskip("spikingjelly.datasets").load_aedat_v3(str(path))
+    assert all((theirs[name][:-1] == getattr(found, name)).all() for name in "txyp")
+
+
+def reads_or_refuses(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    try:
+        assert len(load_events(path))
+    except NeurocompileError as error:
+        assert error.code == "NC1012" and "\n" not in str(error)
+
+
+@given(st.data())
+def test_damaged_aedat_files_are_read_or_refused(tmp_path_factory, data) -> None:
+    """Some bytes changed, the end cut: one line, never anything else."""
+    files = [aedat3(turning_bar(60)), aedat4(turning_bar(60), 0, bytes)]
+    if find_spec("lz4") is not None:
+        files.append(AEDAT.read_bytes())
+    found = bytearray(data.draw(st.sampled_from(files)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, min(len(found), 400) - 1))
+        found[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.one_of(st.just(len(found)), st.integers(0, len(found))))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    reads_or_refuses(path, bytes(found[:cut]))
+
+
+@pytest.mark.parametrize("name", ["lz4", "zstandard"])
+def test_a_packet_that_grows_without_end_is_refused(tmp_path: Path, name: str) -> None:
+    """A packet of half a gigabyte of zeros, in some kilobytes."""
+    if name == "lz4":
+        pack, number = pytest.importorskip("lz4.frame").compress, 1
+    else:
+        pack, number = pytest.importorskip("zstandard").ZstdCompressor().compress, 3
+    path = tmp_path / "bomb.aedat4"
+    path.write_bytes(aedat4(turning_bar(), number, lambda body: pack(bytes(1 << 28)), 1))
+    with pytest.raises(NeurocompileError, match="NC1012.*too large|NC1012.*larger than"):
+        load_events(path)
+
+
+def test_two_cameras_in_a_file_are_refused(tmp_path: Path) -> None:
+    data = aedat4(turning_bar(), 0, bytes, 2)
+    first = data.index(b"EVTS")
+    second = data.index(b"EVTS", first + 1) - 16  # the packet's stream, in front of sizes and root
+    assert data[second : second + 4] == bytes(4)
+    path = tmp_path / "two.aedat4"
+    path.write_bytes(data[:second] + b"\1" + data[second + 1 :])
+    with pytest.raises(NeurocompileError, match="NC1012.*2 streams of events"):
+        load_events(path)

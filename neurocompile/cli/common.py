@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from neurocompile.cli.flags import as_flags
-from neurocompile.cli.run_log import LOGGED, Log, append_record
+from neurocompile.cli.run_log import LOGGED, Log, append_record, check_log
 from neurocompile.cli.streams import cannot_print, clean
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import check_writable, through_links
@@ -141,10 +141,10 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     def wrapper(*args: Any, **options: Any) -> None:
         log, began = options.pop("log", None), time.time()
         with through_links(options.pop("force", False)):
-            code, told = _call(function, args, options, log)
-        if log is not None and told:
+            code, told, write = _call(function, args, options, log)
+        if write is not None and told:
             try:
-                append_record(log, function.__name__, options, code, began, told)
+                append_record(write, function.__name__, options, code, began, told)
             except NeurocompileError as error:
                 code, _ = fail(error, as_json=False)
         raise typer.Exit(code)
@@ -159,18 +159,17 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
 
 
 def _call(
-    function: Callable[..., Output],
-    args: tuple[Any, ...],
-    options: dict[str, Any],
-    log: Path | None,
-) -> tuple[int, str]:
-    """Exit code of a command, and what ``--json`` prints where that or a ``log`` asks for it."""
-    as_json, told = options.get("json_output", False), ""
+    function: Callable[..., Output], args: tuple[Any, ...], options: dict[str, Any], log: str | None
+) -> tuple[int, str, Callable[[dict[str, Any]], object] | None]:
+    """Exit code of a command, what ``--json`` prints where that or a ``log`` asks for it, and what
+    takes the log's record.
+    """
+    as_json, told, write = options.get("json_output", False), "", None
     said.clear()
     try:
         with _warnings_as_lines(), contextlib.redirect_stdout(sys.stderr):
             if log is not None:
-                check_writable(log)
+                write = check_log(log)
             output = function(*args, **options)
         if as_json or log is not None:
             told = _as_json(output)
@@ -180,18 +179,18 @@ def _call(
             raise
         except OSError as error:
             raise cannot_print(error) from error
-        return output.code, told
+        return output.code, told, write
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except BrokenPipeError:
         # nothing more to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141, told
+        return 141, told, write
     except KeyboardInterrupt:
-        return 130, told
+        return 130, told, write
     except Exception as error:
         # the last resort of a program: nothing above main may see a traceback
-        return fail(error, as_json)
+        return *fail(error, as_json), write
 
 
 def _add_options(

@@ -31,7 +31,7 @@ def frames(
         list[Path],
         typer.Argument(
             metavar="EVENTS...",
-            help=".npy or .npz with x, y, t, p, or HDF5; one recording each.",
+            help=".npy or .npz with x, y, t, p, HDF5, or AEDAT 4 or 3.1; one recording each.",
             show_default=False,
         ),
     ],
