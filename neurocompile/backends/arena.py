@@ -14,13 +14,18 @@ class Arena:
 
     def take(self, size: int) -> int:
         """Offset of ``size`` elements and their padding."""
-        size = self.padded(size)
+        wanted = self.padded(size)
         for k, (at, length) in enumerate(self._free):
-            if length >= size:
-                self._free[k : k + 1] = [(at + size, length - size)] if length > size else []
+            if length >= wanted:
+                rest = [(at + wanted, length - wanted)] if length > wanted else []
+                self._free[k : k + 1] = rest
                 return at
-        self.size += size
-        return self.size - size
+        return self.fresh(size)
+
+    def fresh(self, size: int) -> int:
+        """The same where nothing has been: for what is there before a run."""
+        self.size += self.padded(size)
+        return self.size - self.padded(size)
 
     def give(self, at: int, size: int) -> None:
         """Take elements back."""

@@ -158,7 +158,9 @@ class EmulatorExecutor:
         circuit, weights = self.circuit, self._weights
         octets, words = np.zeros(plan.octets, np.uint8), np.zeros(plan.words, np.int32)
         acc, events, starts = (np.zeros(n, np.int32) for n in plan.scratch)
-        places = np.zeros(plan.places, np.int64)
+        places, chosen = np.zeros(plan.places, np.int64), np.zeros(circuit.windows, np.int64)
+        for in_words, at, values in plan.given:
+            (words if in_words else octets)[at : at + len(values)] = values
         for part in todo:
             count = part.stop - part.start
             sent = [host_rounds(circuit, h, x[part]).reshape(count, -1) for h in plan.inputs]
@@ -178,6 +180,7 @@ class EmulatorExecutor:
                 events,
                 starts,
                 places,
+                chosen,
                 plan.hosts,
                 np.concatenate(sent, axis=1) if sent else np.zeros((count, 0), np.int32),
                 part.start,

@@ -14,6 +14,7 @@ from numba import njit
 from neurocompile.backends.table import Op, Source
 from neurocompile.backends.vectors import (
     add_row,
+    add_row8,
     copy_shifted,
     halving_row,
     lif_row,
@@ -27,7 +28,7 @@ from neurocompile.ir.fields import PAYLOAD
 from neurocompile.jit import cached_njit
 from neurocompile.lanes import borrowed
 
-__all__ = ["run_samples"]
+__all__ = ["BLOCK", "run_samples"]
 
 (
     EMIT, SIZE, WORDS, AT, STEPS, FIRST, LAST, LIMIT, KEEP_U, KEEP_V, BIAS, STATE_V, STATE_U, WIDE,
@@ -41,13 +42,17 @@ __all__ = ["run_samples"]
 ) = (int(k) for k in Source)  # fmt: skip
 
 
+BLOCK = 8192
+"""Sums that an operation makes at once, if it has as many steps and windows: what a source costs
+before its first neuron is paid once for them, and they stay in the first-level cache."""
+
 _inner = cached_njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
 def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
-    groups, ops, sources, dims, small, wide, bias, steps, windows,
-    octets, words, acc, events, starts, places, hosts, sent, first_sample,
+    groups, ops, sources, dims, small, wide32, bias, steps, windows,
+    octets, words, acc, events, starts, places, chosen, hosts, sent, first_sample,
     records, of_octets, of_words, counts,
 ):  # fmt: skip
     """Samples one after another.
@@ -59,8 +64,9 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
             for one over windows, 3 where it reads windows to come; first and last operation.
         ops, sources: int64 tables, columns :class:`Op` and :class:`Source`; dims: int64, their
             loops.
-        small, wide: int8 and int32 weights, rows padded to 32; bias: int32.
-        octets, words: the arenas; acc, events, starts (int32), places (int64): scratch.
+        small, wide32: int8 and int32 weights, rows padded to 32; bias: int32.
+        octets, words: the arenas; acc, events, starts (int32), places, chosen (int64):
+            scratch.
         hosts: int64 (inputs, 2), where an input lies in ``words`` and its length; sent: int32
             (samples, all inputs one after another); first_sample: where they are in the traces.
         records: int64 (recorded, 7): whether it lies in ``words``, where, rows, their length, place
@@ -70,11 +76,12 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
             for traces.
     """
     groups, ops, sources, dims = borrowed(groups), borrowed(ops), borrowed(sources), borrowed(dims)
-    small, wide, bias, hosts = borrowed(small), borrowed(wide), borrowed(bias), borrowed(hosts)
+    small, bias, hosts = borrowed(small), borrowed(bias), borrowed(hosts)
     octets, words, acc, events = borrowed(octets), borrowed(words), borrowed(acc), borrowed(events)
     starts, places, sent, records = (
         borrowed(starts), borrowed(places), borrowed(sent), borrowed(records),
     )  # fmt: skip
+    chosen, wide32 = borrowed(chosen), borrowed(wide32)
     of_octets, of_words, counts = borrowed(of_octets), borrowed(of_words), borrowed(counts)
     for sample in range(len(sent)):
         at = 0
@@ -96,62 +103,32 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
                 for o in range(groups[g, 1], groups[g, 2]):
                     op = ops[o]
                     n = op[SIZE]
-                    first_window = turn if kind >= 2 else 0
+                    window = turn if kind >= 2 else 0
                     last_window = turn + 1 if kind >= 2 else windows
                     begin = turn if kind == 1 else 0
                     end = turn + 1 if kind == 1 else op[STEPS]
-                    for window in range(first_window, last_window):
-                        if op[SILENT] >= 0 and dims[op[SILENT] + window]:
-                            out = op[AT] + window * op[STEPS] * n
-                            if op[WORDS]:
-                                _clear(words, out, op[STEPS] * n)
-                            else:
-                                _clear(octets, out, op[STEPS] * n)
-                            continue
-                        if op[EMIT] == 0 and begin == 0:
-                            _clear(words, op[STATE_V], n)
-                            _clear(words, op[STATE_U], n * (op[KEEP_U] + op[WIDE] > 0))
-                        for t in range(begin, end):
-                            if t == begin or not op[ALIKE]:
-                                _clear(acc, 0, n)
-                                for number in range(op[FIRST], op[LAST]):
-                                    q = sources[number]
-                                    if q[KIND] == 4:
-                                        _gated(
-                                            q, sources, dims, octets, words, steps, windows, acc,
-                                            places, window, t,
-                                        )  # fmt: skip
-                                        continue
-                                    row = _row_at(q, dims, steps, windows, window, t)
-                                    if row < 0:
-                                        continue
-                                    if q[KIND] == 0:
-                                        if q[S_WORDS]:
-                                            _strided(q, dims, words, row, acc)
-                                        else:
-                                            _strided(q, dims, octets, row, acc)
-                                    elif q[KIND] == 1:
-                                        _events(q, small, octets, row, acc, events, starts)
-                                    else:
-                                        _valued(q, wide, octets, words, row, acc, events)
-                            out = op[AT] + (window * op[STEPS] + t) * n
-                            if op[EMIT] == 0:
-                                if op[HALVES] >= 0:
-                                    halving_row(
-                                        acc, bias, op[BIAS], words, op[STATE_V], octets, out, n,
-                                        op[LIMIT], op[HALVES],
-                                    )  # fmt: skip
-                                elif op[WIDE]:
-                                    _wide_lif(op, acc, bias, words, octets, out)
-                                else:
-                                    lif_row(
-                                        acc, bias, op[BIAS], words, op[STATE_U], op[STATE_V],
-                                        octets, out, n, op[LIMIT], op[KEEP_U], op[KEEP_V],
-                                    )  # fmt: skip
-                            elif op[WORDS]:
-                                store_row(acc, words, out, n, op[EMIT] - 1)
-                            else:
-                                store_row(acc, octets, out, n, op[EMIT] - 1)
+                    # sums: of as many steps, then as many windows, as BLOCK holds
+                    rows = 1 if op[ALIKE] else end - begin
+                    piece = min(rows, max(1, BLOCK // max(n, 1)))
+                    wide = max(1, BLOCK // max(n * piece, 1)) if piece == rows else 1
+                    while window < last_window:
+                        stop, count = window, 0
+                        while stop < last_window and count < wide:
+                            if op[SILENT] < 0 or not dims[op[SILENT] + stop]:
+                                chosen[count] = stop
+                                count += 1
+                            stop += 1
+                        for first in range(begin, begin + rows, piece):
+                            most = min(piece, begin + rows - first)
+                            _sum(
+                                op, sources, dims, small, wide32, octets, words, acc, events,
+                                starts, places, steps, windows, chosen, count, first, most,
+                            )  # fmt: skip
+                            until = end if op[ALIKE] else first + most
+                            _emit(
+                                op, dims, bias, octets, words, acc, window, stop, first, until, most
+                            )
+                        window = stop
         for r in range(len(counts)):
             if records[r, 0]:
                 counts[r] += (
@@ -164,6 +141,82 @@ def run_samples(  # type: ignore[no-untyped-def]  # noqa: C901
         if len(counts) == 0:
             for r in range(len(records)):
                 _record(records[r], octets, words, of_octets, of_words, first_sample + sample)
+
+
+@_inner
+def _sum(  # type: ignore[no-untyped-def]
+    op, sources, dims, small, wide32, octets, words, acc, events,
+    starts, places, steps, windows, chosen, count, first, most,
+):  # fmt: skip
+    """What all sources of an operation bring to ``most`` steps from ``first`` of the ``count``
+    windows of ``chosen``: rows of ``acc``, window by window.
+    """
+    n = op[SIZE]
+    _clear(acc, 0, count * most * n)
+    for number in range(op[FIRST], op[LAST]):
+        q = sources[number]
+        if q[KIND] == 0:
+            if q[S_WORDS]:
+                _strided(q, dims, words, acc, n, steps, windows, chosen, count, first, most)
+            else:
+                _strided(q, dims, octets, acc, n, steps, windows, chosen, count, first, most)
+            continue
+        for k in range(count):
+            for j in range(most):
+                to = (k * most + j) * n
+                if q[KIND] == 4:
+                    _gated(
+                        q, sources, dims, octets, words, steps, windows, acc, to, places,
+                        chosen[k], first + j,
+                    )  # fmt: skip
+                    continue
+                row = _row_at(q, dims, steps, windows, chosen[k], first + j)
+                if row < 0:
+                    continue
+                if q[KIND] == 1:
+                    _events(q, small, octets, row, acc, to, events, starts)
+                else:
+                    _valued(q, wide32, octets, words, row, acc, to, events)
+
+
+@_inner
+def _emit(op, dims, bias, octets, words, acc, window, stop, first, until, most):  # type: ignore[no-untyped-def]
+    """Turn rows of ``acc`` into what an operation sends in steps ``first`` to ``until`` of all
+    windows before ``stop``, in order: a row's last register reaches into the next one's place.
+    """
+    n, at = op[SIZE], 0
+    for w in range(window, stop):
+        out = op[AT] + (w * op[STEPS] + first) * n
+        if op[SILENT] >= 0 and dims[op[SILENT] + w]:
+            if op[WORDS]:
+                _clear(words, out, (until - first) * n)
+            else:
+                _clear(octets, out, (until - first) * n)
+            continue
+        if op[EMIT] == 0 and first == 0:
+            _clear(words, op[STATE_V], n)
+            _clear(words, op[STATE_U], n * (op[KEEP_U] + op[WIDE] > 0))
+        for t in range(until - first):
+            row = at + (t if most > 1 else 0) * n
+            if op[EMIT] == 0:
+                if op[HALVES] >= 0:
+                    halving_row(
+                        acc, row, bias, op[BIAS], words, op[STATE_V], octets, out, n,
+                        op[LIMIT], op[HALVES],
+                    )  # fmt: skip
+                elif op[WIDE]:
+                    _wide_lif(op, acc, row, bias, words, octets, out)
+                else:
+                    lif_row(
+                        acc, row, bias, op[BIAS], words, op[STATE_U], op[STATE_V],
+                        octets, out, n, op[LIMIT], op[KEEP_U], op[KEEP_V],
+                    )  # fmt: skip
+            elif op[WORDS]:
+                store_row(acc, row, words, out, n, op[EMIT] - 1)
+            else:
+                store_row(acc, row, octets, out, n, op[EMIT] - 1)
+            out += n
+        at += most * n
 
 
 @_inner
@@ -201,13 +254,13 @@ def _record(record, octets, words, of_octets, of_words, sample):  # type: ignore
 
 
 @_inner
-def _wide_lif(op, acc, bias, words, octets, out):  # type: ignore[no-untyped-def]
+def _wide_lif(op, acc, row, bias, words, octets, out):  # type: ignore[no-untyped-def]
     """:func:`lif_row` in int64, of inputs that nothing bounds."""
     limit = PAYLOAD + 1
     for i in range(op[SIZE]):
         current = np.int64(words[op[STATE_U] + i]) * op[KEEP_U]
         current = (current >> 12) if current >= 0 else -((-current) >> 12)
-        current += np.int64(acc[i]) << 6
+        current += np.int64(acc[row + i]) << 6
         if current > limit:
             current -= 2 * limit
         elif current <= -limit:
@@ -233,9 +286,9 @@ def _row_at(q, dims, steps, windows, window, t):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
-    """A strided pattern; the last loop is the longest contiguous one (plan), the two around it are
-    loops here too: those of a folded circuit are short.
+def _strided(q, dims, values, acc, size, steps, windows, chosen, count, begin, most):  # type: ignore[no-untyped-def]  # noqa: C901
+    """A strided pattern, to all rows of :func:`_sum`; the last loop is the longest contiguous one
+    (plan), the two around it are loops here too: those of a folded circuit are short.
     """
     rank, first = q[RANK], q[DIMS]
     inner = first + 3 * (rank - 1)
@@ -248,18 +301,50 @@ def _strided(q, dims, values, at, acc):  # type: ignore[no-untyped-def]
     for k in range(rank - 3):
         outer *= dims[first + 3 * k]
     weight, right = q[WEIGHT], -q[SHIFT] if q[SHIFT] < 0 else 0
-    s_first, d_first = at + q[S_OFFSET], q[D_OFFSET]
-    for turn in range(outer):
-        s_turn, d_turn, rest = s_first, d_first, turn
-        for k in range(rank - 4, -1, -1):
-            size = dims[first + 3 * k]
-            i = rest % size if rest >= size else rest
-            rest //= size
-            s_turn += i * dims[first + 3 * k + 1]
-            d_turn += i * dims[first + 3 * k + 2]
-        for a in range(around):
-            s, d = s_turn + a * sa, d_turn + a * da
-            _plane(acc, d, values, s, middle, sm, dm, n, ss, ds, weight, right)
+    later, silent = q[ADVANCE] - q[RECURRENT], q[S_SILENT]
+    moves = 1 if q[S_STEPS] > 1 else 0
+    line = rank == 1 and ss == 1 and ds == 1 and not right
+    # all steps of a window lie one after another on both sides
+    whole = line and n == size and n == q[S_SIZE] and moves and not later
+    for place in range(count):
+        w = chosen[place] - q[LAG]
+        if w < 0 or w >= windows or (silent >= 0 and dims[silent + w]):
+            continue
+        at = q[S_AT] + w * q[S_STEPS] * q[S_SIZE] + q[S_OFFSET]
+        to = place * most * size + q[D_OFFSET]
+        if whole:
+            _line(acc, to, values, at + begin * n, most * n, weight)
+            continue
+        for t in range(begin + later, begin + later + most):
+            if 0 <= t < steps:
+                s_first = at + moves * t * q[S_SIZE]
+                if line:
+                    _line(acc, to, values, s_first, n, weight)
+                else:
+                    for turn in range(outer):
+                        s_turn, d_turn, rest = s_first, to, turn
+                        for k in range(rank - 4, -1, -1):
+                            length = dims[first + 3 * k]
+                            i = rest % length if rest >= length else rest
+                            rest //= length
+                            s_turn += i * dims[first + 3 * k + 1]
+                            d_turn += i * dims[first + 3 * k + 2]
+                        for a in range(around):
+                            s, d = s_turn + a * sa, d_turn + a * da
+                            _plane(acc, d, values, s, middle, sm, dm, n, ss, ds, weight, right)
+            to += size
+
+
+@njit(inline="always")
+def _line(acc, d, values, s, n, weight):  # type: ignore[no-untyped-def]
+    """``acc[d + i] += weight * values[s + i]``."""
+    whole, most = n & ~31, n & ~7
+    if whole:
+        add_row(acc, d, values, s, whole, weight)
+    if whole < most:
+        add_row8(acc, d + whole, values, s + whole, most - whole, weight)
+    for i in range(most, n):
+        acc[d + i] += weight * values[s + i]
 
 
 @njit(inline="always")
@@ -270,10 +355,7 @@ def _plane(acc, d, values, s, turns, sm, dm, n, ss, ds, weight, right):  # type:
             for i in range(n):
                 acc[d + i * ds] += np.int32(np.int32(values[s + i * ss] * weight) >> right)
         elif ds == 1 and ss == 1:
-            whole = n & ~31
-            add_row(acc, d, values, s, whole, weight)
-            for i in range(whole, n):
-                acc[d + i] += weight * values[s + i]
+            _line(acc, d, values, s, n, weight)
         elif ds == 0 and ss == 1:
             total = 0
             for i in range(n):
@@ -300,7 +382,7 @@ def _pixel(q, y, z, i, j):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-untyped-def]  # noqa: C901
+def _events(q, weight, octets, at, acc, to, events, starts):  # type: ignore[no-untyped-def]  # noqa: C901
     """A matrix or convolution of spikes, or small counts: each adds its row of weights, as
     often as it counts.
     """
@@ -328,7 +410,7 @@ def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-unty
     plain = q[KH] == 1 and q[KW] == 1
     for y in range(q[ROWS]):
         for z in range(q[COLUMNS]):
-            sums = (y * q[COLUMNS] + z) * out
+            sums = to + (y * q[COLUMNS] + z) * out
             first = last = listed
             for i in range(q[KH]):
                 for j in range(q[KW]):
@@ -349,7 +431,7 @@ def _events(q, weight, octets, at, acc, events, starts):  # type: ignore[no-unty
 
 
 @_inner
-def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyped-def]  # noqa: C901
+def _valued(q, weight, octets, words, at, acc, to, values):  # type: ignore[no-untyped-def]  # noqa: C901
     """A matrix or convolution of any integers, in int32: each that is not 0 adds its row, times
     itself. In groups, weights are (kH, kW, inputs of a group, C_out).
     """
@@ -363,7 +445,7 @@ def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyp
             values[i] = octets[at + i]
     for y in range(q[ROWS]):
         for z in range(q[COLUMNS]):
-            sums = (y * q[COLUMNS] + z) * out
+            sums = to + (y * q[COLUMNS] + z) * out
             for i in range(q[KH]):
                 for j in range(q[KW]):
                     p = _pixel(q, y, z, i, j) * channels
@@ -393,7 +475,7 @@ def _valued(q, weight, octets, words, at, acc, values):  # type: ignore[no-untyp
 
 @_inner
 def _gated(  # type: ignore[no-untyped-def]  # noqa: C901
-    q, sources, dims, octets, words, steps, windows, acc, places, window, t
+    q, sources, dims, octets, words, steps, windows, acc, row, places, window, t
 ):
     """A sum over gates that are never stored: ``acc += weight * gate(sum of its inputs)``.
 
@@ -417,7 +499,7 @@ def _gated(  # type: ignore[no-untyped-def]  # noqa: C901
     for m in range(inputs):
         at[m] = _row_at(sources[first + m], dims, steps, windows, window, t)
         at[m] += sources[first + m, S_OFFSET]
-    d = q[D_OFFSET]
+    d = row + q[D_OFFSET]
     above, rectifies, weight = q[ABOVE], q[RECTIFIES], q[WEIGHT]
     enough = above - q[TOP]
     simple = inputs - scalars == 1 and ds == 1 and dims[inner + 2 + scalars] == 1

@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from neurocompile.backends.arena import Arena
+from neurocompile.backends.interpreter import BLOCK
 from neurocompile.backends.loops import Digits, common_digits, is_copy, ordered
 from neurocompile.backends.ranges import NARROW, tied
 from neurocompile.backends.table import Emit, Kind, Op, Source
@@ -64,6 +65,8 @@ class Plan:
     hosts: np.ndarray
     inputs: tuple[HostInput, ...]
     """Whose places ``hosts`` are."""
+    given: tuple[tuple[bool, int, np.ndarray], ...]
+    """What lies in an arena (whether in words, where) from the beginning, and stays."""
     records: tuple[tuple[str, tuple[int, ...]], ...]
     """Population, and its row of the interpreter's ``records`` but the place in the trace."""
 
@@ -91,6 +94,13 @@ class _Planner:
         for q in circuit.projections:
             self.readers[q.src].append(q)
         self.flags: dict[str, int] = {}
+        self.silence = weights.silence
+        self.incoming = {
+            name: [q for q in incoming if q.src not in self.silence.known]
+            for name, incoming in circuit.incoming.items()
+        }
+        """What a sample brings; the rest is known."""
+        self.given: list[tuple[bool, int, np.ndarray]] = []
         self.gates = self._summed_gates() if circuit.windows == 1 else {}
         self.copies = self._copies()
         self.steps = self._steps()
@@ -111,25 +121,44 @@ class _Planner:
         return not (q.recurrent or q.advance or self.lag(q))
 
     def _copies(self) -> dict[str, str]:
-        """Relays that are what they read -> the population that is stored."""
+        """Populations that are what they read, in every window in which they send -> the one that is
+        stored.
+        """
         found: dict[str, str] = {}
         for p in (p for group in self.circuit.groups for p in group):
-            incoming = self.circuit.incoming[p.name]
-            if isinstance(p, (LIF, HostInput)) or len(incoming) != 1 or p.name in self.looped:
+            incoming = self.incoming[p.name]
+            if isinstance(p, HostInput) or len(incoming) != 1 or p.name in self.silence.known:
+                continue
+            if p.name in self.looped and self.circuit.windows == 1:
                 continue
             q = incoming[0]
-            size = self.circuit.population[q.src].size
-            if not (isinstance(q, Strided) and self.plain(q) and size == p.size):
-                continue
-            if q.src in self.gates or not is_copy(q, size):
-                continue
-            if isinstance(p, GradedRelu) and self.weights.reach[q.src][0] < 0:
-                continue
             stored = found.get(q.src, q.src)
+            if q.src in self.gates or not self._is_copied(p, q):
+                continue
+            if p.name in self.record and not self._as_silent(stored, p.name):
+                continue
             reach = self.weights.reach
             if is_octets(self.circuit, reach, stored) == is_octets(self.circuit, reach, p.name):
                 found[p.name] = stored
         return found
+
+    def _is_copied(self, p: Population, q: Projection) -> bool:
+        """Whether a population sends what its only source sends, where it is not silent."""
+        size = self.circuit.population[q.src].size
+        if not (isinstance(q, Strided) and self.plain(q) and size == p.size and is_copy(q, size)):
+            return False
+        brought = self.silence.brought.get(p.name)
+        if brought is not None and brought.any():
+            return False
+        low, high = self.weights.reach[q.src]
+        if isinstance(p, LIF):
+            return low >= 0 and high <= 1 and not p.vth and _forgets(p, self.weights)
+        return low >= 0 or not isinstance(p, GradedRelu)
+
+    def _as_silent(self, stored: str, name: str) -> bool:
+        """Whether one population is proven silent wherever the other one is."""
+        one, other = (self.silence.silent.get(n) for n in (stored, name))
+        return other is None or (one is not None and not (other & ~one).any())
 
     def _summed_gates(self) -> dict[str, _Gates]:
         found: dict[str, _Gates] = {}
@@ -158,15 +187,20 @@ class _Planner:
         T, found = self.circuit.steps, {}
         for group in self.circuit.groups:
             for p in group:
-                if isinstance(p, HostInput):
+                if p.name in self.silence.known:
+                    sent = self.silence.known[p.name]
+                    found[p.name] = 1 if (sent == sent[:, :1]).all() else T
+                elif isinstance(p, HostInput):
                     found[p.name] = T if p.stepwise else 1
                 elif isinstance(p, LIF) or p.name in self.looped:
                     found[p.name] = T
                 else:
+                    brought = self.silence.brought.get(p.name)
                     found[p.name] = max(
-                        (T if q.advance else found[q.src] for q in self.circuit.incoming[p.name]),
-                        default=1,
+                        (T if q.advance else found[q.src] for q in self.incoming[p.name]), default=1
                     )
+                    if brought is not None and brought.shape[1] > 1:
+                        found[p.name] = T
         return found
 
     def is_words(self, name: str) -> bool:
@@ -180,7 +214,7 @@ class _Planner:
 
     def flags_of(self, name: str) -> int:
         """Where a population's silent windows are among the loops; -1 if it has none."""
-        silent = self.weights.silent.get(name)
+        silent = self.silence.silent.get(name)
         if silent is None or not silent.any():
             return -1
         if name not in self.flags:
@@ -207,6 +241,8 @@ class _Planner:
             looped = tied(circuit, group)
             first = len(self.ops)
             mine = [p for p in group if p.name not in self.copies and p.name not in self.gates]
+            if mine and mine[0].name in self.silence.known:
+                self._known(mine.pop())
             for p in mine:
                 arena = self.words if self.is_words(p.name) else self.octets
                 self.place[p.name] = arena.take(self.rows(p) * p.size)
@@ -234,12 +270,26 @@ class _Planner:
             np.array([*self.dims, 0], np.int64),
             self.octets.size + PAD,
             self.words.size + PAD,
-            (widest + PAD, self.events + self.listed + PAD, self.pixels + PAD),
+            (max(widest, BLOCK) + PAD, self.events + self.listed + PAD, self.pixels + PAD),
             self.places,
             _table_of(hosts, 2),
             tuple(inputs),
+            tuple(self.given),
             tuple((name, self._record(name)) for name in sorted(self.record)),
         )
+
+    def _known(self, p: Population) -> None:
+        """A population that no sample reaches: it is there from the beginning if it is recorded, and
+        no operation (its readers know what it brings)."""
+        if p.name in self.record:
+            sent = self.silence.known[p.name][:, : self.steps[p.name]]
+            self.place[p.name] = self._give(sent, self.is_words(p.name))
+
+    def _give(self, values: np.ndarray, words: bool) -> int:
+        """A place that holds ``values`` from the beginning."""
+        place = (self.words if words else self.octets).fresh(values.size)
+        self.given.append((words, place, values.reshape(-1)))
+        return place
 
     def _loop_kind(self, group: tuple[Population, ...]) -> int:
         """1: over steps; 2: over windows; 3: the same, where later windows are read too."""
@@ -289,17 +339,20 @@ class _Planner:
 
     def _op(self, p: Population, looped: bool) -> None:
         row = [0] * len(Op)
-        incoming = self.circuit.incoming[p.name]
+        incoming = self.incoming[p.name]
         first = len(self.sources)
         for q in incoming:
             self._source(q)
+        brought = self.silence.brought.get(p.name)
+        if brought is not None and brought.any():
+            self._brought(p, brought)
         row[Op.EMIT], row[Op.SILENT] = EMITS.of(p), self.flags_of(p.name)
         row[Op.SIZE], row[Op.AT], row[Op.STEPS] = p.size, self.place[p.name], self.steps[p.name]
         row[Op.WORDS] = self.is_words(p.name)
         row[Op.FIRST], row[Op.LAST] = first, len(self.sources)
         row[Op.ALIKE] = all(
             self._constant_in_time(q) and not (q.advance or q.recurrent) for q in incoming
-        )
+        ) and (brought is None or brought.shape[1] == 1)
         if isinstance(p, LIF):
             low, high = self.weights.inputs[p.name]
             row[Op.LIMIT] = p.vth << 6
@@ -336,6 +389,18 @@ class _Planner:
         else:
             assert isinstance(q, (Dense, Conv2d))
             self._weighted(row, q)
+        self.sources.append(row)
+
+    def _brought(self, p: Population, sums: np.ndarray) -> None:
+        """A source for what is known of a population's sum."""
+        windows, (_, steps, size) = self.circuit.windows, sums.shape
+        row = [0] * len(Source)
+        row[Source.KIND], row[Source.WORDS] = Kind.STRIDED, 1
+        row[Source.AT] = self._give(np.broadcast_to(sums, (windows, steps, size)), True)
+        row[Source.SIZE], row[Source.STEPS], row[Source.SILENT] = size, steps, -1
+        row[Source.DIMS], row[Source.RANK] = len(self.dims), 1
+        self.dims.extend((p.size, int(size > 1), 1))
+        row[Source.WEIGHT] = 1
         self.sources.append(row)
 
     def _read(self, row: list[int], q: Projection) -> None:

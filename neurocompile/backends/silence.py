@@ -1,15 +1,17 @@
 """Windows of a folded circuit in which a population is proven to be silent: nothing is to be computed
 there.
 
-What does not depend on a sample (clocks, constants) is run once. The rest is interval arithmetic,
-window by window: a rectifier or LIF that a constant closes, and no clock opens, stays at 0. The
-slots of populations are not believed; what a memory holds is at most its ``largest``, as all proofs
-of ranges have it.
+What does not depend on a sample (clocks, constants) is run once, here, and never again. The rest is
+interval arithmetic, window by window: a rectifier or LIF that a constant closes, and no clock opens,
+stays at 0, and a memory holds nothing before it is loaded and after it is closed. The slots of
+populations are not believed; what a memory holds is at most its ``largest``, as all proofs of ranges
+have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -32,7 +34,7 @@ from neurocompile.ir.circuit import (
 from neurocompile.ir.tables import KindTable
 from neurocompile.ir.windows import host_rounds
 
-__all__ = ["silent_windows"]
+__all__ = ["Silence", "silent_windows"]
 
 _MOST_KNOWN = 1 << 22
 """Values of a population that is run once."""
@@ -41,36 +43,53 @@ Ranges = tuple[np.ndarray, np.ndarray]
 """Least and largest value in every window, int64 (windows,) each."""
 
 
-def silent_windows(
-    circuit: CircuitGraph, gains: Mapping[str, Range]
-) -> tuple[dict[str, np.ndarray], dict[str, Range]]:
-    """Of each population, bool (windows,): where all its values are 0; and least and largest of
-    them in any window.
+@dataclass(frozen=True)
+class Silence:
+    """What is known of a circuit before any sample."""
+
+    silent: dict[str, np.ndarray]
+    """Of each population, bool (windows,): where all its values are 0."""
+    reach: dict[str, Range]
+    """Least and largest value in any window."""
+    known: dict[str, np.ndarray]
+    """int32 (windows, steps, neurons): what populations send that no sample reaches."""
+    brought: dict[str, np.ndarray]
+    """The same of the sum that these bring to a population that a sample does reach, 0 where that is
+    silent; an axis along which it does not change has length 1.
+    """
+
+
+def silent_windows(circuit: CircuitGraph, gains: Mapping[str, Range]) -> Silence:
+    """Silence and ranges of each population, and what no sample changes.
 
     Args:
         gains: of each projection with weights, least and largest sum that inputs 0..1 make at one
             neuron.
     """
-    ranges = _Silence(circuit, gains).find()
-    silent = {name: (low == 0) & (high == 0) for name, (low, high) in ranges.items()}
-    return silent, {name: (int(low.min()), int(high.max())) for name, (low, high) in ranges.items()}
+    found = _Silence(circuit, gains)
+    ranges = found.find()
+    return Silence(
+        {name: (low == 0) & (high == 0) for name, (low, high) in ranges.items()},
+        {name: (int(low.min()), int(high.max())) for name, (low, high) in ranges.items()},
+        found.known,
+        found.brought,
+    )
 
 
 class _Silence:
     def __init__(self, circuit: CircuitGraph, gains: Mapping[str, Range]) -> None:
         self.circuit, self.gains = circuit, gains
         self.known: dict[str, np.ndarray] = {}
-        """int32 (windows, steps, neurons) of populations that no sample reaches."""
+        self.brought: dict[str, np.ndarray] = {}
         self.ranges: dict[str, Ranges] = {}
 
     def find(self) -> dict[str, Ranges]:
         """Ranges of every population."""
         for group in self.circuit.groups:
             if tied(self.circuit, group):
+                self.memory(group)
                 for p in group:
-                    low, high = (-p.largest, p.largest) if p.largest else ANY
-                    low, high = (0, 1) if isinstance(p, LIF) else (low, high)
-                    self.ranges[p.name] = self.everywhere(low), self.everywhere(high)
+                    self.keep(p)
                 continue
             (p,) = group
             values = self.run_once(p)
@@ -78,8 +97,56 @@ class _Silence:
                 self.known[p.name] = values
                 self.ranges[p.name] = values.min(axis=(1, 2)), values.max(axis=(1, 2))
             else:
-                self.ranges[p.name] = self.sent(p)
+                self.ranges[p.name] = self.sent(p, *self.arriving(p, self.circuit.incoming[p.name]))
+                self.keep(p)
         return self.ranges
+
+    def keep(self, p: Population) -> None:
+        """Make what is known of a population's sum as small as it can be."""
+        found = self.brought.get(p.name)
+        if found is None:
+            return
+        low, high = self.ranges[p.name]
+        found[(low == 0) & (high == 0)] = 0
+        for axis in range(3):
+            first = found.take([0], axis)
+            if (found == first).all():
+                found = first
+        self.brought[p.name] = found
+
+    def memory(self, group: tuple[Population, ...]) -> None:
+        """Ranges of what windows tie together, one window after the other where none reads a later
+        one.
+        """
+        names = {p.name for p in group}
+        inside = {
+            p.name: [q for q in self.circuit.incoming[p.name] if q.src in names] for p in group
+        }
+        for p in group:
+            low, high = (-p.largest, p.largest) if p.largest else ANY
+            low, high = (0, 1) if isinstance(p, LIF) else (low, high)
+            self.ranges[p.name] = self.everywhere(low), self.everywhere(high)
+        outside = {
+            p.name: self.arriving(
+                p, [q for q in self.circuit.incoming[p.name] if q.src not in names]
+            )
+            for p in group
+        }
+        if any(q.lag < 0 for incoming in inside.values() for q in incoming):
+            return
+        gains = {q.name: self.gain(q) for incoming in inside.values() for q in incoming}
+        for w in range(self.circuit.windows):
+            for p in group:
+                low, high = (int(values[w]) for values in outside[p.name])
+                for q in inside[p.name]:
+                    if w >= q.lag:
+                        least, most = (int(values[w - q.lag]) for values in self.ranges[q.src])
+                        least, most = _scaled(gains[q.name], min(least, 0), max(most, 0))
+                        low, high = low + least, high + most
+                sent = self.sent(p, np.array([low]), np.array([high]))
+                bounds = self.ranges[p.name]
+                bounds[0][w] = max(bounds[0][w], int(sent[0][0]))
+                bounds[1][w] = min(bounds[1][w], int(sent[1][0]))
 
     def everywhere(self, value: int) -> np.ndarray:
         """The same in every window."""
@@ -113,32 +180,40 @@ class _Silence:
         """Windows that a projection waits."""
         return 0 if is_constant(self.circuit, self.circuit.population[q.src]) else q.lag
 
-    def sent(self, p: Population) -> Ranges:
-        """Least and largest of what a population sends."""
-        incoming = self.circuit.incoming[p.name]
-        low = high = self.everywhere(0)
-        if any(q.src in self.known for q in incoming):
-            a = self.from_known(p)
-            low, high = a.min(axis=(1, 2)).astype(np.int64), a.max(axis=(1, 2)).astype(np.int64)
-        for q in incoming:
-            if q.src not in self.known:
-                least, most = self.arriving(q)
-                low, high = low + least, high + most
+    def sent(self, p: Population, low: np.ndarray, high: np.ndarray) -> Ranges:
+        """Least and largest of what a population sends for sums within a range."""
         wraps = (low < ANY[0]) | (high > ANY[1])
         low, high = np.where(wraps, ANY[0], low), np.where(wraps, ANY[1], high)
         return WITHIN.of(p)(self, p, low, high)
 
-    def arriving(self, q: Projection) -> Ranges:
-        """What a projection adds in every window, at least and at most, to any neuron."""
-        low, high = (_later(values, self.lag(q)) for values in self.ranges[q.src])
+    def arriving(self, p: Population, incoming: Sequence[Projection]) -> Ranges:
+        """What projections add to a population in every window, at least and at most, to any
+        neuron; the sum of the known ones is kept.
+        """
+        low = high = self.everywhere(0)
+        if any(q.src in self.known for q in incoming):
+            a = self.brought[p.name] = self.from_known(p)
+            low, high = a.min(axis=(1, 2)).astype(np.int64), a.max(axis=(1, 2)).astype(np.int64)
+        for q in incoming:
+            if q.src not in self.known:
+                least, most = (_later(values, self.lag(q)) for values in self.ranges[q.src])
+                least, most = _scaled(self.gain(q), np.minimum(least, 0), np.maximum(most, 0))
+                low, high = low + least, high + most
+        return low, high
+
+    def gain(self, q: Projection) -> Range:
+        """Least and largest sum that inputs 0..1 make at one neuron."""
         if isinstance(q, Strided):
             times = prod(n for n, s in zip(q.sizes, q.dst_strides) if s == 0)
             gain = times * q.weight << max(q.weight_exp, 0)
-            negative, positive = min(gain, 0), max(gain, 0)
-        else:
-            negative, positive = self.gains[q.name]
-        low, high = np.minimum(low, 0), np.maximum(high, 0)
-        return positive * low + negative * high, positive * high + negative * low
+            return min(gain, 0), max(gain, 0)
+        return self.gains[q.name]
+
+
+def _scaled(gain: Range, least: Any, most: Any) -> tuple[Any, Any]:
+    """Inputs from ``least`` <= 0 to ``most`` >= 0, times a gain."""
+    negative, positive = gain
+    return positive * least + negative * most, positive * most + negative * least
 
 
 ONCE: KindTable[Callable[[_Silence, Any, np.ndarray], np.ndarray | None]] = KindTable(

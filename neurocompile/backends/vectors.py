@@ -21,6 +21,7 @@ from neurocompile.lanes import data, load, loop, splat, store
 __all__ = [
     "PAD",
     "add_row",
+    "add_row8",
     "copy_shifted",
     "halving_row",
     "lif_row",
@@ -109,13 +110,11 @@ def sum_rows8(acc, a0, weight, w0, columns, chosen, first, end, shift):  # type:
         _rows32(acc, a0 + k, weight, w0 + k, columns, chosen, first, end, shift)
 
 
-def _scaled_row() -> Any:
-    lanes = 32
-
+def _scaled_row(lanes: int) -> Any:
     @intrinsic
     def row(typing, acc, a0, weight, w0, columns, factor):  # type: ignore[no-untyped-def]
         """``acc[a0 + k] += factor * weight[w0 + k]`` (int32, modulo 2^32) for k in 0..columns, a
-        multiple of 32; of integers of any width."""
+        multiple of the lanes; of integers of any width."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
@@ -142,7 +141,8 @@ def _scaled_row() -> Any:
     return row
 
 
-add_row = _scaled_row()
+add_row, add_row8 = _scaled_row(32), _scaled_row(8)
+"""For multiples of 32, and of 8."""
 
 
 @intrinsic
@@ -202,17 +202,17 @@ def trailing(typing, bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store_row(typing, acc, out, o0, n, rectifies):  # type: ignore[no-untyped-def]
-    """``out[o0 + i] = acc[i]`` for i in 0..n, and up to 31 more; its positive part if
+def store_row(typing, acc, a0, out, o0, n, rectifies):  # type: ignore[no-untyped-def]
+    """``out[o0 + i] = acc[a0 + i]`` for i in 0..n, and up to 31 more; its positive part if
     ``rectifies``.
     """
     lanes = 32
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
-        acc_, out_, o0_, n_, rectifies_ = arguments
-        sums = data(context, builder, kinds[0], acc_)
-        place = builder.gep(data(context, builder, kinds[1], out_), [o0_])
+        acc_, a0_, out_, o0_, n_, rectifies_ = arguments
+        sums = builder.gep(data(context, builder, kinds[0], acc_), [a0_])
+        place = builder.gep(data(context, builder, kinds[2], out_), [o0_])
         narrow = ir.VectorType(place.type.pointee, lanes)
         wide = ir.VectorType(_i32, lanes)
         lowest = builder.select(
@@ -232,11 +232,11 @@ def store_row(typing, acc, out, o0, n, rectifies):  # type: ignore[no-untyped-de
         return context.get_dummy_value()
 
     n64 = types.int64
-    return types.void(acc, out, n64, n64, n64), generate
+    return types.void(acc, n64, out, n64, n64, n64), generate
 
 
 @intrinsic
-def halving_row(typing, acc, bias, b0, state, v0, out, o0, n, limit, shift):  # type: ignore[no-untyped-def]
+def halving_row(typing, acc, a0, bias, b0, state, v0, out, o0, n, limit, shift):  # type: ignore[no-untyped-def]
     """:func:`lif_row` without a current that stays, of a voltage that loses all but ``2^-shift`` (all
     with 31), and of inputs within 2^17 of 0, whose current cannot wrap.
     """
@@ -244,11 +244,11 @@ def halving_row(typing, acc, bias, b0, state, v0, out, o0, n, limit, shift):  # 
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
-        acc_, bias_, b0_, state_, v0_, out_, o0_, n_, limit_, shift_ = arguments
-        sums = data(context, builder, kinds[0], acc_)
-        biases = builder.gep(data(context, builder, kinds[1], bias_), [b0_])
-        voltages = builder.gep(data(context, builder, kinds[3], state_), [v0_])
-        spikes = builder.gep(data(context, builder, kinds[5], out_), [o0_])
+        acc_, a0_, bias_, b0_, state_, v0_, out_, o0_, n_, limit_, shift_ = arguments
+        sums = builder.gep(data(context, builder, kinds[0], acc_), [a0_])
+        biases = builder.gep(data(context, builder, kinds[2], bias_), [b0_])
+        voltages = builder.gep(data(context, builder, kinds[4], state_), [v0_])
+        spikes = builder.gep(data(context, builder, kinds[6], out_), [o0_])
         wide = ir.VectorType(_i32, lanes)
 
         def constant(value: int) -> Any:
@@ -280,11 +280,11 @@ def halving_row(typing, acc, bias, b0, state, v0, out, o0, n, limit, shift):  # 
         return context.get_dummy_value()
 
     n64 = types.int64
-    return types.void(acc, bias, n64, state, n64, out, n64, n64, n64, n64), generate
+    return types.void(acc, n64, bias, n64, state, n64, out, n64, n64, n64, n64), generate
 
 
 @intrinsic
-def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, keep_v):  # type: ignore[no-untyped-def]
+def lif_row(typing, acc, a0, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, keep_v):  # type: ignore[no-untyped-def]
     """One step of n LIF neurons, exactly :func:`neurocompile.backends.kernels.lif`, in int32.
 
     ``trunc0(x * keep / 4096)`` is ``sign(x) (h * keep + (l * keep >> 12))`` with ``|x| = 4096 h +
@@ -292,7 +292,7 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
     current stays, as every proven one is.
 
     Args:
-        acc: int32 inputs; bias: int32 (shifted), from b0; state: int32, currents from u0 (unused
+        acc: int32 inputs, from a0; bias: int32 (shifted), from b0; state: int32, currents from u0 (unused
             if keep_u is 0), voltages from v0; out: uint8 spikes, from o0.
         limit: the threshold, shifted by 6 bits; keep_u, keep_v: 4096ths that stay.
     """
@@ -300,12 +300,13 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
-        acc_, bias_, b0_, state_, u0_, v0_, out_, o0_, n_, limit_, keep_u_, keep_v_ = arguments
-        sums = data(context, builder, kinds[0], acc_)
-        biases = builder.gep(data(context, builder, kinds[1], bias_), [b0_])
-        held = data(context, builder, kinds[3], state_)
+        acc_, a0_, bias_, b0_, state_, u0_, v0_, out_ = arguments[:8]
+        o0_, n_, limit_, keep_u_, keep_v_ = arguments[8:]
+        sums = builder.gep(data(context, builder, kinds[0], acc_), [a0_])
+        biases = builder.gep(data(context, builder, kinds[2], bias_), [b0_])
+        held = data(context, builder, kinds[4], state_)
         currents, voltages = builder.gep(held, [u0_]), builder.gep(held, [v0_])
-        spikes = builder.gep(data(context, builder, kinds[6], out_), [o0_])
+        spikes = builder.gep(data(context, builder, kinds[7], out_), [o0_])
         wide = ir.VectorType(_i32, lanes)
 
         def constant(value: int) -> Any:
@@ -368,4 +369,4 @@ def lif_row(typing, acc, bias, b0, state, u0, v0, out, o0, n, limit, keep_u, kee
         return context.get_dummy_value()
 
     n64 = types.int64
-    return types.void(acc, bias, n64, state, n64, n64, out, n64, n64, n64, n64, n64), generate
+    return types.void(acc, n64, bias, n64, state, n64, n64, out, n64, n64, n64, n64, n64), generate

@@ -9,7 +9,7 @@ import numpy as np
 
 from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.ranges import Range, ranges
-from neurocompile.backends.silence import silent_windows
+from neurocompile.backends.silence import Silence, silent_windows
 from neurocompile.backends.vectors import PAD
 from neurocompile.ir.circuit import LIF, CircuitGraph, Conv2d, Dense, HostInput, powered
 
@@ -46,8 +46,8 @@ class Weights:
     """Least and largest output of each population; :data:`ANY` within loops."""
     inputs: dict[str, Range]
     """The same of its sums."""
-    silent: dict[str, np.ndarray]
-    """Of a folded circuit: bool (windows,), where a population is proven to send nothing."""
+    silence: Silence
+    """Of a folded circuit: what is known of it before any sample."""
 
 
 def make_weights(circuit: CircuitGraph) -> Weights:
@@ -60,9 +60,10 @@ def make_weights(circuit: CircuitGraph) -> Weights:
             rows[_key(q)], gains[_key(q)] = _rows(q, circuit.weight(q))
     by_name = {q.name: gains[_key(q)] for q in weighted}
     reach, inputs = ranges(circuit, by_name)
-    silent: dict[str, np.ndarray] = {}
+    silence = Silence({}, {}, {}, {})
     if circuit.windows > 1:
-        silent, reach = silent_windows(circuit, by_name)
+        silence = silent_windows(circuit, by_name)
+        reach = silence.reach
     small: list[np.ndarray] = []
     wide: list[np.ndarray] = []
     sizes = [0, 0]
@@ -96,7 +97,7 @@ def make_weights(circuit: CircuitGraph) -> Weights:
         bias_at,
         reach,
         inputs,
-        silent,
+        silence,
     )
 
 

@@ -42,7 +42,8 @@ def _lif(tables, state, frame, g, base):  # type: ignore[no-untyped-def]
     for lane in range(frame.lanes):
         at = lane * wide
         lif_row(
-            state.ring[base + at :],
+            state.ring,
+            base + at,
             state.bias,
             bias,
             state.held,

@@ -11,6 +11,7 @@ import neurocompile
 from neurocompile.artifact.verify import verify
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.backends.encoding import encode
+from neurocompile.backends.plan import make_plan
 from neurocompile.backends.weights import make_weights
 from neurocompile.energy.activity import measured_activity
 from neurocompile.errors import NeurocompileError
@@ -50,6 +51,18 @@ def test_messages_are_counted_in_every_window(program, digits_data):
     trace = program.trace(x)
     for name, sent in activity.messages.items():
         assert sent.sum() == np.count_nonzero(trace[name])
+
+
+def test_what_no_sample_changes_is_computed_once_and_relays_share_places(program, digits_data):
+    circuit, weights = program.circuit, make_weights(program.circuit)
+    out = circuit.readouts[0].src
+    plan = make_plan(circuit, weights, [out])
+    clocks = [p.name for p in circuit.populations if p.name in weights.silence.known]
+    assert len(clocks) > 10 and len(plan.ops) < 0.7 * len(circuit.populations)
+    for name in clocks:  # asked for, they are there
+        sent = Emulator(1).open(circuit).run(encode(circuit, digits_data.x[:2]), [name])[name]
+        known = weights.silence.known[name].reshape(sent[0].shape)
+        np.testing.assert_array_equal(sent, np.broadcast_to(known, sent.shape))
 
 
 def test_folding_asks_fewer_cores_for_more_steps(program, digits_program):
@@ -237,7 +250,7 @@ def test_thresholds_by_channel_fold_exactly(digits_data) -> None:
     stepped = emulate_cycles(program.circuit, integers)
     for name, values in depth_free.items():
         np.testing.assert_array_equal(values, stepped[name], err_msg=name)
-    silent = make_weights(program.circuit).silent  # what is skipped in the depth-free run
+    silent = make_weights(program.circuit).silence.silent  # what is skipped in the depth-free run
     assert np.mean([windows.any() for windows in silent.values()]) > 0.2
     for name, windows in silent.items():
         values = stepped[name].reshape(3, program.circuit.windows, -1)
