@@ -286,24 +286,13 @@ def _row_at(q, dims, steps, windows, window, t):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _strided(q, dims, values, acc, size, steps, windows, chosen, count, begin, most):  # type: ignore[no-untyped-def]  # noqa: C901
-    """A strided pattern, to all rows of :func:`_sum`; the last loop is the longest contiguous one
-    (plan), the two around it are loops here too: those of a folded circuit are short.
-    """
-    rank, first = q[RANK], q[DIMS]
-    inner = first + 3 * (rank - 1)
-    n, ss, ds = dims[inner], dims[inner + 1], dims[inner + 2]
-    middle, sm, dm, around, sa, da, outer = 1, 0, 0, 1, 0, 0, 1
-    if rank > 1:
-        middle, sm, dm = dims[inner - 3], dims[inner - 2], dims[inner - 1]
-    if rank > 2:
-        around, sa, da = dims[inner - 6], dims[inner - 5], dims[inner - 4]
-    for k in range(rank - 3):
-        outer *= dims[first + 3 * k]
-    weight, right = q[WEIGHT], -q[SHIFT] if q[SHIFT] < 0 else 0
+def _strided(q, dims, values, acc, size, steps, windows, chosen, count, begin, most):  # type: ignore[no-untyped-def]
+    """A strided pattern, to all rows of :func:`_sum`."""
+    inner = q[DIMS] + 3 * (q[RANK] - 1)
+    n, weight = dims[inner], q[WEIGHT]
+    line = q[RANK] == 1 and dims[inner + 1] == 1 and dims[inner + 2] == 1 and q[SHIFT] >= 0
     later, silent = q[ADVANCE] - q[RECURRENT], q[S_SILENT]
     moves = 1 if q[S_STEPS] > 1 else 0
-    line = rank == 1 and ss == 1 and ds == 1 and not right
     # all steps of a window lie one after another on both sides
     whole = line and n == size and n == q[S_SIZE] and moves and not later
     for place in range(count):
@@ -321,18 +310,37 @@ def _strided(q, dims, values, acc, size, steps, windows, chosen, count, begin, m
                 if line:
                     _line(acc, to, values, s_first, n, weight)
                 else:
-                    for turn in range(outer):
-                        s_turn, d_turn, rest = s_first, to, turn
-                        for k in range(rank - 4, -1, -1):
-                            length = dims[first + 3 * k]
-                            i = rest % length if rest >= length else rest
-                            rest //= length
-                            s_turn += i * dims[first + 3 * k + 1]
-                            d_turn += i * dims[first + 3 * k + 2]
-                        for a in range(around):
-                            s, d = s_turn + a * sa, d_turn + a * da
-                            _plane(acc, d, values, s, middle, sm, dm, n, ss, ds, weight, right)
+                    _pattern(q, dims, values, s_first, acc, to)
             to += size
+
+
+@_inner
+def _pattern(q, dims, values, at, acc, to):  # type: ignore[no-untyped-def]
+    """A strided pattern of one row from ``at`` to ``to``; the last loop is the longest contiguous one
+    (plan), the two around it are loops here too: those of a folded circuit are short.
+    """
+    rank, first = q[RANK], q[DIMS]
+    inner = first + 3 * (rank - 1)
+    n, ss, ds = dims[inner], dims[inner + 1], dims[inner + 2]
+    middle, sm, dm, around, sa, da, outer = 1, 0, 0, 1, 0, 0, 1
+    if rank > 1:
+        middle, sm, dm = dims[inner - 3], dims[inner - 2], dims[inner - 1]
+    if rank > 2:
+        around, sa, da = dims[inner - 6], dims[inner - 5], dims[inner - 4]
+    for k in range(rank - 3):
+        outer *= dims[first + 3 * k]
+    weight, right = q[WEIGHT], -q[SHIFT] if q[SHIFT] < 0 else 0
+    for turn in range(outer):
+        s_turn, d_turn, rest = at, to, turn
+        for k in range(rank - 4, -1, -1):
+            length = dims[first + 3 * k]
+            i = rest % length if rest >= length else rest
+            rest //= length
+            s_turn += i * dims[first + 3 * k + 1]
+            d_turn += i * dims[first + 3 * k + 2]
+        for a in range(around):
+            s, d = s_turn + a * sa, d_turn + a * da
+            _plane(acc, d, values, s, middle, sm, dm, n, ss, ds, weight, right)
 
 
 @njit(inline="always")

@@ -15,6 +15,7 @@ from math import prod
 
 import numpy as np
 
+from neurocompile.mapping.alike import alike, members
 from neurocompile.mapping.tile import Tile
 
 __all__ = ["Atoms", "Reach", "make_atoms", "random_words"]
@@ -128,8 +129,8 @@ class Atoms:
         """Sum over the tile's neurons of the value of their atom; ``values`` int64 of shape
         ``counts``.
         """
-        for members in reversed(self.members(tile)):
-            values = values @ members
+        for held in reversed(self.members(tile)):
+            values = values @ held
         return int(values)
 
 
@@ -220,14 +221,12 @@ def _classify(
     signature = np.zeros((prod(sizes), 2), dtype=np.uint64)
     for index, word in zip(sets, words, strict=True):
         signature[index] += word
-    _, first, inverse = np.unique(
-        signature.view("u8,u8").ravel(), return_index=True, return_inverse=True
-    )
-    order = np.empty(len(first), dtype=np.int64)
-    order[np.argsort(first)] = np.arange(len(first))  # classes in the order of their first index
-    classes = order[inverse.ravel()]
-    chosen = [np.unique(classes[index]) for index in sets]
-    return classes, len(first), [chosen[n] for n in number]
+    _, classes, count = alike(signature)
+    whole = np.arange(count)
+    chosen = [
+        whole if isinstance(index, slice) else members(classes, index, count) for index in sets
+    ]
+    return classes, count, [chosen[n] for n in number]
 
 
 def _flat(

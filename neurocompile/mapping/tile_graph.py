@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from neurocompile.ir.circuit import Conv2d, HostInput, Population
+from neurocompile.mapping.alike import alike
 from neurocompile.mapping.atoms import Atoms, Reach, make_atoms, random_words
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, whole
@@ -304,10 +305,7 @@ def _part(
     sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
     np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
     signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])
-    _, first, kind = np.unique(
-        signature.view("u8,u8").ravel(), return_index=True, return_inverse=True
-    )
-    representative = first[kind.ravel()]
+    representative, _, _ = alike(signature)
     key = owner * atoms.size + representative[atom]
     found, inverse = np.unique(key, return_inverse=True)
     total = np.bincount(inverse.ravel(), size, len(found)).astype(np.int64)

@@ -17,7 +17,7 @@ ROOT = Path(neurocompile.__file__).parent
 _WHOLE = "compiled: numba compiles a function again in each that calls it"
 _SEARCH = "compiled: one sweep of a search, its state in local variables"
 LISTED = {
-    "backends/interpreter.py:run_samples": (30, _WHOLE),
+    "backends/interpreter.py:run_samples": (18, _WHOLE),
     "backends/interpreter.py:_gated": (21, _WHOLE),
     "backends/interpreter.py:_valued": (16, _WHOLE),
     "backends/interpreter.py:_events": (15, _WHOLE),
