@@ -394,10 +394,11 @@ def _compared(
 
 
 def _stacked(calls: list[np.ndarray], T: int) -> np.ndarray:
-    """(samples, T, ...)."""
-    return np.concatenate(
-        [np.moveaxis(one, 0, 1) if len(one) == T and T > 1 else one[:, None] for one in calls]
-    )
+    """(samples, T, ...) of what was sent for one sample at a time, (T, 1, ...) or (T, ...)."""
+    if T == 1:
+        return np.concatenate([one[:, None] for one in calls])
+    with_batch = [one if one.shape[1] == 1 else one[:, None] for one in calls]
+    return np.concatenate([np.moveaxis(one, 0, 1) for one in with_batch])
 
 
 if __name__ == "__main__":
