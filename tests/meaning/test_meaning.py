@@ -16,8 +16,7 @@ from programs import random_program, spikes_of  # noqa: E402
 
 import neurocompile  # noqa: E402
 
-_FEW, _MANY = 12, 500
-_MODULES = (0, 1, 2, 3, 4, 6, 7, 8, 24, 26)
+_FEW, _MANY, _MODULES = 12, 500, 30
 
 
 def check(verdict: Verdict) -> None:
@@ -37,12 +36,12 @@ def test_every_spike_of_many_files(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(s, marks=pytest.mark.slow if s > 1 else []) for s in _MODULES]
+    "seed", [pytest.param(s, marks=pytest.mark.slow if s > 1 else []) for s in range(_MODULES)]
 )
 def test_every_spike_of_a_module_is_that_of_float64(seed: int) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("spikingjelly")
-    check(judge_module(seed))
+    check(judge_module(seed, mapped=seed < 2))
 
 
 def test_the_oracle_sees_a_threshold_that_is_one_unit_off(tmp_path) -> None:
