@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from neurocompile.qat import finetune
     from neurocompile.stage_cache import clear_cache, list_cache
     from neurocompile.stages import open_staged as open
+    from neurocompile.submission.sending import fetch, submit
+    from neurocompile.submission.ticket import Ticket
     from neurocompile.sweeping.sweep import sweep
     from neurocompile.targets.loader import list_targets, load_target
     from neurocompile.theory.measure.deff import deff
@@ -47,6 +49,7 @@ __all__ = [
     "BuildOptions",
     "NeurocompileError",
     "Program",
+    "Ticket",
     "check",
     "clear_cache",
     "budget",
@@ -56,6 +59,7 @@ __all__ = [
     "estimate",
     "explain",
     "export_onnx",
+    "fetch",
     "find_model",
     "finetune",
     "folds",
@@ -68,6 +72,7 @@ __all__ = [
     "load_events",
     "load_target",
     "open",
+    "submit",
     "sweep",
     "verify",
 ]
@@ -95,6 +100,9 @@ _WHERE = {
     "verify": ("neurocompile.artifact.verify", "verify"),
     "compile": ("neurocompile.pipeline", "compile_model"),
     "open": ("neurocompile.stages", "open_staged"),
+    "submit": ("neurocompile.submission.sending", "submit"),
+    "fetch": ("neurocompile.submission.sending", "fetch"),
+    "Ticket": ("neurocompile.submission.ticket", "Ticket"),
     "sweep": ("neurocompile.sweeping.sweep", "sweep"),
     "load": ("neurocompile.artifact.store", "load_program"),
     "folds": ("neurocompile.pipeline", "folds"),

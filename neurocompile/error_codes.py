@@ -255,6 +255,20 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "A sweep with `cluster` starts workers of dask, or reaches a scheduler of yours, whose workers must have the same version of "
         "neurocompile. The message says what failed.",
     ),
+    "NC4013": (
+        "a job cannot be submitted, or asked for",
+        "neurocompile submit gives a job to Slurm: sbatch, squeue and scancel must be there, as on a login node. What Slurm says against a "
+        "job (an unknown partition, a limit) is in the message; `dry_run` prints the script.",
+    ),
+    "NC4014": (
+        "not a ticket",
+        "A ticket is the folder that 'neurocompile submit' printed. Its files are damaged, of another version, or not there.",
+    ),
+    "NC4015": (
+        "a job has not ended",
+        "'neurocompile fetch TICKET' with `wait` waits for it. A job that is lost ended without a word: its time was over, its memory too small, "
+        "or the node does not see the job's folder; the folder of logs says more.",
+    ),
     "NC5001": (
         "not a neurocompile artifact",
         "A .nca file is a zip archive with a manifest. This file is not one, or is cut short.",

@@ -90,7 +90,11 @@ def not_importable(what: str, error: ImportError, extra: str) -> NeurocompileErr
     )
 
 
-_OF_EXTRAS = {"torch": ("torch", "spikingjelly", "onnxscript", "torchvision"), "gpu": ("torch",)}
+_OF_EXTRAS = (
+    {"torch": ("torch", "spikingjelly", "onnxscript", "torchvision"), "gpu": ("torch",)}
+    | {e: ("h5py",) for e in ("nir", "lava-dl", "events")}
+    | {"slurm": ("submitit",)}
+)
 """Packages that an extra installs."""
 
 

@@ -54,6 +54,20 @@ _CHUNK_ON_DEVICE = 4096
 """Samples between two lines of progress; what fits a GPU at once is the evaluator's matter."""
 
 
+def check_where(backend: str, device: str, rasters: bool) -> None:
+    """NC4001 or NC1015 for a backend and device that there are not, or not together."""
+    get_backend(backend)
+    if rasters and (device != "cpu" or backend == "loihi"):
+        where = backend if device == "cpu" else f"device {device}"
+        raise NeurocompileError(
+            "NC1015", f"rasters are not read back from {where}; take backend 'emulator'"
+        )
+    if device != "cpu" and backend != "emulator":
+        raise NeurocompileError(
+            "NC1015", f"device {device} takes the emulator's place, not that of '{backend}'"
+        )
+
+
 @dataclass(frozen=True)
 class Program:
     """Integer model, circuit, mapping and how they came to be. Make one with
@@ -336,18 +350,10 @@ class Program:
         ``rasters`` keeps every spike of every layer, which takes memory by samples.
         """
         x = self.checked(x)
-        engine = get_backend(backend)
-        if rasters and (device != "cpu" or backend == "loihi"):
-            where = backend if device == "cpu" else f"device {device}"
-            raise NeurocompileError(
-                "NC1015", f"rasters are not read back from {where}; take backend 'emulator'"
-            )
+        check_where(backend, device, rasters)
         if check_device(device) != "cpu":
-            if backend != "emulator":
-                raise NeurocompileError(
-                    "NC1015", f"device {device} takes the emulator's place, not that of '{backend}'"
-                )
             return self._run_on_device(x, device, progress)
+        engine = get_backend(backend)
         layers = [v.layer for v in self.circuit.views]
         kept: dict[str, list[np.ndarray]] = {layer: [] for layer in layers if rasters}
         readout = self.circuit.readouts[0].src

@@ -39,7 +39,7 @@ program
 summary
 artifact
 energy parity check qat
-report gate testing exports
+report gate testing exports submission
 theory.bounds
 theory.measure
 stages
