@@ -258,7 +258,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "NC4013": (
         "a job cannot be submitted, or asked for",
         "neurocompile submit gives a job to Slurm: sbatch, squeue and scancel must be there, as on a login node. What Slurm says against a "
-        "job (an unknown partition, a limit) is in the message; `dry_run` prints the script.",
+        "job (an unknown partition, a limit) is in the message; a dry run prints the script.",
     ),
     "NC4014": (
         "not a ticket",
@@ -266,7 +266,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "NC4015": (
         "a job has not ended",
-        "'neurocompile fetch TICKET' with `wait` waits for it. A job that is lost ended without a word: its time was over, its memory too small, "
+        "'neurocompile fetch TICKET' says how it stands, and waits for it if told to. A job that is lost ended without a word: its time was over, its memory too small, "
         "or the node does not see the job's folder; the folder of logs says more.",
     ),
     "NC5001": (
