@@ -25,6 +25,9 @@ _ROUNDING = 0.1
 """Of a threshold: what rounding a real input may cost before a residual counts in a finer unit than
 its LIFs hold, and each of them reads it through a shift. 0.1 and 0.2 lose none of 360 images on the
 zoo's Meta-SpikeFormer in factors, 0.05 and 0.02 two; a membrane-shortcut ResNet agrees alike."""
+_GATED = 2.5
+"""How much larger a loop takes sums of a product of either sign to be: a gate adds a constant to its value and takes it away
+again, and what is known of the two alone is five times what they make together."""
 FEW_LEVELS = 1 << 10
 """Levels of a worst case, below which a usual value is a few: it is rounded to the nearest, which
 takes a relay more.
@@ -138,6 +141,10 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
             known is not None
         ):  # a real value that is not quantized yet will take a unit that suits the trunk's
             ideals.append(state.unit.get(producer.x, 1.0) * _ideal_scale(state, producer) / step)
+    if any(lif.name in state.graph.fed_back for lif, _ in trunk.neurons) and any(
+        _gated(state, p) for p in trunk.producers
+    ):
+        total *= _GATED
     if not any(state.graph.tensors[p.weight].any() for p in trunk.producers):
         ideals.append(min((n.v_threshold / n.gain for n, _ in trunk.neurons), default=1.0) / 4096)
     if not ideals:
@@ -285,6 +292,15 @@ def _selects(state: Quantization, layer: s.Conv2d | s.Linear) -> bool:
     """Whether a layer brings integers as they are to other places: weights of 0 and 1."""
     weight = state.graph.tensors[layer.weight]
     return state.integer[layer.x] is not None and bool(((weight == 0) | (weight == 1)).all())
+
+
+def _gated(state: Quantization, layer: s.Conv2d | s.Linear) -> bool:
+    """Whether a layer reads a product that may be negative."""
+    source = state.graph.node[layer.x]
+    while isinstance(source, s.Rearrange):
+        source = state.graph.node[source.x]
+    known = state.bound.get(layer.x)
+    return isinstance(source, (s.Mul, s.MatMul)) and known is not None and known.low < 0
 
 
 def _real_fits(unit: float, ideal: float, norm: float, largest: float, threshold: float) -> bool:
