@@ -104,8 +104,9 @@ def _numbers(program: Program) -> Iterator[str]:
     mapping = program.mapping
     if mapping.lower_bound < 0 or mapping.seed < 0:
         yield f"the mapping has lower_bound {mapping.lower_bound}, seed {mapping.seed}"
-    if mapping.spikes_per_core_step is not None and not mapping.spikes_per_core_step >= 0:
-        yield f"the mapping has spikes_per_core_step {mapping.spikes_per_core_step}"
+    for path, number in _walk(mapping.spikes_per_core_step, "mapping.spikes_per_core_step"):
+        if not 0 <= number < np.inf:
+            yield f"{path} is {number:g}"
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, float]]:

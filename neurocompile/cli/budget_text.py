@@ -30,7 +30,8 @@ def budget_text(budget: SpikeBudget, steps: int, cores: int) -> Iterator[Any]:
             (
                 "per core and step",
                 f"{budget.per_core_step:,.1f}",
-                f"messages: the budget with gates and relays, over {steps:,} steps and the {budget.cores_without} cores taken without it",
+                f"messages: the budget with gates and relays, over {steps:,} steps and the {budget.cores_without} cores taken without it; "
+                "a core keeps the share of each of its layers",
             ),
             (
                 "cores",
@@ -40,17 +41,17 @@ def budget_text(budget: SpikeBudget, steps: int, cores: int) -> Iterator[Any]:
         ]
     )
     if budget.held_out:
-        keeps = "keeps it" if budget.held_out_most <= budget.per_core_step else "EXCEEDS it"
+        part = budget.held_out_part
         yield (
-            f"counted on {budget.held_out} held-out samples, the busiest core ({budget.held_out_core}) sends "
-            f"{budget.held_out_most:,.1f} messages a step: {keeps}"
+            f"counted on {budget.held_out} held-out samples, core {budget.held_out_core} sends most of its budget: "
+            f"{budget.held_out_most:,.1f} messages a step, {part:.3g} of it, {'EXCEEDS' if part > 1 else 'keeps'} it"
         )
     if not budget.binds:
-        yield "the budget does not bind: no core of the mapping without it sends more"
+        yield "the budget does not bind: no core of the mapping without it sends more; the mapping is that one"
     if budget.exceeding:
         yield f"\n{len(budget.exceeding)} of {len(budget.layers)} layers exceed their share"
         yield table(
-            ("layer", ">share", ">budget", ">expected", ">excess", ">times"),
+            ("layer", ">share", ">budget", ">expected", ">excess", ">times", ">a core and step"),
             [
                 (
                     k.layer,
@@ -59,6 +60,7 @@ def budget_text(budget: SpikeBudget, steps: int, cores: int) -> Iterator[Any]:
                     f"{k.expected:,.1f}",
                     f"{k.excess:+,.1f}",
                     f"{k.expected / k.spikes:.3g}" if k.spikes > 0 else "inf",
+                    f"{k.per_core_step:,.1f}" if k.per_core_step else "",
                 )
                 for k in budget.exceeding
             ],
@@ -68,6 +70,9 @@ def budget_text(budget: SpikeBudget, steps: int, cores: int) -> Iterator[Any]:
     if budget.moved:
         yield "\ncores that the budget moved"
         yield table(
-            (">core", ">messages a step", "layers"),
-            [(m.core, f"{m.messages:,.1f}", ", ".join(m.layers)) for m in budget.moved],
+            (">core", ">messages a step", ">of its budget", "layers"),
+            [
+                (m.core, f"{m.messages:,.1f}", f"{m.part:.0%}", ", ".join(m.layers))
+                for m in budget.moved
+            ],
         )

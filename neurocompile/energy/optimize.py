@@ -24,6 +24,7 @@ from neurocompile.images.machine import CoreMachine
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.manifest import Optimized
 from neurocompile.mapping.counted import core_loads, others
+from neurocompile.mapping.grants import granted
 from neurocompile.mapping.mapping import Mapping as Placement
 from neurocompile.mapping.resources import Usage
 from neurocompile.mapping.tile import Tile
@@ -142,8 +143,20 @@ def _with_times(own: Profile) -> Profile:
     return own
 
 
-def held_out_load(circuit: CircuitGraph, mapping: Placement, x: np.ndarray) -> tuple[float, int]:
-    """Messages that the busiest core sends in a step of float32 ``x`` on average, and that core."""
+def held_out_load(
+    circuit: CircuitGraph, mapping: Placement, x: np.ndarray
+) -> tuple[float, float, int]:
+    """Of the core that sends most of what the mapping's budget grants it: messages in a step of
+    float32 ``x`` on average, the part of the grant, and which it is.
+    """
     sent = _each_step(circuit, measured_activity(circuit, x))
-    loads = core_loads(mapping, {p.name: p.shape for p in circuit.populations}, sent)
-    return float(loads.max(initial=0.0)), int(loads.argmax()) if len(loads) else 0
+    shapes = {p.name: p.shape for p in circuit.populations}
+    layer = {p.name: p.layer for p in circuit.populations}
+    part = {
+        name: each / max(granted(mapping.spikes_per_core_step, layer[name]), 1e-300)
+        for name, each in sent.items()
+    }
+    parts = core_loads(mapping, shapes, part)
+    core = int(parts.argmax()) if len(parts) else 0
+    most = core_loads(mapping, shapes, sent)
+    return float(most[core]) if len(most) else 0.0, float(parts.max(initial=0.0)), core

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from neurocompile.errors import argument
 from neurocompile.ir.circuit import Conv2d, Dense, HostInput, Population, Projection
+from neurocompile.mapping.grants import Grants
 from neurocompile.mapping.resources import LABELS, CostCounter, Usage
 from neurocompile.mapping.tile import Tile
 from neurocompile.targets import Target, hardware_targets, load_target
@@ -100,7 +101,7 @@ def sends_too_much(counter: CostCounter, population: Population, rate: float, sp
     """NC3111: a neuron's rate against the budget of a core."""
     return (
         f"layer '{population.layer}' (population '{population.name}') sends {rate:.4g} expected messages a step from one neuron, "
-        f"a core of {counter.target.name} may send {spikes:.4g}. Allow more spikes a core (`budget`), or train for a lower rate."
+        f"a core of {counter.target.name} may send {spikes:.4g} of it. Allow more spikes a core (`budget`), or train for a lower rate."
     )
 
 
@@ -150,7 +151,12 @@ def needs_more_cores(
 
 
 def budget_needs_more_cores(
-    counter: CostCounter, cores: int, limit: int, spikes: float, enough: float | None
+    counter: CostCounter,
+    cores: int,
+    limit: int,
+    rates: Mapping[str, float],
+    spikes: Grants,
+    enough: float | None,
 ) -> str:
     """NC3114: a budget that spreads a model over more cores than there are, which fits without it
     or not.
@@ -159,6 +165,7 @@ def budget_needs_more_cores(
         counter: of the model.
         cores: that the budget needs.
         limit: cores that may be used.
+        rates: population -> mean probability that a neuron sends in a step.
         spikes: messages that the budget grants a core in a step.
         enough: a multiple of the budget that was found to fit; None if none was.
     """
@@ -175,10 +182,26 @@ def budget_needs_more_cores(
     if len(ways) < 2:
         ways.append("train for a lower rate")
     return (
-        f"the budget (`budget`) grants a core {spikes:,.4g} messages a step, so that model '{counter.circuit.name}' needs {cores:,} "
+        f"the budget (`budget`) grants a core {_grants_text(counter, rates, spikes)}, so that model '{counter.circuit.name}' needs {cores:,} "
         f"cores; {_available(counter, limit)}, {cores - limit:,} fewer. Its resources alone need at least {bound:,}: the budget is the "
         f"cause, not the target. {_sentence(ways)}"
     )
+
+
+def _grants_text(counter: CostCounter, rates: Mapping[str, float], spikes: Grants) -> str:
+    """What a core is granted; by layer, of those that it spreads over most cores."""
+    if not isinstance(spikes, Mapping):
+        return f"{spikes:,.4g} messages a step"
+    sent: dict[str, float] = {}
+    for p in counter.on_chip:
+        sent[p.layer] = sent.get(p.layer, 0.0) + rates.get(p.name, 1.0) * p.size
+    spread = {layer: sent.get(layer, 0.0) / max(most, 1e-300) for layer, most in spikes.items()}
+    worst = sorted(spread, key=lambda layer: -spread[layer])[:3]
+    listed = ", ".join(
+        f"{spikes[layer]:,.3g} of layer '{layer}' (which sends {sent.get(layer, 0.0):,.3g})"
+        for layer in worst
+    )
+    return f"its share of each layer's messages, a step at most {listed}"
 
 
 def others(counter: CostCounter) -> dict[str, CostCounter]:

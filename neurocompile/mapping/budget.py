@@ -17,8 +17,10 @@ import msgspec
 
 from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.ir import circuit as c
+from neurocompile.mapping.grants import parts_used
 from neurocompile.mapping.mapping import Mapping as Placement
 from neurocompile.parameters import LARGEST
+from neurocompile.targets.schema import Target
 
 __all__ = ["BudgetRequest", "CoreLoad", "LayerShare", "SpikeBudget", "apply_budget", "parse_budget"]
 
@@ -63,6 +65,12 @@ class LayerShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The budget."""
     expected: float
     """Spikes of the layer: measured, or expected from its rate."""
+    granted: float = 0.0
+    """Messages: the budget with what helps the layer (gates, relays)."""
+    per_core_step: float = 0.0
+    """Messages in a step that a core may send which holds nothing but this layer; 0 for no limit:
+    nothing depends on the layer, or it is not expected to spike.
+    """
 
     @property
     def excess(self) -> float:
@@ -77,6 +85,8 @@ class CoreLoad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: tuple[str, ...]
     messages: float
     """Expected in a step."""
+    part: float = 0.0
+    """Of what the shares of its layers grant it."""
 
 
 class SpikeBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +104,9 @@ class SpikeBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The budget with what helps the layers."""
     cores_without: int
     per_core_step: float
-    """Most messages that a core may send in a step."""
+    """Messages in a step of the whole budget, over the cores; what a core may send of each layer is
+    that layer's ``per_core_step``.
+    """
     moved: tuple[CoreLoad, ...] = ()
     binds: bool = True
     """Whether any core of the mapping without the budget sends more than it grants."""
@@ -105,9 +117,11 @@ class SpikeBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: int = 0
     """Samples beside those that the rates were measured on, whose messages were counted; 0 for none."""
     held_out_most: float = 0.0
-    """Messages that the busiest core sends in a step of these, on average."""
+    """Messages that the core sends in a step of these, on average, that sends most of its grant."""
     held_out_core: int = 0
     """That core."""
+    held_out_part: float = 0.0
+    """Of what its layers grant it; above 1 it exceeds the budget."""
 
     @property
     def exceeding(self) -> tuple[LayerShare, ...]:
@@ -147,13 +161,14 @@ def apply_budget(
     circuit: c.CircuitGraph,
     rates: Mapping[str, float],
     before: Placement,
+    target: Target,
     map_again: Callable[..., Placement],
 ) -> tuple[SpikeBudget, Placement]:
-    """Map again with the budget as a capacity: the budget with the cores that it moved, and the
-    mapping. Where no core exceeds it, the mapping without it stays, and the budget says so.
+    """Map again with each layer's share as a capacity: the budget with the cores that it moved, and
+    the mapping. Where no core exceeds it, the mapping without it stays, and the budget says so.
 
     Args:
-        before: the mapping without it.
+        before: the mapping without it, on ``target``.
         map_again: ``map_circuit`` with all other arguments bound; takes ``spikes_per_core_step``.
 
     Raises NC8009 if this mapper knows no such capacity, and whatever ``map_circuit`` raises where
@@ -164,43 +179,73 @@ def apply_budget(
             "NC8009",
             "this build's mapper has no capacity for spikes per core and step; leave out `budget`",
         )
-    loads = [
-        sum(rates.get(t.population, 1.0) * t.size for t in core.tiles) for core in before.cores
-    ]
-    if max(loads, default=0.0) <= budget.per_core_step:  # then it asks for nothing
-        kept = msgspec.structs.replace(before, spikes_per_core_step=budget.per_core_step)
+    grants = _grants(budget, circuit, before, target)
+    budget = msgspec.structs.replace(
+        budget,
+        layers=tuple(
+            msgspec.structs.replace(share, per_core_step=grants.get(share.layer, 0.0))
+            for share in budget.layers
+        ),
+    )
+    used = parts_used(circuit, (core.tiles for core in before.cores), rates, grants)
+    if used.max(initial=0.0) <= 1:  # then it asks for nothing
+        kept = msgspec.structs.replace(before, spikes_per_core_step=grants)
         return msgspec.structs.replace(budget, binds=False), kept
     try:
-        after = map_again(spikes_per_core_step=budget.per_core_step)
+        after = map_again(spikes_per_core_step=grants)
     except NeurocompileError as error:
         raise _with_a_budget_that_fits(error, budget) from error
     known = {frozenset(core.tiles) for core in before.cores}
+    used = parts_used(circuit, (core.tiles for core in after.cores), rates, grants)
     moved = []
     for i, core in enumerate(after.cores):
         if frozenset(core.tiles) not in known:
             layers = tuple(
                 dict.fromkeys(circuit.population[tile.population].layer for tile in core.tiles)
             )
-            moved.append(
-                CoreLoad(i, layers, sum(rates.get(t.population, 1.0) * t.size for t in core.tiles))
-            )
+            sent = sum(rates.get(t.population, 1.0) * t.size for t in core.tiles)
+            moved.append(CoreLoad(i, layers, sent, float(used[i])))
     return msgspec.structs.replace(budget, moved=tuple(moved)), after
 
 
-def _with_a_budget_that_fits(error: NeurocompileError, budget: SpikeBudget) -> NeurocompileError:
-    """NC3114 names a multiple of the messages that fits; messages are affine in the spikes, so here
-    follows the ``--budget`` that grants them.
+def _grants(
+    budget: SpikeBudget, circuit: c.CircuitGraph, before: Placement, target: Target
+) -> dict[str, float]:
+    """Layer -> messages in a step of a core that it fills: its share over the cores that it fills
+    without a budget. So a layer that sends twice its share comes to fill half of each core.
     """
-    times = (error.details or [{}])[0].get("messages_times") if error.code == "NC3114" else None
-    granted = budget.messages - budget.messages_fixed
-    if not isinstance(times, float) or granted <= 0:
+    filled: dict[str, float] = {}
+    for core in before.cores:
+        full = max(
+            (getattr(core.used, name) / most for name, most in target.capacity.items() if most),
+            default=1.0,
+        )
+        neurons = sum(tile.size for tile in core.tiles)
+        for tile in core.tiles:
+            layer = circuit.population[tile.population].layer
+            filled[layer] = filled.get(layer, 0.0) + full * tile.size / neurons
+    return {
+        share.layer: float(f"{share.granted / (circuit.sample_steps * filled[share.layer]):.9g}")
+        for share in budget.layers
+        if share.granted > 0 and filled.get(share.layer, 0.0) > 0
+    }
+
+
+def _with_a_budget_that_fits(error: NeurocompileError, budget: SpikeBudget) -> NeurocompileError:
+    """NC3114 and NC3111 know a multiple of the grants that fits; each is in proportion to the
+    budget, so here follows the ``--budget`` that grants them.
+    """
+    times = (error.details or [{}])[0].get("messages_times")
+    if error.code not in ("NC3111", "NC3114") or not isinstance(times, float):
         return error
-    factor = (times * budget.messages - budget.messages_fixed) / granted * (1 + 1e-6)
+    factor = times * (1 + 1e-6)
     if budget.epsilon is None:
         wish = f"spikes={_upwards(budget.total * factor):.12g}"
     else:
         wish = f"epsilon={_downwards(budget.epsilon / math.sqrt(factor)):.12g}"
-    found = ViolationList(error.code, [f"{error.message} {argument('budget', wish)} grants that."])
+    messages = error.messages if isinstance(error, ViolationList) else (error.message,)
+    advice = f"{messages[-1]} {argument('budget', wish)} grants that."
+    found = ViolationList(error.code, [*messages[:-1], advice])
     found.details = error.details
     return found
 

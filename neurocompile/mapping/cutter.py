@@ -17,6 +17,7 @@ import numpy as np
 
 from neurocompile.ir.circuit import Conv2d, Population, Strided
 from neurocompile.mapping.atoms import Atoms
+from neurocompile.mapping.grants import Grants, granted
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile, cut
 from neurocompile.mapping.tile_graph import atoms_of
@@ -38,7 +39,7 @@ class Style:
     """Tiles take at most this part of a core, where that repeats few weights: small tiles leave
     packing a choice.
     """
-    spikes: float | None = None
+    spikes: Grants | None = None
     """Expected messages a step that a core may send."""
     pairs: bool = False
     """Whether terms are cut like their sums, where that saves cores or messages."""
@@ -114,6 +115,7 @@ class Cutter:
         # are one to one
         self.loops = sum(q.recurrent for q in counter.outgoing[population.name])
         self.fineness = style.fineness
+        self.most = granted(style.spikes, population.layer)
         self.beside, self.share = Usage(), 1
         """What a core holds beside ``share`` tiles."""
         self.terms: tuple[Strided, tuple[int, ...]] | None = None
@@ -154,7 +156,7 @@ class Cutter:
     def fits(self, tile: Tile, usage: Usage) -> bool:
         """Whether a tile fits a core, or the part of one that tiles may take."""
         rate, beside = self.rates.get(tile.population, 1.0), self.beside
-        if self.style.spikes is not None and rate * tile.size * self.fineness > self.style.spikes:
+        if rate * tile.size * self.fineness > self.most:
             return False
         parts = self.fineness * self.share
         for name, limit in self.counter.target.capacity.items():

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from neurocompile.errors import ViolationList
-from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.circuit import CircuitGraph, HostInput, Population
 from neurocompile.mapping.advice import (
     does_not_fit_core,
     exceeds_target,
@@ -18,6 +18,7 @@ from neurocompile.mapping.advice import (
 )
 from neurocompile.mapping.fields import exceeded_fields
 from neurocompile.mapping.fold_choice import FoldChoice
+from neurocompile.mapping.grants import Grants, granted
 from neurocompile.mapping.resources import LABELS, CostCounter
 from neurocompile.mapping.tile import Tile
 from neurocompile.targets.schema import Target
@@ -67,17 +68,22 @@ class Estimate(Struct, frozen=True, kw_only=True):
 
 
 def violations(
-    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None
+    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: Grants | None
 ) -> list[tuple[str, str]]:
     """(code, text) of everything that rules a circuit out whatever the cut; a line for each layer
     and resource.
     """
     found = [("NC3110", text) for text in lacks_graded(counter)]
     found += [("NC3113", text) for text in exceeded_fields(counter.circuit, counter.target)]
+    loudest: dict[str, tuple[float, Population]] = {}
     for population in counter.on_chip:
-        rate = rates.get(population.name, 1.0)
-        if spikes is not None and rate > spikes:
-            found.append(("NC3111", sends_too_much(counter, population, rate, spikes)))
+        rate, layer = rates.get(population.name, 1.0), population.layer
+        if rate > granted(spikes, layer) and rate > loudest.get(layer, (0.0, None))[0]:
+            loudest[layer] = rate, population
+    for layer, (rate, population) in loudest.items():
+        text = sends_too_much(counter, population, rate, granted(spikes, layer))
+        found.append(("NC3111", text))
+    for population in counter.on_chip:
         middle = tuple(n // 2 for n in population.shape)
         tile = Tile(population.name, middle, tuple(i + 1 for i in middle))
         if counter.usage(tile).excess(counter.target):
@@ -86,7 +92,7 @@ def violations(
 
 
 def refuse(
-    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: float | None
+    counter: CostCounter, rates: Mapping[str, float], limit: int, spikes: Grants | None
 ) -> None:
     """Raise :class:`ViolationList` with all :func:`violations`, if there are any; its code is that
     of the first.
@@ -104,7 +110,7 @@ def estimate(
     rates: Mapping[str, float] | None = None,
     *,
     max_cores: int | None = None,
-    spikes_per_core_step: float | None = None,
+    spikes_per_core_step: Grants | None = None,
 ) -> Estimate:
     """Lower bounds and violations of a circuit on a target; nothing is cut, packed or placed.
 

@@ -14,6 +14,7 @@ import numpy as np
 from neurocompile.errors import ViolationList
 from neurocompile.mapping import precompile
 from neurocompile.mapping.advice import budget_needs_more_cores, needs_more_cores
+from neurocompile.mapping.grants import Grants, times
 from neurocompile.mapping.packing import (
     TOGETHER,
     Packed,
@@ -32,7 +33,7 @@ from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, in_two, merge_boxes
 from neurocompile.mapping.tile_graph import TileGraph, make_tile_graph
 
-__all__ = ["fit", "ways_of"]
+__all__ = ["enough_for", "fit", "ways_of"]
 
 WAYS = (
     (20_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
@@ -87,7 +88,7 @@ def fit(
     rates: Table[str, float],
     limit: int,
     seed: int,
-    spikes: float | None,
+    spikes: Grants | None,
     done: Callable[[int, int], object] = lambda now, of: None,
 ) -> tuple[TileGraph, Packed]:
     """Tiles in the order of their cores, and these.
@@ -126,7 +127,7 @@ def _ways(
     rates: Table[str, float],
     limit: int,
     seed: int,
-    spikes: float | None,
+    spikes: Grants | None,
     bound: int,
     done: Callable[[int, int], object],
 ) -> list[_Way]:
@@ -164,10 +165,9 @@ def _ways(
             found = sorted([*found, _Way(rank, graph, instance, packed)], key=lambda w: w.rank)
             found = found[:most]
     if not found and spikes is not None:
-        enough = _enough(counter, rates, limit, spikes) if size <= SMALL else None
-        error = ViolationList(
-            "NC3114", [budget_needs_more_cores(counter, fewest, limit, spikes, enough)]
-        )
+        enough = enough_for(counter, rates, limit, spikes)
+        needs = budget_needs_more_cores(counter, fewest, limit, rates, spikes, enough)
+        error = ViolationList("NC3114", [needs])
         error.details = [{"messages_times": enough}]
         raise error
     if not found:
@@ -181,7 +181,7 @@ def _cut_anew(
     found: list[_Way],
     few: int,
     seed: int,
-    spikes: float | None,
+    spikes: Grants | None,
 ) -> tuple[list[Tile], np.ndarray, Packed]:
     """The best of the ways after a longer look at all of them, on few cores, and rounds of cutting
     anew for the finalists.
@@ -230,26 +230,24 @@ def _packed(
     return graph, instance, start
 
 
-def _enough(
-    counter: CostCounter, rates: Table[str, float], limit: int, spikes: float
+def enough_for(
+    counter: CostCounter, rates: Table[str, float], limit: int, spikes: Grants, least: float = 1.0
 ) -> float | None:
-    """A multiple of a budget of spikes that keeps to the cores, of those in ``MULTIPLES`` the
-    least.
+    """A multiple of a budget of spikes that keeps to the cores, of those in ``MULTIPLES`` times
+    ``least`` the first; None if there is none, or the circuit is too large to try.
     """
+    if sum(p.size for p in counter.on_chip) > SMALL:
+        return None
     for factor in MULTIPLES:
-        parts = partition(counter, rates, Style(1.0, 1, spikes * factor))
-        graph = make_tile_graph(
-            counter, [tile for tiles in parts.values() for tile, _ in tiles], rates
-        )
-        instance = hypergraph(
-            graph, [usage for tiles in parts.values() for _, usage in tiles], spikes * factor
-        )
-        if int(pack(instance, ready_order(graph)).max(initial=-1)) < limit:
-            return factor
+        style = Style(1.0, 1, times(spikes, factor * least))
+        parts = partition(counter, rates, style)
+        _, _, start = _packed(counter, parts, rates, style)
+        if int(start.max(initial=-1)) < limit:
+            return factor * least
     return None
 
 
-def _styles(counter: CostCounter, spikes: float | None) -> list[Style]:
+def _styles(counter: CostCounter, spikes: Grants | None) -> list[Style]:
     """Ways to cut that are worth the time; the last one is for want of cores."""
     ways = ways_of(counter)
     styles = (

@@ -12,11 +12,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.ir.circuit import CircuitGraph, HostInput
 from neurocompile.mapping.estimate import refuse
 from neurocompile.mapping.fields import exceeded_fields
-from neurocompile.mapping.fit import fit
+from neurocompile.mapping.fit import enough_for, fit
+from neurocompile.mapping.grants import Grants, granted
 from neurocompile.mapping.placement import crossings, hops_of, place
 from neurocompile.mapping.resources import CostCounter, Usage
 from neurocompile.mapping.tile import Tile
@@ -81,8 +82,8 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Cores that no mapping can do without: of each resource the sum over all layers, uncut, by the
     capacity of a core.
     """
-    spikes_per_core_step: float | None = None
-    """The budget that every core keeps, if one was given."""
+    spikes_per_core_step: float | dict[str, float] | None = None
+    """The budget that every core keeps, if one was given (:mod:`neurocompile.mapping.grants`)."""
 
     @property
     def cores_used(self) -> int:
@@ -119,7 +120,7 @@ def map_circuit(
     *,
     seed: int = 0,
     max_cores: int | None = None,
-    spikes_per_core_step: float | None = None,
+    spikes_per_core_step: Grants | None = None,
     done: Callable[[int, int], object] = lambda now, of: None,
 ) -> Mapping:
     """Cut, pack and place a circuit.
@@ -132,7 +133,7 @@ def map_circuit(
         seed: of packing and placement.
         max_cores: use at most so many cores of the target.
         spikes_per_core_step: expected messages that a core may send in a step (sum of rate x
-            neurons of its tiles).
+            neurons of its tiles), or layer -> those of a core that holds nothing else.
         done: called with about how much is done, and of how much.
 
     Raises:
@@ -144,7 +145,17 @@ def map_circuit(
     """
     counter = CostCounter(circuit, target)
     limit = target.cores if max_cores is None else min(max_cores, target.cores)
-    refuse(counter, rates, limit, spikes_per_core_step)
+    try:
+        refuse(counter, rates, limit, spikes_per_core_step)
+    except ViolationList as error:
+        if spikes_per_core_step is not None and set(error.codes) == {"NC3111"}:
+            least = max(
+                rates.get(p.name, 1.0) / max(granted(spikes_per_core_step, p.layer), 1e-300)
+                for p in counter.on_chip
+            )
+            enough = enough_for(counter, rates, limit, spikes_per_core_step, least)
+            error.details = [{"messages_times": enough}]
+        raise
     graph, packed = fit(counter, rates, limit, seed, spikes_per_core_step, done)
     core_of, cores = packed.core_of, packed.cores
     slots = place(target, graph.flows(core_of, cores), cores, seed)
@@ -167,7 +178,7 @@ def placed_on(
     *,
     seed: int,
     method: str,
-    spikes_per_core_step: float | None,
+    spikes_per_core_step: Grants | None,
 ) -> Mapping:
     """The mapping of tiles on cores (``core_of``, numbered in order) at ``slots``, counted again;
     NC9001 if it breaks a limit.
@@ -192,7 +203,9 @@ def placed_on(
         traffic=_traffic(counter, rates, slots, graph.flows(core_of, cores)),
         method=method,
         lower_bound=max((need for _, need in counter.shortages().values()), default=0),
-        spikes_per_core_step=spikes_per_core_step,
+        spikes_per_core_step=dict(spikes_per_core_step)
+        if isinstance(spikes_per_core_step, Table)
+        else spikes_per_core_step,
     )
     # what it takes was counted a moment ago, of these very tiles; a file is counted anew
     problems = check_places(circuit, mapping, target)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurocompile.mapping.grants import Grants, granted
 from neurocompile.mapping.output_lists import OutputLists, no_lists
 from neurocompile.mapping.refine import Hypergraph, km1, refine
 from neurocompile.mapping.refine_turns import refine_in_turn
@@ -90,7 +91,7 @@ class Packed:
     """Packets a step, those from the host included."""
 
 
-def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -> Hypergraph:
+def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: Grants | None) -> Hypergraph:
     """Tiles as vertices that take of every capacity of a core; nets with their owner as one more
     pin.
     """
@@ -105,13 +106,14 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: float | None) -
         takes.append([u.total - u.neuron_groups - u.axon_memory for u in usage])
         limit.append(target.capacity["total"] - target.capacity["neuron_groups"])
     if spikes is not None:  # as parts of the budget, rounded up: the sum of a core keeps it
-        index = {p.name: i for i, p in enumerate(graph.counter.circuit.populations)}
-        sent = np.array([graph.rate[index[tile.population]] * tile.size for tile in graph.tiles])
-        parts = np.ceil(sent * (BUDGET_PARTS / max(spikes, 1e-300)))
+        everything = graph.counter.circuit.populations
+        index = {p.name: i for i, p in enumerate(everything)}
+        which = np.array([index[tile.population] for tile in graph.tiles], dtype=np.int64)
+        sent = graph.rate[which] * np.array([tile.size for tile in graph.tiles])
+        most = np.array([granted(spikes, p.layer) for p in everything])[which]
+        parts = np.ceil(sent * (BUDGET_PARTS / np.maximum(most, 1e-300)))
         takes.append(
-            np.where(sent <= spikes, np.minimum(parts, BUDGET_PARTS), parts)
-            .astype(np.int64)
-            .tolist()
+            np.where(sent <= most, np.minimum(parts, BUDGET_PARTS), parts).astype(np.int64).tolist()
         )
         limit.append(BUDGET_PARTS)
     populations = {p.name: i for i, p in enumerate(graph.counter.on_chip)}

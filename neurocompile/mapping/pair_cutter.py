@@ -69,12 +69,11 @@ class PairCutter(Cutter):
         sums = self.sums_of(tile)
         if sums is None or not super().fits(tile, usage):
             return False
-        rates, spikes = self.rates, self.style.spikes
-        sent = (
-            rates.get(tile.population, 1.0) * tile.size
-            + rates.get(sums.population, 1.0) * sums.size
+        used = sum(
+            self.rates.get(t.population, 1.0) * t.size / max(most, 1e-300)
+            for t, most in ((tile, self.most), (sums, self.sink.most))
         )
-        return spikes is None or sent * self.fineness <= spikes
+        return used * self.fineness <= 1
 
     def all_tiles(self, cut_: Cut) -> Chosen | None:
         tiles = grid(self.population, cut_.parts, self.align)

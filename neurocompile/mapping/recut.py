@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurocompile.mapping.grants import Grants
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.refine import km1
 from neurocompile.mapping.relaxed import refine_relaxed
@@ -66,7 +67,7 @@ class Chain:
         counter: CostCounter,
         rates: Mapping[str, float],
         start: Mapped,
-        spikes: float | None,
+        spikes: Grants | None,
         seed: int,
         sent: Mapping[str, np.ndarray] | None = None,
     ) -> None:

@@ -274,7 +274,7 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
         (
             "per core and step",
             f"{budget.per_core_step:,.1f}",
-            f"messages that a core may send; {sent:,.1f} are sent on average",
+            f"messages of the budget; {sent:,.1f} are sent on average. A core keeps each layer's share",
         ),
         ("layers above their share", f"{len(worst)} of {len(budget.layers)}", "modelled"),
         *(

@@ -112,7 +112,7 @@ class Lowered(Stage):
                     mapping.cores_used,
                 )
                 planned, mapping = apply_budget(
-                    planned, built.circuit, built.rates, mapping, built.place
+                    planned, built.circuit, built.rates, mapping, self.target, built.place
                 )
         samples, optimized = self.model.samples, None
         if options.optimize is not None:
@@ -161,13 +161,12 @@ def _held_out(
     more than the budget grants.
     """
     held = samples[RATE_SAMPLES : 2 * RATE_SAMPLES]
-    most, core = held_out_load(circuit, mapping, held)
-    if most > budget.per_core_step:
+    most, part, core = held_out_load(circuit, mapping, held)
+    if part > 1:
         warn(
-            f"core {core} sends {most:,.1f} messages a step on {len(held)} held-out samples, more than the "
-            f"{budget.per_core_step:,.1f} that the budget grants: rates of other samples differ; measure on more, or "
-            "grant more"
+            f"core {core} sends {most:,.1f} messages a step on {len(held)} held-out samples, {part:.3g} times what "
+            "the budget grants: rates of other samples differ; measure on more, or grant more"
         )
     return msgspec.structs.replace(
-        budget, held_out=len(held), held_out_most=most, held_out_core=core
+        budget, held_out=len(held), held_out_most=most, held_out_core=core, held_out_part=part
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from exports.test_sanafe_files import network
@@ -114,7 +115,10 @@ def test_samples_are_asked_for() -> None:
 def test_held_out_messages_are_those_of_the_busiest_core() -> None:
     circuit, x = network(3), inputs(3)
     mapping = placed(circuit, LOIHI1, 3, cores=4)
-    most, core = held_out_load(circuit, mapping, x)
+    names = {circuit.population[t.population].layer for core in mapping.cores for t in core.tiles}
+    mapping = msgspec.structs.replace(mapping, spikes_per_core_step=dict.fromkeys(names, 2.0))
+    most, part, core = held_out_load(circuit, mapping, x)
+    assert part == pytest.approx(most / 2)
     sent = measured_activity(circuit, x).messages
     sums = [
         sum(
@@ -132,7 +136,14 @@ def test_a_budget_is_checked_on_samples_that_no_rate_was_measured_on() -> None:
     mapping = placed(circuit, LOIHI1, 3, cores=4)
     quiet, loud = np.zeros((RATE_SAMPLES, 6, 6, 2)), np.ones((3, 6, 6, 2))
     samples = np.concatenate([quiet, loud]).astype(np.float32)
-    most, core = held_out_load(circuit, mapping, samples[RATE_SAMPLES:])
+    free = held_out_load(circuit, mapping, samples[RATE_SAMPLES:])
+    assert free[1] == 0  # nothing was granted, so no part of it is used
+    layer = circuit.population[mapping.cores[0].tiles[0].population].layer
+    mapping = msgspec.structs.replace(mapping, spikes_per_core_step={layer: 1e-3})
+    most, part, core = held_out_load(circuit, mapping, samples[RATE_SAMPLES:])
+    assert part > 1 and any(
+        circuit.population[tile.population].layer == layer for tile in mapping.cores[core].tiles
+    )
     none = dict.fromkeys(("total", "constant", "messages"), 0.0)
     budget = SpikeBudget(
         text="",
@@ -148,3 +159,4 @@ def test_a_budget_is_checked_on_samples_that_no_rate_was_measured_on() -> None:
     with pytest.warns(UserWarning, match=f"core {core} sends .* on 3 held-out samples"):
         told = _held_out(budget, circuit, mapping, samples)
     assert (told.held_out, told.held_out_most, told.held_out_core) == (3, most, core) and most > 0
+    assert told.held_out_part == part

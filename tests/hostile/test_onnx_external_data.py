@@ -13,7 +13,9 @@ from onnx import TensorProto, helper
 from onnx_cases import imported, model, normal, op, refused, small
 
 import neurocompile
+from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx import load, reference
+from neurocompile.frontends.onnx.fold import LARGEST, fold
 from neurocompile.reference import large
 from neurocompile.reference.isolated import IN_PROCESS
 from neurocompile.reference.large import split
@@ -162,6 +164,21 @@ def test_a_large_tensor_of_another_size_than_its_shape_is_refused(
     proto = small()
     next(t for t in proto.graph.initializer if t.name == "w").raw_data += bytes(4)
     refused(proto, tmp_path, "NC1002", "68 bytes, its shape needs 64")
+
+
+def test_rows_of_a_table_of_any_size_are_read() -> None:
+    """What reads a part of a large constant costs what it reads; what goes through it is refused."""
+    table = np.zeros((LARGEST, 2), np.float32)  # pages that nobody touches take no memory
+    table[5] = table[LARGEST - 1] = 3
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    feeds = {"table": table, "rows": np.array([5, LARGEST - 1])}
+    (found,) = fold(op("Gather", "table rows", "y"), feeds, opsets, "node 'y'")
+    assert found.tolist() == [[3, 3], [3, 3]]
+    with pytest.raises(NeurocompileError, match="NC1009 node 'y'.*more than 134,217,728"):
+        fold(op("Neg", "table", "y"), {"table": table}, opsets, "node 'y'")
+    with pytest.raises(NeurocompileError, match="NC1009 .* at most 134,217,728 are folded"):
+        rows = np.zeros(LARGEST, np.int64)
+        fold(op("Gather", "table rows", "y"), {"table": table, "rows": rows}, opsets, "node 'y'")
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocompile.errors import NeurocompileError
-from neurocompile.mapping import check_mapping, map_circuit
+from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.mapping import Mapping, check_mapping, map_circuit
+from neurocompile.mapping.grants import parts_used, times
 from neurocompile.mapping.output_lists import OutputLists
 from neurocompile.mapping.packing import in_order, pack
 from neurocompile.mapping.placement import Matrix, anneal_places, symmetric
@@ -221,3 +222,41 @@ def test_other_matrices_are_refused() -> None:
         with pytest.raises(NeurocompileError, match="symmetric") as caught:
             anneal_places(matrix, np.array([[0, 0], [1, 0]]), 2, None, 0, 10)
         assert caught.value.code == "NC9001"
+
+
+def test_a_budget_of_layers_is_kept_by_every_core(transformer) -> None:
+    """A layer that may send a third of what it sends comes to lie on three times the cores; one
+    without a number is held to nothing.
+    """
+    circuit, target = transformer(), load_target("kapoho_point")
+    rates = {p.name: 0.05 + 0.01 * (i % 7) for i, p in enumerate(circuit.populations)}
+    layers = sorted({p.layer for p in circuit.populations if p.name in rates})
+    grants = {layer: 60.0 + 90.0 * i for i, layer in enumerate(layers[::2])}
+    mapping = map_circuit(circuit, target, rates, spikes_per_core_step=grants)
+    assert check_mapping(circuit, mapping, target) == []
+    assert Mapping.from_json(mapping.to_json()).spikes_per_core_step == grants
+    layer = {p.name: p.layer for p in circuit.populations}
+    part, least = [], dict.fromkeys(grants, 0.0)
+    for core in mapping.cores:
+        sent = dict.fromkeys(grants, 0.0)
+        for tile in core.tiles:
+            if layer[tile.population] in sent:
+                sent[layer[tile.population]] += rates[tile.population] * tile.size
+        part.append(sum(sent[k] / grants[k] for k in grants))
+        least = {k: n + sent[k] / grants[k] for k, n in least.items()}
+    assert max(part) <= 1 + 1e-9 and mapping.cores_used >= sum(least.values()) > 2
+    assert np.allclose(
+        parts_used(circuit, (core.tiles for core in mapping.cores), rates, grants), part
+    )
+
+
+def test_a_neuron_louder_than_its_layers_share_is_named_once_a_layer(transformer) -> None:
+    circuit, target = transformer(), load_target("kapoho_point")
+    layer = circuit.populations[-1].layer
+    with pytest.raises(ViolationList, match="may send 0.5 of it") as caught:
+        map_circuit(circuit, target, {}, spikes_per_core_step={layer: 0.5})
+    assert caught.value.codes == ("NC3111",)
+    (detail,) = caught.value.details
+    assert detail["messages_times"] >= 2
+    enough = times({layer: 0.5}, detail["messages_times"])
+    assert map_circuit(circuit, target, {}, spikes_per_core_step=enough).cores_used

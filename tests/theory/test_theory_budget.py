@@ -217,15 +217,12 @@ def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
     program = digits_program
     budget = plan(program, "spikes=3000")
 
-    def again(*, spikes_per_core_step: float):
-        assert spikes_per_core_step == budget.per_core_step
-        return map_circuit(
-            program.circuit, neurocompile.targets.load_target("loihi2"), program.manifest.rates
-        )
+    def again(*, spikes_per_core_step: dict[str, float]):
+        assert set(spikes_per_core_step) <= {k.layer for k in budget.layers}
+        return map_circuit(program.circuit, program.target, program.manifest.rates)
 
-    same, mapping = apply_budget(
-        budget, program.circuit, program.manifest.rates, program.mapping, again
-    )
+    given = program.circuit, program.manifest.rates
+    same, mapping = apply_budget(budget, *given, program.mapping, program.target, again)
     assert same.moved == () and mapping.cores_used == program.mapping.cores_used
     import msgspec
 
@@ -233,12 +230,12 @@ def test_apply_tells_the_cores_that_hold_other_tiles(digits_program) -> None:
     swapped = msgspec.structs.replace(
         mapping, cores=(msgspec.structs.replace(first, tiles=first.tiles + second.tiles), *rest)
     )
-    moved, _ = apply_budget(budget, program.circuit, program.manifest.rates, swapped, again)
+    moved, _ = apply_budget(budget, *given, swapped, program.target, again)
     assert [m.core for m in moved.moved] == [0, 1] and all(
         m.layers and m.messages >= 0 for m in moved.moved
     )
     with pytest.raises(NeurocompileError, match="NC8009"):
-        apply_budget(budget, program.circuit, {}, program.mapping, lambda **_: mapping)
+        apply_budget(budget, *given, program.mapping, program.target, lambda **_: mapping)
 
 
 @pytest.mark.slow
@@ -254,11 +251,15 @@ def test_build_with_a_budget(digits_model: Path, digits_data, tmp_path: Path) ->
         budget.cores_without == plain.mapping.cores_used < program.mapping.cores_used
         and budget.moved
     )
-    rates = program.manifest.rates
+    rates, layer = program.manifest.rates, {p.name: p.layer for p in program.circuit.populations}
+    grants = {k.layer: k.per_core_step for k in budget.layers if k.per_core_step}
+    assert grants == program.mapping.spikes_per_core_step and len(grants) == len(budget.layers)
     for core in program.mapping.cores:
-        assert sum(rates[t.population] * t.size for t in core.tiles) <= budget.per_core_step * (
-            1 + 1e-9
-        )
+        used = [
+            rates[t.population] * t.size / grants.get(layer[t.population], np.inf)
+            for t in core.tiles
+        ]
+        assert sum(used) <= 1 + 1e-9
     program.save(tmp_path / "a.nca")
     assert neurocompile.load(tmp_path / "a.nca").summary().budget == budget
 
@@ -339,10 +340,13 @@ def test_a_budget_that_binds_nowhere_changes_nothing(digits_program) -> None:
     request = parse_budget("spikes=1e6")
     planned = plan_budget(request, digits_program.quantized, circuit, rates, None, 15)
 
-    def again(*, spikes_per_core_step: float):
+    def again(*, spikes_per_core_step: dict[str, float]):
         raise AssertionError("mapped again")
 
-    found, mapping = apply_budget(planned, circuit, rates, digits_program.mapping, again)
+    before, target = digits_program.mapping, digits_program.target
+    found, mapping = apply_budget(planned, circuit, rates, before, target, again)
     assert not found.binds and not found.moved
     assert mapping.cores == digits_program.mapping.cores
-    assert mapping.spikes_per_core_step == planned.per_core_step
+    assert mapping.spikes_per_core_step == {
+        k.layer: k.per_core_step for k in found.layers if k.per_core_step
+    }

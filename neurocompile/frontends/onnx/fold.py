@@ -22,6 +22,8 @@ _SMALL = 64  # elements of an operand that may say how large the result is
 _SHRINKING = frozenset({"Compress", "NonZero", "Unique"})
 """Operators whose result depends on the data, and is not larger than the operand (times its rank).
 """
+_READ_IN_PART = frozenset({"Gather", "GatherND", "Slice"})
+"""Operators that touch no more of an operand than their result holds: of tables of any size."""
 _RANDOM = frozenset({"Bernoulli", "Multinomial"})
 
 
@@ -47,7 +49,8 @@ def fold(
         )
     if node.op_type in _VIEWS:
         return [_VIEWS[node.op_type](node, *(feeds[i] for i in node.input if i))]
-    if any(array.size > LARGEST for array in feeds.values()):
+    large = any(array.size > LARGEST for array in feeds.values())
+    if large and node.op_type not in _READ_IN_PART:
         raise NeurocompileError(
             "NC1009", f"{where}: reads a constant of more than {LARGEST:,} elements"
         )

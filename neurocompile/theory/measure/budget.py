@@ -4,8 +4,8 @@ then keeps.
 ``build --budget epsilon=0.05`` takes Theorem 10's number of spikes (Theorem 8's without data),
 ``spikes=N`` takes N. The layers share it (:mod:`neurocompile.theory.bounds.shares`); what helps a layer to
 compute (gates, relays) gets as many messages on top as it takes today for each of the layer's
-spikes. The whole, spread over the steps and over the cores that the mapping takes without a budget,
-is the most that a core may send in a step. A folded circuit has the steps of all its windows, and
+spikes. That, spread over the steps and over the cores that the layer fills without a budget, is the
+most that a core may send of it in a step. A folded circuit has the steps of all its windows, and
 its relays and clocks are help like any other.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
 from neurocompile.ir import circuit as c
@@ -57,12 +58,16 @@ def plan_budget(
         if not isinstance(p, c.HostInput):
             everything[p.layer] = everything.get(p.layer, 0.0) + _messages(circuit, rates, p.name)
     granted = fixed = 0.0
+    layers = []
     for share in found:
         helped = everything.pop(share.layer, 0.0)
         if share.expected > 0:
-            granted += share.spikes * helped / share.expected
+            own = share.spikes * helped / share.expected
+            granted += own
+            layers.append(msgspec.structs.replace(share, granted=own))
         else:  # nothing to scale by: helpers keep what they send
             fixed += helped
+            layers.append(share)
     fixed += sum(everything.values())  # populations of no layer: the readout
     messages = granted + fixed
     return SpikeBudget(
@@ -73,7 +78,7 @@ def plan_budget(
         request.constant,
         lipschitz,
         dimension,
-        found,
+        tuple(layers),
         messages,
         cores,
         float(f"{messages / (circuit.sample_steps * max(cores, 1)):.9g}"),
