@@ -398,9 +398,14 @@ class Copy:
         first = failed[1] if failed else ""
         if process.returncode == 0:
             return "survived", ""
-        if process.returncode == 4 and any("[" in t for t in tests):  # names that did not stay
-            names = sorted({t.partition("[")[0] for t in tests})
-            return Copy.run_in(folder, names, cache, limit)
+        gone = re.findall(
+            r"^ERROR: (?:not found|found no collectors for).*?(tests/\S+)", text, re.M
+        )
+        if process.returncode == 4 and gone:  # names that did not stay
+            files = {name.partition("[")[0] for name in gone}
+            left = [t for t in tests if t.partition("[")[0] not in files]
+            if left and len(left) < len(tests):
+                return Copy.run_in(folder, left, cache, limit)
         if process.returncode in (4, 5):
             # the conftest itself cannot be imported with the fault: nothing would run
             broken = "Error while loading conftest" in text or "ImportError" in text

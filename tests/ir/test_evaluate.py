@@ -327,3 +327,11 @@ def test_the_input_is_rounded_half_to_even_and_clipped() -> None:
     assert encode_input(node, np.array([[-9.0, -0.25, 0.25, 0.75, 9.0]])).tolist() == [
         [-2, 0, 0, 2, 3]
     ]
+
+
+def test_factors_that_are_not_given_are_one() -> None:
+    x = normal(3, 5)
+    plain = run(s.Softmax(name="y", x=X), x)
+    np.testing.assert_array_equal(plain, run(s.Softmax(name="y", x=X, gain=1.0), x))
+    apart = run(s.Softmax(name="y", x=X, gain=2.0), x)
+    np.testing.assert_allclose(apart, plain**2 / (plain**2).sum(-1, keepdims=True), rtol=1e-5)

@@ -194,3 +194,10 @@ def test_samples_that_limit_the_answer_are_said(samples, rank, limited):
     counts = [n for n, _ in found.curve]
     assert counts == sorted(set(counts))
     assert found.uncertainty >= found.std
+
+
+def test_one_subsample_scatters_nothing(digits: np.ndarray) -> None:
+    found = effective_dimension(rows_of(digits), subsamples=1)
+    assert found.std == 0 and found.uncertainty == found.growth and found.mean > 0
+    more = effective_dimension(rows_of(digits), subsamples=3)
+    assert more.std == pytest.approx(np.std(more.subsamples) * np.sqrt(3 / 2))

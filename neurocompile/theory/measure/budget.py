@@ -62,9 +62,9 @@ def plan_budget(
     for share in found:
         helped = everything.pop(share.layer, 0.0)
         if share.expected > 0:
-            own = share.spikes * helped / share.expected
-            granted += own
-            layers.append(msgspec.structs.replace(share, granted=own))
+            mine = share.spikes * helped / share.expected
+            granted += mine
+            layers.append(msgspec.structs.replace(share, granted=mine))
         else:  # nothing to scale by: helpers keep what they send
             fixed += helped
             layers.append(share)
