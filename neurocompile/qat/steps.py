@@ -20,6 +20,10 @@ __all__ = ["Grid", "grids", "largest_multiple"]
 
 _ROOM = 1.1
 """By which sums may grow in training before they leave their field."""
+_MEMBRANE_BITS = 5
+"""Below the grid of a residual's weights, where the weights do not need them."""
+_FEWEST_BITS = 4
+"""That weights keep when their grid gets coarser for the sake of membranes."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,27 @@ def _apart_by_powers(
         for n, bound in zip(layers, bounds, strict=True)
         if bound is not None
     )
-    # stored weights are multiples of 2^(9 - bits) of the unit, in which the sum of all has its field
-    least = short_step(_ROOM * reach / fields.current * 2 ** (9 - bits))
-    coarsest = short_step(max(max(steps[n.name] for n in layers), least))
+    # A grid may be as coarse as the unit, in which the sum of all has its field; bits that it leaves
+    # below for what membranes keep of a step before make thresholds exact.
+    unit, finest = _ROOM * reach / fields.current, min(steps[n.name] for n in layers)
+    spared = finest * 2.0 ** (bits - _FEWEST_BITS)
+    below = next(b for b in range(_MEMBRANE_BITS, -1, -1) if b == 0 or unit * 2**b <= spared)
+    least, most = short_step(unit * 2**below), max(steps[n.name] for n in layers)
+    between = (
+        _powers(short_step(max(most / 2 ** (k / 4), least)), least, steps, layers, fields)
+        for k in range(4)
+    )
+    return min(between, key=lambda found: max(abs(np.log2(found[n] / steps[n])) for n in found))
+
+
+def _powers(
+    coarsest: float,
+    least: float,
+    steps: Mapping[str, float],
+    layers: list[s.Conv2d | s.Linear],
+    fields: ChipFields,
+) -> dict[str, float]:
+    """The nearest steps, at least ``least``, that are ``coarsest`` over a power of two."""
     found = {}
     for n in layers:
         apart = min(max(round(np.log2(coarsest / steps[n.name])), 0), fields.weight_exponent)
