@@ -98,3 +98,25 @@ def test_a_norm_over_the_tokens_of_a_linear_layer_is_left() -> None:
 def test_a_norm_without_a_linear_layer_before_it_is_left(producer: str) -> None:
     before = graph("[3]", producer, f"%n = BatchNorm {{x = %c, {NORM}}}")
     assert FoldBatchNorm()(before).nodes == before.nodes
+
+
+def test_a_shift_in_front_of_neurons_makes_no_layer_twice() -> None:
+    """The value that others read too keeps its layer; the shift goes to the neuron's bias."""
+    ones = {k: np.ones(3, np.float32) for k in ("scale", "var")}
+    before = SpikingGraph.parse(
+        """spiking "g" {stage = "imported"}
+%x = Input {shape = [2, 4, 4]}
+%c = Conv2d {x = %x, weight = @k, padding = [0, 1]}
+%n = BatchNorm {x = %c, scale = @scale, shift = @shift, mean = @mean, var = @var, eps = 0.0}
+%a = LIF {x = %n, tau = 2.0, v_threshold = 1.0}
+%d = Add {a = %c, b = %a}
+%e = BatchNorm {x = %d, scale = @scale, shift = @shift, mean = @mean, var = @var, eps = 0.0}
+%b = LIF {x = %e, tau = 2.0, v_threshold = 1.0}
+%out = Output {x = %b}
+""",
+        {k: TENSORS[k] for k in ("k", "shift", "mean")} | ones,
+    )
+    after = FoldBatchNorm()(before)
+    kinds = [type(node).__name__ for node in after.nodes]
+    assert kinds == ["Input", "Conv2d", "Offset", "LIF", "Add", "Offset", "LIF", "Output"]
+    check_same(before, after)
