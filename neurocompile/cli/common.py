@@ -38,6 +38,7 @@ __all__ = [
     "check_output",
     "clean",
     "command",
+    "device_name",
     "fail",
     "say",
 ]
@@ -59,7 +60,8 @@ Input = Annotated[
 ]
 
 
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
+    """A device's name as it was given, or the line of the option."""
     from neurocompile.gpu.devices import check_device
 
     try:
@@ -73,7 +75,7 @@ Device = Annotated[
     typer.Option(
         "--device",  # typer 0.27 takes a metavar that is the name in capitals for the name
         metavar="DEVICE",
-        callback=_device,
+        callback=device_name,
         help="cuda (all GPUs), cuda:N or torch-cpu: torch evaluates the integers there, exactly.",
     ),
 ]

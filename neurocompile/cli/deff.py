@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Json, Output, check_output, command
+from neurocompile.cli.common import Json, Output, check_output, command, device_name
 
 if TYPE_CHECKING:
     from neurocompile.theory.measure.effective_dimension import EffectiveDimension
@@ -38,6 +38,15 @@ def deff(
     ] = None,
     subsamples: Annotated[int, typer.Option(metavar="N", help="Random subsamples.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the subsamples and of the sketch.")] = 0,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            callback=device_name,
+            help="cuda, cuda:N (one GPU) or torch-cpu: float64 products by torch there.",
+        ),
+    ] = "cpu",
     picture: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw the spectrum: a .png or .svg file."),
@@ -55,7 +64,7 @@ def deff(
     from neurocompile.theory.measure.deff import deff as measure
     from neurocompile.theory.measure.effective_dimension import PAPER_DIMENSIONS
 
-    found = measure(data, quantile, subsamples=subsamples, seed=seed, progress=True)
+    found = measure(data, quantile, subsamples=subsamples, seed=seed, device=device, progress=True)
     paper = PAPER_DIMENSIONS[dataset.value] if dataset else None
     if picture is not None:
         from neurocompile.report.figure import save_figure

@@ -28,6 +28,8 @@ def test_deff(cli, tmp_path: Path) -> None:
     )
     assert len(told["subsamples"]) == 5 and told["mean"] == np.mean(told["subsamples"])
     assert cli("deff", ZOO / "test.npz", "--quantile", 0.5, "--json").json["full"] < 10
+    refused = cli("deff", ZOO / "test.npz", "--device", "tpu")
+    assert refused.code == 2 and "cuda:N or torch-cpu" in refused.err
 
 
 def test_deff_draws_the_same_bytes_twice(cli, tmp_path: Path) -> None:

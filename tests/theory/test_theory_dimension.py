@@ -49,6 +49,21 @@ def test_digits_against_svd_and_sklearn(digits: np.ndarray) -> None:
     assert np.allclose(found.spectrum.variances / found.spectrum.total, variances, atol=1e-12)
 
 
+def test_torch_on_a_device_finds_the_same(digits: np.ndarray) -> None:
+    pytest.importorskip("torch", reason="needs the extra gpu")
+    for width in (4096, 0):  # exact, and by a sketch
+        a, b = (
+            effective_dimension(rows_of(digits), exact_width=width, device=device)
+            for device in ("cpu", "torch-cpu")
+        )
+        assert (a.full, a.subsamples, a.curve) == (b.full, b.subsamples, b.curve)
+        np.testing.assert_allclose(
+            a.spectrum.variances, b.spectrum.variances, rtol=1e-9, atol=1e-9 * a.spectrum.total
+        )
+    with pytest.raises(NeurocompileError, match="NC1015"):
+        effective_dimension(rows_of(digits), device="tpu")
+
+
 def test_shift_and_scale_change_nothing(digits: np.ndarray) -> None:
     a = effective_dimension(rows_of(digits))
     b = effective_dimension(rows_of(digits * 1e-3 + 1e4))

@@ -18,6 +18,7 @@ def deff(
     *,
     subsamples: int = 5,
     seed: int = 0,
+    device: str = "cpu",
     progress: bool = False,
 ) -> EffectiveDimension:
     """Measure Definition 3, as ``neurocompile deff`` does.
@@ -26,8 +27,11 @@ def deff(
         data: (samples, ...) of any real type, or the path of a .npy file or of an .npz file with
             such an ``x``, which need not fit in memory.
         quantile: share of the variance, in 0..1.
+        device: cpu, cuda, cuda:N or torch-cpu: where products and eigenvalues are computed, float64.
 
     Errors are those of :func:`neurocompile.theory.measure.effective_dimension.effective_dimension`.
     """
     rows = open_rows(data) if isinstance(data, (str, Path)) else rows_of(data)
-    return effective_dimension(rows, quantile, subsamples=subsamples, seed=seed, progress=progress)
+    return effective_dimension(
+        rows, quantile, subsamples=subsamples, seed=seed, progress=progress, device=device
+    )

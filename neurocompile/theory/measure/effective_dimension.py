@@ -11,6 +11,7 @@ import numpy as np
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.parameters import count, fraction
+from neurocompile.theory.measure.algebra import algebra_on
 from neurocompile.theory.measure.data_rows import Rows
 from neurocompile.theory.measure.spectrum import (
     EXACT_WIDTH,
@@ -93,6 +94,7 @@ def effective_dimension(
     seed: int = 0,
     exact_width: int = EXACT_WIDTH,
     progress: bool = False,
+    device: str = "cpu",
 ) -> EffectiveDimension:
     """Measure Definition 3 on ``rows``: the paper's protocol is five random subsamples of 80 %.
 
@@ -103,8 +105,10 @@ def effective_dimension(
             show whether the samples limit the number; a warning says so.
         exact_width: numbers a sample up to which covariances are computed whole; beyond, a
             randomized sketch finds the leading components, and its number is at least the true one.
+        device: cpu (numpy), cuda or cuda:N (one GPU), torch-cpu: where products and eigenvalues are
+            computed, in float64 everywhere.
 
-    Raises NC8001 (not finite), NC8002 (no variance), NC8003 (a parameter), NC8004 (the sketch does
+    Raises NC1015, NC4001, NC4007 (the device), NC8001 (not finite), NC8002 (no variance), NC8003 (a parameter), NC8004 (the sketch does
     not reach).
     """
     (
@@ -114,6 +118,7 @@ def effective_dimension(
         count("seed", seed, 0),
     )
     count("exact_width", exact_width, 0)
+    algebra = algebra_on(device)
     rng = np.random.default_rng(seed)
     size = max(2, round(share * rows.samples))
     kept = [np.zeros(rows.samples, bool) for _ in range(subsamples)]
@@ -127,19 +132,22 @@ def effective_dimension(
             fewer.append(mask)
     kept += fewer
     if rows.width <= exact_width:
-        spectra = exact_spectra(rows, [~mask for mask in kept], progress)
+        spectra = exact_spectra(rows, [~mask for mask in kept], progress, algebra)
         method = f"exact: eigenvalues of the {rows.width:,} x {rows.width:,} covariance, float64"
     else:
         everything = np.ones(rows.samples, bool)
         wanted = _FIRST_SKETCH
         while True:
-            first = sketched_spectrum(rows, everything, wanted, seed, progress)
+            first = sketched_spectrum(rows, everything, wanted, seed, progress, algebra)
             if first.components(quantile) is not None or wanted >= min(
                 _LARGEST_SKETCH, rows.width, rows.samples
             ):
                 break
             wanted *= 2
-        spectra = [first, *(sketched_spectrum(rows, mask, wanted, seed, progress) for mask in kept)]
+        spectra = [
+            first,
+            *(sketched_spectrum(rows, mask, wanted, seed, progress, algebra) for mask in kept),
+        ]
         method = f"randomized: a sketch of {wanted:,} components; the number is an upper bound of the exact one"
     numbers = [spectrum.components(quantile) for spectrum in spectra]
     if any(n is None for n in numbers):

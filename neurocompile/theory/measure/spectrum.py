@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.theory.measure.algebra import Algebra
 from neurocompile.theory.measure.data_rows import Rows
 
 __all__ = ["EXACT_WIDTH", "Spectrum", "exact_spectra", "sketched_spectrum"]
@@ -45,26 +47,32 @@ class Spectrum:
 
 
 def exact_spectra(
-    rows: Rows, left_out: Sequence[np.ndarray], progress: bool = False
+    rows: Rows,
+    left_out: Sequence[np.ndarray],
+    progress: bool = False,
+    algebra: Algebra | None = None,
 ) -> list[Spectrum]:
     """Spectra of all rows and of the rows without each of ``left_out`` (boolean masks), in one
     pass.
 
     The covariance of a subsample is the whole one's sums less those of the few rows it leaves out.
     """
+    there = algebra or Algebra()
     width, count = rows.width, len(left_out) + 1
-    moments = [np.zeros((width, width)) for _ in range(count)]
-    sums, sizes = np.zeros((count, width)), np.zeros(count)
-    shift: np.ndarray | None = None  # near the mean, or the difference of squares would lose digits
-    for start, part in _shown(rows, "covariance", progress):
+    moments = [there.zeros(width, width) for _ in range(count)]
+    sums, sizes = [there.zeros(width) for _ in range(count)], np.zeros(count)
+    shift: Any = None  # near the mean, or the difference of squares would lose digits
+    for start, block in _shown(rows, "covariance", progress):
+        part = there.array(block)
         shift = part.mean(axis=0) if shift is None else shift
         part -= shift
         for k in range(count):
-            chosen = part if k == 0 else part[left_out[k - 1][start : start + len(part)]]
+            mask = None if k == 0 else left_out[k - 1][start : start + len(part)]
+            chosen = part if mask is None else part[there.array(mask)]
             moments[k] += chosen.T @ chosen
             sums[k] += chosen.sum(axis=0)
             sizes[k] += len(chosen)
-    found = []
+    found: list[Spectrum] = []
     for k in range(count):
         moment, total, size = (
             (moments[0], sums[0], sizes[0])
@@ -72,10 +80,10 @@ def exact_spectra(
             else (moments[0] - moments[k], sums[0] - sums[k], sizes[0] - sizes[k])
         )
         mean = total / size
-        covariance = moment / size - np.outer(mean, mean)
-        largest = float(np.abs(moment).max()) / size
-        variances = np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0)
-        variance = float(np.trace(covariance))
+        covariance = moment / size - mean[:, None] * mean[None, :]
+        largest = float(abs(moment).max()) / size
+        variances = np.maximum(there.eigenvalues(covariance)[::-1], 0)
+        variance = float(covariance.trace())
         found.append(_checked(rows, Spectrum(variances, variance, True), largest, k == 0))
         if (
             variance <= _RESOLVED * found[0].total
@@ -85,7 +93,12 @@ def exact_spectra(
 
 
 def sketched_spectrum(
-    rows: Rows, kept: np.ndarray, size: int, seed: int, progress: bool = False
+    rows: Rows,
+    kept: np.ndarray,
+    size: int,
+    seed: int,
+    progress: bool = False,
+    algebra: Algebra | None = None,
 ) -> Spectrum:
     """The first ``size`` variances by subspace iteration (Halko, Martinsson, Tropp 2011), several
     passes over the rows.
@@ -96,22 +109,25 @@ def sketched_spectrum(
     Args:
         kept: boolean (samples,), the rows that count.
         size: variances wanted; the sketch is a little wider.
+        algebra: where products are made.
     """
+    there = algebra or Algebra()
     rng = np.random.default_rng(seed)
     width = min(size + _OVERSAMPLING, rows.width)
-    basis = np.linalg.qr(rng.standard_normal((rows.width, width)))[0]
+    basis = there.basis(there.array(rng.standard_normal((rows.width, width))))
     mean, variance, shift = _mean_and_variance(rows, kept, progress)
+    middle = there.array(mean)
     product = basis
     for turn in range(_POWER_PASSES + 1):
-        product = np.zeros((rows.width, width))
-        for start, part in _shown(rows, f"sketch {turn + 1}/{_POWER_PASSES + 1}", progress):
-            part = part[kept[start : start + len(part)]] - mean
+        product = there.zeros(rows.width, width)
+        for start, block in _shown(rows, f"sketch {turn + 1}/{_POWER_PASSES + 1}", progress):
+            part = there.array(block[kept[start : start + len(block)]]) - middle
             product += part.T @ (part @ basis)
         product /= int(kept.sum())
         if turn < _POWER_PASSES:
-            basis = np.linalg.qr(product)[0]
+            basis = there.basis(product)
     ritz = basis.T @ product
-    variances = np.maximum(np.linalg.eigvalsh((ritz + ritz.T) / 2)[::-1], 0)[:size]
+    variances = np.maximum(there.eigenvalues((ritz + ritz.T) / 2)[::-1], 0)[:size]
     return _checked(rows, Spectrum(variances, variance, False), shift, bool(kept.all()))
 
 
