@@ -8,7 +8,7 @@ on Loihi 2's published limits. Cores are lower bounds; with --map, the first fol
 and one Kapoho Point, and the fold of fewest cores are also mapped where their bound is at most
 CORES, and every mapping is counted again. --jobs N lets N processes search and map at a time.
 --folder keeps every figure as soon as it is known, so that --seconds can stop at any time; with
---reuse nothing is measured that is there.
+--reuse nothing is searched that is there, and a mapping there gives way to a better one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MODELS = (
 MACHINES = (("loihi2", 120), ("kapoho_point", 960), ("hala_point", 140_544))
 AHEAD = 3
 """Folds that are mapped at once for one machine."""
-MAPPING = 0.4
+MAPPING = 0.45
 """Part of the time that is kept for mapping what was found."""
 GRACE = 2.0
 """Seconds that a model gets to end in time."""
@@ -66,9 +66,11 @@ def quantized(path: str) -> tuple[Any, int, Any]:
     return Quantize(steps, statistics)(canonicalize(imported.graph)), steps, statistics
 
 
-def searched(name: str, model: tuple[Any, int, Any], until: float) -> dict[str, Any]:
+def searched(
+    name: str, model: tuple[Any, int, Any], until: float, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The front, and how long it took: a process for each family of folds. What is not found by
-    ``until`` is left out, and ``whole`` says so.
+    ``until`` is left out, and ``whole`` says so; a search that was stopped ``before`` goes on.
     """
     import msgspec
 
@@ -80,15 +82,19 @@ def searched(name: str, model: tuple[Any, int, Any], until: float) -> dict[str, 
 
     chip, start = load_target("loihi2"), time.process_time()
     graph, steps, statistics = model
-    circuit = build_circuit(graph, steps, 8, chip)
-    choices = [choice_of(circuit, chip, "none", modelled_rates(circuit, statistics))]
-    del circuit
-    seconds = time.process_time() - start
+    before = before or {}
+    choices = [msgspec.convert(c, FoldChoice) for c in before.get("found", before.get("front", []))]
+    if not choices:
+        circuit = build_circuit(graph, steps, 8, chip)
+        choices = [choice_of(circuit, chip, "none", modelled_rates(circuit, statistics))]
+        del circuit
+    known = [c.fold for c in choices]
+    seconds = before.get("seconds", 0.0) + time.process_time() - start
     fork = multiprocessing.get_context("fork")
     running = {}
     for number in range(len(list(families(graph)))):
         here, there = fork.Pipe(duplex=False)
-        process = fork.Process(target=_search, args=(there, model, number), daemon=True)
+        process = fork.Process(target=_search, args=(there, model, number, known), daemon=True)
         process.start()
         there.close()
         running[here] = process
@@ -103,14 +109,16 @@ def searched(name: str, model: tuple[Any, int, Any], until: float) -> dict[str, 
                 choices.append(msgspec.convert(one, FoldChoice))
                 print(name, one["fold"], one["cores_at_least"], file=sys.stderr, flush=True)
                 continue
-            seconds, ended = seconds + (one or 0.0), ended + (one is not None)
+            ended += one is not None
             running.pop(here).join()
+            seconds += one or 0.0
     whole = not running and ended == len(list(families(graph)))
     for process in running.values():
         process.terminate()
     return {
         "model": name,
         "front": [msgspec.to_builtins(c) for c in pareto(choices)],
+        "found": [msgspec.to_builtins(c) for c in choices],
         "seconds": seconds,
         "megabytes": peak_megabytes(),
         "whole": whole,
@@ -118,15 +126,18 @@ def searched(name: str, model: tuple[Any, int, Any], until: float) -> dict[str, 
     }
 
 
-def _search(there: Any, model: tuple[Any, int, Any], number: int) -> None:
-    """Send the folds of a family, one after the other, and at the end the seconds they took."""
+def _search(there: Any, model: tuple[Any, int, Any], number: int, known: list[str]) -> None:
+    """Send the folds of a family that are not ``known``, one after the other, and at the end the
+    seconds they took.
+    """
     import msgspec
 
     from neurocompile.folding.search import families, family_of, folder_for
     from neurocompile.targets import load_target
 
     start, (graph, steps, statistics) = time.process_time(), model
-    family, chip = list(families(graph))[number], load_target("loihi2")
+    chip = load_target("loihi2")
+    family = [fold for fold in list(families(graph))[number] if str(fold) not in known]
     folder = folder_for(graph, steps, 8, chip)
     for choice in family_of(folder, chip, family, statistics=statistics):
         there.send(msgspec.to_builtins(choice))
@@ -151,6 +162,11 @@ class Tries:
     def best(self) -> str | None:
         """The fewest steps that mapped."""
         return next((f for f in self.folds if self.state.get(f)), None)
+
+    def merit(self, mapped: dict[str, Any]) -> tuple[int, int]:
+        """Of two mappings the lower is better."""
+        steps = mapped["choice"]["steps"] if self.name in ("loihi2", "kapoho_point") else 0
+        return steps, mapped["cores"]
 
     @property
     def waiting(self) -> list[str]:
@@ -205,7 +221,8 @@ def map_folds(
     found: dict[str, Any], model: tuple[Any, int, Any], most: int, slots: Any, until: float
 ) -> Iterator[None]:
     """Map what each machine would get, if its bound is at most ``most``: the first that fits, and
-    the fold of fewest cores. Yields whenever one is known; stops at ``until``.
+    the fold of fewest cores. Yields whenever one is known; stops at ``until``. What is kept from
+    before gives way to what is better.
     """
     _MODEL.update(graph=model[0], steps=model[1], statistics=model[2])
     wanted: list[Tries] = []
@@ -219,7 +236,6 @@ def map_folds(
             wanted.append(Tries(target, target, fitting, AHEAD))
     if fewest["cores_at_least"] <= MACHINES[1][1]:
         wanted.append(Tries("fewest", MACHINES[1][0], [fewest["fold"]], 1))
-    wanted = [t for t in wanted if not found["mapped"].get(t.name)]
     while any(t.running or t.waiting for t in wanted) and time.time() < until:
         for tries in wanted:
             for fold in tries.waiting[:1]:
@@ -230,7 +246,9 @@ def map_folds(
                 slots.release()
             if tries.best is not None and ended:
                 choice = next(c for c in found["front"] if c["fold"] == tries.best)
-                found["mapped"][tries.name] = {"choice": choice, **tries.state[tries.best]}
+                new = {"choice": choice, **tries.state[tries.best]}
+                old = found["mapped"].get(tries.name, new)
+                found["mapped"][tries.name] = min(new, old, key=tries.merit)
                 yield
         time.sleep(0.1)
     for tries in wanted:
@@ -306,8 +324,8 @@ def measured(
             model = quantized(str(path))
         print(f"{name}: quantized", file=sys.stderr, flush=True)
         if not found or not found.get("whole", True):
-            kept_maps = found["mapped"] if found else {}
-            found = {**searched(name, model, until - MAPPING * seconds), "mapped": kept_maps}
+            mapped = found["mapped"] if found else {}
+            found = {**searched(name, model, until - MAPPING * seconds, found), "mapped": mapped}
         print(f"{name}: a front of {len(found['front'])}", file=sys.stderr, flush=True)
     maps = map_folds(found, model, most, slots, until) if most else ()
     for _ in chain([None], maps):
@@ -331,11 +349,9 @@ def cell(one: dict[str, Any], machine: tuple[str, int]) -> str:
 
 
 def mapped_text(one: dict[str, Any], mapped: dict[str, Any]) -> str:
-    """What a mapping took, beside the bound and the packets of the unrolled model."""
+    """What a mapping took, beside the bound."""
     taken = mapped["choice"]
     ratio = f"{mapped['cores'] / taken['cores_at_least']:.2f} of the bound"
-    if one["front"][0].get("packets"):
-        ratio += f", {taken['packets'] / one['front'][0]['packets']:.2f} times the packets"
     return f"**{mapped['cores']:,} mapped**, {taken['steps']:,} steps (`{taken['fold']}`; {ratio})"
 
 
@@ -378,7 +394,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--map", type=int, default=0, help="map folds of at most so many cores")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--reuse", action="store_true", help="measure what --folder lacks")
+    parser.add_argument(
+        "--reuse", action="store_true", help="search what --folder lacks; with --map, map again"
+    )
     parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
     parser.add_argument("--folder", type=Path, help="keep all figures, a file a model")
     parser.add_argument("--markdown", type=Path, help="write rows of the table; others stay")

@@ -23,6 +23,7 @@ from neurocompile.mapping.packing import (
     improve,
     in_order,
     pack,
+    press,
     ready_order,
     tighten,
 )
@@ -43,7 +44,7 @@ WAYS = (
     ),
     (200_000, ((1, False), (4, True), (8, True), (8, False), (32, True))),
     (1_000_000, ((1, False), (5, True), (8, False), (8, True))),
-    (20_000_000, ((5, True), (4, False))),
+    (30_000_000, ((5, True), (4, False))),
 )
 """(neurons, (fineness, pairs) of each way to cut that is tried) of models up to so many neurons."""
 ROOM = 0.015
@@ -63,6 +64,8 @@ TIGHT = 1.08
 """Multiple of the lower bound down to which cores are given up."""
 HALVINGS = 16
 """Times that a tile is halved for its output lists, at most."""
+NEARLY = 1.06
+"""Multiple of the cores at hand up to which it is worth trying for longer."""
 FEW, SPARE = 1.15, 2
 """A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no
 other is at hand.
@@ -72,8 +75,8 @@ other is at hand.
 class _Way(NamedTuple):
     """A way to cut, as far as it was followed."""
 
-    rank: tuple[bool, float, int]
-    """Whether it takes too many cores, packets a step, cores."""
+    rank: tuple[int, float, int]
+    """Whether it takes too many cores (of folded circuits: how many), packets a step, cores."""
     graph: TileGraph
     instance: Hypergraph
     packed: Packed
@@ -111,7 +114,11 @@ def fit(
     found = _ways(counter, rates, limit, seed, spikes, bound, done)
     first = found[0]
     if size > SMALL or first.packed.cores > TOGETHER or len(first.graph.tiles) > FEW_TILES:
-        ways = [way.further(improve(way.instance, way.packed.core_of, seed, few)) for way in found]
+        hard = counter.circuit.windows > 1  # who folds wants few cores
+        ways = [
+            way.further(improve(way.instance, way.packed.core_of, seed, few, hard=hard))
+            for way in found
+        ]
         _, graph, _, packed = min(ways, key=lambda way: way.rank)
         tiles, core_of = merge_boxes(graph.tiles, packed.core_of)
     else:
@@ -157,10 +164,12 @@ def _ways(
                 packed = replace(packed, cost=looked.cost)
             if packed.cores > limit:
                 packed = tighten(instance, looked, limit, seed)
+            if limit < packed.cores <= NEARLY * limit:
+                packed = press(instance, packed, limit, seed)
             fewest = min(fewest or packed.cores, packed.cores)
             if packed.cores > limit:
                 continue
-            wide = spikes is None and packed.cores > FEW * bound + SPARE
+            wide = _wide(counter, packed.cores, bound) if spikes is None else 0
             rank = wide, packed.cost, packed.cores
             found = sorted([*found, _Way(rank, graph, instance, packed)], key=lambda w: w.rank)
             found = found[:most]
@@ -173,6 +182,14 @@ def _ways(
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
     return found
+
+
+def _wide(counter: CostCounter, cores: int, bound: int) -> int:
+    """Whether a way to cut takes too many cores; of a folded circuit, whose user wants few, how many
+    too many.
+    """
+    wide = max(0, cores - int(FEW * bound + SPARE))
+    return wide if counter.circuit.windows > 1 else min(wide, 1)
 
 
 def _cut_anew(
@@ -191,7 +208,7 @@ def _cut_anew(
             way.further(glance(way.instance, way.packed.core_of, seed, longer=True))
             for way in found
         ]
-    chains: list[tuple[bool, Packed, Chain]] = []
+    chains: list[tuple[int, Packed, Chain]] = []
     for i, way in enumerate(sorted(found, key=lambda way: way.rank)[:FINALISTS]):
         packed = tighten(way.instance, way.packed, few, seed)
         start = Mapped(way.graph.tiles, packed.core_of, packed.cost)

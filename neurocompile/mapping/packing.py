@@ -33,6 +33,7 @@ __all__ = [
     "improve",
     "in_order",
     "pack",
+    "press",
     "ready_order",
     "tighten",
 ]
@@ -65,6 +66,8 @@ MOST_THREADS = 4
 """Starts tried at a time: each has a table of up to 256 MiB."""
 TOGETHER = 240
 """Cores that are refined at once where there are more: about two chips."""
+TURNS = 3
+"""Turns of squeezing and annealing where cores count first."""
 TURN_STEPS = 300
 """Moves tried for each tile in a turn, at most."""
 TURN_WORK = 600_000_000
@@ -242,48 +245,79 @@ def glance(graph: Hypergraph, start: np.ndarray, seed: int, *, longer: bool = Fa
     return Packed(tried[refined], cores, "packed, annealed", cost)
 
 
-def tighten(graph: Hypergraph, packed: Packed, most: int, seed: int) -> Packed:
-    """The same on fewer cores, down to ``most`` where that is found; of many cores in turn."""
+def tighten(
+    graph: Hypergraph, packed: Packed, most: int, seed: int, *, hard: bool = False
+) -> Packed:
+    """The same on fewer cores, down to ``most`` where that is found; of many cores in turn, which
+    takes longer if ``hard``.
+    """
     if packed.cores <= most:
         return packed
     if packed.cores > TOGETHER:
         block = in_order(packed.core_of)
-        block = squeeze_in_turn(graph, block, packed.cores, most, together=TOGETHER, seed=seed)
+        given = packed.cores, most
+        block = squeeze_in_turn(graph, block, *given, together=TOGETHER, seed=seed, hard=hard)
     else:
         block = squeeze(graph, packed.core_of, packed.cores, most, seed)
     cores = len(np.unique(block))
     if cores == packed.cores:
         return packed
-    return _numbered(graph, block, f"{packed.method}, squeezed")
+    method = packed.method
+    return _numbered(graph, block, method if "squeezed" in method else f"{method}, squeezed")
 
 
-def improve(graph: Hypergraph, start: np.ndarray, seed: int, few: int = 0) -> Packed:
+def press(graph: Hypergraph, packed: Packed, most: int, seed: int) -> Packed:
+    """The same on fewer cores, down to ``most`` where that is found, by turns of squeezing and of
+    annealing: annealing brings consumers of the same messages together, so that output lists leave
+    room that squeezing uses.
+    """
+    for turn in range(TURNS):
+        before = packed.cores
+        packed = tighten(graph, packed, most, seed + turn, hard=turn > 0)
+        if packed.cores <= most or (turn > 0 and packed.cores == before):
+            break
+        if packed.cores > TOGETHER:
+            packed = _turned(graph, packed, seed)
+        else:
+            steps = min(MOST_STEPS, STEPS * graph.vertices)
+            given = packed.core_of, packed.cores
+            block = refine(graph, *given, steps=steps, hot=WARM, cold=COLD, seed=seed + turn)
+            packed = _numbered(graph, block, packed.method)
+    return packed
+
+
+def _turned(graph: Hypergraph, packed: Packed, seed: int) -> Packed:
+    """Annealed, some consecutive cores at a time."""
+    start = in_order(packed.core_of)
+    steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
+    turned = refine_in_turn(
+        graph, start, packed.cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed
+    )
+    method = packed.method
+    return _numbered(
+        graph,
+        min(turned, start, key=lambda block: km1(graph, block)),
+        method if "in turn" in method else f"{method}, annealed in turn",
+    )
+
+
+def improve(
+    graph: Hypergraph, start: np.ndarray, seed: int, few: int = 0, *, hard: bool = False
+) -> Packed:
     """The best of the refined seed and of the refined partitioner's assignment; cores numbered in
-    order, ``few`` of them if they can be that few.
+    order, ``few`` of them if they can be that few, which is tried longer if ``hard``.
 
     Of many cores only neighbours in order trade tiles (about two chips at a time), and no
     partitioner is asked.
     """
     cores = int(start.max(initial=-1)) + 1
     if cores > TOGETHER:
-        packed = tighten(graph, Packed(start, cores, "packed", km1(graph, start)), few, seed)
-        start = in_order(packed.core_of)
-        steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
-        turned = refine_in_turn(
-            graph,
-            start,
-            packed.cores,
-            together=TOGETHER,
-            steps=steps,
-            hot=HOT,
-            cold=COLD,
-            seed=seed,
-        )
-        return _numbered(
-            graph,
-            min(turned, start, key=lambda block: km1(graph, block)),
-            f"{packed.method}, annealed in turn",
-        )
+        packed = Packed(start, cores, "packed", km1(graph, start))
+        if hard:
+            packed = press(graph, packed, few, seed)
+        else:
+            packed = tighten(graph, packed, few, seed)
+        return _turned(graph, packed, seed)
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
     attempts = 1

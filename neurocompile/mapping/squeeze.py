@@ -25,6 +25,8 @@ STEPS, MOST_STEPS, TRIES = 1_000, 6_000_000, 6
 """Moves tried for each vertex and number of cores, and at most; numbers of cores tried."""
 TURN_STEPS, TURN_TRIES = 200, 3
 """The same of each of several turns."""
+HARD_STEPS, HARD_TRIES = 800, 4
+"""The same where cores count more than time."""
 HOT, COLD = 1.0, 0.05
 """Temperatures, in mean weights of a net."""
 LIGHT, HEAVY = 10.0, 1000.0
@@ -119,10 +121,20 @@ def _emptied(graph: Hypergraph, block: np.ndarray, used: np.ndarray, cores: int)
 
 
 def squeeze_in_turn(
-    graph: Hypergraph, block: np.ndarray, cores: int, most: int, *, together: int, seed: int
+    graph: Hypergraph,
+    block: np.ndarray,
+    cores: int,
+    most: int,
+    *,
+    together: int,
+    seed: int,
+    hard: bool = False,
 ) -> np.ndarray:
-    """The same for instances of any size: ``together`` consecutive cores at a time."""
+    """The same for instances of any size: ``together`` consecutive cores at a time, tried longer if
+    ``hard``.
+    """
     turns = Turns(graph, block, cores)
+    steps, tries = (HARD_STEPS, HARD_TRIES) if hard else (TURN_STEPS, TURN_TRIES)
     part_of = most / max(cores, 1)
     for first in range(0, cores, together):
         last = min(first + together, cores)
@@ -132,7 +144,7 @@ def squeeze_in_turn(
         part, beyond = turns.part(order)
         few = ceil((last - first) * part_of)
         here = turns.block[order] - first
-        taken = (few, seed + first, beyond, TURN_STEPS, TURN_TRIES)
+        taken = (few, seed + first, beyond, steps, tries)
         found = squeeze(part, here, last - first, *taken, ahead=True)
         turns.move(order, found + first)
     return turns.block
