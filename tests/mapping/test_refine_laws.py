@@ -15,7 +15,7 @@ from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.mapping import Mapping, check_mapping, map_circuit
 from neurocompile.mapping.grants import parts_used, times
 from neurocompile.mapping.output_lists import OutputLists
-from neurocompile.mapping.packing import in_order, pack
+from neurocompile.mapping.packing import Packed, in_order, pack, press
 from neurocompile.mapping.placement import Matrix, anneal_places, symmetric
 from neurocompile.mapping.refine import Hypergraph, km1, refine
 from neurocompile.mapping.refine_turns import refine_in_turn
@@ -105,6 +105,9 @@ def test_fewer_cores_keep_every_capacity_and_what_lists_hold_is_exact(
         squeeze_in_turn(graph, start, cores, 1, together=3, seed=seed),
     ):
         assert holds(graph, found) and len(np.unique(found)) <= cores
+    pressed = press(graph, Packed(start, cores, "packed", km1(graph, start)), 1, seed)
+    assert holds(graph, pressed.core_of) and pressed.cores <= cores
+    assert pressed.cores == len(np.unique(pressed.core_of))
     anywhere = np.arange(graph.vertices) % cores
     relaxed = refine_relaxed(
         graph, anywhere, cores, steps=2000, hot=1.0, cold=0.05, light=1.0, heavy=100.0, seed=seed
