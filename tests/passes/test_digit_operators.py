@@ -300,6 +300,25 @@ def test_an_operator_of_a_negative_factor_and_a_bias_is_folded():
     assert error(graph, x, 10) < 0.01
 
 
+@pytest.mark.parametrize("T", [4, 64])
+def test_a_neuron_with_a_soft_reset_reads_a_normalization(T):
+    """Of 64 steps the sums leave the membrane's field, and the value is made coarser first."""
+    graph = operator(OPERATORS["layer"], (24,))
+    first, layer, _, out = graph.nodes
+    fields = {"v_threshold": 1.0, "tau": np.inf, "soft_reset": True, "decay_input": False}
+    lif = s.LIF(name="lif", x=Ref("y"), **fields)
+    mean = s.TimeMean(name="mean", x=Ref("lif"))
+    x = (2 * RNG.standard_normal((40, 24))).astype(np.float32)
+    canonical, quantized = compiled(graph.replace(nodes=(first, layer, lif, mean, out)), x, T, 10)
+    assert (quantized.node["lif"].x == "y") == (T == 4)
+    given = encode_input(quantized.input, x)
+    found = evaluate(quantized, given, T, ["out"])["out"]
+    meant = evaluate(canonical, (given * quantized.input.unit).astype(np.float32), T, ["out"])[
+        "out"
+    ]
+    assert np.abs(found - meant).mean() < 0.01
+
+
 @pytest.mark.slow
 def test_a_transformer_block_is_exact_and_its_error_falls_with_the_digits():
     graph, T = vit_block(6, 8, 2, 16), 3

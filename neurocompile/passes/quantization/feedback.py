@@ -22,7 +22,7 @@ def feedback_layers(state: Quantization, lif: s.LIF) -> Iterator[s.Node]:
     """What brings the neuron's own spikes of the step before into the sums that it reads: linear
     layers, or the :class:`~neurocompile.ir.spiking.Previous` itself.
     """
-    stack = [lif.x]
+    stack = [lif.x] if lif.name in state.graph.fed_back else []
     while stack:
         node = state.graph.node[stack.pop()]
         if isinstance(node, (s.Add, s.Rearrange)):
@@ -44,6 +44,8 @@ def on_shift(state: Quantization, lif: s.LIF, shift: int) -> bool:
 
     Raises NC2002 where that leaves nothing of them.
     """
+    if lif.name in state.graph.fed_back and lif.x not in state.graph.node:  # a sum made coarser
+        raise _left(lif)
     changed = False
     for layer in feedback_layers(state, lif) if shift else ():
         changed |= _rounded(state, lif, layer, shift)
@@ -59,11 +61,7 @@ def _rounded(state: Quantization, lif: s.LIF, layer: s.Node, shift: int) -> bool
     place = next(k for k, n in enumerate(rewriter.nodes) if n.name == layer.name)
     node = rewriter.nodes[place]
     if not isinstance(node, (s.Conv2d, s.Linear)):
-        raise NeurocompileError(
-            "NC2002",
-            f"layer '{lif.name}' adds its own spikes to sums that leave their field; use fewer steps",
-            layer=lif.name,
-        )
+        raise _left(lif)
     weight = rewriter.tensors[node.weight].astype(np.int64)
     if not ((weight << max(node.exponent, 0)) % (1 << shift)).any():
         return False
@@ -81,3 +79,11 @@ def _rounded(state: Quantization, lif: s.LIF, layer: s.Node, shift: int) -> bool
     stored = rewriter.tensor(f"{node.weight}.shifted", (grid * rounded).astype(np.int16))
     rewriter.nodes[place] = replace(node, weight=stored, exponent=exponent)
     return True
+
+
+def _left(lif: s.LIF) -> NeurocompileError:
+    return NeurocompileError(
+        "NC2002",
+        f"layer '{lif.name}' adds its own spikes to sums that leave their field; use fewer steps",
+        layer=lif.name,
+    )
