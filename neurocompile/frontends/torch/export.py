@@ -64,6 +64,7 @@ def export_onnx(
     per_sample_lif: bool = False,
     head: int | str | None = None,
     compare: bool = True,
+    ranges: bool = True,
 ) -> None:
     """Write ``model`` to ``path`` as ONNX. The model is not modified; the same call writes the same
     bytes again.
@@ -98,6 +99,8 @@ def export_onnx(
         head: which of several tensors that the forward returns, by name or number; by default
             all of them.
         compare: False leaves the comparison out, where only the size of a network is asked.
+        ranges: False leaves out the ranges of real values (LayerNorm, GELU, softmax of a step), where
+            they are measured later.
 
     Raises:
         NeurocompileError: NC1013 neurons without a marker (all named), or torch cannot trace the
@@ -115,6 +118,10 @@ def export_onnx(
     target = check_writable(as_path(path, "NC5005"))
     with explained(model, example):
         content = _exported(model, example, given, options, opset_version, per_sample_lif, compare)
+    if ranges:
+        from neurocompile.frontends.torch.real_ranges import with_ranges
+
+        content = with_ranges(content, example if given is None else given)
     write_output(target, content)
 
 

@@ -71,6 +71,7 @@ class TorchFrontEnd:
                     per_sample_lif=options.per_sample_lif,
                     head=options.head,
                     compare=compare,
+                    ranges=samples is None,
                 )
             # the file has the head alone, and neurons over the batch run per sample in it
             plain = msgspec.structs.replace(options, head=None, per_sample_lif=False)
