@@ -64,7 +64,9 @@ def reproduce(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="X.npz", help="table4, table6: 'x' and 'y', such as CIFAR-10's test images."
+            metavar="X.npz",
+            help="table4, table6: 'x' and 'y', such as CIFAR-10's test images; or lines 'sentence, tab, class' "
+            "(.tsv) for one text model, with training sentences as --calibration.",
         ),
     ] = None,
     models: Annotated[

@@ -10,7 +10,8 @@ import pytest
 from neurocompile.errors import NeurocompileError
 from neurocompile.theory.experiments import ablation as ablations
 from neurocompile.theory.experiments.energy_task import table5_of
-from neurocompile.theory.experiments.real_models import Task, table4, table6_on
+from neurocompile.theory.experiments.real_models import Task, given, table4, table6_on
+from neurocompile.theory.experiments.sentences import embedded, text_part_of
 from neurocompile.theory.experiments.trained_digits import Setting, Trained, spread
 
 
@@ -42,6 +43,46 @@ def test_table4_needs_classes(digits_model, digits_data, tmp_path) -> None:
     np.savez(tmp_path / "x.npz", x=digits_data.x[:40])
     with pytest.raises(NeurocompileError, match="NC1012.*no 'y'"):
         table4(Task(tmp_path / "x.npz", (str(digits_model),)))
+
+
+def test_sentences_are_read_a_line_each(tmp_path) -> None:
+    def part(texts):
+        return np.array([[[len(t)]] for t in texts], np.float32)
+
+    path = tmp_path / "dev.tsv"
+    path.write_text("a\tb\t1\nlong\t0\n", encoding="utf-8")
+    found = embedded(path, part)
+    assert found.x.ravel().tolist() == [3, 4] and found.y.tolist() == [1, 0]
+    assert len(embedded(path, part, 1).y) == 1
+    for text in ("good\t1\nno class\n", "good\t-1\n", "good\t1.0\n", "", "x\t" + "9" * 400):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(NeurocompileError, match="NC1012"):
+            embedded(path, part)
+    path.write_bytes(b"\xff\t1\n")
+    with pytest.raises(NeurocompileError, match="NC1012.*UTF-8"):
+        embedded(path, part)
+
+
+def test_sentences_need_one_text_model(digits_model, tmp_path) -> None:
+    path = tmp_path / "dev.tsv"
+    path.write_text("fine\t1\n", encoding="utf-8")
+    for models in ((str(digits_model),), ("sst2/spiking-bert", "sst2/spiking-bert")):
+        with pytest.raises(NeurocompileError, match="NC1012.*one text model"):
+            given(Task(path, models))
+    with pytest.raises(NeurocompileError, match=r"NC1012.*no text_part"):
+        text_part_of("neurocompile.models.zoo.digits:vit")
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore")
+def test_table4_of_a_text_model_is_beside_the_papers(tmp_path) -> None:
+    pytest.importorskip("spikingjelly")
+    path = tmp_path / "dev.tsv"
+    path.write_text("a warm , funny film\t1\nit never comes to life\t0\n" * 2, encoding="utf-8")
+    result = table4(Task(path, ("sst2/spiking-bert",), samples=2, device="torch-cpu"))
+    row = result.data["models"]["spiking_bert"]
+    assert row["accuracy"] == 1 and row["far"] < 64 and row["ratio"] > 0
+    assert result.tables[1].rows[-1] == ("SST-2", "SpikingBERT", "87.8%", "", 2.14)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path
 from neurocompile.guard import guarded
+from neurocompile.host.part import HostPart
 from neurocompile.ir import spiking as s
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
@@ -43,14 +44,16 @@ class Subject:
     T: int
     """That of the options, else the model's own."""
     weight_bits: int = 8
+    digits: int = 10
+    """Binary digits of real values."""
     fields: ChipFields = LOIHI2
     """Of the target, which integers must fit."""
     compiled: SpikingGraph | None = None
     basis: str = ""
     """How another T comes about."""
-    behind: str = ""
-    """What the host computes behind the values that the chip gives, which is left out here; then
-    these are no scores of classes.
+    host: HostPart | None = None
+    """What the host computes behind the values that the chip gives; then these are no scores of
+    classes, and errors are theirs.
     """
     device: str = "cpu"
     """Where its layers' spikes and its logits are computed: the emulator, or torch's cuda, cuda:N or
@@ -60,6 +63,11 @@ class Subject:
     _cache: dict[int, tuple[SpikingGraph, CircuitGraph]] = field(
         default_factory=dict, compare=False
     )
+
+    @property
+    def behind(self) -> str:
+        """The host's part in words; empty without one."""
+        return "" if self.host is None else str(self.host)
 
     @property
     def only_T(self) -> bool:
@@ -98,6 +106,7 @@ class Subject:
                     T,
                     self.calibration,
                     self.weight_bits,
+                    digits=self.digits,
                     fields=self.fields,
                     covariances=self.covariances,
                 )
@@ -157,9 +166,10 @@ def open_subject(
         statistics_of(opened, canonical),
         settled.steps,
         settled.bits,
+        settled.digits,
         ChipFields.of(chip),
         basis="quantized anew for each T",
-        behind="" if opened.host is None else str(opened.host),
+        host=opened.host,
         covariances=covariances_of(opened, canonical),
     )
 
@@ -188,10 +198,11 @@ def _of_artifact(path: Path, asked: BuildOptions, calibration: object) -> Subjec
         program.calibration,
         program.circuit.steps,
         built.bits,
+        built.digits,
         ChipFields.of(program.target),
         program.quantized,
         "the artifact's integers at each T",
-        behind="" if program.host is None else str(program.host),
+        host=program.host,
     )
 
 
