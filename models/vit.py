@@ -116,10 +116,17 @@ class ViT(nn.Module):
         return self.head(self._rate(y) if self.config.T else y)
 
     def _rate(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean spikes of IF neurons that read ``x`` in every step."""
+        """Mean spikes of IF neurons that read ``x`` in every step.
+
+        In training with the gradient of ``clip(x, 0, 1)``, which the mean rounds down.
+        """
         u, total = torch.zeros_like(x), torch.zeros_like(x)
         for _ in range(self.config.T):
             u = u + x
             spikes = (u >= 1.0).to(u.dtype)
             u, total = u - spikes, total + spikes
-        return total / self.config.T
+        rate = total / self.config.T
+        if not self.training:
+            return rate
+        clipped = x.clamp(0, 1)
+        return clipped + (rate - clipped).detach()

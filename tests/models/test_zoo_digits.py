@@ -23,11 +23,14 @@ def images(data, name: str) -> tuple[np.ndarray, np.ndarray]:
     return data.x.repeat(factor, 2).repeat(factor, 3), data.y
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "vit"])
 def test_float_accuracy_is_the_cards(name: str, digits_data) -> None:
     x, y = images(digits_data, name)
     session = onnxruntime.InferenceSession(ZOO / f"{name}.onnx")
-    correct = int((session.run(None, {session.get_inputs()[0].name: x})[0].argmax(1) == y).sum())
+    source = session.get_inputs()[0]
+    batch = source.shape[0] if isinstance(source.shape[0], int) else len(x)
+    parts = [session.run(None, {source.name: x[k : k + batch]})[0] for k in range(0, len(x), batch)]
+    correct = int((np.concatenate(parts).argmax(1) == y).sum())
     facts = json.loads((ZOO / f"{name}.json").read_text(encoding="utf-8"))
     assert (
         abs(correct - facts["correct"]) <= 1
@@ -66,7 +69,20 @@ def test_they_are_exact_on_lava(name: str, digits_data) -> None:
     assert report.exact, [b.first for b in report.backends]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+def test_a_vit_in_digits_costs_at_most_half_a_point(digits_data) -> None:
+    """LayerNorm, softmax attention and GELU of two blocks; its integers on the emulator."""
+    x, y = images(digits_data, "vit")
+    staged = neurocompile.open(ZOO / "vit.onnx", target="kapoho_point").canonical().quantize()
+    logits = staged.logits(x)
+    correct = int((logits.argmax(1) == y).sum())
+    facts = json.loads((ZOO / "vit.json").read_text(encoding="utf-8"))
+    assert (facts["correct"] - correct) / len(y) <= 0.005
+    assert f"{correct / len(y):.2%} ({correct})" in (ZOO / "card.md").read_text(encoding="utf-8")
+    np.testing.assert_array_equal(staged.lower().logits(x[:2]), logits[:2])
+
+
+@pytest.mark.parametrize("name", [*NAMES, "vit"])
 def test_files_name_no_machine(name: str) -> None:
     content = (ZOO / f"{name}.onnx").read_bytes() + (ZOO / "card.md").read_bytes()
     assert (

@@ -28,6 +28,7 @@ from ...meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig
 from ...spike_driven_transformer import SpikeDrivenTransformer, SpikeDrivenTransformerConfig
 from ...spikformer import Spikformer, SpikformerConfig
 from ...spiking_resformer import SpikingResformer, SpikingResformerConfig
+from ...vit import ViT, ViTConfig
 from ..qkformer_digits.train import (
     BATCH,
     CALIBRATION_SAMPLES,
@@ -59,6 +60,8 @@ class Family(NamedTuple):
     """Largest norm of a gradient: Meta-SpikeFormer's explode at the start, through 19 surrogates in
     a row.
     """
+    epochs: int = EPOCHS
+    """Of the shipped training."""
 
 
 FAMILIES = {
@@ -102,10 +105,17 @@ FAMILIES = {
         learning_rate=4e-3,
         clip=1.0,
     ),
+    "vit": Family(
+        ViT,
+        ViTConfig(image_size=8, patch_size=4, dim=24, depth=2, num_heads=2, mlp_ratio=2, **_ONE),
+        learning_rate=4e-3,
+        clip=1.0,
+        epochs=200,
+    ),
 }
 
 
-def train(name: str, epochs: int = EPOCHS) -> tuple[nn.Module, dict[str, Any]]:
+def train(name: str, epochs: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The trained model in eval mode, over images enlarged as the family needs, and what the card
     says of it.
     """
@@ -113,6 +123,7 @@ def train(name: str, epochs: int = EPOCHS) -> tuple[nn.Module, dict[str, Any]]:
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
     family, generator = FAMILIES[name], torch.Generator().manual_seed(SEED)
+    epochs = epochs or family.epochs
     x_train, y_train, x_test, y_test = (torch.from_numpy(v) for v in load_split())
     x_train_large, x_test_large = (enlarged(v, family.enlarge) for v in (x_train, x_test))
     model = family.constructor(family.config)
@@ -157,7 +168,7 @@ def enlarged(x: torch.Tensor, factor: int) -> torch.Tensor:
     return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
-def main(name: str, out: Path, epochs: int = EPOCHS) -> None:
+def main(name: str, out: Path, epochs: int | None = None) -> None:
     """Train, and write the model and its facts into ``out``."""
     model, facts = train(name, epochs)
     x_train, _, x_test, _ = load_split()
@@ -176,8 +187,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent, help="folder to write to"
     )
-    parser.add_argument(
-        "--epochs", type=int, default=EPOCHS, help="fewer give a quick check of the whole script"
-    )
+    parser.add_argument("--epochs", type=int, help="fewer give a quick check of the whole script")
     arguments = parser.parse_args()
     main(arguments.name, arguments.out, arguments.epochs)
