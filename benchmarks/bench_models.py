@@ -33,6 +33,7 @@ FAMILIES = {
     "spiking-resformer": ("SpikingResformer", "Shi et al. 2024, arXiv:2403.14302"),
     "spike-driven-transformer": ("Spike-driven Transformer", "Yao et al. 2023, arXiv:2307.01694"),
     "meta-spikeformer": ("Meta-SpikeFormer", "Yao et al. 2024, arXiv:2404.03663"),
+    "e-spikeformer": ("E-SpikeFormer", "Yao et al. 2025, arXiv:2411.16061"),
 }
 LABELS = {
     "Conv2d": "conv",

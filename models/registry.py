@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from . import e_spikeformer as esp
 from . import meta_spikeformer as meta
 from . import qkformer as qk
 from . import spike_driven_transformer as sdt
@@ -134,6 +135,21 @@ MODELS: dict[str, Reference] = {
             depths=(1, 1, 1, 1),
             num_heads=2,
             mlp_ratio=2,
+        ),
+    ),
+    "e-spikeformer-s": Reference(esp.ESpikeFormer, esp.E_S, 5.1),
+    "e-spikeformer-m": Reference(esp.ESpikeFormer, esp.E_M, 10.0),
+    "e-spikeformer-l": Reference(esp.ESpikeFormer, esp.E_L, 19.0),
+    "e-spikeformer-tiny": Reference(
+        esp.ESpikeFormer,
+        esp.ESpikeFormerConfig(
+            num_classes=10,
+            image_size=32,
+            dims=(8, 8, 16, 16),
+            depths=(1, 1, 1, 1),
+            num_heads=2,
+            mlp_ratio=2,
+            value_ratio=2,
         ),
     ),
 }
