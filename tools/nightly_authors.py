@@ -5,7 +5,7 @@ FOLDER holds clones of the repositories of :data:`MODELS`, each called as after 
 name; they import timm (and torchinfo, torchvision): have these installed. Networks are a few
 channels wide. Weights lie on a grid of 16ths, scales of BatchNorm are powers of two, so that an 8-bit compiler has
 nothing to round. A model compiles, up to its circuit, as the module itself or as the file of one of
-torch's exporters; its spikes on the emulator are compared with a float64 run of the module, one
+torch's exporters (of a batch of 1 where neurons run over samples); its spikes on the emulator are compared with a float64 run of the module, one
 sample at a time, and with the definition. Layers whose neurons lie in another order than the
 module's are counted apart. Prints a row of docs/import.md a model, and a line of JSON with ``--log``. To try
 another SpikingJelly, put it in front by PYTHONPATH. Exit code 1 if a spike differs.
@@ -14,8 +14,10 @@ another SpikingJelly, put it in front by PYTHONPATH. Exit code 1 if a spike diff
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import importlib
+import io
 import json
 import os
 import sys
@@ -229,7 +231,8 @@ def judge(folder: Path, name: str, through: str) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory() as kept, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            given = _given(net, through, torch.tensor(x[:2]), Path(kept, "model.onnx"))
+            example = torch.tensor(x[: 1 if model.per_sample and through != "module" else 2])
+            given = _given(net, through, example, Path(kept, "model.onnx"))
             opened = neurocompile.open(
                 *given, T=model.T, calibration=x, per_sample_lif=model.per_sample
             )
@@ -260,7 +263,7 @@ def _given(net: nn.Module, through: str, x: torch.Tensor, path: Path) -> tuple[A
 
     _reset(net)
     dynamo = through == "dynamo"
-    with torch.no_grad():
+    with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
         torch.onnx.export(
             First().eval(),
             (x if dynamo else x[:1],),
