@@ -46,7 +46,7 @@ MODELS = (
 MACHINES = (("loihi2", 120), ("kapoho_point", 960), ("hala_point", 140_544))
 AHEAD = 3
 """Folds that are mapped at once for one machine."""
-MAPPING = 0.45
+MAPPING = 0.35
 """Part of the time that is kept for mapping what was found."""
 GRACE = 2.0
 """Seconds that a model gets to end in time."""

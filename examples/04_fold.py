@@ -1,10 +1,12 @@
 """Fold in time: the trained digits model on fewer cores, and a model of CIFAR-10's size on one chip.
 
-    uv run --no-dev --extra plot python examples/04_fold.py [--output FOLDER] [--model FILE.onnx]
+    uv run --no-dev --extra plot python examples/04_fold.py [--output FOLDER] [--cifar]
+        [--model FILE.onnx] [--weight-bits N]
 
 Lists the folds of the shipped digits model, folds it, checks every layer of its 360 held-out images
-against the quantized model, and draws the schedule. With --model, an ONNX file is folded until it
-fits one Loihi 2 chip, and checked on 8 pseudo-random images the same way.
+against the quantized model, and draws the schedule. With --cifar the shipped QKFormer-4-256 of
+CIFAR-10 (4 bits; 1,511 cores unrolled) is folded until it fits one Loihi 2 chip, some minutes, and
+checked on 8 pseudo-random images the same way; with --model another ONNX file.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from neurocompile.program import Program
 from neurocompile.report.figure import save_figure
 from neurocompile.report.schedule import draw_schedule
 
-ZOO = Path(__file__).resolve().parents[1] / "models" / "zoo" / "qkformer_digits"
+MODELS = Path(__file__).resolve().parents[1] / "models" / "zoo"
+ZOO, CIFAR = MODELS / "qkformer_digits", MODELS / "cifar10" / "qkformer-4-256-4bit.onnx"
 
 
 def show(program: Program, x: np.ndarray, folder: Path) -> int:
@@ -42,7 +45,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder for the pictures")
+    parser.add_argument("--cifar", action="store_true", help="fold the shipped CIFAR-10 model too")
     parser.add_argument("--model", type=Path, help="an ONNX file to fold onto one chip")
+    parser.add_argument("--weight-bits", type=int, default=8, help="of --model")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     with np.load(ZOO / "test.npz", allow_pickle=False) as data:
@@ -58,8 +63,10 @@ def main() -> int:
     )
     wrong = show(program, x, given.output)
     print(f"  {program.run(x).accuracy(y):.2%} of {len(x)} images right")
-    if given.model is not None:
-        big = neurocompile.compile(given.model, target="loihi2", T=4, progress=True)
+    others = [(CIFAR, 4)] if given.cifar else []
+    others += [(given.model, given.weight_bits)] if given.model is not None else []
+    for model, bits in others:
+        big = neurocompile.compile(model, target="loihi2", T=4, weight_bits=bits, progress=True)
         random = np.random.default_rng(0).normal(0, 1, (8, *big.input_shape)).astype(np.float32)
         wrong += show(big, random, given.output)
     return 1 if wrong else 0
