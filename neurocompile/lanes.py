@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import config
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
@@ -31,6 +32,13 @@ def borrowed(typing, value):  # type: ignore[no-untyped-def]
         return _uncounted(context, builder, signature.args[0], arguments[0])
 
     return value(value), generate
+
+
+if config.DISABLE_JIT:  # then nothing counts: the value itself
+
+    def borrowed(value: Any) -> Any:  # type: ignore[no-redef]
+        """``value``."""
+        return value
 
 
 def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("data*"):
         old.unlink()
+    shutil.rmtree(out / "numba", ignore_errors=True)
     (out / "start").mkdir(exist_ok=True)
     (out / "start" / "sitecustomize.py").write_text(START)
     (out / "coveragerc").write_text(CONFIGURATION.format(root=ROOT, out=out))
@@ -94,7 +96,9 @@ def start(
     """pytest with ``arguments`` below the tracer, in a session of its own; it prints to a file."""
     paths = [str(out / "start"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | more | {"COVERAGE_PROCESS_START": str(out / "coveragerc")}
-    environment |= {"PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
+    # compiled anew, for what writes machine code is code of ours too
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "NUMBA_CACHE_DIR": str(out / "numba")}
+    environment["CI"] = "1"
     with (out / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", *arguments],
