@@ -165,7 +165,7 @@ def _without_lists(v: int, w: int, a: int, b: int, ledger: Ledger, listed: np.nd
             if before > 0:
                 found -= LEAST + before / max(limit[r], 1)
     group, held, used_groups = ledger.group, ledger.members_of_group, ledger.groups_used
-    more_a, more_b = -(held[a, group[v]] == 1), 1 * (held[b, group[v]] == 0)
+    more_a, more_b = -1 * (held[a, group[v]] == 1), 1 * (held[b, group[v]] == 0)
     if w >= 0:
         if group[v] == group[w]:
             return found
