@@ -45,7 +45,7 @@ class FakeQuantizer(nn.Module):
     """A parameter in, the same on its grid out, float32.
 
     Args:
-        step: distance of the grid's points; the nearest of 6 significant bits is taken.
+        step: distance of the grid's points; :func:`short_step` makes sums exact.
         levels: largest multiple, 7 for 4-bit weights.
     """
 
@@ -54,7 +54,7 @@ class FakeQuantizer(nn.Module):
     def __init__(self, step: float, levels: int) -> None:
         super().__init__()
         self.levels = levels
-        self.register_buffer("step", torch.tensor(short_step(step), dtype=torch.float32))
+        self.register_buffer("step", torch.tensor(step, dtype=torch.float32))
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         return _Round.apply(value, self.step, self.levels)

@@ -71,23 +71,28 @@ def grids(
             step = max(step, _ROOM * _reach(weight) * largest / fields.current)
         steps[node.name] = step
     seen = set[str]()
+    of_input = {
+        n.name: unit if isinstance(graph.node[n.x], s.Input) else 1.0 for n in _layers(graph)
+    }
+    related = set[str]()
     for trunk in {trunk.producers: trunk for trunk in trunks.values()}.values():
-        related = _apart_by_powers(graph, integer, trunk, steps, bits, fields)
-        steps.update(related)
-        for neuron, _ in trunk.neurons if related else ():
+        values = _apart_by_powers(graph, integer, trunk, steps, of_input, largest, bits, fields)
+        related.update(values)
+        steps.update({name: value / of_input[name] for name, value in values.items()})
+        for neuron, _ in trunk.neurons if values else ():
             if neuron.bias is not None and not neuron.soft_reset and str(neuron.bias) not in seen:
                 seen.add(str(neuron.bias))
-                yield Grid(str(neuron.bias), neuron.gain * min(related.values()), fields.mantissa)
+                yield Grid(str(neuron.bias), neuron.gain * min(values.values()), fields.mantissa)
     for node in _layers(graph):
-        step, of_pixels = steps[node.name], isinstance(graph.node[node.x], s.Input)
+        step = steps[node.name] if node.name in related else short_step(steps[node.name])
         yield Grid(str(node.weight), step, levels)
         lif = None if node.name in trunks else _neuron(graph, node)
         if lif is None or lif.bias is None or str(lif.bias) in seen:
             continue
         seen.add(str(lif.bias))
-        of_input = unit if of_pixels else 1.0
-        if integer[node.x] is not None or of_pixels:
-            yield Grid(str(lif.bias), lif.gain * of_input * step, fields.mantissa)
+        if integer[node.x] is not None or isinstance(graph.node[node.x], s.Input):
+            of_bias = short_step(lif.gain * of_input[node.name] * step)
+            yield Grid(str(lif.bias), of_bias, fields.mantissa)
 
 
 def _layers(graph: s.SpikingGraph) -> Iterator[s.Conv2d | s.Linear]:
@@ -109,22 +114,33 @@ def _apart_by_powers(
     graph: s.SpikingGraph,
     integer: Mapping[str, Range | None],
     trunk: Trunk,
-    steps: Mapping[str, float],
+    own: Mapping[str, float],
+    of_input: Mapping[str, float],
+    largest: float,
     bits: int,
     fields: ChipFields,
 ) -> dict[str, float]:
-    """Steps of the layers of ``trunk``, each the nearest power of two times one step; none where a
-    layer reads no integers, which take units of their own.
+    """Steps of the values that the layers of ``trunk`` add, each the nearest power of two times one
+    step; none where a layer reads values that are no integers, which take units of their own.
+
+    Args:
+        own: the weights' best steps.
+        of_input: what a weight's step counts in: the unit of the pixels that a layer reads, or 1.
+        largest: pixel, in its unit.
     """
-    layers = [n for n in trunk.producers if n.name in steps]
-    bounds = [integer[n.x] for n in layers]
-    if not layers or any(bound is None for bound in bounds):
+    layers = [n for n in trunk.producers if n.name in own]
+    steps, reach = {n.name: own[n.name] * of_input[n.name] for n in layers}, 0.0
+    for n in layers:
+        bound = integer[n.x]
+        if isinstance(graph.node[n.x], s.Input):
+            most = largest
+        elif bound is None:
+            return {}
+        else:
+            most = bound.magnitude
+        reach += _reach(np.asarray(graph.tensors[n.weight], np.float64)) * most * of_input[n.name]
+    if not layers:
         return {}
-    reach = sum(
-        _reach(np.asarray(graph.tensors[n.weight], np.float64)) * bound.magnitude
-        for n, bound in zip(layers, bounds, strict=True)
-        if bound is not None
-    )
     # A grid may be as coarse as the unit, in which the sum of all has its field; bits that it leaves
     # below for what membranes keep of a step before make thresholds exact.
     unit, finest = _ROOM * reach / fields.current, min(steps[n.name] for n in layers)
