@@ -15,7 +15,15 @@ from neurocompile.arrays import as_array
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path, open_input, write_output
 
-__all__ = ["Samples", "check_inputs", "check_labels", "load_labels", "load_samples", "save_arrays"]
+__all__ = [
+    "Samples",
+    "check_inputs",
+    "check_labels",
+    "first_sample",
+    "load_labels",
+    "load_samples",
+    "save_arrays",
+]
 
 _MAX_BYTES = 2**36
 
@@ -41,22 +49,7 @@ def load_samples(
     Raises NC1001, NC1006 (shape, dtype) or NC1012.
     """
     path = as_path(path, "NC1001")
-    arrays: dict[str, np.ndarray] = {}
-    with open_input(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                for name in ("x", "y"):
-                    if f"{name}.npy" in archive.namelist():
-                        arrays[name] = _first_rows(archive, name, limit)
-        except (
-            Exception
-        ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise NeurocompileError(
-                "NC1012", f"'{path}' is not an .npz file of plain arrays: {reason[:160]}"
-            ) from error
-    if "x" not in arrays:
-        raise NeurocompileError("NC1012", f"'{path}' has no array 'x'")
+    arrays = _arrays(path, ("x", "y"), limit)
     x = check_inputs(arrays["x"], shape, f"'x' of '{path}'", steps)
     y = arrays.get("y")
     if y is not None and (y.dtype.kind not in "iu" or y.shape != x.shape[:1]):
@@ -88,6 +81,32 @@ def load_labels(path: str | Path, samples: int) -> np.ndarray:
                 "NC1012", f"'{path}' is not an .npy file of integers: {str(error)[:160]}"
             ) from error
     return check_labels(found, samples)
+
+
+def first_sample(path: str | Path) -> np.ndarray:
+    """The first row of 'x', (1, ...) of whatever shape and dtype; NC1001 or NC1012."""
+    return _arrays(as_path(path, "NC1001"), ("x",), 1)["x"]
+
+
+def _arrays(path: Path, names: tuple[str, ...], limit: int | None) -> dict[str, np.ndarray]:
+    """Those of ``names`` that are there, of which 'x' has to be."""
+    arrays: dict[str, np.ndarray] = {}
+    with open_input(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for name in names:
+                    if f"{name}.npy" in archive.namelist():
+                        arrays[name] = _first_rows(archive, name, limit)
+        except (
+            Exception
+        ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise NeurocompileError(
+                "NC1012", f"'{path}' is not an .npz file of plain arrays: {reason[:160]}"
+            ) from error
+    if "x" not in arrays:
+        raise NeurocompileError("NC1012", f"'{path}' has no array 'x'")
+    return arrays
 
 
 def _first_rows(archive: zipfile.ZipFile, name: str, limit: int | None) -> np.ndarray:

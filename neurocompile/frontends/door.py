@@ -15,7 +15,7 @@ import numpy as np
 
 from neurocompile.advice import warn
 from neurocompile.arrays import as_array
-from neurocompile.data import check_inputs, load_samples
+from neurocompile.data import check_inputs, first_sample, load_samples
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path
 from neurocompile.frontends.kept import imported_once
@@ -64,6 +64,8 @@ def open_model(
     front_end = _front_end(model)
     calibration = calibration_of(calibration)
     given = calibration if isinstance(calibration, np.ndarray) else None
+    if isinstance(calibration, Path) and getattr(front_end, "by_samples", False):
+        given = first_sample(calibration)
 
     def read(asked: BuildOptions) -> FloatModel:
         return imported_once(cache, content, asked, f"'{model}'", stages, lambda: _open(asked))

@@ -47,7 +47,9 @@ class FloatModel:
 class FrontEnd(Protocol):
     """Reads one kind of model. Others than ours are found under the entry point group
     ``neurocompile.frontends``, each an object with these two methods. Ours may have a third,
-    ``content(model)``, a hash of all that is read, by which the import is kept in the cache.
+    ``content(model)``, a hash of all that is read, by which the import is kept in the cache; and
+    ``by_samples``, true where the shape of samples says whether they bring their steps: one of a
+    file is then given too.
     """
 
     def reads(self, model: Any) -> bool:

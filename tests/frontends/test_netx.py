@@ -105,6 +105,11 @@ NETWORKS: dict[str, tuple[dict[str, Any], ...]] = {
     "one sign": (spikes_in(8), dense(6, 8, weight=RNG.integers(0, 256, (6, 8)))),
     "delays of neurons": (spikes_in(8), dense(6, 8, delay=np.array([0, 2, 5, 2, 8, 0]))),
     "delays of synapses": (spikes_in(5), dense(6, 5, delay=RNG.integers(0, 4, (6, 5)))),
+    "late spikes of a lasting current": (
+        spikes_in(200),
+        dense(6, 200, cuba(iDecay=1024), weight=RNG.choice([-250, 250], (6, 200))),
+        dense(3, 6, delay=np.array([2, 0, 1])),
+    ),
     "recurrent": (
         spikes_in(7),
         {**dense(6, 7), "type": "dense_rec", "weight_rec": RNG.integers(-20, 20, (6, 6)) * 2},
@@ -225,6 +230,7 @@ REFUSED: dict[str, tuple[str, str, tuple[dict[str, Any], ...]]] = {
             {**dense(3, 4, delay=np.ones(3)), "type": "dense_rec", "weight_rec": np.eye(3)},
         ),
     ),
+    "early": ("NC1003", "delay of -2", (spikes_in(4), dense(3, 4, delay=np.array([-2, 0, 1])))),
     "no decay": ("NC1003", "iDecay = 0", (spikes_in(4), dense(3, 4, cuba(iDecay=0)), dense(2, 3))),
     "never": ("NC1003", "threshold", (spikes_in(4), dense(3, 4, None), dense(2, 3))),
     "never at the end": (
@@ -364,8 +370,13 @@ def test_steps(tmp_path: Path) -> None:
     x = np.ones((2, 6, 4), np.float32)
     opened = neurocompile.open(path, calibration=x)
     assert opened.steps == 6
-    write(path, spikes_in(4), dense(3, 4), steps=5)
+    assert neurocompile.open(path, calibration=x[:, 0]).graph.input.steps == 0
+    np.savez(tmp_path / "x.npz", x=x)
+    opened = neurocompile.open(path, calibration=tmp_path / "x.npz")
+    assert opened.steps == opened.graph.input.steps == 6
+    write(path, values_in(4), dense(3, 4), steps=5)
     opened = neurocompile.open(path)
+    assert opened.graph.input.steps == 0
     with pytest.raises(NeurocompileError, match="open it with") as refused:
         opened.canonical().quantize(T=7)
     assert refused.value.code == "NC1015"

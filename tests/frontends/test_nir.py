@@ -95,6 +95,13 @@ def _as_snntorch_writes(linears, neurons) -> list:
     return found
 
 
+def test_samples_of_a_file_bring_their_steps(tmp_path: Path) -> None:
+    path = chain(tmp_path / "net.nir", (4,), [node("Threshold", threshold=np.ones(4))], (4,))
+    np.savez(tmp_path / "x.npz", x=events((4,)))
+    opened = open_model(path, calibration=tmp_path / "x.npz")
+    assert opened.options.T == opened.graph.input.steps == STEPS
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Leaky", "Synaptic", "zero"])
 def test_snntorch(tmp_path: Path, kind: str) -> None:

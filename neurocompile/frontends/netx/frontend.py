@@ -23,6 +23,8 @@ __all__ = ["NetxFrontEnd"]
 class NetxFrontEnd:
     """See :class:`neurocompile.frontends.model.FrontEnd`. The graph is of stage ``quantized``."""
 
+    by_samples = True
+
     def reads(self, model: Any) -> bool:
         """Files whose name ends in .net."""
         return isinstance(model, Path) and model.suffix.lower() == ".net"
@@ -37,13 +39,15 @@ class NetxFrontEnd:
         compare: bool,
         stages: Stages,
     ) -> FloatModel:
-        """Import a file; samples (or an example) of one axis more than its input bring their own steps."""
+        """Import a file; samples (or an example) of one axis more than its input bring their own steps,
+        as spikes do where there are no samples.
+        """
         with stages("import"):
             origin = f"'{model}'"
             plan = plan_netx(read_netx(model), origin)
             given = np.shape(example_input if samples is None else samples)
-            frames = len(given) == len(plan.shape) + 2
-            steps = given[1] if frames else options.T or plan.steps
+            frames = len(given) == len(plan.shape) + 2 if given else not plan.weight
+            steps = given[1] if frames and given else options.T or plan.steps
             if not steps:
                 raise NeurocompileError(
                     "NC1007", f"{origin} does not say how many steps a sample has"

@@ -324,7 +324,9 @@ class _Planner:
             raise self.refused(
                 block, "netx gives Lava its delays without the weights' exponent: other sums"
             )
-        if found.max(initial=0) > _DELAY or found.min(initial=0) < 0:
+        if found.min(initial=0) < 0 and found.max(initial=0) <= _DELAY:
+            raise self.refused(block, f"it has a delay of {found.min()}")
+        if found.max(initial=0) > _DELAY:
             warn(f"{block.called} of {self.origin}: netx clips delays to 0..{_DELAY}")
             found = np.clip(found, 0, _DELAY)
         if found.size == 1:

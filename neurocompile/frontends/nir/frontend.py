@@ -24,6 +24,8 @@ __all__ = ["NirFrontEnd"]
 class NirFrontEnd:
     """See :class:`neurocompile.frontends.model.FrontEnd`."""
 
+    by_samples = True
+
     def reads(self, model: Any) -> bool:
         """Files whose name ends in .nir."""
         return isinstance(model, Path) and model.suffix.lower() == ".nir"

@@ -13,6 +13,7 @@ from neurocompile.circuits.latch import total
 from neurocompile.circuits.softmax import Exponentials, steady_softmax
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.fields import INSTANT
 from neurocompile.ir.layout import Layout
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering
 
@@ -41,8 +42,9 @@ def lower_delay(at: Lowering, node: s.Delay) -> Signal:
     signal = at.population(node, node.x)
     assert isinstance(signal.base, str)
     shape = at.builder.shape(signal.base)
-    hosts = (p.name for p in at.builder.populations if isinstance(p, c.HostInput))
-    if signal.base in hosts:  # what the host sends comes in one step alone
+    source = next(p for p in reversed(at.builder.populations) if p.name == signal.base)
+    # what the host sends comes in one step alone, and a current that lasts is hard to silence
+    if isinstance(source, c.HostInput) or isinstance(source, c.LIF) and source.du != INSTANT:
         relay = at.builder.population(c.GradedRelay, f"{node.name}.now", shape, at.layer(node))
         at.builder.drive(relay, at.builder.carry(signal, compact(signal.layout)[1]))
         signal = Signal(relay, compact(signal.layout)[1])
