@@ -372,6 +372,7 @@ def _compared(
     found: dict[str, Any] = {"exact": 0, "compared": 0, "differ": 0, "spikes": 0, "unordered": []}
     first = ""
     for i, (layer, ours) in enumerate(spikes.items()):
+        layer = layer.removeprefix("net.")  # of the wrapper that a file is exported through
         own = [n for n in names if layer == n or layer.startswith(f"{n}.") or n.endswith(layer)]
         if not own:
             own = names[i : i + 1] if len(names) == len(spikes) else []
