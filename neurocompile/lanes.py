@@ -34,11 +34,12 @@ def borrowed(typing, value):  # type: ignore[no-untyped-def]
     return value(value), generate
 
 
-if config.DISABLE_JIT:  # then nothing counts: the value itself
+def _itself(value: Any) -> Any:
+    return value
 
-    def borrowed(value: Any) -> Any:  # type: ignore[no-redef]
-        """``value``."""
-        return value
+
+if config.DISABLE_JIT:  # then nothing counts
+    borrowed = _itself
 
 
 def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
