@@ -6,7 +6,9 @@ memory.
 MODEL is a file of `neurocompile.export_onnx`, or the name of a reference model (`qkformer-4-384`),
 which a process of its own then exports with random weights: cores depend on them only in residuals
 of real values, and every rate counts as 1 (the most packets that a step can have). Import,
-quantization and lowering are not timed here.
+quantization and lowering are not timed here. ``--images`` writes the images of all cores too;
+``--first`` takes the first packing for that, neither annealed nor placed by traffic: images take as many
+bytes and seconds.
 """
 
 from __future__ import annotations
@@ -18,17 +20,39 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from bench_models import child
 
 from neurocompile.calibration import calibration_from_metadata, calibration_from_weights
 from neurocompile.errors import NeurocompileError
 from neurocompile.images.build import ImageBuilder
 from neurocompile.images.file import save_images
-from neurocompile.mapping import map_circuit
+from neurocompile.ir.circuit import CircuitGraph
+from neurocompile.mapping import Mapping, map_circuit
+from neurocompile.mapping.fit import ROOM
+from neurocompile.mapping.mapping import placed_on
+from neurocompile.mapping.packing import hypergraph, in_order, pack, ready_order
+from neurocompile.mapping.partition import Style, partition
+from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.tile_graph import make_tile_graph
 from neurocompile.passes.canonicalize import canonicalize
 from neurocompile.passes.quantize import Quantize
 from neurocompile.pipeline import build_circuit, import_model
-from neurocompile.targets import load_target
+from neurocompile.targets import Target, load_target
+
+
+def first_packing(circuit: CircuitGraph, target: Target) -> Mapping:
+    """A mapping without any search: cut, packed in order, on places in order."""
+    counter, style = CostCounter(circuit, target), Style(1.1, 1, None, room=ROOM)
+    parts = partition(counter, {}, style)
+    held = [item for tiles in parts.values() for item in tiles]
+    graph = make_tile_graph(counter, [tile for tile, _ in held], {})
+    packed = pack(hypergraph(graph, [used for _, used in held], None), ready_order(graph), ROOM)
+    order = np.argsort(packed, kind="stable")
+    core_of = in_order(packed[order])
+    graph = make_tile_graph(counter, [held[i][0] for i in order], {})
+    slots = target.slot_order(int(core_of[-1]) + 1)
+    return placed_on(graph, core_of, slots, {}, seed=0, method="packed", spikes_per_core_step=None)
 
 
 def main() -> int:
@@ -40,6 +64,7 @@ def main() -> int:
     parser.add_argument("--target", default="hala_point")
     parser.add_argument("--T", type=int, default=4)
     parser.add_argument("--images", action="store_true", help="write the images of all cores too")
+    parser.add_argument("--first", action="store_true", help="take the first packing")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(arguments.model)
@@ -60,7 +85,9 @@ def main() -> int:
     )
     wall, cpu = time.perf_counter(), time.process_time()
     try:
-        mapping = map_circuit(circuit, target, {})
+        mapping = (
+            first_packing(circuit, target) if arguments.first else map_circuit(circuit, target, {})
+        )
     except NeurocompileError as error:
         print(f"{time.perf_counter() - wall:.1f} s\n{error}")
         return 2

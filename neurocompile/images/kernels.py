@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.images.image import DENSE, GROUP_FIELDS, KINDS, PORT_FIELDS, SPARSE, columns
-from neurocompile.images.rows import add_row
+from neurocompile.images.rows import add_lanes, add_row
 from neurocompile.images.updates import count_active, keep, stillness, update
 from neurocompile.jit import cached_njit
 from neurocompile.lanes import borrowed
@@ -57,15 +57,13 @@ def _add_sparse(  # type: ignore[no-untyped-def]
     a port whose first target and first weight are ``first`` and ``of``; ``step`` 0 where one weight
     serves all; lanes lie ``block`` apart.
     """
-    for i in range(item, stop):
-        at = base + lane[i] * block
-        for k in range(start, end):
-            product = np.int32(value[i]) * np.int32(weights[of + step * k])
-            product = product << exponent if exponent >= 0 else product >> -exponent
-            to = at + targets[first + k]
-            ring[to] += product
-            if touched.size:
-                touched[to] = 1
+    left, right = max(exponent, 0), max(-exponent, 0)
+    for k in range(start, end):
+        weight, to = np.int64(weights[of + step * k]), base + targets[first + k]
+        add_lanes(ring, to, lane, value, item, stop, block, weight, left, right)
+        if touched.size:
+            for i in range(item, stop):
+                touched[to + lane[i] * block] = 1
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
@@ -329,14 +327,14 @@ def run_steps(tables, state, events, frame):  # type: ignore[no-untyped-def]  # 
             state.quiet[g] = 2 if state.forgets[g] else 0
             if watched and found == 0 and not state.forgets[g]:
                 state.quiet[g] = stillness(state, low, size)
+            if found and inside and state.trace_start[g] >= 0:
+                keep(tables, state, frame, g, base, sample, step)
             if heard:
                 state.ring[base : base + size] = 0
             if frame.counting:
                 state.touched[base : base + size] = 0
             if found == 0:
                 continue
-            if inside and state.trace_start[g] >= 0:
-                keep(tables, state, frame, g, sample, step)
             state.fired[inside, g] += found
             core, first, count = tables.group_core[g], row[_FIRST], row[_COUNT]
             ends, lane, value = state.item_end, state.lane, state.value

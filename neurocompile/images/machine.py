@@ -34,6 +34,10 @@ _TRACE_BYTES = 1 << 27
 """Of one thread's traces."""
 _STATE_BYTES = 1 << 28
 """Of one thread's lanes, if these are several."""
+_FEW = 8
+"""Registers from which a lane's are an odd number: lanes of a power of two would meet in one set of
+the processor's caches.
+"""
 _LANES = 32
 """At most: more find no faster memory for what they hold."""
 
@@ -79,7 +83,8 @@ class CoreMachine:
         kind, leak = groups[:, _G["kind"]], groups[:, _G["dv"]] == ALL
         leak &= (groups[:, _G["du"]] == ALL - 1) & (groups[:, _G["has_bias"]] == 0)
         self._forgets = ((kind != KINDS.index("LIF")) | leak).astype(np.uint8)
-        self._wide = -(-groups[:, _G["count"]] // REGISTER) * REGISTER
+        registers = -(-groups[:, _G["count"]] // REGISTER)
+        self._wide = np.where(registers < _FEW, registers, registers | 1) * REGISTER
         self._ring_start = starts((slots * self._wide).tolist())
         self._start = starts(self._wide.tolist())
         self._bias = np.zeros(int(self._wide.sum()), np.int32)
@@ -133,6 +138,8 @@ class CoreMachine:
             streams = [_Stream(self, x, wanted)]
         with ThreadPoolExecutor(min(self.threads, len(streams))) as pool:
             done = list(pool.map(lambda stream: stream.run()[0], streams))
+        if len(done) == 1:
+            return done[0]
         return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
 
     @property

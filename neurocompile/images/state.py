@@ -21,6 +21,8 @@ class Tables(NamedTuple):
     """int32 (neurons): with their exponent."""
     flat: np.ndarray
     """int64 (neurons): place in the population's array."""
+    runs: np.ndarray
+    """int64 (groups): runs of neurons whose places follow each other."""
     ports: np.ndarray
     axon_port: np.ndarray
     axon_next: np.ndarray

@@ -64,6 +64,7 @@ def load_tables(images: CoreImages) -> Tables:
         depths=depth[number],
         bias=_one(bias, np.int32),
         flat=_one(flat, np.int64),
+        runs=np.array([1 + np.count_nonzero(np.diff(f) != 1) for f in flat], np.int64),
         ports=ports,
         axon_port=np.repeat(np.arange(len(ports)), ports[:, _P["axons"]]),
         axon_next=_one(axon_next, np.int64),

@@ -7,6 +7,7 @@ import numpy as np
 from neurocompile.backends.kernels import lif
 from neurocompile.backends.vectors import lif_row
 from neurocompile.images.image import GROUP_FIELDS, KINDS, columns
+from neurocompile.images.rows import lowest
 from neurocompile.jit import cached_njit
 
 __all__ = ["count_active", "keep", "stillness", "update"]
@@ -14,6 +15,8 @@ __all__ = ["count_active", "keep", "stillness", "update"]
 _G = columns(GROUP_FIELDS)
 _KIND, _FIRST, _COUNT = _G["kind"], _G["first"], _G["count"]
 _VTH, _DV, _DU = _G["vth"], _G["dv"], _G["du"]
+_SHORT = 4
+"""Mean length of runs of neighbours from which whole runs are written, not spike by spike."""
 _LIF, _RELU = KINDS.index("LIF"), KINDS.index("GradedRelu")
 
 
@@ -22,9 +25,20 @@ def _lif(tables, state, frame, g, base):  # type: ignore[no-untyped-def]
     """Spikes of a group into ``state.spiked``."""
     row, wide = tables.groups[g], state.wide[g]
     low, bias = state.start[g] * frame.lanes, state.start[g]
-    bits = np.int64(0)
-    for k in range(base, base + frame.lanes * wide):
-        bits |= abs(np.int64(state.ring[k]))
+    size, bits = frame.lanes * wide, np.int64(0)
+    if (
+        state.forgets[g] and not frame.counting
+    ):  # its voltage is its sum: nobody reads what it keeps
+        ring, spiked, threshold = state.ring, state.spiked, row[_VTH]
+        for k in range(size):
+            a = np.int64(ring[base + k])
+            bits |= a ^ (a >> 63)
+            spiked[k] = a > threshold
+        if bits >> 17 == 0:
+            return
+    else:
+        for k in range(base, base + size):
+            bits |= abs(np.int64(state.ring[k]))
     if bits >> 17:  # further than what 32 bits hold
         shape = (frame.lanes, 1, wide)
         lif(
@@ -62,23 +76,32 @@ def _lif(tables, state, frame, g, base):  # type: ignore[no-untyped-def]
 def update(tables, state, frame, g, base):  # type: ignore[no-untyped-def]
     """Update a group; what its neurons send are items in ``state``. Their number."""
     count, wide, kind = tables.groups[g, _COUNT], state.wide[g], tables.groups[g, _KIND]
-    found = 0
+    lanes, value, ends, spiked = state.lane, state.value, state.item_end, state.spiked
+    ring, found = state.ring, 0
     if kind == _LIF:
         _lif(tables, state, frame, g, base)
-        for k in range(count):
-            for lane in range(frame.lanes):
-                state.lane[found] = lane
-                state.value[found] = 1
-                found += state.spiked[lane * wide + k]
-            state.item_end[k] = found
-        return found
+    ends[:count] = 0
+    for lane in range(frame.lanes):  # a bit of each lane, neurons beside each other
+        at = lane * wide
+        own, sums = spiked[at : at + count], ring[base + at : base + at + count]  # plain indices
+        if kind == _LIF:
+            for k in range(count):
+                ends[k] |= np.int64(own[k]) << lane
+        elif kind == _RELU:
+            for k in range(count):
+                ends[k] |= np.int64(sums[k] > 0) << lane
+        else:
+            for k in range(count):
+                ends[k] |= np.int64(sums[k] != 0) << lane
     for k in range(count):
-        for lane in range(frame.lanes):
-            a = state.ring[base + lane * wide + k]
-            state.lane[found] = lane
-            state.value[found] = a
-            found += a > 0 if kind == _RELU else a != 0
-        state.item_end[k] = found
+        bits = ends[k]
+        while bits:
+            lane = lowest(bits)
+            lanes[found] = lane
+            value[found] = 1 if kind == _LIF else ring[base + lane * wide + k]
+            found += 1
+            bits &= bits - 1
+        ends[k] = found
     return found
 
 
@@ -111,18 +134,45 @@ def count_active(tables, state, g, base, now, inside):  # type: ignore[no-untype
 
 
 @cached_njit(nogil=True, no_cfunc_wrapper=True)
-def keep(tables, state, frame, g, sample, step):  # type: ignore[no-untyped-def]
-    """Write the items of a group into its population's trace."""
-    first, item = tables.groups[g, _FIRST], 0
+def keep(tables, state, frame, g, base, sample, step):  # type: ignore[no-untyped-def]  # noqa: C901
+    """Write what a group sends into its population's trace, before its sums are cleared."""
+    first, count, flat = tables.groups[g, _FIRST], tables.groups[g, _COUNT], tables.flat
+    wide, kind = state.wide[g], tables.groups[g, _KIND]
     turn, window = sample // frame.windows, sample % frame.windows
-    for k in range(tables.groups[g, _COUNT]):
-        for i in range(item, state.item_end[k]):
-            number = turn * frame.lanes + state.lane[i]
-            if number < frame.samples:
-                at = (number * frame.windows + window) * frame.steps + step
-                at = state.trace_start[g] + at * state.trace_size[g] + tables.flat[first + k]
-                if tables.groups[g, _KIND] == _LIF:
-                    state.spikes[at] = 1
+    lanes = min(frame.lanes, frame.samples - turn * frame.lanes)
+    each = frame.windows * frame.steps * state.trace_size[g]
+    begin = (turn * frame.lanes * frame.windows + window) * frame.steps + step
+    begin = state.trace_start[g] + begin * state.trace_size[g]
+    if tables.runs[g] * _SHORT <= count:
+        k = 0
+        while k < count:  # neurons that lie beside each other in the population too
+            end = k + 1
+            while end < count and flat[first + end] == flat[first + end - 1] + 1:
+                end += 1
+            to, at = begin + flat[first + k], k
+            for _ in range(lanes):
+                sums = state.ring[base + at : base + at + end - k]
+                if kind == _LIF:
+                    spikes, own = state.spikes[to : to + end - k], state.spiked[at : at + end - k]
+                    for i in range(end - k):
+                        spikes[i] = own[i]
                 else:
-                    state.values[at] = state.value[i]
+                    values, least = (
+                        state.values[to : to + end - k],
+                        0 if kind == _RELU else -(1 << 31),
+                    )
+                    for i in range(end - k):
+                        values[i] = max(sums[i], least)
+                to, at = to + each, at + wide
+            k = end
+        return
+    item = 0
+    for k in range(count):
+        for i in range(item, state.item_end[k]):
+            if state.lane[i] < lanes:
+                to = begin + state.lane[i] * each + flat[first + k]
+                if kind == _LIF:
+                    state.spikes[to] = 1
+                else:
+                    state.values[to] = state.value[i]
         item = state.item_end[k]
