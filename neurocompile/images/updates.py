@@ -26,19 +26,8 @@ def _lif(tables, state, frame, g, base):  # type: ignore[no-untyped-def]
     row, wide = tables.groups[g], state.wide[g]
     low, bias = state.start[g] * frame.lanes, state.start[g]
     size, bits = frame.lanes * wide, np.int64(0)
-    if (
-        state.forgets[g] and not frame.counting
-    ):  # its voltage is its sum: nobody reads what it keeps
-        ring, spiked, threshold = state.ring, state.spiked, row[_VTH]
-        for k in range(size):
-            a = np.int64(ring[base + k])
-            bits |= a ^ (a >> 63)
-            spiked[k] = a > threshold
-        if bits >> 17 == 0:
-            return
-    else:
-        for k in range(base, base + size):
-            bits |= abs(np.int64(state.ring[k]))
+    for a in state.ring[base : base + size]:
+        bits |= abs(np.int64(a))
     if bits >> 17:  # further than what 32 bits hold
         shape = (frame.lanes, 1, wide)
         lif(
