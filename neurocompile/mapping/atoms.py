@@ -158,19 +158,24 @@ def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> 
             sets counts.
     """
     groups = _join(len(shape), [axes for _, reach in reaches for axes in reach])
-    class_of, counts, held = [], [], []
+    class_of, counts, held, numbers = [], [], [], []
     for group in groups:
-        classes, count, chosen = _classify(shape, group, reaches)
+        classes, count, chosen, number = _classify(shape, group, reaches)
         class_of.append(classes)
         counts.append(count)
         held.append(chosen)
+        numbers.append(number)
     radix = [prod(counts[i + 1 :]) for i in range(len(counts))]
-    pins = []
-    for i, (consumer, _) in enumerate(reaches):
-        atoms = np.zeros(1, dtype=np.int64)
-        for chosen, step in zip(held, radix, strict=True):
-            atoms = (atoms[:, None] + chosen[i] * step).ravel()
-        pins.append((atoms << 32) | consumer)
+    keys = list(zip(*numbers, strict=True)) if numbers else [()] * len(reaches)
+    pins, known = [], dict[tuple[int, ...], np.ndarray]()
+    for (consumer, _), key in zip(reaches, keys, strict=True):
+        found = known.get(key)  # of many consumers the same classes reach
+        if found is None:
+            atoms = np.zeros(1, dtype=np.int64)
+            for chosen, which, step in zip(held, key, radix, strict=True):
+                atoms = (atoms[:, None] + chosen[which] * step).ravel()
+            found = known[key] = atoms << 32
+        pins.append(found | consumer)
     pairs = np.unique(np.concatenate(pins)) if pins else np.zeros(0, dtype=np.int64)
     offsets = np.searchsorted(pairs, np.arange(prod(counts) + 1, dtype=np.int64) << 32)
     return Atoms(
@@ -195,9 +200,9 @@ def _join(axes: int, sets: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]
 
 def _classify(
     shape: tuple[int, ...], group: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]
-) -> tuple[np.ndarray, int, list[np.ndarray]]:
-    """Class of every flat index of the group, number of classes, and the classes that each consumer
-    reads.
+) -> tuple[np.ndarray, int, list[np.ndarray], list[int]]:
+    """Class of every flat index of the group, number of classes, classes of each set that some
+    consumer reads, and which of these sets each consumer does.
     """
     sizes = [shape[a] for a in group]
     keys: dict[tuple[tuple[tuple[int, ...], bytes], ...], int] = {}
@@ -226,7 +231,7 @@ def _classify(
     chosen = [
         whole if isinstance(index, slice) else members(classes, index, count) for index in sets
     ]
-    return classes, count, [chosen[n] for n in number]
+    return classes, count, chosen, number
 
 
 def _flat(
