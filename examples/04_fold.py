@@ -67,7 +67,7 @@ def main() -> int:
     others += [(given.model, given.weight_bits)] if given.model is not None else []
     for model, bits in others:
         big = neurocompile.compile(model, target="loihi2", T=4, weight_bits=bits, progress=True)
-        random = np.random.default_rng(0).normal(0, 1, (8, *big.input_shape)).astype(np.float32)
+        random = np.random.default_rng(0).random((8, *big.input_shape), dtype=np.float32)
         wrong += show(big, random, given.output)
     return 1 if wrong else 0
 
