@@ -95,7 +95,7 @@ def gate(
         else:
             spikes, kind = sum(result.spikes.values()) / len(x), "measured"
         checks.append(
-            GateCheck("spikes an inference", spikes, max_spikes, spikes <= max_spikes, kind)
+            GateCheck("spikes per inference", spikes, max_spikes, spikes <= max_spikes, kind)
         )
     if min_accuracy is not None and result is not None and y is not None:
         right = result.accuracy(y)

@@ -24,7 +24,7 @@ def budget_text(budget: SpikeBudget, steps: int, cores: int) -> Iterator[Any]:
             (
                 "budget",
                 f"{budget.total:,.0f}" if budget.total >= 100 else f"{budget.total:.4g}",
-                f"spikes an inference of the layers: {budget.basis}",
+                f"spikes per inference of the layers: {budget.basis}",
             ),
             ("expected", f"{expected:,.0f}", f"{expected / budget.total:.3g} times the budget"),
             (

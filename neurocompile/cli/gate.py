@@ -19,7 +19,7 @@ def gate(
     ] = None,
     max_cores: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cores.")] = None,
     max_spikes: Annotated[
-        float | None, typer.Option(min=0, metavar="N", help="Mean spikes an inference.")
+        float | None, typer.Option(min=0, metavar="N", help="Mean spikes per inference.")
     ] = None,
     min_accuracy: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="A", help="Share of samples right.")

@@ -131,7 +131,7 @@ class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
         if found:
             return bars(title, names, found, "dynamic energy, pJ an inference")
         spikes = {"spikes": [float(row.get("spikes", 0.0)) for row in self.layers]}
-        return bars(title, names, spikes, "spikes an inference")
+        return bars(title, names, spikes, "spikes per inference")
 
     def __repr__(self) -> str:
         return f"<EnergyReport of {self.model!r} on {self.target}: {self.basis}, {self.samples:,} samples>"

@@ -262,7 +262,7 @@ def _budget(program: Program, counts: Counts) -> Facts | None:
         (
             "budget",
             f"{budget.total:,.0f}",
-            f"bound; spikes an inference ({budget.text}): {budget.basis}",
+            f"bound; spikes per inference ({budget.text}): {budget.basis}",
         ),
         (
             "expected",

@@ -24,7 +24,7 @@ def test_limits_that_are_kept(cli, files) -> None:
     kinds = {c["name"]: c["kind"] for c in found.json["checks"]}
     assert kinds == {
         "cores": "modelled",
-        "spikes an inference": "measured",
+        "spikes per inference": "measured",
         "accuracy": "measured",
         "differences of emulator": "counted",
     }
@@ -34,8 +34,8 @@ def test_limits_that_are_kept(cli, files) -> None:
     ("limits", "broken"),
     [
         (["--max-cores", "1"], "cores"),
-        (["--max-spikes", "5"], "spikes an inference"),
-        (["--input", "x.npz", "--max-spikes", "5"], "spikes an inference"),
+        (["--max-spikes", "5"], "spikes per inference"),
+        (["--input", "x.npz", "--max-spikes", "5"], "spikes per inference"),
         (["--input", "x.npz", "--min-accuracy", "1", "--max-cores", "1"], "cores"),
     ],
 )
