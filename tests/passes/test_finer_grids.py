@@ -80,3 +80,22 @@ def test_every_spike_is_that_of_float64(lif: s.LIF, product: bool) -> None:
         assert 0 < meant[name].mean() < 1
         assert (meant[name] == found[name]).all()
     assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 4))
+
+
+def test_a_threshold_of_many_units_takes_no_gain() -> None:
+    """Weights on no grid, and a threshold so large that the 64th by which it is moved is within rounding of a
+    whole number: connections with weights take no gain.
+    """
+    rng = np.random.default_rng(2)
+    graph = network(replace(LIF, v_threshold=60.0))
+    weight = rng.normal(size=(6, 2, 1, 1)).astype(np.float32)
+    layer = next(n for n in graph.nodes if isinstance(n, s.Conv2d))
+    neuron = graph.node["l"]
+    assert isinstance(neuron, s.LIF) and neuron.bias is not None
+    tensors = graph.tensors | {layer.weight: weight}
+    tensors[neuron.bias] = np.zeros_like(graph.tensors[neuron.bias])
+    graph = graph.replace(tensors=tensors)
+    quantized = Quantize(T, calibrate_on(graph, X, T), 8)(graph)
+    made = quantized.node["l"]
+    assert isinstance(made, s.IntegerLIF) and made.gain == 1 and np.max(made.vth) > 7_813
+    assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 4))

@@ -62,7 +62,7 @@ def integer_lif(
             int(state.fields.threshold * node.gain * unit / node.v_threshold),
         )
         k = 1 << max(fits.bit_length() - 1, 0)
-    elif node.name not in state.thresholds and np.ndim(unit) == 0:
+    elif node.name not in state.thresholds and _is_product(state, node.x):
         k = _met(state, node, float(unit), limit // max(bound.magnitude, 1))
     current = node.gain * unit / k  # membrane value of one unit of input
     levels = np.rint(node.v_threshold / np.asarray(current) - 1 / 64).astype(np.int64)
@@ -82,10 +82,18 @@ def integer_lif(
     )
 
 
+def _is_product(state: Quantization, name: Ref) -> bool:
+    """True for what gates bring, directly or through views: connections that take a gain."""
+    source = state.graph.node.get(name)
+    while isinstance(source, s.Rearrange):
+        source = state.graph.node[source.x]
+    return isinstance(source, (s.Mul, s.MatMul))
+
+
 def _met(state: Quantization, node: s.LIF, unit: float, most: int) -> int:
     """How many integers, ``most`` at most, one unit of what ``node`` reads becomes, so that a
-    membrane that is its threshold fires: behind a product of a real value, or a shift, no weights are there
-    to count in finer units. Notes the threshold; 1 where membranes are never it, or nothing finer fits.
+    membrane that is its threshold fires: behind a product of a real value no weights are there to count
+    in finer units. Notes the threshold; 1 where membranes are never it, or nothing finer fits.
     """
     ratio = node.v_threshold / (node.gain * unit)
     if abs(ratio - round(ratio)) > 2e-6 * ratio:
