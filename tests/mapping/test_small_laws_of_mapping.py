@@ -42,13 +42,15 @@ def test_a_place_and_the_borders_are_as_far_apart_as_steps_lead_there(name: str)
     assert min(each.min() for each in (west, east, north, south)) == 0
 
 
-@pytest.mark.parametrize("by_layer", [False, True])
-def test_parts_of_a_budget_never_add_up_to_less_than_is_sent(transformer, by_layer: bool) -> None:
+@pytest.mark.parametrize(("by_layer", "most"), [(False, 37.0), (True, 37.0), (False, 0.4)])
+def test_parts_of_a_budget_never_add_up_to_less_than_is_sent(
+    transformer, by_layer: bool, most: float
+) -> None:
     circuit, target = transformer(), load_target("loihi2")
     rates = {p.name: 0.013 + 0.0107 * (i % 5) for i, p in enumerate(circuit.populations)}
     counter = CostCounter(circuit, target)
     layers = sorted({p.layer for p in counter.on_chip})
-    grants = {n: 37.0 + i for i, n in enumerate(layers[1:])} if by_layer else 37.0
+    grants = {n: most + i for i, n in enumerate(layers[1:])} if by_layer else most
     tiles = [whole(p) for p in counter.on_chip]
     graph = make_tile_graph(counter, tiles, rates)
     found = hypergraph(graph, [counter.usage(tile) for tile in tiles], grants)
