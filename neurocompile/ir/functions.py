@@ -35,6 +35,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "erf": _erf,
     "exp": lambda x: np.exp(np.minimum(x, 80.0)),
+    "exp_above_0": lambda x: np.where(x > 0, np.exp(np.minimum(x, 80.0)), 0.0),
     "softplus": lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
     "hardsigmoid": lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),

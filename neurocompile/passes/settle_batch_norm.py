@@ -107,9 +107,14 @@ BACKWARDS.add(lambda at, node: at.of(node.x, at.value), s.Scale)
 
 
 @BACKWARDS.rule(s.Rearrange)
-def _before_view(at: Factors, node: s.Rearrange) -> Factors:
-    source = np.ones(int(np.prod(at.size[node.x])))
-    source[strided_index(node.sizes, node.strides, node.offset)] = at.value.reshape(-1)
+def _before_view(at: Factors, node: s.Rearrange) -> Factors | None:
+    source, index = (
+        np.ones(int(np.prod(at.size[node.x]))),
+        strided_index(node.sizes, node.strides, node.offset),
+    )
+    source[index] = at.value.reshape(-1)
+    if (source[index] != at.value.reshape(-1)).any():  # a value that repeats, with several factors
+        return None
     return at.of(node.x, source.reshape(at.size[node.x]))
 
 

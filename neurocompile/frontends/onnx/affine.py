@@ -17,6 +17,7 @@ from neurocompile.frontends.onnx.context import Importer, Rule, Traced
 from neurocompile.frontends.onnx.masks import finite_mask
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import shown
+from neurocompile.ir.text import Ref
 
 __all__ = ["AFFINE_RULES", "affine"]
 
@@ -120,14 +121,27 @@ def _two_signals(im: Importer, node: onnx.NodeProto, a: Traced, b: Traced) -> No
     pattern = im.common(a, b, max(len(a.dims), len(b.dims)))
     left, right = im.features(a, pattern), im.features(b, pattern)
     try:
-        shape = np.broadcast_shapes(im.shapes[left], im.shapes[right])
+        shape = tuple(np.broadcast_shapes(im.shapes[left], im.shapes[right]))
     except ValueError as error:
         raise im.error(
             "NC1006", f"shapes {shown(a.layout.shape)} and {shown(b.layout.shape)} do not broadcast"
         ) from error
-    if kind is s.Quotient and im.shapes[left] != im.shapes[right]:
-        raise im.error("NC1009", "a division of two signals of different shapes")
-    im.keep(node, im.fresh(im.emit(kind, wanted, tuple(shape), a=left, b=right), pattern))
+    if kind is s.Quotient and im.shapes[left] != shape:
+        raise im.error("NC1009", "a division by a signal of more elements than what it divides")
+    if kind is s.Add:
+        left, right = (_repeated(im, ref, shape, f"{wanted}.repeated") for ref in (left, right))
+    im.keep(node, im.fresh(im.emit(kind, wanted, shape, a=left, b=right), pattern))
+
+
+def _repeated(im: Importer, ref: Ref, shape: tuple[int, ...], name: str) -> Ref:
+    """The value ``ref`` of an array that broadcasts against ``shape``, in that shape."""
+    if im.shapes[ref] == shape:
+        return ref
+    own = np.cumprod((1, *im.shapes[ref][:0:-1]))[::-1]
+    kept = (0,) * (len(shape) - len(own)) + tuple(
+        int(stride) if n > 1 else 0 for n, stride in zip(im.shapes[ref], own)
+    )
+    return im.emit(s.Rearrange, name, shape, x=ref, shape=shape, sizes=shape, strides=kept)
 
 
 def affine(

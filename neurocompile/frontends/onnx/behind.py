@@ -93,8 +93,11 @@ class Behind:
         )
 
     def adopt(self, im: Importer, node: onnx.NodeProto) -> None:
-        """Give ``node`` to the host, in front of what it has."""
-        self._follow(im, node, 0)
+        """Give ``node`` to the host, in front of what it has, behind what makes its operands."""
+        makers = [
+            k for k, n in enumerate(self.nodes) if set(n.node.output).intersection(node.input)
+        ]
+        self._follow(im, node, max(makers, default=-1) + 1)
 
     def _follow(self, im: Importer, node: onnx.NodeProto, place: int) -> None:
         if node.op_type not in HOST_OPERATORS or node.domain not in ("", "ai.onnx"):

@@ -74,7 +74,7 @@ def _fewer(im: Importer, behind: Behind, outputs: list[str]) -> None:
             cone, base = _cone(im, behind, made, name)
             fresh = sum(_elements(im, b) for b in base - read)
             if cone and fresh <= (_elements(im, name) if name in by_host else 0):
-                for node in sorted(cone, key=lambda n: -place[id(n)]):
+                for node in sorted(cone, key=lambda n: place[id(n)]):
                     behind.adopt(im, node)
                 break
         else:

@@ -53,6 +53,7 @@ _UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Ceil": np.ceil,
     "Floor": np.floor,
     "Identity": lambda x: x,
+    "Log": np.log,
     "Neg": np.negative,
     "Not": np.logical_not,
     "Relu": lambda x: np.maximum(x, 0),
@@ -90,9 +91,11 @@ def find_staircases(graph: Graph) -> list[Staircase]:
             and node.output[0] in graph.dynamic
             and node.output[0] not in seen
         ):
-            source = _source(node, graph)
-            cone = list(_cone(source, graph, readers))
-            stairs = _staircase(source, cone, graph, readers)
+            tried = (
+                _staircase(source, list(_cone(source, graph, readers)), graph, readers)
+                for source in _sources(node, graph)
+            )
+            stairs = next(filter(None, tried), None)
             if stairs is not None:
                 found.append(stairs)
                 seen |= stairs.within
@@ -107,20 +110,23 @@ def _dynamic(node: onnx.NodeProto, graph: Graph) -> list[str]:
     return list(dict.fromkeys(i for i in node.input if i and graph.number(i) is None))
 
 
-def _source(node: onnx.NodeProto, graph: Graph) -> str:
-    """The real value that is rounded: up from ``node`` as long as there is one operand, to what
-    others read as well.
+def _sources(node: onnx.NodeProto, graph: Graph) -> list[str]:
+    """Values that ``node`` may count, the furthest first: up from it as long as there is one operand,
+    to what others read as well. Of one that another count reads too, such as that of its negative,
+    a nearer one is taken.
     """
     (value, *others) = _dynamic(node, graph)
+    found = [value]
     while not others:
         made = graph.producer.get(value)
         if made is None or made.op_type not in _KNOWN or made.domain:
-            return value
+            break
         inner = _dynamic(made, graph)
         if len(inner) != 1 or _read_elsewhere(value, graph):
-            return value
+            break
         value = inner[0]
-    return value
+        found.append(value)
+    return found[::-1]
 
 
 def _read_elsewhere(value: str, graph: Graph) -> bool:
@@ -183,6 +189,8 @@ def _staircase(
     grid = np.linspace(-1, 1, _SAMPLES, dtype=np.float32)
     tests = np.concatenate([grid * np.float32(4.0**k) for k in range(-6, 9)])
     values = _run(source, cone, graph, np.unique(tests))
+    meant = ~np.any([np.isnan(values[n.output[0]]) for n in cone], axis=0)  # a log: above 0 alone
+    values = {name: y[meant] for name, y in values.items()}
     flat = [n for n in cone if _is_flat(values[n.output[0]])]
     names = {n.output[0] for n in flat}
     outer = [
@@ -197,13 +205,25 @@ def _staircase(
             continue
         steps = y - y[0]
         rates = {v: _multiple(values[v].astype(np.float64), y) for v in names}
-        if steps.max() == 0 or any(rates[v] is None for v in outer):
+        below = _computed_from(value, cone)
+        if steps.max() == 0 or any(rates[v] is None and v not in below for v in outer):
             continue
         prefix = cone[: cone.index(node) + 1]
         thresholds = _thresholds(source, prefix, graph, value, float(y[0]), float(y[-1]))
         multiples = {v: r for v, r in rates.items() if r is not None}
         return Staircase(value, source, thresholds, round(-y[0]), frozenset(names), multiples)
     return None
+
+
+def _computed_from(value: str, cone: list[onnx.NodeProto]) -> set[str]:
+    """Values that need nothing of the cone's source but ``value``: arithmetic of the count."""
+    inside = {value}
+    made = {node.output[0] for node in cone}
+    for node in cone:
+        own = [i for i in node.input if i in made]
+        if own and all(i in inside for i in own):
+            inside.add(node.output[0])
+    return inside
 
 
 def _is_flat(y: np.ndarray) -> bool:

@@ -61,7 +61,9 @@ class StepSoftmax(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Quotient(Node):
-    """``a / b`` of two values of one shape in each step; b is above 0."""
+    """``a / b`` in each step; b is above 0, of the shape of a or 1 along some of its axes, as the sum
+    of a row.
+    """
 
     stages = FLOATING
 

@@ -37,6 +37,8 @@ def lower_rearrange(at: Lowering, node: s.Rearrange) -> Signal:
     signal = at.signals[node.x]
     if np.prod(node.shape) < np.prod(signal.shape):
         return _slice(at, node)
+    if np.prod(node.shape) > np.prod(signal.shape):
+        return _repeated(at, node)
     return Signal(signal.base, signal.layout.rearranged(node.shape, node.sizes, node.strides))
 
 
@@ -50,6 +52,17 @@ def _slice(at: Lowering, node: s.Rearrange) -> Signal:
     start = signal.layout.memory(node.offset)
     at.builder.drive(name, [strided(signal.base, *loops(source, layout), src_offset=start)])
     return Signal(name, layout)
+
+
+def _repeated(at: Lowering, node: s.Rearrange) -> Signal:
+    """A value that repeats along the axes of stride 0, relayed."""
+    signal = at.population(node, node.x)
+    once = tuple(n if stride else 1 for n, stride in zip(node.sizes, node.strides))
+    source = Signal(signal.base, signal.layout.rearranged(once, once, node.strides))
+    name = at.builder.population(c.GradedRelay, node.name, node.sizes, at.layer(node))
+    whole = Layout.contiguous(node.sizes)
+    at.builder.drive(name, at.builder.carry(source, whole))
+    return Signal(name, whole.reshape(node.shape))
 
 
 @LOWERINGS.rule(s.Output)

@@ -345,7 +345,7 @@ def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
 
 def quotient(state: Quantization, node: s.Quotient) -> Quantized:
     """``a / b``: the reciprocal of b by segments, times a by its digits, rounded once."""
-    bits = min(_bits(state) + 3, state.fields.digits)
+    bits = min(_bits(state) + 3, state.fields.digits - (state.bound[node.a].low < 0))
     a = _fitted(state, node.a, (1 << bits) - 1, _range(state, node.a))
     bits, signed = _needed(state, a), state.bound[a].low < 0
     unit, bound = state.unit[node.b], state.bound[node.b]
@@ -371,15 +371,18 @@ def quotient(state: Quantization, node: s.Quotient) -> Quantized:
     factor = state.put(inverse, table.unit, state.size[node.b])
     shape, rows = state.size[node.a], (prod(state.size[node.a]), 1, 1)
 
-    def view(of: Ref, name: str, shape: tuple[int, ...]) -> Ref:
-        fields: dict[str, Any] = {"shape": shape, "sizes": (prod(shape),), "strides": (1,)}
-        made = s.Rearrange(name=state.rewriter.fresh(f"{node.name}.{name}"), x=of, **fields)
+    def view(of: Ref, name: str, shape: tuple[int, ...], **order: tuple[int, ...]) -> Ref:
+        fields: dict[str, Any] = {"sizes": (prod(shape),), "strides": (1,), **order}
+        made = s.Rearrange(
+            name=state.rewriter.fresh(f"{node.name}.{name}"), x=of, shape=shape, **fields
+        )
         return state.put(made, state.unit[of], shape)
 
+    once = _repeated(shape, state.size[node.b])
     shift = max(bits - 1, 0)
     product = s.DigitMatMul(
         name=state.rewriter.fresh(f"{node.name}.product"),
-        value=view(factor, "factors", rows),
+        value=view(factor, "factors", rows, sizes=shape, strides=once),
         digits=view(a, "digits", rows),
         bits=bits,
         signed=signed,
@@ -387,6 +390,15 @@ def quotient(state: Quantization, node: s.Quotient) -> Quantized:
     )
     y = state.put(product, state.unit[a] * table.unit * 2.0**shift, rows)
     return _last(state, node, view(y, "quotients", shape))
+
+
+def _repeated(shape: tuple[int, ...], of: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides that read an array ``of`` that broadcasts against ``shape`` in the order of that."""
+    strides, stride = [], 1
+    for size in reversed(of):
+        strides.append(stride if size > 1 else 0)
+        stride *= size
+    return (*(0,) * (len(shape) - len(of)), *reversed(strides))
 
 
 def token_sum(state: Quantization, node: s.TokenSum) -> Quantized:

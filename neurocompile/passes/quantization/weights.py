@@ -22,13 +22,15 @@ from neurocompile.passes.quantization.means import note_shift
 from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
 from neurocompile.passes.quantization.scales import MOST_GRIDS, row_grids, weight_grid
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level
+from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level, soft_bias
 
 __all__ = ["weighted"]
 
 _REACH_OVER_VALUE = 64
 """How much larger the bound of a graded value is taken to be than its usual size: 4, 16 and 64 lose
 4, 3 and 1 of 360 images on the zoo's Meta-SpikeFormer in factors."""
+_LEAST_WEIGHT = 16
+"""What the largest weight of a layer in front of a bias keeps at least."""
 _TRIES = 40
 
 
@@ -110,6 +112,10 @@ def _coarser_input(
     terms = max(terms, 1.0) * (1 << (9 - bits))
     all_bits = limit / (terms * ((1 << (bits - 1)) - 1))
     levels = max(all_bits, np.sqrt(_REACH_OVER_VALUE * limit / terms), LEAST_LEVELS)
+    if lif is not None and lif.soft_reset:  # its bias has a field of its own, in the sum's unit
+        bias = float(np.abs(state.membrane_bias(lif)).max(initial=0)) / lif.gain
+        reach = state.bound[node.x].magnitude * unit * largest / _LEAST_WEIGHT
+        levels = min(levels, 0.9 * soft_bias(state.fields) * reach / max(bias, 1e-300))
     node = replace(node, x=state.coarser(node.x, int(levels), nearest=levels < FEW_LEVELS))
     return node, state.unit[node.x]
 

@@ -224,7 +224,15 @@ def _sum(around: _Around, node: s.Sum) -> tuple[float, str]:
     return sqrt(prod(around.size[node.x][i] for i in node.axes)), "exact"
 
 
-@GAINS.rule(s.Rearrange, s.TimeMean, s.Offset, s.Delay)
+@GAINS.rule(s.Rearrange)
+@_one_input
+def _viewed(around: _Around, node: s.Rearrange) -> tuple[float, str]:
+    """A value that repeats counts as often."""
+    repeats = prod(n for n, stride in zip(node.sizes, node.strides) if not stride)
+    return sqrt(repeats), "" if repeats == 1 else "exact"
+
+
+@GAINS.rule(s.TimeMean, s.Offset, s.Delay)
 @_one_input
 def _kept(around: _Around, node: s.Node) -> tuple[float, str]:
     return 1.0, ""
