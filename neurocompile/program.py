@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from neurocompile.energy.report import EnergyReport
     from neurocompile.exports.sanafe import SanafeFiles
     from neurocompile.folding.search import FoldChoice
+    from neurocompile.host.characters import CharacterPart
+    from neurocompile.host.generate import Generated
     from neurocompile.host.part import HostPart
     from neurocompile.host.text import TextPart
     from neurocompile.images import CoreImages
@@ -89,7 +91,7 @@ class Program:
 
     host: HostPart | None = None
     """What the host computes of the chip's last values; None if these are what the model returns."""
-    text_part: TextPart | None = None
+    text_part: TextPart | CharacterPart | None = None
     """What the host makes of sentences in front of the chip; None if samples are numbers."""
 
     images: CoreImages | None = field(default=None, compare=False)
@@ -151,14 +153,14 @@ class Program:
             found.update(self.text_part.content)
         return found.hexdigest()
 
-    def with_text(self, text: TextPart) -> Program:
+    def with_text(self, text: TextPart | CharacterPart) -> Program:
         """The same program, which takes sentences too (``run(["a warm film"])``), in its artifact
         as well; NC1006 if ``text`` makes samples of another shape.
         """
-        if text.places.shape != self.input_shape:
+        if text.shape != self.input_shape:
             raise NeurocompileError(
                 "NC1006",
-                f"the text part makes samples {list(text.places.shape)}, the program takes {list(self.input_shape)}",
+                f"the text part makes samples {list(text.shape)}, the program takes {list(self.input_shape)}",
             )
         return replace(self, text_part=text)
 
@@ -465,6 +467,34 @@ class Program:
         x = self.checked(x)
         with self.open(backend) as executor:
             return executor.run(encode(self.circuit, x), record)
+
+    @guarded
+    def generate(
+        self,
+        prompt: str,
+        characters: int = 40,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        backend: str = "emulator",
+        device: str = "cpu",
+        progress: bool = False,
+    ) -> Generated:
+        """Go on with ``prompt``, character by character (:mod:`neurocompile.host.generate`): the
+        likeliest at temperature 0, else drawn; NC1006 for a program that writes no text, NC1015.
+        """
+        from neurocompile.host.generate import generate
+
+        return generate(
+            self,
+            prompt,
+            characters,
+            temperature=temperature,
+            seed=seed,
+            backend=backend,
+            device=device,
+            progress=progress,
+        )
 
     def open(self, backend: str = "emulator") -> Executor:
         """The program made ready to run on a backend; NC4001, NC4002, NC4004 or NC4005."""

@@ -29,6 +29,7 @@ from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.files import as_path
 from neurocompile.guard import guarded
+from neurocompile.host.characters import CharacterPart, text_part_of
 from neurocompile.host.check import ONNX_ERRORS
 from neurocompile.host.part import HostPart
 from neurocompile.host.text import TextPart
@@ -192,7 +193,7 @@ def _intact(path: Path, members: dict[str, bytes]) -> Manifest:
 
 def _graphs(
     path: Path, members: dict[str, bytes]
-) -> tuple[SpikingGraph, CircuitGraph, HostPart | None, TextPart | None]:
+) -> tuple[SpikingGraph, CircuitGraph, HostPart | None, TextPart | CharacterPart | None]:
     """Both graphs and what the host does, each by its rules; NC5001."""
     try:
         tensors = load_tensors(members["weights.safetensors"])
@@ -218,8 +219,8 @@ def _graphs(
         _check_input(quantized, circuit)
         host = HostPart.of(members[HOST]) if HOST in members else None
         _check_host(host, circuit)
-        text = TextPart.of(members[TEXT]) if TEXT in members else None
-        if text is not None and text.places.shape != quantized.input.sample_shape:
+        text = text_part_of(members[TEXT]) if TEXT in members else None
+        if text is not None and text.shape != quantized.input.sample_shape:
             raise ValueError("the text part makes other samples than the circuit takes")
     except (*MALFORMED, *ONNX_ERRORS) as error:  # a field of another type, written by a stranger
         raise NeurocompileError(

@@ -116,6 +116,11 @@ class TextPart:
         x /= np.sqrt((x * x).mean(-1, keepdims=True) + self.epsilon)
         return (x * self.weight + self.bias).astype(np.float32)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample: (tokens, C)."""
+        return self.places.shape
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Sentences to ids."""

@@ -27,6 +27,7 @@ TWINS: dict[str, str] = {
     "finetune": "finetune",
     "frames": "frames_from_events",
     "gate": "gate",
+    "generate": "Program.generate",
     "opt": "open",
     "parity": "Program.parity",
     "plot": "Program.plot",

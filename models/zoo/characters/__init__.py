@@ -4,6 +4,8 @@ The function gives (module in eval mode, example input), as every command's MODE
 is what :func:`embedded` makes of texts::
 
     neurocompile check neurocompile.models.zoo.characters:spike_gpt
+
+With :func:`character_part` a compiled program writes text: ``program.with_text(character_part())``.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from neurocompile.host.characters import CharacterPart
+
     from ...spike_gpt import SpikeGpt, SpikeGptCore
 
-__all__ = ["CHARACTERS", "embedded", "ids_of", "load", "spike_gpt"]
+__all__ = ["CHARACTERS", "character_part", "embedded", "ids_of", "load", "spike_gpt"]
 
 HERE = Path(__file__).parent
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789'.,;:!?-`$()/&*%"
@@ -50,6 +54,18 @@ def load(path: Path = HERE / "spike-gpt.safetensors") -> SpikeGpt:
     model = SpikeGpt(SpikeGptConfig(**config))
     model.load_state_dict(values)
     return model.eval()
+
+
+def character_part() -> CharacterPart:
+    """What the host makes of text, for :meth:`neurocompile.Program.with_text`."""
+    import torch
+
+    from neurocompile.host.characters import CharacterPart
+
+    model = load()
+    with torch.no_grad():
+        table = model.embedded(torch.arange(len(CHARACTERS))).numpy()
+    return CharacterPart(CHARACTERS, table, model.config.T)
 
 
 def embedded(texts: Sequence[str]) -> torch.Tensor:
