@@ -130,7 +130,7 @@ class Builder:
     def tensor(self, wanted: str, value: np.ndarray) -> TensorRef:
         """Add an integer tensor."""
         name = unique_name(wanted, self.tensors.__contains__)
-        self.tensors[name] = value
+        self.tensors[name] = np.asarray(value)  # numpy makes scalars of arrays without axes
         return TensorRef(name)
 
     def readout(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +18,15 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.host.characters import CharacterPart
 from neurocompile.progress import chunks
 
-if TYPE_CHECKING:
-    from neurocompile.program import Program
+
+class Writer(Protocol):
+    """What a :class:`~neurocompile.program.Program` is here."""
+
+    @property
+    def text_part(self) -> object: ...
+
+    def run(self, x: np.ndarray, backend: str = ..., *, device: str = ...) -> Any: ...
+
 
 __all__ = ["Generated", "generate"]
 
@@ -42,7 +49,7 @@ class Generated:
 
 
 def generate(
-    program: Program,
+    program: Writer,
     prompt: str,
     characters: int = 40,
     *,

@@ -138,7 +138,7 @@ class Rewriter:
         name = unique_name(
             name, lambda n: n in self.tensors and not np.array_equal(self.tensors[n], value)
         )
-        self.tensors[name] = value
+        self.tensors[name] = np.asarray(value)
         return TensorRef(name)
 
     def finish(self, **changes: object) -> SpikingGraph:

@@ -1,0 +1,181 @@
+"""SpikedAttention beside its dense transformer and beside our digits, on the held-out digits.
+
+    python benchmarks/bench_spiked_attention.py [--base B --steps T] [--samples N] [--json]
+
+* accuracy: the transformer in float, converted (its spikes' values), and compiled: the integers of the
+  quantized graph, which every backend computes; ``digits``: the same transformer, real values by binary
+  digits and the exact softmax, with one-spike neurons in front of the head alone;
+* softmax: total variation of the winner-oriented shift, with its division, from the exact softmax of
+  each row, over codes; ``python benchmarks/bench_circuits.py`` has that of the digits' circuit;
+* energy: multiply-adds of the dense transformer at 4.6 pJ, accumulations of SpikedAttention's spikes
+  (one of each neuron that fires, times its fan-out) and growth of its membranes (one a neuron and step
+  of two windows) at 0.9 pJ (``horowitz45``); neurons of the compiled circuits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from neurocompile.models.spiked_attention import Layer, OneSpike, SpikedTransformer, spike_shift
+from neurocompile.models.zoo import spiked_digits
+from neurocompile.models.zoo.qkformer_digits.train import load_split
+
+import neurocompile
+
+MULTIPLY_ADD, ADD = 4.6e-12, 0.9e-12
+CODES = ((1.15, 40), (1.25, 24), (1.5, 12), (2.0, 8))
+BATCH = 60
+
+
+def coded(base: float, steps: int) -> SpikedTransformer:
+    """The shipped model with another code."""
+    model = spiked_digits.load()
+    for neuron in model.neurons:
+        neuron.base, neuron.steps = base, steps
+    for block in model.blocks:
+        block.config = dataclasses.replace(block.config, base=base, steps=steps)
+    return model
+
+
+def right(logits: np.ndarray, y: np.ndarray) -> int:
+    """Predictions at their labels."""
+    return int((logits.argmax(1) == y).sum())
+
+
+@torch.no_grad()
+def by_torch(model: SpikedTransformer, mode: str, x: np.ndarray) -> np.ndarray:
+    """Logits in a mode."""
+    return model.set_mode(mode)(torch.from_numpy(x)).numpy()
+
+
+def compiled(model: SpikedTransformer, mode: str, calibration: np.ndarray, x: np.ndarray) -> Any:
+    """(logits, neurons of the circuit, steps from input to output) in a mode."""
+    staged = neurocompile.open(model.set_mode(mode), calibration[:2], calibration=calibration)
+    quantized = staged.canonical().quantize()
+    parts = [quantized.logits(x[k : k + BATCH]) for k in range(0, len(x), BATCH)]
+    circuit = quantized.lower().circuit
+    neurons = sum(int(np.prod(p.shape)) for p in circuit.populations)
+    return np.concatenate(parts), neurons, circuit.depth
+
+
+def softmax_error(base: float, steps: int, n: int) -> float:
+    """Mean total variation over 1,000 rows of n normal scores of deviation 2."""
+    rng = np.random.default_rng(n)
+    scores = torch.from_numpy(2 * rng.normal(size=(1000, n)))
+    e = spike_shift(scores, base, steps)
+    apart = e / e.sum(-1, keepdim=True) - scores.softmax(-1)
+    return float(apart.abs().sum(-1).mean() / 2)
+
+
+@torch.no_grad()
+def energy(model: SpikedTransformer, x: np.ndarray) -> dict[str, float]:
+    """Joules an image, dense and by spikes, and spikes an image."""
+    spikes: dict[str, float] = {}
+    adds = [0.0, 0.0]  # of spikes in layers, multiply-adds of layers
+    hooks = []
+
+    def layer(module: Layer, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        fan_out = output[0].numel() / inputs[0][0].numel() * module.linear.weight[0].numel()
+        if inputs[0].ndim == 4:  # pixels, which are no spikes
+            macs = output[0].numel() * module.linear.weight[0].numel()
+            adds[1] += macs
+            return
+        fan_out = module.linear.weight.shape[0]
+        adds[0] += float((inputs[0] != 0).sum()) / len(x) * fan_out
+        adds[1] += inputs[0][0].numel() * fan_out
+
+    def neuron(name: str) -> Any:
+        def note(module: OneSpike, inputs: Any, output: torch.Tensor) -> None:
+            spikes[name] = float((output != 0).sum()) / len(x)
+            spikes[f"{name}.neurons"] = output[0].numel()
+
+        return note
+
+    for name, module in model.named_modules():
+        if isinstance(module, Layer):
+            hooks.append(module.register_forward_hook(layer))
+        if isinstance(module, OneSpike):
+            hooks.append(module.register_forward_hook(neuron(name)))
+    by_torch(model, "spikes", x)
+    for hook in hooks:
+        hook.remove()
+    config = model.config
+    tokens, dim = (config.image_size // config.patch_size) ** 2, config.dim
+    products = 2 * config.depth * tokens * tokens * dim
+    count = sum(v for k, v in spikes.items() if not k.endswith(".neurons"))
+    neurons = sum(v for k, v in spikes.items() if k.endswith(".neurons"))
+    neurons += config.depth * config.num_heads * tokens * tokens  # of the scores
+    steps = model.embed_spike.steps
+    met = (
+        sum(
+            (
+                spikes[f"blocks.{b}.{n}"]
+                for b in range(config.depth)
+                for n in ("q_spike", "k_spike", "v_spike")
+            )
+        )
+        * tokens
+    )
+    grown = 2 * steps * neurons
+    return {
+        "spikes an image": count,
+        "neurons": neurons,
+        "dense, uJ": 1e6 * MULTIPLY_ADD * (adds[1] + products),
+        "spikes' additions, uJ": 1e6 * ADD * (adds[0] + met),
+        "growth of membranes, uJ": 1e6 * ADD * grown,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--base", type=float, default=1.15)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--samples", type=int, help="of the 360 held-out images; else all")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    x_train, _, x, y = load_split()
+    x, y = x[: arguments.samples], y[: arguments.samples]
+    facts: dict[str, Any] = {
+        "images": len(y),
+        "float": right(by_torch(spiked_digits.load(), "float", x), y),
+    }
+    facts["converted"] = {
+        f"{base:g}, {steps}": right(by_torch(coded(base, steps), "spikes", x), y)
+        for base, steps in CODES
+    }
+    facts["softmax"] = {
+        f"{base:g}, {steps}": {n: round(softmax_error(base, steps, n), 5) for n in (16, 64, 197)}
+        for base, steps in CODES
+    }
+    facts["energy"] = {
+        k: round(v, 3) for k, v in energy(coded(arguments.base, arguments.steps), x).items()
+    }
+    for mode, name in (("spikes", "compiled"), ("head", "digits")):
+        start = time.perf_counter()
+        found, neurons, depth = compiled(
+            coded(arguments.base, arguments.steps), mode, x_train[:256], x
+        )
+        theirs = by_torch(coded(arguments.base, arguments.steps), mode, x)
+        facts[name] = {
+            "correct": right(found, y),
+            "same": int((found.argmax(1) == theirs.argmax(1)).sum()),
+            "neurons": neurons,
+            "depth": depth,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        if not arguments.json:
+            print(name, facts[name], flush=True)
+    print(json.dumps(facts, indent=None if arguments.json else 1))
+
+
+if __name__ == "__main__":
+    main()
