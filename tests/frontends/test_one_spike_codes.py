@@ -72,6 +72,7 @@ def test_a_value_and_its_negative_are_counted_each() -> None:
         np.testing.assert_allclose(one.thresholds, wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_codes_of_either_sign_in_front_of_a_layer_and_behind_the_last(tmp_path: Path) -> None:
     nodes = [*BOTH, op("MatMul", "y v", "h"), op("Abs", "h", "a"), *counts("a", "end")]
     nodes += [*valued("end", "z"), op("MatMul", "z u", "out")]
