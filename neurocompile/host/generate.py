@@ -18,6 +18,8 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.host.characters import CharacterPart
 from neurocompile.progress import chunks
 
+__all__ = ["Generated", "generate"]
+
 
 class Writer(Protocol):
     """What a :class:`~neurocompile.program.Program` is here."""
@@ -26,9 +28,6 @@ class Writer(Protocol):
     def text_part(self) -> object: ...
 
     def run(self, x: np.ndarray, backend: str = ..., *, device: str = ...) -> Any: ...
-
-
-__all__ = ["Generated", "generate"]
 
 
 @dataclass(frozen=True)
