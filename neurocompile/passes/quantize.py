@@ -55,7 +55,7 @@ from neurocompile.passes.quantization.real import (
     step_softmax,
     token_sum,
 )
-from neurocompile.passes.quantization.residuals import lif_unit
+from neurocompile.passes.quantization.residuals import lif_unit, unit_of_pixels
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS
 from neurocompile.passes.quantization.weights import weighted
@@ -294,6 +294,7 @@ def _input(state: Quantization, node: s.Input, units: list[Any]) -> Quantized:
         unit = found.grid
     else:
         unit = largest / min(max(int(whole / _GRID_WORTH), LEAST_LEVELS), _INPUT_LEVELS)
+        unit = unit_of_pixels(state, node, unit)
     low, high = (int(np.rint(v / unit)) for v in (found.min, found.max))
     return replace(node, unit=unit, low=low, high=high), unit
 

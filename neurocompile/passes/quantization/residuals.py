@@ -19,7 +19,7 @@ from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, soft_bias
 from neurocompile.passes.trunk import Trunk
 
-__all__ = ["FEW_LEVELS", "lif_unit", "weighted_in_trunk"]
+__all__ = ["FEW_LEVELS", "lif_unit", "unit_of_pixels", "weighted_in_trunk"]
 
 _ROUNDING = 0.1
 """Of a threshold: what rounding a real input may cost before a residual counts in a finer unit than
@@ -199,6 +199,29 @@ def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> f
         ideal = lif.v_threshold / (lif.gain * unit)
         if not lif.soft_reset and abs(ideal - round(ideal)) < 1e-6 * ideal:
             state.thresholds[lif.name] = round(ideal) - 1
+    return unit
+
+
+def unit_of_pixels(state: Quantization, node: s.Input, unit: float) -> float:
+    """The input's unit, ``unit`` or up to twice as coarse, in which layers that read it add multiples
+    of what the other layers of their residual add, if the weights of all of them lie on grids.
+    """
+    levels = (1 << (state.options.weight_bits - 1)) - 1
+    for layer in state.graph.users[node.name]:
+        trunk = state.trunks.get(layer.name)
+        if trunk is None or not isinstance(layer, (s.Conv2d, s.Linear)):
+            continue
+        others = [n for n in trunk.producers if n.x != node.name]
+        weights = [np.asarray(state.graph.tensors[n.weight], np.float64) for n in (layer, *others)]
+        found = [grid for w in weights if (grid := weight_grid(w, levels)) is not None]
+        if len(found) < max(len(weights), 2) or any(state.integer[n.x] is None for n in others):
+            continue
+        grid, other = found[:2]
+        wanted = float(other / grid * 2.0 ** ceil(np.log2(unit * grid / other) - 1e-9))
+        most = [round(float(np.abs(w).max()) / g) for w, g in zip(weights, found, strict=True)]
+        values = [grid * wanted, *found[1:]]
+        if next(_common_grids([_Grid(*g) for g in zip(found, values, most)], levels), None):
+            return wanted
     return unit
 
 
