@@ -227,7 +227,7 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
             ("vth", -1),
             ("vth", 131072),
             ("dv", -1),
-            ("dv", 4096),
+            ("dv", 4097),
             ("dv", TensorRef("b")),
             ("gain", 0),
             ("bias_exp", 8),

@@ -28,7 +28,7 @@ def test_every_model_file_is_listed() -> None:
     files = {p.name for p in (ROOT / "models" / "zoo").glob("*/*") if p.suffix in (".onnx",)}
     files |= {p.name for p in (ROOT / "models" / "zoo").glob("*/*.safetensors")}
     assert {m.path.name for m in MODELS} == files
-    assert len({m.name for m in MODELS}) == len(MODELS) == 15
+    assert len({m.name for m in MODELS}) == len(MODELS) == 16
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)

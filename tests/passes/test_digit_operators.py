@@ -270,7 +270,11 @@ OPERATORS = {
     "rms": s.Normalization(name="y", x=Ref("x"), axes=(0,), epsilon=1e-5, centered=False),
     "softmax": s.StepSoftmax(name="y", x=Ref("x"), gain=0.5),
     "turned softmax": s.StepSoftmax(name="y", x=Ref("x"), gain=-0.5),
-    **{name: s.Function(name="y", x=Ref("x"), function=name, gain=0.75) for name in FUNCTIONS},
+    **{
+        name: s.Function(name="y", x=Ref("x"), function=name, gain=0.75)
+        for name in FUNCTIONS
+        if name != "exp_above_0"  # it jumps at 0; see tests/frontends/test_one_spike_codes.py
+    },
 }
 
 
@@ -278,7 +282,9 @@ OPERATORS = {
 def test_the_error_of_an_operator_falls_with_its_digits(name):
     x = (2 * RNG.standard_normal((40, 24))).astype(np.float32)
     graph = operator(OPERATORS[name], (24,))
-    largest = 20 if name in ("exp", "square") else 3  # the size of the function itself
+    largest = (
+        20 if name in ("exp", "square") else 3
+    )  # the size of the function itself
     coarse, fine = error(graph, x, 5), error(graph, x, 10)
     assert fine < 0.02 * largest and (fine < coarse / 4 or coarse < 4e-3)
 

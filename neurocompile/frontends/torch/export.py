@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,10 +21,11 @@ import onnx
 from neurocompile.calibration import CALIBRATION_KEY
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.files import as_path, check_writable, write_output
-from neurocompile.frontends.diagnosis import MODULE_KEY, module_class, module_path, not_finite
+from neurocompile.frontends.diagnosis import not_finite
 from neurocompile.frontends.onnx import lif as onnx_lif
 from neurocompile.frontends.onnx.general import PREVIOUS
 from neurocompile.frontends.torch.statistics import STEPS_KEY, calibrate, spikes_of
+from neurocompile.frontends.torch.strip import strip
 
 try:
     import onnxscript
@@ -176,7 +176,7 @@ def _exported(
         _rename(proto, found.names)
     if found.outputs:
         name_outputs(proto, found.outputs)
-    _strip(proto)
+    strip(proto)
     onnx.helper.set_model_props(
         proto, {CALIBRATION_KEY: statistics, STEPS_KEY: str(found.plan.steps)}
     )
@@ -381,37 +381,3 @@ def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
         node.output[:] = [names.get(value, value) for value in node.output]
     for value in (*graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
-
-
-def _strip(proto: onnx.ModelProto) -> None:
-    """Remove what differs between machines (stack traces, versions), and call the symbolic axis
-    ``batch``.
-
-    Shapes of constants are stored with the constants.
-    """
-    graph = proto.graph
-    proto.producer_name, proto.producer_version, proto.doc_string = "neurocompile", "", ""
-    modules = [(module_path(node), module_class(node)) for node in graph.node]
-    for part in (
-        proto,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
-        part.ClearField("doc_string")
-        part.ClearField("metadata_props")
-    for node, (path, kind) in zip(graph.node, modules):
-        if path and path != node.name:
-            node.metadata_props.add(key=MODULE_KEY, value=f"{path}:{kind}")
-    constants = {tensor.name for tensor in graph.initializer}
-    shapes = [value for value in graph.value_info if value.name not in constants]
-    graph.ClearField("value_info")
-    graph.value_info.extend(shapes)
-    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:
-                dim.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", dim.dim_param)

@@ -27,6 +27,7 @@ from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.frontends.onnx.recover import recover_lif
 from neurocompile.frontends.torch.outputs import chosen, name_outputs
 from neurocompile.frontends.torch.statistics import STEPS_KEY
+from neurocompile.frontends.torch.strip import strip
 from neurocompile.reference.runtime import open_session
 
 __all__ = ["recovered"]
@@ -68,6 +69,7 @@ def recovered(
         graph = import_onnx(load_onnx(path), "model").graph
     steps = max(graph.exported_T, 1)
     known = {p.key: p.value for p in found.metadata_props}
+    strip(found)
     statistics = msgspec.json.encode(calibrate_on(graph, samples, steps)).decode()
     onnx.helper.set_model_props(
         found, {**known, CALIBRATION_KEY: statistics, STEPS_KEY: str(steps)}
