@@ -282,9 +282,7 @@ OPERATORS = {
 def test_the_error_of_an_operator_falls_with_its_digits(name):
     x = (2 * RNG.standard_normal((40, 24))).astype(np.float32)
     graph = operator(OPERATORS[name], (24,))
-    largest = (
-        20 if name in ("exp", "square") else 3
-    )  # the size of the function itself
+    largest = 20 if name in ("exp", "square") else 3  # the size of the function itself
     coarse, fine = error(graph, x, 5), error(graph, x, 10)
     assert fine < 0.02 * largest and (fine < coarse / 4 or coarse < 4e-3)
 

@@ -99,3 +99,38 @@ def test_a_threshold_of_many_units_takes_no_gain() -> None:
     made = quantized.node["l"]
     assert isinstance(made, s.IntegerLIF) and made.gain == 1 and np.max(made.vth) > 7_813
     assert_equal_to_definition(quantized, lower(quantized, T), samples(quantized, 4))
+
+
+@pytest.mark.parametrize("step", [1.0, 0.8125, 0.59375])
+def test_the_unit_of_pixels_keeps_the_grid_of_their_residual(step: float) -> None:
+    """Pixels are on no grid, and what they add to a residual is made of the grid of what spikes add."""
+    rng = np.random.default_rng(3)
+    tensors = {
+        "w": (1.3330078125 * rng.choice([-3, 1, 2, 7], (6, 2, 1, 1))).astype(np.float32),
+        "v": (step * rng.choice([-2, 1, 3, 7], (6, 6, 1, 1)) / 8).astype(np.float32),
+        "head": rng.integers(-7, 8, (3, 96)).astype(np.float32),
+    }
+    nodes = (
+        s.Input(name="x", shape=(2, 4, 4)),
+        s.Conv2d(name="c", x=Ref("x"), weight=TensorRef("w")),
+        s.LIF(name="a", x=Ref("c"), tau=2.0, v_threshold=2.0),
+        s.Conv2d(name="d", x=Ref("a"), weight=TensorRef("v")),
+        s.Add(name="r", a=Ref("c"), b=Ref("d")),
+        s.LIF(name="b", x=Ref("r"), tau=2.0, v_threshold=2.0),
+        s.Rearrange(name="f", x=Ref("b"), shape=(96,), sizes=(96,), strides=(1,), offset=0),
+        s.Linear(name="logits", x=Ref("f"), weight=TensorRef("head")),
+        s.TimeMean(name="t", x=Ref("logits")),
+        s.Output(name="o", x=Ref("t")),
+    )
+    graph = canonicalize(s.SpikingGraph("pixels", "imported", nodes, tensors))
+    x = rng.uniform(size=(16, 2, 4, 4)).astype(np.float32)
+    quantized = Quantize(T, calibrate_on(graph, x, T), 4)(graph)
+    apart = np.log2(1.3330078125 * quantized.input.unit / (step / 8))
+    assert abs(apart - round(apart)) < 1e-6
+    encoded = encode_input(quantized.input, x)
+    names = [n.name for n in graph.spiking_layers]
+    meant = evaluate(graph, encoded * quantized.input.unit, T, names)
+    found = evaluate(quantized, encoded, T, names)
+    for name in names:
+        assert 0 < meant[name].mean() < 1
+        assert np.array_equal(found[name] > 0, meant[name] > 0), name
