@@ -58,10 +58,10 @@ def check_import(model: FloatModel) -> float:
     sizes = {name: max(v.size, 1) for name, v in reference.layers.items()}
     for name, count in others.items():
         if count > max((1 - _OF_LAYER) * sizes[name], _FEW):
-            _refuse(model, f"of '{name}' ", 1 - count / sizes[name], _OF_LAYER)
+            _refuse(model, reference.what, f"of '{name}' ", 1 - count / sizes[name], _OF_LAYER)
     agreement = 1 - sum(others.values()) / max(sum(sizes.values()), 1)
     if agreement < _LEAST:
-        _refuse(model, "", agreement, _LEAST)
+        _refuse(model, reference.what, "", agreement, _LEAST)
     if model.host is not None:
         cut = step_outputs(graph, ours[source]) if model.host.stepwise else ours[graph.output.name]
         found = tuple(model.host.run(cut)[0].values())
@@ -69,10 +69,10 @@ def check_import(model: FloatModel) -> float:
     return float(f"{agreement:.9g}")
 
 
-def _refuse(model: FloatModel, where: str, share: float, needed: float) -> None:
+def _refuse(model: FloatModel, what: str, where: str, share: float, needed: float) -> None:
     raise NeurocompileError(
         "NC1011",
-        f"{model.origin}: only {share:.2%} of the spikes {where}agree with onnxruntime after import, given the "
+        f"{model.origin}: only {share:.2%} of the spikes {where}agree with {what} after import, given the "
         f"spikes before them ({needed:.0%} needed); please report the file",
     )
 
