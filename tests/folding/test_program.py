@@ -262,8 +262,9 @@ def test_thresholds_by_channel_fold_exactly(digits_data) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", sorted(m.name for m in list_models() if m.name.startswith("digits/"))
+@pytest.mark.parametrize(  # the ViT computes by digits, which do not fold (test_operators.py)
+    "name",
+    sorted(m.name for m in list_models() if m.name.startswith("digits/") and "vit" not in m.name),
 )
 def test_a_fold_tells_the_spikes_of_the_layers_once(name) -> None:
     """What a fold computes in several windows is still one spike of the model."""
