@@ -64,8 +64,8 @@ TIGHT = 1.08
 """Multiple of the lower bound down to which cores are given up."""
 HALVINGS = 16
 """Times that a tile is halved for its output lists, at most."""
-NEARLY = 1.06
-"""Multiple of the cores at hand up to which it is worth trying for longer."""
+NEARLY, PRESSINGS = 1.06, 3
+"""Multiple of the cores at hand up to which it is worth trying for longer, and how often."""
 FEW, SPARE = 1.15, 2
 """A way to cut that takes more cores than FEW times the lower bound and SPARE is taken only if no
 other is at hand.
@@ -164,8 +164,7 @@ def _ways(
                 packed = replace(packed, cost=looked.cost)
             if packed.cores > limit:
                 packed = tighten(instance, looked, limit, seed)
-            if limit < packed.cores <= NEARLY * limit:
-                packed = press(instance, packed, limit, seed)
+            packed = _pressed(instance, packed, limit, seed)
             fewest = min(fewest or packed.cores, packed.cores)
             if packed.cores > limit:
                 continue
@@ -182,6 +181,18 @@ def _ways(
     if not found:
         raise ViolationList("NC3101", [needs_more_cores(counter, parts, fewest, limit)])
     return found
+
+
+def _pressed(graph: Hypergraph, packed: Packed, limit: int, seed: int) -> Packed:
+    """On ``limit`` cores if that is near and some chance finds it, else on fewer if any does; asked
+    for fewer than that, for cores that are given up in turn are few in each.
+    """
+    for turn in range(PRESSINGS):
+        if not limit < packed.cores <= NEARLY * limit:
+            break
+        tried = press(graph, packed, int(limit / NEARLY), seed + turn)
+        packed = tried if tried.cores < packed.cores else packed
+    return packed
 
 
 def _wide(counter: CostCounter, cores: int, bound: int) -> int:
