@@ -28,12 +28,15 @@ from neurocompile.files import check_writable, through_links
 
 __all__ = [
     "Artifact",
+    "Backend",
     "Buffer",
     "Device",
     "Input",
     "Json",
+    "MaybeInput",
     "Output",
     "Samples",
+    "Sentences",
     "app",
     "check_output",
     "clean",
@@ -58,6 +61,17 @@ Buffer = Annotated[
 Input = Annotated[
     Path, typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known.")
 ]
+MaybeInput = Annotated[
+    Path | None,
+    typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known."),
+]
+Sentences = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", help="A sentence, for a program with a tokenizer; as often as you like."
+    ),
+]
+Backend = Annotated[str, typer.Option(help="emulator, cores, lava, lava-runtime or loihi.")]
 
 
 def device_name(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurocompile.cli.common import Artifact, Device, Json, Output, command
+from neurocompile.cli.common import Artifact, Backend, Device, Json, Output, command
 
 
 @command
@@ -20,9 +20,7 @@ def generate(
         typer.Option(help="0 takes the likeliest character; else drawn from softmax(logits / t)."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    backend: Annotated[
-        str, typer.Option(help="emulator, cores, lava, lava-runtime or loihi.")
-    ] = "emulator",
+    backend: Backend = "emulator",
     device: Device = "cpu",
     json_output: Json = False,
 ) -> Output:

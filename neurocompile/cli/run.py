@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurocompile.cli.common import Artifact, Device, Json, Output, Samples, check_output, command
+from neurocompile.cli.common import (
+    Artifact,
+    Backend,
+    Device,
+    Json,
+    MaybeInput,
+    Output,
+    Samples,
+    Sentences,
+    check_output,
+    command,
+)
 
 if TYPE_CHECKING:
     from neurocompile.run_result import RunResult
@@ -21,17 +32,9 @@ _SHOWN = 40
 @command
 def run(
     artifact: Artifact,
-    samples_file: Annotated[
-        Path | None,
-        typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known."),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="A sentence, for a program with a tokenizer; as often as you like."),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="emulator, cores, lava, lava-runtime or loihi.")
-    ] = "emulator",
+    samples_file: MaybeInput = None,
+    text: Sentences = None,
+    backend: Backend = "emulator",
     device: Device = "cpu",
     samples: Samples = None,
     output: Annotated[

@@ -11,10 +11,13 @@ import typer
 
 from neurocompile.cli.common import (
     Artifact,
+    Backend,
     Device,
     Json,
+    MaybeInput,
     Output,
     Samples,
+    Sentences,
     check_output,
     command,
     say,
@@ -27,23 +30,15 @@ if TYPE_CHECKING:
 @command
 def submit(
     artifact: Artifact,
-    samples_file: Annotated[
-        Path | None,
-        typer.Option("--input", metavar="X.npz", help="'x' (samples first), and 'y' if known."),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="A sentence, for a program with a tokenizer; as often as you like."),
-    ] = None,
+    samples_file: MaybeInput = None,
+    text: Sentences = None,
     partition: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of Slurm; by default its default one.")
     ] = None,
     time: Annotated[
         int, typer.Option(min=1, metavar="MINUTES", help="Most minutes of the job.")
     ] = 10,
-    backend: Annotated[
-        str, typer.Option(help="emulator, cores, lava, lava-runtime or loihi.")
-    ] = "emulator",
+    backend: Backend = "emulator",
     device: Device = "cpu",
     rasters: Annotated[bool, typer.Option("--rasters", help="Keep every spike too.")] = False,
     board: Annotated[
