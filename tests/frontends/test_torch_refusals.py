@@ -209,7 +209,9 @@ def test_files_of_other_formats_are_named(tmp_path):
         "script.pt": "a TorchScript archive of PyTorch",
         "program.pt2": "a program of torch.export",
         **(
-            {"net.nir": "is no NIR file", "net.net": "is no netx file"} if find_spec("h5py") else {}
+            {"net.nir": "is no NIR file", "net.net": "is no network file of lava-dl"}
+            if find_spec("h5py")
+            else {}
         ),
         "net.h5": "an HDF5 file",
         "w.safetensors": "a safetensors file, weights alone",

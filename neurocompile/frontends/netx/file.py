@@ -75,7 +75,7 @@ def read_netx(path: Path) -> NetxFile:
         NeurocompileError: NC1001 (not readable), NC1002 (no netx file), NC1003 (a kind of block or
             of neuron that netx or the chip has not), NC4001 (no h5py).
     """
-    reader = Hdf5Reader(path, "a netx file", "lava-dl", _MOST_BYTES)
+    reader = Hdf5Reader(path, "a network file of lava-dl (netx, HDF5)", "lava-dl", _MOST_BYTES)
     with reader.opened() as file:
         group = reader.held(file, "layer")
         count = len(group)
