@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.ir.circuit import CircuitGraph, Conv2d, Dense, HostInput, Strided
 from neurocompile.ir.tables import KindTable
 from neurocompile.mapping import Mapping
@@ -138,7 +139,7 @@ def _convolution_sources(counter: CostCounter, q: Conv2d, tile: Tile) -> np.ndar
     axes, kernel = [], counter.circuit.tensors[q.weight].shape[1:3]
     for a in (0, 1):
         first = np.arange(tile.start[a], tile.stop[a]) * q.stride[a] - q.padding[a]
-        index = np.unique(first[:, None] + np.arange(kernel[a]) * q.dilation[a])
+        index = distinct(first[:, None] + np.arange(kernel[a]) * q.dilation[a])
         axes.append(index[(index >= 0) & (index < src.shape[a])])
     size = counter.circuit.population[q.dst].shape[2] // q.groups
     per_group = src.shape[2] // q.groups
@@ -157,7 +158,7 @@ def _strided_sources(counter: CostCounter, q: Strided, tile: Tile) -> np.ndarray
         index = np.array([pattern.src_offset])
         for selection in selections:
             index = (index[:, None] + selection.sources).reshape(-1)
-    return np.unique(index) if len(selections or ()) > 1 else index
+    return distinct(index) if len(selections or ()) > 1 else index
 
 
 def link_loads(packets: Packets, mapping: Mapping, target: Target) -> dict[str, np.ndarray]:

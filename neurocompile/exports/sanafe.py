@@ -25,6 +25,7 @@ import yaml
 
 from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
+from neurocompile.distinct import distinct
 from neurocompile.energy.profile import Profile, load_profile
 from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.exports.folder import write_folder
@@ -137,7 +138,7 @@ def _refuse(images: CoreImages, tables: Tables, target: Target) -> None:
         found.append(
             f"cores of '{target.name}' share kernels, Loihi 1 lists synapses: build for loihi1"
         )
-    for number in np.unique(ports[ports[:, _P["delay"]] > LONGEST_DELAY, _P["projection"]]):
+    for number in distinct(ports[ports[:, _P["delay"]] > LONGEST_DELAY, _P["projection"]]):
         delay = int(ports[ports[:, _P["projection"]] == number, _P["delay"]].max())
         found.append(
             f"projection '{names.projections[number]}' waits {delay} steps; SANA-FE's dendrites hold "
@@ -146,7 +147,7 @@ def _refuse(images: CoreImages, tables: Tables, target: Target) -> None:
     current = groups[
         (groups[:, _G["kind"]] == KINDS.index("LIF")) & (groups[:, _G["du"]] != INSTANT)
     ]
-    for number in np.unique(current[:, _G["population"]]):
+    for number in distinct(current[:, _G["population"]]):
         found.append(
             f"layer '{names.populations[number].layer}' has synaptic currents, which Loihi rounds in every "
             "step and SANA-FE does not"

@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.ir.layout import strided_index
 
 __all__ = ["Axis", "Slots", "Unfoldable"]
@@ -72,7 +73,7 @@ class Slots:
     def windows(self) -> np.ndarray:
         """Valid windows, int64 (row runs, column runs)."""
         found = self.rows.windows[:, None] + self.columns.windows[None]
-        if len(np.unique(found)) != found.size:
+        if len(distinct(found)) != found.size:
             raise Unfoldable(f"two positions share a slot of {self}")
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.images.image import DENSE, GROUP_FIELDS, PORT_FIELDS, SPARSE, CoreImage, columns
 from neurocompile.mapping.cost import Rows, connection_cost, convolution_row
 from neurocompile.mapping.resources import Usage
@@ -21,7 +22,7 @@ def image_usage(image: CoreImage, target: Target) -> Usage:
     listed = fans[fans >= connection_cost(target).least_listed]
     return Usage(
         axon_in=len(image.axon_next),
-        neuron_groups=len(np.unique(groups[:, _G["population"]])),
+        neuron_groups=len(distinct(groups[:, _G["population"]])),
         neurons=int(groups[:, _G["count"]].sum() + groups[:, _G["extra"]].sum()),
         synaptic_memory_words=sum(_words(image, port, target) for port in image.ports),
         axon_map=0 if target.core.axon_map is None else len(ends),

@@ -15,6 +15,7 @@ from math import prod
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.mapping.alike import alike, members
 from neurocompile.mapping.tile import Tile
 
@@ -176,7 +177,7 @@ def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> 
                 atoms = (atoms[:, None] + chosen[which] * step).ravel()
             found = known[key] = atoms << 32
         pins.append(found | consumer)
-    pairs = np.unique(np.concatenate(pins)) if pins else np.zeros(0, dtype=np.int64)
+    pairs = distinct(np.concatenate(pins)) if pins else np.zeros(0, dtype=np.int64)
     offsets = np.searchsorted(pairs, np.arange(prod(counts) + 1, dtype=np.int64) << 32)
     return Atoms(
         shape,

@@ -15,6 +15,7 @@ from math import prod
 import msgspec
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.ir.circuit import Conv2d, Population, Strided
 from neurocompile.mapping.atoms import Atoms
 from neurocompile.mapping.grants import Grants, granted
@@ -353,7 +354,7 @@ class Cutter:
         reach = self.counter.reach(projection, tile)
         if reach is None or any(len(axes) > 1 for axes in reach):
             return 0
-        return prod(len(np.unique(index // widths[axes[0]])) for axes, index in reach.items())
+        return prod(len(distinct(index // widths[axes[0]])) for axes, index in reach.items())
 
     def _arriving(self, tile: Tile) -> float:
         """Messages a step that a tile receives."""

@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from neurocompile.distinct import distinct
+
 __all__ = ["OutputLists", "no_lists"]
 
 
@@ -77,7 +79,7 @@ class OutputLists:
         """Entries of each vertex, int64 (vertices); ``block`` int64 (vertices)."""
         blocks = int(block.max(initial=-1)) + 1
         lists = np.repeat(np.arange(len(self.owner), dtype=np.int64), np.diff(self.offsets))
-        pairs = np.unique(lists * blocks + block[self.pins])
+        pairs = distinct(lists * blocks + block[self.pins])
         fan = np.bincount(pairs // max(blocks, 1), minlength=len(self.owner))
         return self._held(fan, len(block))
 

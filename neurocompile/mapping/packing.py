@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.mapping.grants import Grants, granted
 from neurocompile.mapping.output_lists import OutputLists, no_lists
 from neurocompile.mapping.refine import Hypergraph, km1, refine
@@ -259,7 +260,7 @@ def tighten(
         block = squeeze_in_turn(graph, block, *given, together=TOGETHER, seed=seed, hard=hard)
     else:
         block = squeeze(graph, packed.core_of, packed.cores, most, seed)
-    cores = len(np.unique(block))
+    cores = len(distinct(block))
     if cores == packed.cores:
         return packed
     method = packed.method

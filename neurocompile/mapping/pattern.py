@@ -17,6 +17,7 @@ from math import prod
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import Strided
 
@@ -177,7 +178,7 @@ class Pattern:
         if selection.reached is None:
             place = np.unravel_index(self.src_offset + selection.sources, self.src_shape)
             sizes = [self.src_shape[a] for a in component.src_axes]
-            selection.reached = np.unique(
+            selection.reached = distinct(
                 np.ravel_multi_index([place[a] for a in component.src_axes], sizes)
             )
         return selection.reached

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.mapping.output_lists import OutputLists, no_lists
 
 __all__ = ["Hypergraph", "exponential_table", "km1", "refine"]
@@ -104,7 +105,7 @@ class Hypergraph:
 
     def fits(self, block: np.ndarray) -> bool:
         """Whether every block keeps every capacity."""
-        pairs = np.unique(block * (int(self.group.max(initial=0)) + 1) + self.group)
+        pairs = distinct(block * (int(self.group.max(initial=0)) + 1) + self.group)
         held = np.bincount(pairs // (int(self.group.max(initial=0)) + 1), minlength=1)
         return bool((self.used(block) <= self.limit).all() and held.max() <= self.groups)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.mapping.output_lists import OutputLists
 from neurocompile.mapping.refine import Hypergraph, refine
 
@@ -108,12 +109,12 @@ class Turns:
         """Lists of which some vertices are pins; blocks elsewhere that own some of these, which are
         numbered behind the vertices; entries of these lists now, by owner.
         """
-        chosen = np.unique(self.lists_of[_ranges(self.of, order)[0]])
+        chosen = distinct(self.lists_of[_ranges(self.of, order)[0]])
         place, count = _ranges(self.lists.offsets, chosen)
         row, pins = np.repeat(np.arange(len(chosen)), count), self.lists.pins[place]
         inside = number[pins] >= 0
         blocks = len(self.used)
-        elsewhere = np.unique(row[~inside] * blocks + self.block[pins[~inside]]) // blocks
+        elsewhere = distinct(row[~inside] * blocks + self.block[pins[~inside]]) // blocks
         owner = self.lists.owner[chosen]
         away = number[owner] < 0
         owners, index = np.unique(self.block[owner[away]], return_inverse=True)
@@ -135,7 +136,7 @@ class Turns:
         """Take the new blocks of some vertices."""
         np.add.at(self.used, self.block[order], -self.graph.takes[order])
         self._book(order, -self.entries[order])
-        chosen = np.unique(self.lists_of[_ranges(self.of, order)[0]])
+        chosen = distinct(self.lists_of[_ranges(self.of, order)[0]])
         before = self._now(chosen)
         self.block[order] = found
         changed, owner = self._now(chosen) - before, self.lists.owner[chosen]
@@ -150,7 +151,7 @@ class Turns:
         """Entries of some lists, int64."""
         place, count = _ranges(self.lists.offsets, chosen)
         row = np.repeat(np.arange(len(chosen)), count)
-        pairs = np.unique(row * len(self.used) + self.block[self.lists.pins[place]])
+        pairs = distinct(row * len(self.used) + self.block[self.lists.pins[place]])
         fan = np.bincount(pairs // len(self.used), minlength=len(chosen)) + self.lists.extra[chosen]
         return np.where(fan >= self.lists.least, fan * self.lists.size[chosen], 0)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.mapping.refine import Hypergraph
 
 __all__ = ["mtkahypar_blocks", "repair", "share"]
@@ -121,4 +122,4 @@ def repair(graph: Hypergraph, block: np.ndarray, blocks: int) -> np.ndarray | No
             held[b][group] -= 1
             if not held[b][group]:
                 del held[b][group]
-    return block if len(np.unique(block)) == blocks and graph.fits(block) else None
+    return block if len(distinct(block)) == blocks and graph.fits(block) else None

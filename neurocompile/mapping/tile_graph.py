@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.ir.circuit import Conv2d, HostInput, Population
 from neurocompile.mapping.alike import alike
 from neurocompile.mapping.atoms import Atoms, Reach, make_atoms, random_words
@@ -134,7 +135,7 @@ class TileGraph:
 def _distinct(nets: Nets, core_of: np.ndarray, cores: int) -> tuple[np.ndarray, np.ndarray]:
     """Net and core of every distinct pair of a net and a core where it has a consumer."""
     net = np.repeat(np.arange(len(nets.owner), dtype=np.int64), np.diff(nets.offsets))
-    pairs = np.unique(net * cores + core_of[nets.pins])
+    pairs = distinct(net * cores + core_of[nets.pins])
     return pairs // max(cores, 1), pairs % max(cores, 1)
 
 

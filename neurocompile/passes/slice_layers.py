@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from neurocompile.distinct import distinct
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import shapes
 from neurocompile.ir.layout import strided_index
@@ -54,8 +55,8 @@ def _cut(
     for view in reversed(views):
         index = index[strided_index(view.sizes, view.strides, view.offset)]
     area = prod(size[conv.name][1:])
-    rows = np.unique(index // area)
-    if len(rows) * area != len(index) or len(np.unique(index)) != len(index):
+    rows = distinct(index // area)
+    if len(rows) * area != len(index) or len(distinct(index)) != len(index):
         return None
     moved = np.searchsorted(rows, index // area) * area + index % area
     digits = _digits(moved)

@@ -17,7 +17,7 @@ ROOT = Path(neurocompile.__file__).parent
 FLOORS = """
 error_codes
 errors checkout lanes
-files guard jit progress notebook frames advice arrays compat parameters zoo discretization aedat tracking
+files guard jit progress notebook frames advice arrays distinct compat parameters zoo discretization aedat tracking
 archive data events
 run_result
 ir
