@@ -189,11 +189,12 @@ class _Closing:
         if not idle:
             return least
         low, high = least, least
-        while not _stays_silent(p, reach, bias, high, idle, self.period):
+        steps = self.circuit.steps
+        while not _stays_silent(p, reach, bias, high, steps, idle):
             low, high = high, 2 * high
         while low < high:
             middle = (low + high) // 2
-            if _stays_silent(p, reach, bias, middle, idle, self.period):
+            if _stays_silent(p, reach, bias, middle, steps, idle):
                 high = middle
             else:
                 low = middle + 1
@@ -291,20 +292,23 @@ class _Closing:
 
 
 def _stays_silent(
-    p: c.LIF, reach: Reach, bias: int, inhibition: int, idle: int, period: int
+    p: c.LIF, reach: Reach, bias: int, inhibition: int, steps: int, idle: int
 ) -> bool:
     """Whether ``p``, closed by so much, stays at or below its threshold in the idle steps after a
     sample, and in a period before the first one, whose first step is not closed yet.
     """
-    top, kept = p.vth << 6, INSTANT - p.du
-    current = (reach.high << 6) * ALL // (ALL - kept)  # no step brings more
+    top, kept, opened = p.vth << 6, INSTANT - p.du, 0
+    for _ in range(steps):  # the largest current of a sample that began at a reset
+        before, opened = opened, (opened * kept >> 12) + (reach.high << 6)
+        if opened == before:
+            break
     closed = reach.high - inhibition << 6
     begins = (
-        (idle, current, min(reach.membrane - (inhibition << 6), top)),
-        (period - 1, 0, min(bias, top)),
+        (idle, opened - (inhibition << 6), min(reach.membrane - (inhibition << 6), top)),
+        (steps + idle - 1, 0, min(bias, top)),
     )
-    for steps, u, v in begins:
-        for _ in range(steps):
+    for count, u, v in begins:
+        for _ in range(count):
             before = u, v
             u = (max(u, 0) * kept >> 12) + closed
             v = (max(v, 0) * (ALL - p.dv) >> 12) + u + bias

@@ -12,12 +12,15 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.analysis import Range, ranges, shapes
 from neurocompile.ir.bounds import Known, range_of
-from neurocompile.ir.interval import geometric
 from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.base import Rewriter
 from neurocompile.passes.magnitude import magnitudes
 from neurocompile.passes.quantization.decided import settle_decided
-from neurocompile.passes.quantization.thresholds import input_limit, integrator_limit
+from neurocompile.passes.quantization.thresholds import (
+    fed_back_limit,
+    input_limit,
+    integrator_limit,
+)
 from neurocompile.passes.quantization.unheard import active_values, clip_unheard
 from neurocompile.passes.trunk import find_trunks
 from neurocompile.targets.fields import ChipFields
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
     from neurocompile.passes.quantize import Quantize
 
 __all__ = ["Quantization"]
-
-_CLOSED = 63_000
-"""Of 131,071: inputs, whose silence takes an inhibition as strong, beside the bias."""
 
 
 @dataclass
@@ -191,13 +191,12 @@ class Quantization:
         )
 
     def input_limit(self, lif: s.LIF) -> int:
-        """:func:`input_limit`, of the channel that leaks least; half of it where spikes feed back
-        into a hard reset, for silence takes an inhibition as strong as the input.
+        """:func:`input_limit`, of the channel that leaks least; :func:`fed_back_limit` where spikes
+        feed back into a hard reset.
         """
         tau, steps = float(self.taus(lif).max()), self.options.steps
         if lif.name in self.graph.fed_back and not lif.soft_reset:
-            most = geometric(lif.current, 2 * steps)  # a period is shorter than 2 T
-            return int(min(_CLOSED, self.fields.current // 2) / most)
+            return fed_back_limit(steps, lif.current, self.fields)
         return input_limit(lif.soft_reset, tau, steps, lif.current, self.fields)
 
     def membrane_bias(self, node: s.LIF) -> np.ndarray:

@@ -17,6 +17,7 @@ __all__ = [
     "exact_level",
     "exact_soft",
     "exact_threshold",
+    "fed_back_limit",
     "input_limit",
     "integrator_limit",
     "largest_factor",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 LEAST_LEVELS = 31
+_CLOSED = 63_000
+"""Of 131,071: inputs, whose silence takes an inhibition as strong, beside the bias."""
 _LEAKLESS = 2.0**32
 """A tau for which float32 loses what leaks: files write a neuron without leak with a finite one."""
 
@@ -162,12 +165,13 @@ def input_limit(
     soft_reset: bool, tau: float, steps: int, current: float = 0.0, fields: ChipFields = LOIHI2
 ) -> int:
     """Largest input a step for which every current of a neuron, and of what closes its loop, stays
-    below 2^17.
+    below 2^17. A synaptic current grows to ``g`` times the input (g steps, as far as it is kept).
 
-    Soft reset, before the 7 bits that a shift can drop: a membrane grows to ``g`` times the input
-        (g steps, as far as the
-    leak lets it), and silence takes an inhibition as strong, which a leaky current accumulates g
-    times (``passes/close_loops.py``). A synaptic current grows likewise.
+    Soft reset, before the 7 bits that a shift can drop: of A, which bounds an input, a threshold and
+    what spikes take behind the leak, a membrane makes ``g A`` in a sample. Silence in its last step
+    takes an inhibition M of ``g A`` less the threshold, at least A; idle steps behind it bring at
+    most A each, which M outweighs. What a closed copy hears, ``-M - A`` and its own spikes' ``-A``,
+    accumulates g times (``passes/close_loops.py``; tests/passes/test_input_limit.py holds it).
     """
     if not soft_reset:
         grown = geometric(current, steps)
@@ -180,3 +184,12 @@ def input_limit(
         return fields.current << fields.shift
     most = geometric(1 - 1 / tau, 2 * steps)  # a period is shorter than 2 T
     return int(fields.current / (most * (most + 2))) << fields.shift
+
+
+def fed_back_limit(steps: int, current: float = 0.0, fields: ChipFields = LOIHI2) -> int:
+    """:func:`input_limit` of a hard reset that hears spikes of its own: half of it, for silence
+    takes an inhibition as strong as what inputs drive the neuron with; a synaptic current drives
+    it g times as hard, and accumulates both g times.
+    """
+    most = geometric(current, 2 * steps)  # a period is shorter than 2 T
+    return int(2 * min(_CLOSED, fields.current // 2) / (most * (most + 1)))
