@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,16 @@ class Reading:
     plans: tuple[tuple[Part, Plan], ...]
     direct: str = ""
     """The population itself, where it lies as its reader wants it."""
+    halves: tuple[tuple[int, int], ...] = ()
+    """(sign, largest input) of the rectified halves in which a real value is silenced, where some of
+    it arrives in windows that are not the reader's."""
+
+    @property
+    def hops(self) -> int:
+        """Steps from the sources to what reads the patch."""
+        if self.direct:
+            return 1
+        return 3 if any(sign < 0 for sign, _ in self.halves) else 2
 
     def sources(self) -> list[tuple[str, int]]:
         """(population, lag) that decide the depth of the patch."""
@@ -114,8 +125,14 @@ class Gathering:
         kernel: tuple[int, int] = (1, 1),
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
+        *,
+        patched: bool = False,
     ) -> Reading:
-        """How ``reader`` gets the patch under ``kernel`` (its dilated extent)."""
+        """How ``reader`` gets the patch under ``kernel`` (its dilated extent).
+
+        Args:
+            patched: a population of its own will carry the patch, and can be silenced.
+        """
         if isinstance(base, Host):
             source = self.schedules.wide(base.shape[:2], base.scale)
             return Reading(base, patch_of(reader, source, kernel, stride, padding), ())
@@ -139,18 +156,39 @@ class Gathering:
             except Unfoldable:
                 self.suspect = self.schedules.owner(part.population)
                 raise
-        found = Reading(base, patch, tuple(plans))
+        halves: tuple[tuple[int, int], ...] = ()
         if isinstance(base, Real) and any(p.stray for _, p in plans):
-            raise Unfoldable("a real value would be read in windows that are not its reader's")
-        return found
+            if not patched:
+                raise Unfoldable("a real value would be read in windows that are not its reader's")
+            halves = self._halves(base, patch, [found for _, found in plans])
+        return Reading(base, patch, tuple(plans), halves=halves)
+
+    def _halves(self, base: Real, patch: Patch, plans: list[Plan]) -> tuple[tuple[int, int], ...]:
+        """How each sign of a real value is silenced."""
+        if base.population not in self.net.bounds:
+            raise Unfoldable("a real value without known bounds arrives in windows of others")
+        low, high = self.net.bounds[base.population]
+        heard = np.zeros(patch.shape, np.int64)
+        for run in (run for found in plans for run in found.runs):
+            place = tuple(slice(a, a + n) for a, n in zip(run.first, run.count))
+            heard[place] += 1
+        most = int(heard.max())
+        found = [(sign, most * amount) for sign, amount in ((1, high), (-1, -low)) if amount > 0]
+        largest = max((amount for _, amount in found), default=0)
+        if largest > self.builder.fields.held:
+            raise Unfoldable(
+                f"a real value of {largest:,} would arrive in windows that are not its reader's; "
+                f"{self.builder.fields.held:,} can be silenced"
+            )
+        return tuple(found) or ((1, 1),)
 
     def need(self, readings: Iterable[Reading]) -> int:
         """Least depth of a population that reads all of these patches."""
         depth = 1
         for reading in readings:
             if reading.plans:
-                hops = 1 if reading.direct else 2
-                depth = max(depth, self.net.need(reading.sources(), hops))
+                least = self.net.need(reading.sources(), reading.hops)
+                depth = max(depth, least, reading.hops)
         return depth
 
     def gather(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
@@ -166,6 +204,8 @@ class Gathering:
 
     def own_patch(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
         """A patch of a map on the chip that is shared with nobody."""
+        if reading.halves:
+            return self._silenced(reading, reader, depth, layer)
         base = reading.base
         channels = base.shape[2]  # type: ignore[union-attr]
         spikes = isinstance(base, Spikes) and base.single
@@ -185,11 +225,36 @@ class Gathering:
             self.net.close(made, reader.digits, amount, layer)
         return made
 
+    def _silenced(self, reading: Reading, reader: Slots, depth: int, layer: str) -> str:
+        """The patch of a real value, of halves that are closed outside of the reader's windows."""
+        base = reading.base
+        assert isinstance(base, Real)
+        shape = (*reading.patch.shape, base.shape[2])
+        name, digits = f"{base.population}.patch", reader.digits
+        single = len(reading.halves) == 1 and reading.halves[0][0] > 0
+        made = []
+        for sign, amount in reading.halves:
+            wanted = name if single else f"{name}.{'negative' if sign < 0 else 'positive'}"
+            at = depth - reading.hops + 1
+            half = self.net.population(c.GradedRelu, wanted, shape, layer, at, digits)
+            for part, found in reading.plans:
+                self.carry(part, found, half, shape[1], shape[2], sign)
+            self.net.close(half, digits, amount, layer)
+            made.append((sign, half))
+        if single:
+            whole = made[0][1]
+        else:
+            whole = self.net.population(c.GradedRelay, name, shape, layer, depth - 1, digits)
+            for sign, half in made:
+                self.net.drive(whole, [strided(half, (prod(shape),), (1,), (1,), weight=sign)])
+        self.net.bounds[whole] = self.net.bounds[base.population]
+        return whole
+
     def carry(
         self, part: Part, found: Plan, dst: str, columns: int, channels: int, gain: int = 1
     ) -> None:
         """Projections of one part to a patch of ``columns``."""
-        width = part.slots.columns.lanes
+        width, sign = part.slots.columns.lanes, 1 if gain > 0 else -1
         for run in found.runs:
             for weight in self.builder.terms(abs(part.weight * gain)):
                 q = strided(
@@ -197,7 +262,7 @@ class Gathering:
                     (*run.count, channels),
                     (width * channels, channels, 1),
                     (columns * channels, channels, 1),
-                    weight=weight,
+                    weight=sign * weight,
                     src_offset=(run.lane[0] * width + run.lane[1]) * channels,
                     dst_offset=(run.first[0] * columns + run.first[1]) * channels,
                 )
@@ -240,9 +305,10 @@ class Gathering:
     def conv_reading(self, conv: Conv, reader: Slots) -> Reading:
         """The patch of a convolution for ``reader``."""
         node = conv.node
-        kernel = self.graph.tensors[node.weight].shape[2:]
-        extent = tuple(d * (k - 1) + 1 for d, k in zip(node.dilation, kernel))
-        return self.reading(conv.x.base, reader, extent, node.stride, node.padding)  # type: ignore[arg-type]
+        size = self.graph.tensors[node.weight].shape[2:]
+        rows, columns = (d * (k - 1) + 1 for d, k in zip(node.dilation, size))
+        base = conv.x.base
+        return self.reading(base, reader, (rows, columns), node.stride, node.padding, patched=True)
 
     def kernel(self, conv: Conv) -> np.ndarray:
         """int16 (C', kH, kW, C / groups), input channels as they lie in memory."""

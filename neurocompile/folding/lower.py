@@ -234,6 +234,11 @@ class Lowering(Gathering):
                 n = int(np.prod((*reader.lanes, shape[2])))
                 for winner in pooled[i]:
                     self.net.drive(made, [strided(winner, (n,), (1,), (1,), weight=gain)])
+            elif isinstance(base, Host):
+                patch = self.gather(readings[i], reader, depth, layer)
+                n = int(np.prod((*reader.lanes, shape[2])))
+                for weight in self.builder.terms(gain):
+                    self.net.drive(made, [strided(patch, (n,), (1,), (1,), weight=weight)])
             else:
                 for part, found in readings[i].plans:
                     self.carry(part, found, made, reader.columns.lanes, shape[2], gain)
@@ -247,7 +252,7 @@ class Lowering(Gathering):
         for i, base in enumerate(bases):
             if isinstance(base, Conv):
                 readings[i] = self.conv_reading(base, reader)
-            elif isinstance(base, (Spikes, Real)):
+            elif isinstance(base, (Spikes, Real, Host)):
                 readings[i] = self.reading(base, reader)
             elif isinstance(base, Driven):
                 if base.slots != reader:
@@ -271,9 +276,9 @@ class Lowering(Gathering):
                 pooled[i] = pools.winners(self, base, reader, layer)
                 depths.append(self.net.need((winner, 0) for winner in pooled[i]))
         for i, reading in readings.items():
-            hops = 1 if isinstance(bases[i], (Spikes, Real)) or reading.direct else 2
+            hops = 1 if isinstance(bases[i], (Spikes, Real)) else reading.hops
             if reading.plans:
-                depths.append(self.net.need(reading.sources(), hops))
+                depths.append(max(hops, self.net.need(reading.sources(), hops)))
         return pooled, max(depths)
 
     def lif(self, node: s.IntegerLIF) -> Value:
@@ -468,7 +473,7 @@ class Lowering(Gathering):
             return value
         if isinstance(base, Real) and reader in (None, base.slots):
             return value
-        if isinstance(base, (Conv, Pool, Driven)):
+        if isinstance(base, (Conv, Pool, Driven, Host)):
             value = self.values[name] = self.real(name)
             return self.aligned(node, name, reader)
         if not isinstance(base, Spikes):

@@ -4,11 +4,12 @@ moment of its last row, and pooled at once.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from neurocompile.circuits import maximum
 from neurocompile.circuits import sum_pool as sums
-from neurocompile.circuits.builder import channels_last
+from neurocompile.circuits.builder import channels_last, strided
 from neurocompile.folding.reading import Reach
 from neurocompile.folding.slots import Slots, Unfoldable
 from neurocompile.folding.values import Base, Conv, Driven, Host, Pool, Real, Spikes, Value
@@ -37,11 +38,13 @@ def _even(node: s.MaxPool2d | s.SumPool2d) -> None:
 def max_pool(low: Lowering, node: s.MaxPool2d) -> Value:
     """Of spikes an OR; of real values a tournament, once the reader is known."""
     _even(node)
+    if node.kernel == node.stride == (1, 1) and not any(node.padding):
+        return low.values[node.x]
     value = low.feature_map(node, node.x)
     shape, scale = _out(low, node, value.base)
     layout = channels_last(low.shapes[node.name])
     base = value.base
-    if isinstance(base, Pool) or isinstance(base, Driven):
+    if isinstance(base, (Pool, Driven)):
         value = low.values[node.x] = low.real(node.x)
         base = value.base
     if not (isinstance(base, Spikes) and base.single):
@@ -76,7 +79,7 @@ def _windows(
     **fields: int,
 ) -> str:
     """A population of the sums over windows."""
-    reading = low.reading(base, reader, node.kernel, node.stride, node.padding)
+    reading = low.reading(base, reader, node.kernel, node.stride, node.padding, patched=True)
     depth = low.need([reading])
     layer = low.layer(node)
     patch = low.gather(reading, reader, depth, layer)
@@ -93,7 +96,7 @@ def sum_pool(low: Lowering, node: s.SumPool2d) -> Value:
     _even(node)
     value = low.feature_map(node, node.x)
     base = value.base
-    if not isinstance(base, (Spikes, Real)):
+    if not isinstance(base, (Spikes, Real, Host)):
         value = low.values[node.x] = low.real(node.x)
         base = value.base
     shape, scale = _out(low, node, base)
@@ -113,14 +116,16 @@ def check(low: Lowering, pool: Pool, reader: Slots) -> Reading:
     """The patch under a pool and the convolution before it."""
     node, base = pool.node, pool.x
     if not isinstance(base, Conv):
-        return low.reading(base, reader, node.kernel, node.stride, node.padding)
+        return low.reading(base, reader, node.kernel, node.stride, node.padding, patched=True)
     conv = base.node
     size = low.graph.tensors[conv.weight].shape[2:]
     extent = [d * (k - 1) + 1 for d, k in zip(conv.dilation, size)]
-    kernel = [t * (k - 1) + e for t, k, e in zip(conv.stride, node.kernel, extent)]
-    stride = [a * b for a, b in zip(conv.stride, node.stride)]
-    padding = [t * p + q for t, p, q in zip(conv.stride, node.padding, conv.padding)]
-    return low.reading(base.x.base, reader, tuple(kernel), tuple(stride), tuple(padding))  # type: ignore[arg-type]
+    window = zip(conv.stride, node.kernel, extent)
+    rows, columns = (t * (k - 1) + e for t, k, e in window)
+    high, wide = (a * b for a, b in zip(conv.stride, node.stride))
+    top, left = (t * p + q for t, p, q in zip(conv.stride, node.padding, conv.padding))
+    kernel, stride, padding = (rows, columns), (high, wide), (top, left)
+    return low.reading(base.x.base, reader, kernel, stride, padding, patched=True)
 
 
 def winners(low: Lowering, pool: Pool, reader: Slots, layer: str) -> tuple[str, ...]:
@@ -141,9 +146,14 @@ def winners(low: Lowering, pool: Pool, reader: Slots, layer: str) -> tuple[str, 
             c.GradedRelay, f"{node.name}.conv", (*shape, size[2]), layer, depth, digits
         )
         _drive(low, base, reading, reader, name, layer)
+    elif isinstance(base, Host):
+        patch = low.gather(reading, reader, depth, layer)
+        lanes = (*shape, size[2])
+        name = net.population(c.GradedRelay, f"{node.name}.patch", lanes, layer, depth, digits)
+        net.drive(name, [strided(patch, (prod(lanes),), (1,), (1,))])
     else:
-        if reading.direct or isinstance(base, Host):
-            raise Unfoldable("a pool of size 1, or of the input itself")
+        if reading.direct:
+            raise Unfoldable("a pool of size 1")
         name = low.own_patch(reading, reader, depth, layer)  # it is masked: nobody else reads it
     _mask(low, pool, name, reaches, reader, shape, size)
     rows, columns = (0 if r.stride else p for r, p in zip(reaches, node.padding))

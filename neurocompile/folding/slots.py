@@ -74,7 +74,8 @@ class Slots:
         """Valid windows, int64 (row runs, column runs)."""
         found = self.rows.windows[:, None] + self.columns.windows[None]
         if len(distinct(found)) != found.size:
-            raise Unfoldable(f"two positions share a slot of {self}")
+            size = f"{self.rows.size} x {self.columns.size}"
+            raise Unfoldable(f"two positions of a map of {size} would share a window")
         return found
 
     @property
@@ -85,7 +86,10 @@ class Slots:
     def origin(self, windows: int) -> np.ndarray:
         """First position (y, x) of each window, int64 (windows, 2); -1 where it is silent."""
         if self.last >= windows:
-            raise Unfoldable(f"{self.last + 1} windows of {windows}")
+            raise Unfoldable(
+                f"a map of {self.rows.size} x {self.columns.size} passes in {self.last + 1} windows, "
+                f"and a sample has {windows}"
+            )
         found = np.full((windows, 2), -1, np.int64)
         y, x = np.meshgrid(self.rows.origins, self.columns.origins, indexing="ij")
         found[self.windows.ravel()] = np.stack([y.ravel(), x.ravel()], axis=1)

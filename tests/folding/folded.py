@@ -66,6 +66,23 @@ class MapMaker(Maker):
             s.MaxPool2d, x=x, kernel=(kernel,) * 2, stride=(2, 2), padding=(padding,) * 2
         )
 
+    def averaged(self, x: str) -> str:
+        if self.shape(x)[1] < 4:
+            return x
+        return self.add(s.SumPool2d, x=x, kernel=(2, 2), stride=(2, 2))
+
+    def membrane(self, x: str) -> str:
+        """What reads a real residual itself: kernels, strides and pools."""
+        channels = self.shape(x)[0]
+        edge, stride = self.choose((1, 1), (3, 1), (1, 2), (3, 2), (0, 2), (-1, 2))
+        if self.shape(x)[1] < 4:
+            stride = 1
+        if edge < 1:
+            return self.averaged(x) if edge else self.pooled(x)
+        weight = self.weight(channels, channels, edge, edge)
+        padding = (edge // 2,) * 2
+        return self.add(s.Conv2d, x=x, weight=weight, stride=(stride,) * 2, padding=padding)
+
     def token_mask(self, x: str) -> str:
         """QKFormer's: one spike a head and token gates K."""
         q, k = self.lif(self.pointwise(x)), self.lif(self.pointwise(x))
@@ -107,7 +124,8 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
     """Small networks of feature maps, of every operator that folds."""
     size = draw(st.sampled_from((4, 8)))
     m = MapMaker(draw, (draw(st.integers(1, 2)), size, size))
-    x = m.lif(m.choose(m.spatial, lambda x: m.pooled(m.spatial(x)))(m.x))
+    first = (m.spatial, lambda x: m.pooled(m.spatial(x)), lambda x: x, m.pooled, m.averaged)
+    x = m.lif(m.choose(*first)(m.x))
     residual = x
     for _ in range(m.integer(1, layers)):
         kind = m.choose(
@@ -121,6 +139,8 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
             "real",
             "dual",
             "shortcut",
+            "average",
+            "membrane",
         )
         same = m.shape(x) == m.shape(residual)
         if kind == "conv":
@@ -147,6 +167,10 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
         elif kind == "shortcut":
             real = m.pointwise(x)
             x = m.lif(m.add(s.Add, a=real, b=m.spatial_same(m.lif(real))))
+        elif kind == "average":
+            x = m.lif(m.averaged(x))
+        elif kind == "membrane":
+            x = m.lif(m.membrane(m.add(s.Add, a=m.spatial_same(x), b=m.pointwise(x))))
         if m.shape(x) != m.shape(residual) or m.draw(st.booleans()):
             residual = x
     if m.shape(x) == m.shape(residual) and m.draw(st.booleans()):

@@ -53,6 +53,72 @@ def test_several_heads_fold_exactly(data, heads):
         assert_law(graph, fold_graph(graph, 2, Fold.parse(fold)))
 
 
+def real_map(m: MapMaker) -> str:
+    """A residual of real values."""
+    x = m.lif(m.spatial_same(m.x))
+    return m.add(s.Add, a=m.spatial_same(x), b=m.pointwise(x))
+
+
+def squeezed(m: MapMaker, x: str, edge: int) -> str:
+    weight = m.weight(2, m.shape(x)[0], edge, edge)
+    return m.add(s.Conv2d, x=x, weight=weight, stride=(2, 2), padding=(edge // 2,) * 2)
+
+
+READERS = {
+    "convolution": lambda m, x: m.spatial_same(x),
+    "strided": lambda m, x: squeezed(m, x, 3),
+    "largest": lambda m, x: m.pooled(x),
+    "largest of a convolution": lambda m, x: m.pooled(m.spatial_same(x)),
+    "largest of largest": lambda m, x: m.pooled(m.pooled(x)),
+    "of size 1": lambda m, x: m.add(s.MaxPool2d, x=x, kernel=(1, 1), stride=(1, 1)),
+    "average": lambda m, x: m.averaged(x),
+    "neurons": lambda m, x: x,
+    "shift": lambda m, x: m.shift(x),
+    "sum over channels": lambda m, x: m.add(s.Sum, x=x, axes=(0,), keepdims=True),
+    "added": lambda m, x: m.add(s.Add, a=x, b=m.spatial_same(x)),
+    "shortcut of membranes": lambda m, x: m.add(
+        s.Add, a=squeezed(m, x, 1), b=squeezed(m, m.lif(x), 3)
+    ),
+}
+
+
+SOURCES = {"input": lambda m: m.x, "residual": real_map}
+OFTEN = {
+    "residual": ("strided", "largest of a convolution", "average", "shortcut of membranes"),
+    "input": ("neurons", "largest", "average"),
+}
+CASES = [
+    pytest.param(of, reader, marks=() if reader in OFTEN[of] else pytest.mark.slow)
+    for of in SOURCES
+    for reader in READERS
+]
+
+
+@pytest.mark.parametrize("of, reader", CASES)
+def test_real_values_are_read_by_every_operator(of, reader):
+    """The host's and a residual's: kernels, strides and pools of values, not of spikes."""
+
+    @settings(max_examples=1, derandomize=True, **FEW)
+    @given(st.data())
+    def law(data):
+        m = MapMaker(data.draw, (2, 4, 4))
+        graph = headed(m, m.lif(READERS[reader](m, SOURCES[of](m))))
+        assert_law(graph, fold_graph(graph, 3, Fold.parse("1x2c")))
+
+    law()
+
+
+def test_a_patch_of_the_first_layer_is_closed_in_time():
+    """Rows that all lie in earlier windows: the patch could come before the clock that opens it."""
+    m, _ = fixed_map()
+    x = m.add(s.IntegerLIF, x=m.x, vth=0, dv=0)
+    moved = m.add(s.Conv2d, x=x, weight=m.tensor(np.full((2, 1, 1, 1), 2)), padding=(1, 0))
+    pooled = m.add(s.MaxPool2d, x=moved, kernel=(1, 1), stride=(2, 1))
+    graph = headed(m, m.lif(pooled))
+    for fold in ("1x4", "2x4", "1x2c"):
+        assert_law(graph, fold_graph(graph, 1, Fold.parse(fold)))
+
+
 def fixed_map() -> tuple[MapMaker, str]:
     """Spikes of a map of 2 x 4 x 4; no choice is left to hypothesis."""
 
