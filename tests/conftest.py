@@ -24,6 +24,11 @@ os.environ["NEUROCOMPILE_CACHE"] = "off"
 
 sys.path.insert(0, str(Path(__file__).parent))  # for spiking_cases, under any import mode of pytest
 
+if os.environ.get("NUMBA_DISABLE_JIT") == "1":  # compiled loops run as Python, so all of them do
+    import plain_vectors
+
+    plain_vectors.install()
+
 
 class Data(NamedTuple):
     """``x`` float32 (samples, 1, 8, 8), ``y`` int64 (samples,)."""

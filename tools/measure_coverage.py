@@ -35,7 +35,16 @@ KERNEL_TESTS = (
     "tests/mapping/test_refine_laws.py",
     "tests/images/test_core_images.py",
     "tests/energy/test_mesh.py",
+    "tests/energy/test_energy_arrivals.py",
+    "tests/gpu/test_exact.py",
+    "tests/gpu/test_floats.py",
 )
+PURE = {
+    "NUMBA_DISABLE_JIT": "1",
+    "TRITON_INTERPRET": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+}
 # in every process that the tests start, whatever the version of coverage
 START = "import coverage\ncoverage.process_startup()\n"
 CONFIGURATION = """[run]
@@ -79,19 +88,20 @@ def main() -> int:
     (out / "start" / "sitecustomize.py").write_text(START)
     (out / "coveragerc").write_text(CONFIGURATION.format(root=ROOT, out=out))
     common = ["-q", "--no-header", "-p", "no:cacheprovider", "--tb=line", "--dist=worksteal"]
-    chosen = given.tests or (["--slow"] if given.slow else [])
     few = 0 if given.tests or given.jobs < 2 else max(given.jobs // 5, 1)
-    runs = {"suite": start(out, "suite", [*common, "-n", str(given.jobs - few), *chosen], {})}
+    runs = {"suite": start(out, "suite", [*common, "-n", str(given.jobs - few), *given.tests], {})}
     if not given.tests:
-        kernels = ["-n", str(few or 1), f"--timeout={given.limit}", *KERNEL_TESTS]
-        pure = {"NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
-        runs["kernels"] = start(out, "kernels", [*common, *kernels], pure)
+        kernels = ["--slow", "-n", str(few or 1), f"--timeout={given.limit}", *KERNEL_TESTS]
+        runs["kernels"] = start(out, "kernels", [*common, *kernels], PURE)
+    if given.slow and not given.tests:  # in what the others leave idle
+        slow = ["-n", str(max(given.jobs // 2, 1)), "--slow", "-m", "slow and not nightly"]
+        runs["slow"] = start(out, "slow", [*common, *slow], {}, nice=15)
     finish(out, runs, given.deadline)
     return report(out, given)
 
 
 def start(
-    out: Path, name: str, arguments: list[str], more: dict[str, str]
+    out: Path, name: str, arguments: list[str], more: dict[str, str], nice: int = 0
 ) -> subprocess.Popen[bytes]:
     """pytest with ``arguments`` below the tracer, in a session of its own; it prints to a file."""
     paths = [str(out / "start"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -101,7 +111,7 @@ def start(
     environment["CI"] = "1"
     with (out / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *arguments],
+            ["nice", "-n", str(nice), sys.executable, "-m", "pytest", *arguments],
             cwd=ROOT,
             env=environment,
             stdout=log,
@@ -119,6 +129,8 @@ def finish(out: Path, runs: dict[str, subprocess.Popen[bytes]], deadline: float 
         if process.poll() is None:
             print(f"{name}: stopped after {deadline:g} s", flush=True)
             os.killpg(process.pid, signal.SIGTERM)
+        else:
+            print(f"{name}: ended by itself", flush=True)
     for name, process in runs.items():
         try:
             process.wait(timeout=20)
