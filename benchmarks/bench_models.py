@@ -308,8 +308,9 @@ SpikedAttention needs its own neurons: `neurocompile check MODEL` lists every re
 ## Text models
 
 SpikeGPT compiles token by token, as its authors write a step (`models/spike_gpt.py`: 215.4 M parameters at 18 x 768, 112.9 M at 18 x 512). A step of
-the chip is a token: token shifts are delays, RWKV's weighted mean two sums that integrate over tokens, and a quotient. A tiny one is exact between
-definition, emulator and Lava (`pytest --nightly tests/models/test_spike_gpt.py`); one trained on characters: `models/zoo/characters/card.md`. SpikingBERT compiles as its authors write it, with softmax, layer
+the chip is a token: token shifts are delays, RWKV's weighted mean integrates over tokens in windows of octaves. A tiny one is exact
+between definition, emulator and Lava (`pytest --nightly tests/models/test_spike_gpt.py`); one trained on characters, on 725 of Kapoho Point's cores, whose
+perplexity compiled is 6.21 where float has 6.13, writes text (`neurocompile generate`): `models/zoo/characters/card.md`. SpikingBERT compiles as its authors write it, with softmax, layer
 normalization and GELU in each step, and loses 0.7 points of accuracy on SST-2: `models/zoo/sst2/card.md`.
 Its sizes are 52.8 M parameters at 4 x 768 (the authors' code) and 67.0 M at 6 x 768 (the paper's Table I: 66.4), of which the host keeps 23.8 M of embeddings
 (`pytest tests/models/test_spiking_bert.py`); Tables IV and VI of the trained one: [theory.md](theory.md).

@@ -181,7 +181,7 @@ def calibrate_on(
     return Calibration(len(x), T, bounds, statistics, "data", values, spreads)
 
 
-_REAL = (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum)
+_REAL = (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenMean)
 
 
 def real_values(graph: s.SpikingGraph) -> tuple[str, ...]:
@@ -305,7 +305,7 @@ MEANS: KindTable[Mean] = KindTable("means", ("canonical",), "what its value is o
 """(calibration, node, its shape, means of its inputs) -> its mean, None if unknown."""
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Input, s.Output, s.Integrator)
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Conv2d, s.Linear, s.Offset)
-MEANS.add(lambda calibration, node, shape, inputs: None, s.MaxPool2d, s.Quotient, s.TokenSum)
+MEANS.add(lambda calibration, node, shape, inputs: None, s.MaxPool2d, s.Quotient, s.TokenMean)
 MEANS.add(lambda calibration, node, shape, inputs: None, s.Function, s.Normalization, s.Delay)
 
 

@@ -56,7 +56,7 @@ def _weighted(graph: s.SpikingGraph, node: s.Conv2d | s.Linear, size: dict[str, 
     s.Add,
     s.Sum,
 )
-@MACS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum, s.Delay, s.Clip)
+@MACS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenMean, s.Delay, s.Clip)
 @MACS.rule(s.Combination, s.Maximum, s.IntegerFunction, s.Falling, s.DigitSum)
 @MACS.rule(s.MaxPool2d, s.SumPool2d, s.TimeMean, s.TimeSum, s.Softmax, s.RateSoftmax)
 def _none(graph: s.SpikingGraph, node: s.Node, size: dict[str, Shape]) -> int:

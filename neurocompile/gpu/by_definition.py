@@ -14,7 +14,7 @@ from neurocompile.ir.evaluate import DEFINITIONS
 
 __all__ = ["DEFINED", "by_definition"]
 
-DEFINED = (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum, s.Delay)
+DEFINED = (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenMean, s.Delay)
 """Their kinds."""
 
 

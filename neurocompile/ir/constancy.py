@@ -19,7 +19,7 @@ CONSTANCY: KindTable[Callable[[Any, bool], bool]] = KindTable(
 CONSTANCY.add(lambda node, inputs: not node.steps, ends.Input)
 CONSTANCY.add(lambda node, inputs: True, time.TimeMean, time.TimeSum)
 CONSTANCY.add(
-    lambda node, inputs: False, time.RateSoftmax, time.Previous, real.Delay, real.TokenSum
+    lambda node, inputs: False, time.RateSoftmax, time.Previous, real.Delay, real.TokenMean
 )
 CONSTANCY.add(
     lambda node, inputs: False,

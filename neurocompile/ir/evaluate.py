@@ -367,16 +367,25 @@ def _quotient(
     return (a / b).astype(inputs[0].dtype)
 
 
-def _token_sum(
-    node: s.TokenSum, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
+def _token_mean(
+    node: s.TokenMean, inputs: list[np.ndarray], tensors: list[np.ndarray], steps: int
 ) -> np.ndarray:
-    (x,), (decay, first) = inputs, (t.astype(np.float32) for t in tensors)
-    out = np.empty((len(x), steps, *x.shape[2:]), x.dtype)
-    kept = np.zeros((len(x), *x.shape[2:]), x.dtype)
+    """In exponents below a running maximum, as RWKV's authors write it."""
+    shape = (len(inputs[0]), steps, *inputs[0].shape[2:])
+    k, v = (np.broadcast_to(x.astype(np.float64), shape) for x in inputs)
+    decay, first = (t.astype(np.float64) for t in tensors)
+    with np.errstate(divide="ignore"):
+        fading = np.log(decay)
+    values, weights = np.zeros_like(k[:, 0]), np.zeros_like(k[:, 0])
+    top, out = np.full_like(values, -np.inf), np.empty(shape, inputs[0].dtype)
     for t in range(steps):
-        now = x[:, min(t, x.shape[1] - 1)]
-        out[:, t] = kept + first * now
-        kept = decay * kept + now
+        x = node.gain * k[:, t]
+        most = np.maximum(top, x)
+        before, own = np.exp(top - most), first * np.exp(x - most)
+        out[:, t] = (before * values + own * v[:, t]) / (before * weights + own)
+        most = np.maximum(top + fading, x)
+        before, own = np.exp(top + fading - most), np.exp(x - most)
+        values, weights, top = before * values + own * v[:, t], before * weights + own, most
     return out
 
 
@@ -468,7 +477,7 @@ _DEFINED: dict[type[s.Node], Callable[..., np.ndarray]] = {
     s.Normalization: _normalization,
     s.StepSoftmax: _step_softmax,
     s.Quotient: _quotient,
-    s.TokenSum: _token_sum,
+    s.TokenMean: _token_mean,
     s.Delay: _delay,
     s.Clip: lambda n, i, t, T: np.clip(i[0], n.low, n.high),
     s.Combination: lambda n, i, t, T: digits.combination(n, *_aligned(i)),

@@ -50,12 +50,19 @@ def _input(graph: s.SpikingGraph, node: s.Input | s.Previous, inputs: list[Shape
     return node.shape
 
 
-@SHAPES.rule(s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator, s.TokenSum)
+@SHAPES.rule(s.LIF, s.IntegerLIF, s.SoftIntegerLIF, s.IntegerIntegrator)
 def _neuron(graph: s.SpikingGraph, node: s.Node, inputs: list[Shape]) -> Shape:
     for tensor in node.tensors:
         if np.broadcast_shapes(inputs[0], graph.tensors[tensor].shape) != inputs[0]:
             raise ValueError(f"@{tensor} {graph.tensors[tensor].shape}")
     return inputs[0]
+
+
+@SHAPES.rule(s.TokenMean)
+def _token_mean(graph: s.SpikingGraph, node: s.TokenMean, inputs: list[Shape]) -> Shape:
+    if inputs[0] != inputs[1]:
+        raise ValueError("a value for each weight")
+    return _neuron(graph, node, inputs)
 
 
 @SHAPES.rule(s.Offset)

@@ -50,7 +50,7 @@ from neurocompile.ir.nodes.real import (
     Normalization,
     Quotient,
     StepSoftmax,
-    TokenSum,
+    TokenMean,
 )
 from neurocompile.ir.nodes.time import Previous, RateSoftmax, Softmax, TimeMean, TimeSum
 from neurocompile.ir.text import build, parse, print_graph
@@ -98,7 +98,7 @@ __all__ = [
     "SumPool2d",
     "TimeMean",
     "TimeSum",
-    "TokenSum",
+    "TokenMean",
     "register_kind",
 ]
 
@@ -134,7 +134,7 @@ KINDS: dict[str, type[Node]] = {
         Function,
         Normalization,
         Quotient,
-        TokenSum,
+        TokenMean,
         StepSoftmax,
         Delay,
         Clip,

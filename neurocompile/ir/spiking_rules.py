@@ -66,7 +66,7 @@ def _feeds_back(graph: s.SpikingGraph, n: s.Previous) -> bool:
 
 
 def _within(
-    graph: s.SpikingGraph, value: float | TensorRef, low: int, high: int, kind: str = "i"
+    graph: s.SpikingGraph, value: float | TensorRef, low: float, high: int, kind: str = "i"
 ) -> bool:
     """One number, or all of a tensor, by default integers."""
     if isinstance(value, TensorRef):
@@ -330,10 +330,11 @@ SPIKING_RULES: tuple[Rule, ...] = (
         ("quantized",),
     ),
     Rule(
-        "a sum over tokens keeps a share of 0..1 and counts its own step by a factor >= 0",
-        (s.TokenSum,),
+        "a mean over tokens keeps a share of 0..1 and counts its own step by a factor above 0",
+        (s.TokenMean,),
         lambda g, n: unless(
-            _within(g, n.decay, 0, 1, "f") and _within(g, n.first, 0, 1 << 20, "f"), "out of range"
+            _within(g, n.decay, 0, 1, "f") and _within(g, n.first, 2.0**-20, 1 << 20, "f"),
+            "out of range",
         ),
     ),
     Rule(

@@ -28,7 +28,7 @@ _WITHOUT_WEIGHTS = (
     s.Mul,
     s.MatMul,
     s.Quotient,
-    s.TokenSum,
+    s.TokenMean,
     s.Integrator,
 )
 

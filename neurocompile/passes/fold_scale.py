@@ -68,7 +68,7 @@ def _input(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Fol
     return node, 1.0
 
 
-@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator, s.TokenSum, s.Delay)
+@FACTORS.rule(s.Rearrange, s.Sum, s.SumPool2d, s.TimeMean, s.Integrator, s.Delay)
 def _linear(at: _Folding, old: s.Node, node: s.Node, factors: list[float]) -> Folded:
     return node, factors[0]
 
@@ -143,6 +143,11 @@ def _gain(
     at: _Folding, old: s.Node, node: s.StepSoftmax | s.Function, factors: list[float]
 ) -> Folded:
     return replace(node, gain=node.gain * factors[0]), 1.0
+
+
+@FACTORS.rule(s.TokenMean)
+def _token_mean(at: _Folding, old: s.Node, node: s.TokenMean, factors: list[float]) -> Folded:
+    return replace(node, gain=node.gain * factors[0]), factors[1]
 
 
 @FACTORS.rule(s.Normalization)

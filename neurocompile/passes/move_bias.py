@@ -34,7 +34,7 @@ _WHOLE = (
     s.Normalization,
     s.StepSoftmax,
     s.Quotient,
-    s.TokenSum,
+    s.TokenMean,
     s.Delay,
 )
 """Kinds that need their operands with their biases."""
@@ -151,7 +151,7 @@ def _move_offset(at: _Moving, node: s.Offset, found: Given) -> Moved:
 
 
 @BIASES.rule(s.Input, s.Previous, s.Mul, s.MatMul, s.Softmax, s.Integrator, s.Or)
-@BIASES.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum, s.Delay)
+@BIASES.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenMean, s.Delay)
 def _nothing(at: _Moving, node: s.Node, found: Given) -> Moved:
     if any(b is not None for b in found):
         raise NeurocompileError(

@@ -53,11 +53,11 @@ from neurocompile.passes.quantization.real import (
     quotient,
     real_product,
     step_softmax,
-    token_sum,
 )
 from neurocompile.passes.quantization.residuals import lif_unit, unit_of_pixels
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import LEAST_LEVELS
+from neurocompile.passes.quantization.token_mean import token_mean
 from neurocompile.passes.quantization.weights import weighted
 from neurocompile.targets.fields import LOIHI2, ChipFields
 
@@ -145,9 +145,9 @@ def _quotient(state: Quantization, node: s.Quotient, units: list[Any]) -> Quanti
     return quotient(state, node)
 
 
-@QUANTIZED.rule(s.TokenSum)
-def _token_sum(state: Quantization, node: s.TokenSum, units: list[Any]) -> Quantized:
-    return token_sum(state, node)
+@QUANTIZED.rule(s.TokenMean)
+def _token_mean(state: Quantization, node: s.TokenMean, units: list[Any]) -> Quantized:
+    return token_mean(state, node)
 
 
 @QUANTIZED.rule(s.Delay)
@@ -321,7 +321,7 @@ or for what its own rule has noted."""
 
 @SHIFTS.rule(s.Input, s.Conv2d, s.Linear, s.Mul, s.MatMul, s.Offset, s.Output, s.Sum, s.SumPool2d)
 @SHIFTS.rule(s.Previous, s.LIF, s.Or, s.Integrator, s.Softmax, s.Delay)
-@SHIFTS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum)
+@SHIFTS.rule(s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenMean)
 def _noted(state: Quantization, node: s.Node, found: Shifts) -> None:
     """Noted where the layer is quantized, put into a bias, or not followed."""
     return None

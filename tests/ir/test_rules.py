@@ -56,6 +56,12 @@ def with_grid(thresholds: np.ndarray, shift: int) -> s.SpikingGraph:
     return graph.replace(tensors={**graph.tensors, "grid": thresholds})
 
 
+def token_mean(decay: str, first: str) -> s.TokenMean:
+    return s.TokenMean(
+        name="k", k=Ref("w"), v=Ref("w"), decay=TensorRef(decay), first=TensorRef(first)
+    )
+
+
 def with_feedback(**changes) -> s.SpikingGraph:
     """A Previous in front, with ``changes`` to what it should be."""
     graph = canonical()
@@ -207,8 +213,8 @@ BROKEN_SPIKING: dict[str, list[tuple[s.SpikingGraph, str]]] = {
         (with_feedback(shape=(3,)), "p"),
         (with_feedback(levels=2), "p"),
     ],
-    "a sum over tokens keeps a share": [
-        (canonical(k=s.TokenSum(name="k", x=Ref("w"), decay=TensorRef(d), first=TensorRef(f))), "k")
+    "a mean over tokens keeps a share": [
+        (canonical(k=token_mean(d, f)), "k")
         for d, f in (("two", "half"), ("half", "minus"), ("nan", "half"))
     ],
     "an integrator keeps a share": [

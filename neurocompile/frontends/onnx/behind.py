@@ -132,7 +132,7 @@ def _for_chip(im: Importer, node: onnx.NodeProto, made: list[s.Node]) -> bool:
     attention = any(type(n) is s.Softmax for n in im.nodes)
     for n in made:
         kind = type(n)
-        if kind in (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenSum):
+        if kind in (s.Function, s.Normalization, s.StepSoftmax, s.Quotient, s.TokenMean):
             return False
         if kind is s.Softmax and not _weighs(im, node.output[0]):
             return False

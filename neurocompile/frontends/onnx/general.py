@@ -16,9 +16,10 @@ that is never reset. One threshold is one spike a step at most.
 ``Integrator``: ``y = decay * y + x``, the synaptic current of a neuron, or a membrane that never
 fires.
 
-``TokenSum``: inputs ``X``, ``decay`` and ``factor``, float32, which broadcast against one step of X::
+``TokenMean``: inputs ``K``, ``V``, ``decay`` and ``factor``, float32, the last two of which broadcast against
+one step of K. With sums a and b of 0 at first, kept below a running maximum p::
 
-    y = v + factor * x;  v = decay * v + x
+    y = (a + factor e^k v) / (b + factor e^k);  a = decay * a + e^k v;  b = decay * b + e^k
 
 ``Delay``: X one step before, 0 in the first step.
 
@@ -38,7 +39,7 @@ from neurocompile.reference.runtime import PREVIOUS
 
 __all__ = [
     "BODIES",
-    "TOKEN_SUM",
+    "TOKEN_MEAN",
     "DELAY",
     "INTEGRATOR",
     "NO_LEAK",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 SOFT_TYPE, INTEGRATOR = "SoftLIF", "Integrator"
-TOKEN_SUM, DELAY = "TokenSum", "Delay"
+TOKEN_MEAN, DELAY = "TokenMean", "Delay"
 NO_LEAK = float(np.finfo(np.float32).max)
 """``tau`` of a SoftLIF without leak: files hold finite numbers, and v / NO_LEAK is lost in float32."""
 
@@ -67,7 +68,7 @@ def register_general_schema() -> None:
     for kind, inputs, attributes in (
         (SOFT_TYPE, ("X", "tau", "thresholds"), SOFT_ATTRIBUTES),
         (INTEGRATOR, ("X",), _INTEGRATOR_ATTRIBUTES),
-        (TOKEN_SUM, ("X", "decay", "factor"), {}),
+        (TOKEN_MEAN, ("K", "V", "decay", "factor"), {}),
         (DELAY, ("X",), {}),
     ):
         if onnx.defs.has(kind, "ai.neurocompile"):
@@ -194,22 +195,58 @@ def _integrator(opset: int) -> onnx.FunctionProto:
     )
 
 
-def _token_sum(opset: int) -> onnx.FunctionProto:
-    step = _body(
-        [
-            helper.make_node("Mul", ["x", "factor"], ["own"]),
-            helper.make_node("Add", ["v", "own"], ["y"]),
-            helper.make_node("Mul", ["v", "decay"], ["kept"]),
-            helper.make_node("Add", ["kept", "x"], ["v_next"]),
-        ],
-        "v_next",
-        "y",
+def _token_mean(opset: int) -> onnx.FunctionProto:
+    states = ("a", "b", "p")
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in (*states, "a_next", "b_next", "p_next", "y")
+    ]
+    go = [helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("goes_on", "going_on")]
+    lines = """
+        k=Gather(K,t) v=Gather(V,t) own=Add(k,log_factor) q=Max(p,own) was=Sub(p,q) is=Sub(own,q)
+        e1=Exp(was) e2=Exp(is) old_a=Mul(e1,a) new_a=Mul(e2,v) old_b=Mul(e1,b) top=Add(old_a,new_a)
+        low=Add(old_b,e2) y=Div(top,low) faded=Add(p,log_decay) p_next=Max(faded,k) was2=Sub(faded,p_next)
+        is2=Sub(k,p_next) e3=Exp(was2) e4=Exp(is2) kept_a=Mul(e3,a) more_a=Mul(e4,v) a_next=Add(kept_a,more_a)
+        kept_b=Mul(e3,b) b_next=Add(kept_b,e4)"""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["goes_on"], ["going_on"]), *_lines(lines)],
+        "mean_step",
+        [helper.make_tensor_value_info("t", TensorProto.INT64, []), go[0], *values[:3]],
+        [go[1], *values[3:]],
     )
+    one_axis = helper.make_tensor("", TensorProto.INT64, [1], [0])
+    true = helper.make_tensor("", TensorProto.BOOL, [], [True])
+    nodes = [
+        _number("zero", 0.0),
+        _number("far", -1e30),
+        _number("least", 1e-38),
+        helper.make_node("Constant", [], ["axis"], value=one_axis),
+        helper.make_node("Constant", [], ["always"], value=true),
+        *_lines("kept=Max(decay,least) log_decay=Log(kept) log_factor=Log(factor)"),
+        helper.make_node("Shape", ["K"], ["step_shape"], start=1),
+        *_lines("none=Expand(zero,step_shape) lowest=Expand(far,step_shape)"),
+        helper.make_node("Shape", ["K"], ["steps_1d"], start=0, end=1),
+        helper.make_node("Squeeze", ["steps_1d", "axis"], ["steps"]),
+        helper.make_node(
+            "Loop",
+            ["steps", "always", "none", "none", "lowest"],
+            ["last_a", "last_b", "last_p", "S"],
+            body=body,
+        ),
+    ]
     opsets = [helper.make_opsetid("", opset)]
-    inputs = ["X", "decay", "factor"]
-    return helper.make_function(
-        "ai.neurocompile", TOKEN_SUM, inputs, ["S"], _over_time(step), opsets
-    )
+    inputs = ["K", "V", "decay", "factor"]
+    return helper.make_function("ai.neurocompile", TOKEN_MEAN, inputs, ["S"], nodes, opsets)
+
+
+def _lines(text: str) -> list[onnx.NodeProto]:
+    """Nodes of ``output=Operator(input,input)``, separated by space."""
+    found = []
+    for line in text.split():
+        output, _, rest = line.partition("=")
+        kind, _, inputs = rest.rstrip(")").partition("(")
+        found.append(helper.make_node(kind, inputs.split(","), [output]))
+    return found
 
 
 def _delay(opset: int) -> onnx.FunctionProto:
@@ -230,5 +267,5 @@ def _delay(opset: int) -> onnx.FunctionProto:
     return helper.make_function("ai.neurocompile", DELAY, ["X"], ["S"], nodes, opsets)
 
 
-BODIES = {SOFT_TYPE: _soft, INTEGRATOR: _integrator, TOKEN_SUM: _token_sum, DELAY: _delay}
+BODIES = {SOFT_TYPE: _soft, INTEGRATOR: _integrator, TOKEN_MEAN: _token_mean, DELAY: _delay}
 """The function of each operator, for a version of the default ONNX domain, at least 16."""

@@ -20,7 +20,7 @@ from neurocompile.frontends.onnx.general import (
     NO_LEAK,
     PREVIOUS,
     SOFT_TYPE,
-    TOKEN_SUM,
+    TOKEN_MEAN,
 )
 from neurocompile.frontends.onnx.joins import JOIN_RULES
 from neurocompile.frontends.onnx.maxima import MAXIMUM_RULES
@@ -139,20 +139,24 @@ def _integrator(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) 
     im.keep(node, im.fresh(ref, im.pattern(x)))
 
 
-def _token_sum(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    x, wanted = im.traced[node.input[0]], node.name or node.output[0]
-    _check_leading(im, x, wanted)
-    decay, first = (np.asarray(im.constant(node, k), np.float32) for k in (1, 2))
+def _token_mean(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    x, v, wanted = im.traced[node.input[0]], im.traced[node.input[1]], node.name or node.output[0]
+    for value in (x, v):
+        _check_leading(im, value, wanted)
+    decay, first = (np.asarray(im.constant(node, k), np.float32) for k in (2, 3))
     if not (decay.size and (decay >= 0).all() and (decay <= 1).all()):
-        raise im.error("NC1009", "a sum that keeps a share of its value outside of 0 to 1")
-    if not (first.size and np.isfinite(first).all() and (first >= 0).all()):
-        raise im.error("NC1009", "a sum that counts its own step by a factor below 0")
-    x_ref = im.features(x)
+        raise im.error("NC1009", "a mean that keeps a share of its weights outside of 0 to 1")
+    if not (first.size and (first >= 2.0**-20).all() and (first <= 1 << 20).all()):
+        raise im.error(
+            "NC1009", "a mean that counts its own step by a factor outside of 2^-20 to 2^20"
+        )
+    x_ref, v_ref = im.features(x), im.features(v)
     size = im.shapes[x_ref]
-    if np.broadcast_shapes(decay.shape, first.shape, size) != size:
-        raise im.error("NC1006", f"factors {[*decay.shape, *first.shape]} of values {shown(size)}")
-    fields = {k: im.store(f"{wanted}.{k}", v) for k, v in (("decay", decay), ("first", first))}
-    ref = im.emit(s.TokenSum, wanted, size, x=x_ref, **fields)
+    if im.shapes[v_ref] != size or np.broadcast_shapes(decay.shape, first.shape, size) != size:
+        shapes = [*im.shapes[v_ref], *decay.shape, *first.shape]
+        raise im.error("NC1006", f"values and factors {shapes} of weights {shown(size)}")
+    fields = {k: im.store(f"{wanted}.{k}", t) for k, t in (("decay", decay), ("first", first))}
+    ref = im.emit(s.TokenMean, wanted, size, k=x_ref, v=v_ref, **fields)
     im.keep(node, im.fresh(ref, im.pattern(x)))
 
 
@@ -326,7 +330,7 @@ LAYER_RULES: dict[str, Rule] = {
     "ChannelLIF": _lif,
     SOFT_TYPE: _lif,
     INTEGRATOR: _integrator,
-    TOKEN_SUM: _token_sum,
+    TOKEN_MEAN: _token_mean,
     DELAY: _delay,
     PREVIOUS: previous,
     "Gemm": _gemm,

@@ -17,7 +17,7 @@ from onnx import TensorProto
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.diagnosis import NotSupportedError, unsupported
-from neurocompile.frontends.onnx.general import DELAY, INTEGRATOR, PREVIOUS, TOKEN_SUM
+from neurocompile.frontends.onnx.general import DELAY, INTEGRATOR, PREVIOUS, TOKEN_MEAN
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph, captured, label_of
@@ -321,20 +321,11 @@ class Roller(Writer):
         return self._means[lanes]
 
     def _weighted_mean(self, mean: TokenMean, like: str) -> Rule:
-        """Its two sums, which integrate over the steps, and their quotient. Exponents need no running
-        maximum: their range is that of the calibration.
-        """
         k = yield "steps", mean.k
         v = yield "steps", mean.v
         decay = self.constant(f"{like}.decay", mean.decay)
         first = self.constant(f"{like}.first", mean.first)
-        weight = self.emit("Exp", [k], f"{like}.weight")
-        value = self.emit("Mul", [weight, v], f"{like}.value")
-        sums = [
-            self.emit(TOKEN_SUM, [x, decay, first], f"{like}.{name}", domain=DOMAIN)
-            for name, x in (("values", value), ("weights", weight))
-        ]
-        return self.emit("Div", sums, like)
+        return self.emit(TOKEN_MEAN, [k, v, decay, first], like, domain=DOMAIN)
 
     def _rows(self, lanes: Lanes) -> Rule:
         lanes = tuple(self.graph.alias(v) for v in lanes)

@@ -1,6 +1,6 @@
 """Real-valued operators of one step: functions, normalizations, softmax; and the value of the step before.
 
-None but :class:`Delay` and :class:`TokenSum` has a state: each is a function of one step's values. What importers emit:
+None but :class:`Delay` and :class:`TokenMean` has a state: each is a function of one step's values. What importers emit:
 
 * weight and bias of a normalization are a :class:`BatchNorm` behind it, of mean 0, variance 1 and
   epsilon 0, along the axis of the channels; group normalization is a view (groups, the rest), a
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from neurocompile.ir.nodes.base import FLOATING, Node
 from neurocompile.ir.text import Ref, TensorRef
 
-__all__ = ["Delay", "Function", "Normalization", "Quotient", "StepSoftmax", "TokenSum"]
+__all__ = ["Delay", "Function", "Normalization", "Quotient", "StepSoftmax", "TokenMean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +72,23 @@ class Quotient(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenSum(Node):
-    """A sum over the steps so far, in which this step's value counts by a factor of its own: numerator
-    and denominator of RWKV's weighted mean::
+class TokenMean(Node):
+    """The weighted mean of the steps so far, RWKV's WKV: weights ``e^(gain k)``, which decay from step to
+    step, and this step's own times a factor::
 
-        y = s + first * x;  s = decay * s + x
-
-    with s of the step before on the right, 0 in a sample's first step.
+        y_t = (sum_(i<t) decay^(t-1-i) e^(gain k_i) v_i + first e^(gain k_t) v_t) / (the same with v = 1)
     """
 
     stages = FLOATING
 
-    x: Ref
+    k: Ref
+    v: Ref
+    """Of the shape of k."""
     decay: TensorRef
     """float32 that broadcast against the shape, 0..1."""
     first: TensorRef
-    """float32 that broadcast against the shape, >= 0."""
+    """float32 that broadcast against the shape, > 0."""
+    gain: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

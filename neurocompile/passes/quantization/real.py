@@ -22,17 +22,24 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.digits import falling_values
 from neurocompile.ir.functions import function
 from neurocompile.ir.text import Ref
-from neurocompile.passes.quantization.neurons import integrator_of
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.tables import Descent, Segments, descent, segments
 
 __all__ = [
+    "Quantized",
+    "bits_of",
+    "digits_needed",
+    "divided",
+    "fitted",
     "integer_function",
     "normalization",
+    "pieces",
+    "product_bits",
     "quotient",
+    "range_of_real",
     "real_product",
     "step_softmax",
-    "token_sum",
+    "tabulated",
 ]
 
 _MARGIN = 0.25
@@ -42,21 +49,21 @@ _LEAST_SPREAD = 2.0**-8
 Quantized = tuple[s.Node, Any]
 
 
-def _bits(state: Quantization) -> int:
+def bits_of(state: Quantization) -> int:
     return min(state.options.digits, state.fields.digits)
 
 
-def _product(state: Quantization) -> int:
+def product_bits(state: Quantization) -> int:
     """Bits of a sum of products, beside its sign: one less than a payload has."""
     return state.fields.payload.bit_length() - 1
 
 
 def _top(state: Quantization) -> int:
     """Of a reciprocal; times B digits over 2^B it stays within a sum of products."""
-    return 1 << _product(state) - 2
+    return 1 << product_bits(state) - 2
 
 
-def _range(state: Quantization, name: str) -> tuple[float, float]:
+def range_of_real(state: Quantization, name: str) -> tuple[float, float]:
     """Of a real value: calibrated and widened, or proven."""
     unit, bound = state.unit[name], state.bound[name]
     low, high = unit * bound.low, unit * bound.high
@@ -67,7 +74,7 @@ def _range(state: Quantization, name: str) -> tuple[float, float]:
     return min(low, 0.0), max(high, 0.0)
 
 
-def _fitted(state: Quantization, name: Ref, levels: int, around: tuple[float, float]) -> Ref:
+def fitted(state: Quantization, name: Ref, levels: int, around: tuple[float, float]) -> Ref:
     """``name`` in the finest unit of 2^k of its own in which its range ``around`` is at most
     ``levels``, clipped to it.
     """
@@ -83,7 +90,7 @@ def _fitted(state: Quantization, name: Ref, levels: int, around: tuple[float, fl
     return state.put(clip, unit, state.size[name])
 
 
-def _needed(state: Quantization, x: Ref) -> int:
+def digits_needed(state: Quantization, x: Ref) -> int:
     """Digits of ``x`` beside its sign."""
     bound = state.bound[x]
     return max(bound.high.bit_length(), (-bound.low - 1 if bound.low < 0 else 0).bit_length(), 1)
@@ -93,7 +100,7 @@ def _tensors(state: Quantization, name: str, **values: np.ndarray) -> dict[str, 
     return {k: state.rewriter.tensor(f"{name}.{k}", v.astype(np.int64)) for k, v in values.items()}
 
 
-def _function(state: Quantization, name: str, x: Ref, table: Segments) -> s.IntegerFunction:
+def tabulated(state: Quantization, name: str, x: Ref, table: Segments) -> s.IntegerFunction:
     tensors = _tensors(state, name, knots=table.knots, weights=table.weights)
     return s.IntegerFunction(name=name, x=x, constant=table.constant, shift=table.shift, **tensors)
 
@@ -113,7 +120,7 @@ def _columns(table: Descent) -> list[np.ndarray]:
 
 def integer_function(state: Quantization, node: s.Function, unit: float) -> Quantized:
     """``function(gain x)`` by segments; ReLU and the absolute value are exact, a square a product."""
-    bits, gain = _bits(state), node.gain
+    bits, gain = bits_of(state), node.gain
     if node.function in ("relu", "abs"):
         sign = 1 if gain > 0 or node.function == "abs" else -1
         low = min(state.bound[node.x].low, 0)
@@ -122,30 +129,30 @@ def integer_function(state: Quantization, node: s.Function, unit: float) -> Quan
         left, right = slopes[node.function, sign]
         weights = np.array([left, right - left])
         table = Segments(np.array([low, 0]), weights, left * low, 0, abs(gain) * unit)
-        return _function(state, node.name, node.x, table), table.unit
-    around = _range(state, node.x)
+        return tabulated(state, node.name, node.x, table), table.unit
+    around = range_of_real(state, node.x)
     if node.function == "square":
-        x = _fitted(state, node.x, (1 << bits) - 1, around)
-        bits = _needed(state, x)
-        shift = max(2 * bits - _product(state) + 2, 0)
+        x = fitted(state, node.x, (1 << bits) - 1, around)
+        bits = digits_needed(state, x)
+        shift = max(2 * bits - product_bits(state) + 2, 0)
         new = s.DigitMul(
             name=node.name, digits=x, value=x, bits=bits, signed=state.bound[x].low < 0, shift=shift
         )
         return new, (gain * state.unit[x]) ** 2 * 2**shift
-    x = _fitted(state, node.x, 1 << min(bits + 3, state.fields.digits), around)
+    x = fitted(state, node.x, 1 << min(bits + 3, state.fields.digits), around)
     bound, scale = state.bound[x], gain * state.unit[x]
     table = segments(
         lambda v: function(node.function, scale * v),
         bound.low,
         max(bound.high, bound.low + 1),
-        _pieces(bits),
+        pieces(bits),
         1 << min(bits + 3, 18),
         state.fields,
     )
-    return _function(state, node.name, x, table), table.unit
+    return tabulated(state, node.name, x, table), table.unit
 
 
-def _pieces(bits: int) -> int:
+def pieces(bits: int) -> int:
     """Segments of a smooth function: their error falls with the square of their number."""
     return min(max(ceil(1.5 * 2 ** (bits / 2)), 6), 64)
 
@@ -162,16 +169,16 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
     """LayerNorm or RMSNorm over ``node.axes``."""
     shape = state.size[node.x]
     n = prod(shape[i] for i in node.axes)
-    bits = min(_bits(state), _product(state) - (n - 1).bit_length())  # sums of n gates
+    bits = min(bits_of(state), product_bits(state) - (n - 1).bit_length())  # sums of n gates
     if bits < 4:
         raise NeurocompileError(
             "NC2002",
             f"layer '{node.name}' sums the squares of {n:,} values, which leaves {max(bits, 0)} digits each of "
-            f"{_product(state)} bits; 4 are needed",
+            f"{product_bits(state)} bits; 4 are needed",
             layer=node.name,
         )
     rows = tuple(1 if i in node.axes else size for i, size in enumerate(shape))
-    around = _range(state, node.x)
+    around = range_of_real(state, node.x)
     spread = state.options.calibration.spreads.get(node.name)
     far = around[1] - around[0] if node.centered else max(-around[0], around[1])
     least = far * _LEAST_SPREAD
@@ -180,7 +187,7 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
     least = max(least, sqrt(node.epsilon), far * 2.0**-bits, 1e-30)
     if node.centered:
         levels = min(state.fields.payload // (2 * n), 1 << bits + 5)
-        x = _fitted(state, node.x, levels, around)
+        x = fitted(state, node.x, levels, around)
         if levels < 2 or not state.bound[x].magnitude:
             raise NeurocompileError(
                 "NC2002",
@@ -201,10 +208,10 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
         x = state.put(centre, state.unit[x] / n, shape)
     else:
         x = node.x
-    x = _fitted(state, x, (1 << bits) - 1, (-far, far))
-    bits = _needed(state, x)
+    x = fitted(state, x, (1 << bits) - 1, (-far, far))
+    bits = digits_needed(state, x)
     signed = state.bound[x].low < 0
-    shift = min(max(ceil(log2(n)) + 2 * bits - _product(state) + 1, 0), bits)
+    shift = min(max(ceil(log2(n)) + 2 * bits - product_bits(state) + 1, 0), bits)
     square = s.SquareSum(
         name=state.rewriter.fresh(f"{node.name}.squares"),
         x=x,
@@ -262,8 +269,8 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
     shape = state.size[node.x]
     n, rows = shape[-1], (*shape[:-1], 1)
     # of many values most are far below the largest: half a bit more for each doubling
-    bits = min(_bits(state) + ceil(log2(n) / 2), state.fields.digits)
-    if n > 1 << _product(state) - 2:
+    bits = min(bits_of(state) + ceil(log2(n) / 2), state.fields.digits)
+    if n > 1 << product_bits(state) - 2:
         raise NeurocompileError(
             "NC2002", f"layer '{node.name}' is a softmax of {n:,} values", layer=node.name
         )
@@ -290,12 +297,12 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
     )
     within = state.put(clip, state.unit[x], shape)
     table = segments(
-        lambda v: np.exp(step * v), -span, 0, _pieces(bits), (1 << bits) - 2, state.fields, True
+        lambda v: np.exp(step * v), -span, 0, pieces(bits), (1 << bits) - 2, state.fields, True
     )
-    exponential = _function(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
+    exponential = tabulated(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
     e = state.put(exponential, table.unit, shape)
     one = state.bound[e].high  # of the largest of a row
-    shift = min(max(ceil(log2(n)) + bits - _product(state), 0), bits)
+    shift = min(max(ceil(log2(n)) + bits - product_bits(state), 0), bits)
     total = s.DigitSum(
         name=state.rewriter.fresh(f"{node.name}.sum"),
         x=e,
@@ -345,9 +352,9 @@ def real_product(state: Quantization, node: s.Mul | s.MatMul) -> Quantized:
 
 def quotient(state: Quantization, node: s.Quotient) -> Quantized:
     """``a / b``: the reciprocal of b by segments, times a by its digits, rounded once."""
-    bits = min(_bits(state) + 3, state.fields.digits - (state.bound[node.a].low < 0))
-    a = _fitted(state, node.a, (1 << bits) - 1, _range(state, node.a))
-    bits, signed = _needed(state, a), state.bound[a].low < 0
+    bits = min(bits_of(state) + 3, state.fields.digits - (state.bound[node.a].low < 0))
+    a = fitted(state, node.a, (1 << bits) - 1, range_of_real(state, node.a))
+    bits = digits_needed(state, a)
     unit, bound = state.unit[node.b], state.bound[node.b]
     low, high = bound.low * unit, bound.high * unit
     known = state.options.calibration.values.get(node.b)
@@ -359,17 +366,22 @@ def quotient(state: Quantization, node: s.Quotient) -> Quantized:
             f"layer '{node.name}' divides by '{node.b}', which is {low:.4g} to {high:.4g}; above 0 is supported",
             layer=node.name,
         )
+    return divided(state, node, a, node.b, (floor(low / unit), ceil(high / unit)), bits)
+
+
+def divided(
+    state: Quantization, node: s.Node, a: Ref, b: Ref, between: tuple[int, int], bits: int
+) -> Quantized:
+    """``a / b`` as ``node``'s value: a by ``bits`` digits, the integers of b mostly ``between`` two
+    above 0, below which its reciprocal stays.
+    """
+    unit, signed = state.unit[b], state.bound[a].low < 0
     table = descent(
-        lambda v: 1.0 / (unit * v),
-        floor(low / unit),
-        ceil(high / unit),
-        _octave(bits),
-        2 * _top(state),
-        state.fields,
+        lambda v: 1.0 / (unit * v), *between, _octave(bits), 2 * _top(state), state.fields
     )
-    inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), node.b, table)
-    factor = state.put(inverse, table.unit, state.size[node.b])
-    shape, rows = state.size[node.a], (prod(state.size[node.a]), 1, 1)
+    inverse = _falling(state, state.rewriter.fresh(f"{node.name}.inverse"), b, table)
+    factor = state.put(inverse, table.unit, state.size[b])
+    shape, rows = state.size[a], (prod(state.size[a]), 1, 1)
 
     def view(of: Ref, name: str, shape: tuple[int, ...], **order: tuple[int, ...]) -> Ref:
         fields: dict[str, Any] = {"sizes": (prod(shape),), "strides": (1,), **order}
@@ -378,7 +390,7 @@ def quotient(state: Quantization, node: s.Quotient) -> Quantized:
         )
         return state.put(made, state.unit[of], shape)
 
-    once = _repeated(shape, state.size[node.b])
+    once = _repeated(shape, state.size[b])
     shift = max(bits - 1, 0)
     product = s.DigitMatMul(
         name=state.rewriter.fresh(f"{node.name}.product"),
@@ -401,61 +413,6 @@ def _repeated(shape: tuple[int, ...], of: tuple[int, ...]) -> tuple[int, ...]:
     return (*(0,) * (len(shape) - len(of)), *reversed(strides))
 
 
-def token_sum(state: Quantization, node: s.TokenSum) -> Quantized:
-    """What is kept is an integrator's value one step later; the step's own is added in a unit that
-    leaves its factor's bits.
-    """
-    decay, first = (np.asarray(state.graph.tensors[t], np.float64) for t in node.tensors)
-    kept = integrator_of(state, state.rewriter.fresh(f"{node.name}.kept"), node.x, decay)
-    x, shape = kept.x, state.size[node.x]
-    state.put(kept, state.unit[x], shape)
-    before = s.Delay(name=state.rewriter.fresh(f"{node.name}.before"), x=Ref(kept.name))
-    state.put(before, state.unit[x], shape)
-    most, levels = float(first.max()), (1 << state.options.weight_bits - 1) - 1
-    reach = int(state.bound[before.name].magnitude + most * state.bound[x].magnitude)
-    digits = floor(log2(levels / max(most, 1e-9)))  # behind the point, that a weight has
-    fine = max(min(_product(state) - reach.bit_length(), digits), 0)
-    drop = min(max(digits - fine, 0), 7)
-    weights = np.rint(np.broadcast_to(first, shape).reshape(-1) * 2.0 ** (fine + drop))
-    if weights.max() > levels:
-        raise NeurocompileError(
-            "NC2002",
-            f"layer '{node.name}' counts its own step {most:.4g} times; up to {levels} is supported",
-            layer=node.name,
-        )
-    own = _each(state, node.name, x, weights.astype(np.int16), drop)
-    total = s.Combination(name=node.name, a=Ref(before.name), b=own, times_a=1 << fine)
-    return total, state.unit[x] / 2**fine
-
-
-def _each(state: Quantization, name: str, x: Ref, weights: np.ndarray, drop: int) -> Ref:
-    """``floor(weights * x / 2^drop)``, a weight of 8 bits each."""
-    shape, n, unit = state.size[x], weights.size, state.unit[x]
-    aligned = 9 - state.options.weight_bits
-
-    def view(of: Ref, to: tuple[int, ...], what: str) -> Ref:
-        fields: dict[str, Any] = {"shape": to, "sizes": (n,), "strides": (1,)}
-        made = s.Rearrange(name=state.rewriter.fresh(f"{name}.{what}"), x=of, **fields)
-        return state.put(made, state.unit[of], to)
-
-    layer = s.Conv2d(
-        name=state.rewriter.fresh(f"{name}.own"),
-        x=view(x, (n, 1, 1), "channels"),
-        weight=state.rewriter.tensor(f"{name}.own", (weights << aligned).reshape(n, 1, 1, 1)),
-        bias=None,
-        stride=(1, 1),
-        padding=(0, 0),
-        dilation=(1, 1),
-        groups=n,
-        exponent=-aligned,
-    )
-    y = state.put(layer, unit, (n, 1, 1))
-    if drop:
-        shifted = s.Shift(name=state.rewriter.fresh(f"{name}.own.coarse"), x=y, bits=drop)
-        y = state.put(shifted, unit, (n, 1, 1))
-    return view(y, shape, "values")
-
-
 def _matrix_product(state: Quantization, node: s.MatMul) -> Quantized:
     count, largest = state.size[node.a][-1], 0
     a, b, bits, shift = _factors(state, node.a, node.b, count)
@@ -470,15 +427,15 @@ def _matrix_product(state: Quantization, node: s.MatMul) -> Quantized:
 def _factors(state: Quantization, value: Ref, digits: Ref, count: int) -> tuple[Ref, Ref, int, int]:
     """(value, digits, their number, bits that a sum of ``count`` products drops), each in the unit
     that its bits allow."""
-    bits = _bits(state)
-    b = _fitted(state, digits, (1 << bits) - 1, _range(state, digits))
+    bits = bits_of(state)
+    b = fitted(state, digits, (1 << bits) - 1, range_of_real(state, digits))
     levels = min((1 << bits + 1) - 1, state.fields.payload // (4 * count))
     if value in state.row_sums:  # small weights of many values keep all of their bits
         levels = state.fields.payload // 4
-    a = _fitted(state, value, levels, _range(state, value))
-    bits = _needed(state, b)
+    a = fitted(state, value, levels, range_of_real(state, value))
+    bits = digits_needed(state, b)
     most = _most(state, value, a, count)
-    return a, b, bits, max(ceil(log2(max(most, 1))) + bits + 1 - _product(state), 0)
+    return a, b, bits, max(ceil(log2(max(most, 1))) + bits + 1 - product_bits(state), 0)
 
 
 def _most(state: Quantization, value: Ref, a: Ref, count: int) -> int:

@@ -103,20 +103,12 @@ ACTIVE.add(
 )
 ACTIVE.add(lambda graph, node, inputs: node.apply(inputs[0]), s.Rearrange)
 ACTIVE.add(lambda graph, node, inputs: inputs[0], s.Delay)
+ACTIVE.add(lambda graph, node, inputs: inputs[1], s.TokenMean)
 ACTIVE.add(lambda graph, node, inputs: inputs[0] | inputs[1], s.Add)
 
 
 @ACTIVE.rule(
-    s.Mul,
-    s.MatMul,
-    s.Quotient,
-    s.TokenSum,
-    s.Sum,
-    s.SumPool2d,
-    s.MaxPool2d,
-    s.TimeMean,
-    s.Integrator,
-    s.Output,
+    s.Mul, s.MatMul, s.Quotient, s.Sum, s.SumPool2d, s.MaxPool2d, s.TimeMean, s.Integrator, s.Output
 )
 def _if_any(graph: s.SpikingGraph, node: s.Node, inputs: list[np.ndarray]) -> np.ndarray:
     return np.full((), all(i.any() for i in inputs))

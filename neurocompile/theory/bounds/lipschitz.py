@@ -271,7 +271,7 @@ def _normalization(around: _Around, node: s.Normalization) -> tuple[float, str]:
 
 @GAINS.rule(s.Integrator, s.IntegerIntegrator, s.Previous, s.Clip, s.Maximum)
 @GAINS.rule(s.IntegerFunction, s.Falling, s.Combination, s.DigitMul, s.DigitMatMul)
-@GAINS.rule(s.SquareSum, s.DigitSum, s.Quotient, s.TokenSum)
+@GAINS.rule(s.SquareSum, s.DigitSum, s.Quotient, s.TokenMean)
 @_one_input
 def _integrator(around: _Around, node: s.Node) -> tuple[float, str]:
     raise NeurocompileError(

@@ -27,18 +27,14 @@ TEXT = f"""spiking "mean" {{stage = "imported"}}
 %x = Input {{shape = [{2 * C}], steps = {T}}}
 %k = Rearrange {{x = %x, shape = [{C}], sizes = [{C}], strides = [1]}}
 %v = Rearrange {{x = %x, shape = [{C}], sizes = [{C}], strides = [1], offset = {C}}}
-%e = Function {{x = %k, function = "exp"}}
-%ev = Mul {{x = %e, b = %v}}
-%a = TokenSum {{x = %ev, decay = @d, first = @f}}
-%b = TokenSum {{x = %e, decay = @d, first = @f}}
-%y = Quotient {{a = %a, b = %b}}
+%y = TokenMean {{k = %k, v = %v, decay = @d, first = @f}}
 %l = LIF {{x = %y, tau = 2.0, v_threshold = 0.3}}
 %mean = TimeMean {{x = %l}}
 %out = Output {{x = %mean}}
-""".replace("Mul {x = %e", "Mul {a = %e")
+"""
 TENSORS = {
     "d": np.array([0.0, 0.9, 0.97, 1.0], np.float32),
-    "f": np.array([0.0, 0.3, 2.5, 0.3], np.float32),
+    "f": np.array([0.2, 0.3, 2.5, 0.3], np.float32),
 }
 
 
@@ -46,14 +42,16 @@ def weighted_mean() -> s.SpikingGraph:
     return s.SpikingGraph.parse(TEXT, TENSORS)
 
 
-def frames(count: int, seed: int = 0) -> np.ndarray:
+def frames(count: int, seed: int = 0, wide: float = 1.0) -> np.ndarray:
+    """Weights' exponents k of deviation ``wide``, and values."""
     x = np.random.default_rng(seed).normal(0, 1, (count, T, 2 * C)).astype(np.float32)
     x[..., C:] += 0.5
+    x[..., :C] *= wide
     return x
 
 
 def quantized(x: np.ndarray, digits: int) -> s.SpikingGraph:
-    canonical = canonicalize(weighted_positive())
+    canonical = canonicalize(weighted_mean())
     return Quantize(T, calibrate_on(canonical, x, T), digits=digits)(canonical)
 
 
@@ -70,37 +68,35 @@ def test_shares_of_channels_are_kept(data):
 
 
 def test_the_definition_is_the_weighted_mean():
-    x = frames(2).astype(np.float64)
+    x = frames(2, wide=30.0).astype(np.float64)  # e^k leaves float32
     k, v, d, f = x[..., :C], x[..., C:], TENSORS["d"], TENSORS["f"]
-    with np.errstate(all="ignore"):  # channel 0 has no weight in the first step
-        y = evaluate(weighted_mean(), frames(2), T, ["y"])["y"]
+    y = evaluate(weighted_mean(), x.astype(np.float32), T, ["y"])["y"]
     for t in range(T):
-        weights = np.stack(
-            [np.exp(k[:, i]) * d ** (t - 1 - i) for i in range(t)] + [f * np.exp(k[:, t])]
-        )
-        with np.errstate(all="ignore"):
-            expected = (weights * v[:, : t + 1].swapaxes(0, 1)).sum(0) / weights.sum(0)
-        known = np.isfinite(expected)
-        np.testing.assert_allclose(y[:, t][known], expected[known], rtol=2e-4, atol=1e-5)
+        with np.errstate(divide="ignore"):
+            ages = np.log(d ** np.arange(t - 1, -1, -1)[:, None])
+        exponents = np.concatenate([k[:, :t] + ages, k[:, t : t + 1] + np.log(f)], axis=1)
+        weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+        expected = (weights * v[:, : t + 1]).sum(1) / weights.sum(1)
+        np.testing.assert_allclose(y[:, t], expected, rtol=2e-4, atol=1e-5)
 
 
-def test_the_error_of_a_weighted_mean_falls_with_the_digits():
-    x, errors = frames(60), {}
-    for digits in (5, 8, 10):
-        graph = quantized(x, digits)
-        given = encode_input(graph.input, x[:30])
-        (y,) = (n.x for n in graph.nodes if isinstance(n, s.IntegerLIF))
-        found = evaluate(graph, given, T, [y])[y].astype(np.float64)
-        float_input = (given * graph.input.unit).astype(np.float32)
-        wanted = evaluate(weighted_positive(), float_input, T, ["y"])["y"].astype(np.float64)
-        unit = (found * wanted).sum() / (found * found).sum()
-        errors[digits] = np.sqrt(((unit * found - wanted) ** 2).mean() / (wanted**2).mean())
-    assert errors[10] < 0.04 and errors[5] > 4 * errors[10]
+def error(digits: int, wide: float) -> float:
+    """rms error of the means over their rms, with the best unit."""
+    x = frames(60, wide=wide)
+    graph = quantized(x, digits)
+    given = encode_input(graph.input, x[:30])
+    (y,) = (n.x for n in graph.nodes if isinstance(n, s.IntegerLIF))
+    found = evaluate(graph, given, T, [y])[y].astype(np.float64)
+    float_input = (given * graph.input.unit).astype(np.float32)
+    wanted = evaluate(weighted_mean(), float_input, T, ["y"])["y"].astype(np.float64)
+    unit = (found * wanted).sum() / (found * found).sum()
+    return float(np.sqrt(((unit * found - wanted) ** 2).mean() / (wanted**2).mean()))
 
 
-def weighted_positive() -> s.SpikingGraph:
-    """The same, in which every step has some weight of its own."""
-    return s.SpikingGraph.parse(TEXT, {**TENSORS, "f": np.maximum(TENSORS["f"], 0.2)})
+def test_the_error_of_a_weighted_mean_falls_with_the_digits_however_wide_the_weights():
+    for wide in (1.0, 4.0):
+        errors = {digits: error(digits, wide) for digits in (5, 10)}
+        assert errors[10] < 0.01 and errors[5] > 4 * errors[10], errors
 
 
 def test_the_circuit_computes_the_definition():
@@ -112,12 +108,35 @@ def test_the_circuit_computes_the_definition():
 
 
 def test_a_divisor_that_may_be_0_is_refused():
-    graph = weighted_positive()
-    nodes = tuple(replace(n, b=n.a) if isinstance(n, s.Quotient) else n for n in graph.nodes)
+    text = TEXT.replace(
+        "TokenMean {k = %k, v = %v, decay = @d, first = @f}", "Quotient {a = %v, b = %k}"
+    )
     x = frames(20)
-    canonical = canonicalize(graph.replace(nodes=nodes))
+    canonical = canonicalize(s.SpikingGraph.parse(text, {}))
     with pytest.raises(NeurocompileError, match="NC2002 .*divides by .*above 0 is supported"):
         Quantize(T, calibrate_on(canonical, x, T))(canonical)
+
+
+def test_more_tokens_than_levels_of_a_weight_are_refused():
+    canonical = canonicalize(weighted_mean())
+    statistics = calibrate_on(canonical, frames(20), T)
+    with pytest.raises(NeurocompileError, match="NC2002 .*4,096 tokens.*use fewer tokens"):
+        Quantize(4096, statistics)(canonical)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_factor_of_the_exponent_is_kept(sign):
+    x = frames(30)
+    made = replace(weighted_mean().node["y"], gain=0.5 * sign)
+    graph = weighted_mean()
+    graph = graph.replace(nodes=tuple(made if n.name == "y" else n for n in graph.nodes))
+    canonical = canonicalize(graph)
+    found = Quantize(T, calibrate_on(canonical, x, T), digits=10)(canonical)
+    given = encode_input(found.input, x)
+    (y,) = (n.x for n in found.nodes if isinstance(n, s.IntegerLIF))
+    values = evaluate(found, given, T, [y])[y].astype(np.float64)
+    wanted = evaluate(graph, (given * found.input.unit).astype(np.float32), T, ["y"])["y"]
+    assert np.corrcoef(values.ravel(), wanted.ravel())[0, 1] > 0.9998
 
 
 @pytest.mark.slow
@@ -132,8 +151,8 @@ def test_torch_computes_the_same():
     found = Evaluator(graph, T, "cpu", kernels=False).evaluate(given.astype(np.int32))
     for name, values in evaluate(graph, given, T).items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
-    spikes = FloatEvaluator(weighted_positive(), T, "cpu").spikes(x)["l"]
-    np.testing.assert_array_equal(spikes, evaluate(weighted_positive(), x, T)["l"].sum((0, 1)))
+    spikes = FloatEvaluator(weighted_mean(), T, "cpu").spikes(x)["l"]
+    np.testing.assert_array_equal(spikes, evaluate(weighted_mean(), x, T)["l"].sum((0, 1)))
 
 
 @pytest.mark.slow
