@@ -5,9 +5,8 @@ A *port* is a projection into a tile. Its axons stand in the order of their sour
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +15,10 @@ from neurocompile.ir.layout import strided_index
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile
 
-__all__ = ["Layout", "Port", "flat_indices"]
+__all__ = ["Layout", "Port", "Reach", "flat_indices", "product_of"]
+
+Reach = Mapping[tuple[int, ...], np.ndarray]
+"""Sets of indices over axes, each sorted, of which sources are the product; absent axes are whole."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,23 @@ class Layout:
                     self.consumers[projection.src].append(port)
             self.ports.append(found)
 
-    @cached_property
-    def homes(self) -> dict[str, list[tuple[int, Tile]]]:
-        """Cores and tiles of each population."""
-        found: dict[str, list[tuple[int, Tile]]] = {}
-        for core, tiles in enumerate(self.held):
-            for tile in tiles:
-                found.setdefault(tile.population, []).append((core, tile))
-        return found
+    def reach(self, port: Port) -> Reach | None:
+        """Sources of a port's axons, as a product; None if it has none."""
+        if not port.axons:
+            return None
+        reach = self.counter.reach(port.projection, port.tile)
+        if reach is None or not port.positional:
+            return reach
+        axes = len(self.counter.circuit.population[port.projection.src].shape) - 1
+        return {along: index for along, index in reach.items() if along[-1] < axes}
 
     def sources(self, port: Port) -> np.ndarray:
         """Source neuron (or position) of each axon of a port: flat indices, ascending, int64."""
         shape = self.counter.circuit.population[port.projection.src].shape
-        reach = self.counter.reach(port.projection, port.tile)
-        if reach is None or not port.axons:
+        reach = self.reach(port)
+        if reach is None:
             return np.zeros(0, np.int64)
-        if port.positional:
-            shape = shape[:-1]
-            reach = {axes: index for axes, index in reach.items() if axes[-1] < len(shape)}
-        return _product(reach, shape)
+        return np.sort(product_of(reach, shape[:-1] if port.positional else shape))
 
     def channels(self, port: Port) -> np.ndarray | None:
         """uint8 (channels of the source): those that a positional port takes; None for all."""
@@ -102,8 +102,8 @@ class Layout:
         return None if found.all() else found
 
 
-def _product(reach: dict[tuple[int, ...], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Flat indices of a product of index sets over axes; axes that are absent are read whole."""
+def product_of(reach: Reach, shape: Sequence[int]) -> np.ndarray:
+    """Flat indices of a product of index sets over axes, the last of its parts running fastest."""
     strides = [int(np.prod(shape[a + 1 :], dtype=np.int64)) for a in range(len(shape))]
     read = {a for axes in reach for a in axes}
     parts = dict(reach) | {(a,): np.arange(n) for a, n in enumerate(shape) if a not in read}
@@ -112,4 +112,4 @@ def _product(reach: dict[tuple[int, ...], np.ndarray], shape: tuple[int, ...]) -
         place = np.unravel_index(parts[axes], [shape[a] for a in axes])
         offset = sum(p.astype(np.int64) * strides[a] for p, a in zip(place, axes, strict=True))
         total = (total[:, None] + offset).reshape(-1)
-    return np.sort(total)
+    return total

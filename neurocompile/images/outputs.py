@@ -1,11 +1,11 @@
 """Output lists: for each neuron, and each position, the cores it sends to and its first axon there.
 
-Made for a population at a time from the ports that read it, then cut to the tiles of each core.
+Made for a tile at a time from the ports that read it. Where convolutions take some channels of a
+position alone, lists are made for all positions of the population, whose channel sets they share.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,12 +14,11 @@ import numpy as np
 
 from neurocompile.images.image import ALL_CHANNELS, HOST_CORE, NO_AXON, Outputs
 from neurocompile.images.layout import Layout, Port, flat_indices
+from neurocompile.images.readers import Readers
+from neurocompile.ir.circuit import Conv2d
 from neurocompile.mapping.tile import Tile
 
 __all__ = ["OutputMaps", "link_chain"]
-
-_KEPT_ENTRIES = 1 << 25
-"""Entries of populations' lists that are kept for the next core (some 700 MiB)."""
 
 
 def link_chain(
@@ -43,7 +42,7 @@ def link_chain(
 
 @dataclass(frozen=True)
 class _Lists:
-    """Of one population, by neuron or by position: entries of source s are ``ends[s]..ends[s + 1]``."""
+    """Of one population, by position: entries of source s are ``ends[s]..ends[s + 1]``."""
 
     ends: np.ndarray
     core: np.ndarray
@@ -64,7 +63,8 @@ class OutputMaps:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._kept: OrderedDict[tuple[str, bool], tuple[_Lists, np.ndarray]] = OrderedDict()
+        self._readers: dict[tuple[str, bool], Readers] = {}
+        self._grouped: dict[str, tuple[_Lists, np.ndarray]] = {}
 
     def of(self, held: Sequence[Tile]) -> Outputs:
         """Of tiles that lie together: neurons of each, then positions of each."""
@@ -75,18 +75,20 @@ class OutputMaps:
             for tile in held:
                 if tile.population not in names:
                     continue
-                lists, channel_sets = self._lists(tile.population, positional)
                 shape = counter.circuit.population[tile.population].shape
                 if positional:
                     widest = max(widest, shape[-1])
+                if positional and self._has_groups(tile.population):
+                    lists, channel_sets = self._lists(tile.population)
                     flat = Tile(tile.population, tile.start[:-1], tile.stop[:-1])
                     count, core, axon, chosen = lists.rows(flat_indices(flat, shape[:-1]))
+                    if len(channel_sets):
+                        chosen = np.where(chosen == ALL_CHANNELS, ALL_CHANNELS, chosen + known)
+                        sets.append(channel_sets)
+                        known += len(channel_sets)
                 else:
-                    count, core, axon, chosen = lists.rows(flat_indices(tile, shape))
-                if len(channel_sets):
-                    chosen = np.where(chosen == ALL_CHANNELS, ALL_CHANNELS, chosen + known)
-                    sets.append(channel_sets)
-                    known += len(channel_sets)
+                    count, core, axon = self._entries(tile, positional)
+                    chosen = np.full(len(core), ALL_CHANNELS)
                 parts.append((count, core, axon, chosen))
         if not parts:
             return Outputs()
@@ -99,34 +101,42 @@ class OutputMaps:
             _stacked(sets, widest),
         )
 
-    def _lists(self, population: str, positional: bool) -> tuple[_Lists, np.ndarray]:
-        key = (population, positional)
-        if key not in self._kept:
-            self._kept[key] = self._make(population, positional)
-            while len(self._kept) > 1 and (
-                sum(len(lists.core) for lists, _ in self._kept.values()) > _KEPT_ENTRIES
-            ):
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+    def _entries(self, tile: Tile, positional: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Counts, cores and first axons of the lists of a tile's neurons or positions."""
+        key = (tile.population, positional)
+        if key not in self._readers:
+            self._readers[key] = Readers(self.layout, *key)
+        axes = len(tile.start) - positional
+        count, core, axon = self._readers[key].entries(tile.start[:axes], tile.stop[:axes])
+        if positional or tile.population not in self.layout.counter.to_host:
+            return count, core, axon
+        first = np.cumsum(count) - count  # the host's entry before the cores'
+        return count + 1, np.insert(core, first, HOST_CORE), np.insert(axon, first, NO_AXON)
 
-    def _make(self, population: str, positional: bool) -> tuple[_Lists, np.ndarray]:
-        layout, counter = self.layout, self.layout.counter
-        shape = counter.circuit.population[population].shape
-        size = int(np.prod(shape[:-1] if positional else shape, dtype=np.int64))
+    def _has_groups(self, population: str) -> bool:
+        """Whether a convolution takes only some of the channels of a position."""
+        outgoing = self.layout.counter.outgoing[population]
+        return any(isinstance(q, Conv2d) and q.groups > 1 for q in outgoing)
+
+    def _lists(self, population: str) -> tuple[_Lists, np.ndarray]:
+        """Lists and channel sets of all positions of a population that is read by channel groups."""
+        if population not in self._grouped:
+            self._grouped[population] = self._make(population)
+        return self._grouped[population]
+
+    def _make(self, population: str) -> tuple[_Lists, np.ndarray]:
+        layout = self.layout
+        shape = layout.counter.circuit.population[population].shape
+        size = int(np.prod(shape[:-1], dtype=np.int64))
         found: list[tuple[np.ndarray, ...]] = []
         sets: list[np.ndarray] = []
-        if population in counter.to_host and not positional:
-            everyone = np.arange(size)
-            same = np.ones(size, np.int64)
-            found.append((everyone, HOST_CORE * same, NO_AXON * same, ALL_CHANNELS * same))
-        ports = [p for p in layout.consumers[population] if p.positional == positional and p.axons]
+        ports = [p for p in layout.consumers[population] if p.positional and p.axons]
         for core, group in groupby(ports, key=lambda p: p.core):
             here = list(group)
             sources = [layout.sources(port) for port in here]
             axons = [np.arange(port.axon, port.axon + port.axons) for port in here]
             source, first, _, _ = link_chain(sources, axons)
-            chosen = self._channels(here, sources, source, sets) if positional else None
+            chosen = self._channels(here, sources, source, sets)
             if chosen is None:
                 chosen = np.full(len(source), ALL_CHANNELS)
             found.append((source, np.full(len(source), core), first, chosen))

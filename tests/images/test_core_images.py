@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -28,7 +29,7 @@ from neurocompile.images.build import ImageBuilder
 from neurocompile.images.check import check_images
 from neurocompile.images.compare import differences
 from neurocompile.images.file import write_images
-from neurocompile.images.image import GROUP_FIELDS, columns
+from neurocompile.images.image import GROUP_FIELDS, HOST_CORE, NO_AXON, columns
 from neurocompile.images.machine import CoreMachine
 from neurocompile.images.size import image_usage
 from neurocompile.ir.circuit import CircuitGraph
@@ -94,6 +95,44 @@ def test_images_of_folded_circuits(data) -> None:
         assert error.code == "NC3104", error
         assume(False)
     check(circuit, samples(graph, 2), LOIHI2, data.draw(st.integers(0, 1 << 30)))
+
+
+def listed(builder: ImageBuilder, population: str, positional: bool) -> dict[int, dict[int, int]]:
+    """By definition: of each neuron or position the cores that read it, and its first axon there."""
+    found: dict[int, dict[int, int]] = {}
+    for port in builder.layout.consumers[population]:
+        if port.positional == positional:
+            for axon, source in enumerate(builder.layout.sources(port).tolist(), port.axon):
+                found.setdefault(source, {}).setdefault(port.core, axon)
+    return found
+
+
+@settings(max_examples=15, deadline=None)
+@given(networks(), st.integers(0, 1 << 30), st.sampled_from((LOIHI2, LOIHI1)))
+def test_output_lists_are_who_reads_each_neuron(graph, seed: int, target) -> None:
+    """Of tiles by chance, in any order of cores; what the host reads is told first."""
+    circuit = scheduled(graph, 2)
+    mapping = placed(circuit, target, seed, cores=9)
+    builder = ImageBuilder(circuit, mapping, target)
+    for number in np.random.default_rng(seed).permutation(len(mapping.cores)).tolist():
+        expected: list[list[tuple[int, int]]] = []
+        for positional in (False, True):
+            names = builder.counter.positional if positional else builder.counter.neuronal
+            for tile in mapping.cores[number].tiles:
+                if tile.population not in names:
+                    continue
+                lists = listed(builder, tile.population, positional)
+                shape = circuit.population[tile.population].shape
+                numbers = np.arange(int(np.prod(shape))).reshape(shape)[tile.slices]
+                if positional:
+                    numbers = numbers[..., 0] // shape[-1]
+                host = not positional and tile.population in builder.counter.to_host
+                first = [(HOST_CORE, NO_AXON)] if host else []
+                expected += [first + sorted(lists.get(n, {}).items()) for n in numbers.ravel()]
+        out = builder.core(number).outputs
+        entries = list(zip(out.entry_core.tolist(), out.entry_axon.tolist(), strict=True))
+        begins = [0, *out.map_ends.tolist()]
+        assert [entries[a:b] for a, b in pairwise(begins)] == expected
 
 
 @pytest.fixture(scope="module")
