@@ -52,6 +52,8 @@ __all__ = ["Program", "make_proof"]
 
 _CHUNK = 60
 """Samples of one call of a backend: bounds the memory of traces."""
+_PROOF_BYTES = 1 << 30
+"""Of outputs that a proof holds at once."""
 _CHUNK_ON_DEVICE = 4096
 """Samples between two lines of progress; what fits a GPU at once is the evaluator's matter."""
 
@@ -548,15 +550,34 @@ def _narrow(sent: np.ndarray) -> np.ndarray:
 
 
 def make_proof(circuit: CircuitGraph, samples: int, seed: int) -> Proof:
-    """Run pseudo-random inputs on the emulator and hash every population's output."""
+    """Run pseudo-random inputs on the emulator and hash every population's output, in the order of
+    their names; runs again for as many of them as :data:`_PROOF_BYTES` hold.
+    """
     host = circuit.inputs[0]
     x = np.random.default_rng(seed).integers(
         host.low, host.high + 1, (samples, *circuit.input_shape), dtype=np.int32
     )
-    with get_backend("emulator").open(circuit) as executor:
-        trace = executor.run(x)
     digest = hashlib.sha256()
-    for name in sorted(trace):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(trace[name], "<i4").tobytes())
+    with get_backend("emulator").open(circuit) as executor:
+        for names in _hashed_together(circuit, samples):
+            trace = executor.run(x, names)
+            for name in names:
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(trace.pop(name), "<i4").data.cast("B"))
     return Proof(samples, seed, digest.hexdigest())
+
+
+def _hashed_together(circuit: CircuitGraph, samples: int) -> list[list[str]]:
+    """Names of all populations, sorted, in groups whose outputs take at most ``_PROOF_BYTES``, or of
+    one.
+    """
+    groups, held = list[list[str]](), 0
+    for name in sorted(circuit.population):
+        p = circuit.population[name]
+        size = samples * circuit.sample_steps * p.size * (1 if p.spiking else 4)
+        if not groups or held + size > _PROOF_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(name)
+        held += size
+    return groups

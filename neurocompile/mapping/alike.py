@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurocompile.mapping.atom_kernels import equal_rows
 from neurocompile.mapping.jit import kernel
 
-__all__ = ["alike", "members"]
+__all__ = ["alike"]
 
 
 def alike(signature: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Which rows are equal.
 
     Args:
-        signature: uint64 (rows, 2), of random words or sums of them.
+        signature: uint64 (rows, 2), of random words or what they combine to.
 
     Returns:
         int64 (rows): the first row that is equal to each; int64 (rows): number of its class, in
@@ -25,30 +26,6 @@ def alike(signature: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     return first, class_of, int(_alike(signature, table, first, class_of))
 
 
-def members(class_of: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
-    """Classes of the rows ``index`` (int64), each once, sorted, int64."""
-    held = np.zeros(count, dtype=np.bool_)
-    held[class_of[index]] = True
-    return held.nonzero()[0]
-
-
 @kernel
 def _alike(signature, table, first, class_of):  # type: ignore[no-untyped-def]
-    """``table``: int64, -1, a power of two of places, more than rows."""
-    mask, count = np.uint64(len(table) - 1), 0
-    for row in range(len(signature)):
-        low, high = signature[row, 0], signature[row, 1]
-        place = np.int64(low & mask)
-        while True:
-            other = table[place]
-            if other < 0:
-                table[place] = first[row] = row
-                class_of[row] = count
-                count += 1
-                break
-            if signature[other, 0] == low and signature[other, 1] == high:
-                first[row] = other
-                class_of[row] = class_of[other]
-                break
-            place = (place + 1) & (len(table) - 1)
-    return count
+    return equal_rows(signature, table, first, class_of)

@@ -8,15 +8,16 @@ indices are few, and their products, the *atoms*, are what messages are counted 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
 
-from neurocompile.distinct import distinct
-from neurocompile.mapping.alike import alike, members
+from neurocompile.mapping.alike import alike
+from neurocompile.mapping.atom_kernels import boxes, classify, spread, words_of
 from neurocompile.mapping.tile import Tile
 
 __all__ = ["Atoms", "Reach", "make_atoms", "random_words"]
@@ -84,47 +85,40 @@ class Atoms:
         ]
         return np.bincount(box.ravel(), minlength=self.counts[number])
 
-    def inside(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-        """Atoms that the tile touches, and its neurons in each: int64, int64."""
-        _, atoms, sizes = self.inside_each([tile])
-        return atoms, sizes
+    @cached_property
+    def representative(self) -> np.ndarray:
+        """For each atom the first one with the same consumers, int64."""
+        words = random_words(int(self.consumers.max(initial=0)) + 1)
+        found = np.zeros((self.size, 2), dtype=np.uint64)
+        words_of(self.offsets, self.consumers, words, found)
+        return alike(found)[0]
 
-    def inside_each(self, tiles: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """:meth:`inside` of many tiles, one after the other: which of them, atoms, sizes (int64).
-
-        Along each group of axes tiles have few different ranges, so these are looked up once.
+    def inside(
+        self, tiles: Sequence[Tile], *, keep: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Neurons of each tile by their consumers: tile, first atom with these consumers, and how
+        many, int64, sorted by the first two; those without consumers only if ``keep``.
         """
-        known: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
-        all_atoms, all_sizes, lengths = [], [], np.empty(len(tiles), np.int64)
-        for i, tile in enumerate(tiles):
-            atoms, sizes, single = 0, 1, True
-            found_atoms = found_sizes = _NONE
-            for number, (group, count) in enumerate(zip(self.groups, self.counts, strict=True)):
-                key = (number, *(v for a in group for v in (tile.start[a], tile.stop[a])))
-                found = known.get(key)
-                if found is None:
-                    members = self._members(number, tile)
-                    held = np.flatnonzero(members)
-                    found = known[key] = held, members[held]
-                held, of_held = found
-                if single and len(held) == 1:
-                    atoms, sizes = atoms * count + int(held[0]), sizes * int(of_held[0])
-                elif single:
-                    found_atoms, found_sizes = atoms * count + held, sizes * of_held
-                    single = False
-                elif len(held) == 1:
-                    found_atoms = found_atoms * count + held[0]
-                    found_sizes = found_sizes * of_held[0]
-                else:
-                    found_atoms = (found_atoms[:, None] * count + held).ravel()
-                    found_sizes = (found_sizes[:, None] * of_held).ravel()
-            if single:
-                found_atoms, found_sizes = np.array([atoms]), np.array([sizes])
-            all_atoms.append(found_atoms)
-            all_sizes.append(found_sizes)
-            lengths[i] = len(found_atoms)
-        which = np.repeat(np.arange(len(tiles)), lengths)
-        return which, np.concatenate(all_atoms), np.concatenate(all_sizes)
+        rank = len(self.shape)
+        starts = np.array([tile.start for tile in tiles], np.int64).reshape(len(tiles), rank)
+        stops = np.array([tile.stop for tile in tiles], np.int64).reshape(len(tiles), rank)
+        classes = np.concatenate(self.class_of) if self.class_of else _NONE
+        counts, most = np.array(self.counts, np.int64), sum(self.counts)
+        given = (
+            *(starts, stops, np.array(self.shape, np.int64)),
+            np.array([axis for group in self.groups for axis in group], np.int64),
+            _begins(len(group) for group in self.groups),
+            _begins(len(of) for of in self.class_of),
+            *(classes, counts, self.representative, self.offsets, keep),
+            np.empty((3, len(counts)), np.int64),
+            *(np.zeros(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)),
+            np.full(self.size, -1, np.int64),
+        )
+        rows = boxes(*given, _NONE, _NONE, _NONE)
+        owner, atom, size = (np.empty(rows, np.int64) for _ in range(3))
+        rows = boxes(*given, owner, atom, size) if rows else 0
+        order = np.argsort(owner[:rows] * self.size + atom[:rows], kind="stable")
+        return owner[order], atom[order], size[order]
 
     def weigh(self, values: np.ndarray, tile: Tile) -> int:
         """Sum over the tile's neurons of the value of their atom; ``values`` int64 of shape
@@ -136,8 +130,8 @@ class Atoms:
 
 
 def random_words(count: int) -> np.ndarray:
-    """uint64 (count, 2): always the same ones. Sets are told apart by the sums of their members'
-    words (128 bits).
+    """uint64 (count, 2): always the same ones. Sets are told apart by their members' words,
+    combined (126 bits).
     """
     words = _words(1 << max(count - 1, 255).bit_length())
     return words[:count]
@@ -159,34 +153,46 @@ def make_atoms(shape: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]) -> 
             sets counts.
     """
     groups = _join(len(shape), [axes for _, reach in reaches for axes in reach])
-    class_of, counts, held, numbers = [], [], [], []
-    for group in groups:
-        classes, count, chosen, number = _classify(shape, group, reaches)
-        class_of.append(classes)
-        counts.append(count)
-        held.append(chosen)
-        numbers.append(number)
-    radix = [prod(counts[i + 1 :]) for i in range(len(counts))]
-    keys = list(zip(*numbers, strict=True)) if numbers else [()] * len(reaches)
-    pins, known = [], dict[tuple[int, ...], np.ndarray]()
-    for (consumer, _), key in zip(reaches, keys, strict=True):
-        found = known.get(key)  # of many consumers the same classes reach
-        if found is None:
-            atoms = np.zeros(1, dtype=np.int64)
-            for chosen, which, step in zip(held, key, radix, strict=True):
-                atoms = (atoms[:, None] + chosen[which] * step).ravel()
-            found = known[key] = atoms << 32
-        pins.append(found | consumer)
-    pairs = distinct(np.concatenate(pins)) if pins else np.zeros(0, dtype=np.int64)
-    offsets = np.searchsorted(pairs, np.arange(prod(counts) + 1, dtype=np.int64) << 32)
+    sets = np.full((len(reaches), len(groups)), -1, np.int64)
+    chosen, first_set = list[np.ndarray](), [0]
+    for number, group in enumerate(groups):
+        _collect(shape, group, reaches, chosen, sets[:, number])
+        first_set.append(len(chosen))
+    at = _begins(prod(shape[a] for a in group) for group in groups)
+    ends, indices = _begins(map(len, chosen)), int(at[-1])
+    index = np.concatenate(chosen) if chosen else _NONE
+    counts, class_of = np.empty(len(groups), np.int64), np.empty(indices, np.int64)
+    held, member = np.empty(len(chosen) + 1, np.int64), np.empty(len(index), np.int64)
+    classify(
+        *(at, np.array(first_set, np.int64), ends, index, random_words(len(chosen))),
+        np.zeros((indices, 2), np.uint64),
+        np.empty(1 << (2 * int(np.diff(at).max(initial=0))).bit_length(), np.int64),
+        *(np.empty(indices, np.int64), class_of, counts, held, member),
+    )
+    atoms = prod(counts.tolist())
+    consumer = np.array([number for number, _ in reaches], np.int32)
+    order = np.argsort(consumer, kind="stable")
+    scratch = np.empty((2, len(groups)), np.int64)
+    given = sets[order], consumer[order], counts, held, member, scratch
+    offsets = np.zeros(atoms + 1, np.int64)
+    spread(*given, np.full(atoms, -1, np.int32), offsets, np.zeros(0, np.int32))
+    np.cumsum(offsets, out=offsets)
+    consumers, end = np.empty(int(offsets[-1]), np.int32), offsets.copy()
+    if len(consumers):
+        spread(*given, np.full(atoms, -1, np.int32), end, consumers)
     return Atoms(
         shape,
         groups,
-        tuple(class_of),
-        tuple(counts),
+        tuple(class_of[a:b] for a, b in pairwise(at.tolist())),
+        tuple(counts.tolist()),
         offsets,
-        (pairs & 0xFFFFFFFF).astype(np.int32),
+        consumers,
     )
+
+
+def _begins(lengths: Iterable[int]) -> np.ndarray:
+    """Where each of some arrays begins when they stand one after another, and the end, int64."""
+    return np.array([0, *accumulate(lengths)], np.int64)
 
 
 def _join(axes: int, sets: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
@@ -199,48 +205,37 @@ def _join(axes: int, sets: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]
     return tuple(dict.fromkeys(tuple(sorted(group[a])) for a in range(axes)))
 
 
-def _classify(
-    shape: tuple[int, ...], group: tuple[int, ...], reaches: Sequence[tuple[int, Reach]]
-) -> tuple[np.ndarray, int, list[np.ndarray], list[int]]:
-    """Class of every flat index of the group, number of classes, classes of each set that some
-    consumer reads, and which of these sets each consumer does.
+def _collect(
+    shape: tuple[int, ...],
+    group: tuple[int, ...],
+    reaches: Sequence[tuple[int, Reach]],
+    chosen: list[np.ndarray],
+    number: np.ndarray,
+) -> None:
+    """Add the different sets of a group's indices that consumers read, and say which of them each
+    consumer does (``number``, -1 for all indices).
     """
     sizes = [shape[a] for a in group]
-    keys: dict[tuple[tuple[tuple[int, ...], bytes], ...], int] = {}
-    same: dict[tuple[tuple[tuple[int, ...], int], ...], int] = {}
-    number, sets = [], []
-    for _, reach in reaches:
-        parts = [(axes, index) for axes, index in reach.items() if axes[0] in group]
-        shared = tuple((axes, id(index)) for axes, index in parts)  # mostly the same arrays
-        known = same.get(shared)
+    same = dict[tuple[tuple[tuple[int, ...], int], ...], int]()
+    for row, (_, reach) in enumerate(reaches):
+        index = reach.get(group)
+        parts = [(group, index)] if index is not None else []
+        if index is None and len(group) > 1:
+            parts = [(axes, index) for axes, index in reach.items() if axes[0] in group]
+        if not parts:
+            continue
+        key = tuple((axes, id(index)) for axes, index in parts)  # mostly the same arrays
+        known = same.get(key)
         if known is None:
-            key = tuple(sorted((axes, index.tobytes()) for axes, index in parts))
-            known = keys.get(key)
-            if known is None:
-                known = keys[key] = len(keys)
-                sets.append(_flat(group, sizes, parts))
-            same[shared] = known
-        number.append(known)
-    # An index is known by the sum of random words of the sets that hold it: classes are indices
-    # with equal sums.
-    words = random_words(len(sets))
-    signature = np.zeros((prod(sizes), 2), dtype=np.uint64)
-    for index, word in zip(sets, words, strict=True):
-        signature[index] += word
-    _, classes, count = alike(signature)
-    whole = np.arange(count)
-    chosen = [
-        whole if isinstance(index, slice) else members(classes, index, count) for index in sets
-    ]
-    return classes, count, chosen, number
+            known = same[key] = len(chosen)
+            chosen.append(_flat(group, sizes, parts))
+        number[row] = known
 
 
 def _flat(
     group: tuple[int, ...], sizes: list[int], parts: list[tuple[tuple[int, ...], np.ndarray]]
-) -> np.ndarray | slice:
+) -> np.ndarray:
     """Flat indices over the group's axes of a product of sets on some of them."""
-    if not parts:
-        return slice(None)
     if len(parts) == 1 and parts[0][0] == group:
         return parts[0][1]
     mask = np.ones(sizes, dtype=bool)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations, product
 from math import prod
+from operator import le
 
 import msgspec
 import numpy as np
@@ -19,9 +20,10 @@ from neurocompile.distinct import distinct
 from neurocompile.ir.circuit import Conv2d, Population, Strided
 from neurocompile.mapping.atoms import Atoms
 from neurocompile.mapping.grants import Grants, granted
-from neurocompile.mapping.resources import CostCounter, Usage
+from neurocompile.mapping.resources import CostCounter, Usage, limits_of
 from neurocompile.mapping.tile import Tile, cut
 from neurocompile.mapping.tile_graph import atoms_of
+from neurocompile.targets.schema import RESOURCES
 
 __all__ = ["SAVES", "Chosen", "Cut", "Cutter", "Style", "orders_of"]
 
@@ -125,6 +127,7 @@ class Cutter:
         """
         self.cuttable = population.shape
         """Extent along each axis, 1 where it is not to be cut."""
+        self._roomy: tuple[Usage | None, int, tuple[int, ...]] = (None, 0, ())
         self._judged: dict[tuple[int, ...], Cut | None] = {}
 
     @cached_property
@@ -148,23 +151,34 @@ class Cutter:
 
     def usage(self, tile: Tile) -> Usage:
         """Resources of a tile, output lists included."""
+        usage = self.counter.usage(tile)
+        if not self._lists:
+            return usage
         entries = 0
         for values, atoms, positional in self._lists:
             box = Tile(tile.population, tile.start[:-1], tile.stop[:-1]) if positional else tile
             entries += atoms.weigh(values, box)
-        return msgspec.structs.replace(self.counter.usage(tile), axon_memory=entries)
+        return msgspec.structs.replace(usage, axon_memory=entries)
 
     def fits(self, tile: Tile, usage: Usage) -> bool:
         """Whether a tile fits a core, or the part of one that tiles may take."""
-        rate, beside = self.rates.get(tile.population, 1.0), self.beside
+        rate = self.rates.get(tile.population, 1.0)
         if rate * tile.size * self.fineness > self.most:
             return False
-        parts = self.fineness * self.share
-        for name, limit in self.counter.target.capacity.items():
-            each = getattr(usage, name) * (1 if name == "neuron_groups" else parts)
-            if each + getattr(beside, name) > limit:
-                return False
-        return True
+        return all(map(le, usage.columns(), self._room()))
+
+    def _room(self) -> tuple[int, ...]:
+        """What a tile may take, in the order of :meth:`Usage.columns`."""
+        beside, parts, room = self._roomy
+        if beside is not self.beside or parts != self.fineness * self.share:
+            parts = self.fineness * self.share
+            names, limits = (*RESOURCES, "total"), limits_of(self.counter.target)
+            room = tuple(
+                (limit - held) // (1 if name == "neuron_groups" else parts)
+                for name, limit, held in zip(names, limits, self.beside.columns(), strict=True)
+            )
+            self._roomy = self.beside, parts, room
+        return room
 
     def best(self) -> Chosen | None:
         """The best cut; None if single neurons do not fit."""
@@ -306,6 +320,7 @@ class Cutter:
     def _try(self, parts: tuple[int, ...]) -> Cut | None:
         ranges = self._ranges(parts)
         name, share, total, packets = self.population.name, 0.0, 0, 0.0
+        limits = limits_of(self.counter.target)
         for place in dict.fromkeys(
             (tuple(k // 2 for k in parts), (0,) * len(parts), tuple(k - 1 for k in parts))
         ):
@@ -316,18 +331,11 @@ class Cutter:
             usage = self.usage(tile)
             if not self.fits(tile, usage):
                 return None
-            taken = [
-                (getattr(usage, r), limit) for r, limit in self.counter.target.capacity.items()
-            ]
-            share = max(
-                share,
-                1
-                / (
-                    self.share
-                    if self.terms
-                    else min(limit // used for used, limit in taken if used)
-                ),
-            )
+            if self.terms:
+                share = max(share, 1 / self.share)
+            else:
+                taken = zip(usage.columns(), limits, strict=True)
+                share = max(share, 1 / min(limit // used for used, limit in taken if used))
             total, packets = max(total, usage.total), max(packets, self._arriving(tile))
         return Cut(
             parts,
@@ -341,8 +349,7 @@ class Cutter:
         """Whether a tile does not fit for its neurons alone, or for what it takes without output
         lists, which are counted last: most cuts that are tried end here.
         """
-        most = self.counter.target.capacity["neurons"]
-        if tile.size * self.fineness * self.share + self.beside.neurons > most:
+        if tile.size > self._room()[RESOURCES.index("neurons")]:
             return True
         return not Cutter.fits(self, tile, self.counter.usage(tile))
 

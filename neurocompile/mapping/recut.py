@@ -12,6 +12,7 @@ All chance comes from one seed, so the same input gives the same tiles.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import add, sub
 from random import Random
 from typing import NamedTuple
 
@@ -21,9 +22,10 @@ from neurocompile.mapping.grants import Grants
 from neurocompile.mapping.packing import hypergraph
 from neurocompile.mapping.refine import km1
 from neurocompile.mapping.relaxed import refine_relaxed
-from neurocompile.mapping.resources import CostCounter
+from neurocompile.mapping.resources import CostCounter, limits_of
 from neurocompile.mapping.tile import Tile, merge_boxes
 from neurocompile.mapping.tile_graph import make_tile_graph
+from neurocompile.targets.schema import RESOURCES
 
 __all__ = ["Chain", "Mapped"]
 
@@ -129,16 +131,12 @@ class Chain:
         pieces, their cores.
         """
         tiles, core_of = list(self.best.tiles), self.best.core_of.tolist()
-        names, limits = zip(*self.counter.target.capacity.items(), strict=True)
-        shared = names.index("neuron_groups")
-
-        def taken(tile: Tile) -> list[int]:
-            usage = self.counter.usage(tile)
-            return [getattr(usage, name) for name in names]
-
-        used = [[0] * len(names) for _ in range(self.cores)]
-        for tile, core in zip(tiles, core_of, strict=True):
-            used[core] = [have + more for have, more in zip(used[core], taken(tile), strict=True)]
+        limits = limits_of(self.counter.target)
+        shared = RESOURCES.index("neuron_groups")
+        taken = [self.counter.usage(tile).columns() for tile in tiles]
+        used = [(0,) * len(limits)] * self.cores
+        for takes, core in zip(taken, core_of, strict=True):
+            used[core] = tuple(map(add, used[core], takes))
         want = min(max(2 * len(tiles), DOUBLED * self.cores), PIECES * self.cores)
         for _ in range(8 * want):
             if len(tiles) >= want:
@@ -152,16 +150,15 @@ class Chain:
             extent = tile.shape[axis]
             at = (1, extent - 1, extent // 2, 1 + self._below(extent - 1))[self._below(4)]
             halves = _parts(tile, axis, tile.start[axis] + at)
-            after = [
-                have - a + b + c
-                for have, a, b, c in zip(used[core], taken(tile), *map(taken, halves), strict=True)
-            ]
+            first, second = (self.counter.usage(half).columns() for half in halves)
+            after = tuple(map(add, map(add, map(sub, used[core], taken[number]), first), second))
             if all(
                 a <= max(b, c) or r == shared
                 for r, (a, b, c) in enumerate(zip(after, used[core], limits, strict=True))
             ):
-                used[core], tiles[number] = after, halves[0]
+                used[core], tiles[number], taken[number] = after, halves[0], first
                 tiles.append(halves[1])
+                taken.append(second)
                 core_of.append(core)
         return tiles, np.array(core_of, dtype=np.int64)
 

@@ -32,9 +32,9 @@ from neurocompile.mapping.cost import connection_cost
 from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.synapses import SYNAPSES
 from neurocompile.mapping.tile import Tile, whole
-from neurocompile.targets.schema import Target
+from neurocompile.targets.schema import RESOURCES, Target
 
-__all__ = ["LABELS", "CostCounter", "Usage"]
+__all__ = ["LABELS", "UNLIMITED", "CostCounter", "Usage", "limits_of"]
 
 LABELS = {
     "axon_in": "input axons",
@@ -51,6 +51,8 @@ CACHE_LIMIT = 1 << 28
 """Bytes of reach masks kept (a bound on them is compared)."""
 KEPT = 200_000
 """Tiles of which resources are kept."""
+UNLIMITED = 1 << 62
+"""More than any core holds."""
 KEPT_NUMBERS = 8_000_000
 """Numbers that what populations send may take, of up to 8 bytes each."""
 
@@ -78,6 +80,11 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
         """In the order of :data:`neurocompile.targets.schema.RESOURCES`."""
         return astuple(self)
 
+    def columns(self) -> tuple[int, ...]:
+        """:meth:`values`, then ``total``, as :func:`limits_of` gives the limits."""
+        values = astuple(self)
+        return *values, sum(values)
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, astuple(self), astuple(other)))
 
@@ -85,6 +92,13 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
         """(resource, used, limit) of each limit that a core with this usage breaks."""
         found = [(name, getattr(self, name), limit) for name, limit in target.capacity.items()]
         return [item for item in found if item[1] > item[2]]
+
+
+def limits_of(target: Target) -> tuple[int, ...]:
+    """Capacities of a core in the order of :meth:`Usage.columns`; :data:`UNLIMITED` where the target
+    has no limit.
+    """
+    return tuple(target.capacity.get(name, UNLIMITED) for name in (*RESOURCES, "total"))
 
 
 class CostCounter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise, product
 from math import prod
+from operator import sub
 
 import numpy as np
 from msgspec import Struct
@@ -24,12 +25,12 @@ class Tile(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent along each axis."""
-        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+        return tuple(map(sub, self.stop, self.start))
 
     @property
     def size(self) -> int:
         """Number of neurons."""
-        return prod(self.shape)
+        return prod(map(sub, self.stop, self.start))
 
     @property
     def slices(self) -> tuple[slice, ...]:
@@ -100,18 +101,20 @@ def merge_boxes(tiles: Sequence[Tile], core_of: np.ndarray) -> tuple[list[Tile],
 def _join(parts: list[Tile], axis: int) -> list[Tile]:
     """Tiles joined along one axis where one ends as the next begins and all other ranges are equal."""
 
-    def others(tile: Tile) -> tuple[tuple[int, int], ...]:
-        return tuple(r for a, r in enumerate(zip(tile.start, tile.stop, strict=True)) if a != axis)
-
+    if len(parts) < 2:
+        return parts
+    keyed = []
+    for number, tile in enumerate(parts):
+        ranges = list(zip(tile.start, tile.stop, strict=True))
+        own = ranges.pop(axis)
+        keyed.append((ranges, own, number))
     joined: list[Tile] = []
-    for tile in sorted(parts, key=lambda t: (others(t), t.start[axis])):
-        last = joined[-1] if joined else None
-        if (
-            last is not None
-            and others(last) == others(tile)
-            and last.stop[axis] == tile.start[axis]
-        ):
-            joined[-1] = Tile(tile.population, last.start, tile.stop)
+    before: list[tuple[int, int]] | None = None
+    for ranges, (start, _), number in sorted(keyed):
+        tile = parts[number]
+        if ranges == before and joined[-1].stop[axis] == start:
+            joined[-1] = Tile(tile.population, joined[-1].start, tile.stop)
         else:
             joined.append(tile)
+        before = ranges
     return joined

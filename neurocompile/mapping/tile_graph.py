@@ -17,8 +17,7 @@ import numpy as np
 
 from neurocompile.distinct import distinct
 from neurocompile.ir.circuit import Conv2d, HostInput, Population
-from neurocompile.mapping.alike import alike
-from neurocompile.mapping.atoms import Atoms, Reach, make_atoms, random_words
+from neurocompile.mapping.atoms import Atoms, Reach, make_atoms
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, whole
 
@@ -260,7 +259,9 @@ def _sends(
         if neuronal:
             same = None if positional else atoms
             by_neuron = atoms_of(counter, name, homes, "neuron") if same is None else same
-            lists.append(_part(owners, by_neuron, keep=name in counter.to_host))
+            keep = name in counter.to_host
+            alike = same is not None and sent is None and not keep  # as the nets
+            lists.append(nets[0] if alike else _part(owners, by_neuron, keep=keep))
         if positional:
             flat = [Tile(name, tile.start[:-1], tile.stop[:-1]) for tile in owners]
             by_position = atoms_of(counter, name, homes, "position")
@@ -289,37 +290,17 @@ def _part(
     """
     if not owners:
         return None
-    owner, atom, size = atoms.inside_each(owners)
-    weight = None
-    if sent is not None:
-        ends = np.searchsorted(owner, np.arange(1, len(owners)))
-        weight = _weights(atoms, owners, np.split(atom, ends), sent)
-    length = np.diff(atoms.offsets)
-    if not keep:
-        used = length[atom] > 0
-        owner, atom, size = owner[used], atom[used], size[used]
-        weight = None if weight is None else weight[used]
+    owner, atom, size = atoms.inside(owners, keep=keep)
     if not len(atom):
         return None
-    # Atoms with the same consumers, found by sums of random words of these.
-    words = random_words(int(atoms.consumers.max(initial=0)) + 1)
-    sums = np.zeros((len(atoms.consumers) + 1, 2), dtype=np.uint64)
-    np.cumsum(words[atoms.consumers], axis=0, out=sums[1:])
-    signature = np.ascontiguousarray(sums[atoms.offsets[1:]] - sums[atoms.offsets[:-1]])
-    representative, _, _ = alike(signature)
-    key = owner * atoms.size + representative[atom]
-    found, inverse = np.unique(key, return_inverse=True)
-    total = np.bincount(inverse.ravel(), size, len(found)).astype(np.int64)
-    chosen = found % atoms.size
-    count = length[chosen]
-    ends = np.cumsum(count)
-    place = np.repeat(atoms.offsets[chosen] - (ends - count), count) + np.arange(int(count.sum()))
+    begin, count = atoms.offsets[atom], np.diff(atoms.offsets)[atom]
+    place = np.repeat(begin - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
     return _Part(
-        found // atoms.size,
-        sign * total,
+        owner,
+        sign * size,
         count,
         atoms.consumers[place],
-        None if weight is None else np.bincount(inverse.ravel(), weight, len(found)),
+        None if sent is None else _weights(atoms, owners, owner, atom, sent),
     )
 
 
@@ -354,18 +335,22 @@ class _Collector:
 
 
 def _weights(
-    atoms: Atoms, owners: Sequence[Tile], inside: list[np.ndarray], sent: np.ndarray
+    atoms: Atoms, owners: Sequence[Tile], owner: np.ndarray, atom: np.ndarray, sent: np.ndarray
 ) -> np.ndarray:
-    """Messages of each tile's neurons in each of its atoms ``inside``, float64, one after another."""
+    """Messages of each tile's neurons by their consumers, float64, as ``owner`` and ``atom`` of
+    :meth:`Atoms.inside` name them.
+    """
     number = np.zeros((1,) * len(atoms.shape), np.int64)
     for group, classes, count in zip(atoms.groups, atoms.class_of, atoms.counts, strict=True):
         across = [n if axis in group else 1 for axis, n in enumerate(atoms.shape)]
         number = number * count + classes.reshape(across)
-    values = sent.reshape(atoms.shape)
+    values, ends = sent.reshape(atoms.shape), np.searchsorted(owner, np.arange(len(owners) + 1))
     found = []
-    for tile, held in zip(owners, inside, strict=True):
-        own = number[tile.slices].reshape(-1)
-        order = np.sort(held)
-        sums = np.bincount(np.searchsorted(order, own), values[tile.slices].reshape(-1), len(order))
-        found.append(sums[np.searchsorted(order, held)])
+    for i, tile in enumerate(owners):
+        kept, own = atom[ends[i] : ends[i + 1]], number[tile.slices].reshape(-1)
+        held, which = np.unique(own, return_inverse=True)
+        sums = np.bincount(which.ravel(), values[tile.slices].reshape(-1), len(held))
+        first = atoms.representative[held]
+        listed = np.isin(first, kept)
+        found.append(np.bincount(np.searchsorted(kept, first[listed]), sums[listed], len(kept)))
     return np.concatenate(found)

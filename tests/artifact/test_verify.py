@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from neurocompile import NeurocompileError
+from neurocompile import NeurocompileError, program
 from neurocompile.artifact.verify import verify
 from neurocompile.program import make_proof
 
@@ -30,3 +30,12 @@ def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_
     forged.save(tmp_path / "forged.nca")
     with pytest.raises(NeurocompileError, match="NC5004.*does not give its circuit"):
         verify(tmp_path / "forged.nca")
+
+
+def test_a_proof_is_the_same_from_runs_that_hold_few_outputs(digits_program, monkeypatch):
+    circuit, proof = digits_program.circuit, digits_program.manifest.proof
+    monkeypatch.setattr(program, "_PROOF_BYTES", 100_000)
+    groups = program._hashed_together(circuit, proof.samples)
+    assert len(groups) > 5
+    assert [name for names in groups for name in names] == sorted(circuit.population)
+    assert make_proof(circuit, proof.samples, proof.seed) == proof
