@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -25,6 +25,7 @@ from neurocompile.images.outputs import OutputMaps, link_chain
 from neurocompile.images.synapses import Rows, rows_of
 from neurocompile.ir.circuit import LIF, CircuitGraph, Conv2d, Population
 from neurocompile.mapping.mapping import Mapping as Placed
+from neurocompile.mapping.neuron_groups import shares_groups, side_by_side
 from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import Tile, whole
 from neurocompile.targets.schema import Target
@@ -57,7 +58,10 @@ class ImageBuilder:
     def __init__(self, circuit: CircuitGraph, mapping: Placed, target: Target) -> None:
         self.circuit, self.mapping = circuit, mapping
         self.counter = CostCounter(circuit, target)
-        self.layout = Layout(self.counter, [core.tiles for core in mapping.cores])
+        held = [core.tiles for core in mapping.cores]
+        if shares_groups(target):  # the neurons of a group lie side by side
+            held = [side_by_side(tiles, self.counter.group_of) for tiles in held]
+        self.layout = Layout(self.counter, held)
         self.outputs = OutputMaps(self.layout)
         self.names = names_of(circuit, target, mapping)
         self._number = {p.name: i for i, p in enumerate(circuit.populations)}
@@ -88,7 +92,7 @@ class ImageBuilder:
     def core(self, number: int) -> CoreImage:
         """The image of one core."""
         placed = self.mapping.cores[number]
-        tiles = placed.tiles
+        tiles = self.layout.held[number]
         ports = self.layout.ports[number]
         sources = [self.layout.sources(port) for port in ports]
         rows = [rows_of(self.layout, p, s) for p, s in zip(ports, sources, strict=True)]
@@ -117,7 +121,7 @@ class ImageBuilder:
             outputs=self.outputs.of(tiles),
         )
 
-    def _groups(self, tiles: tuple[Tile, ...]) -> np.ndarray:
+    def _groups(self, tiles: Sequence[Tile]) -> np.ndarray:
         table, first = [], 0
         for tile in tiles:
             p = self.circuit.population[tile.population]

@@ -7,12 +7,26 @@ import numpy as np
 from neurocompile.distinct import distinct
 from neurocompile.images.image import DENSE, GROUP_FIELDS, PORT_FIELDS, SPARSE, CoreImage, columns
 from neurocompile.mapping.cost import Rows, connection_cost, convolution_row
+from neurocompile.mapping.neuron_groups import shares_groups
 from neurocompile.mapping.resources import Usage
 from neurocompile.targets.schema import RowCost, Target
 
 __all__ = ["image_usage", "kernel_outputs"]
 
 _G, _P = columns(GROUP_FIELDS), columns(PORT_FIELDS)
+_SHARED = (
+    "kind",
+    "vth",
+    "dv",
+    "du",
+    "bias_exp",
+    "reset_interval",
+    "reset_phase",
+    "by_neuron",
+    "by_position",
+    "extra",
+)
+"""Columns in which the neurons of a group are alike."""
 
 
 def image_usage(image: CoreImage, target: Target) -> Usage:
@@ -22,12 +36,21 @@ def image_usage(image: CoreImage, target: Target) -> Usage:
     listed = fans[fans >= connection_cost(target).least_listed]
     return Usage(
         axon_in=len(image.axon_next),
-        neuron_groups=len(distinct(groups[:, _G["population"]])),
+        neuron_groups=_groups(groups, target),
         neurons=int(groups[:, _G["count"]].sum() + groups[:, _G["extra"]].sum()),
         synaptic_memory_words=sum(_words(image, port, target) for port in image.ports),
         axon_map=0 if target.core.axon_map is None else len(ends),
         axon_memory=int(listed.sum()),
     )
+
+
+def _groups(groups: np.ndarray, target: Target) -> int:
+    """Neuron groups: populations, or where these share groups, runs of rows of equal parameters."""
+    if not shares_groups(target):
+        return len(distinct(groups[:, _G["population"]]))
+    form = groups[:, [_G[name] for name in _SHARED]]
+    form[:, _SHARED.index("bias_exp")] *= groups[:, _G["has_bias"]]
+    return 1 + int((form[1:] != form[:-1]).any(axis=1).sum()) if len(form) else 0
 
 
 def _words(image: CoreImage, port: np.ndarray, target: Target) -> int:

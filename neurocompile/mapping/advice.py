@@ -133,8 +133,7 @@ def needs_more_cores(
     for name, tiles in parts.items():
         layer = counter.circuit.population[name].layer
         for _, usage in tiles:
-            share = max(getattr(usage, r) / max(capacity[r], 1) for r in capacity)
-            by_layer[layer] = by_layer.get(layer, 0.0) + share
+            by_layer[layer] = by_layer.get(layer, 0.0) + counter.fill(usage)
     largest = sorted(by_layer, key=lambda layer: -by_layer[layer])[:3]
     fewer = _with_fewer_bits(counter)
     resource = "total" if "total" in capacity else "synaptic_memory_words"

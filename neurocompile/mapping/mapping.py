@@ -348,10 +348,10 @@ def count_usage(graph: TileGraph, core_of: np.ndarray, cores: int) -> list[Usage
     """What each core uses."""
     entries = graph.entries(core_of, cores).tolist()
     used = [Usage()] * cores
-    groups: list[set[str]] = [set() for _ in range(cores)]
+    groups: list[set[int]] = [set() for _ in range(cores)]
     for tile, core, listed in zip(graph.tiles, core_of.tolist(), entries, strict=True):
         used[core] += graph.counter.usage(tile) + Usage(axon_memory=listed)
-        groups[core].add(tile.population)
+        groups[core].add(graph.counter.group_of[tile.population])
     return [
         msgspec.structs.replace(u, neuron_groups=len(g)) for u, g in zip(used, groups, strict=True)
     ]

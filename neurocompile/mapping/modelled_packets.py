@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from neurocompile.ir.circuit import Population, synapse_count
-from neurocompile.mapping.resources import CostCounter, Usage
+from neurocompile.mapping.resources import CostCounter
 from neurocompile.mapping.tile import whole
 
 __all__ = ["modelled_packets"]
@@ -23,19 +23,13 @@ def modelled_packets(counter: CostCounter, rates: Mapping[str, float]) -> float:
     """Packets of one sample, if each neuron of a population sends with the probability ``rates``
     in a step (absent: never).
     """
-    filled = {name: _cores(counter, usage) for name, usage in counter.uncut.items()}
+    filled = {name: counter.fill(usage) for name, usage in counter.uncut.items()}
     sent = sum(
         rates[p.name] * _reached(counter, p, filled)
         for p in counter.circuit.populations
         if rates.get(p.name)
     )
     return sent * counter.circuit.sample_steps
-
-
-def _cores(counter: CostCounter, usage: Usage) -> float:
-    """Cores that so much fills."""
-    capacity = counter.target.capacity
-    return max((getattr(usage, name) / n for name, n in capacity.items() if n), default=0.0)
 
 
 def _reached(counter: CostCounter, source: Population, filled: Mapping[str, float]) -> float:

@@ -106,7 +106,7 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: Grants | None) 
     limit = [target.capacity[name] for name in names]
     if (
         "total" in target.capacity
-    ):  # neuron groups count once a population: the bound of all of them is set aside
+    ):  # neuron groups count once a core: the bound of all of them is set aside
         takes.append([u.total - u.neuron_groups - u.axon_memory for u in usage])
         limit.append(target.capacity["total"] - target.capacity["neuron_groups"])
     if spikes is not None:  # as parts of the budget, rounded up: the sum of a core keeps it
@@ -120,8 +120,8 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: Grants | None) 
             np.where(sent <= most, np.minimum(parts, BUDGET_PARTS), parts).astype(np.int64).tolist()
         )
         limit.append(BUDGET_PARTS)
-    populations = {p.name: i for i, p in enumerate(graph.counter.on_chip)}
-    group = np.array([populations[tile.population] for tile in graph.tiles], dtype=np.int32)
+    groups = graph.counter.group_of
+    group = np.array([groups[tile.population] for tile in graph.tiles], dtype=np.int32)
     offsets, pins = _with_owner(nets.owner, nets.offsets, nets.pins)
     matrix = np.array(takes, dtype=np.int64).reshape(len(limit), len(usage)).T
     return Hypergraph(
@@ -131,7 +131,9 @@ def hypergraph(graph: TileGraph, usage: Sequence[Usage], spikes: Grants | None) 
         np.ascontiguousarray(matrix),
         np.array(limit, dtype=np.int64),
         group,
-        min(target.capacity["neuron_groups"], max(len(populations), 1)),  # more are never counted
+        min(
+            target.capacity["neuron_groups"], max(len(set(groups.values())), 1)
+        ),  # more are never counted
         lists,
     )
 

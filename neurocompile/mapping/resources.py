@@ -3,7 +3,8 @@
 
 =====================  ==========================================================================================
 neurons                those of the tile, and on Loihi 2 one more where a convolution drives it
-neuron_groups          1 for each population on the core
+neuron_groups          1 for each population on the core; where the target shares groups, for all of equal
+                       parameters together (:mod:`neurocompile.mapping.neuron_groups`)
 axon_in                input axons of each projection into the tile
 synaptic_memory_words  words of each projection into the tile
 axon_map               of the tile's own messages: its neurons where some consumer is addressed by neuron (Dense,
@@ -23,12 +24,14 @@ from functools import cached_property
 from math import prod
 from operator import add
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
 from neurocompile.ir.circuit import CircuitGraph, Conv2d, HostInput, Population, Projection, Strided
 from neurocompile.mapping.cost import connection_cost
+from neurocompile.mapping.neuron_groups import number_groups, shares_groups
 from neurocompile.mapping.pattern import Pattern
 from neurocompile.mapping.synapses import SYNAPSES
 from neurocompile.mapping.tile import Tile, whole
@@ -142,6 +145,14 @@ class CostCounter:
             if name not in self.positional or name in self.to_host or not all(all_by_position)
         }
         """Names of the populations whose messages are (also) addressed by neuron."""
+        self.group_of: dict[str, int] = number_groups(
+            circuit,
+            self.neuronal,
+            self.positional,
+            extra_neurons=self.cost.extra_neurons,
+            shared=shares_groups(target),
+        )
+        """Population on the chip -> its neuron group: those of one number are one on a core."""
         order = sorted(circuit.topological(), key=lambda population: population.depth)
         self.on_chip: tuple[Population, ...] = tuple(
             p for p in order if not isinstance(p, HostInput)
@@ -149,6 +160,20 @@ class CostCounter:
         """Populations that need cores, in depth order. The host holds the HostInputs: they take
         none.
         """
+
+    def fill(self, usage: Usage) -> float:
+        """Part of a core's fullest resource that so much takes; a population's neuron group is left
+        out where it may share one.
+        """
+        shared = shares_groups(self.target)
+        return max(
+            (
+                getattr(usage, name) / max(limit, 1)
+                for name, limit in self.target.capacity.items()
+                if not shared or name != "neuron_groups"
+            ),
+            default=0.0,
+        )
 
     def keep_sends(self, key: object, found: object, numbers: int) -> None:
         """Keep one of ``sends``, of so many numbers."""
@@ -246,11 +271,12 @@ class CostCounter:
         nothing is cut yet.
 
         Cutting a population only adds to each resource, so what the uncut populations need together
-        is a lower bound.
+        is a lower bound; each neuron group is on one core at least.
         """
         need = Usage()
         for usage in self.uncut.values():
             need += usage
+        need = msgspec.structs.replace(need, neuron_groups=len(set(self.group_of.values())))
         found = {}
         for name, limit in self.target.capacity.items():
             used = getattr(need, name)
@@ -262,8 +288,13 @@ class CostCounter:
         ('', 0) without any.
         """
         by_layer: dict[str, int] = {}
+        counted: set[tuple[str, int]] = set()
         for population in self.on_chip:
-            by_layer[population.layer] = by_layer.get(population.layer, 0) + getattr(
+            layer, group = population.layer, self.group_of[population.name]
+            if resource == "neuron_groups" and (layer, group) in counted:
+                continue
+            counted.add((layer, group))
+            by_layer[layer] = by_layer.get(layer, 0) + getattr(
                 self.uncut[population.name], resource
             )
         layer = max(by_layer, key=lambda name: by_layer[name], default="")

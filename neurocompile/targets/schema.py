@@ -148,6 +148,8 @@ class Core(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     neurons: Size
     neuron_groups: Size
     """Sets of neuron parameters; a population takes one on each core where it has neurons."""
+    shared_groups: Flag | None = None
+    """Whether populations of equal parameters take one together; absent for no."""
     synaptic_memory_words: Size
     axon_in: Size
     """Entries of the input axon table."""

@@ -39,6 +39,10 @@ from neurocompile.passes.schedule import schedule
 from neurocompile.targets import load_target
 
 LOIHI2, LOIHI1 = load_target("loihi2"), load_target("loihi1")
+ALONE = msgspec.structs.replace(
+    LOIHI2, core=msgspec.structs.replace(LOIHI2.core, shared_groups=None)
+)
+"""Each population in a neuron group of its own."""
 NOT_COUNTED = ("effective_acs", "effective_macs")
 
 
@@ -79,7 +83,9 @@ def check(circuit: CircuitGraph, x: np.ndarray, target, seed: int) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(networks(), st.integers(1, 5), st.integers(0, 1 << 30), st.sampled_from((LOIHI2, LOIHI1)))
+@given(
+    networks(), st.integers(1, 5), st.integers(0, 1 << 30), st.sampled_from((LOIHI2, LOIHI1, ALONE))
+)
 def test_images_are_the_circuit(graph, steps: int, seed: int, target) -> None:
     check(scheduled(graph, steps), samples(graph, 3), target, seed)
 
@@ -259,7 +265,7 @@ def test_wrong_mappings_are_named(digits_program, digits_data) -> None:
     """
 
     def drop(cores):
-        cores[3] = retiled(cores[3], cores[3].tiles[1:])
+        cores[2] = retiled(cores[2], cores[2].tiles[1:])
 
     def twice(cores):
         cores[3] = retiled(cores[3], (*cores[3].tiles, cores[2].tiles[0]))
