@@ -35,7 +35,7 @@ def test_a_model_that_fits(cli, tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "codes"),
-    [(("--target", "sim_small"), {"NC3101", "NC3102"}), (("--max-cores", 5), {"NC3101"})],
+    [(("--target", "sim_small"), {"NC3101", "NC3102"}), (("--max-cores", 3), {"NC3101"})],
 )
 def test_all_that_rules_a_model_out_comes_at_once(
     cli, tmp_path: Path, monkeypatch, arguments: tuple, codes: set[str]
