@@ -124,7 +124,7 @@ def test_output_lists_are_who_reads_each_neuron(graph, seed: int, target) -> Non
         expected: list[list[tuple[int, int]]] = []
         for positional in (False, True):
             names = builder.counter.positional if positional else builder.counter.neuronal
-            for tile in mapping.cores[number].tiles:
+            for tile in builder.layout.held[number]:
                 if tile.population not in names:
                     continue
                 lists = listed(builder, tile.population, positional)
