@@ -1,10 +1,13 @@
 """How many planted faults the tests find: ``python tools/nightly_mutants.py --jobs N``.
 
-1. Maps which tests run which line of the six packages (once, with ``coverage``; kept in ``--out``).
+1. Runs the suite once without a fault and keeps which tests run which line of the six packages, how
+   long each takes and whether it passes (``mutant_plugin.py``; in a copy of the checkout, which
+   stays in ``--out``).
 2. Plants ``--count`` faults chosen by ``--seed``, one at a time, each in a copy of the checkout, and
-   runs the tests that run its line, the quickest first, as many as fit ``--budget`` seconds. A test
-   that fails with the fault must pass without it, or it does not count.
-3. Prints the share found, a line a package, and every fault that was not found.
+   runs the tests that run its line and passed without it, the quickest first, as many as fit
+   ``--budget`` seconds.
+3. Runs the tests that failed once more without a fault: what one finds that fails then does not count.
+4. Prints the share found, a line a package, and every fault that was not found.
 
 Resumable: what was judged stands in ``OUT/log.jsonl`` and is not run again; after ``--deadline``
 seconds what runs is stopped and not judged. ``--at FILE:LINE`` tries every fault of a line instead. Compiled code
@@ -43,37 +46,7 @@ LINKED = ("models", "examples", "docs", "hw_targets", "tools", "benchmarks", "in
 COPIED = ("neurocompile", "tests")
 COMPILED = frozenset({"kernel", "helper", "njit", "cached_njit", "intrinsic"})
 MOST_TESTS = 60
-# a pytest plugin: coverage's context is the test, what passed and how long it took is written down
-PLUGIN = """import json, os, pytest, coverage
-took = open(os.path.join(os.environ["MUTANT_MAP"], f"took.{os.getpid()}"), "a")
-spent = {}
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item, nextitem):
-    found = coverage.Coverage.current()
-    if found is not None:
-        found.switch_context(item.nodeid)
-    result = yield
-    if found is not None:
-        found.switch_context("")
-    return result
-
-def pytest_runtest_logreport(report):
-    if "PYTEST_XDIST_WORKER" not in os.environ and os.environ.get("MUTANT_WORKERS"):
-        return
-    seconds, passed = spent.pop(report.nodeid, (0.0, True))
-    spent[report.nodeid] = seconds + report.duration, passed and report.outcome == "passed"
-    if report.when == "teardown":
-        took.write(json.dumps([report.nodeid, *spent.pop(report.nodeid)]) + "\\n")
-        took.flush()
-"""
-START = "import coverage\ncoverage.process_startup()\n"
-CONFIGURATION = """[run]
-parallel = true
-concurrency = thread
-include = {include}
-data_file = {out}/data
-"""
+CHECK_SECONDS = 45  # before the deadline, for the last run of the tests that failed
 
 
 def main() -> int:
@@ -89,6 +62,7 @@ def main() -> int:
     parser.add_argument("--at", action="append", default=[], metavar="FILE:LINE")
     parser.add_argument("--tests", nargs="*", default=[], help="map (or, with --at, run) these")
     parser.add_argument("--map-only", action="store_true")
+    parser.add_argument("--map-limit", type=float, help="seconds that the map may take")
     given = parser.parse_args()
     begun = time.monotonic()
     out = given.out.resolve()
@@ -193,7 +167,8 @@ class Cover:
                 break
             files[test.partition("::")[0]] += 1
             found.append(test)
-        return found
+        order = {file: i for i, file in enumerate(files)}
+        return sorted(found, key=lambda test: order[test.partition("::")[0]])  # fixtures are shared
 
 
 @lru_cache(None)
@@ -224,95 +199,134 @@ def importers(file: str) -> tuple[str, ...]:
 
 def make_map(out: Path, given: argparse.Namespace) -> None:
     """Run the suite (or ``--tests``) once, and keep which test ran which line."""
-    for old in [*out.glob("data*"), *out.glob("took.*")]:
-        old.unlink()
-    start = out / "start"
-    start.mkdir(exist_ok=True)
-    (start / "sitecustomize.py").write_text(START)
-    (start / "mutant_map.py").write_text(PLUGIN)
-    include = ",".join(f"{ROOT}/neurocompile/{package}/*" for package in PACKAGES)
-    (out / "coveragerc").write_text(CONFIGURATION.format(include=include, out=out))
-    environment = os.environ | {
-        "COVERAGE_PROCESS_START": str(out / "coveragerc"),
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(start), str(ROOT), os.environ.get("PYTHONPATH")])
-        ),
-        "MUTANT_MAP": str(out),
-        "MUTANT_WORKERS": "1",
-        "CI": "1",
+    lines = out / "lines"
+    shutil.rmtree(lines, ignore_errors=True)
+    lines.mkdir()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "mutant_plugin", "--tb=no"]
+    command += ["-p", "no:cacheprovider", "-n", str(given.jobs), "--dist=worksteal", *given.tests]
+    base = Copy(out / "base")  # what fails in a copy is no evidence
+    environment = surroundings(base.folder, base.folder / "cache") | {
+        "MUTANT_LINES": str(lines),
+        "MUTANT_ROOT": str(base.folder),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "mutant_map", "-p", "no:cacheprovider"]
-    command += ["--tb=no", "-n", str(given.jobs), *given.tests]
-    subprocess.run(command, cwd=ROOT, env=environment)
-    rc = f"--rcfile={out / 'coveragerc'}"
-    subprocess.run([sys.executable, "-m", "coverage", "combine", "-q", rc], cwd=ROOT, check=True)
+    with (out / "suite.log").open("wb") as log:
+        with subprocess.Popen(
+            command,
+            cwd=base.folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as process:
+            try:
+                process.wait(timeout=given.map_limit)
+            except subprocess.TimeoutExpired:  # what has run is known
+                os.killpg(process.pid, 9)
     write_map(out)
 
 
 def write_map(out: Path) -> None:
-    from coverage import CoverageData
-
     seconds: dict[str, float] = {}
-    for file in out.glob("took.*"):
+    ran: dict[str, dict[str, list[int]]] = {}
+    failed = 0
+    for file in (out / "lines").glob("lines.*"):
         for line in file.read_text().splitlines():
-            test, took, passed = json.loads(line)
+            try:
+                test, took, passed, found = json.loads(line)
+            except ValueError:  # cut short
+                continue
+            failed += not passed
             if passed:
                 seconds[test] = took
+                ran[test] = {f: n for f, n in found.items() if f.split("/")[1] in PACKAGES}
     names = sorted(seconds, key=lambda t: seconds[t])
-    index = {name: i for i, name in enumerate(names)}
-    data = CoverageData(str(out / "data"))
-    data.read()
-    lines: dict[str, dict[int, list[int]]] = {}
-    for file in data.measured_files():
-        per: dict[int, list[int]] = defaultdict(list)
-        for line, contexts in data.contexts_by_lineno(file).items():
-            tests = sorted(index[c] for c in contexts if c in index)
-            if tests:
-                per[line] = tests[: 4 * MOST_TESTS]
-        lines[str(Path(file).relative_to(ROOT))] = per
-    found = {"tests": names, "seconds": [round(seconds[n], 3) for n in names], "lines": lines}
+    lines: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, name in enumerate(names):
+        for f, numbers in ran[name].items():
+            for number in numbers:
+                if len(lines[f][number]) < 4 * MOST_TESTS:
+                    lines[f][number].append(i)
+    found = {"tests": names, "seconds": [seconds[n] for n in names], "lines": lines}
     (out / "map.json").write_text(json.dumps(found))
-    print(f"map: {len(names)} tests, {sum(map(len, lines.values()))} lines", flush=True)
+    print(
+        f"map: {len(names)} tests passed, {failed} did not (skipped ones among them), "
+        f"{sum(map(len, lines.values()))} lines",
+        flush=True,
+    )
+
+
+def surroundings(folder: Path, cache: Path) -> dict[str, str]:
+    """The environment of tests in a copy of the checkout."""
+    tools = str(Path(__file__).resolve().parent)
+    paths = [str(folder), tools, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "NUMBA_CACHE_DIR": str(cache),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "CI": "1",
+    }
 
 
 def judge_all(
     left: list[tuple[str, Mutant]], cover: Cover, log: Path, given: argparse.Namespace, end: float
 ) -> None:
+    copies = [Copy(log.parent / f"copy{i}") for i in range(min(given.jobs, len(left)))]
     free: Queue[Copy] = Queue()
-    for i in range(min(given.jobs, len(left))):
-        free.put(Copy(log.parent / f"copy{i}"))
+    for copy in copies:
+        if (log.parent / "base").exists():
+            copy.take_kernels(log.parent / "base")
+        free.put(copy)
     lock = threading.Lock()
-    prove(log.parent / "copy0", cover)
+    last = end - CHECK_SECONDS
+    found: list[dict] = []
 
     def one(which: tuple[str, Mutant]) -> None:
-        if time.monotonic() > end:
+        if time.monotonic() > last:
             return
         copy = free.get()
         try:
             file, mutant = which
             tests = cover.tests(file, mutant.line, given.budget)
-            entry = {"mutant": key(*which), **copy.judge(file, mutant, tests, given.budget, end)}
+            entry = {"mutant": key(*which), **copy.judge(file, mutant, tests, given.budget, last)}
         finally:
             free.put(copy)
-        if time.monotonic() > end:
+        if entry["state"] == "timeout" and time.monotonic() > last:
             return
         with lock, log.open("a") as stream:
+            found.append(entry)
             stream.write(json.dumps(entry) + "\n")
             print(f"{entry['state']:9} {entry['seconds']:6.1f} s  {entry['mutant']}", flush=True)
 
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(one, left))
+    check_killers(found, copies, log, end)
 
 
-def prove(folder: Path, cover: Cover) -> None:
-    """Some quick tests of three packages pass where there is no fault, or nothing is worth judging."""
-    by_file: dict[str, str] = {}
-    for test in sorted(cover.seconds, key=lambda t: cover.seconds[t]):
-        if test.startswith(("tests/passes", "tests/mapping", "tests/ir")):
-            by_file.setdefault(test.partition("::")[0], test)
-    state, why = Copy.run_in(folder, list(by_file.values())[:12], folder / "cache", 200)
-    if by_file and state != "survived":
-        raise SystemExit(f"tests do not run here without a fault ({state}): {why}")
+def check_killers(found: list[dict], copies: list[Copy], log: Path, end: float) -> None:
+    """A test that fails without a fault too is no evidence."""
+    killers = sorted({e["by"] for e in found if e["state"] == "killed" and "::" in e["by"]})
+    parts = [killers[i :: len(copies)] for i in range(len(copies))]
+
+    def failing(copy: Copy, tests: list[str]) -> list[str]:
+        bad: list[str] = []
+        while left := [t for t in tests if t not in bad]:
+            state, by = copy.run(left, copy.folder / "cache", max(end - time.monotonic(), 5))
+            if state == "timeout":
+                return [*bad, *left]
+            if state == "survived" or by not in left:
+                break
+            bad.append(by)
+        return bad
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        bad = {t for some in pool.map(failing, copies, parts) for t in some}
+    print(f"{len(killers)} tests found something; without a fault {len(bad)} of them fail too")
+    with log.open("a") as stream:
+        for entry in found:
+            if entry["state"] == "killed" and entry["by"] in bad:
+                stream.write(json.dumps(entry | {"state": "unsound"}) + "\n")
 
 
 class Copy:
@@ -320,7 +334,6 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sound: set[str] = set()  # tests seen to pass here without a fault
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for name in COPIED:
@@ -331,61 +344,55 @@ class Copy:
         for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
             shutil.copy2(ROOT / name, folder / name)
 
+    def take_kernels(self, base: Path) -> None:
+        """What was compiled in another copy, under the names that numba gives it here."""
+        from numba.core.caching import _CacheLocator
+
+        for package in [base / "neurocompile", *(base / "neurocompile").rglob("*")]:
+            if package.is_dir():
+                old, new = (
+                    _CacheLocator.get_suitable_cache_subpath(str(place / "x.py"))
+                    for place in (package, self.folder / package.relative_to(base))
+                )
+                if (base / "cache" / old).is_dir():
+                    linked(base / "cache" / old, self.folder / "cache" / new)
+
     def judge(self, file: str, mutant: Mutant, tests: list[str], budget: float, end: float) -> dict:
         begun = time.monotonic()
-        limit = min(2 * budget + 60, max(end - begun, 1))
+        limit = min(2 * budget + 30, max(end - begun, 1))
         if not tests:
-            return {"state": "no tests", "seconds": 0.0, "tests": 0}
+            return {"state": "no tests", "by": "", "seconds": 0.0, "tests": 0}
         place, kept = self.folder / file, (ROOT / file).read_bytes()
-        # faulty kernels go into a cache of their own, so that the sound ones stay compiled
-        cache, kept_there = self.folder / "cache", self.folder / "cache.one"
-        if compiled_lines(file):
-            shutil.rmtree(kept_there, ignore_errors=True)
+        cache = self.folder / "cache"
+        if compiled_lines(file):  # so that the sound ones stay compiled
+            shutil.rmtree(self.folder / "cache.one", ignore_errors=True)
             if cache.exists():
-                shutil.copytree(cache, kept_there)
-            cache = kept_there
-        by = ""
+                linked(cache, self.folder / "cache.one")
+            cache = self.folder / "cache.one"
         try:
             place.write_bytes(mutant.apply(kept))
             state, by = self.run(tests, cache, limit)
         finally:
             place.write_bytes(kept)
             os.utime(place, ns=(stamp := (ROOT / file).stat().st_mtime_ns, stamp))
-        # without a name nothing was even collected: then all of the tests have to run without it
-        blamed = [by] if by else tests
-        if state == "killed" and not self.sound.issuperset(blamed):
-            again, why = self.run(blamed, self.folder / "cache", limit)
-            if again != "survived":
-                return {"state": "unsound", "by": why or by, "seconds": 0.0, "tests": len(tests)}
-            self.sound.update(blamed)
         seconds = round(time.monotonic() - begun, 1)
         return {"state": state, "by": by, "seconds": seconds, "tests": len(tests)}
 
     def run(self, tests: list[str], cache: Path, limit: float) -> tuple[str, str]:
-        return self.run_in(self.folder, tests, cache, limit)
-
-    @staticmethod
-    def run_in(folder: Path, tests: list[str], cache: Path, limit: float) -> tuple[str, str]:
         """(killed, survived, timeout or error; the first test that failed)."""
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, [str(folder), os.environ.get("PYTHONPATH")])
-            ),
-            "NUMBA_CACHE_DIR": str(cache),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-            "NUMBA_NUM_THREADS": "1",
-            "CI": "1",
-        }
+        chosen = self.folder / "chosen.json"
+        chosen.write_text(json.dumps(tests))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-rfE", "--tb=no"]
-        command += ["-p", "no:cacheprovider", "--no-header"]
+        command += ["-p", "no:cacheprovider", "-p", "mutant_plugin", "--no-header"]
+        files = sorted({test.partition("::")[0] for test in tests})
         with subprocess.Popen(
-            [*command, *tests],
-            cwd=folder,
-            env=environment,
+            [*command, *files],
+            cwd=self.folder,
+            env=surroundings(self.folder, cache) | {"MUTANT_TESTS": str(chosen)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             start_new_session=True,
         ) as process:
             try:
@@ -394,23 +401,21 @@ class Copy:
                 os.killpg(process.pid, 9)
                 process.communicate()
                 return "timeout", ""
-        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
-        first = failed[1] if failed else ""
         if process.returncode == 0:
             return "survived", ""
-        gone = re.findall(
-            r"^ERROR: (?:not found|found no collectors for).*?(tests/\S+)", text, re.M
-        )
-        if process.returncode == 4 and gone:  # names that did not stay
-            files = {name.partition("[")[0] for name in gone}
-            left = [t for t in tests if t.partition("[")[0] not in files]
-            if left and len(left) < len(tests):
-                return Copy.run_in(folder, left, cache, limit)
-        if process.returncode in (4, 5):
-            # the conftest itself cannot be imported with the fault: nothing would run
-            broken = "Error while loading conftest" in text or "ImportError" in text
-            return ("killed", "") if broken else ("error", text[-300:])
-        return "killed", first if "::" in first else ""
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
+        if process.returncode in (1, 2) and failed:  # 2: a file cannot be imported with the fault
+            return "killed", failed[1]
+        if "Error while loading conftest" in text or "ImportError while loading" in text:
+            return "killed", "conftest.py"
+        if process.returncode < 0 or "Fatal Python error" in text:
+            return "killed", f"ended by signal {-process.returncode}"
+        return "error", text[-300:]
+
+
+def linked(source: Path, target: Path) -> None:
+    """The same files under another name: who writes one replaces it."""
+    shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
 
 
 def summary(entries: list[dict], wanted: int, least: float) -> int:
