@@ -299,8 +299,8 @@ def _stays_silent(
     """
     top, kept, opened = p.vth << 6, INSTANT - p.du, 0
     for _ in range(steps):  # the largest current of a sample that began at a reset
-        before, opened = opened, (opened * kept >> 12) + (reach.high << 6)
-        if opened == before:
+        last, opened = opened, (opened * kept >> 12) + (reach.high << 6)
+        if opened == last:
             break
     closed = reach.high - inhibition << 6
     begins = (

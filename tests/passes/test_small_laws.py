@@ -22,7 +22,7 @@ from neurocompile.passes.close_loops import _stays_silent
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.quantization.decided import _decided
 from neurocompile.passes.quantization.layer import Layer
-from neurocompile.passes.quantization.real import _MARGIN, _range
+from neurocompile.passes.quantization.real import _MARGIN, range_of_real
 from neurocompile.passes.quantization.residuals import _grids
 from neurocompile.passes.quantization.scales import best_scale
 from neurocompile.passes.quantization.thresholds import exact_level, soft_threshold
@@ -41,7 +41,9 @@ def test_a_calibrated_range_is_widened_by_its_size_and_holds_zero(
         calibration = SimpleNamespace(values={"v": known})
         options = SimpleNamespace(calibration=calibration)
         bound = SimpleNamespace(low=-2 * proven, high=2 * proven)
-        return _range(SimpleNamespace(unit={"v": 0.5}, bound={"v": bound}, options=options), "v")
+        return range_of_real(
+            SimpleNamespace(unit={"v": 0.5}, bound={"v": bound}, options=options), "v"
+        )
 
     low, high = known[0] - _MARGIN * more, known[1] + _MARGIN * more
     assert of(100.0) == (min(low, 0.0), max(high, 0.0))
@@ -172,18 +174,18 @@ def test_a_closed_neuron_stays_silent_where_its_membrane_does(du: int, dv: int) 
     for vth in (3, 9, 40):
         p = c.LIF(name="n", shape=(1,), layer="n", depth=1, vth=vth, du=du, dv=dv)
         for inhibition in range(8, 24):
-            reach, idle, period = Reach(0, 16, 16 << 6), 12, 9
-            closed, kept = 16 - inhibition << 6, INSTANT - du
-            begins = (
-                (idle, (16 << 6) * ALL // (ALL - kept), (16 << 6) - (inhibition << 6)),
-                (period - 1, 0, 5),
-            )
+            reach, steps, idle = Reach(0, 16, 16 << 6), 5, 12
+            closed, kept, opened = 16 - inhibition << 6, INSTANT - du, 0
+            for _ in range(steps):
+                opened = opened * kept // ALL + (16 << 6)
+            inhibited = inhibition << 6
+            begins = ((idle, opened - inhibited, (16 << 6) - inhibited), (steps + idle - 1, 0, 5))
             fires = False
-            for steps, u, v in begins:
+            for count, u, v in begins:
                 v = min(v, vth << 6)
-                for _ in range(steps):
+                for _ in range(count):
                     u = max(u, 0) * kept // ALL + closed
                     v = max(v, 0) * (ALL - dv) // ALL + u + 5
                     fires |= v > vth << 6
-            found = _stays_silent(p, reach, 5, inhibition, idle, period)
+            found = _stays_silent(p, reach, 5, inhibition, steps, idle)
             assert found == (not fires), (vth, inhibition)
