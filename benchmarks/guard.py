@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-LIMITS = {"emulator": 1.0, "folded": 0.16, "quick": 0.8, "annealing": 1.0}
+LIMITS = {"emulator": 1.0, "folded": 0.16, "quick": 0.8, "annealing": 1.0, "atoms": 1.0}
 """Least ratio of each; ``folded`` is the unfolded run's time over the folded one's."""
 
 
@@ -132,7 +132,46 @@ def annealing() -> tuple[Callable[[], Any], Callable[[], Any]]:
     return lambda: anneal_places(matrix, places, n, None, 0, swaps), plain
 
 
-SUBJECTS = {"emulator": emulator, "folded": folded, "quick": quick, "annealing": annealing}
+def atoms() -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Which neurons of tiles have the same consumers, beside numpy on every neuron."""
+    from itertools import product
+
+    from neurocompile.mapping.atoms import make_atoms
+    from neurocompile.mapping.tile import Tile
+
+    size, channels = 32, 64
+    shape, halves = (
+        (size, size, channels),
+        (slice(0, channels // 2), slice(channels // 2, channels)),
+    )
+    reads = []
+    for i, j, half in product(range(0, size, 4), range(0, size, 4), halves):
+        rows, columns = (np.arange(max(a - 1, 0), min(a + 5, size)) for a in (i, j))
+        reads.append((rows, columns, np.arange(channels)[half]))
+    reaches = [
+        (number, {(axis,): index for axis, index in enumerate(read)})
+        for number, read in enumerate(reads)
+    ]
+    tiles = [Tile("p", (i, 0, 0), (i + 2, size, channels)) for i in range(0, size, 2)]
+    words = np.random.default_rng(0).integers(0, 1 << 62, len(reads))
+
+    def plain() -> None:
+        held = np.zeros(shape, np.int64)
+        for read, word in zip(reads, words, strict=True):
+            held[np.ix_(*read)] ^= word
+        for tile in tiles:
+            np.unique(held[tile.slices], return_counts=True)
+
+    return lambda: make_atoms(shape, reaches).inside(tiles, keep=False), plain
+
+
+SUBJECTS = {
+    "emulator": emulator,
+    "folded": folded,
+    "quick": quick,
+    "annealing": annealing,
+    "atoms": atoms,
+}
 
 
 def measure(repeats: int) -> dict[str, dict[str, float]]:
