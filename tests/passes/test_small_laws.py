@@ -21,8 +21,8 @@ from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.close_loops import _stays_silent
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.quantization.decided import _decided
+from neurocompile.passes.quantization.fitting import MARGIN, range_of_real
 from neurocompile.passes.quantization.layer import Layer
-from neurocompile.passes.quantization.real import _MARGIN, range_of_real
 from neurocompile.passes.quantization.residuals import _grids
 from neurocompile.passes.quantization.scales import best_scale
 from neurocompile.passes.quantization.thresholds import exact_level, soft_threshold
@@ -45,7 +45,7 @@ def test_a_calibrated_range_is_widened_by_its_size_and_holds_zero(
             SimpleNamespace(unit={"v": 0.5}, bound={"v": bound}, options=options), "v"
         )
 
-    low, high = known[0] - _MARGIN * more, known[1] + _MARGIN * more
+    low, high = known[0] - MARGIN * more, known[1] + MARGIN * more
     assert of(100.0) == (min(low, 0.0), max(high, 0.0))
     assert of(1.0) == (min(max(low, -1.0), 0.0), max(min(high, 1.0), 0.0))
 

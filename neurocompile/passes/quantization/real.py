@@ -22,6 +22,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.digits import falling_values
 from neurocompile.ir.functions import function
 from neurocompile.ir.text import Ref
+from neurocompile.passes.quantization.fitting import MARGIN, fitted, range_of_real
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.tables import Descent, Segments, descent, segments
 
@@ -30,20 +31,16 @@ __all__ = [
     "bits_of",
     "digits_needed",
     "divided",
-    "fitted",
     "integer_function",
     "normalization",
     "pieces",
     "product_bits",
     "quotient",
-    "range_of_real",
     "real_product",
     "step_softmax",
     "tabulated",
 ]
 
-_MARGIN = 0.25
-"""Of a calibrated range, on each side: what other samples may exceed it by."""
 _LEAST_SPREAD = 2.0**-8
 """Of the range: the least standard deviation that a normalization resolves without calibration."""
 Quantized = tuple[s.Node, Any]
@@ -61,33 +58,6 @@ def product_bits(state: Quantization) -> int:
 def _top(state: Quantization) -> int:
     """Of a reciprocal; times B digits over 2^B it stays within a sum of products."""
     return 1 << product_bits(state) - 2
-
-
-def range_of_real(state: Quantization, name: str) -> tuple[float, float]:
-    """Of a real value: calibrated and widened, or proven."""
-    unit, bound = state.unit[name], state.bound[name]
-    low, high = unit * bound.low, unit * bound.high
-    known = state.options.calibration.values.get(name)
-    if known is not None:
-        more = _MARGIN * max(known[1] - known[0], max(abs(v) for v in known), 1e-12)
-        low, high = max(low, known[0] - more), min(high, known[1] + more)
-    return min(low, 0.0), max(high, 0.0)
-
-
-def fitted(state: Quantization, name: Ref, levels: int, around: tuple[float, float]) -> Ref:
-    """``name`` in the finest unit of 2^k of its own in which its range ``around`` is at most
-    ``levels``, clipped to it.
-    """
-    most = max(-around[0], around[1]) / state.unit[name]
-    bits = max(ceil(log2(max(most, 1.0) / (levels + 0.5))), 0)
-    x = state.dropped(name, bits, nearest=True)
-    unit, bound = state.unit[x], state.bound[x]
-    low, high = (round(end / unit) for end in around)
-    low, high = max(low, -levels), min(high, levels)
-    if low <= bound.low and bound.high <= high:
-        return x
-    clip = s.Clip(name=state.rewriter.fresh(f"{name}.clipped"), x=x, low=low, high=high)
-    return state.put(clip, unit, state.size[name])
 
 
 def digits_needed(state: Quantization, x: Ref) -> int:
@@ -183,7 +153,7 @@ def normalization(state: Quantization, node: s.Normalization, unit: float) -> Qu
     far = around[1] - around[0] if node.centered else max(-around[0], around[1])
     least = far * _LEAST_SPREAD
     if spread is not None:
-        far, least = min(far, (1 + _MARGIN) * spread[1]), spread[0] / (1 + 2 * _MARGIN)
+        far, least = min(far, (1 + MARGIN) * spread[1]), spread[0] / (1 + 2 * MARGIN)
     least = max(least, sqrt(node.epsilon), far * 2.0**-bits, 1e-30)
     if node.centered:
         levels = min(state.fields.payload // (2 * n), 1 << bits + 5)
@@ -251,7 +221,7 @@ def _last(state: Quantization, node: s.Node, x: Ref) -> Quantized:
     known = state.options.calibration.values.get(node.name)
     low, high = bound.low, bound.high
     if known is not None:
-        more = _MARGIN * max(abs(v) for v in known)
+        more = MARGIN * max(abs(v) for v in known)
         low, high = (
             max(low, floor((known[0] - more) / unit)),
             min(high, ceil((known[1] + more) / unit)),
@@ -359,7 +329,7 @@ def quotient(state: Quantization, node: s.Quotient) -> Quantized:
     low, high = bound.low * unit, bound.high * unit
     known = state.options.calibration.values.get(node.b)
     if known is not None:
-        low, high = max(low, known[0] / (1 + 2 * _MARGIN)), min(high, (1 + _MARGIN) * known[1])
+        low, high = max(low, known[0] / (1 + 2 * MARGIN)), min(high, (1 + MARGIN) * known[1])
     if high < unit or low <= 0 and known is not None:
         raise NeurocompileError(
             "NC2002",

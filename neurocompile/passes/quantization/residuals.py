@@ -13,6 +13,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.compensated import rounded
 from neurocompile.passes.quantization.exactness import exact_on
+from neurocompile.passes.quantization.fitting import fitted, seen
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
 from neurocompile.passes.quantization.scales import best_scale, row_grids, weight_grid
 from neurocompile.passes.quantization.state import Quantization
@@ -41,20 +42,21 @@ def weighted_in_trunk(
     factor of 2.
     """
     if trunk.producers not in state.trunk_units:
-        state.trunk_units[trunk.producers] = _trunk_unit(state, trunk)
+        state.trunk_units[trunk.producers] = _settled_unit(state, trunk)
     common, step = state.trunk_units[trunk.producers], 1 << (9 - state.options.weight_bits)
+    real = state.integer[node.x] is None and not isinstance(state.graph.node[node.x], s.Input)
     weight = np.asarray(state.graph.tensors[node.weight], np.float64)
     if not weight.any():  # a branch that adds nothing
         zero = state.rewriter.tensor(f"{node.name}.weight", np.zeros(weight.shape, np.int16))
         return replace(node, weight=zero), common
-    scale, ideal = common * step / unit, _ideal_scale(state, node)
+    ideal = _ideal_scale(state, node)
+    if trunk.producers in state.seen_only and (around := _clipped(state, node)) is not None:
+        node = replace(node, x=fitted(state, node.x, state.fields.payload, around))
+        unit = state.unit[node.x]
+    scale = common * step / unit
     # a grid may be as coarse as the unit: stored weights are multiples of ``step``
     least = 1 - step.bit_length() if trunk.producers in state.on_grids else 0
-    if (
-        state.integer[node.x] is None
-        and scale > ideal
-        and not isinstance(state.graph.node[node.x], s.Input)
-    ):
+    if real and scale > ideal:
         bits = int(np.log2(scale / ideal))  # a real input gives up bits that the weights would lose
         levels = max(state.bound[node.x].magnitude >> bits, LEAST_LEVELS)
         node = replace(node, x=state.coarser(node.x, levels, nearest=levels < FEW_LEVELS))
@@ -101,9 +103,37 @@ def _ideal_scale(state: Quantization, node: s.Conv2d | s.Linear) -> float:
     return found
 
 
-def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
+def _settled_unit(state: Quantization, trunk: Trunk) -> float:
+    """The trunk's unit. Where real values could be so large that their sums would leave the layers
+    too few levels, layers read them clipped to what the calibration saw.
+    """
+    unit, fits = _trunk_unit(state, trunk)
+    if not fits and any(_clipped(state, p) is not None for p in trunk.producers):
+        state.seen_only.add(trunk.producers)
+        unit, _ = _trunk_unit(state, trunk)
+    return unit
+
+
+def _clipped(state: Quantization, layer: s.Conv2d | s.Linear) -> tuple[float, float] | None:
+    """What the calibration saw of the real value that ``layer`` reads, widened; None for integers."""
+    return None if state.integer[layer.x] is not None else seen(state, layer.x)
+
+
+def _largest(state: Quantization, layer: s.Conv2d | s.Linear, trunk: Trunk) -> float:
+    """Magnitude of what ``layer`` of ``trunk`` reads."""
+    known = state.bound.get(layer.x) or state.integer[layer.x]
+    found = (
+        state.magnitude[layer.x]
+        if known is None
+        else known.magnitude * state.unit.get(layer.x, 1.0)
+    )
+    around = _clipped(state, layer) if trunk.producers in state.seen_only else None
+    return found if around is None else min(found, max(-around[0], around[1]))
+
+
+def _trunk_unit(state: Quantization, trunk: Trunk) -> tuple[float, bool]:
     """Fine enough for the finest layer, coarse enough for every field: sums, thresholds, biases,
-    exponents.
+    exponents; and whether layers of real values lose little in it.
     """
     if trunk.others:
         kinds = sorted({f"'{n.name}' ({type(n).__name__})" for n in trunk.others})
@@ -114,18 +144,17 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     ideals, real, total = [], [], 0.0
     step = 1 << (9 - state.options.weight_bits)
     if not trunk.neurons and all(_selects(state, p) for p in trunk.producers):
-        return 1.0 / step  # integers, put side by side: the grid of weights holds them exactly
+        return (
+            1.0 / step,
+            True,
+        )  # integers, put side by side: the grid of weights holds them exactly
     for producer in trunk.producers:
         known = state.bound.get(producer.x) or state.integer[producer.x]
         weight = np.abs(np.asarray(state.graph.tensors[producer.weight], np.float64)).reshape(-1)
         if not weight.any():
             continue
         rows = weight.reshape(len(state.graph.tensors[producer.weight]), -1)
-        largest = (
-            state.magnitude[producer.x]
-            if known is None
-            else known.magnitude * state.unit.get(producer.x, 1.0)
-        )
+        largest = _largest(state, producer, trunk)
         total += float(rows.sum(axis=1).max()) * largest
         if state.integer[producer.x] is None and not isinstance(
             state.graph.node[producer.x], s.Input
@@ -162,12 +191,12 @@ def _trunk_unit(state: Quantization, trunk: Trunk) -> float:
     floor = max(coarsest, room * total / state.fields.payload)
     if (found := _on_grid(state, trunk, floor, total)) is not None:
         state.on_grids.add(trunk.producers)
-        return found
+        return found, True
     unit = max(min(ideals), coarsest, fields)
     least = min((lif.v_threshold / lif.gain for lif, _ in trunk.neurons), default=np.inf)
     if all(_real_fits(unit, *sizes, least) for sizes in real):
-        return unit
-    return fields  # each LIF reads it in a coarser unit
+        return unit, True
+    return fields, False  # each LIF reads it in a coarser unit
 
 
 def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> float | None:

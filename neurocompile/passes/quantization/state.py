@@ -60,6 +60,7 @@ class Quantization:
         self.trunk_units: dict[tuple[s.Node, ...], float] = {}
         self.ideal_scales: dict[str, float] = {}  # of layers of trunks, each alone
         self.on_grids: set[tuple[s.Node, ...]] = set()  # trunks whose weights stay as they are
+        self.seen_only: set[tuple[s.Node, ...]] = set()  # trunks whose real inputs are clipped
         self.thresholds: dict[
             str, int | np.ndarray
         ] = {}  # exact ones of LIFs whose layer lies on a grid

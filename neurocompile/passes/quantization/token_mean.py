@@ -20,16 +20,15 @@ import numpy as np
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
 from neurocompile.ir.text import Ref
+from neurocompile.passes.quantization.fitting import fitted, range_of_real
 from neurocompile.passes.quantization.neurons import integrator_of
 from neurocompile.passes.quantization.real import (
     Quantized,
     bits_of,
     digits_needed,
     divided,
-    fitted,
     pieces,
     product_bits,
-    range_of_real,
     tabulated,
 )
 from neurocompile.passes.quantization.state import Quantization
