@@ -56,24 +56,28 @@ STARTS = tuple(2 * int(f"{j:04b}"[::-1], 2) + 1 for j in range(16))
 """Where membranes of 16 neighbours start, in 1/32 of the sum."""
 
 
-def largest_sum_of(fields: ChipFields = LOIHI2, half: bool = False) -> int:
+def largest_sum_of(fields: ChipFields = LOIHI2, half: bool = False, steps: int = 1) -> int:
     """Of all inputs: membranes and inhibition together keep to a current (8,000 on Loihi 2). With
     ``half`` membranes start at half of the sum and everything is doubled: a unit reads up to 31 times
-    the sum.
+    the sum. Where idle steps follow the ``steps`` of a sample, up to the next power of two, inhibition
+    holds for these too: 5,698 and 3,048.
     """
-    return fields.current // 31 if half else min(fields.current // 16, 8_000)
+    idle = fields.power_of_two_period and steps & (steps - 1)
+    if half:
+        return fields.current // (43 if idle else 31)
+    return min(fields.current // (23 if idle else 16), 8_000)
 
 
 def normalization(
     n: int, largest_sum: int, steps: int, half: bool = False, fields: ChipFields = LOIHI2
 ) -> c.CircuitGraph:
     """The circuit for inputs int32 (samples, n) >= 0 whose sum is 1..``largest_sum`` (at most
-    8,000 on Loihi 2; 4,228 with ``half``).
+    8,000 on Loihi 2, 4,228 with ``half``; 5,698 and 3,048 where ``steps`` is no power of two).
 
     Its readout is the rate of each neuron; population ``out`` has the spikes as 0 and 1.
     """
     whole("n", n), whole("largest_sum", largest_sum, -MOST, 1 << 60), whole("steps", steps)
-    most = largest_sum_of(fields, half)
+    most = largest_sum_of(fields, half, steps)
     if not 1 <= largest_sum <= most:
         raise NeurocompileError(
             "NC2011",

@@ -22,6 +22,7 @@ its window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
@@ -178,7 +179,7 @@ class Window:
 
 def collect(
     window: Window,
-    inputs: list[c.Projection],
+    inputs: Sequence[c.Projection],
     shape: tuple[int, ...],
     largest: int,
     name: str,
@@ -261,11 +262,11 @@ def send(
     return found
 
 
-def weighted(
+def _weighted(
     builder: Builder, spikes: list[str], weight: np.ndarray, name: str
 ) -> list[c.Projection]:
     """Projections of ``weight`` (out, in), even integers, from spikes of each sign."""
-    found = []
+    found: list[c.Projection] = []
     for src, sign in zip(spikes, (1, -1), strict=False):
         tensor = builder.tensor(f"{name}.weight", (sign * weight).astype(np.int16))
         found.append(c.Dense(name="", src=Ref(src), dst=Ref(""), weight=tensor))
@@ -284,7 +285,7 @@ def one_spike_layer(
     window = Window(builder, code)
     x = builder.population(c.HostInput, "x", (weight.shape[1],), "x", low=-largest, high=largest)
     spikes = send(window, x, largest, largest, "sent", "sent")
-    inputs = weighted(builder, spikes, weight, "layer")
+    inputs = _weighted(builder, spikes, weight, "layer")
     most = int(np.abs(weight).sum(axis=1).max()) * code.largest
     v = collect(window, inputs, (len(weight),), most, "layer", "layer")
     builder.readout(hold(builder, v, (-most, most), code.steps, "out", "out"))

@@ -74,7 +74,7 @@ class Exponentials:
 
 
 def plan_exponentials(
-    n: int, levels: int, unit: float, reach: int, fields: ChipFields = LOIHI2
+    n: int, levels: int, unit: float, reach: int, fields: ChipFields = LOIHI2, steps: int = 1
 ) -> Exponentials:
     """The grid for rows of ``n`` scores.
 
@@ -82,6 +82,7 @@ def plan_exponentials(
         levels: E; fewer where the counts of a row would leave the fields of the division.
         unit: float value of a score of 1, > 0.
         reach: largest absolute value of a score.
+        steps: of a sample.
 
     Raises:
         NeurocompileError: NC2012 for ranges that leave their fields.
@@ -92,7 +93,7 @@ def plan_exponentials(
         whole("reach", reach, 1, 1 << 60, "NC2012"),
     )
     real("unit", unit, "NC2012")
-    most = largest_sum_of(fields)
+    most = largest_sum_of(fields, steps=steps)
     wanted, levels = levels, min(levels, most // n)
     if levels < 1 or reach > fields.held:
         raise NeurocompileError(
@@ -192,7 +193,7 @@ def plan_softmax(
         raise NeurocompileError("NC2012", f"a softmax in {steps:,} steps; at least 4 are needed")
     count = steps // 4 if count is None else count
     return SoftmaxPlan(
-        n, steps, count, reach, plan_exponentials(n, steps // 4, unit, reach, fields)
+        n, steps, count, reach, plan_exponentials(n, steps // 4, unit, reach, fields, steps)
     )
 
 

@@ -11,8 +11,8 @@ many steps as the (k+1)-th input is large::
 
     y = relu(y - g + load);   s = [y - g + load > 0];   g = relu(sum_j s_j - k)      (right sides of the step before)
 
-g is late by one step, so values are loaded times 2 n, and by 1 more for each lower rank in ties:
-the last loser then leaves the winners more than one late subtraction takes.
+g is late by one step, so values are loaded times 2 n, and by 1 to n more for the rank in ties: the
+last loser then leaves the winners more than one late subtraction takes, and zeros are active too.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def subtractive_winners(
     _check(n, k, largest, 2 * n * n, steps, fields)
     builder, scale, reach = Builder(fields), 2 * n, (2 * n * n) * (largest + 1)
     x = builder.population(c.HostInput, "x", (n,), "x", low=0, high=largest)
-    load = builder.population(c.GradedRelu, "load", (n,), "load")
+    load = builder.population(c.GradedRelu, "load", (n,), "load", largest=reach)
     past = builder.population(
         c.LIF,
         "past",
@@ -82,10 +82,10 @@ def subtractive_winners(
         reset=True,
         bias=builder.tensor("past.bias", np.ones(1, np.int16)),
     )
-    ranks = builder.population(c.GradedRelay, "rank", (n,), "rank")
+    ranks = builder.population(c.GradedRelay, "rank", (n,), "rank", largest=scale * n)
     one = builder.always_on("rank")
     for i in range(n):  # constants beyond the 8 bits of one synapse
-        for term in builder.terms(scale * (n - 1 - i)):
+        for term in builder.terms(scale * (n - i)):
             builder.drive(ranks, [strided(one, (1,), (0,), (0,), weight=term, dst_offset=i)])
     for term in builder.terms(scale * n):
         builder.drive(load, [strided(x, (n,), (1,), (1,), weight=term)])

@@ -193,7 +193,8 @@ def _integrator(state: Quantization, node: s.Integrator, units: list[Any]) -> Qu
 @QUANTIZED.rule(s.Softmax)
 def _softmax(state: Quantization, node: s.Softmax, units: list[Any]) -> Quantized:
     """Rates, whose resolution is that of counts; by digits where the counts of a row would not fit."""
-    if state.size[node.x][-1] * state.options.steps > largest_sum_of(state.fields):
+    steps = state.options.steps
+    if state.size[node.x][-1] * steps > largest_sum_of(state.fields, steps=steps):
         return step_softmax(state, node, units[0])
     return rate_softmax(state, node, units[0])
 

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from neurocompile.backends.emulator import Emulator
 from neurocompile.circuits import (
     attention,
     exponential,
@@ -74,10 +75,47 @@ def test_a_doubled_normalization_names_its_own_limit():
         normalization(4, largest + 1, 4, half=True)
 
 
+@pytest.mark.parametrize("steps", [2, 3, 5, 16, 48])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_normalization_holds_up_to_its_limit_with_idle_steps_too(half, steps):
+    """Where a period of a power of two leaves idle steps, loops stay closed over these."""
+    largest = largest_sum_of(half=half, steps=steps)
+    idle, full = ((5_698, 8_000), (3_048, 4_228))[half]
+    assert largest == (idle if steps in (3, 5, 48) else full)
+    x = np.array([[largest, 0, 0], [1, 0, 0], [largest // 3, largest // 3, largest % 3]], np.int32)
+    circuit = prepared(normalization(3, largest, steps, half=half))
+    found = Emulator().open(circuit).run(x, ["out"])["out"]
+    for row, out in zip(x, found):
+        h = np.full(3, row.sum() / 2 if half else 0.0)
+        for spikes in out:
+            h = h + row
+            np.testing.assert_array_equal(spikes, h >= row.sum())
+            h = h - row.sum() * (h >= row.sum())
+    with pytest.raises(NeurocompileError, match="NC2011 normalization"):
+        normalization(3, largest + 1, steps, half=half)
+
+
 @pytest.mark.parametrize("n", [11, 12, 16, 40])
 def test_winners_by_subtraction_whose_constants_exceed_a_synapse(n):
     """Ranks reach 2 n (n - 1), beyond the 8 bits of one weight from n = 12 on."""
     prepared(subtractive_winners(n, 1, 5, 16))
+
+
+@pytest.mark.parametrize(("n", "largest"), [(2, 40), (5, 9), (60, 3), (86, 1)])
+def test_winners_by_subtraction_over_their_range(n, largest):
+    """Up to the most inputs that constants hold, zeros and as many winners as inputs included; the
+    last two only build, for they take 28,800 steps.
+    """
+    for k in sorted({1, n // 2, n}):
+        circuit = prepared(subtractive_winners(n, k, largest, 2 * n * n * (largest + 1)))
+        if n > 5:
+            continue
+        x = np.zeros((3, n), np.int32)
+        x[1], x[2, -1] = largest, largest
+        active = Emulator().open(circuit).run(x, ["active"])["active"][:, -1]
+        for row, found in zip(x, active):
+            order = np.argsort(-row, kind="stable")[:k]
+            np.testing.assert_array_equal(found.astype(bool), np.isin(np.arange(n), order))
 
 
 def test_a_softmax_over_many_scores_says_what_its_levels_cost():

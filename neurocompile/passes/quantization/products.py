@@ -86,9 +86,8 @@ def check_softmax(state: Quantization, node: s.Node) -> None:
 def rate_softmax(state: Quantization, node: s.Softmax, unit: float) -> tuple[s.Node, float]:
     x = state.coarser(node.x, state.held(node.x))
     bound, n = state.bound[x], state.size[node.x][-1]
-    grid = plan_exponentials(
-        n, state.options.steps, node.gain * state.unit[x], max(bound.magnitude, 1), state.fields
-    )
+    steps, score = state.options.steps, node.gain * state.unit[x]
+    grid = plan_exponentials(n, steps, score, max(bound.magnitude, 1), state.fields, steps)
     thresholds = state.rewriter.tensor(f"{node.name}.thresholds", grid.thresholds.astype(np.int32))
     return s.RateSoftmax(
         name=node.name, x=x, thresholds=thresholds, span=grid.span, shift=grid.shift

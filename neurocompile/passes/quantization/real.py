@@ -43,6 +43,8 @@ __all__ = [
 
 _LEAST_SPREAD = 2.0**-8
 """Of the range: the least standard deviation that a normalization resolves without calibration."""
+_MANY = 48
+"""Values of a softmax from which its exponentials take twice the segments: their errors add up."""
 Quantized = tuple[s.Node, Any]
 
 
@@ -122,9 +124,9 @@ def integer_function(state: Quantization, node: s.Function, unit: float) -> Quan
     return tabulated(state, node.name, x, table), table.unit
 
 
-def pieces(bits: int) -> int:
+def pieces(bits: int, most: int = 64) -> int:
     """Segments of a smooth function: their error falls with the square of their number."""
-    return min(max(ceil(1.5 * 2 ** (bits / 2)), 6), 64)
+    return min(max(ceil(1.5 * 2 ** (bits / 2)), 6), most)
 
 
 def _octave(bits: int) -> int:
@@ -266,8 +268,9 @@ def step_softmax(state: Quantization, node: s.StepSoftmax | s.Softmax, unit: flo
         name=state.rewriter.fresh(f"{node.name}.within"), x=Ref(below.name), low=-span, high=0
     )
     within = state.put(clip, state.unit[x], shape)
+    count = pieces(bits, 64 if n < _MANY else 128)
     table = segments(
-        lambda v: np.exp(step * v), -span, 0, pieces(bits), (1 << bits) - 2, state.fields, True
+        lambda v: np.exp(step * v), -span, 0, count, (1 << bits) - 2, state.fields, True
     )
     exponential = tabulated(state, state.rewriter.fresh(f"{node.name}.exp"), within, table)
     e = state.put(exponential, table.unit, shape)
