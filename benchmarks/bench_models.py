@@ -298,7 +298,7 @@ Models of the papers' sizes on a JPEG copy of CIFAR-10, with the script that tra
 ViT-B/16 (`models/vit.py`) is 86.57 M parameters and 17.56 G multiply-adds an image, counted from its layers and by torch: 80.79 mJ at
 4.6 pJ each (`horowitz45`; `tests/models/test_vit.py`). Table V of the paper has 17.6 there, which is the number of operations.
 A ViT of two blocks (5 tokens, 24 channels) trained on digits compiles end to end, LayerNorm, softmax and GELU in binary digits: 355 of 360 images right,
-356 in float, on 340 of Kapoho Point's cores ([circuits.md](circuits.md), `benchmarks/bench_vit.py`).
+356 in float, on 69 of the 120 cores of one Loihi 2 ([circuits.md](circuits.md), `benchmarks/bench_vit.py`).
 
 ## What does not compile
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import neurocompile
 from neurocompile.ir.circuit import LIF, GradedRelay, GradedRelu, HostInput, Population
 from neurocompile.ir.text import TensorRef
 from neurocompile.mapping.mapping import check_mapping, map_circuit
@@ -118,3 +120,22 @@ def test_tiles_of_a_group_lie_side_by_side(drawn: list[tuple[int, int]]) -> None
     for group in set(groups.tolist()):  # in the order of before
         of_group = [t for t in tiles if group_of[t.population] == group]
         assert [t for t in found if group_of[t.population] == group] == of_group
+
+
+@pytest.mark.slow
+def test_lines_of_a_fine_fold_fill_few_cores() -> None:
+    """The digits' Meta-SpikeFormer at `1x8` is 640 small populations, most of them
+    relays: 81 cores where each is a group of its own. Core images equal the definition.
+    """
+    pytest.importorskip("sklearn")
+    from neurocompile.models.zoo.digits.card import HERE, held_out
+
+    program = neurocompile.compile(HERE / "meta_spikeformer.onnx", fold="1x8")
+    circuit, target = program.circuit, program.target
+    alone = msgspec.structs.replace(
+        target, core=msgspec.structs.replace(target.core, shared_groups=None)
+    )
+    assert len(circuit.populations) > 600
+    assert CostCounter(circuit, alone).shortages()["neuron_groups"][1] >= 80
+    assert program.mapping.cores_used <= 14
+    assert program.parity(held_out("meta_spikeformer")[0][:2], against=["cores"]).exact

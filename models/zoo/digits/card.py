@@ -1,7 +1,7 @@
 """Write ``card.md`` from the models and their .json files: ``python -m
 neurocompile.models.zoo.digits.card``.
 
-Compiles every model for one Loihi 2, the ViT for Kapoho Point, and runs the 360 held-out images on the emulator, so the
+Compiles every model for one Loihi 2 and runs the 360 held-out images on the emulator, so the
 compiled accuracy is measured.
 """
 
@@ -23,7 +23,7 @@ TITLES = {
     "meta_spikeformer": "Meta-SpikeFormer (Yao et al. 2024)",
     "vit": "ViT (Dosovitskiy et al. 2021), neurons in front of its head",
 }
-OPTIONS: dict[str, dict[str, Any]] = {"vit": {"target": "kapoho_point", "digits": 10}}
+OPTIONS: dict[str, dict[str, Any]] = {"vit": {"digits": 10}}
 """Beside T = 4 on one Loihi 2."""
 
 CARD = """# Four spiking transformers and a ViT on 8x8 digits
@@ -37,8 +37,8 @@ Small models of our own implementations in `models/`, T = 4. The zoo's QKFormer 
 
 *float*: SpikingJelly on the CPU, after training. *compiled*: the same {total} held-out images on the emulator
 (the ViT's are the integers of its quantized graph, which the emulator computes exactly; `pytest --slow tests/models/test_zoo_digits.py`).
-Cores are of one Loihi 2 (120), of the ViT unrolled on Kapoho Point (960): LayerNorm, softmax attention and GELU of two blocks in each step, real
-values in 10 binary digits (`--target kapoho_point --digits 10`). docs/circuits.md has it at other numbers of digits.
+Cores are of one Loihi 2 (120), all models unrolled; of the ViT LayerNorm, softmax attention and GELU of two blocks in each step, real
+values in 10 binary digits (`--digits 10`). docs/circuits.md has it at other numbers of digits.
 
 ## Data
 
