@@ -28,6 +28,7 @@ from neurocompile.frontends.recover.feedback import name_feedback
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph
 from neurocompile.frontends.recover.neurons import find_neurons
+from neurocompile.frontends.recover.repeated import merged
 from neurocompile.frontends.recover.roll import Roller
 from neurocompile.frontends.recover.selects import settle_selects, turn_steps
 from neurocompile.frontends.recover.states import unroll_states
@@ -94,6 +95,9 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
     try:
         return _rolled(proto, T)
     except NeurocompileError as error:
+        if error.code == "NC1003" and (once := merged(proto)) is not None:
+            with contextlib.suppress(NeurocompileError):
+                return _rolled(once, T)
         if error.code == "NC1003":  # the membrane of a last neuron, for the host to run
             with contextlib.suppress(NeurocompileError):
                 return _without_last(proto, T)
