@@ -95,7 +95,7 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
     try:
         return _rolled(proto, T)
     except NeurocompileError as error:
-        if error.code == "NC1003" and (once := merged(proto)) is not None:
+        if error.code in ("NC1003", "NC1009") and (once := merged(proto)) is not None:
             with contextlib.suppress(NeurocompileError):
                 return _rolled(once, T)
         if error.code == "NC1003":  # the membrane of a last neuron, for the host to run

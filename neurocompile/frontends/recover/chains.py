@@ -76,24 +76,38 @@ def _same_stairs(a: Staircase | None, b: Staircase | None) -> bool:
 
 
 def chains_of(steps: list[Step]) -> list[list[Step]]:
-    """The steps of each neuron; NC1003 where two follow the same one."""
-    following: dict[int, Step] = {}
+    """The steps of each neuron. Neurons that read one value may share their first step, behind
+    which they keep or lose other amounts; NC1003 where two alike follow the same one, or later.
+    """
+    following: dict[int, list[Step]] = {}
     for step in steps:
         if step.previous is not None:
-            if id(step.previous) in following:
-                other = following[id(step.previous)].node
+            others = following.setdefault(id(step.previous), [])
+            alike = any(_goes_on_as(step, other) for other in others)
+            if others and (alike or step.previous.previous is not None):
                 raise NeurocompileError(
                     "NC1003",
-                    f"{label_of(step.node)} and {label_of(other)} follow the same step of a neuron",
+                    f"{label_of(step.node)} and {label_of(others[0].node)} follow the same step of a neuron",
                 )
-            following[id(step.previous)] = step
+            others.append(step)
     chains = []
     for step in steps:
         if step.previous is None:
-            chains.append([step])
-            while id(chains[-1][-1]) in following:
-                chains[-1].append(following[id(chains[-1][-1])])
+            for second in following.get(id(step), [None]):
+                chains.append([step])
+                while second is not None:
+                    chains[-1].append(second)
+                    second = next(iter(following.get(id(second), ())), None)
     return chains
+
+
+def _goes_on_as(a: Step, b: Step) -> bool:
+    pairs = ((a.a, b.a), (a.b, b.b), (a.c, b.c), (a.reset, b.reset), (a.back, b.back))
+    return (
+        a.hard == b.hard
+        and a.current == b.current
+        and all(np.shape(p) == np.shape(q) and close(p, q) for p, q in pairs)
+    )
 
 
 def over_samples(chains: list[list[Step]], longest: int, graph: Graph) -> list[NeurocompileError]:

@@ -60,6 +60,7 @@ class Joins:
     def __init__(self, graph: Graph, neurons: list[Neuron]) -> None:
         self.graph = graph
         self.count = len(neurons[0].spikes)
+        self._lanes = [n.spikes for n in neurons]
         self._kind = {
             v: TensorProto.FLOAT if n.floating else TensorProto.BOOL
             for n in neurons
@@ -132,9 +133,20 @@ class Joins:
         first = found[0]
         if first is None or first[1] > 0:
             return None
-        if any(f != (first[0], t + first[1], *first[2:]) for t, f in enumerate(found)):
-            return None
-        return Spikes(first[0], first[2], first[3], first[1] < 0)
+        for neuron in dict.fromkeys(f[0] for f in found if f is not None):
+            same = (
+                f is not None
+                and f[1:] == (t + first[1], *first[2:])
+                and (f[0] == neuron or f[1] >= 0 and self._shared(f[0], neuron, f[1]))
+                for t, f in enumerate(found)
+            )
+            if all(same):
+                return Spikes(neuron, first[2], first[3], first[1] < 0)
+        return None
+
+    def _shared(self, neuron: int, other: int, t: int) -> bool:
+        """Whether two neurons have one value for their spikes at ``t``."""
+        return self._lanes[neuron][t] == self._lanes[other][t]
 
     def spikes_of(self, value: str) -> tuple[int, int, bool, int] | None:
         """(neuron, t, inverted, type) of a value that says whether the neuron fires at t."""

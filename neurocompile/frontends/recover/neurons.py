@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx
+
 from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.frontends.recover.chains import Chain, chains_of, over_samples
 from neurocompile.frontends.recover.equations import read_neuron
@@ -46,7 +48,7 @@ def find_neurons(graph: Graph, unreset: bool = False, last: bool = True) -> list
     chains = chains_of(reader.steps)
     if not last:
         chains = _read_by_others(chains, graph)
-    names = neuron_names([[s.node for s in chain] for chain in chains], graph)
+    names = neuron_names(_own_nodes(chains), graph)
     longest = max(map(len, chains), default=0)
     _raise_all(over_samples(chains, longest, graph))
     chains, names = _with_memory(chains, names, graph)
@@ -71,6 +73,17 @@ def find_neurons(graph: Graph, unreset: bool = False, last: bool = True) -> list
         ]
     )
     return neurons
+
+
+def _own_nodes(chains: list[list[Step]]) -> list[list[onnx.NodeProto]]:
+    """The comparisons of each chain, without a first step that it shares with one before it."""
+    begun: set[int] = set()
+    found = []
+    for chain in chains:
+        shared = id(chain[0]) in begun
+        begun.add(id(chain[0]))
+        found.append([step.node for step in chain[shared:]])
+    return found
 
 
 def _with_memory(
