@@ -300,13 +300,13 @@ def _scatter(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
         raise im.error(
             "NC1009", "writes into a signal; only the border of a padded feature map may be written"
         )
-    axis = next((k for k in (1, 2) if im.axis_of(x, 0) == k), None)
+    place, rows = _rows_written(x, indices)
+    axis = None if place is None else im.axis_of(x, place)
     channel = next((k for k in range(len(x.dims)) if im.axis_of(x, k) == 0), None)
-    if axis is None or channel is None or indices.shape[-1:] != (1,):
+    if axis not in (1, 2) or channel is None:
         raise im.error("NC1009", "writes rows or columns of a feature map; this is none")
     border = im.borders.setdefault(x.ref, Border(made.padding, {}))
     width, size = border.padding[axis - 1], im.shapes[x.ref][axis]
-    rows = [int(i) for i in indices.reshape(-1)]
     sides = {tuple(range(width)): False, tuple(range(size - width, size)): True}
     if tuple(rows) not in sides or attributes.get("reduction", b"none") != b"none":
         raise im.error(
@@ -322,6 +322,30 @@ def _scatter(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     im.keep(node, x)
     if len(border.sides) == 4:
         im.keep(node, im.over(x, _bordered(im, made, border)))
+
+
+def _rows_written(x: Traced, indices: np.ndarray) -> tuple[int | None, list[int]]:
+    """The axis of ``x`` that whole rows are written along, and which ones: the first one, or, as
+    TorchScript's exporter writes it, that in which a box of single elements does not span ``x``;
+    None where it is neither.
+    """
+    rank, sizes = indices.shape[-1], [prod(a.size for a in dim) for dim in x.dims]
+    if rank == 1:
+        return 0, [int(i) for i in indices.reshape(-1)]
+    single = indices.reshape(-1, rank)
+    if (
+        not indices.size
+        or rank != len(sizes)
+        or indices.shape[:-1] != tuple(np.ptp(single, axis=0) + 1)
+    ):
+        return None, []
+    first = single.min(axis=0)
+    box = np.moveaxis(np.indices(indices.shape[:-1]), 0, -1).reshape(-1, rank) + first
+    short = [k for k, size in enumerate(sizes) if indices.shape[k] != size]
+    if len(short) != 1 or (single != box).any():
+        return None, []
+    (place,) = short
+    return place, [int(first[place]) + k for k in range(indices.shape[place])]
 
 
 def _bordered(im: Importer, pad: s.Conv2d, border: Border) -> Ref:
