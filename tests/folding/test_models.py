@@ -14,6 +14,7 @@ from neurocompile.backends.encoding import decode, encode
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.policy import fold_graph
 from neurocompile.folding.schedules import Fold
+from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
 
 FOLDS = {
@@ -36,10 +37,39 @@ def test_folded_digits_give_the_logits_of_the_unrolled_model(fold, digits_progra
 def test_lava_runs_a_folded_model_without_a_difference(digits_program, digits_data):
     pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
     circuit = fold_graph(digits_program.quantized, 4, Fold.parse("4x8c"))
-    x = encode(circuit, digits_data.x[:2])
-    with get_backend("lava").open(circuit) as executor:
+    assert_lava_agrees("lava", circuit, encode(circuit, digits_data.x[:2]))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", FOLDS)
+def test_lava_runs_a_fold_of_every_family_without_a_difference(name, tmp_path):
+    """Each population, step for step, the samples one after the other in the cycle-accurate run."""
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
+    circuit = fold_graph(quantized(name, 2, tmp_path), 2, Fold.parse(FOLDS[name][0]))
+    assert_lava_agrees("lava", circuit, random_samples(circuit))
+
+
+@pytest.mark.slow
+def test_lava_s_processes_run_a_folded_model_without_a_difference(digits_program):
+    pytest.importorskip("lava.magma", reason="the extra 'lava' is not installed")
+    circuit = fold_graph(digits_program.quantized, 2, Fold.parse("4x8"))
+    assert_lava_agrees("lava-runtime", circuit, random_samples(circuit))
+
+
+def random_samples(circuit: c.CircuitGraph, count: int = 2) -> np.ndarray:
+    """Integers of the input, the sample's own shape."""
+    source = next(p for p in circuit.inputs if p.pattern is None)
+    channels_first = (*source.sample_shape[2:], *source.sample_shape[:2])
+    drawn = np.random.default_rng(0).integers(source.low, source.high + 1, (count, *channels_first))
+    return encode(circuit, (drawn * source.scale).astype(np.float32))
+
+
+def assert_lava_agrees(backend: str, circuit: c.CircuitGraph, x: np.ndarray) -> None:
+    with get_backend(backend).open(circuit) as executor:
         found = executor.run(x)
-    for name, values in Emulator().open(circuit).run(x).items():
+    expected = Emulator().open(circuit).run(x)
+    assert set(found) == set(expected) and sum(np.count_nonzero(v) for v in found.values())
+    for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
