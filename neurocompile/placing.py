@@ -16,9 +16,16 @@ from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
 from neurocompile.build_steps import build_circuit
 from neurocompile.calibration import Calibration
-from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.errors import NeurocompileError, ViolationList, argument
 from neurocompile.folding.schedules import Fold
-from neurocompile.folding.search import choice_of, fold_circuit, folds_of, front_text, pareto
+from neurocompile.folding.search import (
+    choice_of,
+    families,
+    fold_circuit,
+    folds_of,
+    front_text,
+    pareto,
+)
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.mapping import map_circuit
@@ -108,13 +115,13 @@ def place_model(
             there are any.
     """
     tries = _Tries(quantized, options, target, statistics, samples, stages)
-    if options.fold not in ("auto", "none"):
-        return tries.map(circuit, options.fold)
     try:
-        return tries.map(circuit, "none")
+        return tries.map(circuit, "none" if options.fold == "auto" else options.fold)
     except NeurocompileError as error:
-        if options.fold == "none" or not _only_cores(error):
+        if not _only_cores(error):
             raise
+        if options.fold != "auto":
+            raise _also(error, _searched_by_auto(quantized, options)) from error
         short = error
     with stages("search folds"):
         front = front_of(quantized, options, target, statistics, circuit)
@@ -127,12 +134,30 @@ def place_model(
         except NeurocompileError as error:
             if not _only_cores(error):
                 raise
-    text = f"model '{quantized.name}' {front_text(front, limit)}"
-    if isinstance(short, ViolationList):
-        messages, codes = [*short.messages, text], [*short.codes, "NC3101"]
+    text = f"model '{quantized.name}' {front_text(front, limit, options.max_steps)}"
+    raise _also(short, text) from short
+
+
+def _also(error: NeurocompileError, text: str) -> NeurocompileError:
+    """``error`` with one more line, if there is any."""
+    if not text:
+        return error
+    if isinstance(error, ViolationList):
+        messages, codes = [*error.messages, text], [*error.codes, "NC3101"]
     else:
-        messages, codes = [short.message, text], [short.code, "NC3101"]
-    raise ViolationList(short.code, messages, codes=codes) from short
+        messages, codes = [error.message, text], [error.code, "NC3101"]
+    return ViolationList(error.code, messages, codes=codes)
+
+
+def _searched_by_auto(quantized: SpikingGraph, options: BuildOptions) -> str:
+    """What else a model that was not folded, or in one way, could try."""
+    if not list(families(quantized)):
+        return ""
+    asked = "unrolled" if options.fold == "none" else f"folded {options.fold}"
+    return (
+        f"model '{quantized.name}' was asked for {asked}: {argument('fold', 'auto')} searches for the "
+        "fold of fewest steps a sample that fits"
+    )
 
 
 def _only_cores(error: NeurocompileError) -> bool:
@@ -187,20 +212,27 @@ def estimate_folds(
     fold, where the unrolled one does not fit.
     """
     T, bits = options.steps, options.bits
-    if options.fold not in ("auto", "none"):
+    if options.fold in ("auto", "none"):
+        circuit = build_circuit(quantized, T, bits, target)
+    else:
         circuit = fold_circuit(quantized, T, bits, target, Fold.parse(options.fold))
-        return estimate(circuit, target, max_cores=options.max_cores)
-    circuit = build_circuit(quantized, T, bits, target)
     found = estimate(circuit, target, max_cores=options.max_cores)
     codes = {code for code, _ in found.violations}
-    if options.fold == "none" or not codes or not codes <= _CORES_SHORT:
+    if not codes or not codes <= _CORES_SHORT:
         return found
+    if options.fold != "auto":
+        return _violated(found, _searched_by_auto(quantized, options))
     front = front_of(quantized, options, target, statistics, circuit)
     found = msgspec.structs.replace(found, folds=front)
     if found.fits:
         return found
-    text = f"model '{quantized.name}' {front_text(found.folds, found.cores_available)}"
-    return msgspec.structs.replace(found, violations=(*found.violations, ("NC3101", text)))
+    text = front_text(found.folds, found.cores_available, options.max_steps)
+    return _violated(found, f"model '{quantized.name}' {text}")
+
+
+def _violated(found: Estimate, text: str) -> Estimate:
+    more = (("NC3101", text),) if text else ()
+    return msgspec.structs.replace(found, violations=(*found.violations, *more))
 
 
 def front_of(

@@ -18,12 +18,16 @@ from neurocompile.images import CoreImages
 from neurocompile.images.build import ImageBuilder
 from neurocompile.images.compare import differences
 from neurocompile.images.size import image_usage
+from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping import check_mapping
 from neurocompile.mapping.mapping import count_traffic
 from neurocompile.placing import lower_as
 from neurocompile.program import Program, make_proof
 
 __all__ = ["Verification", "verify"]
+
+_MOST_VALUES = 1 << 27
+"""Of a sample that is run cycle by cycle, in all populations and steps."""
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -52,8 +56,8 @@ def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
     Hashes and ranges are checked on loading. Then the quantized graph is lowered again and must
     give the circuit, tensors included; every core's resources, the least cores and the traffic are
     counted again from circuit, mapping and rates; the proof's samples are emulated again and
-    compared with the recorded hash; and one of them runs cycle by cycle, through the real delays
-    and resets, and must give the same spikes.
+    compared with the recorded hash; and one more (of a folded model up to three, one behind the
+    other) runs cycle by cycle, through the real delays and resets, and must give the same spikes.
 
     Not proven: that rates, calibration, import agreement and budget are those of any data, and
     that the quantized graph is the model that the manifest names. They are somebody's word.
@@ -75,11 +79,21 @@ def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
         program.mapping.cores_used,
         len(circuit.populations),
         manifest.proof.samples,
-        circuit.sample_period + circuit.depth,
+        _streamed(circuit) * circuit.sample_period + circuit.depth,
         None if signature is None else signature.key,
         0 if program.images is None else len(program.images.cores),
         trusted is not None,
     )
+
+
+def _streamed(circuit: CircuitGraph) -> int:
+    """Samples of the cycle-accurate run: of a folded circuit three, one behind the other, where their
+    values fit into memory twice.
+    """
+    if circuit.windows == 1:
+        return 1
+    values = sum(p.size for p in circuit.populations) * circuit.sample_steps
+    return max(1, min(3, _MOST_VALUES // values))
 
 
 def _image_problems(program: Program, images: CoreImages) -> list[str]:
@@ -124,7 +138,7 @@ def _problems(program: Program) -> list[str]:
         )
     host = circuit.inputs[0]
     x = np.random.default_rng(proof.seed).integers(
-        host.low, host.high + 1, (1, *circuit.input_shape), dtype=np.int32
+        host.low, host.high + 1, (_streamed(circuit), *circuit.input_shape), dtype=np.int32
     )
     expected, stepped = Emulator().open(circuit).run(x), emulate_cycles(circuit, x)
     return problems + [

@@ -223,8 +223,10 @@ def _times(choice: FoldChoice, unrolled: Sequence[FoldChoice]) -> str:
     )
 
 
-def front_text(front: Sequence[FoldChoice], limit: int) -> str:
-    """One line: what the unrolled model needs, and the folds that could fit."""
+def front_text(front: Sequence[FoldChoice], limit: int, max_steps: int | None = None) -> str:
+    """One line: what the unrolled model needs, and the folds that could fit; those that were searched
+    take at most ``max_steps`` a sample.
+    """
     unrolled = [c for c in front if c.fold == "none"]
     folded = [c for c in front if c.fold != "none"]
     fitting = [c for c in folded if c.cores_at_least <= limit]
@@ -234,6 +236,10 @@ def front_text(front: Sequence[FoldChoice], limit: int) -> str:
         for c in shown[:6]
     )
     first = f"needs at least {unrolled[0].cores_at_least:,} cores unrolled; " if unrolled else ""
+    few = "" if max_steps is None else f" of at most {max_steps:,} steps a sample"
+    more = "" if max_steps is None else "; of more steps others may (raise `max_steps`)"
     if not folded:
-        return first + "no fold of it is known"
-    return first + ("folded: " if fitting else "no fold fits, the smallest: ") + text
+        return first + f"no fold{few} of it is known{more}"
+    if fitting:
+        return first + f"folded: {text}"
+    return first + f"no fold{few} fits, the smallest: {text}{more}"

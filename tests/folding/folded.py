@@ -29,7 +29,7 @@ class MapMaker(Maker):
 
     def spatial(self, x: str) -> str:
         channels, height, width = self.shape(x)
-        groups = self.choose(*(g for g in (1, 2) if channels % g == 0))
+        groups = self.choose(*(g for g in {1, 2, channels} if channels % g == 0))
         kernel, padding, dilation = self.choose(
             (1, 0, 1), (3, 1, 1), (3, 2, 2), (2, 0, 1), (5, 2, 1)
         )
@@ -38,7 +38,9 @@ class MapMaker(Maker):
             stride = 2
         if height < 2 or height % stride:
             kernel, padding, dilation, stride = 1, 0, 1, 1
-        weight = self.weight(2 * self.integer(1, 2), channels // groups, kernel, kernel)
+        weight = self.weight(
+            max(2, groups) * self.integer(1, 2), channels // groups, kernel, kernel
+        )
         return self.add(
             s.Conv2d,
             x=x,
@@ -122,8 +124,8 @@ class MapMaker(Maker):
 @st.composite
 def maps(draw, layers: int = 4) -> s.SpikingGraph:
     """Small networks of feature maps, of every operator that folds."""
-    size = draw(st.sampled_from((4, 8)))
-    m = MapMaker(draw, (draw(st.integers(1, 2)), size, size))
+    height, width = draw(st.sampled_from(((4, 4), (8, 8), (4, 8), (8, 4))))
+    m = MapMaker(draw, (draw(st.integers(1, 2)), height, width))
     first = (m.spatial, lambda x: m.pooled(m.spatial(x)), lambda x: x, m.pooled, m.averaged)
     x = m.lif(m.choose(*first)(m.x))
     residual = x
@@ -181,10 +183,13 @@ def maps(draw, layers: int = 4) -> s.SpikingGraph:
 
 
 @st.composite
-def folds(draw, size: int) -> str:
-    """Rows of a window, or a part of one; one buffer or two, clocks of the host or on the chip."""
-    n = draw(st.sampled_from([k for k in (1, 2, 4, 8) if k <= size]))
-    text = draw(st.sampled_from((f"{n}x{size}", f"1x{n}")))
+def folds(draw, shape: tuple[int, ...]) -> str:
+    """Of (C, H, W): rows of a window, or a part of one; one buffer or two, clocks of the host or on
+    the chip.
+    """
+    _, height, width = shape
+    n = draw(st.sampled_from((1, 2, 4, 8)))
+    text = draw(st.sampled_from((f"{min(n, height)}x{width}", f"1x{min(n, width)}")))
     return text + draw(st.sampled_from(("", "", "s", "c", "sc")))
 
 

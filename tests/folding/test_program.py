@@ -36,7 +36,7 @@ def test_an_artifact_keeps_its_fold(program, digits_data, tmp_path):
     loaded = neurocompile.load(path)
     assert loaded.fold == program.fold and loaded.fold.fold == "2x8"
     assert loaded.fold.steps == loaded.circuit.sample_period == 4 * loaded.circuit.windows
-    assert verify(path).cycles == loaded.circuit.sample_period + loaded.circuit.depth
+    assert verify(path).cycles == 3 * loaded.circuit.sample_period + loaded.circuit.depth
     x = digits_data.x[:4]
     np.testing.assert_array_equal(loaded.run(x).logits, program.run(x).logits)
 
@@ -106,6 +106,19 @@ def test_wrong_folds_are_refused_by_name(digits_model, options, code):
     with pytest.raises(NeurocompileError) as caught:
         neurocompile.compile(digits_model, target="loihi2", **options)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"fold": "none", "max_cores": 5}, "was asked for unrolled: `fold='auto'`"),
+        ({"fold": "8x8", "max_cores": 5}, "was asked for folded 8x8: `fold='auto'`"),
+        ({"max_steps": 8, "max_cores": 5}, "no fold of at most 8 steps a sample fits"),
+    ],
+)
+def test_what_does_not_fit_names_what_was_not_searched(digits_model, options, says):
+    found = neurocompile.estimate(digits_model, target="loihi2", **options)
+    assert not found.fits and says in found.violations[-1][1]
 
 
 def test_a_schedule_shows_each_population_in_its_windows(program):
