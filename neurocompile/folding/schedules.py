@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.folding.slots import Axis, Slots, Unfoldable
@@ -76,14 +76,17 @@ class Schedules:
                 "NC3104", f"input '{node.name}' {list(node.shape)} has no rows to fold"
             )
         _, self.height, self.width = node.shape
+        asked = replace(fold, pause=0)
         if self.height % fold.rows or self.width % fold.columns:
             raise NeurocompileError(
-                "NC3104", f"fold {fold} does not divide the input of {self.height} x {self.width}"
+                "NC3104",
+                f"fold {asked} does not divide the input of {self.height} x {self.width}: rows "
+                f"{_divisors(self.height)} x {self.width}, or 1 x {_divisors(self.width)} columns",
             )
         if fold.rows > 1 and fold.columns < self.width:
             raise NeurocompileError(
                 "NC3104",
-                f"fold {fold}: a window takes several rows, or a part of one; "
+                f"fold {asked}: a window takes several rows, or a part of one; "
                 f"1x{fold.columns} or {fold.rows}x{self.width}",
             )
         blocks = self.width // fold.columns
@@ -199,6 +202,10 @@ class Schedules:
                 strides.append(neurons)
                 windows.append(apart)
         return tuple(sizes), tuple(strides), tuple(windows)
+
+
+def _divisors(size: int) -> str:
+    return ", ".join(str(n) for n in range(1, size + 1) if size % n == 0)
 
 
 def _cut(size: int, lanes: int, apart: int) -> Axis:
