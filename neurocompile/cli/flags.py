@@ -31,6 +31,7 @@ FLAGS = {
         "jobs",
         "lr",
         "max_cores",
+        "max_steps",
         "measured",
         "on_cores",
         "out",
