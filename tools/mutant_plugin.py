@@ -2,8 +2,8 @@
 
 MUTANT_LINES names a folder: a line of JSON a test, ``[name, seconds, passed, {file: lines}]``, of the
 files below MUTANT_ROOT. What a fixture of a module or a session runs counts for each test that
-takes it. MUTANT_TESTS names a JSON list: these tests run, in its order; what is not there any more
-is left out. From Python 3.12 on lines are seen by ``sys.monitoring``, once a test each, at little
+takes it. MUTANT_TESTS names a JSON list: these tests (or files) run, in its order; what is not
+there any more is left out. From Python 3.12 on lines are seen by ``sys.monitoring``, once a test each, at little
 cost; before, by a trace function.
 """
 
@@ -107,11 +107,12 @@ class Chooser:
     def __init__(self, names: list[str]) -> None:
         self.place = {name: i for i, name in enumerate(names)}
 
+    def of(self, name: str) -> int:
+        return self.place.get(name, self.place.get(name.partition("::")[0], -1))
+
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = sorted(
-            (item for item in items if item.nodeid in self.place),
-            key=lambda item: self.place[item.nodeid],
-        )
+        chosen = [item for item in items if self.of(item.nodeid) >= 0]
+        items[:] = sorted(chosen, key=lambda item: self.of(item.nodeid))
 
 
 def pytest_configure(config: Any) -> None:

@@ -312,7 +312,9 @@ def check_killers(found: list[dict], copies: list[Copy], log: Path, end: float) 
     def failing(copy: Copy, tests: list[str]) -> list[str]:
         bad: list[str] = []
         while left := [t for t in tests if t not in bad]:
-            state, by = copy.run(left, copy.folder / "cache", max(end - time.monotonic(), 5))
+            state, by = copy.run(
+                left, copy.folder / "cache", min(max(end - time.monotonic(), 5), 600)
+            )
             if state == "timeout":
                 return [*bad, *left]
             if state == "survived" or by not in left:

@@ -83,3 +83,16 @@ def test_a_budget_that_needs_more_cores_has_ways_out_that_are_some(transformer) 
     assert "max_cores" not in text and "leave out `budget`" in text
     fewer = budget_needs_more_cores(counter, 10**9, 120, rates, 20.0, None)
     assert "train for a lower rate" in fewer
+
+
+@pytest.mark.parametrize("resource", ["neurons", "axon_in", "synaptic_memory_words"])
+def test_the_largest_layer_is_that_of_the_largest_sum(transformer, resource: str) -> None:
+    circuit = transformer()
+    counter = CostCounter(circuit, load_target("loihi2"))
+    sums: dict[str, int] = {}
+    for p in counter.on_chip:
+        used = getattr(counter.usage(whole(p)), resource)
+        sums[p.layer] = sums.get(p.layer, 0) + used
+    layer, most = counter.largest_layer(resource)
+    assert most == max(sums.values()) == sums[layer]
+    assert min(sums.values()) < most  # so that the least is another

@@ -18,14 +18,14 @@ from neurocompile.ir.circuit_ranges import Reach
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.fields import ALL, INSTANT
 from neurocompile.ir.text import Ref, TensorRef
-from neurocompile.passes.close_loops import _stays_silent
+from neurocompile.passes.close_loops import _Closing, _stays_silent
 from neurocompile.passes.fold_scale import FoldScale
 from neurocompile.passes.quantization.decided import _decided
 from neurocompile.passes.quantization.fitting import MARGIN, range_of_real
 from neurocompile.passes.quantization.layer import Layer
-from neurocompile.passes.quantization.residuals import _grids
+from neurocompile.passes.quantization.residuals import _grids, _real_fits, lif_unit
 from neurocompile.passes.quantization.scales import best_scale
-from neurocompile.passes.quantization.thresholds import exact_level, soft_threshold
+from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level, soft_threshold
 from neurocompile.passes.slice_layers import _digits
 
 
@@ -189,3 +189,61 @@ def test_a_closed_neuron_stays_silent_where_its_membrane_does(du: int, dv: int) 
                     fires |= v > vth << 6
             found = _stays_silent(p, reach, 5, inhibition, steps, idle)
             assert found == (not fires), (vth, inhibition)
+
+
+def test_a_current_that_stays_closed_for_a_period_is_held_to_the_field_exactly() -> None:
+    """By the sum of its steps: what the limit of the field allows passes, and no more."""
+    for du, period, low in ((INSTANT, 9, 0), (2048, 9, 0), (2048, 4, -30), (512, 16, 5)):
+        p = c.LIF(name="n", shape=(1,), layer="n", vth=3, du=du, dv=0)
+        kept = (INSTANT - du) / ALL
+        whole = sum(kept**t for t in range(period))
+        for most in (10_000, 54_321):
+            at = SimpleNamespace(period=period, fields=SimpleNamespace(current=most))
+            largest = math.floor(most / whole + 1e-9)
+            _Closing.check_current(at, p, Reach(low, largest, 0), 0)
+            _Closing.check_current(at, p, Reach(low, 0, 0), largest + min(low, 0))
+            for high, inhibition in ((largest + 1, 0), (0, largest + min(low, 0) + 1)):
+                with pytest.raises(NeurocompileError, match="NC2010") as caught:
+                    _Closing.check_current(at, p, Reach(low, high, 0), inhibition)
+                assert f"{int(most / whole):,}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("largest", "threshold", "bias", "soft", "expected"),
+    [
+        (1000.0, 0.1, 0.0, False, 1000 / 500),
+        (1.0, 300.0, 0.0, False, 300 / (2 * 200)),
+        (1.0, 0.1, 90.0, False, 90 / (2 * 0.9 * 400)),
+        (1.0, 0.1, 90.0, True, None),
+        (1.0, 0.1, None, True, 1 / 500),
+    ],
+)
+def test_the_unit_of_a_neuron_holds_sums_threshold_and_bias(
+    largest, threshold, bias, soft, expected
+) -> None:
+    """Of limits 500 of a sum, 200 of a threshold, 400 of a bias, with a gain of 2: the largest."""
+    fields = SimpleNamespace(threshold=200, bias=400, synapse=60, weight_exponent=3, current=10**6)
+    if expected is None:  # it arrives over a synapse
+        expected = 90 / (2 * 0.9 * 67)
+    lif = s.LIF(
+        name="n", x=Ref("x"), tau=2.0, v_threshold=threshold, soft_reset=soft, gain=2.0,
+        bias=None if bias is None else TensorRef("b"),
+    )  # fmt: skip
+    tensors = {"b": np.array([0.5 * (bias or 0), -(bias or 0)])}
+    state = SimpleNamespace(
+        input_limit=lambda _: 500, fields=fields, graph=SimpleNamespace(tensors=tensors)
+    )
+    assert lif_unit(state, lif, largest) == pytest.approx(expected)
+
+
+def test_a_real_input_is_rounded_to_a_tenth_of_a_threshold_and_to_enough_levels() -> None:
+    """Each of the two conditions alone decides at its own limit."""
+    norm, threshold, ideal = 3.0, 2.0, 8.0
+    by_threshold = 0.1 * threshold * math.sqrt(12) / norm * ideal
+    for unit, largest, fits in (
+        (by_threshold * 0.999, 1e9, True),
+        (by_threshold * 1.001, 1e9, False),
+        (by_threshold / 2, by_threshold / 2 / ideal * LEAST_LEVELS / 2 * 1.001, True),
+        (by_threshold / 2, by_threshold / 2 / ideal * LEAST_LEVELS / 2 * 0.999, False),
+    ):
+        assert _real_fits(unit, ideal, norm, largest, threshold) == fits, (unit, largest)
