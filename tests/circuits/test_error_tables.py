@@ -18,7 +18,7 @@ NEEDED = (
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def circuit_rows():
     spec = importlib.util.spec_from_file_location("bench_circuits", BENCHMARK)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -33,8 +33,8 @@ def documented() -> dict[str, list[str]]:
     return {name: cells for name, *cells in rows}
 
 
-def test_the_table_has_a_row_of_every_circuit(benchmark) -> None:
-    names = [name for name, _ in benchmark.rows()]
+def test_the_table_has_a_row_of_every_circuit(circuit_rows) -> None:
+    names = [name for name, _ in circuit_rows.rows()]
     assert list(documented()) == names
     assert all(any(name.startswith(needed) for name in names) for needed in NEEDED)
     text = (ROOT / "docs" / "circuits.md").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_the_table_has_a_row_of_every_circuit(benchmark) -> None:
         pytest.param("LayerNorm, d = 64, outliers", marks=pytest.mark.slow),
     ],
 )
-def test_the_command_prints_what_the_table_says(benchmark, name: str) -> None:
-    measured = dict(benchmark.rows())[name](8)
+def test_the_command_prints_what_the_table_says(circuit_rows, name: str) -> None:
+    measured = dict(circuit_rows.rows())[name](8)
     cells = documented()[name]
-    assert float(cells[benchmark.DIGITS.index(8)]) == pytest.approx(measured["rms"], rel=0.05)
+    assert float(cells[circuit_rows.DIGITS.index(8)]) == pytest.approx(measured["rms"], rel=0.05)
