@@ -1,5 +1,5 @@
 """Every reference model through the compiler's front half: time, peak memory, neurons, and the
-table of docs/models.md.
+tables of docs/models.md, between its marks.
 
     uv run python benchmarks/bench_models.py [NAME ...] [--markdown docs/models.md] [--json
     OUT.json]
@@ -198,123 +198,56 @@ def family(name: str) -> str:
     return next(key for key in sorted(FAMILIES, key=len, reverse=True) if name.startswith(key))
 
 
-def markdown(found: list[dict[str, Any]]) -> str:
-    """docs/models.md."""
+def rows(found: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Lines of docs/models.md: section -> model -> row of its table."""
     from neurocompile.models.registry import MODELS
 
-    lines = [
-        "# Models",
-        "",
-        "Written by `uv run python benchmarks/bench_models.py --markdown docs/models.md` (random weights; two shared cores).",
-        "The models are our own implementations in `models/`, one file a family, on SpikingJelly's neurons; parameter counts",
-        "are tested against the published ones (`tests/models/test_reference_models.py`). The authors' own code compiles in the",
-        "forms that `docs/import.md` lists.",
-        "",
-        "## Exactness",
-        "",
-        f"The tiny models, random weights, normalizations calibrated on {CALIBRATION_IMAGES} random images, run on",
-        f"{PARITY_IMAGES} of them: every population, sample and step of Lava's process models against the emulator, and of the",
-        "emulator against the quantized model's definition.",
-        "",
-        "| family | source | model | operators | differences | in values | cores |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    sections: dict[str, dict[str, str]] = {"exactness": {}, "layers": {}, "size": {}}
     for one in found:
+        name = one["model"]
         if "differences" in one:
-            title, source = FAMILIES[family(one["model"])]
+            title, source = FAMILIES[family(name)]
             operators = ", ".join(f"{LABELS[k]} {n}" for k, n in one["operators"].items())
-            lines.append(
-                f"| {title} | {source} | {one['model']} | {operators} | {one['differences']} | {one['values']:,} | {one['cores']} |"
+            sections["exactness"][name] = (
+                f"| {title} | {source} | {name} | {operators} | {one['differences']} | {one['values']:,} | {one['cores']} |"
             )
-    lines += [
-        "",
-        "## Float against 8 bits, layer by layer",
-        "",
-        "The same runs: the share of a layer's spikes that equal the float model's (onnxruntime), and the spike rates there and",
-        "after compilation. Noise through random layers drifts apart with depth; trained models lose less, see *Accuracy*.",
-        "",
-        "| model | mean | layers in order: agreement % (rate, compiled) |",
-        "|---|---|---|",
-    ]
-    for one in found:
         if "layers" in one:
             mean = sum(a for _, a, *_ in one["layers"]) / len(one["layers"])
             layers = ", ".join(
                 f"{layer} {agreement:.1%} ({rate:.2f}, {compiled:.2f})"
                 for layer, agreement, rate, compiled in one["layers"]
             )
-            lines.append(f"| {one['model']} | {mean:.1%} | {layers} |")
-    lines += [
-        "",
-        "## Size",
-        "",
-        "From ONNX to a scheduled circuit for Loihi 2 (import, canonicalize, quantize, lower, schedule), without export and",
-        "mapping. *Neurons* are all that the chip needs: LIFs, gates of products, tournaments of maxima, relays. *Least cores*",
-        "is the lower bound by summed resources (docs/mapping.md has what mapping takes); a chip has 120.",
-        "",
-        "| model | parameters, M (published) | LIF neurons, M | neurons, M | populations | depth | time, s | peak memory, GB | least cores |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in found:
-        if "tiny" not in one["model"]:
-            published = MODELS[one["model"]].published
+            sections["layers"][name] = f"| {name} | {mean:.1%} | {layers} |"
+        if "tiny" not in name:
+            published = MODELS[name].published
             beside = "" if published is None else f" ({published:.2f})"
-            lines.append(
-                f"| {one['model']} | {one['parameters'] / 1e6:.2f}{beside} | {one['lif_neurons'] / 1e6:.2f} | "
+            sections["size"][name] = (
+                f"| {name} | {one['parameters'] / 1e6:.2f}{beside} | {one['lif_neurons'] / 1e6:.2f} | "
                 f"{one['neurons'] / 1e6:.2f} | {one['populations']} | {one['depth']} | {sum(one['seconds'].values()):.1f} | "
                 f"{one['megabytes'] / 1024:.2f} | {one['least_cores']:,} |"
             )
-    return "\n".join(lines) + "\n" + ACCURACY
+    return sections
 
 
-FOLDS = "<!-- folds -->", "<!-- end of folds -->"
-"""Around what ``bench_folds.py`` writes."""
+def written(text: str, found: list[dict[str, Any]]) -> str:
+    """``text`` of docs/models.md with the rows of ``found``; other rows, and all prose, stay."""
+    from neurocompile.models.registry import MODELS
 
-ACCURACY = f"""
-## Folded in time
+    for section, new in rows(found).items():
+        start, end = (text.index(f"<!-- {mark}{section} -->\n") for mark in ("", "end of "))
+        head, rule, *old = text[start:end].splitlines()[1:]
+        known = {named(line): line for line in old} | new
+        order = sorted(known, key=list(MODELS).index)
+        lines = [f"<!-- {section} -->", head, rule, *(known[name] for name in order)]
+        text = text[:start] + "\n".join(lines) + "\n" + text[end:]
+    return text
 
-By `uv run python benchmarks/bench_folds.py --map 6000 --jobs 16 --folder FOLDS --markdown docs/models.md` (one machine of 16 cores; a
-part of the models by name): random weights at 8 bits, T = 4, Loihi 2's
-published limits (graded messages do not wait). Cores are **lower bounds** by summed resources unless they are said to be mapped;
-mapping takes up to 1.1 times the bound. *cores@steps*: the Pareto front of least cores and steps from one sample to the next; 4
-steps is unrolled. `--fold auto` takes the first that maps. How folding works: [folding.md](folding.md).
 
-{FOLDS[0]}
-{FOLDS[1]}
+def named(row: str) -> str:
+    """The model of a row: the first cell that is a name of the registry."""
+    from neurocompile.models.registry import MODELS
 
-Not in the table yet; single folds by `neurocompile build MODEL --target hala_point --fold FOLD --estimate-only`, lower bounds too:
-QKFormer-4-256 107 cores at 264 steps (`1x32s`; 116 mapped) and 98 at 420 (`1x16`; 107 mapped); Meta-SpikeFormer-8-512 4,550 at
-124 (`8x224`) and 3,820 at 236 (`4x224`); SpikingResformer-Ti 7,029 at 116 (`8x224`), 4,545 at 456 (`4x224s`), 3,972 at 1,800 (`1x224s`).
-
-## Accuracy
-
-Trained small models on scikit-learn's digits, 360 held-out images, T = 4, 8-bit weights: `models/zoo/digits/card.md` and
-`models/zoo/qkformer_digits/card.md`; `uv run pytest tests/models/test_zoo_digits.py` compares float and compiled accuracy.
-Models of the papers' sizes on a JPEG copy of CIFAR-10, with the script that trains them: `models/zoo/cifar10/card.md`.
-`neurocompile zoo list` has all.
-
-## The dense baseline
-
-ViT-B/16 (`models/vit.py`) is 86.57 M parameters and 17.56 G multiply-adds an image, counted from its layers and by torch: 80.79 mJ at
-4.6 pJ each (`horowitz45`; `tests/models/test_vit.py`). Table V of the paper has 17.6 there, which is the number of operations.
-A ViT of two blocks (5 tokens, 24 channels) trained on digits compiles end to end, LayerNorm, softmax and GELU in binary digits: 355 of 360 images right,
-356 in float, on 69 of the 120 cores of one Loihi 2 ([circuits.md](circuits.md), `benchmarks/bench_vit.py`).
-
-## What does not compile
-
-SpikedAttention needs its own neurons: `neurocompile check MODEL` lists every reason with its place in the model
-(`tests/frontends/test_why_not.py`).
-
-## Text models
-
-SpikeGPT compiles token by token, as its authors write a step (`models/spike_gpt.py`: 215.4 M parameters at 18 x 768, 112.9 M at 18 x 512). A step of
-the chip is a token: token shifts are delays, RWKV's weighted mean integrates over tokens in windows of octaves. A tiny one is exact
-between definition, emulator and Lava (`pytest --nightly tests/models/test_spike_gpt.py`); one trained on characters, on 725 of Kapoho Point's cores, whose
-perplexity compiled is 6.21 where float has 6.13, writes text (`neurocompile generate`): `models/zoo/characters/card.md`. SpikingBERT compiles as its authors write it, with softmax, layer
-normalization and GELU in each step, and loses 0.7 points of accuracy on SST-2: `models/zoo/sst2/card.md`.
-Its sizes are 52.8 M parameters at 4 x 768 (the authors' code) and 67.0 M at 6 x 768 (the paper's Table I: 66.4), of which the host keeps 23.8 M of embeddings
-(`pytest tests/models/test_spiking_bert.py`); Tables IV and VI of the trained one: [theory.md](theory.md).
-"""
+    return next(cell.strip() for cell in row.split("|") if cell.strip() in MODELS)
 
 
 def main() -> None:
@@ -323,7 +256,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--child", choices=("export", "stages", "parity"), help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
-    parser.add_argument("--markdown", type=Path, help="write the table")
+    parser.add_argument(
+        "--markdown", type=Path, help="write the rows into its tables; the rest stays"
+    )
     parser.add_argument(
         "--json",
         type=Path,
@@ -343,15 +278,9 @@ def main() -> None:
         known[name] = measure(name)
         if arguments.json:
             arguments.json.write_text(json.dumps(list(known.values()), indent=1) + "\n")
-    found = [known[name] for name in MODELS if name in known]
     if arguments.markdown:
-        text = markdown(found)
-        if arguments.markdown.exists():  # the table of bench_folds.py stays
-            old = arguments.markdown.read_text(encoding="utf-8")
-            if FOLDS[0] in old:
-                kept = old[old.index(FOLDS[0]) : old.index(FOLDS[1])]
-                text = text.replace(FOLDS[0] + "\n", kept)
-        arguments.markdown.write_text(text, encoding="utf-8")
+        text = arguments.markdown.read_text(encoding="utf-8")
+        arguments.markdown.write_text(written(text, list(known.values())), encoding="utf-8")
 
 
 if __name__ == "__main__":
