@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from neurocompile.host.characters import CharacterPart
     from neurocompile.host.generate import Generated
     from neurocompile.host.part import HostPart
+    from neurocompile.host.stream import ProgramStream
     from neurocompile.host.text import TextPart
     from neurocompile.images import CoreImages
     from neurocompile.parity.report import ParityReport
@@ -344,6 +346,7 @@ class Program:
         device: str = "cpu",
         rasters: bool = False,
         progress: bool = False,
+        executor: Executor | None = None,
     ) -> RunResult:
         """Execute float32 ``x`` (samples, *input shape), or sentences where the program has a text
         part, on a backend: emulator, cores, lava, lava-runtime or loihi.
@@ -351,7 +354,8 @@ class Program:
         With a ``device`` of torch (cuda: all GPUs, cuda:N, torch-cpu) in place of the emulator, the
         quantized model's integers are evaluated there: the same spikes and logits.
 
-        ``rasters`` keeps every spike of every layer, which takes memory by samples.
+        ``rasters`` keeps every spike of every layer, which takes memory by samples. An ``executor`` that
+        :meth:`open` gave for this backend is used and left open: many small runs need not make one each.
         """
         x = self.checked(x)
         check_where(backend, device, rasters)
@@ -366,7 +370,7 @@ class Program:
             recorded = [readout]
         cuts, spikes, sizes = [], dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
         read = decode_steps if self.circuit.readouts[0].per_step else decode
-        with self.open(backend) as executor:
+        with nullcontext(executor) if executor is not None else self.open(backend) as executor:
             for part in chunks(len(x), _CHUNK, engine.name, progress):
                 trace = executor.run(encode(self.circuit, x[part]), recorded)
                 cuts.append(read(self.circuit, trace))
@@ -469,6 +473,16 @@ class Program:
         x = self.checked(x)
         with self.open(backend) as executor:
             return executor.run(encode(self.circuit, x), record)
+
+    @guarded
+    def stream(self) -> ProgramStream:
+        """One sample on the emulator whose steps come in parts: state is kept from part to part, and
+        the parts give what the whole sample gives. NC1006 for a folded program, one whose input is one for
+        all steps, or whose outputs are means over a sample.
+        """
+        from neurocompile.host.stream import ProgramStream
+
+        return ProgramStream(self)
 
     @guarded
     def generate(

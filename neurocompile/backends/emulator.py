@@ -22,10 +22,11 @@ from neurocompile.backends.base import Trace
 from neurocompile.backends.bias import lif_bias
 from neurocompile.backends.encoding import check_integers
 from neurocompile.backends.interpreter import run_samples
-from neurocompile.backends.kernels import lif, prepared, project_prepared
-from neurocompile.backends.plan import EMITS, Emit, Plan, make_plan
+from neurocompile.backends.kernels import prepared, project_prepared
+from neurocompile.backends.plan import Plan, make_plan
+from neurocompile.backends.step import step as one_step
 from neurocompile.backends.weights import make_weights
-from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput, Population
+from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput
 from neurocompile.ir.windows import by_sample, host_rounds, rounds
 
 __all__ = ["Emulator", "emulate_cycles"]
@@ -237,33 +238,10 @@ def emulate_cycles(circuit: CircuitGraph, x: np.ndarray) -> Trace:
                     if not source.any():
                         continue
                     project_prepared(q, kernels[q.name], source, circuit.population[q.src].shape, a)
-                out = _step(p, a, state, bias, step == 0)[0]
+                out = one_step(p, a, state, bias, step == 0)[0]
             history[p.name][now % reach] = out
             if 0 <= sample < count and step < steps:
                 trace[p.name][sample, step] = out
     return {
         p.name: by_sample(circuit, trace[p.name].reshape(count, steps, *p.shape)) for p in order
     }
-
-
-def _step(
-    p: Population,
-    a: np.ndarray,
-    state: dict[str, np.ndarray],
-    bias: dict[str, np.ndarray],
-    first: bool,
-) -> np.ndarray:
-    """One step of one population, int32 (rows, neurons), from its summed input; before the
-    ``first`` step of a sample the state is reset."""
-    emits = EMITS.of(p)
-    if emits == Emit.RELAY:
-        return a
-    if emits == Emit.RELU:
-        return np.maximum(a, 0)
-    assert emits == Emit.LIF and isinstance(p, LIF)
-    u, v = state[p.name]
-    if p.reset and first:
-        u[:], v[:] = 0, 0
-    out = np.empty((len(a), 1, p.size), np.uint8)
-    lif(a[:, None], bias[p.name], p.vth << 6, p.dv, p.du, u, v, out)
-    return out[:, 0].astype(np.int32)

@@ -2,13 +2,14 @@
 
 A sample of the chip is a window of T characters that starts from an empty state; neurons and sums
 are reset where the next one begins. So each new character runs the last T of the text, and what
-left the window is forgotten.
+left the window is forgotten; a program for longer samples remembers more.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +28,11 @@ class Writer(Protocol):
     @property
     def text_part(self) -> object: ...
 
-    def run(self, x: np.ndarray, backend: str = ..., *, device: str = ...) -> Any: ...
+    def open(self, backend: str = ...) -> AbstractContextManager[Any]: ...
+
+    def run(
+        self, x: np.ndarray, backend: str = ..., *, device: str = ..., executor: Any = ...
+    ) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,20 @@ def generate(
     start, known = time.perf_counter(), part.known(prompt)
     rng = np.random.default_rng(seed)
     written, lost, spikes = known, 0.0, 0
-    for _ in _counted(characters, progress):
-        result = program.run(part([written]), backend, device=device)
-        logits = result.step_logits
-        if logits is None or logits.shape[1:] != (part.length, len(part.vocabulary)):
-            raise NeurocompileError(
-                "NC1006",
-                f"the program has no logits of each step for {len(part.vocabulary)} characters",
-            )
-        row = logits[0, min(len(written), part.length) - 1]
-        chosen = _chosen(row, temperature, rng)
-        lost -= float(row[chosen] - row.max() - np.log(np.exp(row - row.max()).sum()))
-        written += part.vocabulary[chosen]
-        spikes += sum(result.spikes.values())
+    with nullcontext() if device != "cpu" else program.open(backend) as executor:
+        for _ in _counted(characters, progress):
+            result = program.run(part([written]), backend, device=device, executor=executor)
+            logits = result.step_logits
+            if logits is None or logits.shape[1:] != (part.length, len(part.vocabulary)):
+                raise NeurocompileError(
+                    "NC1006",
+                    f"the program has no logits of each step for {len(part.vocabulary)} characters",
+                )
+            row = logits[0, min(len(written), part.length) - 1]
+            chosen = _chosen(row, temperature, rng)
+            lost -= float(row[chosen] - row.max() - np.log(np.exp(row - row.max()).sum()))
+            written += part.vocabulary[chosen]
+            spikes += sum(result.spikes.values())
     return Generated(
         known,
         written[len(known) :],

@@ -57,6 +57,29 @@ def test_the_likeliest_character_of_the_last_step_comes_next(program) -> None:
     found = program.with_text(text).generate("AB", 7)
     assert (found.prompt, found.text, found.window) == ("ab", written[2:], T)
     assert found.perplexity == pytest.approx(perplexity ** (1 / 7)) and found.spikes > 0
+    assert program.with_text(text).generate("AB", 7, device="torch-cpu").text == found.text
+
+
+def test_parts_of_a_sample_with_its_state_are_the_whole(program) -> None:
+    x = part()(["abcd ", "dc"])
+    whole = program.run(x)
+    for sample, wanted in zip(x, whole.step_logits):
+        stream = program.stream()
+        parts = [stream.run(sample[a:b]) for a, b in ((0, 2), (2, 4), (4, 5))]
+        np.testing.assert_array_equal(np.concatenate(parts), wanted)
+        assert (stream.done, stream.left) == (T, 0)
+    assert sum(stream.spikes.values()) > 0
+    alone = program.stream().run(x[0, 2:4])  # from an empty state they differ
+    assert (alone != whole.step_logits[0, 2:4]).any()
+    with pytest.raises(NeurocompileError, match="NC1006 1 steps for a sample .* 0 of its 5 left"):
+        stream.run(x[0, :1])
+    with pytest.raises(NeurocompileError, match=r"NC1006 a part of a sample is \(steps, 8\)"):
+        program.stream().run(x[0, :, :3])
+
+
+def test_what_comes_whole_has_no_parts(digits_program) -> None:
+    with pytest.raises(NeurocompileError, match="NC1006 .*outputs are means over a whole sample"):
+        digits_program.stream()
 
 
 def test_draws_are_seeded_and_as_likely_as_the_logits_say(program) -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spiking_cases import Maker, assert_equal_to_definition, on_frames, samples
 
+from neurocompile.backends.emulator import Emulator
 from neurocompile.backends.encoding import encode
+from neurocompile.backends.stream import Stream
 from neurocompile.calibration import calibrate_on
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir import spiking as s
@@ -105,6 +107,32 @@ def test_the_circuit_computes_the_definition():
     assert_equal_to_definition(graph, lower(graph, T), x[:3])
     again = s.SpikingGraph.parse(graph.text(), graph.tensors)
     assert again.text() == graph.text()
+
+
+def test_windows_of_tokens_with_their_state_are_one_long_window():
+    """Two windows of three tokens, and three of one, four and one: what the whole sample gives."""
+    x = frames(20)
+    graph = quantized(x, 7)
+    circuit = schedule(lower(graph, T), max_spike_delay=62, power_of_two_period=True)
+    inputs = encode(circuit, x[:1])
+    whole = Emulator().open(circuit).run(inputs)
+    given = encode_input(graph.input, x[:1])
+    for parts in ((3, 3), (1, 4, 1)):
+        stream, at = Stream(circuit), 0
+        found: dict[str, list[np.ndarray]] = {p.name: [] for p in circuit.populations}
+        for steps in parts:
+            for name, sent in stream.run(inputs[0, at : at + steps]).items():
+                found[name].append(sent)
+            at += steps
+        for p in circuit.populations:
+            np.testing.assert_array_equal(np.concatenate(found[p.name]), whole[p.name][0], p.name)
+    (view,) = circuit.views
+    (spikes,) = evaluate(graph, given, T, [view.layer]).values()
+    np.testing.assert_array_equal(view.read(whole[view.src]), spikes)
+    with pytest.raises(
+        NeurocompileError, match="NC1006 1 steps for a sample .* has 0 of its 6 left"
+    ):
+        stream.run(inputs[0, :1])
 
 
 def test_a_divisor_that_may_be_0_is_refused():

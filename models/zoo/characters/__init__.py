@@ -56,8 +56,10 @@ def load(path: Path = HERE / "spike-gpt.safetensors") -> SpikeGpt:
     return model.eval()
 
 
-def character_part() -> CharacterPart:
-    """What the host makes of text, for :meth:`neurocompile.Program.with_text`."""
+def character_part(tokens: int | None = None) -> CharacterPart:
+    """What the host makes of text, for :meth:`neurocompile.Program.with_text` of a program of so many
+    ``tokens`` a sample, those of training by default.
+    """
     import torch
 
     from neurocompile.host.characters import CharacterPart
@@ -65,7 +67,7 @@ def character_part() -> CharacterPart:
     model = load()
     with torch.no_grad():
         table = model.embedded(torch.arange(len(CHARACTERS))).numpy()
-    return CharacterPart(CHARACTERS, table, model.config.T)
+    return CharacterPart(CHARACTERS, table, tokens or model.config.T)
 
 
 def embedded(texts: Sequence[str]) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """Perplexity of the shipped SpikeGPT on held-out text, float beside compiled.
 
     python -m neurocompile.models.zoo.characters.compare FOLDER [--digits N ...] [--windows N]
-        [--target NAME --artifact OUT.nca]
+        [--tokens N] [--target NAME --artifact OUT.nca]
 
 FOLDER has ``train.tsv``, of which 64 windows calibrate, and ``dev.tsv``. The compiled logits are
 those of the circuit on the emulator, each window from an empty state as in training, with the host's
-part behind the last neurons (a layer normalization and the head). With ``--artifact`` the model of
+part behind the last neurons (a layer normalization and the head). With ``--tokens`` the model is compiled
+for windows of so many characters, over which it keeps its state. With ``--artifact`` the model of
 the last number of digits is mapped and written, with its characters.
 """
 
@@ -43,23 +44,23 @@ def compiled_logits(lowered: Lowered, x: np.ndarray) -> np.ndarray:
     return cut if host is None else next(iter(host.run(cut)[1].values()))
 
 
-def lowered(folder: Path, digits: int, target: str) -> Lowered:
+def lowered(folder: Path, digits: int, target: str, tokens: int = CONFIG.T) -> Lowered:
     """The model's circuit, calibrated on windows of the training set."""
     model = load()
     text = "\n".join(sentences(folder / "train.tsv")[0])
-    ids = windows(text, CALIBRATION, CONFIG.T, CALIBRATION_SEED)
+    ids = windows(text, CALIBRATION, tokens, CALIBRATION_SEED)
     with torch.no_grad():
         x = model.embedded(ids).numpy()
     staged = neurocompile.open(model.core, x[:2], calibration=x, digits=digits)
     return staged.canonical().quantize().lower(target)
 
 
-def compare(folder: Path, found: Lowered, count: int) -> dict[str, Any]:
+def compare(folder: Path, found: Lowered, count: int, tokens: int = CONFIG.T) -> dict[str, Any]:
     """Perplexity a character and next characters that are right, float and compiled, over ``count``
-    of the windows that the card's float figure has.
+    windows, at 24 tokens of those that the card's float figure has.
     """
     model, text = load(), "\n".join(sentences(folder / "dev.tsv")[0])
-    ids = windows(text, DEV_WINDOWS, CONFIG.T + 1, SEED)[:count]
+    ids = windows(text, DEV_WINDOWS, tokens + 1, SEED)[:count]
     with torch.no_grad():
         x = model.embedded(ids[:, :-1])
         wanted = model.core(x)
@@ -76,17 +77,18 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with train.tsv and dev.tsv")
     parser.add_argument("--digits", type=int, nargs="+", default=[10])
-    parser.add_argument("--windows", type=int, default=DEV_WINDOWS, help="of 24 characters")
+    parser.add_argument("--windows", type=int, default=DEV_WINDOWS)
+    parser.add_argument("--tokens", type=int, default=CONFIG.T, help="of a window")
     parser.add_argument("--target", default="kapoho_point")
     parser.add_argument("--artifact", type=Path, help="where the mapped program is written")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     for digits in arguments.digits:
-        circuit = lowered(arguments.folder, digits, arguments.target)
+        circuit = lowered(arguments.folder, digits, arguments.target, arguments.tokens)
         sizes = sum(int(np.prod(p.shape)) for p in circuit.circuit.populations)
-        found = compare(arguments.folder, circuit, arguments.windows)
+        found = compare(arguments.folder, circuit, arguments.windows, arguments.tokens)
         print({"digits": digits, "neurons": sizes, **found}, flush=True)
     if arguments.artifact is not None:
-        program = circuit.map().with_text(character_part())
+        program = circuit.map().with_text(character_part(arguments.tokens))
         program.save(arguments.artifact)
         print(program)
