@@ -1,20 +1,24 @@
 """How time and memory grow with a network: building, mapping, preparing and emulating against width,
 depth, tokens, steps and samples, on log axes with fitted exponents.
 
-    uv run python benchmarks/scaling.py [--out docs/scaling.png] [--repeats 3] [--no-map]
+    uv run python benchmarks/scaling.py [--out docs/scaling.png] [--repeats 3] [--no-map] [--json POINTS]
+    uv run python benchmarks/scaling.py --draw POINTS --out docs/scaling.png
 
 The network: 3x3 convolutions with LIF neurons on an image, 8 % of the inputs spiking, weights
 random. Building takes the same network in float: canonicalize, calibrate on the samples, quantize,
 lower, schedule. Each line varies one size and keeps the others; a point is the least processor time of the
-repeats on one thread. Memory is counted, not sampled: arenas, scratch and weights of the plan. The
-exponent is the slope of a straight line through the upper half of the points (log-log), where fixed
+repeats on one thread. Memory of a run is counted: arenas, scratch and weights of the plan; of a build
+and of a mapping it is the most that Python and numpy held at once (tracemalloc, in calls of their own; a
+build holds a few samples a thread: `taskset -c 0` for one). The exponent is the slope of a straight line through the upper half of the points (log-log), where fixed
 costs count least.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +136,16 @@ def least(function: Callable[[], Any], repeats: int) -> float:
     return min(times)
 
 
+def peak(function: Callable[[], Any]) -> float:
+    """The most that Python and numpy hold beyond what they held before, in MB."""
+    tracemalloc.start()
+    try:
+        function()
+        return 1e-6 * tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def measure(sizes: dict[str, int], repeats: int, maps: bool) -> dict[str, float]:
     """Seconds and bytes of one network."""
     from neurocompile.backends.emulator import Emulator
@@ -156,7 +170,7 @@ def measure(sizes: dict[str, int], repeats: int, maps: bool) -> dict[str, float]
         "build, s": least(lambda: build(graph, images, sizes["T"]), repeats),
         "prepare, s": least(lambda: make_plan(circuit, make_weights(circuit), out), repeats),
         "emulate, s": least(lambda: executor.run(x, out), repeats),
-        "memory, MB": 1e-6
+        "memory of run, MB": 1e-6
         * (
             weights.small.nbytes
             + weights.wide.nbytes
@@ -165,11 +179,13 @@ def measure(sizes: dict[str, int], repeats: int, maps: bool) -> dict[str, float]
             + 4 * (plan.words + sum(plan.scratch))
         ),
     }
+    found["memory of build, MB"] = peak(lambda: build(graph, images, sizes["T"]))
     neurons = sum(p.size for p in circuit.populations)
     if maps and neurons <= MOST_MAPPED and (sizes["samples"], sizes["T"]) == MAPPED:
         rates = dict.fromkeys(circuit.population, 0.08)
         target = load_target("hala_point")
         found["map, s"] = least(lambda: map_circuit(circuit, target, rates, seed=0), 1)
+        found["memory of map, MB"] = peak(lambda: map_circuit(circuit, target, rates, seed=0))
     return found
 
 
@@ -208,8 +224,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-map", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the points there")
+    parser.add_argument("--draw", type=Path, help="draw these points, measure nothing")
     options = parser.parse_args()
     found: dict[str, dict[int, dict[str, float]]] = {}
+    if options.draw:
+        points = json.loads(options.draw.read_text())
+        found = {name: {int(n): v for n, v in line.items()} for name, line in points.items()}
+        draw(found, options.out or Path("scaling.png"))
+        return
     measure(BASE | {"width": 4, "tokens": 16}, 1, not options.no_map)  # kernels are compiled
     for name, sizes in LINES.items():
         found[name] = {
@@ -221,7 +244,9 @@ def main() -> None:
                 continue
             slope = exponent(list(sizes)[-len(values) :], values)
             shown = "  ".join(f"{value:.3g}" for value in values)
-            print(f"{name:<8} {what:<12} exponent {slope:5.2f}   {shown}", flush=True)
+            print(f"{name:<8} {what:<20} exponent {slope:5.2f}   {shown}", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found))
     if options.out:
         draw(found, options.out)
 
