@@ -228,13 +228,14 @@ class CostCounter:
         found = self._forms_of.get(population)
         if found is None:
             incoming = self.circuit.incoming[population]
-            found = self._forms_of[population] = (
+            form = (
                 population in self.neuronal,
                 population in self.positional,
                 *(self._form(q) for q in incoming),
             )
-            if not incoming:
-                found = self._forms_of[population] = (*found, population)
+            form = form if incoming else (*form, population)
+            number = self._numbers.setdefault(form, len(self._numbers))
+            found = self._forms_of[population] = (number,)
         return found
 
     def usage(self, tile: Tile) -> Usage:

@@ -61,8 +61,8 @@ def squeeze(
         beyond: see :func:`neurocompile.mapping.relaxed.refine_relaxed`.
         steps: moves tried for each vertex and number of cores.
         tries: numbers of cores that are tried, at most.
-        ahead: also try, on a second thread, the number that comes next if one fails; the same is
-            found.
+        ahead: also try, on other threads, the numbers that come next if one fails after the other;
+            the same is found.
     """
     used = np.zeros((cores, len(graph.limit)), dtype=np.int64)
     now = graph.used(block)
@@ -85,13 +85,13 @@ def squeeze(
             first=True,
         )
 
-    ahead = ahead and (os.cpu_count() or 1) > 1
-    with ThreadPoolExecutor(1 + ahead) as threads:  # the kernels hold no lock
+    together = min(tries, os.cpu_count() or 1) if ahead else 1
+    with ThreadPoolExecutor(together) as threads:  # the kernels hold no lock
         tried, left, running = low, tries, dict[int, Future[np.ndarray | None]]()
         while left and low < high:
             wanted = [tried]
-            if ahead and left > 1 and tried + 1 < high:
-                wanted.append((tried + 1 + high) // 2)
+            while len(wanted) < min(together, left) and wanted[-1] + 1 < high:
+                wanted.append((wanted[-1] + 1 + high) // 2)
             running = {
                 k: running[k] if k in running else threads.submit(attempt, k) for k in wanted
             }

@@ -115,6 +115,21 @@ def test_fewer_cores_keep_every_capacity_and_what_lists_hold_is_exact(
     assert relaxed is None or holds(graph, relaxed)
 
 
+@given(listed(), st.integers(0, 5))
+@settings(max_examples=15, deadline=None)
+def test_fewer_cores_are_found_alike_with_any_number_of_threads(
+    graph: Hypergraph, seed: int
+) -> None:
+    start = pack(graph, np.arange(graph.vertices))
+    cores, found = int(start.max()) + 1, []
+    for processors in (1, 2, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.cpu_count", lambda processors=processors: processors)
+            found.append(squeeze(graph, start, cores, 1, seed, steps=50, tries=4, ahead=True))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
 def connectivity(graph: Hypergraph, block: np.ndarray) -> float:
     """By definition."""
     nets = [graph.pins[a:b] for a, b in zip(graph.offsets[:-1], graph.offsets[1:], strict=True)]
