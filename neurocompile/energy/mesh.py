@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from neurocompile.program import Program
 
 __all__ = [
+    "WAYS",
     "Constants",
     "MeshReport",
     "MeshRun",
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 _G = columns(GROUP_FIELDS)
+WAYS = ("east", "west", "south", "north")
+"""Ways that a link leads, as :attr:`MeshRun.links` has them."""
 NEEDED = (
     "synaptic_operation",
     "neuron_update_active",
@@ -91,6 +94,16 @@ class MeshRun(NamedTuple):
     def slowest(self) -> np.ndarray:
         """int64 (steps): the core that the step waited for."""
         return self.cores.argmax(axis=1)
+
+    @property
+    def busiest(self) -> np.ndarray:
+        """int64 (steps, 4): of the link that carried most in the step its way (index into
+        :data:`WAYS`), the row and column of its tile, and its messages.
+        """
+        links = self.links.reshape(len(self.links), -1)
+        most = links.argmax(axis=1)
+        place = np.unravel_index(most, self.links.shape[1:])
+        return np.stack([*place, links[np.arange(len(links)), most]], axis=1)
 
 
 class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,9 +162,6 @@ class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
         yield "throughput", f"{self.samples_per_second:,.0f} samples/s", "simulated, pipelined"
 
 
-_WAYS = ("east", "west", "south", "north")
-
-
 def mesh_of(
     program: Program, x: np.ndarray, profile: Profile, *, buffer: int | None = None
 ) -> tuple[MeshReport, MeshRun]:
@@ -179,8 +189,8 @@ def mesh_of(
     counts = machine.count(encode(circuit, program.checked(x)), by_step=True)
     run = simulate_mesh(machine, counts, target, constants, buffer)
     slowest = np.bincount(run.slowest[run.full], minlength=len(program.mapping.cores))
-    links = run.links[run.full]
-    busiest = np.unravel_index(int(links.argmax()), links.shape)
+    busiest = run.busiest[run.full]
+    way, row, column, most = busiest[busiest[:, 3].argmax()].tolist()
     step_ns = float(run.total[run.full].mean())
     return MeshReport(
         profile=profile.name,
@@ -191,9 +201,9 @@ def mesh_of(
         barrier_ns=constants.barrier,
         slowest_core=int(slowest.argmax()),
         slowest_share=float(slowest.max() / slowest.sum()),
-        link_tile=(int(busiest[3]), int(busiest[2])),
-        link_way=_WAYS[busiest[1]],
-        link_messages=int(links.max()),
+        link_tile=(column, row),
+        link_way=WAYS[way],
+        link_messages=most,
         waited_ns=float(run.waited[run.full].mean()),
         samples_per_second=1e9 / (step_ns * circuit.sample_period),
         buffer=buffer,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from neurocompile.energy.buffers import play_buffered
-from neurocompile.energy.mesh import Constants, _play, constants_of, mesh_of
+from neurocompile.energy.mesh import Constants, MeshReport, MeshRun, _play, constants_of, mesh_of
 from neurocompile.energy.profile import load_profile
 from neurocompile.errors import NeurocompileError
+from neurocompile.report.mesh import draw_mesh
 
 C = Constants(10.0, 5.0, 5.0, 2.0, 4.0, 6.0, 100.0)
 PLACE = np.array([[0, 0], [1, 0], [1, 1], [0, 0]], np.int64)
@@ -97,6 +98,41 @@ def test_times_are_needed(digits_program, digits_data) -> None:
     with pytest.raises(NeurocompileError) as caught:
         mesh_of(digits_program, digits_data.x[:2], load_profile("davies2018"))
     assert caught.value.code == "NC1006" and "pipeline" in str(caught.value)
+
+
+def test_a_picture_names_the_slowest_core_and_link_of_each_step() -> None:
+    """Of ten cores and links: seven by name, the rest together."""
+    pytest.importorskip("matplotlib")
+    steps, rng = 30, np.random.default_rng(0)
+    cores, links = np.zeros((steps, 10)), np.zeros((steps, 4, 2, 3), np.int64)
+    for step in range(steps):
+        cores[step, step % 10] = 1000.0 + step
+        links[step, step % 4, step % 2, step % 3] = 50 + step
+    run = MeshRun(cores.max(axis=1), cores, links, rng.random(steps), np.ones(steps, bool))
+    assert run.slowest.tolist() == [step % 10 for step in range(steps)]
+    assert run.busiest.tolist() == [[i % 4, i % 2, i % 3, 50 + i] for i in range(steps)]
+    report = MeshReport(
+        profile="davies2018",
+        samples=1,
+        steps=steps,
+        step_ns=1015.0,
+        longest_ns=1029.0,
+        barrier_ns=0.0,
+        slowest_core=0,
+        slowest_share=0.1,
+        link_tile=(2, 1),
+        link_way="south",
+        link_messages=79,
+        waited_ns=0.0,
+        samples_per_second=1.0,
+    )
+    above, middle, *_ = draw_mesh(report, run, "model").axes
+    for axes, name in ((above, "0: 3"), (middle, "(0, 0) east: 3")):
+        told = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert told[0] == name and len(told) == 8
+        assert told[-1].endswith("others: 9" if axes is above else "others: 10"), told
+        shown = sum(len(points.get_offsets()) for points in axes.collections)
+        assert shown == steps, "each step once"
 
 
 @pytest.mark.slow
