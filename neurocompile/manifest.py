@@ -37,6 +37,12 @@ class Optimized(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     after: float
     tried: int
     """Other mappings that were counted."""
+    held_out: int = 0
+    """Samples beside these on which no mapping that is taken may be worse; 0 where none are left."""
+    held_out_before: float = 0.0
+    held_out_after: float = 0.0
+    held_out_refused: int = 0
+    """Mappings that were better on the samples, and worse on the held-out ones."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

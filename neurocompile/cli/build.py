@@ -239,6 +239,11 @@ def _text(s: Summary, output: Path) -> Iterator[Any]:
             f"refined on the messages of {o.samples} samples for {o.objective}: {o.before:,.0f} -> {o.after:,.0f} {o.unit}"
             f"{priced} ({o.tried} other mappings counted)"
         )
+        if o.held_out:
+            yield (
+                f"on {o.held_out} held-out samples: {o.held_out_before:,.0f} -> {o.held_out_after:,.0f} {o.unit}"
+                f" ({o.held_out_refused} better mappings refused that are worse there)"
+            )
     if s.budget is not None:
         from neurocompile.cli.budget_text import budget_text
 

@@ -2,7 +2,7 @@
 
 Messages of calibration samples are counted neuron by neuron on the emulator, which is exact. Other
 mappings (:mod:`neurocompile.mapping.counted`) are then counted as ``energy --input`` counts, and the best
-is kept: the first one where none is better.
+is kept that is not worse on held-out samples either: the first one where none is better.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from neurocompile.targets.schema import Target
 __all__ = ["held_out_load", "optimize_mapping"]
 
 SAMPLES = 32
-"""Calibration samples that are counted; for times, as many as fill the pipeline twice at least."""
+"""Calibration samples that are counted, and at most as many held-out ones behind them; for times, as
+many as fill the pipeline twice at least.
+"""
 
 
 def optimize_mapping(
@@ -48,7 +50,8 @@ def optimize_mapping(
 
     Args:
         rates: population -> messages a neuron a step, as ``mapping`` was made with.
-        x: float32 (samples, *input shape): calibration samples; the first :data:`SAMPLES` are counted.
+        x: float32 (samples, *input shape): calibration samples; the first :data:`SAMPLES` are counted, the
+            next are held out: a mapping that is worse than ``mapping`` on them is not taken.
         objective: ``packets`` of an inference, ``energy`` of it, or ``time`` of a step on the mesh.
 
     Raises:
@@ -59,17 +62,27 @@ def optimize_mapping(
             "NC1006",
             f"optimize {objective} counts the messages of calibration samples: give some (`calibration`)",
         )
-    x = x[:SAMPLES]
+    x, rest = x[:SAMPLES], x[SAMPLES : 2 * SAMPLES]
     activity = measured_activity(circuit, x)
     sent = _each_step(circuit, activity)
     measure, unit, profile = _measure(circuit, target, activity, x, objective)
     loads = _loads(circuit, mapping, target, activity) if objective == "time" else None
     best, least = mapping, measure(mapping)
-    before, tried = least, 0
+    before, tried, refused = least, 0, 0
+    held_out, kept = None, 0.0
+    if len(rest):
+        held_out, *_ = _measure(circuit, target, measured_activity(circuit, rest), rest, objective)
+        kept = held_out(mapping)
+    held_before = kept
     for other in others(circuit, mapping, target, rates, sent, loads):
         found, tried = measure(other), tried + 1
-        if found < least:
-            best, least = other, found
+        if found >= least:
+            continue
+        there = held_out(other) if held_out else kept
+        if there > held_before:
+            refused += 1
+            continue
+        best, least, kept = other, found, there
     return best, Optimized(
         objective=objective,
         unit=unit,
@@ -78,6 +91,10 @@ def optimize_mapping(
         before=before,
         after=least,
         tried=tried,
+        held_out=len(rest),
+        held_out_before=held_before,
+        held_out_after=kept,
+        held_out_refused=refused,
     )
 
 

@@ -12,7 +12,7 @@ from images.placed import placed
 
 import neurocompile
 from neurocompile.energy.activity import measured_activity
-from neurocompile.energy.optimize import held_out_load, optimize_mapping
+from neurocompile.energy.optimize import SAMPLES, held_out_load, optimize_mapping
 from neurocompile.energy.packets import count_packets
 from neurocompile.errors import NeurocompileError
 from neurocompile.mapping.budget import SpikeBudget
@@ -71,6 +71,35 @@ def test_what_is_refined_is_never_worse(objective: str) -> None:
         packets = count_packets(circuit, found, LOIHI1, sent)
         away = (packets.src >= 0) & (packets.src != packets.dst)
         assert packets.count[away].sum() / len(x) == told.after
+
+
+def test_no_mapping_gets_worse_on_held_out_samples() -> None:
+    """What is told is what is counted on each part, and neither gets worse: held-out samples like the
+    others, and, with a mapping that is best for them, such as fire elsewhere (gains are refused).
+    """
+    refused = gained = 0
+    for seed, elsewhere in ((0, False), (0, True), (1, True)):
+        circuit, x = network(seed), inputs(seed, SAMPLES + 6)
+        x, held = x[:SAMPLES], x[SAMPLES:]
+        if elsewhere:
+            x[:, 3:], held[:, :3] = 0, 0
+
+        def refine(mapping, samples, circuit=circuit):
+            return optimize_mapping(circuit, mapping, LOIHI1, {}, samples, "packets")
+
+        mapping = placed(circuit, LOIHI1, seed, cores=6)
+        if elsewhere:
+            mapping, alone = refine(mapping, held)
+            assert alone.held_out == 0
+        found, told = refine(mapping, np.concatenate([x, held]))
+        assert (told.samples, told.held_out) == (SAMPLES, len(held))
+        assert told.after <= told.before and told.held_out_after <= told.held_out_before
+        assert refine(found, x)[1].before == told.after
+        assert refine(mapping, held)[1].before == told.held_out_before
+        assert refine(found, held)[1].before == told.held_out_after
+        refused += told.held_out_refused
+        gained += told.after < told.before
+    assert gained and refused, (gained, refused)
 
 
 @pytest.mark.slow
