@@ -14,6 +14,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.files import open_input
 from neurocompile.targets.loader import MOST, _line, _Loader
 from neurocompile.targets.problems import problems
 from neurocompile.targets.schema import Energy, Number, Target, Text, Time
@@ -82,12 +83,12 @@ def load_profile(name_or_path: str | Path) -> Profile:
         return _parse(data, f"{name}.yaml")
     try:
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise NeurocompileError(
                 "NC7001",
                 f"energy profile {name[:200]!r} is neither shipped nor a file. Shipped: {', '.join(known)}.",
             )
-        with path.open("rb") as file:
+        with open_input(path, "NC7001") as file:
             data = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:
         raise NeurocompileError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.errors import NeurocompileError, not_importable
+from neurocompile.files import open_input
 
 __all__ = ["Hdf5Reader"]
 
@@ -39,8 +40,8 @@ class Hdf5Reader:
             import h5py
         except ImportError as error:
             raise not_importable(self.what, error, self.extra) from error
-        if not self.path.is_file():
-            raise NeurocompileError("NC1001", f"cannot read '{self.path}': no such file")
+        with open_input(self.path):  # a FIFO would make HDF5 wait for ever
+            pass
         try:
             with h5py.File(self.path, "r") as file:
                 yield file

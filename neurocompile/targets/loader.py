@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from neurocompile.errors import NeurocompileError, ViolationList
+from neurocompile.files import open_input
 from neurocompile.targets.problems import problems
 from neurocompile.targets.schema import Target
 
@@ -76,14 +77,14 @@ def load_target(name_or_path: str | Path) -> Target:
         return parse_target(file.read_bytes(), f"{name}.yaml")
     try:
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean '{close[0]}'? " if close else ""
             raise NeurocompileError(
                 "NC3001",
                 f"target {name[:200]!r} is neither a shipped target nor a file. {hint}Shipped: {', '.join(known)}.",
             )
-        with path.open("rb") as opened:
+        with open_input(path, "NC3001") as opened:
             data = opened.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise NeurocompileError(

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import neurocompile
 from neurocompile import NeurocompileError
 from neurocompile.files import check_writable, read_input, through_links, write_output
 
@@ -139,3 +140,24 @@ def test_killed_at_any_moment_a_writer_leaves_the_old_file_or_the_new_one(tmp_pa
         assert path.read_bytes() in (old, new)
     write_output(path, b"again")  # what a killed writer left is in nobody's way
     assert path.read_bytes() == b"again"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("nir", "NC1001"), ("net", "NC1001"), ("target", "NC3001"), ("profile", "NC7001")],
+)
+def test_a_fifo_in_place_of_a_description_is_named_at_once(kind, code, tmp_path):
+    """By what it is: neither waited for nor called a file that is not there."""
+    from neurocompile.energy.profile import load_profile
+    from neurocompile.targets import load_target
+
+    fifo = tmp_path / f"fifo.{ {'target': 'yaml', 'profile': 'yaml'}.get(kind, kind) }"
+    os.mkfifo(fifo)
+    if kind in ("nir", "net"):
+        pytest.importorskip("h5py")
+        read = neurocompile.open
+    else:
+        read = load_target if kind == "target" else load_profile
+    with pytest.raises(NeurocompileError, match="it is not a regular file") as caught:
+        read(fifo)
+    assert caught.value.code == code
