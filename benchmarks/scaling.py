@@ -202,7 +202,7 @@ def draw(found: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(found), figsize=(4 * len(found), 4), sharey=True)
+    figure, axes = pyplot.subplots(1, len(found), figsize=(4 * len(found), 6), sharey=True)
     for axis, (name, points) in zip(axes, found.items()):
         for what in next(iter(points.values())):
             sizes = [n for n in points if what in points[n]]
@@ -211,7 +211,10 @@ def draw(found: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
             axis.loglog(sizes, values, "o-", label=label)
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
-        axis.legend(title="exponent", fontsize=8)
+        axis.set_xticks(list(points), [str(n) for n in points])
+        axis.minorticks_off()
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
+        axis.legend(title="exponent", fontsize=8, **below)
     axes[0].set_ylabel("seconds, or MB")
     figure.suptitle("Convolutional LIF network, one thread, others as " + str(BASE))
     figure.tight_layout()
