@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from neurocompile.ir import spiking as s
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.ir.spiking import SpikingGraph
+from neurocompile.ir.text import Ref, TensorRef
 from neurocompile.passes.fold_batch_norm import FoldBatchNorm
 
 RNG = np.random.default_rng(0)
@@ -120,3 +122,43 @@ def test_a_shift_in_front_of_neurons_makes_no_layer_twice() -> None:
     kinds = [type(node).__name__ for node in after.nodes]
     assert kinds == ["Input", "Conv2d", "Offset", "LIF", "Add", "Offset", "LIF", "Output"]
     check_same(before, after)
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+@pytest.mark.parametrize("loop", [True, False])
+def test_the_norm_of_a_sum_that_feeds_back_goes_into_each_of_its_layers(
+    kind: str, loop: bool
+) -> None:
+    """By the axis of the channels, first of maps and last of rows; without a loop it stays behind."""
+    shape = (3, 4, 4) if kind == "conv" else (3,)
+    weights = {
+        name: RNG.normal(size=(3, 3, 1, 1) if kind == "conv" else (3, 3)).astype(np.float32)
+        for name in ("in", "back")
+    }
+
+    def layer(name: str, x: str) -> s.Conv2d | s.Linear:
+        made = s.Conv2d if kind == "conv" else s.Linear
+        return made(name=name, x=Ref(x), weight=TensorRef(name))
+
+    fields = {name: TensorRef(name) for name in ("scale", "shift", "mean", "var")}
+    nodes = (
+        s.Input(name="x", shape=shape),
+        s.Previous(name="before", of="n", shape=shape),
+        layer("in", "x"),
+        layer("back", "before" if loop else "x"),
+        s.Add(name="sum", a=Ref("in"), b=Ref("back")),
+        s.BatchNorm(name="norm", x=Ref("sum"), eps=0.25, axis=0, **fields),
+        s.LIF(name="n", x=Ref("norm"), tau=2.0, v_threshold=0.7),
+        s.TimeMean(name="m", x=Ref("n")),
+        s.Output(name="out", x=Ref("m")),
+    )
+    nodes = nodes if loop else tuple(n for n in nodes if not isinstance(n, s.Previous))
+    before = s.SpikingGraph("g", "imported", nodes, TENSORS | weights)
+    after = FoldBatchNorm()(before)
+    kinds = [type(node).__name__ for node in after.nodes]
+    assert ("BatchNorm" in kinds) == (not loop)
+    assert ("Previous" in kinds) == loop
+    if loop:  # nothing stands between the sum and its neuron
+        assert after.node["n"].x == "sum" and len(kinds) == len(nodes) - 1
+    x = RNG.normal(size=(4, *shape)).astype(np.float32)
+    np.testing.assert_array_equal(evaluate(after, x, 4)["out"], evaluate(before, x, 4)["out"])
