@@ -152,6 +152,25 @@ def test_more_tokens_than_levels_of_a_weight_are_refused():
         Quantize(4096, statistics)(canonical)
 
 
+def test_a_step_that_counts_a_hundred_times_keeps_its_weight_and_more_is_refused():
+    for most in (100.0, 200.0):
+        tensors = {**TENSORS, "f": np.array([1e-6, 0.3, most, 0.3], np.float32)}
+        canonical = canonicalize(s.SpikingGraph.parse(TEXT, tensors))
+        quantize = Quantize(T, calibrate_on(canonical, frames(20), T), digits=10)
+        if most > 127:
+            with pytest.raises(NeurocompileError, match="NC2002 .*200 times; up to 127"):
+                quantize(canonical)
+            continue
+        found, x = quantize(canonical), frames(20)
+        given = encode_input(found.input, x)
+        (y,) = (n.x for n in found.nodes if isinstance(n, s.IntegerLIF))
+        values = evaluate(found, given, T, [y])[y].astype(np.float64)
+        wanted = evaluate(canonical, (given * found.input.unit).astype(np.float32), T, ["y"])["y"]
+        # the channel of a millionth has its own value in the first step too
+        assert np.corrcoef(values[:, 0].ravel(), wanted[:, 0].ravel())[0, 1] > 0.999
+        assert np.corrcoef(values[..., 2].ravel(), wanted[..., 2].ravel())[0, 1] > 0.999
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_factor_of_the_exponent_is_kept(sign):
     x = frames(30)

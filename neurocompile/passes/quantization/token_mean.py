@@ -175,8 +175,8 @@ class _Windows:
         return self._put(s.DigitMul, name, unit, digits=spike, value=value, bits=1)
 
     def summed(self, x: Ref, decay: np.ndarray, first: np.ndarray) -> Ref:
-        """``x`` over the steps before, and this step's times ``first``, with :data:`_FRACTION` bits
-        behind the point.
+        """``x`` over the steps before, and this step's times ``first``, with up to :data:`_FRACTION`
+        bits behind the point.
 
         What is kept is an integrator's value one step later.
         """
@@ -186,18 +186,21 @@ class _Windows:
         state.put(kept, unit, shape)
         before = self._put(s.Delay, "before", unit, x=Ref(kept.name))
         most, levels = float(first.max()), (1 << state.options.weight_bits - 1) - 1
-        fraction = floor(log2(levels / max(most, 1e-9)))
-        drop = min(max(fraction - _FRACTION, 0), 7)
-        weights = np.rint(np.broadcast_to(first, shape).reshape(-1) * 2.0 ** (_FRACTION + drop))
-        if weights.max() > levels:
+        bits = floor(log2(levels / most))
+        if bits < 0:
             raise NeurocompileError(
                 "NC2002",
-                f"layer '{node.name}' counts its own step {most:.4g} times; up to {levels >> _FRACTION} is supported",
+                f"layer '{node.name}' counts its own step {most:.4g} times; up to {levels} is supported",
                 layer=node.name,
             )
+        fraction = min(bits, _FRACTION)
+        drop = min(bits - fraction, 7)
+        scaled = np.broadcast_to(first, shape).reshape(-1) * 2.0 ** (fraction + drop)
+        # no step is without a weight of its own: the first of a sample has no other
+        weights = np.maximum(np.rint(scaled), 1)
         own = self._each(x, weights.astype(np.int16), drop)
-        fields: dict[str, Any] = {"a": before, "b": own, "times_a": 1 << _FRACTION}
-        return self._put(s.Combination, "sum", unit / (1 << _FRACTION), **fields)
+        fields: dict[str, Any] = {"a": before, "b": own, "times_a": 1 << fraction}
+        return self._put(s.Combination, "sum", unit / (1 << fraction), **fields)
 
     def _each(self, x: Ref, weights: np.ndarray, drop: int) -> Ref:
         """``floor(weights * x / 2^drop)``, a weight of 8 bits each."""
