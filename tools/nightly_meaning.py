@@ -114,7 +114,8 @@ def _verdicts(
         for line in log.read_text().splitlines():
             with contextlib.suppress(ValueError):  # a line that was cut off is run again
                 fields = json.loads(line)
-                known[fields.pop("seed")] = Verdict(**fields)
+                seed = fields.pop("seed")
+                known[seed] = Verdict(**fields)
     yield from ((seed, known[seed]) for seed in seeds if seed in known)
     missing = [seed for seed in seeds if seed not in known]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:

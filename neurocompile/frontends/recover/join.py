@@ -125,7 +125,18 @@ class Joins:
         """Makes the time axis of a single step."""
         if node.op_type == "ScatterND":
             return self.label(node.input[2]) == 0
-        return self.graph.axes(node, "Unsqueeze") == [0] and self.label(node.input[0]) == 0
+        front = self.graph.axes(node, "Unsqueeze") == [0] or self._reshaped_in_front(node)
+        return front and self.label(node.input[0]) == 0
+
+    def _reshaped_in_front(self, node: onnx.NodeProto) -> bool:
+        """A Reshape of (B, ...) to (1, B, ...)."""
+        if node.op_type != "Reshape":
+            return False
+        target, dims = self.graph.constants.get(node.input[1]), self.graph.shapes.get(node.input[0])
+        if target is None or not dims or None in dims[1:]:
+            return False
+        front, *own = (int(size) for size in target.reshape(-1))
+        return front == 1 and own[1:] == dims[1:] and own[:1] in ([-1], [dims[0]])
 
     def spikes(self, lanes: tuple[str, ...]) -> Spikes | None:
         """The neuron whose spikes the lanes are, in order."""
@@ -189,7 +200,7 @@ class Joins:
             return self._sequence(node)
         if node.op_type == "ScatterND":
             return self._scatter(node)
-        if node.op_type == "Unsqueeze" and self.count == 1 and self._stacks_one(node):
+        if node.op_type in ("Unsqueeze", "Reshape") and self.count == 1 and self._stacks_one(node):
             return Join("steps", (node.input[0],))
         mixes = value in self._mixes or self._scaled_mix(node)
         return self._sum(value, behind) if mixes else None

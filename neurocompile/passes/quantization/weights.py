@@ -139,14 +139,26 @@ class _Choice:
 
 
 def _silent(layer: Layer) -> _Choice:
-    """No weights: the neuron reads its bias alone, in a unit that resolves it."""
+    """No weights: the neuron reads its bias alone, in a unit that resolves it; where its biases lie
+    on a grid, in one in which they mean what they do in float.
+    """
+    zero, lif = np.zeros_like(layer.weight), layer.lif
+    bias = np.zeros(1) if lif is None else np.abs(layer.state.membrane_bias(lif))
+    grid = weight_grid(bias, layer.levels) if bias.any() else None
+    if lif is not None and grid is not None:
+        value, largest = grid / lif.gain, float(bias.max()) / lif.gain
+        for power in range(17 - layer.state.options.weight_bits):
+            vth = exact_on(layer.state, lif, value, power, largest)
+            if vth is not None:
+                one = np.asarray(value / layer.unit)
+                return _Choice(one, zero, power, one, None if lif.soft_reset else vth)
     scale = 2.0**-12 / layer.unit
-    if layer.lif is not None:
+    if lif is not None:
         least = float(layer.least().max())
         scale = max(layer.threshold / layer.unit / (1 << 12), least)
         scale = layer.moved(scale, 0, least)[0]
     one = np.asarray(scale)
-    return _Choice(one, np.zeros_like(layer.weight), 0, one)
+    return _Choice(one, zero, 0, one)
 
 
 def _on_grid(layer: Layer) -> _Choice | None:
