@@ -1,9 +1,10 @@
 """The meaning oracle at length: ``python tools/nightly_meaning.py [10000] [--first SEED] [--jobs N]
-[--log FILE] [--seconds S] [--modules]``.
+[--log FILE] [--seconds S] [--modules] [--unmapped]``.
 
 Every program of ``tests/meaning/programs.py`` is compiled from an ONNX file, runs on the emulator,
 and is compared with float64, every spike of every layer; parity runs on each. With ``--modules`` the
-programs are SpikingJelly modules. Prints a table of the programs by what is in them: how many
+programs are SpikingJelly modules; with ``--unmapped`` they run as circuits, without their cores, in a
+quarter of the time. Prints a table of the programs by what is in them: how many
 compile, spikes compared, differences; the refusals by code with the first seed of each, and every
 seed with a difference. Exit code 1 if there is one. With ``--log`` each verdict is a line of the
 file as soon as it is known, and seeds that the file has are not run again: what was stopped, or
@@ -21,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -41,10 +43,11 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, help="stop then; with --log it can go on")
     parser.add_argument("--modules", action="store_true", help="torch modules, no files")
+    parser.add_argument("--unmapped", action="store_true", help="without cores")
     asked = parser.parse_args()
     seeds = range(asked.first, asked.first + asked.count)
     start, table = time.perf_counter(), Table()
-    judge = judge_module if asked.modules else judge_seed
+    judge = partial(judge_module if asked.modules else judge_seed, mapped=not asked.unmapped)
     verdicts = _verdicts(seeds, judge, asked.jobs, asked.log, asked.seconds)
     for seed, verdict in verdicts:
         table.count(seed, verdict)
