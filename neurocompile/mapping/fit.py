@@ -103,7 +103,7 @@ def fit(
         seed: of all chance.
         spikes: expected messages that a core may send in a step.
         done: called with the populations that are cut, and how many come to the whole work: cutting
-            is about half of it.
+            is about half of it, of large models a sixth.
 
     Raises:
         ViolationList: NC3102, NC3101 or NC3114 if no way keeps to the cores.
@@ -115,8 +115,15 @@ def fit(
     first = found[0]
     if size > SMALL or first.packed.cores > TOGETHER or len(first.graph.tiles) > FEW_TILES:
         hard = counter.circuit.windows > 1  # who folds wants few cores
+        ranges = sum(3 * -(-way.packed.cores // TOGETHER) for way in found)
+        (cutting, work), ticks = _work(counter, spikes), count(1)
+
+        def tick() -> None:
+            """A range of cores is searched: fewer once, annealed twice; pressed ones more often."""
+            done(min(cutting + (work - cutting) * next(ticks) // (ranges + 1), work - 1), work)
+
         ways = [
-            way.further(improve(way.instance, way.packed.core_of, seed, few, hard=hard))
+            way.further(improve(way.instance, way.packed.core_of, seed, few, hard=hard, tick=tick))
             for way in found
         ]
         _, graph, _, packed = min(ways, key=lambda way: way.rank)
@@ -143,7 +150,7 @@ def _ways(
     most = SEMIFINALISTS if size <= SMALL else 1
     fewest, parts, found = 0, Partition(), list[_Way]()
     styles = _styles(counter, spikes)
-    ticks, whole_work = count(1), 2 * len(counter.on_chip) * max(len(styles) - 1, 1)
+    ticks, (_, whole_work) = count(1), _work(counter, spikes)
     for chosen in (styles[:-1], styles[-1:]):  # the last resort only if nothing was found
         if found:
             break
@@ -256,6 +263,12 @@ def _packed(
             for half in (in_two(tile) if over[start[i]] and i in worst else (tile,))
         ]
     return graph, instance, start
+
+
+def _work(counter: CostCounter, spikes: Grants | None) -> tuple[int, int]:
+    """Populations that are cut by all ways, and how many come to the whole work."""
+    cutting = len(counter.on_chip) * max(len(_styles(counter, spikes)) - 1, 1)
+    return cutting, cutting * (2 if sum(p.size for p in counter.on_chip) <= SMALL else 6)
 
 
 def enough_for(

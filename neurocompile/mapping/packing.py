@@ -10,7 +10,7 @@ all capacities, and what costs least by our own count is kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -249,7 +249,13 @@ def glance(graph: Hypergraph, start: np.ndarray, seed: int, *, longer: bool = Fa
 
 
 def tighten(
-    graph: Hypergraph, packed: Packed, most: int, seed: int, *, hard: bool = False
+    graph: Hypergraph,
+    packed: Packed,
+    most: int,
+    seed: int,
+    *,
+    hard: bool = False,
+    tick: Callable[[], object] = lambda: None,
 ) -> Packed:
     """The same on fewer cores, down to ``most`` where that is found; of many cores in turn, which
     takes longer if ``hard``.
@@ -259,7 +265,8 @@ def tighten(
     if packed.cores > TOGETHER:
         block = in_order(packed.core_of)
         given = packed.cores, most
-        block = squeeze_in_turn(graph, block, *given, together=TOGETHER, seed=seed, hard=hard)
+        how = {"together": TOGETHER, "seed": seed}
+        block = squeeze_in_turn(graph, block, *given, **how, hard=hard, tick=tick)
     else:
         block = squeeze(graph, packed.core_of, packed.cores, most, seed)
     cores = len(distinct(block))
@@ -289,12 +296,22 @@ def press(graph: Hypergraph, packed: Packed, most: int, seed: int) -> Packed:
     return packed
 
 
-def _turned(graph: Hypergraph, packed: Packed, seed: int) -> Packed:
+def _turned(
+    graph: Hypergraph, packed: Packed, seed: int, tick: Callable[[], object] = lambda: None
+) -> Packed:
     """Annealed, some consecutive cores at a time."""
     start = in_order(packed.core_of)
     steps = max(1, min(TURN_STEPS, TURN_WORK // max(len(graph.pins), 1)))
     turned = refine_in_turn(
-        graph, start, packed.cores, together=TOGETHER, steps=steps, hot=HOT, cold=COLD, seed=seed
+        graph,
+        start,
+        packed.cores,
+        together=TOGETHER,
+        steps=steps,
+        hot=HOT,
+        cold=COLD,
+        seed=seed,
+        tick=tick,
     )
     method = packed.method
     return _numbered(
@@ -305,13 +322,19 @@ def _turned(graph: Hypergraph, packed: Packed, seed: int) -> Packed:
 
 
 def improve(
-    graph: Hypergraph, start: np.ndarray, seed: int, few: int = 0, *, hard: bool = False
+    graph: Hypergraph,
+    start: np.ndarray,
+    seed: int,
+    few: int = 0,
+    *,
+    hard: bool = False,
+    tick: Callable[[], object] = lambda: None,
 ) -> Packed:
     """The best of the refined seed and of the refined partitioner's assignment; cores numbered in
     order, ``few`` of them if they can be that few, which is tried longer if ``hard``.
 
     Of many cores only neighbours in order trade tiles (about two chips at a time), and no
-    partitioner is asked.
+    partitioner is asked; ``tick`` is called after each range of cores then.
     """
     cores = int(start.max(initial=-1)) + 1
     if cores > TOGETHER:
@@ -319,8 +342,8 @@ def improve(
         if hard:
             packed = press(graph, packed, few, seed)
         else:
-            packed = tighten(graph, packed, few, seed)
-        return _turned(graph, packed, seed)
+            packed = tighten(graph, packed, few, seed, tick=tick)
+        return _turned(graph, packed, seed, tick)
     steps = min(MOST_STEPS, STEPS * graph.vertices)
     found = [Packed(start, cores, "packed", km1(graph, start))]
     attempts = 1

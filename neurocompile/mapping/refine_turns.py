@@ -6,6 +6,8 @@ vertices elsewhere keep the capacities of their blocks, which are part of the in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from neurocompile.distinct import distinct
@@ -25,12 +27,14 @@ def refine_in_turn(
     hot: float,
     cold: float,
     seed: int,
+    tick: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """The same as ``refine``: ``together`` consecutive blocks at a time, then once more shifted by
     half of them.
 
     Args:
         steps: moves to try for each vertex, in each of the two turns.
+        tick: called after each range of blocks.
     """
     turns = Turns(graph, block, blocks)
     for shift in (0, together // 2):
@@ -51,6 +55,7 @@ def refine_in_turn(
                 beyond=beyond,
             )
             turns.move(order, found + first)
+            tick()
     return turns.block
 
 

@@ -8,6 +8,7 @@ once annealing has brought consumers together, much of that is free.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from math import ceil
 
@@ -129,9 +130,10 @@ def squeeze_in_turn(
     together: int,
     seed: int,
     hard: bool = False,
+    tick: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """The same for instances of any size: ``together`` consecutive cores at a time, tried longer if
-    ``hard``.
+    ``hard``; ``tick`` is called after each of them.
     """
     turns = Turns(graph, block, cores)
     steps, tries = (HARD_STEPS, HARD_TRIES) if hard else (TURN_STEPS, TURN_TRIES)
@@ -147,4 +149,5 @@ def squeeze_in_turn(
         taken = (few, seed + first, beyond, steps, tries)
         found = squeeze(part, here, last - first, *taken, ahead=True)
         turns.move(order, found + first)
+        tick()
     return turns.block

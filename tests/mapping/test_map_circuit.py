@@ -560,3 +560,16 @@ def test_only_targets_with_cores_enough_are_named(transformer) -> None:
             for named in re.findall(r"`target='(\w+)'`", text):
                 found = {c for c, _ in estimate(circuit, load_target(named)).violations}
                 assert code != "NC3101" or code not in found, (text, found)
+
+
+def test_a_search_of_many_cores_says_how_much_is_done(transformer, monkeypatch) -> None:
+    """Not only cutting, the lesser part of a large mapping."""
+    for name, value in (("fit.SMALL", 0), ("fit.TOGETHER", 2), ("packing.TOGETHER", 2)):
+        monkeypatch.setattr(f"neurocompile.mapping.{name}", value)
+    seen: list[tuple[int, int]] = []
+    circuit, target = transformer(blocks=1), load_target("hala_point")
+    mapping = map_circuit(circuit, target, {}, done=lambda now, of: seen.append((now, of)))
+    assert mapping.cores_used > 2
+    now, of = zip(*seen, strict=True)
+    assert len(set(of)) == 1 and list(now) == sorted(now) and now[-1] < of[0]
+    assert now[-1] > of[0] // 2
