@@ -9,15 +9,16 @@ import numpy as np
 from neurocompile.circuits.builder import strided
 from neurocompile.folding import memory
 from neurocompile.folding.slots import Axis, Slots
-from neurocompile.folding.values import Real, Spikes, Total, Value
+from neurocompile.folding.values import Driven, Real, Spikes, Total, Value
 from neurocompile.ir import circuit as c
 from neurocompile.ir import spiking as s
+from neurocompile.ir.layout import Layout
 from neurocompile.ir.text import Ref
 
 if TYPE_CHECKING:
     from neurocompile.folding.lower import Lowering
 
-__all__ = ["output", "settled"]
+__all__ = ["hidden", "output", "settled"]
 
 
 def _sources(low: Lowering, node: s.Node, value: Value, name: str) -> list[tuple[str, int, int]]:
@@ -50,24 +51,47 @@ def output(low: Lowering, node: s.Output) -> Value:
     for population, lanes, factor in sources:
         q = strided(population, (lanes, channels), (channels, 1), (0, 1), weight=factor)
         net.drive(total, [q])
-    weight = low.graph.tensors[linear.weight]
-    columns = np.zeros((len(weight), channels), np.int16)
-    columns[:, value.layout.indices().reshape(-1)] = weight
-    logits = net.population(c.GradedRelay, node.name, (len(weight),), node.name, depth + 1)
-    dense = c.Dense(
-        name="",
-        src=Ref(total),
-        dst=Ref(""),
-        weight=low.stored(linear.weight, columns),
-        weight_bits=low.weight_bits,
-        weight_exp=linear.exponent,
-    )
+    dense = _dense(low, linear, total, value.layout, channels)
+    outputs = low.shapes[linear.name]
+    logits = net.population(c.GradedRelay, node.name, outputs, node.name, depth + 1)
     net.drive(logits, [dense])
     bias = None
     if node.bias is not None:
         bias = low.builder.tensor(node.bias, low.graph.tensors[node.bias])
     low.builder.readout(logits, node.unit, bias, per_step=node.per_step)
     return value
+
+
+def _dense(low: Lowering, node: s.Linear, src: str, layout: Layout, channels: int) -> c.Dense:
+    """The weights from ``channels`` neurons, of which ``layout`` says where an element lies."""
+    weight = low.graph.tensors[node.weight]
+    columns = np.zeros((len(weight), channels), np.int16)
+    columns[:, layout.indices().reshape(-1)] = weight
+    return c.Dense(
+        name="",
+        src=Ref(src),
+        dst=Ref(""),
+        weight=low.stored(node.weight, columns),
+        weight_bits=low.weight_bits,
+        weight_exp=node.exponent,
+    )
+
+
+def hidden(low: Lowering, node: s.Linear) -> Value:
+    """A Linear in front of neurons: it reads a map of one position, or a sum over all positions."""
+    if isinstance(low.values[node.x].base, Total):
+        settled(low, node.x)
+    value = low.aligned(node, node.x)
+    base = value.base
+    assert isinstance(base, (Spikes, Real))
+    height, width, channels = base.shape
+    if height * width > 1:
+        raise low.refused(node, "has weights of its own for each position")
+    one = base.parts[0] if isinstance(base, Spikes) else base
+    dense = _dense(low, node, one.population, value.layout, channels)
+    (size,) = low.shapes[node.name]
+    driven = Driven(one.slots, (1, 1, size), base.scale, (dense,))
+    return Value(driven, Layout.contiguous((size,)))
 
 
 def settled(low: Lowering, name: str) -> Value:

@@ -134,14 +134,15 @@ class Lowering(Gathering):
         return self.shared(node, found)
 
     def linear(self, node: s.Linear) -> Value:
-        """The head, which the output reads; any other would need its sum over positions first."""
+        """The head, which the output reads, from what is still a sum over positions; any other from
+        this sum once it is complete."""
         means = self.graph.users[node.name]
         ends = [u for m in means for u in self.graph.users[m.name]]
-        if not all(isinstance(m, s.TimeMean) for m in means) or not all(
+        if all(isinstance(m, s.TimeMean) for m in means) and all(
             isinstance(u, s.Output) for u in ends
         ):
-            raise self.refused(node, "is no head: a Linear in front of neurons")
-        return Value(Total(self.values[node.x]), Layout(((),)))
+            return Value(Total(self.values[node.x]), Layout(((),)))
+        return heads.hidden(self, node)
 
     def feature_map(self, node: s.Node, name: str) -> Value:
         """Value ``name`` as (C, H, W), its positions in the map's order."""

@@ -104,10 +104,21 @@ def test_what_is_no_fold_is_refused(text):
 
 @settings(deadline=None, max_examples=3, suppress_health_check=SLOW)
 @given(st.data())
-def test_a_hidden_linear_layer_is_refused(data):
+def test_hidden_linear_layers_fold(data):
+    """Of a sum over positions, of neurons behind it, and of both."""
     m = MapMaker(data.draw, (1, 4, 4))
-    total = m.add(s.Sum, x=m.lif(m.spatial(m.x)), axes=(1, 2))
-    hidden = m.add(s.IntegerLIF, x=m.linear(total), vth=3, dv=0)
+    x = m.add(s.Sum, x=m.lif(m.spatial(m.x)), axes=(1, 2))
+    for _ in range(m.integer(1, 2)):
+        x = m.lif_of(m.linear(x))
+    m.add(s.Output, x=m.add(s.TimeMean, x=m.linear(x)), unit=0.5)
+    assert_law(m.graph(), folded(m.graph(), data.draw(st.sampled_from(STEPS)), "1x2"))
+
+
+@settings(deadline=None, max_examples=1, suppress_health_check=SLOW)
+@given(st.data())
+def test_a_linear_layer_with_weights_for_each_position_is_refused(data):
+    m = MapMaker(data.draw, (1, 4, 4))
+    hidden = m.lif_of(m.linear(m.flat(m.lif(m.spatial(m.x)))))
     m.add(s.Output, x=m.add(s.TimeMean, x=m.linear(hidden)))
-    with pytest.raises(NeurocompileError, match="NC3104 .*Linear"):
+    with pytest.raises(NeurocompileError, match="NC3104 .*each position"):
         fold_graph(m.graph(), 2, Fold.parse("1x4"))
