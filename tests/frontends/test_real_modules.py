@@ -4,6 +4,8 @@ what torch computes, from the module and from the file of its own exporter.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,61 @@ class Relative(nn.Module):
         return scores.masked_fill(self.hidden, -torch.inf).softmax(-1) @ x
 
 
+class Padded(nn.Module):
+    """Attention that does not see the last two tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(DIM, 2, batch_first=True)
+        self.register_buffer("hidden", torch.arange(TOKENS) >= TOKENS - 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.flatten(0, 1)
+        hidden = self.hidden.expand(y.shape[0], -1)
+        y, _ = self.attention(y, y, y, need_weights=False, key_padding_mask=hidden)
+        return y.unflatten(0, (STEPS, -1))
+
+
+class Masked(nn.Module):
+    """Causal, by a mask of numbers or of truths."""
+
+    def __init__(self, numbers: bool) -> None:
+        super().__init__()
+        seen = torch.ones(TOKENS, TOKENS).tril().bool()
+        mask = torch.zeros(TOKENS, TOKENS).masked_fill(~seen, -torch.inf)
+        self.register_buffer("mask", mask if numbers else seen)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=self.mask)
+
+
+class Swin(nn.Module):
+    """A bias for each distance and head, from a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2 * TOKENS - 1, 2))
+        place = torch.arange(TOKENS)
+        self.register_buffer("index", place[:, None] - place + TOKENS - 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = x.unflatten(-1, (2, -1)).transpose(2, 3)
+        bias = self.table[self.index.view(-1)].view(TOKENS, TOKENS, 2).permute(2, 0, 1)
+        weight = (heads @ heads.transpose(-1, -2) * 0.5 + bias).softmax(-1)
+        return (weight @ heads).transpose(2, 3).flatten(3)
+
+
+def by_hand(x: torch.Tensor) -> torch.Tensor:
+    """Softmax as many write it."""
+    e = torch.exp(x - x.amax(-1, keepdim=True))
+    return e / e.sum(-1, keepdim=True)
+
+
+def shifted(x: torch.Tensor) -> torch.Tensor:
+    """Each token's predecessor."""
+    return F.pad(x.flatten(0, 1), (0, 0, 1, -1)).unflatten(0, (STEPS, -1))
+
+
 class Network(nn.Module):
     """A layer, the operator, and IF neurons: SpikingJelly's, or bare tensors."""
 
@@ -138,13 +195,33 @@ OPERATORS = {
     "attention": lambda: Attention(False),
     "relative bias": Relative,
     "class token": ClassToken,
+    "padding mask": Padded,
+    "mask of numbers": lambda: Masked(True),
+    "mask of truths": lambda: Masked(False),
+    "bias of distances": Swin,
+    "softmax by hand": lambda: Function(by_hand),
+    "shift of tokens": lambda: Function(shifted),
 }
 CASES = [
     pytest.param(name, bare, marks=() if name == "block" and not bare else pytest.mark.slow)
     for name in OPERATORS
     for bare in (False, True)
-    if not bare or name in ("block", "GELU by tanh", "SiLU", "relative bias")
+    if not bare or name in ("block", "GELU by tanh", "SiLU", "softplus", "relative bias")
 ]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.filterwarnings("ignore")
+def test_the_files_of_both_exporters_mean_it_too(name: str, dynamo: bool, tmp_path: Path) -> None:
+    if name == "RMSNorm" and not dynamo:
+        pytest.skip("torch's older exporter has no RMSNorm")
+    torch.manual_seed(0)
+    net, x = Network(OPERATORS[name](), True).eval(), torch.randn(3, TOKENS, DIM)
+    path = str(tmp_path / "model.onnx")
+    torch.onnx.export(net, (x,), path, dynamo=dynamo, verbose=False)
+    compare(net, open_model(path, x.numpy()).graph, x)
 
 
 @pytest.mark.parametrize(("name", "bare"), CASES)
@@ -153,7 +230,11 @@ def test_the_graph_means_what_torch_computes(name: str, bare: bool) -> None:
     torch.manual_seed(0)
     net = Network(OPERATORS[name](), bare).eval()
     x = torch.randn(3, TOKENS, DIM)
-    graph = open_model(net, x.numpy()).graph
+    compare(net, open_model(net, x.numpy()).graph, x)
+
+
+def compare(net: Network, graph: s.SpikingGraph, x: torch.Tensor) -> None:
+    """What the graph's first neurons read with what the module computes in front of its own."""
     neurons = next(n for n in graph.nodes if isinstance(n, s.LIF))
     ours = evaluate(graph, x.numpy(), STEPS)[neurons.x]
     functional.reset_net(net)

@@ -27,6 +27,7 @@ from neurocompile.frontends.onnx.load import with_head
 from neurocompile.frontends.recover.feedback import name_feedback
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph
+from neurocompile.frontends.recover.guarded import settle_guarded
 from neurocompile.frontends.recover.neurons import find_neurons
 from neurocompile.frontends.recover.repeated import merged
 from neurocompile.frontends.recover.roll import Roller
@@ -87,7 +88,8 @@ def recover_lif(
 
 
 def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
-    proto = settle_selects(with_head(unroll_states(unroll_loops(_modern(proto)), T), head))
+    proto = with_head(unroll_states(unroll_loops(_modern(proto)), T), head)
+    proto = settle_guarded(settle_selects(proto))
     turned = turn_steps(proto)
     if turned is not None:  # (batch, T, ..), unless these are selects of features
         with contextlib.suppress(NeurocompileError):
