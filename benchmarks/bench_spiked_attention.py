@@ -49,7 +49,10 @@ from neurocompile.targets import load_target
 from neurocompile.theory.measure.convergence import prepared
 
 MULTIPLY_ADD, ADD = 4.6e-12, 0.9e-12
-CODES = ((1.15, 40), (1.25, 24), (1.5, 12), (2.0, 8))
+CODES = (
+    *((1.15, 40), (1.25, 24), (1.3247, 20), (1.3803, 16)),
+    *((1.4656, 14), (1.5, 12), (1.618, 10), (2.0, 8)),
+)
 BATCH = 60
 TARGET = "kapoho_point"
 

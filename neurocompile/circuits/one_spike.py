@@ -100,7 +100,7 @@ class OneSpikeCode:
 
 @dataclass(frozen=True)
 class Window:
-    """Of a builder: its code, and what a projection from the window before advances by."""
+    """Connections of a builder whose circuit runs in windows of a code."""
 
     builder: Builder
     code: OneSpikeCode
@@ -281,6 +281,12 @@ def one_spike_layer(
     Input int32 (samples, in) in -``largest``..``largest``. The readout, (out,), is what membranes have
     collected: ``weight @ y`` with y a power P for each value, two windows later.
     """
+    whole("largest", largest)
+    if weight.ndim != 2 or not weight.size or np.any(weight % 2) or np.abs(weight).max() > 254:
+        raise NeurocompileError(
+            "NC2011",
+            f"weights {weight.shape} of a layer of one spike a value: (out, in), even, within -254..254",
+        )
     builder = Builder(fields)
     window = Window(builder, code)
     x = builder.population(c.HostInput, "x", (weight.shape[1],), "x", low=-largest, high=largest)

@@ -18,6 +18,8 @@ from neurocompile.circuits import (
     winners,
 )
 from neurocompile.circuits.normalize import largest_sum_of, normalization
+from neurocompile.circuits.one_spike import OneSpikeCode
+from neurocompile.circuits.one_spike_attention import one_spike_attention
 from neurocompile.circuits.rate_relu import rate_relu
 from neurocompile.circuits.softmax import expected_error, plan_exponentials
 from neurocompile.circuits.winners import subtractive_winners
@@ -39,6 +41,7 @@ GOOD = {
     one_winner.one_winner: (4, 10, 8),
     attention.attention: (3, 2, 7, 0.1, 8),
     softmax.plan_softmax: (4, 8, 0.1, 100, 2),
+    one_spike_attention: (3, 2, 100, 0.01, OneSpikeCode(2.0, 5)),
     softmax.plan_exponentials: (4, 8, 0.1, 100),
     random_bits.seeds: (3, 4, RNG),
     attention_block.attention_block: (3, 2, 2, 1.0, 7),

@@ -85,6 +85,8 @@ def test_what_leaves_its_fields_is_refused() -> None:
         one_spike_layer(np.full((1, 9), 254), 100, code)
     with pytest.raises(NeurocompileError, match="NC2011 'sent' sends from"):
         one_spike_layer(np.full((1, 1), 2), 100_000, code)
+    with pytest.raises(NeurocompileError, match=r"NC2011 weights \(1, 2\)"):
+        one_spike_layer(np.array([[2, 3]]), 100, code)
 
 
 @pytest.mark.parametrize(
