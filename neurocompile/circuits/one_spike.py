@@ -276,23 +276,24 @@ def _weighted(
 def one_spike_layer(
     weight: np.ndarray, largest: int, code: OneSpikeCode, fields: ChipFields = LOIHI2
 ) -> c.CircuitGraph:
-    """Values that are sent, weighted and collected: ``weight`` int (out, in), even, -254..254.
+    """Values that are sent, weighted and collected: ``weight`` int (out, in), even, on Loihi 2 -254..254.
 
     Input int32 (samples, in) in -``largest``..``largest``. The readout, (out,), is what membranes have
     collected: ``weight @ y`` with y a power P for each value, two windows later.
     """
     whole("largest", largest)
-    if weight.ndim != 2 or not weight.size or np.any(weight % 2) or np.abs(weight).max() > 254:
+    most = fields.weight - 1
+    if weight.ndim != 2 or not weight.size or np.any(weight % 2) or np.abs(weight).max() > most:
         raise NeurocompileError(
             "NC2011",
-            f"weights {weight.shape} of a layer of one spike a value: (out, in), even, within -254..254",
+            f"weights {weight.shape} of a layer of one spike a value: (out, in), even, within -{most}..{most}",
         )
     builder = Builder(fields)
     window = Window(builder, code)
     x = builder.population(c.HostInput, "x", (weight.shape[1],), "x", low=-largest, high=largest)
     spikes = send(window, x, largest, largest, "sent", "sent")
     inputs = _weighted(builder, spikes, weight, "layer")
-    most = int(np.abs(weight).sum(axis=1).max()) * code.largest
+    most = int(np.abs(weight).sum(axis=1).max()) * code.largest  # of what is collected
     v = collect(window, inputs, (len(weight),), most, "layer", "layer")
     builder.readout(hold(builder, v, (-most, most), code.steps, "out", "out"))
     return builder.finish("a layer of one spike a value", code.steps)
