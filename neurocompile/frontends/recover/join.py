@@ -133,7 +133,7 @@ class Joins:
         if node.op_type != "Reshape":
             return False
         target, dims = self.graph.constants.get(node.input[1]), self.graph.shapes.get(node.input[0])
-        if target is None or not dims or None in dims[1:]:
+        if target is None or not target.size or not dims or None in dims[1:]:
             return False
         front, *own = (int(size) for size in target.reshape(-1))
         return front == 1 and own[1:] == dims[1:] and own[:1] in ([-1], [dims[0]])
