@@ -53,6 +53,13 @@ def _bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return save_tensors({name: np.ascontiguousarray(a) for name, a in sorted(arrays.items())})
 
 
+def _index_bytes(names: Names, members: Mapping[str, str]) -> bytes:
+    # sorted here: msgspec's "deterministic" order recurses once a key, and 63,620 sorted ones end the stack
+    own = msgspec.Raw(msgspec.json.encode(names, order="deterministic"))
+    text = msgspec.json.encode({"names": own, "members": dict(sorted(members.items()))})
+    return msgspec.json.format(text, indent=1)
+
+
 def _host_arrays(host: HostImage, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     own = {"populations": host.populations, "by_neuron": host.by_neuron}
     own |= {"by_position": host.by_position}
@@ -82,9 +89,7 @@ def write_images(
         for part in chunks(images.names.cores, 1, "core images", progress):
             for core in range(part.start, part.stop):
                 add(_member(core), _bytes(make(core).arrays()))
-        index = _Index(names=images.names, members=dict(hashes))
-        data = msgspec.json.format(msgspec.json.encode(index, order="deterministic"), indent=1)
-        add(_INDEX, data)
+        add(_INDEX, _index_bytes(images.names, hashes))
 
 
 @guarded

@@ -28,9 +28,10 @@ from neurocompile.images import build_images, load_images
 from neurocompile.images.build import ImageBuilder
 from neurocompile.images.check import check_images
 from neurocompile.images.compare import differences
-from neurocompile.images.file import write_images
+from neurocompile.images.file import _index_bytes, write_images
 from neurocompile.images.image import GROUP_FIELDS, HOST_CORE, NO_AXON, columns
 from neurocompile.images.machine import CoreMachine
+from neurocompile.images.names import Names
 from neurocompile.images.size import image_usage
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping.mapping import check_mapping
@@ -162,6 +163,15 @@ def test_a_file_is_its_images_byte_for_byte(digits_program, tmp_path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes()
     builder = ImageBuilder(digits_program.circuit, digits_program.mapping, digits_program.target)
     assert list(differences(images, builder)) == []
+
+
+def test_the_index_of_a_hundred_thousand_cores_is_written(digits_images) -> None:
+    """msgspec's own sorting of as many sorted names overran the stack (a crash, at 63,619 cores)."""
+    members = {f"cores/{i:06d}.safetensors": f"{i:064x}" for i in range(100_000)}
+    data = _index_bytes(digits_images.names, {"host.safetensors": "0" * 64, **members})
+    index = msgspec.json.decode(data)
+    assert list(index["members"]) == [*members, "host.safetensors"]
+    assert msgspec.convert(index["names"], Names) == digits_images.names
 
 
 def test_an_artifact_keeps_and_runs_its_images(digits_program, digits_data, tmp_path) -> None:
