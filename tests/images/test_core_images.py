@@ -95,7 +95,7 @@ def test_images_are_the_circuit(graph, steps: int, seed: int, target) -> None:
 @given(st.data())
 def test_images_of_folded_circuits(data) -> None:
     graph = data.draw(maps(layers=2))
-    fold = data.draw(folds(graph.input.shape[1]))
+    fold = data.draw(folds(graph.input.shape))
     try:
         circuit = fold_graph(graph, data.draw(st.sampled_from((1, 2, 4))), Fold.parse(fold))
     except NeurocompileError as error:
