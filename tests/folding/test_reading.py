@@ -71,7 +71,7 @@ def test_the_next_sample_must_not_be_read():
 
 
 def test_two_positions_never_share_a_slot():
-    with pytest.raises(Unfoldable, match="share a slot"):
+    with pytest.raises(Unfoldable, match="share a window"):
         Slots(Axis(4, 1, ((4, 1),)), Axis(4, 2, ((2, 1),))).origin(9)
     with pytest.raises(Unfoldable, match="no multiple"):
         Axis(5, 2, ((2, 1),))
