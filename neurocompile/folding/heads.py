@@ -18,7 +18,7 @@ from neurocompile.ir.text import Ref
 if TYPE_CHECKING:
     from neurocompile.folding.lower import Lowering
 
-__all__ = ["hidden", "output", "settled"]
+__all__ = ["hidden", "is_head", "output", "settled"]
 
 
 def _sources(low: Lowering, node: s.Node, value: Value, name: str) -> list[tuple[str, int, int]]:
@@ -33,33 +33,81 @@ def _sources(low: Lowering, node: s.Node, value: Value, name: str) -> list[tuple
     return [(p.population, int(np.prod(p.slots.lanes)), p.weight) for p in base.parts]
 
 
+def is_head(graph: s.SpikingGraph, name: str) -> bool:
+    """Whether all that reads a value are Linear layers and sums in front of outputs."""
+    users = graph.users[name]
+    return bool(users) and all(
+        isinstance(u, s.Output)
+        or (isinstance(u, (s.TimeMean, s.Linear, s.Add)) and is_head(graph, u.name))
+        for u in users
+    )
+
+
 def output(low: Lowering, node: s.Output) -> Value:
     """A window's share of the logits; the host adds up the windows of a sample."""
-    linear = low.graph.node[low.graph.node[node.x].x]  # type: ignore[attr-defined]
-    if not isinstance(linear, s.Linear):
-        raise low.refused(linear, "in front of the output is no Linear")
-    value = low.values[linear.x]
-    inner = value.base.x if isinstance(value.base, Total) else value
-    (height, width, channels), _ = low.map_of(inner.base)
-    if not isinstance(value.base, Total) and height * width > 1:
-        raise low.refused(linear, "has weights of its own for each position")
-    name = linear.x if not isinstance(value.base, Total) else low.graph.node[linear.x].x  # type: ignore[attr-defined]
-    sources = _sources(low, node, inner, name)
-    net = low.net
-    depth = net.need((population, 0) for population, *_ in sources)
-    total = net.population(c.GradedRelay, f"{node.name}.total", (channels,), node.name, depth)
-    for population, lanes, factor in sources:
-        q = strided(population, (lanes, channels), (channels, 1), (0, 1), weight=factor)
-        net.drive(total, [q])
-    dense = _dense(low, linear, total, value.layout, channels)
-    outputs = low.shapes[linear.name]
-    logits = net.population(c.GradedRelay, node.name, outputs, node.name, depth + 1)
-    net.drive(logits, [dense])
+    end = low.graph.node[node.x].x  # type: ignore[attr-defined]
+    logits = _share(low, node, end, node.name)
     bias = None
     if node.bias is not None:
         bias = low.builder.tensor(node.bias, low.graph.tensors[node.bias])
     low.builder.readout(logits, node.unit, bias, per_step=node.per_step)
-    return value
+    return low.values[end]
+
+
+def _share(low: Lowering, node: s.Output, name: str, label: str) -> str:
+    """A population of a window's share of value ``name`` of the head, in its elements' order."""
+    driving = _driving(low, node, name, label)
+    depth = low.net.need((q.src, q.lag) for q in driving)
+    made = low.net.population(c.GradedRelay, label, low.shapes[name], node.name, depth)
+    low.net.drive(made, driving)
+    return made
+
+
+def _driving(low: Lowering, node: s.Output, name: str, label: str) -> list[c.Projection]:
+    """The projections that make a window's share of a value."""
+    made = low.graph.node[name]
+    if isinstance(made, s.Add):
+        ends = ((made.a, f"{label}.a"), (made.b, f"{label}.b"))
+        return [q for x, part in ends for q in _driving(low, node, x, part)]
+    if isinstance(made, s.Linear):
+        joined = isinstance(low.graph.node[made.x], (s.Add, s.Linear))
+        if joined and isinstance(low.values[made.x].base, Total):
+            inner = _share(low, node, made.x, f"{label}.inner")
+            (channels,) = low.shapes[made.x]
+            return [_dense(low, made, inner, Layout.contiguous((channels,)), channels)]
+        driving, layout, channels = _total(low, made, made.x)
+        depth = low.net.need((q.src, q.lag) for q in driving)
+        total = low.net.population(c.GradedRelay, f"{label}.total", (channels,), node.name, depth)
+        low.net.drive(total, driving)
+        return [_dense(low, made, total, layout, channels)]
+    driving, layout, channels = _total(low, made, name)
+    if not np.array_equal(layout.indices().reshape(-1), np.arange(channels)):
+        raise low.refused(made, "gives the output its channels in another order")
+    return driving
+
+
+def _total(low: Lowering, reader: s.Node, name: str) -> tuple[list[c.Projection], Layout, int]:
+    """The projections that add up the positions of a value in a window; of its channels, where
+    each element lies, and how many there are.
+    """
+    value = low.values[name]
+    summed = isinstance(value.base, Total)
+    inner = value.base.x if isinstance(value.base, Total) else value
+    (height, width, channels), _ = low.map_of(inner.base)
+    if not summed and height * width > 1:
+        what = "has weights of its own for each position"
+        if not isinstance(reader, s.Linear):
+            what = "is an output for each position"
+        raise low.refused(reader, what)
+    source = low.graph.node[name].x if summed else name  # type: ignore[attr-defined]
+    return (
+        [
+            strided(population, (lanes, channels), (channels, 1), (0, 1), weight=factor)
+            for population, lanes, factor in _sources(low, reader, inner, source)
+        ],
+        value.layout,
+        channels,
+    )
 
 
 def _dense(low: Lowering, node: s.Linear, src: str, layout: Layout, channels: int) -> c.Dense:

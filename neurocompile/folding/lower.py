@@ -136,11 +136,7 @@ class Lowering(Gathering):
     def linear(self, node: s.Linear) -> Value:
         """The head, which the output reads, from what is still a sum over positions; any other from
         this sum once it is complete."""
-        means = self.graph.users[node.name]
-        ends = [u for m in means for u in self.graph.users[m.name]]
-        if all(isinstance(m, s.TimeMean) for m in means) and all(
-            isinstance(u, s.Output) for u in ends
-        ):
+        if heads.is_head(self.graph, node.name):
             return Value(Total(self.values[node.x]), Layout(((),)))
         return heads.hidden(self, node)
 
@@ -165,6 +161,9 @@ class Lowering(Gathering):
     def add(self, node: s.Add) -> Value:
         """Spikes stay apart until they are read; real values become one relay."""
         a, b = self.values[node.a], self.values[node.b]
+        sums = isinstance(a.base, Total) or isinstance(b.base, Total)
+        if sums and heads.is_head(self.graph, node.name):
+            return Value(Total(a), Layout(((),)))
         if isinstance(a.base, Spikes) and isinstance(b.base, Spikes):
             if a.layout.simplified() != b.layout.simplified():
                 raise self.refused(node, "adds values in different orders")

@@ -29,6 +29,50 @@ def headed(m: MapMaker, x: str) -> s.SpikingGraph:
     return m.graph()
 
 
+def total(m: MapMaker, x: str) -> str:
+    return m.add(s.Sum, x=x, axes=(1, 2))
+
+
+def side_by_side(m: MapMaker, x: str) -> str:
+    """Two heads on one sum, each placed in its part of the outputs, as files with several have."""
+    x = total(m, x)
+    places = []
+    for rows in (slice(0, 2), slice(2, 5)):
+        head = m.add(s.Linear, x=x, weight=m.weight(rows.stop - rows.start, m.shape(x)[0]))
+        place = np.zeros((5, rows.stop - rows.start), np.int16)
+        place[rows] = 2 * np.eye(rows.stop - rows.start)
+        places.append(m.add(s.Linear, x=head, weight=m.tensor(place), exponent=-1))
+    return m.add(s.Add, a=places[0], b=places[1])
+
+
+HEADS = {
+    "a sum": total,
+    "a sum of a convolution": lambda m, x: total(m, m.pointwise(x)),
+    "two layers": lambda m, x: m.linear(m.linear(total(m, x))),
+    "two heads": side_by_side,
+    "a sum of sums": lambda m, x: m.linear(
+        m.add(s.Add, a=total(m, x), b=total(m, m.lif(m.pointwise(x))))
+    ),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_fold_exactly(head):
+    """What is linear behind the sum over positions is added up by the host, window by window."""
+
+    @settings(max_examples=2, derandomize=True, **FEW)
+    @given(st.data())
+    def law(data):
+        m = MapMaker(data.draw, (1, 4, 4))
+        made = HEADS[head](m, m.lif(m.spatial_same(m.x)))
+        m.add(s.Output, x=m.add(s.TimeMean, x=made), unit=0.5)
+        graph = m.graph()
+        for fold in ("1x4", "2x4"):
+            assert_law(graph, fold_graph(graph, 3, Fold.parse(fold)))
+
+    law()
+
+
 @settings(max_examples=2, **FEW)
 @given(st.data(), st.sampled_from((1, 1024, 3000)), st.integers(1, 4))
 def test_synaptic_currents_fold_exactly(data, current, steps):
