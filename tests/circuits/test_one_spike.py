@@ -18,6 +18,7 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.theory.measure.convergence import prepared
 
+LAVA = find_spec("lava") is not None and find_spec("lava.magma") is not None
 STEPS = {2.0: 6, 1.618: 10, 1.466: 14, 1.380: 18, 1.325: 24}
 
 
@@ -27,7 +28,7 @@ def same_everywhere(circuit: c.CircuitGraph, x: np.ndarray) -> dict[str, np.ndar
     found = emulate_cycles(circuit, x)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
-    if find_spec("lava") is not None:
+    if LAVA:
         from neurocompile.backends.lava import LavaInProcess
 
         with LavaInProcess().open(circuit) as executor:

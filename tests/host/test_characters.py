@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_the_likeliest_character_of_the_last_step_comes_next(program) -> None:
     found = program.with_text(text).generate("AB", 7)
     assert (found.prompt, found.text, found.window) == ("ab", written[2:], T)
     assert found.perplexity == pytest.approx(perplexity ** (1 / 7)) and found.spikes > 0
-    assert program.with_text(text).generate("AB", 7, device="torch-cpu").text == found.text
+    if find_spec("torch") is not None:
+        assert program.with_text(text).generate("AB", 7, device="torch-cpu").text == found.text
 
 
 def test_parts_of_a_sample_with_its_state_are_the_whole(program) -> None:
