@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from backends.test_plan import Random
+from backends.test_plan import random_case
 
 from neurocompile.backends.emulator import Emulator
 
@@ -21,15 +20,7 @@ def digests() -> list[str]:
     """Of every population of random circuits."""
     found = []
     for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        growing = Random(rng, steps := 1 + seed % 3)
-        for _ in range(int(rng.integers(1, 8))):
-            growing.add()
-        circuit = growing.finish()
-        host = circuit.inputs[0]
-        shape = (1, steps, *host.shape) if host.stepwise else (1, *host.shape)
-        x = rng.integers(host.low, host.high + 1, shape).astype(np.int32)
-        x[rng.random(shape) < rng.choice([0, 0.5, 0.95])] = 0
+        circuit, x = random_case(seed, 1 + seed % 3, samples=1)
         trace = Emulator(1).open(circuit).run(x)
         octets = b"".join(trace[name].tobytes() for name in sorted(trace))
         found.append(hashlib.sha256(octets).hexdigest())

@@ -216,18 +216,24 @@ class Random:
         )
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
-def test_every_kind_of_projection_equals_the_plain_kernels(seed, steps):
+def random_case(seed: int, steps: int, samples: int) -> tuple[c.CircuitGraph, np.ndarray]:
+    """A random circuit and inputs of it, few or many of them 0."""
     rng = np.random.default_rng(seed)
     growing = Random(rng, steps)
     for _ in range(int(rng.integers(1, 8))):
         growing.add()
     circuit = growing.finish()
     host = circuit.inputs[0]
-    shape = (2, steps, *host.shape) if host.stepwise else (2, *host.shape)
+    shape = (samples, steps, *host.shape) if host.stepwise else (samples, *host.shape)
     x = rng.integers(host.low, host.high + 1, shape).astype(np.int32)
     x[rng.random(shape) < rng.choice([0, 0.5, 0.95])] = 0
+    return circuit, x
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_every_kind_of_projection_equals_the_plain_kernels(seed, steps):
+    circuit, x = random_case(seed, steps, samples=2)
     expected = by_kernels(circuit, x)
     found = Emulator(1).open(circuit).run(x)
     for name, values in expected.items():

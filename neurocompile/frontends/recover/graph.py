@@ -5,7 +5,7 @@ each found once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from neurocompile.frontends.recover.constants import Partial, evaluate
 from neurocompile.ir.text import unique_name
 
-__all__ = ["Graph", "attributes_of", "captured", "label_of"]
+__all__ = ["Graph", "attributes_of", "captured", "label_of", "with_nodes"]
 
 _COMPARED: dict[str, Callable[..., Any]] = {
     "Greater": np.greater,
@@ -368,3 +368,13 @@ def _uniform_of(node: onnx.NodeProto, graph: Graph) -> float | None:
         with np.errstate(all="ignore"):
             return float(_COMPUTED[kind](left, right))
     return None
+
+
+def with_nodes(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> onnx.ModelProto:
+    """A copy of a model whose graph has ``nodes`` in place of its own."""
+    nodes = list(nodes)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy

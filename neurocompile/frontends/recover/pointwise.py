@@ -14,7 +14,7 @@ from onnx import helper
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.general import SOFT_TYPE
 from neurocompile.frontends.onnx.lif import DOMAIN, lif_functions
-from neurocompile.frontends.recover.graph import Graph, captured
+from neurocompile.frontends.recover.graph import Graph, captured, with_nodes
 from neurocompile.frontends.recover.names import neuron_names
 from neurocompile.frontends.recover.staircases import Staircase, find_staircases
 from neurocompile.frontends.recover.values import constant
@@ -76,10 +76,7 @@ def _with_pointwise(proto: onnx.ModelProto) -> onnx.ModelProto:
         for maker, stairs, name in zip(makers, found, names)
     }
     nodes = [new for node in graph.nodes for new in made.get(id(node), [node])]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.graph.node[:]
-    copy.graph.node.extend(_live(nodes, graph.outputs))
+    copy = with_nodes(proto, _live(nodes, graph.outputs))
     copy.graph.initializer.extend(
         tensor for name, tensor in graph.initializers.items() if name not in known
     )

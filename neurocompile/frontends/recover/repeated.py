@@ -7,8 +7,12 @@ a chain of steps then begins once and goes on twice.
 
 from __future__ import annotations
 
+from math import prod
+
 import onnx
 from onnx import helper, numpy_helper
+
+from neurocompile.frontends.recover.graph import with_nodes
 
 __all__ = ["merged"]
 
@@ -33,8 +37,10 @@ def merged(proto: onnx.ModelProto) -> onnx.ModelProto | None:
     """
     if any(a.type in (a.GRAPH, a.GRAPHS) for node in proto.graph.node for a in node.attribute):
         return None
-    graph, same, known = proto.graph, {}, {}  # type: onnx.GraphProto, dict[str, str], dict[tuple[object, ...], onnx.NodeProto]
-    held = {t.name: _content(t) for t in graph.initializer if _elements(t) <= _SMALL}
+    graph = proto.graph
+    same: dict[str, str] = {}
+    known: dict[tuple[object, ...], onnx.NodeProto] = {}
+    held = {t.name: _content(t) for t in graph.initializer if prod(t.dims) <= _SMALL}
     outputs, kept = {o.name for o in graph.output}, []
     for node in graph.node:
         copy = onnx.NodeProto()
@@ -56,18 +62,7 @@ def merged(proto: onnx.ModelProto) -> onnx.ModelProto | None:
         kept.append(copy)
     if not same:
         return None
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    del made.graph.node[:]
-    made.graph.node.extend(kept)
-    return made
-
-
-def _elements(tensor: onnx.TensorProto) -> int:
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    return count
+    return with_nodes(proto, kept)
 
 
 def _content(tensor: onnx.TensorProto) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from neurocompile.frontends.onnx.lif import DOMAIN
-from neurocompile.frontends.recover.graph import Graph, attributes_of
+from neurocompile.frontends.recover.graph import Graph, attributes_of, with_nodes
 
 __all__ = ["settle_selects", "turn_steps"]
 
@@ -67,10 +67,7 @@ def settle_selects(proto: onnx.ModelProto) -> onnx.ModelProto:
         )
     if not tensors:
         return proto
-    settled = onnx.ModelProto()
-    settled.CopyFrom(proto)
-    del settled.graph.node[:]
-    settled.graph.node.extend(nodes)
+    settled = with_nodes(proto, nodes)
     settled.graph.initializer.extend(tensors)
     return settled
 
@@ -99,9 +96,7 @@ def turn_steps(proto: onnx.ModelProto) -> onnx.ModelProto | None:
     }
     if not whole:
         return None
-    turned = onnx.ModelProto()
-    turned.CopyFrom(proto)
-    del turned.graph.node[:]
+    turned = with_nodes(proto, ())
     made: dict[str, str] = {}
     for node in graph.nodes:
         source = node.input[0] if node.output and node.output[0] in selects else ""

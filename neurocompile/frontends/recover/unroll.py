@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from neurocompile.errors import NeurocompileError
-from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of
+from neurocompile.frontends.recover.graph import Graph, attributes_of, label_of, with_nodes
 
 __all__ = ["copy_renamed", "unroll_loops"]
 
@@ -124,10 +124,7 @@ class _Unrolled:
         self.tensors: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
-        model = onnx.ModelProto()
-        model.CopyFrom(self.proto)
-        del model.graph.node[:]
-        model.graph.node.extend(self.nodes)
+        model = with_nodes(self.proto, self.nodes)
         model.graph.initializer.extend(self.tensors)
         return model
 
