@@ -7,12 +7,15 @@
    runs the tests that run its line and passed without it, the quickest first, as many as fit
    ``--budget`` seconds.
 3. Runs the tests that failed once more without a fault: what one finds that fails then does not count.
-4. Prints the share found, a line a package, and every fault that was not found.
+4. Prints the share found, a line a package, and every fault that was not found; those that change
+   nothing a law could see (``equivalent_mutants.yaml``) are counted apart.
 
 Resumable: what was judged stands in ``OUT/log.jsonl`` and is not run again; after ``--deadline``
-seconds what runs is stopped and not judged. ``--at FILE:LINE`` tries every fault of a line instead. Compiled code
-leaves no trace, so its faults run the tests of whoever imports its file. Exit code 1 below
-``--least`` per cent.
+seconds what runs is stopped and not judged. ``--only survivors`` judges again, with today's tests,
+what the log says was not found (``--tests`` are added to its map first); first and last verdicts
+both stay in the log and in the summary. ``--at FILE:LINE`` tries every fault of a line instead.
+Compiled code leaves no trace, so its faults run the tests of whoever imports its file. Exit code 1
+below ``--least`` per cent.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ from queue import Queue
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mutations import Mutant, mutants  # noqa: E402
+import mutant_verdicts as verdicts  # noqa: E402
+from mutant_verdicts import FOUND, faults, key, read, summary  # noqa: E402
+from mutations import Mutant  # noqa: E402
 
 __all__ = ["main"]
 
@@ -61,6 +66,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / ".mutants")
     parser.add_argument("--at", action="append", default=[], metavar="FILE:LINE")
     parser.add_argument("--tests", nargs="*", default=[], help="map (or, with --at, run) these")
+    parser.add_argument("--only", choices=["survivors"])
     parser.add_argument("--map-only", action="store_true")
     parser.add_argument("--map-limit", type=float, help="seconds that the map may take")
     given = parser.parse_args()
@@ -70,35 +76,42 @@ def main() -> int:
     if given.at and given.tests:
         cover = Cover({}, {}, given.tests)
     else:
-        if not (out / "map.json").exists():
+        if not (out / "map.json").exists() or (given.only and given.tests):
             make_map(out, given)
         cover = Cover.read(out / "map.json")
     if given.map_only:
         return 0
+    end = begun + given.deadline
+    if given.only:
+        return again(out / "log.jsonl", cover, given, end)
     chosen = at(given.at) if given.at else choose(given.count, given.seed)
     log = out / ("at.jsonl" if given.at else "log.jsonl")
     done = {} if given.at else read(log)
-    left = [m for m in chosen if key(*m) not in done]
+    left = [(key(*m), *m) for m in chosen if key(*m) not in done]
     if left:
-        judge_all(left, cover, log, given, begun + given.deadline)
+        judge_all(left, cover, log, given, end)
     done = read(log)
     return summary([done[key(*m)] for m in chosen if key(*m) in done], len(chosen), given.least)
 
 
-def key(file: str, mutant: Mutant) -> str:
-    return f"{file}:{mutant.line}:{mutant.start}: {mutant.what}"
-
-
-def read(log: Path) -> dict[str, dict]:
-    """What was judged so far; a line cut short by an interrupt is not counted."""
-    found = {}
-    for line in log.read_text().splitlines() if log.exists() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
+def again(log: Path, cover: Cover, given: argparse.Namespace, end: float) -> int:
+    """Judge once more what the log says was not found, under the names it has there."""
+    apart, left, gone = verdicts.equivalents(), list[tuple[str, str, Mutant]](), 0
+    for name, (*_, entry) in read(log).items():
+        if entry["state"] in FOUND:
             continue
-        found[entry["mutant"]] = entry
-    return found
+        today = verdicts.located(entry)
+        if today is None:
+            gone += 1
+        elif key(*today) not in apart:
+            left.append((name, *today))
+    print(
+        f"{len(left)} to judge again; of {gone} that were not found the line is no more", flush=True
+    )
+    if left:
+        judge_all(left, cover, log, given, end)
+    judged = list(read(log).values())
+    return summary(judged, len(judged), given.least)
 
 
 def choose(count: int, seed: int) -> list[tuple[str, Mutant]]:
@@ -108,7 +121,7 @@ def choose(count: int, seed: int) -> list[tuple[str, Mutant]]:
         for package in PACKAGES
         for file in sorted((ROOT / "neurocompile" / package).rglob("*.py"))
         if "plot" not in file.name
-        for mutant in mutants(file.read_bytes())
+        for mutant in faults(str(file.relative_to(ROOT)))
     ]
     return random.Random(seed).sample(everything, count)
 
@@ -117,8 +130,7 @@ def at(places: list[str]) -> list[tuple[str, Mutant]]:
     found = []
     for place in places:
         file, _, line = place.rpartition(":")
-        source = (ROOT / file).read_bytes()
-        found += [(file, m) for m in mutants(source) if m.line == int(line)]
+        found += [(file, m) for m in faults(file) if m.line == int(line)]
     return found
 
 
@@ -139,6 +151,15 @@ class Cover:
             for f, per in found["lines"].items()
         }
         return cls(lines, dict(zip(names, found["seconds"])), [])
+
+    def ran(self) -> dict[str, dict[str, list[int]]]:
+        """The lines of each test, as ``mutant_plugin.py`` writes them."""
+        found: dict[str, dict[str, list[int]]] = {test: defaultdict(list) for test in self.seconds}
+        for file, lines in self.lines.items():
+            for number, tests in lines.items():
+                for test in tests:
+                    found[test][file].append(number)
+        return found
 
     def tests(self, file: str, line: int, budget: float) -> list[str]:
         """Those that run the line (its file, or who imports it), the quickest first."""
@@ -198,7 +219,10 @@ def importers(file: str) -> tuple[str, ...]:
 
 
 def make_map(out: Path, given: argparse.Namespace) -> None:
-    """Run the suite (or ``--tests``) once, and keep which test ran which line."""
+    """Run the suite (or ``--tests``) once, and keep which test ran which line.
+
+    With ``--only`` the tests join the map that is there.
+    """
     lines = out / "lines"
     shutil.rmtree(lines, ignore_errors=True)
     lines.mkdir()
@@ -222,13 +246,16 @@ def make_map(out: Path, given: argparse.Namespace) -> None:
                 process.wait(timeout=given.map_limit)
             except subprocess.TimeoutExpired:  # what has run is known
                 os.killpg(process.pid, 9)
-    write_map(out)
+    write_map(out, join=bool(given.only))
 
 
-def write_map(out: Path) -> None:
+def write_map(out: Path, join: bool = False) -> None:
     seconds: dict[str, float] = {}
     ran: dict[str, dict[str, list[int]]] = {}
     failed = 0
+    if join and (out / "map.json").exists():
+        before = Cover.read(out / "map.json")
+        seconds, ran = before.seconds, before.ran()
     for file in (out / "lines").glob("lines.*"):
         for line in file.read_text().splitlines():
             try:
@@ -236,6 +263,8 @@ def write_map(out: Path) -> None:
             except ValueError:  # cut short
                 continue
             failed += not passed
+            seconds.pop(test, None)
+            ran.pop(test, None)
             if passed:
                 seconds[test] = took
                 ran[test] = {f: n for f, n in found.items() if f.split("/")[1] in PACKAGES}
@@ -270,7 +299,11 @@ def surroundings(folder: Path, cache: Path) -> dict[str, str]:
 
 
 def judge_all(
-    left: list[tuple[str, Mutant]], cover: Cover, log: Path, given: argparse.Namespace, end: float
+    left: list[tuple[str, str, Mutant]],
+    cover: Cover,
+    log: Path,
+    given: argparse.Namespace,
+    end: float,
 ) -> None:
     copies = [Copy(log.parent / f"copy{i}") for i in range(min(given.jobs, len(left)))]
     free: Queue[Copy] = Queue()
@@ -282,14 +315,15 @@ def judge_all(
     last = end - CHECK_SECONDS
     found: list[dict] = []
 
-    def one(which: tuple[str, Mutant]) -> None:
+    def one(which: tuple[str, str, Mutant]) -> None:
         if time.monotonic() > last:
             return
         copy = free.get()
         try:
-            file, mutant = which
+            name, file, mutant = which
             tests = cover.tests(file, mutant.line, given.budget)
-            entry = {"mutant": key(*which), **copy.judge(file, mutant, tests, given.budget, last)}
+            entry = {"mutant": name, **copy.judge(file, mutant, tests, given.budget, last)}
+            entry |= verdicts.place(file, mutant) | ({"again": True} if given.only else {})
         finally:
             free.put(copy)
         if entry["state"] == "timeout" and time.monotonic() > last:
@@ -418,24 +452,6 @@ class Copy:
 def linked(source: Path, target: Path) -> None:
     """The same files under another name: who writes one replaces it."""
     shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
-
-
-def summary(entries: list[dict], wanted: int, least: float) -> int:
-    """The score, by package; every fault that no test found."""
-    states: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in entries:
-        states[entry["mutant"].split("/")[1]][entry["state"]] += 1
-    found = 0
-    for package, counts in sorted(states.items()):
-        dead = counts["killed"] + counts["timeout"]
-        found += dead
-        print(f"{package:10} {dead:4} of {sum(counts.values()):4} found  {dict(counts)}")
-    share = 100 * found / max(len(entries), 1)
-    print(f"found {found} of {len(entries)} faults ({share:.1f} %), {wanted - len(entries)} left")
-    for entry in sorted(entries, key=lambda e: e["mutant"]):
-        if entry["state"] not in ("killed", "timeout"):
-            print(f"  {entry['state']} ({entry['tests']} tests): {entry['mutant']}")
-    return 0 if share >= least else 1
 
 
 if __name__ == "__main__":
