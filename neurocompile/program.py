@@ -17,7 +17,7 @@ from neurocompile.advice import warn
 from neurocompile.arrays import ArrayLike
 from neurocompile.backends import get_backend
 from neurocompile.backends.base import Executor, PlacedBackend, Trace
-from neurocompile.backends.encoding import decode, decode_steps, encode, share_outside
+from neurocompile.backends.encoding import encode, share_outside
 from neurocompile.calibration import Calibration
 from neurocompile.data import check_inputs
 from neurocompile.errors import NeurocompileError
@@ -25,12 +25,11 @@ from neurocompile.files import through_links
 from neurocompile.gpu.devices import check_device
 from neurocompile.guard import guarded
 from neurocompile.ir.circuit import LIF, CircuitGraph, synapse_count
-from neurocompile.ir.evaluate import encode_input
 from neurocompile.ir.spiking import SpikingGraph
-from neurocompile.manifest import Manifest, Proof
+from neurocompile.manifest import Manifest
 from neurocompile.mapping import Mapping
-from neurocompile.progress import chunks
 from neurocompile.run_result import RunResult
+from neurocompile.running import check_where, run_on_backend, run_on_device
 from neurocompile.targets.schema import Target
 
 if TYPE_CHECKING:
@@ -50,28 +49,7 @@ if TYPE_CHECKING:
     from neurocompile.precision import LayerReport
     from neurocompile.summary import Summary
 
-__all__ = ["Program", "make_proof"]
-
-_CHUNK = 60
-"""Samples of one call of a backend: bounds the memory of traces."""
-_PROOF_BYTES = 1 << 30
-"""Of outputs that a proof holds at once."""
-_CHUNK_ON_DEVICE = 4096
-"""Samples between two lines of progress; what fits a GPU at once is the evaluator's matter."""
-
-
-def check_where(backend: str, device: str, rasters: bool) -> None:
-    """NC4001 or NC1015 for a backend and device that there are not, or not together."""
-    get_backend(backend)
-    if rasters and (device != "cpu" or backend == "loihi"):
-        where = backend if device == "cpu" else f"device {device}"
-        raise NeurocompileError(
-            "NC1015", f"rasters are not read back from {where}; take backend 'emulator'"
-        )
-    if device != "cpu" and backend != "emulator":
-        raise NeurocompileError(
-            "NC1015", f"device {device} takes the emulator's place, not that of '{backend}'"
-        )
+__all__ = ["Program"]
 
 
 @dataclass(frozen=True)
@@ -360,74 +338,23 @@ class Program:
         x = self.checked(x)
         check_where(backend, device, rasters)
         if check_device(device) != "cpu":
-            return self._run_on_device(x, device, progress)
-        engine = get_backend(backend)
-        layers = [v.layer for v in self.circuit.views]
-        kept: dict[str, list[np.ndarray]] = {layer: [] for layer in layers if rasters}
-        readout = self.circuit.readouts[0].src
-        recorded = [readout, *(v.src for v in self.circuit.views)]
-        if backend == "loihi":
-            recorded = [readout]
-        cuts, spikes, sizes = [], dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
-        read = decode_steps if self.circuit.readouts[0].per_step else decode
-        with nullcontext(executor) if executor is not None else self.open(backend) as executor:
-            for part in chunks(len(x), _CHUNK, engine.name, progress):
-                trace = executor.run(encode(self.circuit, x[part]), recorded)
-                cuts.append(read(self.circuit, trace))
-                for view in self.circuit.views:
-                    if view.src not in trace:
-                        continue
-                    sent, layer = trace[view.src], view.layer
-                    if self.circuit.windows > 1 or rasters:  # what folds compute twice counts once
-                        sent = view.read(sent, self.circuit.windows)
-                    spikes[layer] += int(np.count_nonzero(sent))
-                    sizes[layer] += sent.size
-                    if rasters:
-                        kept[layer].append(_narrow(sent))
-        known = {layer for layer, n in sizes.items() if n}
-        outputs, stepwise = self.outputs(np.concatenate(cuts))
+            ran = run_on_device(self.quantized, self.circuit, x, device, progress)
+        else:
+            opened = self.open(backend) if executor is None else nullcontext(executor)
+            ran = run_on_backend(
+                self.circuit, opened, x, backend, rasters=rasters, progress=progress
+            )
+        outputs, stepwise = self.outputs(np.concatenate(ran.cuts))
         return RunResult(
-            engine.name,
-            engine.banner,
+            ran.name,
+            ran.banner,
             outputs[self.main],
-            {k: v for k, v in spikes.items() if k in known},
-            {k: v for k, v in sizes.items() if k in known},
+            ran.spikes,
+            ran.neuron_steps,
             stepwise.get(self.main),
             share_outside(self.circuit, x),
             outputs,
-            {layer: np.concatenate(parts) for layer, parts in kept.items()},
-        )
-
-    def _run_on_device(self, x: np.ndarray, device: str, progress: bool) -> RunResult:
-        from neurocompile.gpu import Evaluator
-
-        circuit, readout = self.circuit, self.circuit.readouts[0]
-        evaluator = Evaluator(self.quantized, circuit.steps, device)
-        layers = [v.layer for v in circuit.views]
-        spikes, sizes = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
-        cuts = []
-        for part in chunks(len(x), _CHUNK_ON_DEVICE, device, progress):
-            found = evaluator.run(encode_input(self.quantized.input, x[part]))
-            if readout.per_step:
-                assert found.step_values is not None
-                flat = found.step_values.reshape(*found.step_values.shape[:2], -1)
-                bias = None if readout.bias is None else circuit.tensors[readout.bias]
-                cuts.append(readout.values(flat, bias))
-            else:
-                cuts.append(found.logits.reshape(len(found.logits), *(readout.shape or (-1,))))
-            for layer in layers:
-                spikes[layer] += found.spikes[layer]
-                sizes[layer] += found.neuron_steps[layer]
-        outputs, stepwise = self.outputs(np.concatenate(cuts))
-        return RunResult(
-            "definition",
-            f"the quantized model's integers by {evaluator.name} (bit-exact), NOT hardware",
-            outputs[self.main],
-            spikes,
-            sizes,
-            stepwise.get(self.main),
-            share_outside(circuit, x),
-            outputs,
+            ran.rasters,
         )
 
     @property
@@ -556,42 +483,3 @@ class Program:
     def synapses(self) -> int:
         """Connections, unrolled."""
         return sum(synapse_count(self.circuit, p) for p in self.circuit.projections)
-
-
-def _narrow(sent: np.ndarray) -> np.ndarray:
-    """uint8 where that holds what was sent."""
-    return sent.astype(np.uint8) if sent.size == 0 or 0 <= sent.min() <= sent.max() < 256 else sent
-
-
-def make_proof(circuit: CircuitGraph, samples: int, seed: int) -> Proof:
-    """Run pseudo-random inputs on the emulator and hash every population's output, in the order of
-    their names; runs again for as many of them as :data:`_PROOF_BYTES` hold.
-    """
-    host = circuit.inputs[0]
-    x = np.random.default_rng(seed).integers(
-        host.low, host.high + 1, (samples, *circuit.input_shape), dtype=np.int32
-    )
-    digest = hashlib.sha256()
-    with get_backend("emulator").open(circuit) as executor:
-        for names in _hashed_together(circuit, samples):
-            trace = executor.run(x, names)
-            for name in names:
-                digest.update(name.encode())
-                digest.update(np.ascontiguousarray(trace.pop(name), "<i4").data.cast("B"))
-    return Proof(samples, seed, digest.hexdigest())
-
-
-def _hashed_together(circuit: CircuitGraph, samples: int) -> list[list[str]]:
-    """Names of all populations, sorted, in groups whose outputs take at most ``_PROOF_BYTES``, or of
-    one.
-    """
-    groups, held = list[list[str]](), 0
-    for name in sorted(circuit.population):
-        p = circuit.population[name]
-        size = samples * circuit.sample_steps * p.size * (1 if p.spiking else 4)
-        if not groups or held + size > _PROOF_BYTES:
-            groups.append([])
-            held = 0
-        groups[-1].append(name)
-        held += size
-    return groups

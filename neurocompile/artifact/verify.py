@@ -22,7 +22,8 @@ from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.mapping import check_mapping
 from neurocompile.mapping.mapping import count_traffic
 from neurocompile.placing import lower_as
-from neurocompile.program import Program, make_proof
+from neurocompile.program import Program
+from neurocompile.proof import make_proof
 
 __all__ = ["Verification", "verify"]
 

@@ -21,7 +21,8 @@ from neurocompile.mapping.budget import SpikeBudget, apply_budget, parse_budget
 from neurocompile.mapping.mapping import Mapping
 from neurocompile.options import BuildOptions
 from neurocompile.placing import RATE_SAMPLES, place_model
-from neurocompile.program import Program, make_proof
+from neurocompile.program import Program
+from neurocompile.proof import make_proof
 from neurocompile.stages.kept import placed_once
 from neurocompile.stages.stage import Stage
 from neurocompile.theory.measure.budget import plan_budget

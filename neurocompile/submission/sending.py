@@ -20,8 +20,9 @@ from neurocompile.data import save_arrays
 from neurocompile.errors import NeurocompileError, not_importable, shown
 from neurocompile.files import as_path
 from neurocompile.guard import guarded
-from neurocompile.program import Program, check_where
+from neurocompile.program import Program
 from neurocompile.run_result import RunResult
+from neurocompile.running import check_where
 from neurocompile.submission.job import run_job
 from neurocompile.submission.ticket import (
     LOGS,

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from neurocompile import NeurocompileError, program
+from neurocompile import NeurocompileError
+from neurocompile import proof as proofs
 from neurocompile.artifact.verify import verify
-from neurocompile.program import make_proof
+from neurocompile.proof import make_proof
 
 
 def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_is_made_anew(
@@ -34,8 +35,8 @@ def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_
 
 def test_a_proof_is_the_same_from_runs_that_hold_few_outputs(digits_program, monkeypatch):
     circuit, proof = digits_program.circuit, digits_program.manifest.proof
-    monkeypatch.setattr(program, "_PROOF_BYTES", 100_000)
-    groups = program._hashed_together(circuit, proof.samples)
+    monkeypatch.setattr(proofs, "_PROOF_BYTES", 100_000)
+    groups = proofs._hashed_together(circuit, proof.samples)
     assert len(groups) > 5
     assert [name for names in groups for name in names] == sorted(circuit.population)
     assert make_proof(circuit, proof.samples, proof.seed) == proof

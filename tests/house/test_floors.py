@@ -34,7 +34,8 @@ options
 frontends
 pass_order precision
 build_steps
-placing manifest
+placing manifest running
+proof
 program
 summary
 artifact
