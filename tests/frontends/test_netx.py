@@ -261,6 +261,72 @@ REFUSED: dict[str, tuple[str, str, tuple[dict[str, Any], ...]]] = {
     "nothing": ("NC1010", "no block with neurons", (spikes_in(4),)),
     "a matrix of shapes": ("NC1003", "its shape", (spikes_in(4, 1, 1, 1),)),
     "huge": ("NC1003", "2\\^31", (spikes_in(1 << 20, 1 << 10, 1 << 10),)),
+    "beyond 32 bits": (
+        "NC1003",
+        "beyond 32 bits",
+        (spikes_in(4), dense(3, 4, bias=np.full(3, 1e12))),
+    ),
+    "a weight of nothing": ("NC1003", "its weight is 0", (values_in(4, weight=0), dense(3, 4))),
+    "two weights": ("NC1003", "'weight' is 2 numbers", (values_in(4, weight=[1, 2]), dense(3, 4))),
+    "joined with none": (
+        "NC1003",
+        "it names 0 blocks",
+        (spikes_in(4), dense(4, 4), {"type": "concat", "layers": ()}, dense(2, 4)),
+    ),
+    "groups that do not divide": (
+        "NC1003",
+        "6 neurons do not make 4 groups",
+        (spikes_in(8), dense(6, 8), {"type": "average", "shape": (4,)}),
+    ),
+    "an average of the input": (
+        "NC1003",
+        "4 neurons do not make 2 groups",
+        (spikes_in(4), {"type": "average", "shape": (2,)}, dense(2, 2)),
+    ),
+    "a conv of a vector": ("NC1003", "no image", (spikes_in(4), conv((1, 1, 1), 4))),
+    "a conv to a vector": (
+        "NC1003",
+        "no image",
+        (spikes_in(2, 4, 4), {**conv((1, 2, 2), 2), "shape": (4,)}),
+    ),
+    "images of two sizes": (
+        "NC1003",
+        "images of the sizes",
+        (
+            spikes_in(1, 4, 4),
+            conv((1, 2, 2), 1),
+            {"type": "concat", "layers": (0,)},
+            conv((1, 1, 1), 2),
+        ),
+    ),
+    "no shape": ("NC1003", "no input block says", (conv((2, 2, 2), 1),)),
+    "five biases": ("NC1003", "5 biases for 3", (spikes_in(4), dense(3, 4, bias=np.arange(5)))),
+    "five delays": ("NC1003", "its delays are", (spikes_in(4), dense(3, 4, delay=np.arange(5)))),
+    "a stride of 0": (
+        "NC1003",
+        "its stride is",
+        (spikes_in(1, 4, 4), conv((1, 2, 2), 1, stride=(0, 1))),
+    ),
+    "a padding below 0": (
+        "NC1003",
+        "its padding is",
+        (spikes_in(1, 4, 4), conv((1, 2, 2), 1, padding=(-1, 0))),
+    ),
+    "a conv without neurons": (
+        "NC1003",
+        "it has no neuron",
+        (spikes_in(1, 4, 4), {k: v for k, v in conv((1, 2, 2), 1).items() if k != "neuron"}),
+    ),
+    "a conv that waits": (
+        "NC1003",
+        "takes no delays of a conv",
+        (spikes_in(1, 4, 4), conv((1, 2, 2), 1, delay=[1])),
+    ),
+    "all below 0": (
+        "NC1003",
+        "scale them so that one is above 0",
+        (spikes_in(4), dense(3, 4, weight=-np.tile([0, 101, 128, 1], (3, 1)))),
+    ),
 }
 
 

@@ -110,8 +110,11 @@ def plan_nir(file: NirFile, how: Discretization | None, origin: str) -> NirPlan:
         steps.append(step)
     if wrong:
         raise ViolationList("NC1003", wrong)
-    if steps[-1].name != outs[0]:
-        steps.sort(key=lambda step: step.name == outs[0])
+    if outs[0] not in shapes:
+        raise NeurocompileError(
+            "NC1003", f"{origin}: nothing leads from the input to '{outs[0]}', its output"
+        )
+    steps.sort(key=lambda step: step.name == outs[0])
     return NirPlan(tuple(steps))
 
 
@@ -226,6 +229,7 @@ def _shape(name: str, node: NirNode, sources: list[tuple[int, ...]]) -> tuple[in
             raise NeurocompileError(
                 "NC1003", f"node '{name}' reads {list(given)}, its weights are {list(weight.shape)}"
             )
+        _check_bias(name, node, weight)
         return (*given[:-1], weight.shape[0])
     if kind in ("Conv1d", "Conv2d", "SumPool2d", "AvgPool2d"):
         return _windows(name, node, given)
@@ -237,6 +241,14 @@ def _shape(name: str, node: NirNode, sources: list[tuple[int, ...]]) -> tuple[in
             "NC1003", f"node '{name}' flattens axes {start} to {end} of {list(given)}"
         )
     return given
+
+
+def _check_bias(name: str, node: NirNode, weight: np.ndarray) -> None:
+    bias = node.fields.get("bias")
+    if bias is not None and bias.size != len(weight):
+        raise NeurocompileError(
+            "NC1003", f"node '{name}' has a bias of {bias.size:,} for {len(weight):,} outputs"
+        )
 
 
 def _windows(name: str, node: NirNode, given: tuple[int, ...]) -> tuple[int, ...]:
@@ -260,6 +272,7 @@ def _windows(name: str, node: NirNode, given: tuple[int, ...]) -> tuple[int, ...
                 "NC1003",
                 f"node '{name}' reads {list(given)} in {groups} groups, its weights are {list(weight.shape)}",
             )
+        _check_bias(name, node, weight)
         kernel = (int(weight.shape[2]), int(weight.shape[3]))
         dilation = _pair(name, node, "dilation")
         channels = weight.shape[0]

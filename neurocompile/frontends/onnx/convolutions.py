@@ -19,7 +19,7 @@ from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Atom, Layout, shown
 from neurocompile.ir.text import Ref
 
-__all__ = ["CONVOLUTION_RULES", "linear", "linear_along", "padded"]
+__all__ = ["CONVOLUTION_RULES", "check_bias", "linear", "linear_along", "padded"]
 
 _PAD = "pad."
 """Prefix of the weight of a convolution that only pads."""
@@ -52,6 +52,7 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
     size = (*x.layout.shape[2:], *unit)
     padding, weight = _pads(im, attributes, size, stride, dilation, weight)
     key = im.store(node.input[1], weight)
+    check_bias(im, im.constant(node, 2), len(weight))
     bias = im.tensor(node.input[2]) if im.constant(node, 2) is not None else None
     wanted = node.name or node.output[0]
     if (
@@ -78,6 +79,12 @@ def _conv(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> Non
         groups=groups * windows,
     )
     im.keep(node, im.from_map(x, found, axes))
+
+
+def check_bias(im: Importer, bias: np.ndarray | None, outputs: int) -> None:
+    """NC1006 unless there is one number for each of ``outputs`` channels."""
+    if bias is not None and bias.shape != (outputs,):
+        raise im.error("NC1006", f"a bias of shape {list(bias.shape)} for {outputs} outputs")
 
 
 def _emit(im: Importer, wanted: str, ref: Ref, **fields: Any) -> Ref:

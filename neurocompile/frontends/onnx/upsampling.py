@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from neurocompile.frontends.onnx.context import Importer, Rule, Traced
+from neurocompile.frontends.onnx.convolutions import check_bias
 from neurocompile.frontends.onnx.slices import piece
 from neurocompile.ir import spiking as s
 from neurocompile.ir.layout import Layout
@@ -98,6 +99,7 @@ def _transposed(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) 
     if any(a.out < 1 or not a.taps() for a in plan):
         raise im.error("NC1009", f"a transposed convolution of {list(sizes)} that leaves nothing")
     bias = im.constant(node, 2)
+    check_bias(im, bias, groups * weight.shape[1])
     im.keep(node, _upsampled(im, node, x, plan, weight, groups, bias))
 
 

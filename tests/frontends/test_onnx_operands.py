@@ -1,0 +1,263 @@
+"""Attributes and operands that an ONNX operator may have and that have no meaning here, or one of
+their own: one line each, on rows of feature maps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import NodeProto
+from onnx_cases import ints, lif, model, normal, op, refused, timed
+
+SHAPE = (4, 6, 6)
+CONSTANTS = {
+    "rows": ints(-1, *SHAPE),
+    "k": normal(4, 4, 3, 3),
+    "k1": normal(4, 4, 3),
+    "b": normal(4, seed=1),
+    "b5": normal(5, seed=1),
+    "one": np.float32(1),
+    "nan": np.full(4, np.nan, np.float32),
+    "inf": np.float32(np.inf),
+    "many": normal(2),
+    "chosen": np.arange(6) > 2,
+    "zeros": np.zeros(4, np.float32),
+    "ones": np.ones(4, np.float32),
+    "none_f": np.zeros(0, np.float32),
+    "i0": ints(0),
+    "i1": ints(1),
+    "i2": ints(2),
+    "i9": ints(9),
+    "i12": ints(1, 2),
+    "i15": ints(1, 5),
+    "i02": ints(0, 2),
+    "square": ints(0, 1).reshape(1, 2),
+    "pads": ints(0, 0, 1, 1, 0, 0, 1, 1),
+    "axes": ints(2),
+    "grow": np.array([1, 1, 2, 2], np.float32),
+    "huge": np.array([1, 1, 100, 1], np.float32),
+    "tenth": np.array([1, 1, 0.1, 1], np.float32),
+}
+
+
+def map_of(nodes: list[NodeProto], out: tuple[int, ...] = SHAPE, T: int = 2, **more: np.ndarray):
+    """x (B, 4, 6, 6) over T steps as rows 'r'; ``nodes`` make 'c', which spikes 's' are made of."""
+    back = [op("Reshape", "c cut", "c3"), lif("c3", "s")]
+    body = [op("Reshape", "t rows", "r"), *nodes, *back]
+    found, fixed = timed(SHAPE, [*body, op("ReduceMean", "s zero", "out", keepdims=0)], T)
+    used = {i for node in found for i in node.input}
+    constants = {**CONSTANTS, "cut": ints(T, -1, *out), **fixed, **more}
+    return model(found, {k: v for k, v in constants.items() if k in used}, ("batch", *SHAPE))
+
+
+def node(kind: str, inputs: str, **attributes: object) -> list[NodeProto]:
+    """One node that makes 'c'; ``-`` is an input that is left out."""
+    made = op(kind, inputs, "c", **attributes)
+    made.input[:] = ["" if i == "-" else i for i in made.input]
+    return [made]
+
+
+MAX = {"kernel_shape": [2, 2]}
+REFUSED = {
+    # pools
+    "a dilated pool": (node("MaxPool", "r", **MAX, dilations=[2, 2]), "NC1009", "without dilation"),
+    "negative pads": (
+        node("MaxPool", "r", **MAX, pads=[-1, 0, 0, 0]),
+        "NC1009",
+        "4 pads and 2 strides",
+    ),
+    "a pool's auto_pad": (node("MaxPool", "r", **MAX, auto_pad="SOME"), "NC1009", "auto_pad"),
+    "a border as wide as its window": (
+        node("MaxPool", "r", **MAX, pads=[2, 0, 0, 0]),
+        "NC1009",
+        "a window of 2 over 6 elements with borders of 2 and 0",
+    ),
+    "a window of more axes": (
+        node("MaxPool", "r", kernel_shape=[2, 2, 2]),
+        "NC1009",
+        r"a window \[2, 2, 2\]",
+    ),
+    # blocks
+    "blocks of no size": (node("SpaceToDepth", "r", blocksize=4), "NC1009", r"blocks of 4 of \["),
+    "blocks of three channels": (
+        node("DepthToSpace", "r", blocksize=3),
+        "NC1009",
+        "blocks of 3 of .*mode DCR",
+    ),
+    "another order of blocks": (
+        node("DepthToSpace", "r", blocksize=2, mode="XYZ"),
+        "NC1009",
+        "mode XYZ",
+    ),
+    # pieces
+    "pieces that are not all": (
+        node("Split", "r i12", axis=1),
+        "NC1009",
+        r"splits an axis of 4 in pieces of \[1, 2\]",
+    ),
+    "an empty slice": (
+        node("Slice", "r i2 i1 axes"),
+        "NC1009",
+        "an empty slice 2:1:1 of an axis of 6",
+    ),
+    "starts without ends": (
+        node("Slice", "r i12 i9"),
+        "NC1009",
+        "2 starts, 1 ends, 2 axes and 2 steps",
+    ),
+    "an index behind the last": (
+        node("Gather", "r i9", axis=2),
+        "NC1009",
+        r"indices \[9\] of an axis of 6",
+    ),
+    "a matrix of indices": (node("Gather", "r square", axis=2), "NC1009", "one index, or a list"),
+    "steps of time": (node("Gather", "t i1", axis=0), "NC1008", "takes some steps of time"),
+    "samples": (node("Gather", "t i0", axis=1), "NC1008", "takes some samples of the batch"),
+    # larger maps
+    "a weight of other channels": (
+        node("ConvTranspose", "r k5"),
+        "NC1006",
+        r"weight \[5, 4, 3, 3\] does not match 4 channels",
+    ),
+    "a transposed bias of five": (
+        node("ConvTranspose", "r k b5"),
+        "NC1006",
+        r"a bias of shape \[5\] for 4 outputs",
+    ),
+    "an output shape": (
+        node("ConvTranspose", "r k", output_shape=[9, 9]),
+        "NC1009",
+        "without output_shape",
+    ),
+    "a transposed kernel of one axis": (
+        node("ConvTranspose", "r k1"),
+        "NC1009",
+        "a 1-d transposed convolution of 4 axes",
+    ),
+    "all is cut off": (
+        node("ConvTranspose", "r k", pads=[4, 4, 4, 4]),
+        "NC1009",
+        "that leaves nothing",
+    ),
+    "a dilation too wide": (
+        node("ConvTranspose", "r k", dilations=[200, 1]),
+        "NC1009",
+        "a dilation of",
+    ),
+    "linear interpolation": (node("Resize", "r - grow", mode="linear"), "NC1009", "mode linear by"),
+    "a hundred times larger": (
+        node("Resize", "r - huge", mode="nearest"),
+        "NC1009",
+        "an interpolation of 6 positions to 600",
+    ),
+    "nothing is left": (
+        node("Resize", "r - tenth", mode="nearest"),
+        "NC1009",
+        "an interpolation of 6 positions to 0",
+    ),
+    "another rule of places": (
+        node(
+            "Resize",
+            "r - grow",
+            mode="nearest",
+            coordinate_transformation_mode="tf_crop_and_resize",
+        ),
+        "NC1009",
+        "coordinate_transformation_mode tf_crop_and_resize",
+    ),
+    "another rule of rounding": (
+        node("Resize", "r - grow", mode="nearest", nearest_mode="none"),
+        "NC1009",
+        "nearest_mode none",
+    ),
+    # layers
+    "Gemm of columns": (
+        [op("Flatten", "r", "f"), *node("Gemm", "f k2", transA=1)],
+        "NC1009",
+        "transA",
+    ),
+    "Gemm of a tensor": (
+        [op("Flatten", "r", "f"), *node("Gemm", "f k")],
+        "NC1009",
+        "a matrix is supported",
+    ),
+    "a product with a tensor": (node("MatMul", "r k"), "NC1009", "a matrix is supported"),
+    "a tensor times a signal": (node("MatMul", "k r"), "NC1009", "a matrix is supported"),
+    "a bias of five": (
+        node("Conv", "r k b5", pads=[1] * 4),
+        "NC1006",
+        r"a bias of shape \[5\] for 4 outputs",
+    ),
+    "a mean over everything": (node("ReduceMean", "r"), "NC1009", "would mix samples"),
+    # normalizations
+    "BatchNorm in training": (
+        node("BatchNormalization", "r ones zeros zeros ones", training_mode=1),
+        "NC1009",
+        "training_mode mixes samples",
+    ),
+    "BatchNorm of five": (node("BatchNormalization", "r b5 b5 b5 b5"), "NC1006", "5"),
+    "no variance": (
+        node("BatchNormalization", "r ones zeros zeros zeros", epsilon=0.0),
+        "NC1009",
+        "a variance that is not positive",
+    ),
+    "an epsilon below 0": (
+        node("LayerNormalization", "r one", epsilon=-1.0),
+        "NC1009",
+        "epsilon is -1",
+    ),
+    "a weight that is NaN": (
+        node("LayerNormalization", "r nan", axis=1),
+        "NC1004",
+        "NaN or infinite",
+    ),
+    "weights of five": (node("InstanceNormalization", "r b5 b5"), "NC1006", "weights"),
+    "groups of a vector": (
+        [op("Flatten", "r", "f"), *node("InstanceNormalization", "f ones ones")],
+        "NC1008",
+        "samples, channels and more",
+    ),
+    "LayerNorm over steps": (
+        node("LayerNormalization", "t one", axis=0),
+        "NC1008",
+        "over time or samples",
+    ),
+    # functions
+    "an ELU of another slope": (
+        node("Elu", "r", alpha=2.0),
+        "NC1009",
+        "alpha is 2; 1 is supported",
+    ),
+    "a power of a signal": (node("Pow", "r half"), "NC1009", "squares and cubes"),
+    "a cut from above alone": (node("Clip", "r - one"), "NC1009", "a cut to"),
+    "a choice of two signals": (
+        [op("Relu", "r", "p"), *node("Where", "chosen r p")],
+        "NC1009",
+        "a choice between two signals",
+    ),
+    "a choice by values": ([op("Greater", "r one", "p"), *node("Where", "p r one")], "NC1003", "."),
+    "infinity in a choice": (
+        node("Where", "chosen r inf"),
+        "NC1004",
+        "constant 'inf' has 1 of 1 values",
+    ),
+    "a softmax over samples": (node("Softmax", "t", axis=1), "NC2012", "a softmax over axis 1"),
+    "Dropout that is random": (node("Dropout", "r one yes"), "NC1009", "training_mode is random"),
+    # borders
+    "a border of several values": (node("Pad", "r pads many"), "NC1009", "a border of 2 values"),
+    "a border of named axes": (node("Pad", "r pads one axes"), "NC1009", "."),
+    "a number divided by a signal": (
+        node("Div", "one r"),
+        "NC1009",
+        "a constant divided by a signal",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_operand_without_a_meaning_is_refused(case: str, tmp_path: Path) -> None:
+    nodes, code, why = REFUSED[case]
+    more = {"k5": normal(5, 4, 3, 3), "k2": normal(144, 8), "half": np.float32(0.5)}
+    refused(map_of(nodes, **more, yes=np.bool_(True)), tmp_path, code, why)
