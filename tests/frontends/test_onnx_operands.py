@@ -1,5 +1,5 @@
-"""Attributes and operands that an ONNX operator may have and that have no meaning here, or one of
-their own: one line each, on rows of feature maps.
+"""Attributes and operands that an ONNX operator may have and that have no meaning here are refused:
+one line each, on rows of feature maps.
 """
 
 from __future__ import annotations
@@ -8,56 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import NodeProto
-from onnx_cases import ints, lif, model, normal, op, refused, timed
-
-SHAPE = (4, 6, 6)
-CONSTANTS = {
-    "rows": ints(-1, *SHAPE),
-    "k": normal(4, 4, 3, 3),
-    "k1": normal(4, 4, 3),
-    "b": normal(4, seed=1),
-    "b5": normal(5, seed=1),
-    "one": np.float32(1),
-    "nan": np.full(4, np.nan, np.float32),
-    "inf": np.float32(np.inf),
-    "many": normal(2),
-    "chosen": np.arange(6) > 2,
-    "zeros": np.zeros(4, np.float32),
-    "ones": np.ones(4, np.float32),
-    "none_f": np.zeros(0, np.float32),
-    "i0": ints(0),
-    "i1": ints(1),
-    "i2": ints(2),
-    "i9": ints(9),
-    "i12": ints(1, 2),
-    "i15": ints(1, 5),
-    "i02": ints(0, 2),
-    "square": ints(0, 1).reshape(1, 2),
-    "pads": ints(0, 0, 1, 1, 0, 0, 1, 1),
-    "axes": ints(2),
-    "grow": np.array([1, 1, 2, 2], np.float32),
-    "huge": np.array([1, 1, 100, 1], np.float32),
-    "tenth": np.array([1, 1, 0.1, 1], np.float32),
-}
-
-
-def map_of(nodes: list[NodeProto], out: tuple[int, ...] = SHAPE, T: int = 2, **more: np.ndarray):
-    """x (B, 4, 6, 6) over T steps as rows 'r'; ``nodes`` make 'c', which spikes 's' are made of."""
-    back = [op("Reshape", "c cut", "c3"), lif("c3", "s")]
-    body = [op("Reshape", "t rows", "r"), *nodes, *back]
-    found, fixed = timed(SHAPE, [*body, op("ReduceMean", "s zero", "out", keepdims=0)], T)
-    used = {i for node in found for i in node.input}
-    constants = {**CONSTANTS, "cut": ints(T, -1, *out), **fixed, **more}
-    return model(found, {k: v for k, v in constants.items() if k in used}, ("batch", *SHAPE))
-
-
-def node(kind: str, inputs: str, **attributes: object) -> list[NodeProto]:
-    """One node that makes 'c'; ``-`` is an input that is left out."""
-    made = op(kind, inputs, "c", **attributes)
-    made.input[:] = ["" if i == "-" else i for i in made.input]
-    return [made]
-
+from onnx_cases import normal, op, refused
+from onnx_maps import map_of, node
 
 MAX = {"kernel_shape": [2, 2]}
 REFUSED = {
@@ -245,6 +197,7 @@ REFUSED = {
     ),
     "a softmax over samples": (node("Softmax", "t", axis=1), "NC2012", "a softmax over axis 1"),
     "Dropout that is random": (node("Dropout", "r one yes"), "NC1009", "training_mode is random"),
+    "the largest over a number": (node("Max", "r one"), "NC1009", "that it may be below"),
     # borders
     "a border of several values": (node("Pad", "r pads many"), "NC1009", "a border of 2 values"),
     "a border of named axes": (node("Pad", "r pads one axes"), "NC1009", "."),
