@@ -16,10 +16,12 @@ from math import prod
 
 import numpy as np
 
-__all__ = ["OPEN", "Atom", "Layout", "LayoutError", "shown", "strided_index"]
+__all__ = ["ANOTHER", "OPEN", "Atom", "Layout", "LayoutError", "shown", "strided_index"]
 
 OPEN = 8191
 """Stands for the batch where its length is open: a prime that divides no layer's size."""
+ANOTHER = 8209
+"""Another such prime: what a file computes of both in different ways depends on the batch."""
 
 
 def shown(sizes: Iterable[int], computed: bool = False) -> str:

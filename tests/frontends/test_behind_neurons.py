@@ -139,6 +139,43 @@ TAILS = {
     ],
 }
 CONSTANTS["one6"] = np.ones(6, np.float32)
+CONSTANTS |= {
+    "maps": ints(-1, 2, 1, 3),
+    "wide": np.float32([1, 1, 2, 1]),
+    "rest": ints(-1, 12),
+    "two_groups": np.float32([0.5, 2]),
+    "none2": np.zeros(2, np.float32),
+    "no_axes": ints(),
+    "of_sample": np.tile(ROW, (2, 1)),
+    "apart": np.arange(12, dtype=np.float32).reshape(2, 6),
+    "more": np.arange(18, dtype=np.float32).reshape(3, 1, 6),
+}
+COUNT = [op("Shape", "x", "n"), op("Gather", "n zero", "g0", axis=0), op("Cast", "g0", "k", to=1)]
+WIDTH = [
+    op("Shape", "x", "n"),
+    op("Cast", "n", "real", to=1),
+    op("Gather", "real first", "k", axis=0),
+]
+RELU = [*MEAN, op("Relu", "h", "r")]
+MAPS = [*RELU, op("Reshape", "r maps", "p")]
+TAILS |= {
+    "a_larger_map": [
+        *MAPS,
+        helper.make_node("Resize", ["p", "", "wide"], ["q"], mode="nearest"),
+        op("Reshape", "q rest", "out"),
+    ],
+    "groups": [
+        *MAPS,
+        op("InstanceNormalization", "p two_groups none2", "q"),
+        op("Flatten", "q", "out"),
+    ],
+    "no_axis": [*RELU, op("ReduceSum", "r no_axes", "out", noop_with_empty_axes=1)],
+    "a_constant_of_more_axes": [
+        *RELU,
+        op("Add", "r more", "q"),
+        op("ReduceSum", "q zero", "out", keepdims=0),
+    ],
+}
 SEVERAL = {
     "two": ([*MEAN, op("MatMul", "h v", "q")], "h q"),
     "one_of_them_classes": (
@@ -195,6 +232,31 @@ REFUSED = {
     "of_one_sample": (
         [*MEAN, op("Relu", "h", "r"), op("Gather", "r end", "out", axis=0)],
         "NC1008.*some samples",
+    ),
+    "a_constant_of_samples": (
+        [*RELU, op("Add", "r apart", "out")],
+        "NC1009.*differs between samples",
+    ),
+    "all_of_the_batch": (
+        [*RELU, op("ReduceSum", "r", "out", keepdims=1)],
+        "NC1008.*samples are computed alone",
+    ),
+    "counts_samples": (
+        [*RELU, *COUNT, op("Mul", "r k", "out")],
+        "NC1009.*depends on the number of samples",
+    ),
+    "counts_samples_on_the_chip": (
+        [*MEAN, *COUNT, op("Mul", "h k", "out")],
+        "NC1009.*depends on the number of samples",
+    ),
+    "counts_samples_in_front_of_a_neuron": (
+        [
+            *COUNT,
+            op("Mul", "f k", "g"),
+            lif("g", "s"),
+            op("ReduceMean", "s zero", "out", keepdims=0),
+        ],
+        "NC1009.*depends on the number of samples",
     ),
     "no_function": ([*MEAN, op("RandomNormalLike", "h", "out")], "NC1003 .*RandomNormalLike"),
     "in_front_of_a_neuron": (

@@ -8,10 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_cases import normal, op, refused
+from onnx import NodeProto, helper
+from onnx_cases import ints, normal, op, refused
 from onnx_maps import map_of, node
 
+from neurocompile.frontends.onnx.lif import DOMAIN
+
 MAX = {"kernel_shape": [2, 2]}
+
+
+def own(kind: str, inputs: str, **attributes: object) -> list[NodeProto]:
+    """One of our own operators."""
+    return [helper.make_node(kind, inputs.split(), ["c"], "n_c", domain=DOMAIN, **attributes)]
+
+
 REFUSED = {
     # pools
     "a dilated pool": (node("MaxPool", "r", **MAX, dilations=[2, 2]), "NC1009", "without dilation"),
@@ -143,6 +153,89 @@ REFUSED = {
         r"a bias of shape \[5\] for 4 outputs",
     ),
     "a mean over everything": (node("ReduceMean", "r"), "NC1009", "would mix samples"),
+    "Gemm's bias of five": (
+        [op("Flatten", "r", "f"), *node("Gemm", "f k2 b5")],
+        "NC1006",
+        r"a bias of shape \[5\] for 8 outputs",
+    ),
+    "three groups of channels": (
+        node("Conv", "r k", group=3),
+        "NC1006",
+        "does not match 4 input channels",
+    ),
+    "half a step of a border": (
+        node("Conv", "r k", pads=[0, 0, 1, 1], dilations=[2, 2]),
+        "NC1009",
+        ".",
+    ),
+    "a volume": (node("Conv", "t k3"), "NC1009", "a 3-d convolution of 5 axes"),
+    "the largest of two shapes": (
+        [op("ReduceMean", "r axes", "m"), *node("Max", "r m")],
+        "NC1009",
+        "not of one shape",
+    ),
+    "signals and a number": ([op("Neg", "r", "m"), *node("Max", "r m one")], "NC1009", "."),
+    "a product of steps and samples": (
+        [
+            op("Transpose", "t", "u", perm=[2, 3, 4, 0, 1]),
+            op("Transpose", "t", "v", perm=[2, 3, 4, 1, 0]),
+            *node("MatMul", "u v"),
+        ],
+        "NC1008",
+        "the last two axes of a product must be features",
+    ),
+    # neurons of our own
+    "no thresholds": (
+        own("SoftLIF", "t one none_f", subtract=1.0, decay_input=0),
+        "NC1009",
+        "1 to .* thresholds, rising",
+    ),
+    "falling thresholds": (
+        own("SoftLIF", "t one down", subtract=1.0, decay_input=0),
+        "NC1009",
+        "thresholds, rising",
+    ),
+    "a threshold at 0 with a memory": (
+        own("SoftLIF", "t half zeros1", subtract=1.0, decay_input=0),
+        "NC1009",
+        "out of range .tau >= 1.",
+    ),
+    "a threshold at 0 of a memory": (
+        own("SoftLIF", "t three zeros1", subtract=1.0, decay_input=0),
+        "NC1009",
+        "memory are above 0",
+    ),
+    "an integrator that grows": (
+        own("Integrator", "t", decay=1.5),
+        "NC1009",
+        "keeps 1.5 of its value",
+    ),
+    "taus of positions": (
+        own("ChannelLIF", "t k1", v_threshold=1.0, v_reset=0.0, decay_input=1, soft_reset=0),
+        "NC1009",
+        "one for each channel is supported",
+    ),
+    "a tau below 1": (
+        own("ChannelLIF", "t taus", v_threshold=1.0, v_reset=0.0, decay_input=1, soft_reset=0),
+        "NC1009",
+        "a tau of 0.5; it is at least 1",
+    ),
+    "a mean that grows": (own("TokenMean", "t t three one"), "NC1009", "outside of 0 to 1"),
+    "a mean that counts nothing": (
+        own("TokenMean", "t t half zeros1"),
+        "NC1009",
+        "outside of 2.-20 to 2.20",
+    ),
+    "a mean of other values": (
+        [op("ReduceMean", "t axes", "m"), *own("TokenMean", "t m half one")],
+        "NC1006",
+        "values and factors",
+    ),
+    "two steps of one": (
+        own("Previous", "", of="s", shape=[4, 6, 6], steps=1),
+        "NC1009",
+        "1 steps of shape",
+    ),
     # normalizations
     "BatchNorm in training": (
         node("BatchNormalization", "r ones zeros zeros ones", training_mode=1),
@@ -199,6 +292,8 @@ REFUSED = {
     "Dropout that is random": (node("Dropout", "r one yes"), "NC1009", "training_mode is random"),
     "the largest over a number": (node("Max", "r one"), "NC1009", "that it may be below"),
     # borders
+    "three axes of a border": (node("Pad", "t pads3"), "NC1009", "a border around maps of 3 axes"),
+    "minus infinity in a choice": (node("Where", "chosen r minus_inf"), "NC1004", "infinite"),
     "a border of several values": (node("Pad", "r pads many"), "NC1009", "a border of 2 values"),
     "a border of named axes": (node("Pad", "r pads one axes"), "NC1009", "."),
     "a number divided by a signal": (
@@ -212,5 +307,20 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_operand_without_a_meaning_is_refused(case: str, tmp_path: Path) -> None:
     nodes, code, why = REFUSED[case]
-    more = {"k5": normal(5, 4, 3, 3), "k2": normal(144, 8), "half": np.float32(0.5)}
+    more = {
+        "k5": normal(5, 4, 3, 3),
+        "k2": normal(144, 8),
+        "half": np.float32(0.5),
+        "k3": normal(2, 2, 1, 1, 1),
+    }
+    more |= {
+        "three": np.float32(3),
+        "down": np.float32([2, 1]),
+        "zeros1": np.zeros(1, np.float32),
+        "minus_inf": np.float32(-np.inf),
+    }
+    more |= {
+        "taus": np.float32([2, 0.5, 1, 1]).reshape(4, 1, 1),
+        "pads3": ints(0, 0, 1, 1, 1, 0, 0, 1, 1, 1),
+    }
     refused(map_of(nodes, **more, yes=np.bool_(True)), tmp_path, code, why)

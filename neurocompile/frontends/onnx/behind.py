@@ -342,7 +342,7 @@ def _resized(im: Importer, node: onnx.NodeProto) -> None:
 
 def _shape_operand(im: Importer, node: onnx.NodeProto) -> dict[int, np.ndarray]:
     """The target of a Reshape or Expand, for any number of samples."""
-    computed = [i for i in node.input if i in im.of_batch]
+    computed = [i for i in node.input if i in im.otherwise]
     if node.op_type not in ("Reshape", "Expand"):
         if computed:
             raise im.error("NC1009", "computes with the number of samples")

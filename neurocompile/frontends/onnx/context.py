@@ -51,7 +51,7 @@ _CHANGED = (
     "borders",
     "padded",
     "joined",
-    "of_batch",
+    "otherwise",
 )
 """State of an Importer that its rules change."""
 
@@ -157,7 +157,8 @@ class Importer:
         # of a map that a Pad made: its tensor, that inside, and the border, begins before ends
         self.padded: dict[str, tuple[Traced, Traced, tuple[int, ...]]] = {}
         self.joined: dict[str, Joined] = {}
-        self.of_batch: set[str] = set()  # constants made of the length of an open batch
+        # constants that depend on the length of an open batch, and what another length makes of them
+        self.otherwise: dict[str, np.ndarray] = {}
         self.where = "the graph"
         self.readers = Counter(i for n in self.graph.node for i in n.input) + Counter(
             o.name for o in self.graph.output

@@ -10,7 +10,7 @@ import onnx
 
 from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.context import Importer, Rule
-from neurocompile.ir.layout import OPEN, Atom, Layout, shown
+from neurocompile.ir.layout import ANOTHER, OPEN, Atom, Layout, shown
 
 __all__ = ["LARGEST_T", "SHAPE_RULES", "repeated"]
 
@@ -23,7 +23,8 @@ def _shape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> No
         attributes.get("start", 0) : attributes.get("end", len(sizes))
     ]
     if (found % OPEN == 0).any():
-        im.of_batch.add(node.output[0])
+        other = np.where(found % OPEN == 0, found // OPEN * ANOTHER, found)
+        im.otherwise[node.output[0]] = other
 
 
 def _reshape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
@@ -31,7 +32,7 @@ def _reshape(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> 
     wanted = [int(n) for n in im.constant(node, 1)]
     if not attributes.get("allowzero", 0):
         wanted = [layout.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
-    given, aim = list(wanted), shown(wanted, computed=node.input[1] in im.of_batch)
+    given, aim = list(wanted), shown(wanted, computed=node.input[1] in im.otherwise)
     if -1 in wanted:
         place, rest = wanted.index(-1), max(prod(n for n in wanted if n != -1), 1)
         wanted[place] = prod(layout.shape) // rest if prod(layout.shape) % rest == 0 else 0

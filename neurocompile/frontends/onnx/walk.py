@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from neurocompile.errors import NeurocompileError
@@ -17,6 +18,7 @@ from neurocompile.frontends.diagnosis import (
 from neurocompile.frontends.onnx.behind import Behind
 from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.composed import behind_neurons
+from neurocompile.frontends.onnx.constants import uniform
 from neurocompile.frontends.onnx.context import Importer
 from neurocompile.frontends.onnx.fold import fold
 from neurocompile.frontends.onnx.general import PREVIOUS
@@ -100,6 +102,8 @@ class Walk:
         if refused or self._doubtful.intersection(node.input):
             self._doubtful.update(node.output)
         try:
+            if any(i in im.traced for i in node.input):
+                _check_samples(im, node)
             if self.behind.takes(node) and _depends(im, node) and not refused:
                 self.behind.place(im, node)
             else:
@@ -224,6 +228,24 @@ def _leading(im: Importer, node: onnx.NodeProto) -> bool:
 def _fold(im: Importer, node: onnx.NodeProto) -> None:
     feeds = {i: im.constants[i] for i in node.input if i}
     values = fold(node, feeds, im.model.proto.opset_import, im.where)
-    if im.of_batch.intersection(feeds):
-        im.of_batch.update(node.output)
-    im.constants.update(zip(filter(None, node.output), values))
+    made = dict(zip(filter(None, node.output), values))
+    if im.otherwise.keys() & feeds.keys():
+        feeds = {i: im.otherwise.get(i, value) for i, value in feeds.items()}
+        others = fold(node, feeds, im.model.proto.opset_import, im.where)
+        im.otherwise |= {
+            name: other
+            for (name, value), other in zip(made.items(), others)
+            if not np.array_equal(value, other)
+        }
+    im.constants.update(made)
+
+
+def _check_samples(im: Importer, node: onnx.NodeProto) -> None:
+    """NC1009 where a signal meets a real number that the file computes of how many samples there are."""
+    for name in im.otherwise.keys() & set(node.input):
+        value, other = uniform(im.constants[name]), uniform(im.otherwise[name])
+        if value.dtype.kind == "f" and not np.array_equal(value, other):
+            raise im.error(
+                "NC1009",
+                f"'{name}' depends on the number of samples; each sample is computed alone",
+            )
