@@ -52,6 +52,7 @@ branch = true
 parallel = true
 concurrency = multiprocessing,thread
 sigterm = true
+patch = _exit
 source = {root}/neurocompile
 data_file = {out}/data
 omit =

@@ -41,6 +41,8 @@ _GRACE = 10.0
 """Seconds that a shared file system may take to show what a job that ended has written."""
 _SLOWEST = 2.0
 """Seconds between two looks at a job."""
+_PATIENCE = 60.0
+"""Seconds that Slurm's programs may take to answer."""
 STARTED: dict[int, Any] = {}
 """Processes of the local executor that this one started, by their number."""
 
@@ -241,10 +243,10 @@ def _called(program: str, *arguments: str, missing: str | None = None) -> str:
         )
     try:
         found = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=60, check=False
+            [program, *arguments], capture_output=True, text=True, timeout=_PATIENCE, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise NeurocompileError("NC4013", f"{program} does not answer within 60 s") from error
+        raise NeurocompileError("NC4013", f"{program} does not answer within {_PATIENCE:g} s") from error
     if found.returncode:
         said = " ".join(found.stderr.split()) or f"exit code {found.returncode}"
         if missing is not None and "Invalid job id" in said:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -85,6 +88,28 @@ def test_answers_are_those_of_this_process() -> None:
         for a, b in zip(apart.run(None, {"x": x}), here.run(None, {"x": x}), strict=True):
             assert a.dtype == b.dtype and np.array_equal(a, b)
     assert len(apart.run(["h"], {"x": X})) == 1
+
+
+def test_the_child_answers_each_request_and_ends_with_its_input() -> None:
+    opening = {"do": "open", "weights": []}
+    rubbish = b"no graph"
+    about = ["<f4", [3, 2]]
+    requests = [
+        json.dumps({**opening, "bytes": len(rubbish)}).encode(),
+        rubbish + json.dumps({**opening, "bytes": len(DOUBLE)}).encode(),
+        DOUBLE + json.dumps({"do": "run", "name": "x", "arrays": [about]}).encode(),
+        X.tobytes() + json.dumps({"do": "run", "name": "z", "arrays": [about]}).encode(),
+        X.tobytes() + json.dumps({"do": "run", "name": "x", "arrays": [about]}).encode(),
+        X.tobytes()[:-1],  # cut off
+    ]
+    command = [sys.executable, "-c", isolated._START, str(isolated._memory())]
+    asked = subprocess.run(command, input=b"\n".join(requests), capture_output=True, timeout=60)
+    assert asked.returncode == 0, asked.stderr
+    refused, told, ran, no_input = asked.stdout.split(b"\n", 3)
+    assert json.loads(refused)["error"] and json.loads(told)["inputs"] == [["x", ["n", 2]]]
+    assert json.loads(ran)["arrays"] == [about]
+    doubled, said = no_input[: X.nbytes], no_input[X.nbytes :]
+    assert doubled == (2 * X).tobytes() and "z" in json.loads(said)["error"]
 
 
 def test_a_loop_without_end_is_ended_and_the_next_model_runs(monkeypatch) -> None:
