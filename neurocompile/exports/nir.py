@@ -169,7 +169,12 @@ def _flatten(at: _Writer, node: s.Rearrange) -> None:
 
 @NIR_FORMS.rule(s.Add)
 def _add(at: _Writer, node: s.Add) -> None:
-    at.sources[node.name] = (*at.sources[node.a], *at.sources[node.b])
+    a, b = at.sources[node.a], at.sources[node.b]
+    if at.size[node.a] != at.size[node.b]:
+        raise at.refuse(node, f"a sum of {at.size[node.a]} and {at.size[node.b]}")
+    if set(a) & set(b):  # a reader counts an edge once
+        raise at.refuse(node, "a sum of a value and itself")
+    at.sources[node.name] = (*a, *b)
 
 
 @NIR_FORMS.rule(s.Or)

@@ -50,9 +50,9 @@ def simulate(
     return names, result, spikes, read
 
 
-def main() -> None:
-    """Print what the run sends."""
-    names, result, spikes, read = simulate(Path(__file__).parent)
+def main(folder: str | Path = Path(__file__).parent) -> None:
+    """Print what the run of ``folder`` sends."""
+    names, result, spikes, read = simulate(folder)
     for group in names["groups"]:
         if group["read"]:
             sums = [sum(column) for column in zip(*read[group["group"]])]

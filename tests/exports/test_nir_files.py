@@ -87,3 +87,93 @@ def test_what_nir_has_no_node_for_is_refused_by_name() -> None:
     turned = TEXT.replace("sizes = [4], strides = [1]", "sizes = [2, 2], strides = [1, 2]")
     with pytest.raises(NeurocompileError, match="NC5009.*another order"):
         nir_nodes(s.SpikingGraph.parse(turned, network().tensors))
+
+
+FORMS = """spiking "g" {stage = "quantized"}
+%x = Input {shape = [6], unit = 1.0, low = 0, high = 1, steps = 4}
+%l = Linear {x = %x, weight = @l.weight, exponent = 1}
+%a = IntegerLIF {x = %l, vth = 90, dv = 1024, current = 2048}
+%k = Linear {x = %a, weight = @k.weight, bias = @k.bias}
+%k2 = Linear {x = %x, weight = @k2.weight}
+%s = Add {a = %k, b = %k2}
+%b = IntegerLIF {x = %s, vth = 70, dv = 4096}
+%o = Or {x = %b}
+%h = Linear {x = %o, weight = @h.weight}
+%m = TimeMean {x = %h}
+%out = Output {x = %m, unit = 0.125, bias = @h.bias}
+"""
+
+
+def forms(text: str = FORMS) -> s.SpikingGraph:
+    rng = np.random.default_rng(5)
+    weights = {"l": (5, 6), "k": (4, 5), "k2": (4, 6), "h": (3, 4), "one": (1, 6)}
+    tensors = {
+        f"{name}.weight": (2 * rng.integers(-50, 60, shape)).astype(np.int16)
+        for name, shape in weights.items()
+    }
+    biases = {
+        "k.bias": np.array([4, -6, 8, 30], np.int32),
+        "h.bias": np.array([1, 0, -2], np.int32),
+    }
+    return s.SpikingGraph.parse(text, tensors | biases)
+
+
+def test_currents_sums_and_thresholds_are_read_back(tmp_path: Path) -> None:
+    graph = forms()
+    nodes, edges = nir_nodes(graph)
+    kinds = {name: kind for name, (kind, _) in nodes.items()}
+    assert kinds == {
+        "x": "Input",
+        "l": "Linear",
+        "a": "CubaLIF",
+        "k": "Affine",
+        "k2": "Linear",
+        "b": "LIF",
+        "o": "Threshold",
+        "h": "Affine",
+        "out": "Output",
+    }
+    assert {("k", "b"), ("k2", "b")} < set(edges)  # a sum is two edges
+    path = export_nir(graph, tmp_path / "forms.nir")
+    rng = np.random.default_rng(0)
+    x = (rng.random((8, STEPS, 6)) < 0.5).astype(np.float32)
+    program = neurocompile.compile(path, calibration=x, discretize=EXPORTED)
+    meant = evaluate(graph, x.astype(np.int64), STEPS, ["a", "b", "out"])
+    read = evaluate(program.quantized, x.astype(np.int64), STEPS, ["a", "b", "out"])
+    for name in ("a", "b"):
+        assert 0 < meant[name].mean() < 1
+        np.testing.assert_array_equal(read[name], meant[name], err_msg=name)
+    np.testing.assert_allclose(program.run(x).logits, meant["out"].reshape(8, -1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "old, new, why",
+    [
+        (
+            "vth = 70, dv = 4096",
+            "vth = 70, dv = 0, bias = @k.bias",
+            "without a leak and with a bias",
+        ),
+        (
+            "dv = 1024, current = 2048",
+            "dv = 0, current = 2048",
+            "synaptic current in front of neurons without a leak",
+        ),
+        ("@k2.weight", "@one.weight", "a sum of (4,) and (1,)"),
+        ("b = %k2}", "b = %k}", "a sum of a value and itself"),
+        ("%m = TimeMean {x = %h}", "%m = TimeMean {x = %o}", "logits that are no layer's"),
+        ("shape = [6]", "shape = [3, 6]", "a Linear over (3, 6), several tokens"),
+    ],
+)
+def test_each_layer_beyond_nir_is_refused(old: str, new: str, why: str) -> None:
+    text = FORMS.replace(old, new)
+    assert text != FORMS
+    with pytest.raises(NeurocompileError) as refused:
+        nir_nodes(forms(text))
+    assert refused.value.code == "NC5009" and why in refused.value.message
+
+
+def test_a_pool_with_one_longer_border_is_refused() -> None:
+    text = TEXT.replace("kernel = [2, 2], stride", "kernel = [2, 2], more = [1, 1], stride")
+    with pytest.raises(NeurocompileError, match="NC5009.*a longer border on one side"):
+        nir_nodes(s.SpikingGraph.parse(text, network().tensors))

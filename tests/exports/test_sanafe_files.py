@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from images.placed import placed
 from neurocompile.backends.emulator import Emulator
 from neurocompile.energy.core_counts import counted_packets
 from neurocompile.errors import NeurocompileError
+from neurocompile.exports import sanafe_run
 from neurocompile.exports.sanafe import write_sanafe
 from neurocompile.images import build_images
 from neurocompile.images.machine import CoreMachine
@@ -89,8 +89,7 @@ def test_sanafe_runs_the_images(tmp_path: Path, seed: int) -> None:
     images = build_images(circuit, mapping, LOIHI1)
     x = np.random.default_rng(seed).integers(0, 2, (1, 6, 6, 2)).astype(np.int32)
     written = write_sanafe(circuit, images, LOIHI1, x, tmp_path)
-    script = runpy.run_path(str(tmp_path / "run.py"))
-    names, result, spikes, read = script["simulate"](tmp_path, "simple")
+    names, result, spikes, read = sanafe_run.simulate(tmp_path, "simple")
     expected = Emulator().open(circuit).run(x)
     for group in names["groups"]:
         ours = expected[group["population"]][0].reshape(STEPS, -1)
@@ -119,6 +118,27 @@ def test_sanafe_runs_the_images(tmp_path: Path, seed: int) -> None:
             hops = packets.count[own] @ (packets.hops_x + packets.hops_y)[own]
             assert sum(m["hops"] for m in sent) == hops
     assert written.neurons == sum(p.size for p in circuit.populations)
+
+
+def test_the_written_script_is_ours_and_prints_what_was_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sanafe", reason="needs the extra oracle (Python 3.10 and 3.11)")
+    circuit = network(0)
+    images = build_images(circuit, placed(circuit, LOIHI1, 0, cores=9), LOIHI1)
+    x = np.random.default_rng(0).integers(0, 2, (1, 6, 6, 2)).astype(np.int32)
+    write_sanafe(circuit, images, LOIHI1, x, tmp_path)
+    assert (tmp_path / "run.py").read_text() == Path(sanafe_run.__file__).read_text()
+    sanafe_run.main(tmp_path)
+    said = capsys.readouterr().out
+    expected = Emulator().open(circuit).run(x)
+    for name in ("conv", "pool", "wide", "out"):
+        assert f"{name}: {np.count_nonzero(expected[name]):,} spikes\n" in said
+    sums = [float(v) for v in expected["sum"][0].sum(axis=0)]
+    assert f"sum: sums over the sample {sums}\n" in said
+    sent = counted_packets(CoreMachine(images), CoreMachine(images).count(x, warm=False), LOIHI1)
+    own = sent.count[sent.src >= 0].sum()
+    assert f"{own:,.0f} messages of cores, " in said and " J, " in said
 
 
 def test_what_loihi_1_has_no_words_for_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.host.check import CUT, ONNX_ERRORS, STEPWISE, checked
 from neurocompile.host.part import HostPart
 
@@ -108,6 +109,88 @@ def test_what_we_do_not_write_is_refused(what: str) -> None:
         checked(HOSTILE[what]().SerializeToString())
 
 
+def large() -> onnx.ModelProto:
+    """An outer product of what the chip gives: 2^26 values of one sample."""
+    nodes = [
+        helper.make_node("MatMul", [CUT, "w"], ["h"]),
+        helper.make_node("Unsqueeze", ["h", "1"], ["a"]),
+        helper.make_node("Unsqueeze", ["h", "2"], ["b"]),
+        helper.make_node("MatMul", ["b", "a"], ["c"]),
+        helper.make_node("ReduceSum", ["c", "12"], ["y"], keepdims=0),
+    ]
+    constants = {"w": np.ones((1, 1 << 13), np.float32), "12": np.array([1, 2])}
+    constants |= {"1": np.array([1]), "2": np.array([2])}
+    return part(nodes, constants, ("samples", 1), ("samples",))
+
+
+WHY = {
+    "an IR of the future": (
+        lambda: changed(lambda p: setattr(p, "ir_version", 99)),
+        "IR version 99, 2 nodes",
+    ),
+    "text": (
+        lambda: part(constants={"w": np.array([["a"]] * 4, object)}),
+        "a tensor of object, or with NaN",
+    ),
+    "a cut of four axes": (
+        lambda: part(node("Relu"), cut=("n", 4, 2, 3), output=("n", 4, 2, 3)),
+        r"a cut is float32 \(samples, elements\)",
+    ),
+    "a cut of an open size": (lambda: part(node("Relu"), cut=("n", "m")), "a cut is float32"),
+    "an output without axes": (lambda: part(output=()), "'y' has no shape"),
+    "no output": (
+        lambda: changed(lambda p: p.graph.ClearField("output")),
+        "one input, the cut, and one output or more",
+    ),
+    "outputs of a fixed number of samples": (
+        lambda: part(cut=("n", 4), output=(3, 3)),
+        r"output \[3, 3\], for samples 0",
+    ),
+    "large": (large, r"value 'c' of size \[3, 8192, 8192\]"),
+}
+
+
+@pytest.mark.parametrize("what", WHY)
+def test_each_reason_is_named(what: str) -> None:
+    make, why = WHY[what]
+    with pytest.raises(ValueError, match=why):
+        checked(make().SerializeToString())
+
+
+def test_a_host_part_of_more_bytes_than_any_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurocompile.host.check._LARGEST_BYTES", 100)
+    with pytest.raises(ValueError, match=r"^\d+ bytes$"):
+        checked(part().SerializeToString())
+
+
+def test_values_of_every_step_go_in_as_they_are() -> None:
+    shape = ("samples", "steps", 4)
+    nodes = [helper.make_node("Relu", [CUT], ["y"], name="relu")]
+    timed = part(nodes, {"w": np.zeros(1, np.float32)}, shape, shape)
+    helper.set_model_props(timed, {STEPWISE: json.dumps(["y"])})
+    found = HostPart.of(timed.SerializeToString())
+    assert found.stepwise and str(found) == "Relu; reads 4 values, every step"
+    x = np.random.default_rng(2).normal(size=(3, 5, 4))
+    means, steps = found.run(x)
+    wanted = np.maximum(x, 0)
+    np.testing.assert_allclose(steps["y"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(means["y"], wanted.mean(1), rtol=1e-6)
+    found.check_steps(7)  # any number of steps
+    three = part(nodes, {"w": np.zeros(1, np.float32)}, ("n", 3, 4), ("n", 3, 4))
+    with pytest.raises(NeurocompileError, match="NC1007 T is 7, .* each of 3 steps"):
+        HostPart.of(three.SerializeToString()).check_steps(7)
+
+
+def test_what_onnxruntime_refuses_is_told() -> None:
+    """The checker takes an index that is out of range; the runtime finds it."""
+    nodes = [helper.make_node("Gather", [CUT, "i"], ["y"], axis=1)]
+    found = HostPart.of(
+        part(nodes, {"i": np.array([0, 1, 9])}, output=("samples", 3)).SerializeToString()
+    )
+    with pytest.raises(NeurocompileError, match="^NC5004 onnxruntime refuses the host part: "):
+        found.run(np.zeros((2, 4)))
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"not onnx at all", b"\x08\x0a:\x00"])
 def test_what_is_no_model_is_refused(content: bytes) -> None:
     with pytest.raises(REFUSED):
@@ -118,7 +201,6 @@ def test_an_artifact_with_another_host_part_is_refused(tmp_path: Path) -> None:
     """Hashes computed again, as a forger does: the cut's size gives it away."""
     import neurocompile
     from neurocompile.artifact.store import save_program
-    from neurocompile.errors import NeurocompileError
 
     digits = neurocompile.load(_built(tmp_path))
     forged = HostPart.of(part().SerializeToString())
