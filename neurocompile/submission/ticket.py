@@ -246,7 +246,9 @@ def _called(program: str, *arguments: str, missing: str | None = None) -> str:
             [program, *arguments], capture_output=True, text=True, timeout=_PATIENCE, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise NeurocompileError("NC4013", f"{program} does not answer within {_PATIENCE:g} s") from error
+        raise NeurocompileError(
+            "NC4013", f"{program} does not answer within {_PATIENCE:g} s"
+        ) from error
     if found.returncode:
         said = " ".join(found.stderr.split()) or f"exit code {found.returncode}"
         if missing is not None and "Invalid job id" in said:
