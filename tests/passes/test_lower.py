@@ -201,6 +201,21 @@ def test_max_pooling_of_integers_and_of_weighted_sums(data, shape, weighted):
     check(m.finish(m.lif(m.pool(value))))
 
 
+@settings(max_examples=5, deadline=None)
+@given(st.data(), SHAPES, st.permutations(range(3)))
+def test_a_softmax_of_numbers_of_spikes_in_rows_that_lie_anyhow(data, shape, order):
+    """Along the last axis of three: rows of any shape, of values that were transposed before."""
+    m = Maker(data.draw, shape)
+    strides = (shape[1] * shape[2], shape[2], 1)
+    sizes = tuple(shape[i] for i in order)
+    view = {"shape": sizes, "sizes": sizes, "strides": tuple(strides[i] for i in order)}
+    fired = m.add(s.TimeSum, x=m.add(s.Rearrange, x=spikes(m), **view), steps=3)
+    span = 3
+    thresholds = m.tensor(1 + np.sort(m.rng.permutation(span)[: m.integer(1, span)]), np.int32)
+    rates = m.add(s.RateSoftmax, x=fired, thresholds=thresholds, span=span)
+    check(m.finish(m.lif(rates)))
+
+
 @SETTINGS
 @given(st.data(), SHAPES)
 def test_rearranged_values_are_read_where_they_lie(data, shape):
