@@ -16,6 +16,7 @@ from neurocompile.ir.digits import falling_values
 from neurocompile.ir.fields import ALL
 from neurocompile.ir.interval import Interval
 from neurocompile.ir.text import Ref, TensorRef
+from neurocompile.passes.narrow_weights import _parts
 from neurocompile.passes.quantization.layer import _ROOM, Layer
 from neurocompile.passes.quantization.means import note_shift
 from neurocompile.passes.quantization.scales import _CLIPS, best_scale
@@ -186,3 +187,11 @@ def test_a_descent_is_near_its_function_at_both_ends_and_between(
     chord = 1 / per_octave**2 / 8  # of a hyperbola over an octave
     assert apart.max() < chord + 3 * found.unit / wanted[-1]
     assert apart[-1] < chord + found.unit / wanted[-1]
+
+
+@given(st.integers(-255, 255), st.integers(1, 8))
+def test_parts_of_a_weight_are_narrow_and_add_up_to_it(weight: int, bits: int) -> None:
+    parts = list(_parts(weight, bits))
+    assert sum(parts) == weight and all(p * weight > 0 for p in parts)
+    assert all(abs(p) // (abs(p) & -abs(p)) < 1 << bits for p in parts)
+    assert parts == sorted(parts, key=abs, reverse=True)
