@@ -24,7 +24,7 @@ KINDS = {
     "same": "every value it can meet gives the same result",
     "speed": "another way to the same result",
     "unreachable": "a branch or bound that nothing reaches",
-    "heuristic": "a mapping or a grid may be better or worse; every law holds for both",
+    "heuristic": "a mapping or a bound may be better or worse; every law holds for both",
     "drawn": "another number of samples, another start or another tolerance of an experiment",
 }
 
@@ -125,14 +125,14 @@ def summary(judged: list[list[dict]], wanted: int, least: float) -> int:
         state, name = entry["state"], entry["mutant"]
         today = located(entry)
         kind = apart.get(key(*today)) if today is not None else None
-        if state not in FOUND and kind is not None:
+        if state != "killed" and kind is not None:  # time alone finds nothing in them
             harmless[kind] += 1
             alive.append(f"changes nothing ({kind}): {name}")
         elif state not in FOUND:
             alive.append(f"{state} ({entry['tests']} tests): {name}")
         elif state == "killed" and kind is not None:
             wrong.append(name)
-        states[name.split("/")[1]][state if state in FOUND or not kind else "equivalent"] += 1
+        states[name.split("/")[1]][state if state == "killed" or not kind else "equivalent"] += 1
     for package, counts in sorted(states.items()):
         total = sum(counts.values()) - counts["equivalent"]
         print(f"{package:10} {_dead(counts):4} of {total:4} found  {dict(counts)}")
@@ -148,6 +148,7 @@ def summary(judged: list[list[dict]], wanted: int, least: float) -> int:
     )
     print(f"{sum(harmless.values())} change nothing a law could see: {dict(harmless)}")
     print(f"found {dead} of {total} others ({share:.1f} %), {wanted - len(judged)} not judged")
+    print(f"of those {everything['timeout']} by running out of time alone")
     for line in sorted(alive):
         print(f"  {line}")
     for name in wrong:

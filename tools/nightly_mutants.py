@@ -12,8 +12,9 @@
 
 Resumable: what was judged stands in ``OUT/log.jsonl`` and is not run again; after ``--deadline``
 seconds what runs is stopped and not judged. ``--only survivors`` judges again, with today's tests,
-what the log says was not found (``--tests`` are added to its map first); first and last verdicts
-both stay in the log and in the summary. ``--at FILE:LINE`` tries every fault of a line instead.
+what the log says was not found, or only by running out of time, which a busy machine does too
+(``--tests`` are added to its map first); first and last verdicts both stay in the log and in the
+summary. ``--at FILE:LINE`` tries every fault of a line instead.
 Compiled code leaves no trace, so its faults run the tests of whoever imports its file. Exit code 1
 below ``--least`` per cent.
 """
@@ -40,7 +41,7 @@ from queue import Queue
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import mutant_verdicts as verdicts  # noqa: E402
-from mutant_verdicts import FOUND, faults, key, read, summary  # noqa: E402
+from mutant_verdicts import faults, key, read, summary  # noqa: E402
 from mutations import Mutant  # noqa: E402
 
 __all__ = ["main"]
@@ -98,7 +99,7 @@ def again(log: Path, cover: Cover, given: argparse.Namespace, end: float) -> int
     """Judge once more what the log says was not found, under the names it has there."""
     apart, left, gone = verdicts.equivalents(), list[tuple[str, str, Mutant]](), 0
     for name, (*_, entry) in read(log).items():
-        if entry["state"] in FOUND:
+        if entry["state"] == "killed" or (entry["state"] == "timeout" and entry.get("again")):
             continue
         today = verdicts.located(entry)
         if today is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurocompile.mapping.atoms import _flat
-from neurocompile.mapping.cutter import _channel_candidates
+from neurocompile.mapping.cutter import Cutter, _channel_candidates
 from neurocompile.mapping.output_lists import OutputLists
+from neurocompile.mapping.placement import _assign
 from neurocompile.mapping.tile import Tile, merge_boxes
+from neurocompile.mapping.tile_graph import Flows
 
 
 @pytest.mark.parametrize("channels", [1, 6, 12, 96])
@@ -83,3 +86,29 @@ def test_a_product_of_sets_on_some_axes_is_flat_over_all_of_a_group() -> None:
     assert _flat(group, sizes, [((2,), columns)]).tolist() == grid[:, columns].ravel().tolist()
     two = _flat(group, sizes, [((1,), rows), ((2,), columns)])
     assert two.tolist() == grid[np.ix_(rows, columns)].ravel().tolist()
+
+
+@pytest.mark.parametrize("fineness", [1, 3])
+@pytest.mark.parametrize("rate", [0.25, 1.0])
+def test_a_tile_that_sends_more_than_its_part_of_a_core_may_does_not_fit(
+    fineness: int, rate: float
+) -> None:
+    cutter = SimpleNamespace(rates={"p": rate}, fineness=fineness, most=6.0, _room=lambda: (9, 9))
+    usage = SimpleNamespace(columns=lambda: (9, 9))
+    for size in range(1, 40):
+        fits = Cutter.fits(cutter, Tile("p", (0,), (size,)), usage)
+        assert fits == (rate * size <= 6.0 / fineness)
+    usage.columns = lambda: (9, 10)
+    assert not Cutter.fits(cutter, Tile("p", (0,), (1,)), usage)
+
+
+def test_cores_that_talk_share_a_chip() -> None:
+    """Two groups, every other core: each ends on a chip of its own."""
+    cores = 8
+    pairs = np.array([(a, b) for a, b in product(range(cores), repeat=2) if a % 2 == b % 2])
+    apart = pairs[:, 0] != pairs[:, 1]
+    source, target = pairs[apart].T
+    flows = Flows(source, target, np.full(apart.sum(), 5.0), 0.0)
+    chip = _assign(flows, cores, 2, 4, seed=0)
+    assert sorted(set(chip.tolist())) == [0, 1]
+    assert len(set(chip[::2].tolist())) == len(set(chip[1::2].tolist())) == 1

@@ -94,8 +94,9 @@ def test_a_view_multiplies_distances_by_how_often_it_repeats() -> None:
 def test_rows_of_an_archive_are_its_numbers(kind: str, tmp_path: Path) -> None:
     x = np.arange(7 * 2 * 3).reshape(7, 2, 3).astype(kind)
     np.savez(tmp_path / "a.npz", x=x)
+    np.savez_compressed(tmp_path / "c.npz", x=x)
     np.save(tmp_path / "a.npy", x)
-    for name in ("a.npz", "a.npy"):
+    for name in ("a.npz", "c.npz", "a.npy"):
         rows = open_rows(tmp_path / name)
         found = np.concatenate([part for _, part in rows._raw()]).reshape(x.shape)
         assert (found == x).all()
