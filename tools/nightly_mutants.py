@@ -13,7 +13,7 @@
 Resumable: what was judged stands in ``OUT/log.jsonl`` and is not run again; after ``--deadline``
 seconds what runs is stopped and not judged. ``--only survivors`` judges again, with today's tests,
 what the log says was not found, or only by running out of time, which a busy machine does too
-(``--tests`` are added to its map first); first and last verdicts both stay in the log and in the
+(``--tests`` are added to its map first, and judge alone); first and last verdicts both stay in the log and in the
 summary. ``--at FILE:LINE`` tries every fault of a line instead.
 Compiled code leaves no trace, so its faults run the tests of whoever imports its file. Exit code 1
 below ``--least`` per cent.
@@ -80,6 +80,7 @@ def main() -> int:
         if not (out / "map.json").exists() or (given.only and given.tests):
             make_map(out, given)
         cover = Cover.read(out / "map.json")
+        cover.chosen = tuple(given.tests) if given.only else ()
     if given.map_only:
         return 0
     end = begun + given.deadline
@@ -142,6 +143,8 @@ class Cover:
         self, lines: dict[str, dict[int, list[str]]], seconds: dict[str, float], always: list[str]
     ) -> None:
         self.lines, self.seconds, self.always = lines, seconds, always
+        self.chosen: tuple[str, ...] = ()
+        """Files or tests that alone may judge; all if there are none."""
 
     @classmethod
     def read(cls, file: Path) -> Cover:
@@ -167,8 +170,10 @@ class Cover:
         if self.always:
             return self.always
         found = [] if line in compiled_lines(file) else self.lines.get(file, {}).get(line, [])
-        package = file.split("/")[1]
-        return self.within(found or self.of_file(file, frozenset()), budget, f"tests/{package}/")
+        package, found = file.split("/")[1], found or self.of_file(file, frozenset())
+        if self.chosen:
+            found = [t for t in found if t.startswith(self.chosen)]
+        return self.within(found, budget, f"tests/{package}/")
 
     def of_file(self, file: str, seen: frozenset[str]) -> list[str]:
         counts = Counter(t for tests in self.lines.get(file, {}).values() for t in tests)

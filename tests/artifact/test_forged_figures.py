@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx_cases import small
 
 import neurocompile
 from neurocompile import NeurocompileError
+from neurocompile.artifact.meaning import _numbers
 from neurocompile.artifact.verify import verify
 
 Change = Callable[[dict[str, Any]], Any]
@@ -165,3 +167,16 @@ def test_members_twice_or_unknown_are_refused_before_they_are_read(members, tmp_
             file.writestr(name, data)
     with pytest.raises(NeurocompileError, match="NC5001"):
         neurocompile.load(path)
+
+
+def test_the_least_number_of_cores_and_the_seed_may_be_0_and_not_below() -> None:
+    """A mapping made by hand says 0: no bound is known."""
+
+    def complaints(**changes: int) -> list[str]:
+        said = {"traffic": {}, "lower_bound": 0, "seed": 0, "spikes_per_core_step": {}} | changes
+        return list(
+            _numbers(SimpleNamespace(manifest={}, calibration={}, mapping=SimpleNamespace(**said)))
+        )
+
+    assert complaints() == []
+    assert len(complaints(lower_bound=-1)) == len(complaints(seed=-1)) == 1

@@ -207,6 +207,25 @@ def test_a_threshold_exactly_met_fires_and_is_taken_away(tau):
     assert ours["n"].any()
 
 
+@pytest.mark.parametrize("tau", [1.25, 2.0, 8.0])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 8])
+def test_numbers_of_spikes_are_read_without_a_shift(tau: float, steps: int) -> None:
+    """Their gain is the largest power of two for which input, threshold and reset have their fields."""
+    nodes = (
+        s.Input(name="x", shape=(4,)),
+        s.LIF(name="a", x=Ref("x"), tau=inf, v_threshold=0.5, decay_input=False),
+        s.Add(name="sum", a=Ref("a"), b=Ref("a")),
+        s.LIF(name="n", x=Ref("sum"), tau=tau, v_threshold=2.0, decay_input=False, soft_reset=True),
+        s.TimeMean(name="m", x=Ref("n")),
+        s.Output(name="o", x=Ref("m")),
+    )
+    graph = canonicalize(s.SpikingGraph("numbers", "imported", nodes, {}))
+    x = np.array([[1.0, 0.5, 0.25, 0.0]], np.float32)
+    node = Quantize(steps, calibrate_on(graph, x, steps))(graph).node["n"]
+    assert isinstance(node, s.SoftIntegerLIF) and node.shift == 0
+    assert node.threshold == 2 * node.gain
+
+
 @pytest.mark.parametrize(
     ("ideal", "kept", "expected"),
     [(1001.4, 0.5, 1002), (800.2, 1.0, 800), (400.7, 0.75, 400), (0.3, 1.0, 1)],

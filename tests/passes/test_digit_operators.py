@@ -14,6 +14,7 @@ from spiking_cases import Maker, assert_equal_to_definition, on_frames, samples
 from neurocompile.backends.encoding import encode
 from neurocompile.calibration import calibrate_on
 from neurocompile.ir import spiking as s
+from neurocompile.ir.analysis import ranges
 from neurocompile.ir.evaluate import encode_input, evaluate
 from neurocompile.ir.functions import FUNCTIONS
 from neurocompile.ir.text import Ref, TensorRef
@@ -285,6 +286,24 @@ def test_the_error_of_an_operator_falls_with_its_digits(name):
     largest = 20 if name in ("exp", "square") else 3  # the size of the function itself
     coarse, fine = error(graph, x, 5), error(graph, x, 10)
     assert fine < 0.02 * largest and (fine < coarse / 4 or coarse < 4e-3)
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_a_square_has_a_digit_of_sign_where_its_value_has_one(low: float) -> None:
+    x = np.linspace(low, 1, 240, dtype=np.float32).reshape(40, 6)
+    _, quantized = compiled(operator(OPERATORS["square"], (6,)), x, 1, 8)
+    node = quantized.node["y"]
+    assert isinstance(node, s.DigitMul) and node.signed == (low < 0)
+
+
+def test_a_product_of_matrices_stays_within_the_range_that_is_known_of_it() -> None:
+    x = RNG.uniform(0, 1, (30, 4, 4)).astype(np.float32)
+    graph = operator(s.MatMul(name="y", a=Ref("x"), b=Ref("x")), (4, 4))
+    _, quantized = compiled(graph, x, 1, 8)
+    given = encode_input(quantized.input, np.concatenate([x, np.ones_like(x[:1])]))
+    found = evaluate(quantized, given, 1, ["y"])["y"]
+    known = ranges(quantized)["y"]
+    assert known is not None and found.min() >= known.low and found.max() <= known.high
 
 
 def test_an_operator_of_a_negative_factor_and_a_bias_is_folded():

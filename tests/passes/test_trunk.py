@@ -104,6 +104,14 @@ def test_layers_on_grids_keep_them_and_every_spike_is_that_of_float64(size, apar
         assert np.allclose(ratio, ratio.flat[0])
 
 
+def test_the_coarsest_layer_of_a_residual_uses_all_of_its_exponent() -> None:
+    """Where layers are further apart than exponents reach, the finer ones lose bits, none is refused."""
+    graph, x = shortcut(1000.0), np.random.default_rng(1).integers(0, 17, (8, 1, 6, 6)) / 16
+    x = x.astype(np.float32)
+    quantized = Quantize(T, calibrate_on(graph, x, T), 8)(graph)
+    assert [quantized.node[n].exponent for n in ("c1", "c2")] == [0, 7]
+
+
 @pytest.mark.parametrize("scale", [0.02, 0.3, 1.0, 5.0])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_layers_of_any_scale_share_a_unit_and_stay_near_their_float_selves(scale, bits):
