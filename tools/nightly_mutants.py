@@ -77,9 +77,12 @@ def main() -> int:
     if given.at and given.tests:
         cover = Cover({}, {}, given.tests)
     else:
-        if not (out / "map.json").exists() or (given.only and given.tests):
-            make_map(out, given)
-        cover = Cover.read(out / "map.json")
+        known = out / "map.json"
+        names = Cover.read(known).seconds if known.exists() else ()
+        new = [t for t in given.tests if not any(name.startswith(t) for name in names)]
+        if not known.exists() or (given.only and new):
+            make_map(out, given, new)
+        cover = Cover.read(known)
         cover.chosen = tuple(given.tests) if given.only else ()
     if given.map_only:
         return 0
@@ -97,9 +100,11 @@ def main() -> int:
 
 
 def again(log: Path, cover: Cover, given: argparse.Namespace, end: float) -> int:
-    """Judge once more what the log says was not found, under the names it has there."""
+    """Judge once more what the log says was not found, under the names it has there, and what of the
+    sample was not judged; what has to be compiled comes last."""
     apart, left, gone = verdicts.equivalents(), list[tuple[str, str, Mutant]](), 0
-    for name, (*_, entry) in read(log).items():
+    done = read(log)
+    for name, (*_, entry) in done.items():
         if entry["state"] == "killed" or (entry["state"] == "timeout" and entry.get("again")):
             continue
         today = verdicts.located(entry)
@@ -107,13 +112,16 @@ def again(log: Path, cover: Cover, given: argparse.Namespace, end: float) -> int
             gone += 1
         elif key(*today) not in apart:
             left.append((name, *today))
+    fresh = [m for m in choose(given.count, given.seed) if key(*m) not in done]
+    left += [(key(*m), *m) for m in fresh if key(*m) not in apart]
+    left.sort(key=lambda m: m[2].line in compiled_lines(m[1]))
     print(
         f"{len(left)} to judge again; of {gone} that were not found the line is no more", flush=True
     )
     if left:
         judge_all(left, cover, log, given, end)
     judged = list(read(log).values())
-    return summary(judged, len(judged), given.least)
+    return summary(judged, max(len(judged), given.count), given.least)
 
 
 def choose(count: int, seed: int) -> list[tuple[str, Mutant]]:
@@ -224,8 +232,8 @@ def importers(file: str) -> tuple[str, ...]:
     )
 
 
-def make_map(out: Path, given: argparse.Namespace) -> None:
-    """Run the suite (or ``--tests``) once, and keep which test ran which line.
+def make_map(out: Path, given: argparse.Namespace, tests: list[str]) -> None:
+    """Run the suite (or ``tests``) once, and keep which test ran which line.
 
     With ``--only`` the tests join the map that is there.
     """
@@ -233,7 +241,7 @@ def make_map(out: Path, given: argparse.Namespace) -> None:
     shutil.rmtree(lines, ignore_errors=True)
     lines.mkdir()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "mutant_plugin", "--tb=no"]
-    command += ["-p", "no:cacheprovider", "-n", str(given.jobs), "--dist=worksteal", *given.tests]
+    command += ["-p", "no:cacheprovider", "-n", str(given.jobs), "--dist=worksteal", *tests]
     base = Copy(out / "base")  # what fails in a copy is no evidence
     environment = surroundings(base.folder, base.folder / "cache") | {
         "MUTANT_LINES": str(lines),
@@ -317,7 +325,7 @@ def judge_all(
         if (log.parent / "base").exists():
             copy.take_kernels(log.parent / "base")
         free.put(copy)
-    lock = threading.Lock()
+    lock, before = threading.Lock(), set(read(log))
     last = end - CHECK_SECONDS
     found: list[dict] = []
 
@@ -329,7 +337,7 @@ def judge_all(
             name, file, mutant = which
             tests = cover.tests(file, mutant.line, given.budget)
             entry = {"mutant": name, **copy.judge(file, mutant, tests, given.budget, last)}
-            entry |= verdicts.place(file, mutant) | ({"again": True} if given.only else {})
+            entry |= verdicts.place(file, mutant) | ({"again": True} if name in before else {})
         finally:
             free.put(copy)
         if entry["state"] == "timeout" and time.monotonic() > last:
