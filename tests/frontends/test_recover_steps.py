@@ -153,6 +153,7 @@ def between(lines: str, shape: int = 5, steps: int = 3, opset: int = 17, **more)
     return model(graph, opset, low=0.2, **numbers, **more)
 
 
+SHAPES = {"origin": np.asarray([0]), "unit": np.asarray([1]), "four": np.asarray([4])}
 ALIKE: dict[str, tuple[str, dict]] = {
     "a layer": ("j{t} = MatMul (n{t}s, w2)", {}),
     "of the same weights, stored twice": (
@@ -176,6 +177,26 @@ ALIKE: dict[str, tuple[str, dict]] = {
     "a map of as many": (
         "m{t} = Reshape (n{t}s, open); k{t} = Flatten (m{t}); j{t} = MatMul (k{t}, w2)",
         {"open": np.asarray([2, -1, 4])},
+    ),
+    "of a computed shape": (
+        "h{t} = Shape (n{t}s); z{t}s = Gather (h{t}, origin); c{t} = Gather (h{t}, unit); d{t} = Div (c{t}, four); k{t} = Concat <axis: int = 0> (z{t}s, d{t}, four); m{t} = Reshape (n{t}s, k{t}); e{t} = Flatten (m{t}); j{t} = MatMul (e{t}, w2)",
+        SHAPES,
+    ),
+    "of a shape with a constant in it": (
+        "h{t} = Shape <end: int = 1> (n{t}s); c{t} = Constant <value_ints: ints = [2, 4]> (); k{t} = Concat <axis: int = 0> (h{t}, c{t}); m{t} = Reshape (n{t}s, k{t}); e{t} = Flatten (m{t}); j{t} = MatMul (e{t}, w2)",
+        {},
+    ),
+    "of a shape that is cast": (
+        "h{t} = Shape (n{t}s); f{t} = Cast <to: int = 1> (h{t}); c{t} = Cast <to: int = 7> (f{t}); m{t} = Reshape (n{t}s, c{t}); j{t} = MatMul (m{t}, w2)",
+        {},
+    ),
+    "of a sliced shape": (
+        "h{t} = Shape (n{t}s); z{t}s = Slice (h{t}, origin, unit, origin); k{t} = Concat <axis: int = 0> (z{t}s, rest); m{t} = Reshape (n{t}s, k{t}); e{t} = Flatten (m{t}); j{t} = MatMul (e{t}, w2)",
+        SHAPES | {"rest": np.asarray([2, 4])},
+    ),
+    "of a shape of ones": (
+        "h{t} = Shape (n{t}s); z{t} = ConstantOfShape (h{t}); m{t} = Add (n{t}s, z{t}); j{t} = MatMul (m{t}, w2)",
+        {},
     ),
     "wider": (
         "m{t} = Unsqueeze (n{t}s, last); e{t} = Expand (m{t}, three); j{t} = Flatten (e{t})",
@@ -232,6 +253,12 @@ UNLIKE: dict[str, tuple[str, dict, str, str]] = {
         {},
         "NC1009",
         "the first index of its result",
+    ),
+    "a step beside all": (
+        "k{t} = Add (n{t}s, n0s); j{t} = MatMul (k{t}, w2)",
+        {},
+        "NC1009",
+        "'n0s' feeds back to itself",
     ),
     "rows before samples": (
         "e{t} = Expand (n{t}s, three); j{t} = ReduceMax <axes: ints = [1], keepdims: int = 0> (e{t})",

@@ -82,10 +82,12 @@ class Roller(Writer):
                 name = self._made[wanted]
                 continue
             if wanted in active:
+                value = wanted[1][0] if isinstance(wanted[1], tuple) else wanted[1]
+                value = self.neurons[value].name if isinstance(value, int) else value
                 raise NeurocompileError(
                     "NC1009",
-                    f"'{wanted[1]}' feeds back to itself; recurrent layers are not supported",
-                    layer=wanted[1],
+                    f"'{value}' feeds back to itself; recurrent layers are not supported",
+                    layer=value,
                 )
             active.add(wanted)
             stack.append((wanted, self._rule(wanted)))
