@@ -91,6 +91,14 @@ IMPOSSIBLE: dict[str, tuple[str, Change]] = {
         lambda m: m["layers"].update(l={"rate": 1e6, "channel_rate": []}),
     ),
     "calibration without order": ("calibration.json", lambda m: m["input"].update(min=9.0)),
+    "an open T": ("manifest.json", lambda m: m["options"].update(T=None)),
+    "open weight bits": ("manifest.json", lambda m: m["options"].update(weight_bits=None)),
+    "an exported T of 100,000": ("manifest.json", lambda m: m.update(exported_T=100_000)),
+    "messages below 0": ("mapping.json", lambda m: m.update(spikes_per_core_step=-1.0)),
+    "a layer's messages below 0": (
+        "mapping.json",
+        lambda m: m.update(spikes_per_core_step={"l": -1.0}),
+    ),
     "calibration of -1 samples": ("calibration.json", lambda m: m.update(samples=-1)),
 }
 
@@ -137,6 +145,24 @@ def test_a_period_is_the_one_that_T_gives(period, members, tmp_path):
     path = pack(members | {"circuit.txt": text}, tmp_path / "forged.nca")
     with pytest.raises(NeurocompileError, match="NC500[14]"):
         neurocompile.load(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "forged"),
+    [
+        (b"{steps = 4,", b"{steps = 0,"),
+        (b"{steps = 4,", b"{steps = 70000,"),
+        (b"depth = 1, vth", b"depth = 1000000, vth"),
+        (b"depth = 1, vth", b"depth = -1, vth"),
+        (b"depth = ", b"depth = 100000"),
+        (b'circuit "m"', b'circuit "n"'),
+    ],
+)
+def test_a_circuit_that_cannot_be_does_not_load(said, forged, members, tmp_path):
+    assert said in members["circuit.txt"]
+    text = members["circuit.txt"].replace(said, forged)
+    with pytest.raises(NeurocompileError, match="NC500[14]|NC2004 after load"):
+        neurocompile.load(pack(members | {"circuit.txt": text}, tmp_path / "forged.nca"))
 
 
 @pytest.mark.parametrize("stage", [b'"canonical"', b"[[1]]", b"3"])

@@ -271,6 +271,85 @@ def test_what_does_not_fold_is_refused_by_name(operator):
         fold_graph(m.graph(), 2, Fold.parse("1x4"))
 
 
+def conv(m: MapMaker, x: str) -> str:
+    return m.add(s.Conv2d, x=x, weight=m.tensor(np.full((2, 2, 1, 1), 2)))
+
+
+def fired(m: MapMaker, x: str) -> str:
+    return m.add(s.IntegerLIF, x=x, vth=5, dv=0)
+
+
+def tokens(m: MapMaker, x: str, order: tuple[int, ...] = (1, 0)) -> str:
+    """(positions, channels) of a map, or turned."""
+    channels, height, width = m.shape(x)
+    size = (channels, height * width)
+    shape = tuple(size[k] for k in order)
+    strides = tuple((height * width, 1)[k] for k in order)
+    return m.add(s.Rearrange, x=x, shape=shape, sizes=shape, strides=strides)
+
+
+def mask(m: MapMaker, x: str) -> str:
+    """Of spikes, one a channel."""
+    return m.add(s.Or, x=m.add(s.Sum, x=x, axes=(1, 2), keepdims=True))
+
+
+def product(m: MapMaker, a: str, b: str) -> str:
+    """Tokens of ``a`` times those of ``b``, turned: (positions, positions)."""
+    return m.add(s.MatMul, "refused", a=tokens(m, a), b=tokens(m, b, (0, 1)))
+
+
+def ends(m: MapMaker, x: str) -> s.SpikingGraph:
+    m.add(s.Output, x=m.add(s.TimeMean, x=x), unit=0.5)
+    return m.graph()
+
+
+def headed_by(m: MapMaker, x: str) -> s.SpikingGraph:
+    return ends(m, m.add(s.Linear, x=total(m, x), weight=m.tensor(np.full((2, 2), 2))))
+
+
+def turned(m: MapMaker, x: str) -> str:
+    """The sum of each channel, the last channel first."""
+    y = total(m, x)
+    return m.add(s.Rearrange, "refused", x=y, shape=(2,), sizes=(2,), strides=(-1,), offset=1)
+
+
+UNFOLDED = {
+    "adds constants to spikes": lambda m, x: headed_by(
+        m,
+        fired(
+            m, m.add(s.Offset, "refused", x=x, offset=m.tensor(np.array([[[7]], [[3]]]), np.int64))
+        ),
+    ),
+    "shifts spikes": lambda m, x: headed_by(m, fired(m, m.add(s.Shift, "refused", x=x, bits=1))),
+    "sums over a part of the positions": lambda m, x: headed_by(
+        m, fired(m, m.add(s.Sum, "refused", x=x, axes=(1,), keepdims=True))
+    ),
+    "asks for real values over all positions": lambda m, x: headed_by(
+        m,
+        m.add(
+            s.Mul,
+            a=x,
+            b=m.add(s.Or, "refused", x=m.add(s.Sum, x=conv(m, x), axes=(1, 2), keepdims=True)),
+        ),
+    ),
+    "multiplies two real values": lambda m, x: ends(m, m.flat(product(m, conv(m, x), conv(m, x)))),
+    "multiplies real values by a mask": lambda m, x: headed_by(
+        m, fired(m, m.add(s.Mul, "refused", a=conv(m, x), b=mask(m, x)))
+    ),
+    "weights of its own for each position": lambda m, x: ends(
+        m, m.add(s.Linear, "refused", x=m.flat(x), weight=m.tensor(np.full((2, 32), 2)))
+    ),
+    "an output for each position": lambda m, x: ends(m, m.flat(x)),
+}
+
+
+@pytest.mark.parametrize("why", UNFOLDED)
+def test_a_form_that_does_not_fold_says_why(why):
+    m, x = fixed_map()
+    with pytest.raises(NeurocompileError, match=f"NC3104.*{why}"):
+        fold_graph(UNFOLDED[why](m, x), 2, Fold.parse("1x4"))
+
+
 DEAD = {
     "linear": lambda m, x: m.add(s.Conv2d, x=x, weight=m.tensor(np.full((2, 2, 1, 1), 2))),
     "sum of real values": lambda m, x: m.add(s.Add, a=x, b=DEAD["linear"](m, x)),
