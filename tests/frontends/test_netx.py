@@ -104,6 +104,15 @@ NETWORKS: dict[str, tuple[dict[str, Any], ...]] = {
     "odd weights": (spikes_in(8), dense(6, 8, weight=RNG.integers(-255, 255, (6, 8)))),
     "one sign": (spikes_in(8), dense(6, 8, weight=RNG.integers(0, 256, (6, 8)))),
     "delays of neurons": (spikes_in(8), dense(6, 8, delay=np.array([0, 2, 5, 2, 8, 0]))),
+    "one delay": (spikes_in(5), dense(6, 5, delay=np.array([3]))),
+    "delays of inputs": (spikes_in(5), dense(6, 5, delay=np.array([0, 2, 1, 0, 3]))),
+    "clipped weights": (spikes_in(8), dense(6, 8, weight=RNG.integers(-400, 400, (6, 8)))),
+    "a layer without weights": (spikes_in(8), dense(6, 8), dense(4, 6, weight=np.zeros((4, 6)))),
+    "a kernel of three axes": (
+        spikes_in(1, 4, 4),
+        conv((2, 2, 2), 1, weight=RNG.integers(0, 60, (2, 1, 3, 3, 1))),
+    ),
+    "no input block": (dense(5, 7), dense(3, 5)),
     "delays of synapses": (spikes_in(5), dense(6, 5, delay=RNG.integers(0, 4, (6, 5)))),
     "late spikes of a lasting current": (
         spikes_in(200),

@@ -12,7 +12,7 @@ from neurocompile.frontends.door import open_model
 from neurocompile.ir.evaluate import evaluate
 from neurocompile.options import BuildOptions
 
-pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py")
 
 from nir_files import STEPS, affine, chain, events, node, write  # noqa: E402
 
@@ -151,3 +151,56 @@ def test_a_node_that_leads_nowhere_changes_no_output(tmp_path: Path) -> None:
     found, wanted = outputs([*WHOLE, ("a", "b")]), outputs(WHOLE)
     np.testing.assert_array_equal(found["output"], wanted["output"])
     assert wanted["output"].any()
+
+
+def _edited(path: Path, place: str, value: object) -> Path:
+    write(path, NODES, WHOLE)
+    with h5py.File(path, "r+") as file:
+        del file[place]
+        file[place] = value
+    return path
+
+
+HARMS: dict[str, tuple[str, object, str, str]] = {
+    "another top": ("node/type", b"Graph", "NC1002", "'node' is no NIRGraph"),
+    "two types": ("node/type", np.array([b"NIRGraph"] * 2), "NC1002", "is no word"),
+    "a node that is numbers": ("node/nodes/a", np.ones(3), "NC1002", "node 'a' is no group"),
+    "edges of three": ("node/edges", np.array([[b"input", b"a", b"b"]]), "NC1002", "edges are"),
+    "a word for numbers": ("node/nodes/a/threshold", b"high", "NC1002", "'threshold' of node 'a'"),
+    "numbers for a kind": ("node/nodes/a/type", 7, "NC1003", "node 'a' of .* is a '7'"),
+}
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_members_of_another_kind_are_named(tmp_path: Path, name: str) -> None:
+    place, value, code, why = HARMS[name]
+    path = _edited(tmp_path / "net.nir", place, value)
+    with pytest.raises(NeurocompileError, match=why) as caught:
+        open_model(path, options=BuildOptions(), calibration=events((4,)))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("ends", [1, 2])
+def test_a_subgraph_is_its_nodes(tmp_path: Path, ends: int) -> None:
+    """A NIRGraph in the place of a node; NC1002 where it has two outputs."""
+    path, x = tmp_path / "net.nir", events((4,))
+    write(path, NODES, WHOLE)
+    plain = evaluate(open_model(path, options=BuildOptions(), calibration=x).graph, x, STEPS)
+    write(path, NODES, WHOLE)
+    with h5py.File(path, "r+") as file:
+        node_a = file["node/nodes/a"]
+        inner = file.create_group("node/nodes/sub")
+        inner["type"] = b"NIRGraph"
+        file.copy(node_a, inner.create_group("nodes"), "a")
+        for name, kind in [("in", b"Input"), ("out", b"Output"), ("more", b"Output")][: 1 + ends]:
+            group = inner.create_group(f"nodes/{name}")
+            group["type"], group["shape"] = kind, np.array([4])
+        inner["edges"] = np.array([[b"in", b"a"], [b"a", b"out"]])
+        del file["node/edges"], file["node/nodes/a"]
+        file["node/edges"] = np.array([[b"input", b"sub"], [b"sub", b"output"]])
+    if ends > 1:
+        with pytest.raises(NeurocompileError, match="NC1002.*'sub' has not one Input and one Out"):
+            open_model(path, options=BuildOptions(), calibration=x)
+        return
+    found = evaluate(open_model(path, options=BuildOptions(), calibration=x).graph, x, STEPS)
+    np.testing.assert_array_equal(found["output"], plain["output"])
