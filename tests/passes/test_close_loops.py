@@ -19,7 +19,9 @@ from neurocompile.errors import NeurocompileError
 from neurocompile.ir import circuit as c
 from neurocompile.ir.circuit_ranges import reaches
 from neurocompile.ir.circuit_rules import check_circuit
+from neurocompile.passes.close_loops import close_loops
 from neurocompile.passes.schedule import schedule
+from neurocompile.targets.fields import LOIHI2
 
 LIMITS = st.sampled_from([1, 2, 62])
 
@@ -217,3 +219,71 @@ def test_a_loop_that_a_bias_charges_stays_closed_in_idle_steps(steps, du):
             expected, found = Emulator().open(ready).run(x), emulate_cycles(ready, x)
             for name, values in expected.items():
                 np.testing.assert_array_equal(found[name], values, err_msg=f"{name}, {bias}")
+
+
+ONE = "sizes = [1], src_strides = [0], dst_strides = [0]"
+LOOP = f"""circuit "named" {{{{steps = 1}}}}
+%x = HostInput {{{{shape = [1], layer = "x", low = -9, high = 9}}}}
+%a = {{neuron}}
+%x>a = {{first}}
+%a>a = Strided {{{{src = %a, dst = %a, sign = "excitatory", recurrent = true, {ONE}, weight = 2}}}}
+@bias : int16[1]
+@weight : int16[1, 1]
+"""
+FIRST = f'Strided {{src = %x, dst = %a, sign = "excitatory", {ONE}, weight = 2}}'
+MIXED = 'Dense {src = %x, dst = %a, sign = "mixed", weight = @weight}'
+LIF = 'LIF {shape = [1], layer = "a", vth = %d, du = %d, bias = @bias, reset = true%s}'
+RELAY = 'GradedRelay {shape = [1], layer = "a", largest = %d}'
+NAMED = {
+    "a period beyond the clock": (
+        (LIF % (5, 4095, ""), FIRST),
+        1 << 18,
+        LOIHI2,
+        "counts to .* steps, the period is 262,144",
+    ),
+    "values that inhibition does not reach": (
+        (RELAY % 300_000, FIRST),
+        4,
+        LOIHI2,
+        "values up to 300,000; inhibition reaches",
+    ),
+    "a current that lasts and a bias that fires": (
+        (LIF % (0, 2047, ", largest = 99"), FIRST),
+        4,
+        LOIHI2,
+        "keeps its current and fires by its bias alone",
+    ),
+    "a bias that the field does not hold": (
+        (LIF % (0, 4095, ""), FIRST),
+        4,
+        replace(LOIHI2, mantissa=1),
+        "with biases from",
+    ),
+    "a current beyond the field": (
+        (LIF % (5, 0, ""), FIRST),
+        4,
+        replace(LOIHI2, current=20),
+        "with a current of up to",
+    ),
+    "a weight without a negative": (
+        (RELAY % 90, MIXED),
+        4,
+        LOIHI2,
+        "weight -256, and its negative does not fit; use -254",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_loops_that_cannot_be_closed_are_named(name):
+    (neuron, first), period, fields, why = NAMED[name]
+    tensors = {"bias": np.array([701], np.int16), "weight": np.array([[-256]], np.int16)}
+    text = LOOP.format(neuron=neuron, first=first)
+    if "inhibition" in name:
+        text = text.replace("high = 9", "high = 150000")
+    tensors = {k: v for k, v in tensors.items() if f"@{k}" in neuron + first}
+    for key in {"bias", "weight"} - tensors.keys():
+        text = "".join(line for line in text.splitlines(True) if not line.startswith(f"@{key} "))
+    circuit = c.CircuitGraph.parse(text, tensors)
+    with pytest.raises(NeurocompileError, match=f"NC2010.*{why}"):
+        close_loops(circuit, period, fields)
