@@ -7,11 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from onnx_cases import imported, ints, lif, normal, op
 from onnx_maps import map_of, node
 
+from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.reference import run_onnx
 from neurocompile.ir.evaluate import evaluate
 
@@ -130,6 +132,48 @@ FORMS = {
 }
 
 
+NEWER = {
+    "GELU": ([op("Conv", "r both", "f"), *node("Gelu", "f")], 20),
+    "GELU by tanh": ([op("Conv", "r both", "f"), *node("Gelu", "f", approximate="tanh")], 20),
+    "groups": (node("GroupNormalization", "r scale b", num_groups=2), 21),
+}
+REFUSED = {
+    "three groups of four": (
+        node("GroupNormalization", "r scale b", num_groups=3),
+        21,
+        "NC1009",
+        "3 groups of 4",
+    ),
+    "a Swish of nothing": (node("Swish", "r", alpha=0.0), 24, "NC1009|NC1002", "alpha is 0|."),
+    "the mean as well": (
+        [helper.make_node("LayerNormalization", ["r", "one6"], ["c", "mean_of_r"])],
+        18,
+        "NC1009",
+        "one output is supported",
+    ),
+}
+
+
+def in_opset(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    proto.opset_import[0].version = proto.functions[0].opset_import[0].version = version
+    return proto
+
+
+@pytest.mark.parametrize("form", NEWER)
+def test_one_node_of_a_newer_opset(form: str, tmp_path: Path) -> None:
+    nodes, opset = NEWER[form]
+    spikes_alike(in_opset(map_of(nodes, **MORE), opset), tmp_path)
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_one_node_that_is_refused(form: str, tmp_path: Path) -> None:
+    nodes, opset, code, why = REFUSED[form]
+    more = {**MORE, "one6": np.ones(6, np.float32)}
+    with pytest.raises(NeurocompileError, match=why) as caught:
+        imported(in_opset(map_of(nodes, **more), opset), tmp_path)
+    assert caught.value.code in code
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_one_node(form: str, tmp_path: Path) -> None:
     nodes, out = FORMS[form]
@@ -141,7 +185,11 @@ def test_one_node(form: str, tmp_path: Path) -> None:
     }
     more |= {"no_pads": ints(*[0] * 8)}
     more |= {"one_k": normal(1, 4, 1, 1), "one_axis": ints(1), "two_axes": ints(2, 3)}
-    loaded, got = imported(map_of(nodes, out, **more), tmp_path)
+    spikes_alike(map_of(nodes, out, **more), tmp_path)
+
+
+def spikes_alike(proto: onnx.ModelProto, folder: Path) -> None:
+    loaded, got = imported(proto, folder)
     x = np.random.default_rng(0).uniform(0, 2, (2, *MAP)).astype(np.float32)
     reference = run_onnx(loaded, got, x)
     ours = evaluate(got.graph, x, 2, list(reference.layers))

@@ -71,6 +71,18 @@ CASES: dict[str, tuple[Nodes, type[s.Node], dict[str, object]]] = {
         s.Function,
         {"function": "gelu", "gain": 1.0},
     ),
+    "GELU whose root is computed": (
+        [
+            op("Sqrt", "two", "rt"),
+            op("Div", "f rt", "a"),
+            op("Erf", "a", "b"),
+            op("Add", "b one", "c"),
+            op("Mul", "f c", "d"),
+            op("Mul", "d half", "y"),
+        ],
+        s.Function,
+        {"function": "gelu", "gain": 1.0},
+    ),
     "GELU by tanh": (
         [
             op("Pow", "f three", "a"),

@@ -183,7 +183,7 @@ class _Search:
         region: set[int] = set()
         best = None
         signals: set[str] = {self.nodes[place].output[0]}
-        while len(region) < _LARGEST:
+        while signals and len(region) < _LARGEST:  # none are left of arithmetic of constants
             nearest = max(signals, key=lambda name: self.made_by.get(name, -1))
             at = self.made_by.get(nearest, -1)
             if at < 0 or not self._takes(self.nodes[at]):
