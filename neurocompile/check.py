@@ -94,6 +94,7 @@ def check_model(
                     statistics,
                     settled.bits,
                     digits=settled.digits,
+                    most_grids=settled.grids,
                     fields=fields,
                     covariances=covariances_of(opened, canonical),
                 )

@@ -200,6 +200,16 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "N",
         ),
     ] = 10
+    grids: Annotated[
+        int,
+        About(
+            "model",
+            _whole("NC1015", 0, 1 << 20, optional=False),
+            "Scales of their own that the channels of a layer keep at most where their weights lie on "
+            "them (quantization-aware training); each is a neuron group, of which a core holds few.",
+            "N",
+        ),
+    ] = 8
     seed: Annotated[
         int,
         About(
@@ -342,6 +352,7 @@ class GivenOptions(TypedDict, total=False):
     weight_bits: int | None
     rounding: str
     digits: int
+    grids: int
     seed: int
     max_cores: int | None
     fold: str

@@ -48,7 +48,14 @@ def all_passes(
     T, bits = settled.steps, settled.bits
     return (
         *canonical_passes(compose_for(settled, target)),
-        Quantize(T, statistics, bits, digits=settled.digits, fields=ChipFields.of(target)),
+        Quantize(
+            T,
+            statistics,
+            bits,
+            digits=settled.digits,
+            most_grids=settled.grids,
+            fields=ChipFields.of(target),
+        ),
         *circuit_passes(T, bits, target),
     )
 

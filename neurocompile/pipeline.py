@@ -176,6 +176,7 @@ def _cheaply(
                 settled.bits,
                 most_weights=1 << 14,
                 digits=settled.digits,
+                most_grids=settled.grids,
                 fields=ChipFields.of(chip),
             )
             return integers_of(canonical, quantizer), settled, chip, statistics, stages

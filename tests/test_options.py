@@ -29,6 +29,7 @@ VALUES = {
     "weight_bits": 5,
     "rounding": "compensated",
     "digits": 8,
+    "grids": 16,
     "seed": 7,
     "max_cores": 60,
     "fold": "1x32",

@@ -50,16 +50,16 @@ def soft_reset(
     or with several levels the graded one that counts them.
 
     Args:
-        node: with one decay and one reset.
+        node: with one threshold, decay and reset.
         layer: of the user's model, where it is not called like ``node``.
         bias: integers that broadcast against the shape of ``current``, added to it here.
         largest: bound of the membrane of integrate and fire.
         feedback: what else the spikes drive, one step later, in units of ``current``: multiples of
             what ``node.shift`` drops.
     """
-    decay, reset = node.decay, node.reset
-    if isinstance(decay, TensorRef) or isinstance(reset, TensorRef):
-        raise NeurocompileError("NC9001", f"'{node.name}' has a decay or a reset by channel")
+    first, decay, reset = node.threshold, node.decay, node.reset
+    if isinstance(first, TensorRef) or isinstance(decay, TensorRef) or isinstance(reset, TensorRef):
+        raise NeurocompileError("NC9001", f"'{node.name}' differs from channel to channel")
     shape, layer = builder.shape(current), layer or node.name
     n = int(np.prod(shape))
     if bias is not None:
@@ -79,7 +79,7 @@ def soft_reset(
         builder.population(
             c.LIF, name, shape, layer, vth=threshold, bias=one, dv=ALL, reset=True, **fields
         )
-        for name, threshold in zip(names, (node.threshold, *node.more))
+        for name, threshold in zip(names, (first, *node.more))
     ]
     membranes: list[str] = []
     if not decay:

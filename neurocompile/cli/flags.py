@@ -27,6 +27,7 @@ FLAGS = {
         "estimate_only",
         "fold",
         "force",
+        "grids",
         "head",
         "jobs",
         "lr",

@@ -62,7 +62,7 @@ class _Later:
         return self._found.original(x)
 
 
-_BEHIND = ("target", "weight_bits", "rounding", "digits", "convolutions")
+_BEHIND = ("target", "weight_bits", "rounding", "digits", "grids", "convolutions")
 """Options of the model that importing does not read: another target reuses what was imported."""
 
 

@@ -161,6 +161,7 @@ class Rules:
 
     def soft_lif(self, node: s.SoftIntegerLIF, x: torch.Tensor) -> torch.Tensor:
         bias = 0 if node.bias is None else self.tensor(node.bias)
+        threshold = self.parameter(node.threshold)
         decay, reset = self.parameter(node.decay), self.parameter(node.reset)
         h = torch.zeros(x.shape[1:], dtype=torch.int64, device=x.device)
         spikes, out = torch.zeros_like(h), []
@@ -168,7 +169,7 @@ class Rules:
             decayed = h.sign() * ((h.abs() * (ALL - decay)) >> 12)
             current = (node.gain * x[min(t, len(x) - 1)].to(torch.int64) + bias) >> node.shift
             h = decayed + ((current - reset * spikes) << 6)
-            spikes = (h >= node.threshold << 6).to(torch.int64)
+            spikes = (h >= threshold << 6).to(torch.int64)
             for higher in node.more:
                 spikes = spikes + (h >= higher << 6)
             out.append(spikes)

@@ -298,9 +298,9 @@ def _soft_integer_lif(
 ) -> np.ndarray:
     (x,), named = inputs, dict(zip(node.tensors, tensors))
     bias = np.int64(0) if node.bias is None else named[node.bias].astype(np.int64)
-    decay, reset = (
+    threshold, decay, reset = (
         named[v].astype(np.int64) if isinstance(v, TensorRef) else v
-        for v in (node.decay, node.reset)
+        for v in (node.threshold, node.decay, node.reset)
     )
     out = np.empty((len(x), steps, *x.shape[2:]), np.int64)
     h = np.zeros((len(x), *x.shape[2:]), np.int64)
@@ -309,7 +309,7 @@ def _soft_integer_lif(
         decayed = np.sign(h) * ((np.abs(h) * (ALL - decay)) >> 12)
         current = (node.gain * x[:, min(t, x.shape[1] - 1)] + bias) >> node.shift
         h = decayed + ((current - reset * spikes) << 6)
-        spikes = (h >= node.threshold << 6).astype(np.int64)
+        spikes = (h >= threshold << 6).astype(np.int64)
         for higher in node.more:
             spikes += h >= higher << 6
         out[:, t] = spikes

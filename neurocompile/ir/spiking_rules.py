@@ -271,12 +271,13 @@ SPIKING_RULES: tuple[Rule, ...] = (
         "integer soft-reset LIF parameters fit their fields",
         (s.SoftIntegerLIF,),
         lambda g, n: unless(
-            1 <= n.threshold <= most.THRESHOLD
+            _within(g, n.threshold, 1, most.THRESHOLD)
             and _within(g, n.decay, 0, most.ALL)
             and n.gain >= 1
             and _within(g, n.reset, 0, most.CURRENT)
             and n.levels <= LARGEST_LEVELS
             and list(n.more) == sorted(n.more)
+            and not (n.more and isinstance(n.threshold, TensorRef))
             and (not n.more or n.threshold <= n.more[0] <= n.more[-1] <= most.THRESHOLD)
             and 0 <= n.shift <= most.SHIFT
             and (n.bias is None or np.abs(g.tensors[n.bias]).max(initial=0) <= 32767),

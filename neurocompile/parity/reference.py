@@ -96,6 +96,7 @@ def _check_same(program: Program, model: FloatModel) -> None:
             program.calibration,
             options.bits,
             digits=options.digits,
+            most_grids=options.grids,
             fields=ChipFields.of(program.target),
         )
         other = integers_of(canonical, quantize)

@@ -87,6 +87,8 @@ class Quantize(SpikingPass):
     """Of a layer, looked at when its scale is chosen; None for all. Estimates take fewer."""
     digits: int = 10
     """Bits of real values that are multiplied by their digits, 4..12."""
+    most_grids: int = 8
+    """That channels of a layer may keep as their own, each a population; of more all are rounded."""
     fields: ChipFields = LOIHI2
     """Of the chip that the integers are for."""
     covariances: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)

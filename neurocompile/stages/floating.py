@@ -149,6 +149,7 @@ class Canonical(Stage):
                 statistics,
                 settled.bits,
                 digits=settled.digits,
+                most_grids=settled.grids,
                 fields=fields,
                 covariances=covariances,
             )

@@ -53,6 +53,8 @@ def soft_networks(draw) -> s.SpikingGraph:
             reset = m.tensor((threshold * (4096 - decays) + 2048) // 4096)
         elif draw(st.booleans()):  # another amount, or none
             reset = m.choose(0, threshold // 3, threshold, 2 * threshold) if decay < 4096 else 0
+        if levels == 1 and draw(st.booleans()):  # a threshold for each channel
+            threshold = m.thresholds(shape, max(7, reach // 2))
         return m.add(
             s.SoftIntegerLIF,
             x=x,

@@ -140,12 +140,13 @@ class SoftIntegerLIF(Node):
     stages = QUANTIZED
 
     x: Ref
-    threshold: int
+    threshold: int | TensorRef
+    """One, or, as of ``reset`` and ``decay``, int32 that broadcast against the node's shape; one
+    with ``more``.
+    """
     reset: int | TensorRef
     decay: int | TensorRef
-    """0..4096; 0 for integrate and fire, 4096 without memory. It and ``reset``: one, or int32 of
-    one shape that broadcast against the node's.
-    """
+    """0..4096; 0 for integrate and fire, 4096 without memory."""
     gain: int = 1
     bias: TensorRef | None = None
     """int32, in units of ``gain * x``."""

@@ -17,6 +17,9 @@ from neurocompile.passes import split_channels
 from neurocompile.passes.lowering.feedback import recurrent
 from neurocompile.passes.lowering.state import LOWERINGS, Lowering, laid_out
 
+_FIELD = 20
+"""Bits of a threshold, a reset or a leak."""
+
 
 @LOWERINGS.rule(s.IntegerLIF)
 def lower_lif(at: Lowering, node: s.IntegerLIF) -> Signal:
@@ -83,7 +86,7 @@ def _lif_parts(
     )
     for part in parts:
         own = None if bias is None else part.take(bias, shape)
-        vth, dv = divmod(int(np.broadcast_to(both, shape).reshape(-1)[part.first]), 1 << 13)
+        vth, dv = divmod(int(np.broadcast_to(both, shape).flat[part.first]), 1 << 13)
         name = f"{node.name}.vth{vth}" if isinstance(node.vth, TensorRef) else node.name
         name = f"{name}.leak{dv}" if isinstance(node.dv, TensorRef) else name
         name = _population(at, node, name, part.shape, vth, dv, own)
@@ -108,7 +111,7 @@ def lower_soft_lif(at: Lowering, node: s.SoftIntegerLIF) -> Signal:
     largest = ((bound >> node.shift) + 1) * at.steps
     drive, back = at.loops.split(node.name, drive, signal.layout)
     back = tuple(at.builder.weighted(p, node.gain) for p in back)
-    if isinstance(node.decay, TensorRef):
+    if any(isinstance(v, TensorRef) for v in (node.threshold, node.reset, node.decay)):
         at.loops.refuse_parts(node.name, back)
         return _soft_parts(at, node, drive, shape, signal.layout, bias, bound, largest)
     current = at.builder.population(
@@ -129,18 +132,26 @@ def _soft_parts(
     bound: int,
     largest: int,
 ) -> Signal:
-    """A leak for each channel."""
-    decays, resets = (
-        np.broadcast_to(laid_out(at.graph.tensors[t], layout, shape), shape)  # type: ignore[index]
-        for t in (node.decay, node.reset)
+    """A threshold or a leak for each channel."""
+    fields = {"vth": node.threshold, "reset": node.reset, "leak": node.decay}
+    thresholds, resets, decays = (
+        laid_out(at.graph.tensors[v].astype(np.int64), layout, shape)
+        if isinstance(v, TensorRef)
+        else np.asarray(v, np.int64)
+        for v in fields.values()
     )
-    parts, made = split_channels.parts(decays, layout, shape), []
+    kinds = np.broadcast_to((thresholds << _FIELD | resets) << _FIELD | decays, shape)
+    several = [name for name, value in fields.items() if isinstance(value, TensorRef)]
+    parts, made = split_channels.parts(kinds, layout, shape), []
     read = split_channels.source(
         at.builder, drive, shape, parts[0].by_channel, f"{node.name}.in", node.name
     )
     for part in parts:
-        decay, reset = (int(values.reshape(-1)[part.first]) for values in (decays, resets))
-        own = replace(node, name=f"{node.name}.leak{decay}", decay=decay, reset=reset)
+        both, decay = divmod(int(kinds.flat[part.first]), 1 << _FIELD)
+        threshold, reset = divmod(both, 1 << _FIELD)
+        one = {"vth": threshold, "reset": reset, "leak": decay}
+        name = ".".join([node.name, *(f"{field}{one[field]}" for field in several)])
+        own = replace(node, name=name, threshold=threshold, reset=reset, decay=decay)
         current = at.builder.population(
             c.GradedRelay, f"{own.name}.in", part.shape, node.name, largest=bound
         )

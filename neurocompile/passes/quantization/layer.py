@@ -36,7 +36,7 @@ class Layer:
     bias: np.ndarray
     """(channels,) or (1,): largest absolute bias of the neuron, as a sum of the layer; 0 without."""
     alone: bool
-    """Only this neuron, with a hard reset, reads the layer, channel by channel."""
+    """Only this neuron, whose spikes do not feed back, reads the layer, channel by channel."""
 
     @classmethod
     def of(
@@ -64,7 +64,7 @@ class Layer:
             lif,
             weight,
             bias,
-            alone and lif is not None and not lif.soft_reset,
+            alone and lif is not None and lif.name not in state.graph.fed_back,
         )
 
     @property
@@ -185,6 +185,14 @@ class Layer:
             self.state.fields.shift,
         )
 
+    def whole(self, q: np.ndarray, scale: np.ndarray, power: int) -> bool:
+        """True if a soft-reset membrane holds sums of ``scale * q``, and drops no bit of them."""
+        assert self.lif is not None
+        taken = max(1.0, self.lif.taken / self.lif.v_threshold) * self.threshold
+        bias, most = ((v / (self.unit * scale)).max() for v in (1.1 * self.bias, taken))
+        total = max(float(self.reach(q).max() + bias), float(most)) * 2.0**power
+        return total <= self.limit >> self.state.fields.shift
+
     def resolves(self, scale: float, power: int) -> bool:
         """True if the threshold is 16 units or more: the scale then moves by 3 % at most."""
         return self.lif is None or self.threshold * 2.0**power / (self.unit * scale) >= 16
@@ -219,7 +227,7 @@ class Layer:
         that one scale for all would drown the small ones.
         """
         every = [np.arange(len(self.weight))]
-        if not self.alone:
+        if not self.alone or self.lif is None or self.lif.more:
             return every
         largest = np.abs(self.weight.reshape(len(self.weight), -1)).max(axis=1) / self.levels
         needed = np.maximum(largest, least)

@@ -31,7 +31,7 @@ def integer_lif(
     channels.
     """
     if node.soft_reset:
-        return _soft_lif(state, node, float(unit))
+        return _soft_lif(state, node, np.asarray(unit))
     taus, bound = state.taus(node), state.bound[node.x]
     dv = _integers(state, f"{node.name}.dv", np.minimum(np.rint(ALL / taus), INSTANT))
     limit, kept = (
@@ -106,9 +106,11 @@ def _met(state: Quantization, node: s.LIF, unit: float, most: int) -> int:
     return 1
 
 
-def _soft_lif(state: Quantization, node: s.LIF, unit: float) -> s.SoftIntegerLIF:
+def _soft_lif(state: Quantization, node: s.LIF, unit: np.ndarray) -> s.SoftIntegerLIF:
+    if unit.ndim:
+        return _soft_channels(state, node, unit)
     while True:  # a shift rounds recurrent weights, which may move the bound that it follows from
-        made = _soft_integers(state, node, unit)
+        made = _soft_integers(state, node, float(unit))
         if not on_shift(state, node, made.shift):
             return made
 
@@ -175,6 +177,40 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
         shift=shift,
         more=tuple(int(v) for v in higher),
         **leak,
+    )
+
+
+def _soft_channels(state: Quantization, node: s.LIF, unit: np.ndarray) -> s.SoftIntegerLIF:
+    """Channels that count in units of their own, and drop no bit: a threshold is the next integer,
+    what a spike takes the nearest.
+    """
+    leaks = np.minimum(np.rint(ALL / state.taus(node)), ALL)
+    ideal = node.v_threshold / (node.gain * unit)
+    near = np.rint(ideal)
+    threshold = np.where(np.abs(ideal - near) <= 2e-6 * ideal, near, np.ceil(ideal))
+    taken = node.taken / (node.gain * unit)
+    bias, strongest, exact = None, 0, state.membrane_bias(node)
+    if exact.any():
+        units = np.rint(exact / (node.gain * unit)).astype(np.int32)
+        strongest = int(np.abs(units).max())
+        bias = state.rewriter.tensor(f"{node.name}.bias.int", units)
+    needed = max(state.bound[node.x].magnitude + strongest, int(threshold.max()), int(taken.max()))
+    limit = state.input_limit(node) >> state.fields.shift
+    if needed > limit or strongest > soft_bias(state.fields):
+        raise NeurocompileError(
+            "NC2002",
+            f"layer '{node.name}' resets softly: input, threshold or bias {needed:,} exceeds {limit:,} or "
+            f"{soft_bias(state.fields):,}",
+            layer=node.name,
+        )
+    reset = np.rint(taken * (ALL - leaks) / ALL)
+    return s.SoftIntegerLIF(
+        name=node.name,
+        x=node.x,
+        threshold=_integers(state, f"{node.name}.threshold", threshold),
+        reset=_integers(state, f"{node.name}.reset", reset),
+        decay=_integers(state, f"{node.name}.decay", leaks),
+        bias=bias,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["MOST_GRIDS", "best_scale", "channel_groups", "row_grids", "weight_grid"]
+__all__ = ["best_scale", "channel_groups", "row_grids", "weight_grid"]
 
 _CLIPS = np.linspace(1.0, 0.55, 46)
 _BLOCK = 1 << 14
@@ -17,8 +17,6 @@ _GAIN = 0.6
 _MOST_GROUPS = 4
 """A core of Loihi 2 holds 8 groups of neurons."""
 _ON_GRID = 2e-5
-MOST_GRIDS = 8
-"""Of the channels of a layer: a core holds so many groups of neurons."""
 _TELLING = 4
 """Different weights from which a row is no multiple of something by chance."""
 
@@ -80,10 +78,10 @@ def weight_grid(weight: np.ndarray, levels: int) -> float | None:
     return None
 
 
-def row_grids(weight: np.ndarray, levels: int, most: int = MOST_GRIDS) -> np.ndarray | None:
+def row_grids(weight: np.ndarray, levels: int, most: int) -> np.ndarray | None:
     """(rows,): what each row's weights are multiples of, by :func:`weight_grid`; None where a row
     has no grid, or more than ``most`` grids differ. A row of few different weights takes the largest
-    grid of another row that holds it.
+    grid of another row that holds it, or its own.
     """
     flat = weight.reshape(len(weight), -1)
     found, few = np.zeros(len(flat)), []
@@ -103,10 +101,11 @@ def row_grids(weight: np.ndarray, levels: int, most: int = MOST_GRIDS) -> np.nda
         multiples = flat[i] / grids[:, None]
         whole = np.abs(multiples - np.rint(multiples)).max(axis=1) <= _ON_GRID * levels
         fits = np.flatnonzero(whole & (np.abs(multiples).max(axis=1) <= levels + 0.5))
-        if not len(fits):
+        own = grids[fits[0]] if len(fits) else weight_grid(flat[i], levels)
+        if own is None:
             return None
-        found[i] = grids[fits[0]]
-    return found
+        found[i] = own
+    return found if len(np.unique(found)) <= most else None
 
 
 def largest_zero(points: np.ndarray) -> float:

@@ -13,16 +13,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, argument
 from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.compensated import rounded
 from neurocompile.passes.quantization.exactness import bias_is_whole, exact_on, finer
 from neurocompile.passes.quantization.layer import Layer, column, of_channels
 from neurocompile.passes.quantization.means import note_shift
 from neurocompile.passes.quantization.residuals import FEW_LEVELS, weighted_in_trunk
-from neurocompile.passes.quantization.scales import MOST_GRIDS, row_grids, weight_grid
+from neurocompile.passes.quantization.scales import row_grids, weight_grid
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, exact_level, soft_bias
+from neurocompile.passes.quantization.thresholds import (
+    LEAST_LEVELS,
+    exact_level,
+    exact_soft,
+    soft_bias,
+)
 
 __all__ = ["weighted"]
 
@@ -78,11 +83,14 @@ def _left_grid(layer: Layer, found: _Choice) -> str:
     grids = row_grids(layer.weight, layer.levels, most=len(layer.weight))
     if grids is None:
         return ""
-    why = "only a neuron with a hard reset that alone reads them keeps several"
+    why = "only a neuron that alone reads them, and feeds no spike back, keeps several"
     if layer.alone:
-        many = len(np.unique(grids[grids > 0]))
+        many, most = len(np.unique(grids[grids > 0])), layer.state.options.most_grids
         why = "their units are too fine for the sums"
-        why = f"{many} of them, {MOST_GRIDS} are kept" if many > MOST_GRIDS else why
+        if many == 1:
+            return "weights leave their grid, which they lie on less exactly than float32 would"
+        if many > most:
+            why = f"{many} of them, {most} are kept ({argument('grids', many)} keeps all)"
     return f"weights leave the grids of their channels: {why}"
 
 
@@ -196,26 +204,29 @@ def _on_grid(layer: Layer) -> _Choice | None:
         return _Choice(scale, q, power, scale, shift=shift)
     power = powers[-1]
     ideal = layer.threshold * 2.0**power / (layer.unit * grid)
-    near = round(ideal)
-    vth = near - 1 if abs(ideal - near) < 1e-6 * ideal else round(ideal - 1 / 64)
-    return _Choice(scale, q, power, scale, max(vth, 0))
+    return _Choice(scale, q, power, scale, int(_nearest(np.asarray(ideal))))
 
 
 def _on_grids(layer: Layer) -> _Choice | None:
-    """The same where channels have grids of their own, up to eight different ones; None also if
-    something else than one neuron with a hard reset reads them.
+    """The same where channels have grids of their own; None also if something else than one neuron
+    reads them, or more differ than :attr:`Quantize.most_grids`.
     """
     lif = layer.lif
-    if not layer.alone or lif is None or lif.current:
+    if not layer.alone or lif is None or lif.current or lif.more:
         return None
-    found = row_grids(layer.weight, layer.levels)
-    if found is None:
+    scale = row_grids(layer.weight, layer.levels, layer.state.options.most_grids)
+    if scale is None or scale.min() == scale.max():  # one: it is no exact grid of the whole
         return None
-    scale, least, bits = found, layer.least(), layer.state.options.weight_bits
-    units = np.unique(scale)
-    for power in range(17 - bits):
-        if (least * 2**power > scale).any() or not all(layer.resolves(u, power) for u in units):
-            continue
+    if lif.soft_reset:
+        return _on_soft_grids(layer, lif, scale)
+    least, bits = layer.least(), layer.state.options.weight_bits
+    units, q = np.unique(scale), np.rint(layer.weight / column(scale, layer.weight))
+    fits = [
+        power
+        for power in range(17 - bits)
+        if (least * 2**power <= scale).all() and all(layer.resolves(u, power) for u in units)
+    ]
+    for power in fits:
         levels = {
             unit: exact_level(
                 lif.gain * layer.unit * unit,
@@ -232,9 +243,52 @@ def _on_grids(layer: Layer) -> _Choice | None:
             and vth.max() <= layer.state.fields.threshold
             and bias_is_whole(layer.state, lif, layer.unit * of_channels(layer.node, scale), power)
         ):
-            q = np.rint(layer.weight / column(scale, layer.weight))
             return _Choice(scale, q, power, scale, vth, groups=len(units))
-    return None
+    if not fits:
+        return None
+    vth = _nearest(layer.threshold * 2.0 ** fits[-1] / (layer.unit * scale))
+    return _Choice(scale, q, fits[-1], scale, vth, groups=len(units))
+
+
+def _nearest(ideal: np.ndarray) -> np.ndarray:
+    """Thresholds nearest to those of the float neuron; one that is an integer is met by it."""
+    near = np.rint(ideal)
+    met = np.abs(ideal - near) < 1e-6 * ideal
+    return np.maximum(np.where(met, near - 1, np.rint(ideal - 1 / 64)), 0).astype(np.int64)
+
+
+def _on_soft_grids(layer: Layer, lif: s.LIF, scale: np.ndarray) -> _Choice | None:
+    """In the coarsest unit in which all channels mean what they do in float; where there is none, the
+    finest in which no sum drops a bit: it rounds what a spike takes, and no weight.
+    """
+    state, units = layer.state, np.unique(scale)
+    q = np.rint(layer.weight / column(scale, layer.weight))
+    fits = _whole(layer, q, scale)
+    if not fits:
+        return None
+
+    def exact(power: int) -> bool:
+        parts = (lif.v_threshold,), lif.taken, state.taus(lif), state.options.steps, power
+        return bias_is_whole(
+            state, lif, layer.unit * of_channels(layer.node, scale), power
+        ) and all(exact_soft(lif.gain * layer.unit * u, *parts) is not None for u in units)
+
+    power = next((k for k in fits if exact(k)), fits[-1])
+    return _Choice(scale, q, power, scale, groups=len(units))
+
+
+def _whole(layer: Layer, q: np.ndarray, scale: np.ndarray) -> list[int]:
+    """Powers, rising, at which a soft reset resolves its threshold and drops no bit of ``scale * q``;
+    none where not even the finest resolves it.
+    """
+    least, bits = layer.least(), layer.state.options.weight_bits
+    fits = [
+        power
+        for power in range(17 - bits)
+        if (least * 2**power <= scale).all() and layer.whole(q, scale, power)
+    ]
+    resolved = fits and all(layer.resolves(unit, fits[-1]) for unit in np.unique(scale))
+    return fits if resolved else []
 
 
 def _on_scales(layer: Layer) -> _Choice:
@@ -243,6 +297,10 @@ def _on_scales(layer: Layer) -> _Choice:
     """
     least, bits = layer.least(), layer.state.options.weight_bits
     groups = layer.groups(least)
+    if layer.lif is not None and layer.lif.soft_reset and len(groups) > 1:
+        if (several := _soft_scales(layer, groups)) is not None:
+            return several
+        groups = [np.arange(len(layer.weight))]
     power, found = 9 - bits, []
     for rows in groups:
         ideal = layer.ideal(rows)
@@ -266,6 +324,18 @@ def _on_scales(layer: Layer) -> _Choice:
             scale[:1].reshape(()), q, power, ideals[:1].reshape(()), shift=shift, on_grid=False
         )
     return _Choice(scale, q, power, ideals, groups=len(groups), on_grid=False)
+
+
+def _soft_scales(layer: Layer, groups: list[np.ndarray]) -> _Choice | None:
+    """A scale for each group in front of a soft reset, which drops no bit; None where it would."""
+    scale, q = np.zeros(len(layer.weight)), np.zeros_like(layer.weight)
+    for rows in groups:
+        scale[rows] = layer.ideal(rows)
+        weight = layer.weight[rows] / scale[rows[0]]
+        q[rows] = rounded(layer.state, layer.node, weight, rows)
+    if not (fits := _whole(layer, q, scale)):
+        return None
+    return _Choice(scale, q, fits[-1], scale, groups=len(groups), on_grid=False)
 
 
 def _fitted(

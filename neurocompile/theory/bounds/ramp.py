@@ -88,8 +88,11 @@ def _integer_lif(node: s.IntegerLIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
 @RAMPS.rule(s.SoftIntegerLIF)
 def _soft_lif(node: s.SoftIntegerLIF, tensors: Mapping[str, np.ndarray]) -> Ramp:
     """Gain and bias count before the shift."""
-    decay = tensors[node.decay] if isinstance(node.decay, TensorRef) else node.decay
-    threshold = node.threshold * 2**node.shift
+    threshold, decay = (
+        tensors[v].astype(np.int64) if isinstance(v, TensorRef) else v
+        for v in (node.threshold, node.decay)
+    )
+    threshold = threshold * 2**node.shift
     return Ramp(threshold * decay / ALL, threshold, node.gain)
 
 
