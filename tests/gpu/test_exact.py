@@ -90,13 +90,17 @@ def tokens() -> s.SpikingGraph:
 
 
 def currents() -> s.SpikingGraph:
-    """Synaptic currents, integrators and soft resets."""
+    """Synaptic currents, integrators and soft resets, one of which differs from channel to channel."""
     m = maker((2, 4, 4))
     weight = m.tensor(2 * m.rng.integers(-9, 10, (3, 2, 3, 3)))
     x = m.add(s.Conv2d, x=m.x, weight=weight, dilation=(1, 2), padding=(1, 2))
     x = m.add(s.IntegerLIF, x=x, vth=200, dv=512, current=3000)
     y = m.add(s.IntegerIntegrator, x=m.add(s.Add, a=x, b=x), weight=100, largest=900)
     y = m.add(s.SoftIntegerLIF, x=y, threshold=3, reset=2, decay=1024, gain=4, shift=1, more=(5, 9))
+    own = [
+        m.tensor(np.array([[[a]], [[b]], [[c]]]), np.int32) for a, b, c in ((2, 3, 5), (1, 2, 2))
+    ]
+    y = m.add(s.SoftIntegerLIF, x=y, threshold=own[0], reset=own[1], decay=2048)
     return finished(m, y)
 
 
