@@ -294,3 +294,91 @@ def test_two_cameras_in_a_file_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data[:second] + b"\1" + data[second + 1 :])
     with pytest.raises(NeurocompileError, match="NC1012.*2 streams of events"):
         load_events(path)
+
+
+def damaged_3(**fields: int) -> bytes:
+    """A file of version 3.1 whose last packet's head has other numbers."""
+    names = ("size", "offset", "overflow", "capacity", "number", "valid")
+    data = bytearray(aedat3(turning_bar(10)))
+    head = len(data) - 11 * 8 - 24
+    for name, value in fields.items():
+        at = head + 4 * names.index(name)
+        data[at : at + 4] = np.int32(value).tobytes()
+    return bytes(data)
+
+
+def damaged_4(at: int, value: int) -> bytes:
+    """A file of version 4 with another whole number ``at`` a byte."""
+    data = bytearray(aedat4(turning_bar(10), 0, bytes, 1))
+    data[at : at + 4] = np.int32(value).tobytes()
+    return bytes(data)
+
+
+EVENTS_AT = aedat4(turning_bar(10), 0, bytes, 1).index(b"EVTS")
+DAMAGED = {
+    "a long header": (damaged_4(14, 1 << 30), r"its header claims 1,073,741,824 bytes"),
+    "an unknown compression": (aedat4(turning_bar(), 9, bytes), "its compression is number 9"),
+    "a packet cut short": (
+        damaged_4(EVENTS_AT - 12, 1 << 20),
+        "claims 1,048,576 bytes: is the file",
+    ),
+    "a small packet": (
+        damaged_4(EVENTS_AT - 12, 8)[: EVENTS_AT - 8 + 8],
+        r"the packet at byte \d+ has 8 bytes",
+    ),
+    "events beyond their packet": (
+        damaged_4(len(damaged_4(14, 0)) - 164, 1 << 20),
+        "a packet claims 1,048,576 events in",
+    ),
+    "no LZ4": (aedat4(turning_bar(), 1, bytes), "a packet is not LZ4"),
+    "no Zstandard": (aedat4(turning_bar(), 3, bytes), "a packet is not Zstandard"),
+    "a header without end": (b"#!AER-DAT3.1\r\nx\r\n", "its header does not end"),
+    "events of another size": (
+        damaged_3(size=4, number=10),
+        r"the packet at byte \d+ holds events of another layout",
+    ),
+    "a negative time": (damaged_3(overflow=-1), "holds events of another layout"),
+    "more events than bytes": (damaged_3(number=1 << 20), "is the file cut"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_what_is_wrong_with_a_recording_is_named(tmp_path: Path, what: str) -> None:
+    data, why = DAMAGED[what]
+    for library in ("lz4", "zstandard"):
+        if library.replace("andard", "") in what.lower():
+            pytest.importorskip(library, reason="needs the extra events")
+    (tmp_path / "recording").write_bytes(data)
+    with pytest.raises(NeurocompileError, match=f"NC1012 .*{why}"):
+        load_events(tmp_path / "recording")
+
+
+@pytest.mark.parametrize("make", [aedat3, lambda events: aedat4(events, 0, bytes)])
+def test_more_events_than_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make
+) -> None:
+    monkeypatch.setattr("neurocompile.events.MOST", 100)
+    (tmp_path / "recording").write_bytes(make(turning_bar(200)))
+    with pytest.raises(NeurocompileError, match="NC1012 .*it holds more than 100 events"):
+        load_events(tmp_path / "recording")
+
+
+def test_a_list_of_recordings_gives_a_sample_each() -> None:
+    first, second = turning_bar(seed=1), turning_bar(seed=2)
+    found = frames_from_events([first, second], 4, (2, 32, 32))
+    assert found.shape == (2, 4, 2, 32, 32)
+    for frames, one in zip(found, (first, second)):
+        np.testing.assert_array_equal(frames, frames_from_events(one, 4, (2, 32, 32)))
+    with pytest.raises(NeurocompileError, match="NC1015 by is 'size'; take 'time' or 'number'"):
+        frames_from_events(first, 4, (2, 32, 32), by="size")  # type: ignore[arg-type]
+    with pytest.raises(NeurocompileError, match="NC1012 .*a mapping is needed, not a int"):
+        frames_from_events(3, 4, (2, 32, 32))
+
+
+def test_a_table_of_two_axes_in_hdf5_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra events")
+    with h5py.File(tmp_path / "wide.h5", "w") as file:
+        for name in "txyp":
+            file[f"events/{name}"] = np.zeros((5, 2))
+    with pytest.raises(NeurocompileError, match=r"NC1012 .* is float64 \[5, 2\]: more than"):
+        load_events(tmp_path / "wide.h5")
