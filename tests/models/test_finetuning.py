@@ -18,7 +18,7 @@ from neurocompile.passes.quantize import Quantize  # noqa: E402
 from neurocompile.qat import prepare  # noqa: E402
 from neurocompile.qat.grid import FakeQuantizer, short_step  # noqa: E402
 from neurocompile.qat.model import TrainableModel  # noqa: E402
-from neurocompile.qat.operators import rearranged  # noqa: E402
+from neurocompile.qat.operators import OPERATORS, rearranged  # noqa: E402
 from neurocompile.qat.training import Recipe, finetune, logits_of, train  # noqa: E402
 
 DIGITS = Path(__file__).parents[2] / "models" / "zoo" / "qkformer_digits"
@@ -173,6 +173,45 @@ def test_the_same_call_gives_the_same_weights(digits) -> None:
     first, second = (f.model.on_grid() for f in found)
     assert found[0].losses == found[1].losses
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+OPERATIONS = """spiking "g" {stage = "canonical"}
+%x = Input {shape = [4, 5, 6], unit = 1.0, low = 0, high = 1, steps = 2}
+%conv = Conv2d {x = %x, weight = @k, bias = @kb, stride = [1, 2], padding = [1, 0], groups = 2}
+%max = MaxPool2d {x = %conv, kernel = [2, 2], stride = [1, 1]}
+%more = MaxPool2d {x = %conv, kernel = [2, 2], stride = [2, 2], padding = [1, 0], more = [1, 1]}
+%sum = SumPool2d {x = %conv, kernel = [2, 2], stride = [1, 1], padding = [0, 1], more = [1, 0]}
+%plain = SumPool2d {x = %conv, kernel = [2, 1], stride = [2, 1]}
+%over = Sum {x = %conv, axes = [1, 2], keepdims = true}
+%add = Add {a = %conv, b = %over}
+%mul = Mul {a = %over, b = %add}
+%off = Offset {x = %mul, offset = @o}
+%half = Scale {x = %off, factor = 0.5}
+%turn = Rearrange {x = %conv, shape = [6, 2, 5], sizes = [6, 2, 5], strides = [10, 1, 2]}
+%mat = MatMul {a = %turn, b = %conv}
+%lin = Linear {x = %half, weight = @l, bias = @lb}
+%mean = TimeMean {x = %lin}
+%out = Output {x = %mean, unit = 1.0}
+"""
+
+
+def test_each_operator_is_the_definitions() -> None:
+    """Of values of every step, in float32."""
+    rng = np.random.default_rng(0)
+    shapes = {"k": (6, 2, 3, 3), "kb": (6,), "o": (6, 1, 1), "l": (4, 2), "lb": (4,)}
+    tensors = {k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}
+    graph = s.SpikingGraph.parse(OPERATIONS, tensors)
+    names = [n.name for n in graph.nodes if not isinstance(n, s.Output)]
+    found = evaluate(graph, rng.normal(size=(3, 2, 4, 5, 6)), 2, names)
+    for node in graph.nodes:
+        rule = OPERATORS.get(node)
+        if rule is None:
+            continue
+        inputs = [torch.from_numpy(found[i]).transpose(0, 1) for i in node.inputs]
+        own = [torch.from_numpy(tensors[t]) for t in node.tensors]
+        value = rule(node, inputs, own).transpose(0, 1).contiguous().numpy()
+        wanted = found[node.name]
+        np.testing.assert_allclose(value.reshape(wanted.shape), wanted, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(
