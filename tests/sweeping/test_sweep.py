@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import softmax_files
 
 import neurocompile
 from neurocompile.errors import NeurocompileError
@@ -138,6 +140,56 @@ def test_the_front_holds_what_no_point_beats_and_ties(tmp_path) -> None:
     assert front(sweep, ("cores",)) == [unknown]
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
     assert len(draw(sweep).axes[0].lines) == 5  # four points with an energy, and their front
+
+
+def test_a_sweep_is_read_point_by_point_and_as_a_table(swept) -> None:
+    pandas = pytest.importorskip("pandas", reason="the extra 'notebook' is not installed")
+    assert len(swept) == 2 and list(swept) == list(swept.found)
+    assert repr(swept) == f"<Sweep of {swept.settings.model!r}: 2 points>"
+    table = swept.to_pandas()
+    assert isinstance(table, pandas.DataFrame) and list(table.index) == [
+        f.point.name for f in swept
+    ]
+    for one, row in zip(swept, table.itertuples()):
+        assert (row.T, row.bits, row.fold) == (one.point.integers.T, 8, one.point.fold)
+        assert row.accuracy == one.evaluation.accuracy
+        assert row.spikes == one.evaluation.spikes_a_sample
+    placed = Sweep(SETTINGS, (point(8, 8, 20, 4e6),), None).to_pandas()
+    assert placed.loc[placed.index[0], ["cores", "steps", "pJ davies2018"]].tolist() == [20, 4, 4e6]
+
+
+def test_integers_that_cannot_be_are_a_record_of_each_point(tmp_path) -> None:
+    """A softmax whose phases need more steps than two."""
+    onnx.save(softmax_files.attention(), tmp_path / "attention.onnx")
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    given = dict(data=x, calibration=x, timesteps=2, folds="none", jobs=1)
+    (found,) = neurocompile.sweep(tmp_path / "attention.onnx", **given)
+    assert found.evaluation.problem == found.placement.problem is not None
+    assert found.evaluation.problem.code == "NC2012" and found.evaluation.accuracy is None
+
+
+@pytest.mark.parametrize(
+    "given, code, why",
+    [
+        ({"data": None}, "NC1006", "samples are needed to sweep over"),
+        ({"timesteps": 4.5}, "NC1015", "T is 4.5; a sequence is needed"),
+        ({"labels": np.zeros(3, np.int64)}, "NC1006", "integers .2. are needed"),
+        ({"out": Path(__file__) / "records"}, "NC5005", "cannot make the folder"),
+    ],
+)
+def test_what_no_sweep_can_be_made_of_is_refused(digits_model, digits_data, given, code, why):
+    with pytest.raises(NeurocompileError, match=why) as refused:
+        neurocompile.sweep(digits_model, **{"data": digits_data.x[:2], "jobs": 1, **given})
+    assert refused.value.code == code
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    from neurocompile.sweeping import cluster
+
+    monkeypatch.setattr(cluster, "_SECONDS", 0.3)
+    with pytest.raises(NeurocompileError, match="NC4012 cluster tcp://127.0.0.1:9 cannot be used"):
+        list(cluster.Cluster("tcp://127.0.0.1:9", 1).run(iter(())))
 
 
 def test_wrong_clusters_are_refused_before_any_work(digits_model, digits_data) -> None:
