@@ -1,7 +1,7 @@
 """Line and branch coverage of ``neurocompile/``: ``python tools/measure_coverage.py --jobs N``.
 
 Runs the default suite (``--slow``: the slow tests too) under ``coverage``, child processes and
-workers included, and beside it the tests of the compiled kernels once more with
+workers included (also those that end by os._exit), and beside it the tests of the compiled kernels once more with
 NUMBA_DISABLE_JIT=1, for compiled code leaves no trace. Both count together. Needs ``coverage`` and
 pytest-xdist. Prints one line a package, the total, and the files with the most lines missing;
 ``--json FILE`` keeps all. What is not done at ``--deadline`` is stopped, and what ran counts.
@@ -33,6 +33,7 @@ KERNEL_TESTS = (
     "tests/mapping/test_cost_laws.py",
     "tests/mapping/test_map_circuit.py",
     "tests/mapping/test_refine_laws.py",
+    "tests/images/test_small_machine.py",
     "tests/images/test_core_images.py",
     "tests/energy/test_mesh.py",
     "tests/energy/test_energy_arrivals.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from images.placed import placed
 
 from neurocompile.backends.emulator import Emulator
 from neurocompile.energy.core_counts import counted_packets
-from neurocompile.errors import NeurocompileError
+from neurocompile.errors import NeurocompileError, ViolationList
 from neurocompile.exports import sanafe_run
-from neurocompile.exports.sanafe import write_sanafe
+from neurocompile.exports.sanafe import _refuse, load_tables, write_sanafe
 from neurocompile.images import build_images
+from neurocompile.images.image import PORT_FIELDS
 from neurocompile.images.machine import CoreMachine
-from neurocompile.ir.circuit import CircuitGraph, HostInput
+from neurocompile.ir.circuit import LIF, CircuitGraph, HostInput
 from neurocompile.targets import load_target
 
 LOIHI1 = load_target("loihi1")
@@ -96,3 +98,29 @@ def test_what_loihi_1_has_no_words_for_is_named(tmp_path: Path) -> None:
     assert "share kernels" in str(export(network(0), load_target("loihi2"), x))
     assert "waits 4 steps" not in str(export(network(0), load_target("loihi2"), x))
     assert "is no spikes" in str(export(network(0, high=3), LOIHI1, x + 2))
+
+
+def test_each_reason_stands_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """Synaptic currents, a long delay, a core too full and a second chip."""
+    circuit = network(0)
+    currents = tuple(
+        dataclasses.replace(p, du=1000) if isinstance(p, LIF) and p.name == "wide" else p
+        for p in circuit.populations
+    )
+    circuit = circuit.replace(populations=currents)
+    images = build_images(circuit, placed(circuit, LOIHI1, 0, cores=2), LOIHI1)
+    first, *rest = images.cores
+    ports = first.ports.copy()
+    ports[0, PORT_FIELDS.index("delay")] = 40
+    late = dataclasses.replace(first, ports=ports)
+    tables = load_tables(dataclasses.replace(images, cores=(late, *rest)))
+    full = dataclasses.replace(late, bias=np.zeros(1025, np.int16))
+    away = dataclasses.replace(rest[0], place=rest[0].place + np.array([1, 0, 0, 0]))
+    spoilt = dataclasses.replace(images, cores=(full, away))
+    with pytest.raises(ViolationList) as refused:
+        _refuse(spoilt, tables, LOIHI1)
+    said = refused.value.messages
+    assert any("layer 'wide' has synaptic currents" in line for line in said)
+    assert any("waits 40 steps; SANA-FE's dendrites hold" in line for line in said)
+    assert any(line.startswith("a core holds 1,025 neurons") for line in said)
+    assert "it takes more than one chip" in said and set(refused.value.codes) == {"NC5008"}
