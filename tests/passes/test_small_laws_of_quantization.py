@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -195,3 +196,32 @@ def test_parts_of_a_weight_are_narrow_and_add_up_to_it(weight: int, bits: int) -
     assert sum(parts) == weight and all(p * weight > 0 for p in parts)
     assert all(abs(p) // (abs(p) & -abs(p)) < 1 << bits for p in parts)
     assert parts == sorted(parts, key=abs, reverse=True)
+
+
+def test_a_neurons_layer_fits_it_unless_the_layer_is_of_a_residual() -> None:
+    """Or another neuron reads the layer first, or a sum lies between."""
+    tensors = {"w": np.ones((3, 3), np.float32)}
+    fields = {"tau": 2.0, "v_threshold": 1.0}
+    view = {"shape": (3,), "sizes": (3,), "strides": (1,)}
+    nodes = (
+        s.Input(name="x", shape=(3,)),
+        s.Linear(name="h", x=Ref("x"), weight=TensorRef("w")),
+        s.LIF(name="first", x=Ref("h"), **fields),
+        s.LIF(name="second", x=Ref("h"), **fields),
+        s.Linear(name="k", x=Ref("x"), weight=TensorRef("w")),
+        s.Rearrange(name="r", x=Ref("k"), **view),
+        s.LIF(name="viewed", x=Ref("r"), **fields),
+        s.Add(name="a", a=Ref("h"), b=Ref("k")),
+        s.LIF(name="summed", x=Ref("a"), **fields),
+        s.Output(name="o", x=Ref("summed")),
+    )
+    graph = s.SpikingGraph("g", "canonical", nodes, tensors)
+    for trunks, fitting in (
+        ({}, ["first", "viewed"]),
+        ({"h": 1}, ["viewed"]),
+        ({"k": 1}, ["first"]),
+    ):
+        state = SimpleNamespace(graph=graph, trunks=trunks)
+        state.consumer = partial(Quantization.consumer, state)
+        neurons = [n for n in graph.nodes if isinstance(n, s.LIF)]
+        assert [n.name for n in neurons if Quantization.fits(state, n)] == fitting
