@@ -16,8 +16,10 @@ from neurocompile.ir import circuit as c
 from neurocompile.ir.text import Ref, TensorRef
 
 
-def convolution(channels: int, out: int, high: int) -> c.CircuitGraph:
-    """3 x 3, of spikes, or of values 0 and ``high``, to sums."""
+def convolution(
+    channels: int, out: int, high: int, size_of: tuple[int, int] = (3, 3)
+) -> c.CircuitGraph:
+    """3 x 3 or other, of spikes, or of values 0 and ``high``, to sums."""
     size, rng = (4, 5, channels), np.random.default_rng(channels)
     between: dict[str, Any] = {"name": "s", "shape": size, "layer": "s"}
     relay = c.LIF(**between, vth=1, dv=4096) if high == 1 else c.GradedRelay(**between)
@@ -27,10 +29,16 @@ def convolution(channels: int, out: int, high: int) -> c.CircuitGraph:
         c.GradedRelay(name="y", shape=(4, 5, out), layer="y"),
     )
     line = {"sizes": (20 * channels,), "src_strides": (1,), "dst_strides": (1,)}
-    kernel = 2 * rng.integers(-20, 20, (out, 3, 3, channels))
+    kernel = 2 * rng.integers(-20, 20, (out, *size_of, channels))
     projections = (
         c.Strided(name="xs", src=Ref("x"), dst=Ref("s"), weight=max(high, 2), **line),
-        c.Conv2d(name="sy", src=Ref("s"), dst=Ref("y"), weight=TensorRef("w"), padding=(1, 1)),
+        c.Conv2d(
+            name="sy",
+            src=Ref("s"),
+            dst=Ref("y"),
+            weight=TensorRef("w"),
+            padding=(size_of[0] // 2, size_of[1] // 2),
+        ),
     )
     return c.CircuitGraph("wide", 1, populations, projections, (), {"w": kernel.astype(np.int16)})
 
@@ -52,6 +60,18 @@ def test_rows_of_every_width_are_summed_where_they_belong(out: int) -> None:
     """In registers of 256, 128, 64 and 32 columns; of more channels than a word has bits."""
     circuit = convolution(130, out, 1)
     x = (np.random.default_rng(out).random((2, 4, 5, 130)) < 0.3).astype(np.int32)
+    np.testing.assert_array_equal(
+        Emulator(1).open(circuit).run(x, ["y"])["y"], by_kernels(circuit, x)["y"]
+    )
+
+
+@pytest.mark.parametrize("size_of", [(1, 1), (1, 3), (3, 1)])
+@pytest.mark.parametrize("high", [1, 3])
+def test_flat_kernels_and_single_taps_are_summed_as_others(
+    size_of: tuple[int, int], high: int
+) -> None:
+    circuit = convolution(20, 64, high, size_of)
+    x = (np.random.default_rng(1).random((2, 4, 5, 20)) < 0.5).astype(np.int32)
     np.testing.assert_array_equal(
         Emulator(1).open(circuit).run(x, ["y"])["y"], by_kernels(circuit, x)["y"]
     )
