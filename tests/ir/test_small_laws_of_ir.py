@@ -14,6 +14,7 @@ from neurocompile.ir.evaluate import _integer_lif
 from neurocompile.ir.fields import ALL, PAYLOAD
 from neurocompile.ir.interval import Interval, geometric
 from neurocompile.ir.layout import Atom, _gaps, _insert, _ones
+from neurocompile.ir.spiking_rules import _mixed_sum
 from neurocompile.ir.text import Ref, TensorRef
 
 ENDS = [(-5, -2), (-3, 0), (-4, 7), (0, 6), (2, 9)]
@@ -118,3 +119,25 @@ def test_the_integer_lif_is_its_scalar_loop(x, dv, current, vth, bias, exponent,
         fires = v > vth << 6
         assert found[0, t, 0] == fires, (t, v)
         v = 0 if fires else v
+
+
+@pytest.mark.parametrize("first, second", [("spikes", "real"), ("real", "spikes")])
+def test_a_sum_of_an_integer_and_a_real_value_of_one_shape_is_named(
+    first: str, second: str
+) -> None:
+    """One that broadcasts is another rule's matter, and two of a kind are none."""
+    tensors = {"w": np.ones((3, 3), np.float32), "one": np.ones((1, 3), np.float32)}
+    nodes = (
+        s.Input(name="x", shape=(3,)),
+        s.Linear(name="layer", x=Ref("x"), weight=TensorRef("w")),
+        s.LIF(name="spikes", x=Ref("layer"), tau=2.0, v_threshold=1.0),
+        s.Function(name="real", x=Ref("layer"), function="sigmoid"),
+        s.Sum(name="short", x=Ref("real"), axes=(0,), keepdims=True),
+    )
+
+    def named(a: str, b: str) -> str:
+        total = s.Add(name="total", a=Ref(a), b=Ref(b))
+        return _mixed_sum(s.SpikingGraph("g", "canonical", (*nodes, total), tensors))
+
+    assert named(first, second) == "total"
+    assert named(first, first) == named("spikes", "short") == named("short", "spikes") == ""

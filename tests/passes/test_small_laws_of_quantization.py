@@ -225,3 +225,20 @@ def test_a_neurons_layer_fits_it_unless_the_layer_is_of_a_residual() -> None:
         state.consumer = partial(Quantization.consumer, state)
         neurons = [n for n in graph.nodes if isinstance(n, s.LIF)]
         assert [n.name for n in neurons if Quantization.fits(state, n)] == fitting
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 4, 4), (1, 4, 4), (1, 1, 1)])
+def test_a_layers_bias_is_the_largest_of_each_channel_wherever_it_lies(shape: tuple) -> None:
+    values = RNG.normal(size=shape).astype(np.float32)
+    nodes = (
+        s.Input(name="x", shape=(2, 4, 4)),
+        s.Conv2d(name="h", x=Ref("x"), weight=TensorRef("w")),
+        s.LIF(name="y", x=Ref("h"), tau=2.0, v_threshold=1.0, gain=0.5, bias=TensorRef("b")),
+        s.Output(name="o", x=Ref("y")),
+    )
+    tensors = {"w": np.ones((3, 2, 1, 1), np.float32), "b": values}
+    graph = s.SpikingGraph("g", "canonical", nodes, tensors)
+    state = SimpleNamespace(graph=graph, size={"h": (3, 4, 4)})
+    layer = Layer.of(state, graph.node["h"], 1.0, 0, 1)
+    everywhere = np.broadcast_to(np.abs(values.astype(np.float64)), (3, 4, 4))
+    np.testing.assert_allclose(layer.bias, everywhere.max(axis=(1, 2)) / 0.5)
