@@ -161,3 +161,19 @@ def test_only_the_operator_is_named_where_frames_are_understood(tmp_path: Path) 
     ) as caught:
         imported(proto, tmp_path)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Abs", "Clip"])
+def test_another_domains_operator_of_a_known_name_is_none_of_onnx(kind, tmp_path: Path) -> None:
+    """On spikes ONNX's own changes nothing and is left out; nobody knows what another one does."""
+    nodes = [op("MatMul", "t w", "f0"), lif("f0", "a"), op(kind, "a", "g", domain="com.x")]
+    proto = small([*nodes, op("MatMul", "g w", "f")])
+    proto.opset_import.append(helper.make_opsetid("com.x", 1))
+    refused(proto, tmp_path, "NC1003", rf"operator com\.x::{kind} is not supported")
+
+
+def test_another_domains_constant_is_none_of_onnx(tmp_path: Path) -> None:
+    made = helper.make_node("Constant", [], ["k"], "n_k", domain="com.x")
+    proto = small([made, op("MatMul", "t w", "f0"), op("Add", "f0 k", "f")])
+    proto.opset_import.append(helper.make_opsetid("com.x", 1))
+    refused(proto, tmp_path, "NC1009", "n_k.*is no plain function of constants")

@@ -16,7 +16,6 @@ from neurocompile.frontends.diagnosis import (
     unsupported,
 )
 from neurocompile.frontends.onnx.behind import Behind
-from neurocompile.frontends.onnx.bounds import changes_nothing
 from neurocompile.frontends.onnx.composed import behind_neurons
 from neurocompile.frontends.onnx.constants import uniform
 from neurocompile.frontends.onnx.context import Importer
@@ -77,24 +76,13 @@ class Walk:
         """
         for node in self.nodes:
             self.im.where = f"node '{node.name or node.output[0]}' ({node.op_type})"
-            if node.op_type == "Constant":
+            if node.op_type == "Constant" and not node.domain:
                 continue
             if self._lost.intersection(node.input):
                 self._lost.update(node.output)
-            elif not self._is_kept(node):
+            else:
                 self._import(node)
         self._raise_problems()
-
-    def _is_kept(self, node: onnx.NodeProto) -> bool:
-        """Whether a refused operator changes nothing here, so that it is none."""
-        im, named = self.im, _name(node)
-        if named not in self._refused or self._doubtful.intersection(node.input):
-            return False
-        if not changes_nothing(im, node):
-            return False
-        im.keep(node, im.traced[node.input[0]])
-        self._problems = [p for p in self._problems if p.node != named]
-        return True
 
     def _import(self, node: onnx.NodeProto) -> None:
         im, refused = self.im, _name(node) in self._refused
