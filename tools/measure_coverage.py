@@ -1,12 +1,13 @@
 """Line and branch coverage of ``neurocompile/``: ``python tools/measure_coverage.py --jobs N``.
 
 Runs the default suite (``--slow``: the slow tests too) under ``coverage``, child processes and
-workers included (also those that end by os._exit), and beside it the tests of the compiled kernels once more with
-NUMBA_DISABLE_JIT=1, for compiled code leaves no trace. Both count together. Needs ``coverage`` and
-pytest-xdist. Prints one line a package, the total, and the files with the most lines missing;
-``--json FILE`` keeps all. What is not done at ``--deadline`` is stopped, and what ran counts.
-Exit code 1 below ``--lines`` or ``--branches`` (per cent). Tests that fail under the tracer (those
-that watch a process's files or times) are counted in the output and change nothing else.
+workers included, also those that end by ``os._exit``, and beside it the tests of the compiled
+kernels once more with NUMBA_DISABLE_JIT=1, for compiled code leaves no trace. Both count together.
+Needs ``coverage`` and pytest-xdist. Prints one line a package, the total, and the files with the
+most lines missing; ``--json FILE`` keeps all. What is not done at ``--deadline`` is stopped, and
+what ran counts. Exit code 1 below ``--lines`` or ``--branches`` (per cent). Tests that fail under
+the tracer (those that watch a process's files or times) are counted in the output and change
+nothing else.
 """
 
 from __future__ import annotations
@@ -50,6 +51,31 @@ PURE = {
 }
 # in every process that the tests start, whatever the version of coverage
 START = "import coverage\ncoverage.process_startup()\n"
+# xdist kills a worker that takes ten seconds to end, and what a killed process saw is lost: each
+# writes while it works, and before it says that it is done
+SAVE = """import time
+
+import coverage
+
+EACH = 60.0
+last = [time.monotonic()]
+
+
+def save():
+    found = coverage.Coverage.current()
+    if found is not None:
+        found.save()
+    last[0] = time.monotonic()
+
+
+def pytest_runtest_logfinish():
+    if time.monotonic() - last[0] > EACH:
+        save()
+
+
+def pytest_sessionfinish():
+    save()
+"""
 CONFIGURATION = """[run]
 branch = true
 parallel = true
@@ -90,8 +116,10 @@ def main() -> int:
     shutil.rmtree(out / "numba", ignore_errors=True)
     (out / "start").mkdir(exist_ok=True)
     (out / "start" / "sitecustomize.py").write_text(START)
+    (out / "start" / "save_coverage.py").write_text(SAVE)
     (out / "coveragerc").write_text(CONFIGURATION.format(root=ROOT, out=out))
-    common = ["-q", "--no-header", "-p", "no:cacheprovider", "--tb=line", "--dist=worksteal"]
+    common = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "save_coverage"]
+    common += ["--tb=line", "--dist=worksteal"]
     few = 0 if given.tests or given.jobs < 2 else max(given.jobs // 5, 1)
     runs = {"suite": start(out, "suite", [*common, "-n", str(given.jobs - few), *given.tests], {})}
     if not given.tests:
