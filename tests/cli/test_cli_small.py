@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,13 +63,15 @@ def test_a_sweep_is_a_table_a_picture_and_json(cli: Callable, small: Small, tmp_
     assert none["placement"]["cores"] == small.program.mapping.cores_used
     problem = nine["placement"]["problem"]
     assert problem["code"].startswith("NC")
-    shown = cli(*asked, "--plot", tmp_path / "fronts.svg")
-    assert shown.code == 0 and (tmp_path / "fronts.svg").read_text().count("<svg") == 1
+    drawn = find_spec("matplotlib") is not None
+    shown = cli(*asked, *(["--plot", tmp_path / "fronts.svg"] if drawn else []))
+    assert shown.code == 0 and (f"wrote {tmp_path / 'fronts.svg'}" in shown.out) == drawn
+    assert not drawn or (tmp_path / "fronts.svg").read_text().count("<svg") == 1
     assert (
         "4 points on 6 samples" in shown.out and f"records in {tmp_path / 'records'}" in shown.out
     )
     assert f": {problem['code']} {problem['message'].splitlines()[0]}" in shown.out
-    assert f"{none['accuracy']:.2%}" in shown.out and f"{tmp_path / 'fronts.svg'}" in shown.out
+    assert f"{none['accuracy']:.2%}" in shown.out
     assert "beaten by none in error, cores, steps and energy: " in shown.out
     assert all(name in shown.out for name in told["front"])
 
@@ -109,8 +112,11 @@ def test_exports_say_what_they_wrote(cli: Callable, small: Small, tmp_path: Path
     assert cores["bytes"] == (tmp_path / "net.nci").stat().st_size
     lava = cli("export", "lava", small.artifact, "-o", tmp_path / "net.py")
     assert f"{small.artifact} -> {tmp_path / 'net.py'} and net.npz" in lava.out
-    nir = cli("export", "nir", small.artifact, "-o", tmp_path / "net.nir", "--json").json
-    assert nir["discretize"] == EXPORTED and nir["bytes"] == (tmp_path / "net.nir").stat().st_size
+    if find_spec("h5py") is not None:
+        nir = cli("export", "nir", small.artifact, "-o", tmp_path / "net.nir", "--json").json
+        assert (
+            nir["discretize"] == EXPORTED and nir["bytes"] == (tmp_path / "net.nir").stat().st_size
+        )
     asked = ["export", "sanafe", small.artifact, "--json"]
     assert cli(*asked).json["error"]["code"] == "NC6002"
     beyond = cli(*asked, "--input", small.data, "--sample", 6).json["error"]
