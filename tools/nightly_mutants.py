@@ -245,6 +245,8 @@ def judge_all(
         try:
             name, file, mutant = which
             tests = cover.tests(file, mutant.line, given.budget)
+            if cover.chosen and not tests:  # none of the named ones says anything of it
+                return
             entry = {"mutant": name, **copy.judge(file, mutant, tests, given.budget, last)}
             entry |= verdicts.place(file, mutant) | ({"again": True} if name in before else {})
         finally:
