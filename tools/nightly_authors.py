@@ -40,6 +40,8 @@ import neurocompile  # noqa: E402
 from neurocompile import compat  # noqa: E402
 
 SAMPLES, CHANNELS = 4, 2
+SHARES = 4
+"""Of E-SpikeFormer's neurons: they send a number of spikes, 0 to 4, as a share of 4."""
 _NEURONS = ("LIF", "IF", "PLIF", "MultiSpike")
 _REAL = 0.25
 """Scale of BatchNorm where real values are added up: others take what brings sums to order 1."""
@@ -158,6 +160,16 @@ MODELS = {
         T=2,
     ),
     "Max-Former": Model("bic-L/MaxFormer", "cifar10-100", "max_former", _max("Max_Former"), 16),
+    "Max-Former-QKFormer": Model(
+        "bic-L/MaxFormer",
+        "cifar10-100",
+        "ms_qkformer",
+        lambda file: file.ms_qkformer(
+            embed_dims=32, mlp_ratios=2, in_channels=CHANNELS, num_classes=5, depths=4, T=4
+        ),
+        16,
+        per_sample=True,
+    ),
     "SGLFormer": Model("ZhangHanN1/SGLFormer", "cifar10", "sglformer", _sgl, 16, real=False),
     "SpikingResformer": Model(
         "xyshi2000/SpikingResformer", "", "models.spikingresformer", _resformer, 32
@@ -378,8 +390,8 @@ def _compared(
             own = names[i : i + 1] if len(names) == len(spikes) else []
         if not own or (theirs := _stacked(want[own[0]], T)).size != ours.size:
             continue
-        if theirs.max() and ours.max() > 1:  # numbers of spikes, which a module may send as shares
-            theirs = np.rint(theirs * (ours.max() / theirs.max()))
+        if (theirs % 1).any() or ours.max() == SHARES * theirs.max():
+            theirs = theirs * SHARES
         flat, axes = ours.reshape(*theirs.shape[:2], -1), range(2, theirs.ndim)
         orders = (
             theirs.transpose(0, 1, *order).reshape(flat.shape) for order in permutations(axes)
