@@ -177,6 +177,8 @@ class Counting(torch.nn.Module):
     def count(self, v):
         if self.form == "floor":
             return torch.floor(torch.clamp(v, self.low, 4) + 0.5) / 4
+        if self.form == "compared":
+            return sum((v > k - 0.5).float() for k in range(1, 5)) / 4
         if self.form == "round first":
             return torch.clamp(torch.round(v), self.low, 4) / 4
         return torch.round(torch.clamp(v, self.low, 4)) / 4
@@ -185,7 +187,53 @@ class Counting(torch.nn.Module):
         return self.fc3(self.count(self.fc2(self.count(self.fc1(x) * 3)) * 8))
 
 
-@pytest.mark.parametrize("form", ["round", "floor", "round first"])
+class WithSteps(torch.nn.Module):
+    """``inner`` over an axis of ``T`` steps that the module makes, and takes the mean of."""
+
+    def __init__(self, inner: Counting, T: int) -> None:
+        super().__init__()
+        self.inner, self.T = inner, T
+
+    def forward(self, x):
+        return self.inner(torch.stack([x] * self.T)).mean(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("T", [1, 2])
+def test_numbers_of_spikes_without_memory_over_steps(T):
+    """The mean over the steps is no mean over the samples of one step."""
+    x, inner = torch.from_numpy(X), Counting(0, "round").eval()
+    program = neurocompile.compile(WithSteps(inner, T).eval(), x[:2], T=T, calibration=X)
+    assert program.manifest.import_agreement == 1.0 and program.manifest.options.T == T
+    assert program.parity(X, against=("emulator",)).exact
+    alone = neurocompile.compile(inner, x[:2], calibration=X)
+    np.testing.assert_array_equal(program.run(X).logits, alone.run(X).logits)
+
+
+class Ternary(Stepped):
+    """A number of spikes without memory in front of a neuron with one, two steps and two samples."""
+
+    def forward(self, x):
+        x, v, out = torch.stack([self.fc1(x) * 2 - 1] * 2), 0.0, []
+        x = (x > 0.5).float() - (x < -0.5).float()
+        for t in range(2):
+            v = 0.5 * v + x[t]
+            s = (v >= 0.75).float()
+            v = v * (1 - s)
+            out.append(self.fc2(s))
+        return torch.stack(out).mean(0)
+
+
+@pytest.mark.slow
+def test_numbers_beside_a_neuron_of_as_many_steps_as_samples():
+    program = neurocompile.compile(Ternary(None).eval(), X[:2], calibration=X)
+    assert program.manifest.import_agreement == 1.0 and program.manifest.options.T == 2
+    assert program.parity(X, against=("emulator",)).exact
+
+
+@pytest.mark.parametrize(
+    "form", ["round", "floor", "round first", pytest.param("compared", marks=pytest.mark.slow)]
+)
 def test_numbers_of_spikes_without_memory_or_time(form):
     model = Counting(0, form).eval()
     program = neurocompile.compile(model, X[:2], calibration=X)

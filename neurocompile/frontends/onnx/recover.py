@@ -28,11 +28,15 @@ from neurocompile.frontends.recover.feedback import name_feedback
 from neurocompile.frontends.recover.forms import Neuron
 from neurocompile.frontends.recover.graph import Graph
 from neurocompile.frontends.recover.guarded import settle_guarded
+from neurocompile.frontends.recover.heavisides import settle_heavisides
 from neurocompile.frontends.recover.neurons import find_neurons
+from neurocompile.frontends.recover.pointwise import with_pointwise
 from neurocompile.frontends.recover.repeated import merged
 from neurocompile.frontends.recover.roll import Roller
 from neurocompile.frontends.recover.selects import settle_selects, turn_steps
 from neurocompile.frontends.recover.states import unroll_states
+from neurocompile.frontends.recover.steps import COMPARISONS
+from neurocompile.frontends.recover.truths import settle_truths
 from neurocompile.frontends.recover.unroll import copy_renamed, unroll_loops
 from neurocompile.reference.large import check_proto
 
@@ -89,7 +93,7 @@ def recover_lif(
 
 def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> onnx.ModelProto:
     proto = with_head(unroll_states(unroll_loops(_modern(proto)), T), head)
-    proto = settle_guarded(settle_selects(proto))
+    proto = settle_truths(settle_heavisides(settle_guarded(settle_selects(proto))))
     turned = turn_steps(proto)
     if turned is not None:  # (batch, T, ..), unless these are selects of features
         with contextlib.suppress(NeurocompileError):
@@ -97,6 +101,8 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
     try:
         return _rolled(proto, T)
     except NeurocompileError as error:
+        if error.code == "NC1009" and (counted := _without_memory(proto)) is not None:
+            return counted
         if error.code in ("NC1003", "NC1009") and (once := merged(proto)) is not None:
             with contextlib.suppress(NeurocompileError):
                 return _rolled(once, T)
@@ -142,6 +148,15 @@ def _without_last(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
         raise NeurocompileError("NC1003", "no neuron is left")
     _check_steps(neurons, T)
     return rolled(proto, graph, neurons)
+
+
+def _without_memory(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The neurons of a file that all lack a memory, where they stand: of one that has an axis of
+    steps itself, for nothing else says how many there are. None if another neuron is left.
+    """
+    found = with_pointwise(proto)
+    compared = any(n.op_type in COMPARISONS and not n.domain for n in found.graph.node)
+    return None if found is proto or compared else found
 
 
 def _check_steps(neurons: list[Neuron], T: int | None) -> None:

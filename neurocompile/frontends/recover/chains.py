@@ -113,7 +113,9 @@ def _goes_on_as(a: Step, b: Step) -> bool:
 def over_samples(chains: list[list[Step]], longest: int, graph: Graph) -> list[NeurocompileError]:
     """NC1008 for each neuron that runs over steps times samples, where others run over the steps."""
     dims = graph.shapes.get(graph.inputs[0]) if graph.inputs else None
-    batch, shortest = dims[0] if dims else None, min(map(len, chains), default=0)
+    # a number of spikes without memory is made once, whatever axes it runs over
+    lengths = [len(chain) for chain in chains if len(chain) > 1 or chain[0].stairs is None]
+    batch, shortest = dims[0] if dims else None, min(lengths, default=0)
     if not batch or batch < 2 or longest != batch * shortest:
         return []
     return [

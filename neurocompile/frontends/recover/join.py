@@ -282,6 +282,13 @@ class Joins:
         for summand, weight in found.items():
             step = self.label(summand)
             if isinstance(step, int):
+                if step >= self.count:
+                    raise NeurocompileError(
+                        "NC1003",
+                        f"{label_of(self.graph.producer[value])} adds up step {step + 1} of time; the neurons run for "
+                        f"{self.count}. One that fires before it adds its input sends nothing in the first: compare "
+                        "behind the input",
+                    )
                 steps[step].append((summand, weight))
             elif weight and self.graph.uniform.get(summand) != 0.0:
                 extras.append((summand, weight))

@@ -13,7 +13,7 @@ from onnx import helper
 
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.onnx.general import SOFT_TYPE
-from neurocompile.frontends.onnx.lif import DOMAIN, lif_functions
+from neurocompile.frontends.onnx.lif import DOMAIN, VERSION, lif_functions
 from neurocompile.frontends.recover.graph import Graph, captured, with_nodes
 from neurocompile.frontends.recover.names import neuron_names
 from neurocompile.frontends.recover.staircases import Staircase, find_staircases
@@ -85,6 +85,9 @@ def _with_pointwise(proto: onnx.ModelProto) -> onnx.ModelProto:
     copy.functions.extend(
         f for f in lif_functions(copy.graph.node, opset) if (f.domain, f.name) not in own
     )
+    if all(o.domain != DOMAIN for o in copy.opset_import):
+        copy.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+        copy.ir_version = max(copy.ir_version, 8)  # functions of a model
     onnx.checker.check_model(copy)
     return copy
 

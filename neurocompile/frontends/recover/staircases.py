@@ -18,7 +18,7 @@ from onnx import helper
 from neurocompile.frontends.recover.graph import Graph, attributes_of
 from neurocompile.ir.spiking_rules import LARGEST_LEVELS
 
-__all__ = ["Staircase", "find_staircases"]
+__all__ = ["KNOWN", "Staircase", "find_staircases", "run_cone"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Staircase:
 
 
 _ROUNDING = frozenset({"Floor", "Ceil", "Round", "Sign"})
+_COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 _REACH = 2.0**30
 _OPEN_LEVELS = 31
@@ -53,6 +54,7 @@ _UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Ceil": np.ceil,
     "Floor": np.floor,
     "Identity": lambda x: x,
+    "IsNaN": np.isnan,
     "Log": np.log,
     "Neg": np.negative,
     "Not": np.logical_not,
@@ -67,6 +69,7 @@ _BINARY: dict[str, Callable[..., np.ndarray]] = {
     "Div": np.divide,
     "Max": np.maximum,
     "Min": np.minimum,
+    "Equal": np.equal,
     "Greater": np.greater,
     "GreaterOrEqual": np.greater_equal,
     "Less": np.less,
@@ -74,7 +77,8 @@ _BINARY: dict[str, Callable[..., np.ndarray]] = {
     "And": np.logical_and,
     "Or": np.logical_or,
 }
-_KNOWN = frozenset({*_UNARY, *_BINARY, "Cast", "Clip", "Where"})
+KNOWN = frozenset({*_UNARY, *_BINARY, "Cast", "Clip", "Where"})
+"""Operators that :func:`run_cone` evaluates."""
 
 
 def find_staircases(graph: Graph) -> list[Staircase]:
@@ -85,21 +89,33 @@ def find_staircases(graph: Graph) -> list[Staircase]:
             readers.setdefault(i, []).append(node)
     found: list[Staircase] = []
     seen: set[str] = set()
-    for node in graph.live():
-        if (
-            (node.op_type in _ROUNDING or _truncates(node))
-            and node.output[0] in graph.dynamic
-            and node.output[0] not in seen
-        ):
+    nodes = list(graph.live())
+    several = _compared_with_several(nodes, graph)
+    for node in nodes:
+        rounds = node.op_type in _ROUNDING or _truncates(node)
+        compares = node.op_type in _COMPARISONS and several.issuperset(_dynamic(node, graph))
+        if (rounds or compares) and node.output[0] in graph.dynamic and node.output[0] not in seen:
             tried = (
                 _staircase(source, list(_cone(source, graph, readers)), graph, readers)
-                for source in _sources(node, graph)
+                for source in (_sources(node, graph) if rounds else _dynamic(node, graph))
             )
             stairs = next(filter(None, tried), None)
-            if stairs is not None:
+            if stairs is not None and (rounds or len(stairs.thresholds) > 1):
                 found.append(stairs)
                 seen |= stairs.within
     return found
+
+
+def _compared_with_several(nodes: list[onnx.NodeProto], graph: Graph) -> set[str]:
+    """Values that are compared with two numbers or more: their comparisons may be summed."""
+    bounds: dict[str, set[float]] = {}
+    for node in nodes:
+        if node.op_type not in _COMPARISONS or node.domain:
+            continue
+        numbers = [graph.uniform[i] for i in node.input if i in graph.uniform]
+        for value in _dynamic(node, graph):
+            bounds.setdefault(value, set()).update(numbers)
+    return {value for value, numbers in bounds.items() if len(numbers) > 1}
 
 
 def _truncates(node: onnx.NodeProto) -> bool:
@@ -119,7 +135,7 @@ def _sources(node: onnx.NodeProto, graph: Graph) -> list[str]:
     found = [value]
     while not others:
         made = graph.producer.get(value)
-        if made is None or made.op_type not in _KNOWN or made.domain:
+        if made is None or made.op_type not in KNOWN or made.domain:
             break
         inner = _dynamic(made, graph)
         if len(inner) != 1 or _read_elsewhere(value, graph):
@@ -145,7 +161,7 @@ def _cone(
     while stack:
         for node in readers.get(stack.pop(), ()):
             output = node.output[0]
-            fits = node.op_type in _KNOWN and not node.domain and len(node.output) == 1
+            fits = node.op_type in KNOWN and not node.domain and len(node.output) == 1
             if output not in inside and fits and all(i in inside for i in _dynamic(node, graph)):
                 inside.add(output)
                 stack.append(output)
@@ -154,7 +170,7 @@ def _cone(
         yield nodes[output]
 
 
-def _run(
+def run_cone(
     source: str, cone: list[onnx.NodeProto], graph: Graph, x: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Values of the cone on samples ``x``, float32."""
@@ -188,7 +204,7 @@ def _staircase(
     """The first value of the cone that counts, and that all others of its steps are multiples of."""
     grid = np.linspace(-1, 1, _SAMPLES, dtype=np.float32)
     tests = np.concatenate([grid * np.float32(4.0**k) for k in range(-6, 9)])
-    values = _run(source, cone, graph, np.unique(tests))
+    values = run_cone(source, cone, graph, np.unique(tests))
     meant = ~np.any([np.isnan(values[n.output[0]]) for n in cone], axis=0)  # a log: above 0 alone
     values = {name: y[meant] for name, y in values.items()}
     flat = [n for n in cone if _is_flat(values[n.output[0]])]
@@ -264,6 +280,6 @@ def _thresholds(
     below, above = (np.full(len(levels), v, np.int64) for v in (-span, span))
     while (above - below > 1).any():
         middle = (below + above) // 2
-        reached = _run(source, cone, graph, number(middle))[value].astype(np.float64) >= levels
+        reached = run_cone(source, cone, graph, number(middle))[value].astype(np.float64) >= levels
         below, above = np.where(reached, below, middle), np.where(reached, middle, above)
     return tuple(float(v) for v in number(above))
