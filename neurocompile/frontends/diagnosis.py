@@ -75,7 +75,7 @@ _CLOSEST = {
     "RNN": f"no recurrence: {_LIF}",
     "CumSum": "no recurrence over tokens; only over the steps of time, in a LIF",
     "Max": "the largest of spikes (an OR), MaxPool",
-    "Min": "MaxPool",
+    "Min": "the smallest of spikes (an AND), MaxPool",
     "ReduceMax": "MaxPool",
     "ReduceMin": "MaxPool",
     "ReduceL2": "BatchNormalization",

@@ -140,6 +140,10 @@ def view(change: Callable[[Tensor], Tensor]) -> Spikes:
     return lambda net, s: conv(net, change(s))
 
 
+def both_and_any(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a & b).float() + (a | b).float()
+
+
 FORMS: dict[str, Form] = {
     # behind the last neurons
     "learned weights for each step": Form("6", "host", behind=lambda net, y: torch.einsum("t,tbk->bk", net.weights, logits(net, y))),
@@ -153,6 +157,8 @@ FORMS: dict[str, Form] = {
     # between neurons
     "`x + 0.5 y` of spikes": Form("6", "chip", lambda net, s: conv(net, s + 0.5 * net.other(s))),
     "the larger of two layers' spikes": Form("6", "chip", lambda net, s: conv(net, torch.maximum(s, net.other(s)))),
+    "the smaller of two layers' spikes": Form("6", "chip", lambda net, s: conv(net, torch.minimum(s, net.other(s)))),
+    "logical and, logical or of spikes": Form("6", "chip", lambda net, s: conv(net, both_and_any(s.bool(), net.other(s).bool()))),
     "the larger of two numbers of spikes": Form("6", "chip", lambda net, s: conv(net, torch.maximum(s + net.other(s), 2 * s))),
     "MaxPool of numbers of spikes": Form("6", "chip", lambda net, s: conv(net, over(nn.MaxPool2d(2), s + net.other(s)))),
     "MaxPool, `ceil_mode`": Form("6", "chip", layer(nn.MaxPool2d(3, 2, ceil_mode=True))),

@@ -36,6 +36,9 @@ CONSTANTS = {
     "stop": ints(4),
     "pairs": ints(-1, 3, 2),
     "mix": normal(T, T, seed=3),
+    "as_row": ints(1, 6),
+    "as_steps": ints(1, T),
+    "begun": np.zeros((1, 2, 6), np.float32),
     "flat": ints(T, -1),
     "back": ints(T, -1, 6),
 }
@@ -100,6 +103,17 @@ TAILS = {
         *MEAN,
         op("Relu", "h", "r"),
         op("BatchNormalization", "r row row row one6", "out"),
+    ],
+    "unit_length_expanded": [
+        *MEAN,
+        op("ReduceL2", "h last", "n", keepdims=1),
+        op("Expand", "n as_row", "e"),
+        op("Div", "h e", "out"),
+    ],
+    "expanded_to_as_many_as_steps": [
+        *MEAN,
+        op("ReduceL2", "h last", "n", keepdims=1),
+        op("Expand", "n as_steps", "out"),
     ],
     "unit_length": [*MEAN, op("ReduceL2", "h last", "n", keepdims=1), op("Div", "h n", "out")],
     "product_of_means": [*MEAN, op("Mul", "h m", "out")],
@@ -271,6 +285,14 @@ def test_what_no_host_may_do_is_refused(form: str, tmp_path: Path) -> None:
     tail, why = REFUSED[form]
     with pytest.raises(NeurocompileError, match=why):
         imported(network(tail), tmp_path)
+
+
+def test_a_constant_of_the_examples_samples_is_named(tmp_path: Path) -> None:
+    tail = [op("Concat", "l begun", "c", axis=0), op("MatMul", "c w", "h")]
+    tail.append(op("ReduceMean", "h zero", "out", keepdims=0))
+    why = "NC1009.*the example's number of samples.*fires before it adds its input"
+    with pytest.raises(NeurocompileError, match=why):
+        imported(network(tail, batch=2), tmp_path)
 
 
 @pytest.mark.parametrize("form", ["weights_for_each_step", "one_of_them_classes"])

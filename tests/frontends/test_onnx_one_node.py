@@ -50,6 +50,15 @@ FORMS = {
     "a slice of all": (node("Slice", "r begin end axes"), MAP),
     "every index": (node("Gather", "r all", axis=1), MAP),
     "indices in another order": (node("Gather", "r turned", axis=1), MAP),
+    "a matrix of indices": (node("Gather", "r matrix", axis=3), (4, 6, 2, 3)),
+    "indices of the first axis": (
+        [
+            op("Transpose", "r", "last", perm=[3, 0, 1, 2]),
+            op("GatherND", "last column", "some"),
+            op("Transpose", "some", "c", perm=[1, 2, 3, 0]),
+        ],
+        (4, 6, 4),
+    ),
     "an index from behind": (node("Gather", "r minus", axis=2), (4, 6)),
     "pixels of half a step": (
         node(

@@ -74,7 +74,12 @@ REFUSED = {
         "NC1009",
         r"indices \[9\] of an axis of 6",
     ),
-    "a matrix of indices": (node("Gather", "r square", axis=2), "NC1009", "one index, or a list"),
+    "indices of two axes": (node("GatherND", "r square"), "NC1009", "one axis at a time"),
+    "an index behind the last of a matrix": (
+        node("Gather", "r i9s", axis=2),
+        "NC1009",
+        r"indices \[0, 9\] of an axis of 6",
+    ),
     "steps of time": (node("Gather", "t i1", axis=0), "NC1008", "takes some steps of time"),
     "samples": (node("Gather", "t i0", axis=1), "NC1008", "takes some samples of the batch"),
     # larger maps

@@ -23,7 +23,7 @@ from neurocompile.frontends.onnx.constants import uniform
 from neurocompile.frontends.onnx.context import Importer, Pattern, Traced
 from neurocompile.host.operators import ALONG, BINARY, HOST_OPERATORS, HOST_VIEWS, REDUCTIONS, UNARY
 from neurocompile.ir import spiking as s
-from neurocompile.ir.layout import Atom, Layout, LayoutError, shown
+from neurocompile.ir.layout import OPEN, Atom, Layout, LayoutError, shown
 from neurocompile.ir.text import Ref
 from neurocompile.passes.sink_time_mean import LINEAR
 
@@ -177,8 +177,13 @@ def _follow(im: Importer, node: onnx.NodeProto, rule: Rule) -> dict[int, np.ndar
             _reduced(im, node)
         elif node.op_type == "Resize":
             _resized(im, node)
+        elif node.op_type == "Expand":
+            _expanded(im, node)
+            return _shape_operand(im, node)
         else:
             rule(im, node)
+            if node.op_type == "Concat":
+                _check_joined(im, node)
             return _shape_operand(im, node)
     except LayoutError as error:
         raise im.error("NC1009", str(error)) from error
@@ -311,6 +316,19 @@ def _reduced(im: Importer, node: onnx.NodeProto) -> None:
     im.keep(node, _as(im, node, left))
 
 
+def _expanded(im: Importer, node: onnx.NodeProto) -> None:
+    """Axes of one element repeated: of features, for no time begins behind the last neurons."""
+    wanted, dims = [int(n) for n in im.constant(node, 1)], list(im.traced[node.input[0]].dims)
+    dims = [()] * (len(wanted) - len(dims)) + dims
+    for k, n in enumerate(wanted, len(dims) - len(wanted)):
+        if n == 1 or prod(a.size for a in dims[k]) > 1 or _has((dims[k],), "B"):
+            continue
+        if n % OPEN == 0:
+            raise im.error("NC1009", "repeats a value once for each sample")
+        dims[k] = (Atom(n, 1),)
+    im.keep(node, _as(im, node, tuple(dims)))
+
+
 def _resized(im: Importer, node: onnx.NodeProto) -> None:
     dims = im.traced[node.input[0]].dims
     if "axes" in _attributes(node) or b"tf_crop_and_resize" in _attributes(node).values():
@@ -338,6 +356,20 @@ def _resized(im: Importer, node: onnx.NodeProto) -> None:
             ),
         ),
     )
+
+
+def _check_joined(im: Importer, node: onnx.NodeProto) -> None:
+    """NC1009 for a constant that holds the samples of the example, beside values of any number."""
+    dims = im.traced[node.output[0]].dims
+    batch = [k for k, d in enumerate(dims) if _has((d,), "B")]
+    for value in (im.constants[i] for i in node.input if i not in im.traced):
+        if any(k < value.ndim and value.shape[k] > 1 for k in batch):
+            raise im.error(
+                "NC1009",
+                f"a constant of shape {shown(value.shape)}, with the example's number of samples, stands beside "
+                "values of steps. A neuron that fires before it adds its input sends nothing in the first step, "
+                "whatever comes: compare behind the input",
+            )
 
 
 def _shape_operand(im: Importer, node: onnx.NodeProto) -> dict[int, np.ndarray]:

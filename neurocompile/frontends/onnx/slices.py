@@ -67,29 +67,44 @@ def _slice(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> No
 
 
 def _gather(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    """Constant indices: one, whose axis goes, or several."""
+    """Constant indices: one, whose axis goes, or several, whose axes come in its place."""
     x = im.traced.get(node.input[0])
     if x is None:
         raise im.error(
             "NC1009",
             "looks rows of a constant up, as an embedding does: that is for the host; only a signal can be indexed",
         )
-    index = im.constant(node, 1)
     (axis,) = im.axes([int(attributes.get("axis", 0))], len(x.dims))
+    _gathered(im, node, x, im.constant(node, 1), axis)
+
+
+def _gather_nd(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """Constant indices of the first axis, as torch's exporter writes ``x[..., places]``."""
+    x, index = im.traced.get(node.input[0]), im.constant(node, 1)
+    if x is None or not index.ndim or index.shape[-1] != 1 or attributes.get("batch_dims", 0):
+        raise im.error(
+            "NC1009",
+            "indices of several axes at a time; an index, or a list, of one axis at a time is supported",
+        )
+    _gathered(im, node, x, index[..., 0], 0)
+
+
+def _gathered(im: Importer, node: onnx.NodeProto, x: Traced, index: np.ndarray, axis: int) -> None:
+    """``index`` of one axis of ``x``, of any shape."""
     size = x.layout.shape[axis]
     check_features(im, x, axis)
     places = [int(i) + size * (int(i) < 0) for i in index.reshape(-1)]
-    if not places or not all(0 <= i < size for i in places) or index.ndim > 1:
-        raise im.error(
-            "NC1009",
-            f"indices {index.reshape(-1).tolist()[:4]} of an axis of {size}; one index, or a list, is supported",
-        )
+    if not places or not all(0 <= i < size for i in places):
+        raise im.error("NC1009", f"indices {places[:4]} of an axis of {size}")
     if places != list(range(size)):
         step = places[1] - places[0] if len(places) > 1 else 1
         run = range(places[0], places[-1] + (1 if step > 0 else -1), step or 1)
         x = piece(im, node, x, axis, run if list(run) == places else places, node.output[0])
     if index.ndim == 0:
         x = Traced(x.ref, Layout((*x.dims[:axis], *x.dims[axis + 1 :])))
+    elif index.ndim > 1:
+        shape = x.layout.shape
+        x = Traced(x.ref, x.layout.reshape((*shape[:axis], *index.shape, *shape[axis + 1 :])))
     im.keep(node, x)
 
 
@@ -149,4 +164,9 @@ def _is_view(im: Importer, x: Traced, axis: int, places: range) -> bool:
     )
 
 
-SLICE_RULES: dict[str, Rule] = {"Split": _split, "Slice": _slice, "Gather": _gather}
+SLICE_RULES: dict[str, Rule] = {
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "GatherND": _gather_nd,
+}
