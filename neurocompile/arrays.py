@@ -46,9 +46,10 @@ def as_array(value: Any, name: str) -> np.ndarray:
             known = not tensor.dtype.is_floating_point or tensor.dtype.itemsize > 2
             return (tensor if known else tensor.float()).resolve_conj().resolve_neg().numpy()
         except Exception as error:  # sparse, quantized, nested, of a device that is gone
+            shape = "nested" if value.is_nested else f"{tuple(value.shape)}"  # which has no shape
             raise NeurocompileError(
                 "NC1006",
-                f"{name} is a {tuple(value.shape)} tensor of {value.dtype} that numpy cannot hold; {wanted}",
+                f"{name} is a {shape} tensor of {value.dtype} that numpy cannot hold; {wanted}",
             ) from error
     kind = type(value).__name__
     try:

@@ -147,6 +147,7 @@ def test_wrappers_of_training_are_taken_off():
         (lambda: {"state_dict": {}, "epoch": 3}, "a checkpoint: weights without a network"),
         (lambda: Small, "the class Small; give an instance"),
         (lambda: torch.jit.script(nn.Linear(2, 2)), "TorchScript"),
+        (lambda: torch.jit.trace(nn.Linear(2, 2), torch.rand(1, 2)), "TorchScript"),
         (lambda: torch.export.export(nn.Linear(2, 2), (torch.rand(1, 2),)), "torch.export"),
         (lambda: onnx.ModelProto(), "onnx.save"),
         (lambda: torch.rand(2, 2), "an array"),
@@ -168,6 +169,7 @@ def test_objects_that_are_no_model_are_told_apart(make, said):
     [
         (torch.rand(2, 16, device="meta"), "NC1006"),
         (torch.rand(2, 16).to_sparse(), "NC1006"),
+        (torch.nested.nested_tensor([torch.rand(16), torch.rand(8)]), "NC1006"),
         (torch.rand(2, 16).to(torch.complex64), "NC1006"),
         (torch.ones(2, 16, dtype=torch.bool), "NC1006"),
         (torch.full((2, 16), 1e300, dtype=torch.float64), "NC1012"),
@@ -180,6 +182,45 @@ def test_examples_that_are_no_samples(example, code):
     with pytest.raises(NeurocompileError) as error:
         neurocompile.compile(Small().eval(), example)
     assert error.value.code == code
+
+
+class ByHand(nn.Module):
+    """No neuron of a library; goes wrong in one of several ways."""
+
+    def __init__(self, wrong: str = "") -> None:
+        super().__init__()
+        self.fc, self.wrong = nn.Linear(16, 4), wrong
+        if wrong == "infinite":
+            self.fc.weight.data[0, 0] = float("inf")
+
+    def forward(self, x):
+        if self.wrong == "raises":
+            raise KeyError("labels")
+        v, sent = torch.zeros(len(x), 4), []
+        for _ in range(2):
+            v = 0.5 * v + self.fc(x)
+            sent.append((v >= 1.0).float())
+            v = v - sent[-1]
+        return {"None": None, "number": 0.5}.get(self.wrong, torch.stack(sent).mean(0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "calibration", "code", "said"),
+    [
+        ("raises", None, "NC1013", "ByHand itself fails on its example input (2, 16): 'labels'"),
+        ("None", None, "NC1009", "the forward returns NoneType without a tensor"),
+        ("number", None, "NC1009", "the forward returns float without a tensor"),
+        ("infinite", None, "NC1004", "NaN or infinite"),
+        ("", np.zeros((3, 8), np.float32), "NC1006", "calibration samples are (8,)"),
+    ],
+)
+def test_a_module_with_neurons_by_hand_is_told_what_is_wrong_with_it(
+    wrong, calibration, code, said
+):
+    with pytest.raises(NeurocompileError) as error:
+        open_model(ByHand(wrong).eval(), X.reshape(len(X), -1)[:2], calibration=calibration)
+    assert error.value.code == code and said in error.value.message
+    assert "holds no neuron" not in error.value.message
 
 
 def test_weights_without_values_are_named():

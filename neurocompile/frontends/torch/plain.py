@@ -25,6 +25,7 @@ from neurocompile.frontends.onnx.importer import import_onnx
 from neurocompile.frontends.onnx.lif import DOMAIN
 from neurocompile.frontends.onnx.load import load_onnx
 from neurocompile.frontends.onnx.recover import recover_lif
+from neurocompile.frontends.torch.explain import first_line
 from neurocompile.frontends.torch.outputs import chosen, name_outputs
 from neurocompile.frontends.torch.statistics import STEPS_KEY
 from neurocompile.frontends.torch.strip import strip
@@ -51,8 +52,15 @@ def recovered(
     :func:`neurocompile.frontends.torch.export.export_onnx`; NC1010 if nothing in it is a neuron.
     """
     batch = np.concatenate([example, example])[:2] if len(example) == 1 else example[:2]
+    samples = example if calibration is None else calibration
+    if samples.shape[1:] != example.shape[1:]:
+        raise NeurocompileError(
+            "NC1006",
+            f"calibration samples are {samples.shape[1:]}, those of the example input {example.shape[1:]}",
+        )
+    rested = _from_rest(model, batch, head)
     try:
-        proto = _traced(_from_rest(model, batch), batch, head, opset_version)
+        proto = _traced(rested, batch, head, opset_version)
         found = recover_lif(proto, T if len(proto.graph.output) > 1 else None)
     except NeurocompileError as error:
         if _known(model):
@@ -60,13 +68,12 @@ def recovered(
         raise _without_neuron(model, f": {error.message}") from error
     if not any(node.domain == DOMAIN for node in found.graph.node):
         raise _without_neuron(model, "")
-    if compare:
-        _compare(model, found, batch, head)
-    samples = example if calibration is None else calibration
     with tempfile.TemporaryDirectory(prefix="neurocompile-") as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(found, path)
         graph = import_onnx(load_onnx(path), "model").graph
+    if compare:
+        _compare(model, found, batch, head)
     steps = max(graph.exported_T, 1)
     known = {p.key: p.value for p in found.metadata_props}
     strip(found)
@@ -99,18 +106,20 @@ def _what(model: nn.Module) -> str:
     return ", ".join(_known(model)[:4]) or type(model).__name__
 
 
-def _from_rest(model: nn.Module, batch: np.ndarray) -> nn.Module:
-    """A copy in eval mode whose neurons have states of the batch's shape, at rest."""
+def _from_rest(model: nn.Module, batch: np.ndarray, head: int | str | None) -> nn.Module:
+    """A copy in eval mode whose neurons have states of the batch's shape, at rest; NC1013 if it
+    fails, NC1009 if it returns no tensor.
+    """
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
         try:
-            model(torch.from_numpy(batch))
+            returned = model(torch.from_numpy(batch))
         except Exception as error:  # whatever the user's code raises
-            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise NeurocompileError(
                 "NC1013",
-                f"{type(model).__name__} itself fails on its example input {tuple(batch.shape)}: {reason}",
+                f"{type(model).__name__} itself fails on its example input {tuple(batch.shape)}: {_cause(error)}",
             ) from error
+    chosen(returned, head)
     for module in model.modules():
         library = type(module).__module__.split(".")[0]
         reset = {"sinabs": "reset_states", "snntorch": "reset_mem"}.get(library, "")
@@ -147,14 +156,20 @@ def _traced(
                 verbose=False,
             )
         except Exception as error:  # torch wraps what went wrong in types of its own
-            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise NeurocompileError(
-                "NC1013", f"torch.onnx cannot write {_what(model)}: {reason}"
+                "NC1013", f"torch.onnx cannot write {_what(model)}: {_cause(error)}"
             ) from error
     assert program is not None
     if len(names) > 1:
         name_outputs(program.model_proto, names)
     return program.model_proto
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong first, on one line; torch's exporter wraps it in a page of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def _compare(
@@ -164,7 +179,7 @@ def _compare(
     session = open_session(found.SerializeToString())
     ours = session.run(None, {session.get_inputs()[0].name: batch})
     with torch.no_grad():
-        tensors = chosen(_from_rest(model, batch)(torch.from_numpy(batch)), head)
+        tensors = chosen(_from_rest(model, batch, head)(torch.from_numpy(batch)), head)
     for mine, theirs in zip(ours, tensors.values(), strict=True):
         same = mine.shape == tuple(theirs.shape)
         if not same or not np.allclose(mine, theirs.numpy(), rtol=1e-3, atol=1e-4):

@@ -33,7 +33,8 @@ def refused(model: Any) -> str:
         return f"the model is {what}: weights without a network. Build the module, load them, and give compile(module, x)"
     if isinstance(model, type):
         return f"the model is the class {model.__name__}; give an instance of it, {model.__name__}(...)"
-    if package == "torch" and kind in ("RecursiveScriptModule", "ScriptModule", "ScriptFunction"):
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
         return (
             "the model is TorchScript, in which the Python code of its neurons is gone; give the module that it was "
             "scripted from"
