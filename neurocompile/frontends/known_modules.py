@@ -17,6 +17,17 @@ _FEEDBACK = (
     "feeds spikes back through a synaptic current, which a soft reset keeps in a neuron of its own",
     "spikes that feed back into a LIF without it: snntorch.RLeaky, SpikingJelly's LinearRecurrentContainer",
 )
+_PLAIN = "a LIF with a fixed threshold (snntorch.Leaky, norse LIFBoxCell, sinabs LIF, SpikingJelly LIFNode)"
+_ADAPTIVE = (
+    "moves its threshold or its membrane by its own spikes, a further state a neuron",
+    _PLAIN,
+)
+_REFRACTORY = ("is silent for some steps after a spike, which it counts in a further state", _PLAIN)
+_CURVED = ("bends its membrane by an exponential or a square", _PLAIN)
+_ZEROED = (
+    "sets current and membrane to zero in the step after a spike, with the input of that step",
+    "reset_mechanism='subtract' or 'none'",
+)
 _RECURRENT = ("is a gated recurrence of real values", "a LIF, whose membrane is the memory")
 _TRANSFORMER = (
     "computes a softmax and LayerNorm of real values",
@@ -62,10 +73,22 @@ KNOWN: dict[str, tuple[str, str]] = {
     "PopSpikeEncoderDeterministic": _STATE_ENCODER,
     "PopSpikeEncoderRandom": _RANDOM_ENCODER,
     "SynapseFilter": _CURRENT,
-    "Synaptic": _CURRENT,
+    "Synaptic": _ZEROED,
     "Alpha": _CURRENT,
     "LIFCell": _CURRENT,
     "LIFRecurrentCell": _FEEDBACK,
+    "LSNNCell": _ADAPTIVE,
+    "LSNNRecurrentCell": _ADAPTIVE,
+    "ALIF": _ADAPTIVE,
+    "ALIFRecurrent": _ADAPTIVE,
+    "LIFRefracCell": _REFRACTORY,
+    "LIFRefracRecurrentCell": _REFRACTORY,
+    "LIFExCell": _CURVED,
+    "LIFExRecurrentCell": _CURVED,
+    "LIFAdExCell": _CURVED,
+    "LIFAdExRecurrentCell": _CURVED,
+    "IzhikevichCell": _CURVED,
+    "IzhikevichRecurrentCell": _CURVED,
     "RSynaptic": _FEEDBACK,
 }
 """Class -> (why not, what to write instead)."""

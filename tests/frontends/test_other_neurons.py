@@ -164,6 +164,21 @@ def test_a_membrane_with_a_bound_is_refused_by_name(tmp_path):
         neurocompile.compile(path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("library", "name", "said"),
+    [
+        ("norse.torch", "LSNNCell", "moves its threshold"),
+        ("norse.torch", "LIFRefracCell", "is silent for some steps after a spike"),
+        ("norse.torch", "LIFAdExCell", "bends its membrane"),
+    ],
+)
+def test_neurons_with_further_states_are_told_by_name(library, name, said):
+    cell = getattr(pytest.importorskip(library), name)()
+    with pytest.raises(NeurocompileError, match=f"'cell', a {name}: {said}.*LIFBoxCell"):
+        neurocompile.compile(Stepped(cell).eval(), X[:2], calibration=X)
+
+
 class Counting(torch.nn.Module):
     """Quantized activations, T = 1: MultiSpike of Spike-Driven Transformer V3."""
 
