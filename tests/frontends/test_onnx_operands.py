@@ -74,7 +74,7 @@ REFUSED = {
         "NC1009",
         r"indices \[9\] of an axis of 6",
     ),
-    "indices of two axes": (node("GatherND", "r square"), "NC1009", "one axis at a time"),
+    "indices of two axes": (node("GatherND", "r square"), "NC1003", "one axis at a time"),
     "an index behind the last of a matrix": (
         node("Gather", "r i9s", axis=2),
         "NC1009",

@@ -101,8 +101,6 @@ def _recover(proto: onnx.ModelProto, T: int | None, head: int | str | None) -> o
     try:
         return _rolled(proto, T)
     except NeurocompileError as error:
-        if error.code == "NC1009" and (counted := _without_memory(proto)) is not None:
-            return counted
         if error.code in ("NC1003", "NC1009") and (once := merged(proto)) is not None:
             with contextlib.suppress(NeurocompileError):
                 return _rolled(once, T)
@@ -135,7 +133,13 @@ def _rolled(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:
             raise error
         graph, neurons = _neurons(proto, unreset=False)
     _check_steps(neurons, T)
-    return rolled(proto, graph, neurons)
+    try:
+        return rolled(proto, graph, neurons)
+    except NeurocompileError as caught:
+        one_step = caught.code == "NC1009" and len(neurons[0].spikes) == 1
+        if one_step and (counted := _without_memory(proto)) is not None:
+            return counted
+        raise
 
 
 def _without_last(proto: onnx.ModelProto, T: int | None) -> onnx.ModelProto:

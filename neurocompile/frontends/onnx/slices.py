@@ -83,8 +83,9 @@ def _gather_nd(im: Importer, node: onnx.NodeProto, attributes: dict[str, Any]) -
     x, index = im.traced.get(node.input[0]), im.constant(node, 1)
     if x is None or not index.ndim or index.shape[-1] != 1 or attributes.get("batch_dims", 0):
         raise im.error(
-            "NC1009",
-            "indices of several axes at a time; an index, or a list, of one axis at a time is supported",
+            "NC1003",
+            "indices of several axes at a time; of one axis at a time they are supported, and a pool of a fixed kernel "
+            "and stride (nn.AvgPool2d) for an adaptive pool whose sizes do not divide",
         )
     _gathered(im, node, x, index[..., 0], 0)
 
