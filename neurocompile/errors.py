@@ -34,10 +34,10 @@ class NeurocompileError(Exception):
         if code not in CATALOGUE:
             raise KeyError(f"error code {code} is not in the catalogue")
         self.code = code
-        self.message = message
+        self.message = _one_line(message)
         self.kind = kind
         self.layer = str(layer)
-        super().__init__(f"{code} {message}")
+        super().__init__(f"{code} {self.message}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a process of a pool returns it: by its attributes, for ``args`` are what is printed."""
@@ -60,10 +60,12 @@ class ViolationList(NeurocompileError):
     """
 
     def __init__(self, code: str, messages: list[str], codes: list[str] | None = None) -> None:
-        self.messages = tuple(messages)
+        self.messages = tuple(_one_line(message) for message in messages)
         self.codes = tuple(codes or [code] * len(messages))
         rest = [f"\n{c} {m}" for c, m in zip(self.codes[1:], self.messages[1:], strict=True)]
-        super().__init__(code, "".join([*self.messages[:1], *rest]))
+        super().__init__(code, "")
+        self.message = "".join([*self.messages[:1], *rest])
+        self.args = (f"{code} {self.message}",)
 
 
 def explain(code: str) -> str:
@@ -103,6 +105,25 @@ def argument(name: str, value: object = None) -> str:
     flag (``neurocompile.cli.flags``).
     """
     return f"`{name}`" if value is None else f"`{name}={value!r}`"
+
+
+def _one_line(message: str) -> str:
+    """Names in a message come from files of strangers: nothing of them begins another line, speaks to
+    a terminal, or fills it.
+    """
+    text = message if message.isprintable() else "".join(map(_printable, message))
+    if len(text) <= _LONGEST:
+        return text
+    left_out = len(text) - 2 * _LONGEST // 3 - _LONGEST // 4
+    return f"{text[: 2 * _LONGEST // 3]} [{left_out:,} letters left out] {text[-_LONGEST // 4 :]}"
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else " " if letter.isspace() else "?"
+
+
+_LONGEST = 1800
+"""Letters of a line; what to do stands at its end."""
 
 
 def shown(value: object) -> str:

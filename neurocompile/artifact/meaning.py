@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from neurocompile.artifact.asked import asked_problems
 from neurocompile.calibration import problem_of
 from neurocompile.mapping.mapping import check_places
 from neurocompile.passes.schedule import period_for
@@ -22,6 +23,8 @@ from neurocompile.program import Program
 __all__ = ["meaning_problems"]
 
 _MOST_PROOF_SAMPLES = 1000
+_MOST_LETTERS = 4096
+"""Of a name or another text."""
 _SIGNED = frozenset({"calibration.input.min", "calibration.input.max"})
 """Numbers that may be negative."""
 _REAL = "calibration.values."
@@ -31,7 +34,8 @@ _REAL = "calibration.values."
 def meaning_problems(program: Program) -> list[str]:
     """One line for each figure that cannot be true, none if all is well."""
     found = [*_numbers(program), *_header(program), *_circuit(program)]
-    return found or check_places(program.circuit, program.mapping, program.target)
+    found = found or check_places(program.circuit, program.mapping, program.target)
+    return found or list(asked_problems(program))
 
 
 def _header(program: Program) -> Iterator[str]:
@@ -45,8 +49,6 @@ def _header(program: Program) -> Iterator[str]:
         yield (f"target.json is '{program.target.name}', the manifest says '{options.target[:80]}'")
     if not 0 <= manifest.import_agreement <= 1:
         yield f"import_agreement is {manifest.import_agreement:g}, a share of spikes"
-    if manifest.exported_T > 1 << 16:
-        yield f"exported_T is {manifest.exported_T:,}"
     names = {p.name for p in circuit.populations}
     if manifest.rates.keys() != names:
         odd = sorted(manifest.rates.keys() ^ names)[0]
@@ -101,12 +103,29 @@ def _numbers(program: Program) -> Iterator[str]:
                 yield f"{path} is {number}"
             elif number < 0 and path not in _SIGNED and not path.startswith(_REAL):
                 yield f"{path} is {number:g}; it cannot be negative"
+    for root, text in {**parts, "mapping": program.mapping.method}.items():
+        for path, letters in _texts(msgspec.to_builtins(text), root):
+            if letters > _MOST_LETTERS:
+                yield f"{path} has {letters:,} letters, of at most {_MOST_LETTERS:,}"
     mapping = program.mapping
     if mapping.lower_bound < 0 or mapping.seed < 0:
         yield f"the mapping has lower_bound {mapping.lower_bound}, seed {mapping.seed}"
     for path, number in _walk(mapping.spikes_per_core_step, "mapping.spikes_per_core_step"):
         if not 0 <= number < np.inf:
             yield f"{path} is {number:g}"
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, int]]:
+    """Where text stands, keys among it, and how long it is."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"a name in {path}", len(str(key))
+            yield from _texts(item, f"{path}.{str(key)[:80]}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item, path)
+    elif isinstance(value, str):
+        yield path, len(value)
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, float]]:

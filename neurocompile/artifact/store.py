@@ -222,6 +222,10 @@ def _graphs(
         text = text_part_of(members[TEXT]) if TEXT in members else None
         if text is not None and text.shape != quantized.input.sample_shape:
             raise ValueError("the text part makes other samples than the circuit takes")
+    except NeurocompileError as error:  # of the text (NC2005), or of the rules that passes keep
+        raise NeurocompileError(
+            "NC5001", f"'{path}': a graph or its host part is malformed: {error.message}"
+        ) from error
     except (*MALFORMED, *ONNX_ERRORS) as error:  # a field of another type, written by a stranger
         raise NeurocompileError(
             "NC5001",

@@ -121,12 +121,11 @@ class NotSupportedError(ViolationList):
     """Several :class:`Problem` at once, each line with its own code; ``details`` has them as dicts."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(problems[0].code, [p.message for p in problems])
+        super().__init__(
+            problems[0].code, [p.message for p in problems], [p.code for p in problems]
+        )
         self.problems = tuple(problems)
         self.details = [asdict(p) for p in problems]
-        first, *rest = problems
-        self.message = "\n".join([first.message, *(f"{p.code} {p.message}" for p in rest)])
-        self.args = (f"{first.code} {self.message}",)
 
 
 def closest_form(operator: str) -> str:

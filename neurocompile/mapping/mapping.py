@@ -286,7 +286,7 @@ def check_mapping(circuit: CircuitGraph, mapping: Mapping, target: Target) -> li
 def check_places(circuit: CircuitGraph, mapping: Mapping, target: Target) -> list[str]:
     """The part of :func:`check_mapping` that costs no more than a look: every neuron outside
     HostInput lies on exactly one core, cores are usable and distinct, recorded resources are
-    within the limits, traffic is a number.
+    within the limits, neurons no fewer than the tiles have, traffic is a number.
     """
     if mapping.target != target.name:
         return [f"the mapping is for target '{mapping.target}', not '{target.name}'"]
@@ -305,6 +305,11 @@ def check_places(circuit: CircuitGraph, mapping: Mapping, target: Target) -> lis
             problems.append(f"core {i}: uses {used:,} {resource}, {target.name} has {most:,}")
         if min(msgspec.structs.astuple(core.used)) < 0:
             problems.append(f"core {i}: uses less than nothing of a resource")
+        elif core.used.neurons < (neurons := sum(tile.size for tile in core.tiles)):
+            problems.append(
+                f"core {i}: the mapping records {core.used.neurons:,} neurons, counted are at "
+                f"least {neurons:,}"
+            )
     if any(
         not np.isfinite(value) or value < 0 for value in msgspec.structs.astuple(mapping.traffic)
     ):

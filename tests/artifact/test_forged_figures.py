@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import small
+from onnx_cases import ints, lif, model, normal, op, small, timed
 
 import neurocompile
 from neurocompile import NeurocompileError
@@ -71,6 +71,32 @@ IMPOSSIBLE: dict[str, tuple[str, Change]] = {
     "99 weight bits": ("manifest.json", lambda m: m["options"].update(weight_bits=99)),
     "another target": ("manifest.json", lambda m: m["options"].update(target="../x")),
     "another way to compose": ("manifest.json", lambda m: m["options"].update(convolutions="x")),
+    "another model": ("manifest.json", lambda m: m.update(model="other")),
+    "another exported T": ("manifest.json", lambda m: m.update(exported_T=9)),
+    "a hash of a model that is none": ("manifest.json", lambda m: m.update(source_sha256="x")),
+    "a name of 5,000 letters": ("manifest.json", lambda m: m.update(rates_source="x" * 5000)),
+    "another seed": ("manifest.json", lambda m: m["options"].update(seed=7)),
+    "a mapping's seed without end": ("mapping.json", lambda m: m.update(seed=10**30)),
+    "a budget that nobody keeps": (
+        "manifest.json",
+        lambda m: m["options"].update(budget="spikes=9"),
+    ),
+    "a refinement that left nothing": (
+        "manifest.json",
+        lambda m: m["options"].update(optimize="packets"),
+    ),
+    "shares that nobody asked for": (
+        "mapping.json",
+        lambda m: m.update(spikes_per_core_step={"l": 9.0}),
+    ),
+    "fewer neurons than its tiles": (
+        "mapping.json",
+        lambda m: m["cores"][0]["used"].update(neurons=1),
+    ),
+    "a hash of the proof that is none": (
+        "manifest.json",
+        lambda m: m["proof"].update(sha256="0" * 63 + "G"),
+    ),
     "no proof samples": ("manifest.json", lambda m: m["proof"].update(samples=0)),
     "endless proof samples": ("manifest.json", lambda m: m["proof"].update(samples=10**9)),
     "least cores of -1": ("mapping.json", lambda m: m.update(lower_bound=-1)),
@@ -110,6 +136,131 @@ def test_an_impossible_figure_does_not_load(name, members, tmp_path):
         neurocompile.load(path)
     assert error.value.code in ("NC5001", "NC5004")  # an option out of range, another figure
     assert len(str(error.value).split("\n")) <= 20
+
+
+@pytest.fixture(scope="module")
+def with_budget(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("budget")
+    onnx.save(small(), folder / "m.onnx")
+    data = np.random.default_rng(0).random((8, 4)).astype(np.float32)
+    program = neurocompile.compile(
+        folder / "m.onnx", calibration=data, budget="spikes=40", optimize="packets", max_cores=3
+    )
+    program.save(folder / "good.nca")
+    verify(folder / "good.nca")
+    with zipfile.ZipFile(folder / "good.nca") as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+BUDGET: dict[str, Change] = {
+    "forgotten": lambda b: b.clear() or b.update(BUDGET_OF_NOTHING),
+    "of another text": lambda b: b.update(text="spikes=41"),
+    "of other spikes": lambda b: b.update(total=41.0),
+    "of an error": lambda b: b.update(epsilon=0.1),
+    "of a layer that is none": lambda b: b["layers"][0].update(layer="other"),
+    "of a layer twice": lambda b: b.update(layers=b["layers"] * 2),
+    "with shares above 1": lambda b: b["layers"][0].update(share=1.5),
+    "with more spikes by layer": lambda b: b["layers"][0].update(spikes=41.0),
+    "with more messages by layer": lambda b: b["layers"][0].update(granted=1e6),
+    "that grants other than the mapping keeps": lambda b: b["layers"][0].update(per_core_step=1.0),
+    "whose worst core is none": lambda b: b.update(held_out_core=1),
+    "with more cores than there are": lambda b: b.update(cores_without=10**6),
+    "that moves and does not bind": lambda b: b.update(
+        moved=[{"core": 0, "layers": ["l"], "messages": 1.0, "part": 0.5}]
+    ),
+}
+BUDGET_OF_NOTHING = {
+    "text": "spikes=40", "total": 40.0, "basis": "", "epsilon": None, "constant": 1.0,
+    "lipschitz": None, "dimension": None, "layers": [], "messages": 0.0, "cores_without": 1,
+    "per_core_step": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_a_budget_that_cannot_be_does_not_load(name, with_budget, tmp_path):
+    def change(manifest: dict[str, Any]) -> None:
+        BUDGET[name](manifest["budget"])
+
+    path = forge(with_budget, tmp_path / "forged.nca", "manifest.json", change)
+    with pytest.raises(NeurocompileError, match="NC5004"):
+        neurocompile.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(optimized=None),
+        lambda m: m["optimized"].update(objective="time"),
+        lambda m: m["optimized"].update(samples=0),
+        lambda m: m["optimized"].update(after=9e9),
+        lambda m: m["options"].update(budget=None),
+        lambda m: m.update(budget=None),
+    ],
+)
+def test_what_was_asked_for_is_what_is_kept(change, with_budget, tmp_path):
+    def smaller(mapping: dict[str, Any]) -> None:
+        mapping["spikes_per_core_step"]["l"] = 1.0
+
+    path = tmp_path / "forged.nca"
+    with pytest.raises(NeurocompileError, match="NC5004"):
+        neurocompile.load(forge(with_budget, path, "manifest.json", change))
+    with pytest.raises(NeurocompileError, match=r"NC5004.* another budget"):
+        neurocompile.load(forge(with_budget, path, "mapping.json", smaller))
+
+
+def test_no_core_sends_more_than_the_budget_that_the_mapping_keeps(with_budget, tmp_path):
+    mapping, manifest = (
+        json.loads(with_budget[name]) for name in ("mapping.json", "manifest.json")
+    )
+    mapping["spikes_per_core_step"]["l"] = 0.01
+    manifest["budget"]["layers"][0]["per_core_step"] = 0.01
+    new = {"mapping.json": json.dumps(mapping), "manifest.json": json.dumps(manifest)}
+    path = pack(with_budget | {k: v.encode() for k, v in new.items()}, tmp_path / "forged.nca")
+    with pytest.raises(NeurocompileError, match=r"NC5004.* times what its layers grant"):
+        neurocompile.load(path)
+
+
+def test_options_hold_for_the_mapping(tmp_path):
+    nodes, constants = timed(
+        (1, 4, 4),
+        [
+            op("Reshape", "t folded", "s"),
+            op("Conv", "s w", "c", kernel_shape=[3, 3], pads=[1] * 4),
+            op("Reshape", "c apart", "f"),
+            lif("f", "l"),
+            op("ReduceMean", "l zero", "m", keepdims=0),
+            op("ReduceMean", "m places", "out", keepdims=0),
+        ],
+    )
+    constants |= {"folded": ints(-1, 1, 4, 4), "apart": ints(4, -1, 2, 4, 4), "places": ints(2, 3)}
+    onnx.save(
+        model(nodes, constants | {"w": normal(2, 1, 3, 3)}, ("batch", 1, 4, 4)), tmp_path / "m.onnx"
+    )
+    x = np.random.default_rng(0).random((4, 1, 4, 4)).astype(np.float32)
+    neurocompile.compile(tmp_path / "m.onnx", fold="1x2", calibration=x).save(tmp_path / "good.nca")
+    with zipfile.ZipFile(tmp_path / "good.nca") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for wrong in ({"max_steps": 4}, {"fold": "none"}):
+
+        def change(manifest: dict[str, Any], wrong: dict[str, Any] = wrong) -> None:
+            manifest["options"].update(wrong)
+
+        path = forge(members, tmp_path / "forged.nca", "manifest.json", change)
+        with pytest.raises(NeurocompileError, match="NC5004"):
+            neurocompile.load(path)
+
+
+@pytest.mark.parametrize("text", [b'"a\\nerror: all is well"', b'"' + b"a" * 10**5 + b'"'])
+@pytest.mark.parametrize("member", ["manifest.json", "mapping.json", "circuit.txt"])
+def test_a_name_of_a_stranger_stays_in_its_line(member, text, members, tmp_path):
+    field = b'"loihi2"' if member != "circuit.txt" else b'circuit "m"'
+    new = text if member != "circuit.txt" else b"circuit " + text
+    assert field in members[member]
+    path = pack(members | {member: members[member].replace(field, new)}, tmp_path / "forged.nca")
+    with pytest.raises(NeurocompileError, match="NC500[14]") as error:
+        neurocompile.load(path)
+    for line in str(error.value).split("\n"):
+        assert line.startswith("NC500") and line.isprintable() and len(line) < 2000
 
 
 @pytest.mark.parametrize(
