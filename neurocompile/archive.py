@@ -16,7 +16,19 @@ from typing import BinaryIO
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import open_input, write_output
 
-__all__ = ["read_archive", "sha256", "write_archive"]
+__all__ = ["MALFORMED", "read_archive", "sha256", "write_archive"]
+
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What values of wrong types and sizes raise where nothing checks them one by one."""
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 _LARGEST_MEMBER = 4 << 30

@@ -88,9 +88,9 @@ def load_events(path: str | Path) -> Events:
     """
     path = as_path(path, "NC1001")
     with open_input(path) as file:
-        start = file.read(len(MAGIC_4))
-        file.seek(0)
         try:
+            start = file.read(len(MAGIC_4))
+            file.seek(0)
             if start[:8] == b"\x89HDF\r\n\x1a\n":
                 return _hdf5(file, path)
             if start == MAGIC_4:

@@ -97,11 +97,12 @@ def between(name: str, value: float, low: float, high: float) -> float:
     return float(value)
 
 
-def count(name: str, value: float, least: int = 1) -> int:
-    """``value`` as a whole number >= ``least``; NC8003 otherwise."""
-    if not (_finite(value) and least <= value <= LARGEST and value == int(value)):
+def count(name: str, value: float, least: int = 1, most: float = LARGEST) -> int:
+    """``value`` as a whole number within ``least`` .. ``most``; NC8003 otherwise."""
+    if not (_finite(value) and least <= value <= most and value == int(value)):
+        to = "" if most == LARGEST else f" to {most:,}"
         raise NeurocompileError(
-            "NC8003", f"{name} is {_short(value)}; a whole number from {least} is needed"
+            "NC8003", f"{name} is {_short(value)}; a whole number from {least}{to} is needed"
         )
     return int(value)
 

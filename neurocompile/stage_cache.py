@@ -31,7 +31,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from neurocompile.advice import warn
-from neurocompile.archive import read_archive, sha256, write_archive
+from neurocompile.archive import MALFORMED, read_archive, sha256, write_archive
 from neurocompile.errors import NeurocompileError
 from neurocompile.ir.circuit import CircuitGraph
 from neurocompile.ir.circuit_rules import check_circuit
@@ -39,7 +39,6 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.ir.spiking_rules import check_spiking
 
 __all__ = [
-    "MALFORMED",
     "OFF",
     "CacheEntry",
     "StageCache",
@@ -63,8 +62,6 @@ _SEAL = "sums.json"
 _STALE = 86_400.0
 """Seconds after which what an interrupted process left is removed."""
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "torch")
-MALFORMED = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
-"""What an entry that is not what its stage wrote raises, besides NeurocompileError."""
 
 
 class CacheEntry(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from neurocompile.archive import read_archive, sha256, write_archive
+from neurocompile.archive import MALFORMED, read_archive, sha256, write_archive
 from neurocompile.artifact.meaning import meaning_problems
 from neurocompile.artifact.signature import Signature, load_signing_key, sign
 from neurocompile.calibration import Calibration
@@ -44,19 +44,7 @@ from neurocompile.mapping import Mapping
 from neurocompile.program import Program
 from neurocompile.targets.schema import Target
 
-__all__ = ["MALFORMED", "MOST_LINES", "load_program", "save_program", "signature_of"]
-
-MALFORMED = (
-    ArithmeticError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What values of wrong types and sizes raise where nothing checks them one by one."""
+__all__ = ["MOST_LINES", "load_program", "save_program", "signature_of"]
 
 SIGNATURE = "signature.json"
 HOST = "host.onnx"

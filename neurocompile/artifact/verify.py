@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from neurocompile.archive import MALFORMED
 from neurocompile.artifact.signature import check_signature
-from neurocompile.artifact.store import MALFORMED, MOST_LINES, load_program, signature_of
+from neurocompile.artifact.store import MOST_LINES, load_program, signature_of
 from neurocompile.backends.emulator import Emulator, emulate_cycles
 from neurocompile.errors import ViolationList
 from neurocompile.images import CoreImages

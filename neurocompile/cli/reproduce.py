@@ -55,9 +55,11 @@ def reproduce(
         int, typer.Option(min=1, metavar="N", help="ablation: of each training.")
     ] = 30,
     seeds: Annotated[
-        int, typer.Option(min=2, metavar="N", help="table2, table3: random inputs.")
+        int, typer.Option(min=2, max=10_000, metavar="N", help="table2, table3: random inputs.")
     ] = 10,
-    inputs: Annotated[int, typer.Option(min=2, metavar="N", help="circuits: random inputs.")] = 200,
+    inputs: Annotated[
+        int, typer.Option(min=2, max=100_000, metavar="N", help="circuits: random inputs.")
+    ] = 200,
     longest: Annotated[
         int, typer.Option(min=8, max=4096, metavar="T", help="circuits: largest T.")
     ] = 4096,

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
+
+from neurocompile.errors import NeurocompileError
+from neurocompile.files import open_input
 
 __all__ = ["recognized"]
 
@@ -40,12 +44,12 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 def recognized(path: Path) -> str:
     """What ``path`` is and what to do with it, or "" if it is nothing that we know."""
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             head = file.read(_HEAD + 16)
-    except OSError:
+            if zipfile.is_zipfile(file):
+                return _of_zip(file)
+    except (OSError, NeurocompileError):
         return ""
-    if zipfile.is_zipfile(path):
-        return _of_zip(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return _HDF5
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -62,9 +66,9 @@ def recognized(path: Path) -> str:
     return ""
 
 
-def _of_zip(path: Path) -> str:
+def _of_zip(file: BinaryIO) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             names = archive.namelist()[:100_000]
     except Exception:  # damaged in one of a dozen ways
         return "a damaged zip archive (a PyTorch checkpoint that is cut short?)"

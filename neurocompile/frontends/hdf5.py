@@ -4,6 +4,7 @@ and sizes are looked at before memory is taken.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from neurocompile.errors import NeurocompileError, not_importable
 from neurocompile.files import open_input
 
-__all__ = ["Hdf5Reader"]
+__all__ = ["Hdf5Reader", "digest_of"]
 
 MOST_BYTES = 4 << 30
 """Of all values of a file together."""
@@ -40,10 +41,8 @@ class Hdf5Reader:
             import h5py
         except ImportError as error:
             raise not_importable(self.what, error, self.extra) from error
-        with open_input(self.path):  # a FIFO would make HDF5 wait for ever
-            pass
         try:
-            with h5py.File(self.path, "r") as file:
+            with open_input(self.path) as opened, h5py.File(opened, "r") as file:
                 yield file
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise self.wrong(" ".join(str(error).split())) from error
@@ -106,3 +105,9 @@ class Hdf5Reader:
         if found.dtype.kind in "SO" and found.size and of_words is not None:
             raise of_words(str(found.reshape(-1)[0]))
         raise self.wrong(f"{what} holds {found.dtype}")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open_input(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()

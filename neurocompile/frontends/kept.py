@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from neurocompile.advice import overheard, warn
+from neurocompile.archive import MALFORMED
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
@@ -21,15 +22,7 @@ from neurocompile.ir.spiking import SpikingGraph
 from neurocompile.options import BuildOptions
 from neurocompile.progress import Stages
 from neurocompile.reference.base import Reference, ReferenceRun
-from neurocompile.stage_cache import (
-    MALFORMED,
-    StageCache,
-    graph_members,
-    graph_of,
-    key_of,
-    laid_out,
-    ours,
-)
+from neurocompile.stage_cache import StageCache, graph_members, graph_of, key_of, laid_out, ours
 
 __all__ = ["imported_once"]
 

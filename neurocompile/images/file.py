@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from neurocompile.archive import MALFORMED
 from neurocompile.errors import NeurocompileError
 from neurocompile.files import as_path, open_input, write_output
 from neurocompile.guard import guarded
@@ -115,13 +116,16 @@ def read_images(file: BinaryIO, path: str | Path) -> CoreImages:
     try:
         with zipfile.ZipFile(file) as archive:
             images = _read(archive, size)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+        problems = check_images(images)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise NeurocompileError(
             "NC5001", f"'{path}' holds no core images or is cut short: {error}"
         ) from error
-    except (msgspec.DecodeError, SafetensorError, TypeError, ValueError) as error:
-        raise NeurocompileError("NC5001", f"'{path}': its tables are malformed: {error}") from error
-    problems = check_images(images)
+    except (SafetensorError, RuntimeError, *MALFORMED) as error:
+        raise NeurocompileError(
+            "NC5001",
+            f"'{path}': its tables are malformed, or missing: {type(error).__name__}: {error}",
+        ) from error
     if problems:
         raise NeurocompileError("NC5004", f"'{path}': {problems[0]}")
     return images

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from neurocompile.advice import overheard, warn
+from neurocompile.archive import MALFORMED
 from neurocompile.calibration import Calibration
 from neurocompile.errors import NeurocompileError
 from neurocompile.frontends.model import FloatModel
@@ -22,7 +23,7 @@ from neurocompile.options import BuildOptions
 from neurocompile.placing import RATE_SAMPLES, Placed
 from neurocompile.precision import LayerReport
 from neurocompile.progress import Stages
-from neurocompile.stage_cache import MALFORMED, StageCache, graph_members, graph_of, key_of, ours
+from neurocompile.stage_cache import StageCache, graph_members, graph_of, key_of, ours
 from neurocompile.targets.fields import ChipFields
 from neurocompile.targets.schema import Target
 

@@ -198,6 +198,8 @@ class _Executors:
         command = (
             f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(logs))}"
         )
+        if self.cluster == "local":  # a process of this machine, and no script
+            return f"#!/bin/sh\n{command}\n"
         return str(slurm._make_sbatch_string(command=command, folder=logs, **self._parameters()))
 
     def _parameters(self) -> dict[str, Any]:

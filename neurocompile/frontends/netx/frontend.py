@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.hdf5 import digest_of
 from neurocompile.frontends.model import FloatModel
 from neurocompile.frontends.netx.file import read_netx
 from neurocompile.frontends.netx.graph import graph_of
@@ -56,7 +56,7 @@ class NetxFrontEnd:
         return FloatModel(
             graph=graph,
             statistics=None,
-            sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+            sha256=digest_of(model),
             reference=NetxReference(plan, steps, frames),
             origin=origin,
             own_T=steps if frames else plan.steps,

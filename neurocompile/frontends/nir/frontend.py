@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from neurocompile.discretization import parse_discretization
 from neurocompile.errors import NeurocompileError
+from neurocompile.frontends.hdf5 import digest_of
 from neurocompile.frontends.model import FloatModel
 from neurocompile.frontends.nir.file import read_nir
 from neurocompile.frontends.nir.graph import graph_of
@@ -59,7 +59,7 @@ class NirFrontEnd:
         return FloatModel(
             graph=graph,
             statistics=None,
-            sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+            sha256=digest_of(model),
             reference=NirReference(plan, steps, frames),
             origin=origin,
             own_T=steps if frames else None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import open_input
 from neurocompile.frontends.diagnosis import NotSupportedError, Problem, not_finite, unsupported
 from neurocompile.frontends.formats import recognized
 from neurocompile.frontends.onnx.lif import DOMAIN, register_schema
@@ -91,13 +93,11 @@ def load_onnx(path: str | Path) -> LoadedModel:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise NeurocompileError("NC1001", f"cannot read '{path}': not a regular file")
-        if size > _MAX_BYTES:
-            what = recognized(path) or "larger than 2 GiB; store its weights as external data"
-            raise NeurocompileError("NC1002", f"'{path}' is {what}")
-        data = path.read_bytes()
+        with open_input(path) as file:
+            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+                what = recognized(path) or "larger than 2 GiB; store its weights as external data"
+                raise NeurocompileError("NC1002", f"'{path}' is {what}")
+            data = file.read()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise NeurocompileError("NC1001", f"cannot read '{path}': {why}") from error
@@ -218,20 +218,26 @@ def _read_external(tensor: onnx.TensorProto, path: Path, left: int) -> bytes:
     )
     try:
         offset, length = int(info.get("offset", 0)), int(info.get("length", -1))
-        if not target.is_file():
-            raise OSError("not a regular file")
-        there = max(target.stat().st_size - offset, 0)
-        there = min(there, length) if length >= 0 else there
-        if min([offset, *tensor.dims]) < 0 or there != needed or needed > left:
-            limit = f" (of {left:,} that are left of {_MAX_EXTERNAL:,})" if needed > left else ""
-            raise NeurocompileError(
-                "NC1002",
-                f"'{path}': external data of '{tensor.name}' {list(tensor.dims)} has {there:,} bytes from "
-                f"{offset:,}, needs {needed:,}{limit}",
-            )
-        with open(target, "rb") as file:
+        with open_input(target) as file:
+            there = max(os.fstat(file.fileno()).st_size - offset, 0)
+            there = min(there, length) if length >= 0 else there
+            if min([offset, *tensor.dims]) < 0 or there != needed or needed > left:
+                limit = (
+                    f" (of {left:,} that are left of {_MAX_EXTERNAL:,})" if needed > left else ""
+                )
+                raise NeurocompileError(
+                    "NC1002",
+                    f"'{path}': external data of '{tensor.name}' {list(tensor.dims)} has {there:,} bytes from "
+                    f"{offset:,}, needs {needed:,}{limit}",
+                )
             file.seek(offset)
             raw = file.read(needed)
+    except NeurocompileError as error:
+        if error.code != "NC1001":
+            raise
+        raise NeurocompileError(
+            "NC1001", f"'{path}': external data '{location}': {error.message}"
+        ) from error
     except (OSError, ValueError) as error:
         raise NeurocompileError(
             "NC1001", f"'{path}': external data '{location}' cannot be read: {error}"

@@ -13,11 +13,12 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from neurocompile.errors import NeurocompileError
+from neurocompile.files import as_path, open_input
 
 __all__ = ["Rows", "open_rows", "rows_of"]
 
@@ -74,7 +75,11 @@ class Rows:
             return
         assert self.path is not None and self.dtype is not None
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open("x.npy") as member:
+            with (
+                open_input(self.path) as file,
+                zipfile.ZipFile(file) as archive,
+                archive.open("x.npy") as member,
+            ):
                 _header(member)
                 for start in range(0, self.samples, self.block):
                     count = min(self.block, self.samples - start)
@@ -93,29 +98,32 @@ def rows_of(x: np.ndarray, source: str = "the data") -> Rows:
 
 def open_rows(path: str | Path) -> Rows:
     """The rows of a .npy file, or of 'x' in an .npz file; NC1001 or NC8001."""
-    path = Path(path)
-    if not path.is_file():
-        why = "not a regular file" if path.exists() else "no such file"
-        raise NeurocompileError("NC1001", f"cannot read '{path}': {why}")
-    try:
-        if path.suffix == ".npy":
-            return rows_of(np.load(path, mmap_mode="r", allow_pickle=False), f"'{path}'")
-        return _member(path)
-    except NeurocompileError:
-        raise
-    except PermissionError as error:
-        raise NeurocompileError("NC1001", f"cannot read '{path}': {error.strerror}") from error
-    except (
-        Exception
-    ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NeurocompileError(
-            "NC8001", f"'{path}' is not a .npy or .npz file of plain arrays: {reason[:160]}"
-        ) from error
+    path = as_path(path, "NC1001")
+    with open_input(path) as file:
+        try:
+            return _array(file, path) if path.suffix == ".npy" else _member(file, path)
+        except NeurocompileError:
+            raise
+        except (
+            Exception
+        ) as error:  # zipfile, zlib and numpy's header parser raise a dozen types on damaged files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise NeurocompileError(
+                "NC8001", f"'{path}' is not a .npy or .npz file of plain arrays: {reason[:160]}"
+            ) from error
 
 
-def _member(path: Path) -> Rows:
-    with zipfile.ZipFile(path) as archive:
+def _array(file: BinaryIO, path: Path) -> Rows:
+    """Of an open .npy file, mapped."""
+    shape, fortran, dtype = _header(file)
+    _check(f"'{path}'", shape, dtype)
+    return rows_of(
+        np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C"), f"'{path}'"
+    )
+
+
+def _member(file: BinaryIO, path: Path) -> Rows:
+    with zipfile.ZipFile(file) as archive:
         if "x.npy" not in archive.namelist():
             raise NeurocompileError(
                 "NC8001", f"'{path}' has no array 'x'; save one with numpy.savez(path, x=samples)"
@@ -137,11 +145,9 @@ def _member(path: Path) -> Rows:
                         "a compressed array in column order cannot be read row by row; save it with numpy.savez"
                     )
                 return Rows(source, shape[0], width, None, path, dtype)
-    with path.open(
-        "rb"
-    ) as file:  # a member lies behind a local header of 30 bytes, its name and its extra field
-        file.seek(info.header_offset)
-        local = _exactly(file, 30)
+    # a member lies behind a local header of 30 bytes, its name and its extra field
+    file.seek(info.header_offset)
+    local = _exactly(file, 30)
     offset = (
         info.header_offset
         + 30
@@ -149,7 +155,7 @@ def _member(path: Path) -> Rows:
         + int.from_bytes(local[28:30], "little")
         + start
     )
-    array = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+    array = np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C")
     return Rows(source, shape[0], width, array)
 
 

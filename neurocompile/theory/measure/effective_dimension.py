@@ -30,6 +30,7 @@ LIMITED = 0.05
 """Growth from half of the samples to all of them, as a share of the number, above which the samples
 limit it.
 """
+_MOST_SUBSAMPLES = 1000
 _HALVINGS = 3
 _FIRST_SKETCH, _LARGEST_SKETCH = 256, 2048
 
@@ -101,7 +102,7 @@ def effective_dimension(
     Args:
         quantile: share of the variance, in 0..1.
         share: of the samples that a subsample holds.
-        subsamples: number of them. Three more, of an eighth, a quarter and a half of the samples,
+        subsamples: number of them, at most 1,000. Three more, of an eighth, a quarter and a half of the samples,
             show whether the samples limit the number; a warning says so.
         exact_width: numbers a sample up to which covariances are computed whole; beyond, a
             randomized sketch finds the leading components, and its number is at least the true one.
@@ -114,7 +115,7 @@ def effective_dimension(
     (
         fraction("quantile", quantile),
         fraction("share", share),
-        count("subsamples", subsamples),
+        count("subsamples", subsamples, most=_MOST_SUBSAMPLES),
         count("seed", seed, 0),
     )
     count("exact_width", exact_width, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = ["budget"]
 _SAMPLES = 100
 _CALIBRATION = 64
 _RANDOM = 16
+_MOST_NUMBERS = 1 << 27
+"""Of all pseudo-random inputs together."""
 
 
 @guarded
@@ -76,6 +79,8 @@ def budget(
     if data is None:
         rows, subject = None, open_it()
         quantized, circuit = subject.at(asked.T or subject.T)
+        most = max(1, _MOST_NUMBERS // math.prod(quantized.input.sample_shape))
+        count("samples", samples or _RANDOM, most=max(most, _RANDOM))
         x = random_inputs(circuit, quantized, samples or _RANDOM)
         origin = f"{len(x)} pseudo-random inputs (give data for numbers that mean something)"
     elif isinstance(data, (str, Path)):
