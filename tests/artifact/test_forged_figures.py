@@ -350,7 +350,13 @@ def test_the_least_number_of_cores_and_the_seed_may_be_0_and_not_below() -> None
     """A mapping made by hand says 0: no bound is known."""
 
     def complaints(**changes: int) -> list[str]:
-        said = {"traffic": {}, "lower_bound": 0, "seed": 0, "spikes_per_core_step": {}} | changes
+        said = {
+            "traffic": {},
+            "method": "",
+            "lower_bound": 0,
+            "seed": 0,
+            "spikes_per_core_step": {},
+        } | changes
         return list(
             _numbers(SimpleNamespace(manifest={}, calibration={}, mapping=SimpleNamespace(**said)))
         )
