@@ -184,7 +184,8 @@ def _unrolled(
         if not np.isinf(layer.tau):
             h = add("Mul", [h, half], f"{name}.h{t}")
         if layer.levels == 1:
-            over = add("GreaterOrEqual", [h, threshold], f"{name}.over{t}")
+            kind = "Greater" if layer.strict else "GreaterOrEqual"
+            over = add(kind, [h, threshold], f"{name}.over{t}")
             spikes = add("Cast", [over], f"{name}.s{t}", to=TensorProto.FLOAT)
         else:
             share = add("Div", [h, threshold], f"{name}.share{t}")

@@ -35,11 +35,12 @@ class Verdict:
     """Potentials that meet their threshold exactly at the first step."""
 
 
-def judge_seed(seed: int, mapped: bool = True) -> Verdict:
-    """The program of ``seed``, through an ONNX file; without its cores if it is not ``mapped``,
-    which takes a quarter of the time.
+def judge_seed(seed: int, mapped: bool = True, strict: bool = False) -> Verdict:
+    """The program of ``seed``, or its ``strict`` twin, through an ONNX file; without its cores if it
+    is not ``mapped``, which takes a quarter of the time.
     """
     program = random_program(seed)
+    program = program.strictly() if strict else program
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "program.onnx")
         write_onnx(program, path)

@@ -19,7 +19,7 @@ round without a memory to 0..D or to -1..1; a program has one head or more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -37,7 +37,7 @@ _FED_BACK = 63_000
 class Layer:
     """``op`` of the values ``inputs``: "conv" (weight (C', C / groups, k, k), bias (C',) or None,
     stride, padding, groups), "fire" (threshold, tau: 2.0 or inf, soft, levels: the most spikes of a
-    step, back: (C, C) what the spikes of the step before add at the same place, or None), "round"
+    step, strict: one that only meets its threshold stays silent, back: (C, C) what the spikes of the step before add at the same place, or None), "round"
     (threshold, low, levels: the nearest multiple of the threshold of low..levels, halves to even),
     "max" and "mean" (window), "add", "mul", or "head" (weight (K, C H W)).
     """
@@ -53,6 +53,7 @@ class Layer:
     threshold: float = 1.0
     tau: float = 2.0
     soft: bool = False
+    strict: bool = False
     low: int = 0
     levels: int = 1
     back: np.ndarray | None = None
@@ -72,7 +73,15 @@ class Program:
     @property
     def written(self) -> bool:
         """Whether a file has to write its neurons out: some are none of the LIF operator's."""
-        return any(k.op == "round" or k.back is not None or k.levels > 1 for k in self.layers)
+        return any(
+            k.op == "round" or k.back is not None or k.levels > 1 or k.strict for k in self.layers
+        )
+
+    def strictly(self) -> Program:
+        """The same with ``h > threshold`` where one spike a step is all there is."""
+        one = [k.op == "fire" and k.levels == 1 for k in self.layers]
+        layers = (replace(k, strict=own) for k, own in zip(self.layers, one, strict=True))
+        return replace(self, layers=tuple(layers))
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -161,7 +170,7 @@ def _conv(layer: Layer, x: np.ndarray) -> np.ndarray:
 
 
 def _fire(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """``h = v + (x - v) / tau`` (``v + x`` without tau), a spike where ``h >= threshold``, or as
+    """``h = v + (x - v) / tau`` (``v + x`` without tau), a spike where ``h >= threshold`` (``>`` if strict), or as
     many as the threshold goes into h.
     """
     v, spikes = np.zeros_like(x[:, 0]), np.zeros_like(x)
@@ -171,7 +180,7 @@ def _fire(layer: Layer, x: np.ndarray) -> np.ndarray:
             drive = drive + np.einsum("oc,nchw->nohw", layer.back, spikes[:, t - 1])
         h = v + drive if np.isinf(layer.tau) else v + (drive - v) / layer.tau
         if layer.levels == 1:
-            spikes[:, t] = h >= layer.threshold
+            spikes[:, t] = h > layer.threshold if layer.strict else h >= layer.threshold
         else:
             spikes[:, t] = np.clip(np.floor(h / layer.threshold), 0, layer.levels)
         v = h - layer.threshold * spikes[:, t] if layer.soft else h * (1 - spikes[:, t])

@@ -39,6 +39,13 @@ def test_every_spike_of_many_files(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "seed", [pytest.param(s, marks=pytest.mark.slow if s > 3 else []) for s in range(100)]
+)
+def test_what_only_meets_a_strict_threshold_stays_silent(seed: int) -> None:
+    check(judge_seed(seed, mapped=False, strict=True))
+
+
+@pytest.mark.parametrize(
     "seed", [pytest.param(s, marks=pytest.mark.slow if s > 1 else []) for s in range(_MODULES)]
 )
 def test_every_spike_of_a_module_is_that_of_float64(seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neurocompile.ir import spiking as s
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import exact_level, exact_soft, soft_bias
+from neurocompile.passes.quantization.thresholds import before, exact_level, exact_soft, soft_bias
 
 __all__ = ["bias_is_whole", "exact_on", "finer"]
 
@@ -26,12 +26,19 @@ def finer(state: Quantization, lif: s.LIF, value: float, parts: int) -> Iterator
     wanted = [np.zeros(1)]
     if lif.bias is not None:
         wanted.append(np.unique(np.abs(np.asarray(state.graph.tensors[lif.bias], np.float64))))
+    thresholds = [0.0]
     if lif.soft_reset and not lif.memoryless:
-        wanted.append(np.array([lif.v_threshold, lif.taken]))
-    whole = np.concatenate(wanted) / (lif.gain * value)
+        wanted.append(np.array([lif.taken]))
+        thresholds = [lif.v_threshold, before(lif.v_threshold)]
+    unit = lif.gain * value
+    whole = np.concatenate(wanted) / unit
+
+    def lies(values: np.ndarray) -> np.ndarray:
+        return np.abs(values - np.rint(values)) <= _NEAR
+
     yield 1
     for part in range(2, parts + 1):
-        if (np.abs(whole * part - np.rint(whole * part)) <= _NEAR).all():
+        if lies(whole * part).all() and lies(np.asarray(thresholds) / unit * part).any():
             yield part
 
 

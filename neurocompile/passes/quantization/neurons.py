@@ -16,6 +16,7 @@ from neurocompile.passes.quantization.feedback import on_shift
 from neurocompile.passes.quantization.state import Quantization
 from neurocompile.passes.quantization.thresholds import (
     exact_threshold,
+    follows,
     integrator_limit,
     soft_bias,
     unweighted,
@@ -151,14 +152,17 @@ def _soft_integers(state: Quantization, node: s.LIF, unit: float) -> s.SoftInteg
             layer=node.name,
         )
     threshold = max(round(k * ideal / (1 << shift)), 1)
+    lost = node.taken / node.v_threshold * threshold  # by one spike, before the leak
     higher = np.maximum(np.rint(threshold * ratios[1:]), threshold)
+    one = node.gain * unit / k * (1 << shift)
+    threshold += int(follows(node.v_threshold, one))
+    higher += [int(follows(v, one)) for v in node.more[: len(higher)]]
     if node.memoryless and not shift:
         # the least integers that reach the float thresholds: halves may round down (torch.round)
         threshold, *higher = (max(ceil(k * ideal * r * (1 - 2e-9)), 1) for r in ratios)
     if node.memoryless and state.integer[node.x] is not None and not shift and bias is None:
         # exactly the integers that reach the float thresholds
         threshold, *higher = _reached(node, k)[: len(ratios)]
-    lost = node.taken / node.v_threshold * threshold  # by one spike, before the leak
     reset, several = np.rint(lost * (ALL - decay) / ALL), decay.min() != decay.max()
     leak = (
         {
@@ -188,6 +192,7 @@ def _soft_channels(state: Quantization, node: s.LIF, unit: np.ndarray) -> s.Soft
     ideal = node.v_threshold / (node.gain * unit)
     near = np.rint(ideal)
     threshold = np.where(np.abs(ideal - near) <= 2e-6 * ideal, near, np.ceil(ideal))
+    threshold += follows(node.v_threshold, node.gain * unit)
     taken = node.taken / (node.gain * unit)
     bias, strongest, exact = None, 0, state.membrane_bias(node)
     if exact.any():

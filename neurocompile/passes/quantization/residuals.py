@@ -17,7 +17,7 @@ from neurocompile.passes.quantization.fitting import fitted, seen
 from neurocompile.passes.quantization.means import note_shift, per_input_channel
 from neurocompile.passes.quantization.scales import best_scale, row_grids, weight_grid
 from neurocompile.passes.quantization.state import Quantization
-from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, soft_bias
+from neurocompile.passes.quantization.thresholds import LEAST_LEVELS, follows, soft_bias
 from neurocompile.passes.trunk import Trunk
 
 __all__ = ["FEW_LEVELS", "lif_unit", "unit_of_pixels", "weighted_in_trunk"]
@@ -227,7 +227,8 @@ def _on_grid(state: Quantization, trunk: Trunk, floor: float, total: float) -> f
     for lif, _ in _direct(state, trunk, unit, total):  # at least a sum that is the threshold fires
         ideal = lif.v_threshold / (lif.gain * unit)
         if not lif.soft_reset and abs(ideal - round(ideal)) < 1e-6 * ideal:
-            state.thresholds[lif.name] = round(ideal) - 1
+            met = int(follows(lif.v_threshold, lif.gain * unit))
+            state.thresholds[lif.name] = round(ideal) - 1 + met
     return unit
 
 

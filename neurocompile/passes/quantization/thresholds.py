@@ -14,10 +14,12 @@ from neurocompile.ir.interval import geometric
 from neurocompile.targets.fields import LOIHI2, ChipFields
 
 __all__ = [
+    "before",
     "exact_level",
     "exact_soft",
     "exact_threshold",
     "fed_back_limit",
+    "follows",
     "input_limit",
     "integrator_limit",
     "largest_factor",
@@ -90,6 +92,30 @@ def _leak(tau: float) -> Fraction | None:
     return leak if near and leak < 1 else None  # 4/3 is not a float32
 
 
+def before(threshold: float) -> float:
+    """The float32 below: the bound that a file compares with ``v > bound``, if it does."""
+    return float(np.nextafter(np.float32(threshold), np.float32(0)))
+
+
+def follows(threshold: float, grid: float | np.ndarray) -> np.ndarray:
+    """True where ``threshold`` is the float32 next to a whole number of ``grid``: ``v > n`` of a
+    file, for importers write every comparison as ``v >= threshold``. Of the shape of ``grid``.
+    """
+    if float(np.float32(threshold)) != threshold:
+        return np.zeros(np.shape(grid), bool)
+    ratio = before(threshold) / np.asarray(grid)
+    return (ratio > 0.5) & (np.abs(ratio - np.rint(ratio)) <= 1e-9 * ratio)
+
+
+def _least_multiple(threshold: float, grid: float) -> int:
+    """Of ``grid``, that reaches ``threshold``; float32 rounding of a multiple is that multiple."""
+    ratio = threshold / grid
+    near = round(ratio)
+    if abs(ratio - near) > 2e-6 * ratio:
+        return ceil(ratio)
+    return near + int(follows(threshold, grid))
+
+
 def exact_level(
     gain: float, threshold: float, taus: np.ndarray, steps: int, power: int
 ) -> int | None:
@@ -101,16 +127,14 @@ def exact_level(
     """
     found = set()
     for tau in np.unique(taus):
-        leak = _leak(tau)
+        leak = Fraction(0) if tau == 1 else _leak(tau)  # without a memory nothing is divided either
         if leak is None:
             return None
         bits = (1 - leak).denominator.bit_length() - 1
         if bits * (steps - 1) > 6 + power:  # membranes of so many steps leave the chip's 1/64
             return None
         grid = Fraction(1, 1 << (bits * (steps - 1)))
-        ratio = threshold / gain / float(grid)
-        near = abs(ratio - round(ratio)) <= 2e-6 * ratio
-        level, k = (round(ratio) if near else ceil(ratio)) * grid, 1 << power
+        level, k = _least_multiple(threshold, gain * float(grid)) * grid, 1 << power
         vth = ceil(k * level) - 1
         if vth < k * (level - grid):
             return None
@@ -139,7 +163,10 @@ def exact_soft(
         parts = np.array([*thresholds, taken * float(1 - leak)]) / gain * (1 << power)
         if (np.abs(parts - np.rint(parts)) > 2e-6 * np.maximum(parts, 1.0)).any():
             return None
-    return round(thresholds[0] / gain * (1 << power))
+        whole = ((1 - leak).denominator.bit_length() - 1) * (steps - 1) <= power
+        if not whole and any(follows(v, gain / (1 << power)).item() for v in thresholds):
+            return None  # membranes between a threshold and the next integer fire
+    return _least_multiple(thresholds[0], gain / (1 << power))
 
 
 def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:

@@ -26,6 +26,7 @@ from neurocompile.passes.quantization.thresholds import (
     LEAST_LEVELS,
     exact_level,
     exact_soft,
+    follows,
     soft_bias,
 )
 
@@ -203,8 +204,7 @@ def _on_grid(layer: Layer) -> _Choice | None:
         shift = 0 if lif is None else layer.soft_shift(grid, power)
         return _Choice(scale, q, power, scale, shift=shift)
     power = powers[-1]
-    ideal = layer.threshold * 2.0**power / (layer.unit * grid)
-    return _Choice(scale, q, power, scale, int(_nearest(np.asarray(ideal))))
+    return _Choice(scale, q, power, scale, int(_nearest(lif, layer.unit * scale / 2.0**power)))
 
 
 def _on_grids(layer: Layer) -> _Choice | None:
@@ -246,15 +246,19 @@ def _on_grids(layer: Layer) -> _Choice | None:
             return _Choice(scale, q, power, scale, vth, groups=len(units))
     if not fits:
         return None
-    vth = _nearest(layer.threshold * 2.0 ** fits[-1] / (layer.unit * scale))
+    vth = _nearest(lif, layer.unit * scale / 2.0 ** fits[-1])
     return _Choice(scale, q, fits[-1], scale, vth, groups=len(units))
 
 
-def _nearest(ideal: np.ndarray) -> np.ndarray:
-    """Thresholds nearest to those of the float neuron; one that is an integer is met by it."""
+def _nearest(lif: s.LIF, unit: np.ndarray) -> np.ndarray:
+    """Thresholds nearest to the float neuron's, whose currents are whole numbers of ``unit``; one
+    that is an integer is met by it, and not by what a file writes as ``v > n``.
+    """
+    ideal = lif.v_threshold / (lif.gain * unit)
     near = np.rint(ideal)
     met = np.abs(ideal - near) < 1e-6 * ideal
-    return np.maximum(np.where(met, near - 1, np.rint(ideal - 1 / 64)), 0).astype(np.int64)
+    reached = near - 1 + follows(lif.v_threshold, lif.gain * unit)
+    return np.maximum(np.where(met, reached, np.rint(ideal - 1 / 64)), 0).astype(np.int64)
 
 
 def _on_soft_grids(layer: Layer, lif: s.LIF, scale: np.ndarray) -> _Choice | None:
