@@ -25,6 +25,7 @@ from neurocompile.mapping.mapping import count_traffic
 from neurocompile.placing import lower_as
 from neurocompile.program import Program
 from neurocompile.proof import make_proof
+from neurocompile.targets.shipped import unlike_shipped
 
 __all__ = ["Verification", "verify"]
 
@@ -48,6 +49,11 @@ class Verification(msgspec.Struct, frozen=True):
     """Core images that were compared with circuit and mapping; 0 if the artifact holds none."""
     trusted: bool = False
     """Whether the signature was checked against a key that the user trusts."""
+    target: str = ""
+    unlike_shipped: tuple[str, ...] | None = None
+    """Fields in which the target differs from the shipped one of its name; None if none is shipped
+    under it: its limits are its maker's word then.
+    """
 
 
 def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
@@ -85,6 +91,8 @@ def verify(path: str | Path, trusted: str | Path | None = None) -> Verification:
         None if signature is None else signature.key,
         0 if program.images is None else len(program.images.cores),
         trusted is not None,
+        program.target.name,
+        unlike_shipped(program.target),
     )
 
 

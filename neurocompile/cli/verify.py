@@ -40,6 +40,7 @@ def verify(
         lines.append(
             f"  {found.images:,} core images are those of circuit and mapping, table by table"
         )
+    lines.append(f"  {_target_line(found.target, found.unlike_shipped)}")
     if found.signed_by is None:
         lines.append("  not signed")
     else:
@@ -49,3 +50,12 @@ def verify(
     return Output(
         {"verified": True, "artifact": str(artifact), **msgspec.to_builtins(found)}, lines
     )
+
+
+def _target_line(name: str, unlike: tuple[str, ...] | None) -> str:
+    if unlike is None:
+        return f"its target '{name}' is none that is shipped: its limits are its maker's word"
+    if unlike:
+        more = f" and {len(unlike) - 3:,} more" if len(unlike) > 3 else ""
+        return f"its target is NOT the shipped '{name}': other {', '.join(unlike[:3])}{more}"
+    return f"its target is the shipped '{name}'"

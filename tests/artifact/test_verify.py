@@ -14,6 +14,7 @@ from neurocompile import NeurocompileError
 from neurocompile import proof as proofs
 from neurocompile.artifact.verify import verify
 from neurocompile.proof import make_proof
+from neurocompile.targets.shipped import unlike_shipped
 
 
 def test_a_circuit_that_is_not_its_quantized_graphs_is_refused_though_its_proof_is_made_anew(
@@ -40,3 +41,15 @@ def test_a_proof_is_the_same_from_runs_that_hold_few_outputs(digits_program, mon
     assert len(groups) > 5
     assert [name for names in groups for name in names] == sorted(circuit.population)
     assert make_proof(circuit, proof.samples, proof.seed) == proof
+
+
+def test_a_target_that_is_not_the_shipped_one_is_named(digits_program, tmp_path):
+    digits_program.save(tmp_path / "own.nca")
+    found = verify(tmp_path / "own.nca")
+    assert (found.target, found.unlike_shipped) == (digits_program.target.name, ())
+    document = msgspec.to_builtins(digits_program.target)
+    document["description"] = "a chip of somebody's own"
+    changed = msgspec.convert(document, type(digits_program.target))
+    assert unlike_shipped(changed) == ("description",)
+    document["name"] = "somebodys"
+    assert unlike_shipped(msgspec.convert(document, type(digits_program.target))) is None
