@@ -23,6 +23,7 @@ __all__ = [
     "input_limit",
     "integrator_limit",
     "largest_factor",
+    "least_multiple",
     "soft_bias",
     "soft_threshold",
     "unweighted",
@@ -107,7 +108,7 @@ def follows(threshold: float, grid: float | np.ndarray) -> np.ndarray:
     return (ratio > 0.5) & (np.abs(ratio - np.rint(ratio)) <= 1e-9 * ratio)
 
 
-def _least_multiple(threshold: float, grid: float) -> int:
+def least_multiple(threshold: float, grid: float) -> int:
     """Of ``grid``, that reaches ``threshold``; float32 rounding of a multiple is that multiple."""
     ratio = threshold / grid
     near = round(ratio)
@@ -127,14 +128,14 @@ def exact_level(
     """
     found = set()
     for tau in np.unique(taus):
-        leak = Fraction(0) if tau == 1 else _leak(tau)  # without a memory nothing is divided either
+        leak = _leak(tau)
         if leak is None:
             return None
         bits = (1 - leak).denominator.bit_length() - 1
         if bits * (steps - 1) > 6 + power:  # membranes of so many steps leave the chip's 1/64
             return None
         grid = Fraction(1, 1 << (bits * (steps - 1)))
-        level, k = _least_multiple(threshold, gain * float(grid)) * grid, 1 << power
+        level, k = least_multiple(threshold, gain * float(grid)) * grid, 1 << power
         vth = ceil(k * level) - 1
         if vth < k * (level - grid):
             return None
@@ -166,7 +167,7 @@ def exact_soft(
         whole = ((1 - leak).denominator.bit_length() - 1) * (steps - 1) <= power
         if not whole and any(follows(v, gain / (1 << power)).item() for v in thresholds):
             return None  # membranes between a threshold and the next integer fire
-    return _least_multiple(thresholds[0], gain / (1 << power))
+    return least_multiple(thresholds[0], gain / (1 << power))
 
 
 def soft_threshold(ideal: float, kept: float | np.ndarray) -> int:

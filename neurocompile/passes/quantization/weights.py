@@ -27,6 +27,7 @@ from neurocompile.passes.quantization.thresholds import (
     exact_level,
     exact_soft,
     follows,
+    least_multiple,
     soft_bias,
 )
 
@@ -204,7 +205,7 @@ def _on_grid(layer: Layer) -> _Choice | None:
         shift = 0 if lif is None else layer.soft_shift(grid, power)
         return _Choice(scale, q, power, scale, shift=shift)
     power = powers[-1]
-    return _Choice(scale, q, power, scale, int(_nearest(lif, layer.unit * scale / 2.0**power)))
+    return _Choice(scale, q, power, scale, int(_nearest(layer, lif, scale, power)))
 
 
 def _on_grids(layer: Layer) -> _Choice | None:
@@ -246,18 +247,25 @@ def _on_grids(layer: Layer) -> _Choice | None:
             return _Choice(scale, q, power, scale, vth, groups=len(units))
     if not fits:
         return None
-    vth = _nearest(lif, layer.unit * scale / 2.0 ** fits[-1])
+    vth = _nearest(layer, lif, scale, fits[-1])
     return _Choice(scale, q, fits[-1], scale, vth, groups=len(units))
 
 
-def _nearest(lif: s.LIF, unit: np.ndarray) -> np.ndarray:
-    """Thresholds nearest to the float neuron's, whose currents are whole numbers of ``unit``; one
-    that is an integer is met by it, and not by what a file writes as ``v > n``.
+def _nearest(layer: Layer, lif: s.LIF, scale: np.ndarray, power: int) -> np.ndarray:
+    """Thresholds nearest to the float neuron's, whose currents are whole numbers of ``scale``, which
+    is ``2^power`` integers; one that is an integer is met by it, and not by what a file writes as
+    ``v > n``. Without a memory halfway between two currents, for the chip keeps 1/4096.
     """
-    ideal = lif.v_threshold / (lif.gain * unit)
+    grid = lif.gain * layer.unit * scale
+    if (layer.state.taus(lif) == 1).all():
+        least = [least_multiple(lif.v_threshold, g) for g in grid.ravel().tolist()]
+        halfway = (np.reshape(least, grid.shape) << power) - max((1 << power) // 2, 1)
+        return np.maximum(halfway, 0)
+    unit = grid / 2.0**power
+    ideal = lif.v_threshold / unit
     near = np.rint(ideal)
     met = np.abs(ideal - near) < 1e-6 * ideal
-    reached = near - 1 + follows(lif.v_threshold, lif.gain * unit)
+    reached = near - 1 + follows(lif.v_threshold, unit)
     return np.maximum(np.where(met, reached, np.rint(ideal - 1 / 64)), 0).astype(np.int64)
 
 
