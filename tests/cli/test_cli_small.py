@@ -205,6 +205,7 @@ def test_verify_says_who_signed(cli: Callable, small: Small, tmp_path: Path) -> 
 
 
 def test_reproduce_refuses_before_it_works(cli: Callable, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("")
     folder = ["--out", tmp_path / "file" / "figures"]
     for more, code, why in (
